@@ -1,0 +1,1 @@
+//! A small CPM client over real sockets: for the demo, the command line and the tests.

@@ -1,0 +1,1 @@
+//! Loads, checks, limits and calls policy components.

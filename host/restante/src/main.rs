@@ -1,0 +1,2 @@
+//! The `restante` binary.
+fn main() {}

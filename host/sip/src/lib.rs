@@ -1,0 +1,1 @@
+//! The SIP wire: grammar, transactions, dialogs and registrations. No sockets, no clock.

@@ -1,0 +1,1 @@
+//! What survives: messages, registrations, preferences. SQLite and body files.

@@ -1,0 +1,1 @@
+//! Sockets: UDP and TCP listeners, connections, bounded queues.

@@ -1,0 +1,1 @@
+//! Stories told end to end over real sockets.

@@ -1,0 +1,14 @@
+//! What a policy is asked and what it answers: the native mirror of `wit/policy.wit`, item for item.
+
+mod answer;
+mod question;
+
+pub use answer::{
+    AfterDeadline, Answer, DeliveryStep, DiscardStep, ExpiryAction, ExpiryAnswer, FailureAction, FailureAnswer,
+    HandOverStep, HoldStep, IncomingAnswer, Keep, NotifyStep, Plan, PullAnswer, PullDelivery, Rejection, Relay, Retry,
+    Step, Target, Undecided,
+};
+pub use question::{
+    AttemptKind, Availability, ContactView, Context, ExpiringMessage, FailedMessage, Failure, HostAbilities, Incoming,
+    IncomingPhase, Progress, Pull, Question, Selection, Trigger, WaitingMessage,
+};

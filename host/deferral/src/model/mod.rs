@@ -1,0 +1,16 @@
+//! Plain values: time, identities, messages, contacts, recipients.
+
+mod contact;
+mod identity;
+mod message;
+mod recipient;
+
+pub use contact::{Abilities, Contact, LastResult, Origin};
+pub use identity::{
+    CanonicalAddress, ContactId, DeduplicationKey, Duration, MessageId, RecipientKey, TenantName, Timestamp,
+};
+pub use message::{
+    Body, BodyId, DeviceState, Dispositions, Envelope, ExpirySource, ImdnHeaders, MessageKind, Mode, NewMessage,
+    Sender, StoredMessage, Verification,
+};
+pub use recipient::{Counts, Delivery, Profile, QueueTotals};

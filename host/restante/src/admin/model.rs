@@ -1,0 +1,115 @@
+//! What the administration interface speaks: JSON objects of these shapes.
+
+use serde::{Deserialize, Serialize};
+
+/// One waiting message.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct QueueEntry {
+    /// The server's number.
+    pub id: u64,
+    /// Whose user the recipient is.
+    pub tenant: String,
+    /// The recipient.
+    pub to: String,
+    /// The sender.
+    pub from: String,
+    /// `message` or `disposition`.
+    pub kind: String,
+    /// `page` or `large`: the mode it came in.
+    pub mode: String,
+    /// Content-Type.
+    pub content_type: String,
+    /// Size of the body.
+    pub size_bytes: u64,
+    /// RFC 3339.
+    pub received_at: String,
+    /// RFC 3339.
+    pub expires_at: String,
+    /// Priority.
+    pub priority: u8,
+    /// Attempts since the recipient last became available.
+    pub attempts: u16,
+    /// `waiting`, `retry at …`, `announced until …`.
+    pub state: String,
+    /// How the last attempt ended.
+    pub last_failure: Option<String>,
+    /// imdn.Message-ID.
+    pub imdn_message_id: Option<String>,
+}
+
+/// A page of the queue.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct QueuePage {
+    /// In order of arrival.
+    pub messages: Vec<QueueEntry>,
+    /// `after` of the next page; none on the last.
+    pub next_after: Option<u64>,
+}
+
+/// What to discard: some messages, or all of one recipient.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiscardRequest {
+    /// These.
+    #[serde(default)]
+    pub ids: Vec<u64>,
+    /// All of this recipient's.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Tell the senders that asked for negative delivery.
+    #[serde(default)]
+    pub report: bool,
+}
+
+/// What was discarded.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Discarded {
+    /// So many messages.
+    pub messages: usize,
+}
+
+/// A user.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct User {
+    /// Canonical address.
+    pub address: String,
+    /// Whose.
+    pub tenant: String,
+    /// Other names.
+    pub aliases: Vec<String>,
+    /// `push`, `pull`, `hold`; none: as the operator says.
+    pub delivery: Option<String>,
+    /// Subscriber class.
+    pub class: Option<String>,
+    /// Offset from UTC.
+    pub utc_offset_minutes: Option<i16>,
+    /// What waits.
+    pub waiting_messages: u32,
+    /// Its bytes.
+    pub waiting_bytes: u64,
+    /// Where the user is.
+    pub contacts: Vec<UserContact>,
+}
+
+/// A registration.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct UserContact {
+    /// Contact URI.
+    pub uri: String,
+    /// RFC 3339.
+    pub expires_at: String,
+}
+
+/// A change of a user; what is absent stays.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserChange {
+    /// `push`, `pull`, `hold` or `default`.
+    pub delivery: Option<String>,
+    /// Empty removes it.
+    pub class: Option<String>,
+    /// -1440 to 1440.
+    pub utc_offset_minutes: Option<i16>,
+    /// Replaces the earlier ones.
+    pub aliases: Option<Vec<String>>,
+}

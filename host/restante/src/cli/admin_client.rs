@@ -1,0 +1,90 @@
+//! Asks a running server over its administration interface.
+
+use anyhow::{Context, Result, anyhow, bail};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::RunningServer;
+
+/// Longest answer that is read.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// One request and its JSON answer.
+///
+/// # Errors
+/// The server cannot be reached, or refuses: with its own words.
+pub fn request<T: DeserializeOwned>(
+    server: &RunningServer,
+    method: Method,
+    path: &str,
+    body: Option<serde_json::Value>,
+) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(exchange(server, method, path, body))?;
+    serde_json::from_slice(&answer).context("the server's answer is not what was expected")
+}
+
+async fn exchange(
+    server: &RunningServer,
+    method: Method,
+    path: &str,
+    body: Option<serde_json::Value>,
+) -> Result<Bytes> {
+    let mut request = Request::builder().method(method).uri(path);
+    let body = match body {
+        Some(body) => {
+            request = request.header("content-type", "application/json");
+            Full::new(Bytes::from(serde_json::to_vec(&body)?))
+        }
+        None => Full::default(),
+    };
+    if let (Some(url), Some(token_file)) = (&server.url, &server.token_file) {
+        let host = url
+            .strip_prefix("http://")
+            .map(|rest| rest.trim_end_matches('/'))
+            .ok_or_else(|| anyhow!("{url}: expected http://HOST:PORT"))?;
+        let token = std::fs::read_to_string(token_file).with_context(|| format!("cannot read {}", token_file.display()))?;
+        let stream = tokio::net::TcpStream::connect(host).await.with_context(|| format!("no server answers at {url}"))?;
+        let request = request.header("host", host).header("authorization", format!("Bearer {}", token.trim()));
+        return send(stream, request.body(body)?).await;
+    }
+    let stream = tokio::net::UnixStream::connect(&server.socket)
+        .await
+        .with_context(|| format!("no server answers at {} (see --socket and --url)", server.socket.display()))?;
+    send(stream, request.header("host", "localhost").body(body)?).await
+}
+
+async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Bytes>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async move {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
+            .collect()
+            .await
+            .map_err(|error| anyhow!("the answer broke off: {error}"))?
+            .to_bytes();
+        if status.is_success() {
+            return Ok(body);
+        }
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        match problem.get("error").and_then(serde_json::Value::as_str) {
+            Some(text) => bail!("{}", super::table::harmless(text)),
+            None => bail!("the server answered {status}"),
+        }
+    };
+    tokio::select! {
+        result = exchange => result,
+        ended = connection => {
+            ended?;
+            bail!("the server closed the connection")
+        }
+    }
+}

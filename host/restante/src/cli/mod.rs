@@ -1,0 +1,85 @@
+//! The command line.
+
+mod admin_client;
+mod client;
+mod queue;
+mod serve;
+mod table;
+mod user;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Keeps SIP messages for people who are away and delivers them when they are back.
+#[derive(Debug, Parser)]
+#[command(name = "restante", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show everything at work: a server and clients on loopback, story by story.
+    Demo(crate::demo::Arguments),
+    /// Run the server.
+    Serve(serve::Arguments),
+    /// Speak to a server as a user's device would.
+    Client {
+        #[command(subcommand)]
+        command: client::Command,
+    },
+    /// See and discard what waits.
+    Queue {
+        #[command(subcommand)]
+        command: queue::Command,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+    /// See and change users' preferences.
+    User {
+        #[command(subcommand)]
+        command: user::Command,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+}
+
+/// Which running server to ask.
+#[derive(Args, Debug)]
+pub struct RunningServer {
+    /// Unix socket of the server.
+    #[arg(long, value_name = "PATH", global = true, default_value = "restante-data/admin.sock", conflicts_with = "url")]
+    socket: PathBuf,
+    /// Ask over TCP instead: http://HOST:PORT
+    #[arg(long, value_name = "URL", global = true, requires = "token_file")]
+    url: Option<String>,
+    /// File with the bearer token for `--url`.
+    #[arg(long, value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Demo(arguments) => crate::demo::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Client { command } => client::run(command),
+        Command::Queue { command, server } => queue::run(command, &server),
+        Command::User { command, server } => user::run(command, &server),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("restante: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

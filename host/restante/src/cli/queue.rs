@@ -1,0 +1,132 @@
+//! `restante queue`: what waits.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+use hyper::Method;
+
+use super::RunningServer;
+use super::admin_client::request;
+use super::table::{harmless, table};
+use crate::admin::model::{Discarded, QueueEntry, QueuePage};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List waiting messages, oldest first.
+    List {
+        /// Only this tenant's.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Only this recipient's: a SIP or tel URI.
+        #[arg(long)]
+        to: Option<String>,
+        /// Begin after this message.
+        #[arg(long, value_name = "ID")]
+        after: Option<u64>,
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Show everything about one message but its body.
+    Show {
+        /// The message's number.
+        id: u64,
+    },
+    /// Drop messages that wait.
+    Discard {
+        /// The messages' numbers.
+        #[arg(required_unless_present = "to")]
+        ids: Vec<u64>,
+        /// All that waits for this recipient.
+        #[arg(long, conflicts_with = "ids")]
+        to: Option<String>,
+        /// Tell the senders that asked for negative delivery.
+        #[arg(long)]
+        report: bool,
+    },
+}
+
+/// # Errors
+/// No server answers, or it refuses.
+pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
+    match command {
+        Command::List { tenant, to, after, limit } => list(server, tenant, to, after, limit),
+        Command::Show { id } => show(server, id),
+        Command::Discard { ids, to, report } => discard(server, &ids, to, report),
+    }
+}
+
+fn list(server: &RunningServer, tenant: Option<String>, to: Option<String>, after: Option<u64>, limit: u32) -> Result<ExitCode> {
+    let mut path = format!("/queue?limit={limit}");
+    for (name, value) in [("tenant", tenant), ("to", to), ("after", after.map(|after| after.to_string()))] {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={}", escaped(&value)));
+        }
+    }
+    let page: QueuePage = request(server, Method::GET, &path, None)?;
+    if server.json {
+        println!("{}", serde_json::to_string_pretty(&page)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Vec<String>> = page.messages.iter().map(row).collect();
+    print!("{}", table(&["id", "to", "from", "kind", "size", "received", "expires", "attempts", "state"], &rows));
+    if let Some(after) = page.next_after {
+        println!("more: restante queue list --after {after}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(entry: &QueueEntry) -> Vec<String> {
+    vec![
+        entry.id.to_string(),
+        entry.to.clone(),
+        entry.from.clone(),
+        entry.kind.clone(),
+        entry.size_bytes.to_string(),
+        entry.received_at.clone(),
+        entry.expires_at.clone(),
+        entry.attempts.to_string(),
+        entry.state.clone(),
+    ]
+}
+
+fn show(server: &RunningServer, id: u64) -> Result<ExitCode> {
+    let entry: QueueEntry = request(server, Method::GET, &format!("/queue/{id}"), None)?;
+    if server.json {
+        println!("{}", serde_json::to_string_pretty(&entry)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let value = serde_json::to_value(&entry)?;
+    for (name, value) in value.as_object().into_iter().flatten() {
+        match value {
+            serde_json::Value::Null => {}
+            serde_json::Value::String(text) => println!("{name}: {}", harmless(text)),
+            other => println!("{name}: {}", harmless(&other.to_string())),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn discard(server: &RunningServer, ids: &[u64], to: Option<String>, report: bool) -> Result<ExitCode> {
+    let body = serde_json::json!({ "ids": ids, "to": to, "report": report });
+    let discarded: Discarded = request(server, Method::POST, "/queue/discard", Some(body))?;
+    if server.json {
+        println!("{}", serde_json::to_string_pretty(&discarded)?);
+    } else {
+        println!("{} discarded", discarded.messages);
+    }
+    Ok(if discarded.messages == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Percent-encoded for a query or a path segment.
+pub fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+        escaped
+    })
+}

@@ -1,0 +1,189 @@
+//! Addresses as the configuration writes them.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use serde::de::{Deserialize, Deserializer, Error};
+
+/// A transport that can be listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// UDP.
+    Udp,
+    /// TCP.
+    Tcp,
+}
+
+/// `udp:HOST:PORT` or `tcp:HOST:PORT`, the host a number, IPv6 in brackets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenAddress {
+    /// Over what.
+    pub protocol: Protocol,
+    /// Where.
+    pub socket: SocketAddr,
+}
+
+/// A host name or address, with a port or without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// Name or address, IPv6 in brackets.
+    pub host: String,
+    /// Port, when one was given.
+    pub port: Option<u16>,
+}
+
+/// `ADDRESS` or `ADDRESS/BITS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    network: IpAddr,
+    bits: u8,
+}
+
+impl ListenAddress {
+    /// On 127.0.0.1.
+    #[must_use]
+    pub const fn loopback(protocol: Protocol, port: u16) -> ListenAddress {
+        ListenAddress { protocol, socket: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port) }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Udp => "udp",
+            Protocol::Tcp => "tcp",
+        };
+        write!(formatter, "{protocol}:{}", self.socket)
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("{text:?}: expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\"");
+        let (protocol, rest) = text.split_once(':').ok_or_else(expected)?;
+        let protocol = match protocol {
+            "udp" => Protocol::Udp,
+            "tcp" => Protocol::Tcp,
+            _ => return Err(expected()),
+        };
+        Ok(ListenAddress { protocol, socket: rest.parse().map_err(|_| expected())? })
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("{text:?}: expected HOST or HOST:PORT, IPv6 in brackets");
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().map_err(|_| expected())?)),
+            _ => (text, None),
+        };
+        let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '-');
+        let bracketed = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+        let valid = match bracketed {
+            Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.chars().all(fits),
+        };
+        if valid { Ok(HostPort { host: host.to_owned(), port }) } else { Err(expected()) }
+    }
+}
+
+impl AddressRange {
+    /// 127.0.0.0/8
+    #[must_use]
+    pub const fn loopback_v4() -> AddressRange {
+        AddressRange { network: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), bits: 8 }
+    }
+
+    /// `::1`
+    #[must_use]
+    pub const fn loopback_v6() -> AddressRange {
+        AddressRange { network: IpAddr::V6(Ipv6Addr::LOCALHOST), bits: 128 }
+    }
+
+    /// Whether `address` lies inside; an IPv4 address mapped into IPv6 counts as the IPv4 address.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.network, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for AddressRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = |most: u8| format!("{text:?}: expected ADDRESS or ADDRESS/BITS with BITS from 0 to {most}, such as \"127.0.0.0/8\"");
+        let (network, bits) = match text.split_once('/') {
+            Some((network, bits)) => (network, Some(bits)),
+            None => (text, None),
+        };
+        let network: IpAddr = network.parse().map_err(|_| expected(32))?;
+        let most = if network.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            Some(bits) => bits.parse().ok().filter(|bits| *bits <= most).ok_or_else(|| expected(most))?,
+            None => most,
+        };
+        Ok(AddressRange { network, bits })
+    }
+}
+
+macro_rules! deserialize_from_text {
+    ($($type:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            }
+        }
+    )*};
+}
+
+deserialize_from_text!(ListenAddress, HostPort, AddressRange);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_contain_what_they_should() {
+        for (range, address, inside) in [
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("0.0.0.0/0", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.0/24", "::ffff:192.0.2.9", true),
+            ("::/0", "2001:db8::1", true),
+            ("::1", "::1", true),
+            ("::1", "127.0.0.1", false),
+        ] {
+            let range: AddressRange = range.parse().unwrap();
+            assert_eq!(range.contains(address.parse().unwrap()), inside, "{range:?} {address}");
+        }
+    }
+
+    #[test]
+    fn host_and_port_are_told_apart() {
+        let parsed = |text: &str| text.parse::<HostPort>().map(|it| (it.host, it.port)).ok();
+        assert_eq!(parsed("sip.example.org"), Some(("sip.example.org".into(), None)));
+        assert_eq!(parsed("192.0.2.1:5062"), Some(("192.0.2.1".into(), Some(5062))));
+        assert_eq!(parsed("[2001:db8::1]"), Some(("[2001:db8::1]".into(), None)));
+        assert_eq!(parsed("[2001:db8::1]:1"), Some(("[2001:db8::1]".into(), Some(1))));
+        for wrong in ["", "a b", "host:", "host:70000", "2001:db8::1", "a;b", "[::1"] {
+            assert_eq!(parsed(wrong), None, "{wrong}");
+        }
+    }
+}

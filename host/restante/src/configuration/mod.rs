@@ -1,0 +1,354 @@
+//! What the operator configures: one TOML file, every key with a default.
+//!
+//! Unknown keys and values that cannot be are errors with line and column: each value is parsed into the type that the
+//! server uses while the file is read, so that the place is known.
+
+mod address;
+mod limits;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+pub use address::{AddressRange, HostPort, ListenAddress, Protocol};
+pub use limits::Limits;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigurationError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file does not say what it should; line and column are in the message.
+    #[error("{path}: {source}")]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// The parts do not fit together.
+    #[error("{path}: {text}")]
+    Inconsistent {
+        /// Which file.
+        path: PathBuf,
+        /// What and where.
+        text: String,
+    },
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Configuration {
+    /// Directory of everything that survives.
+    pub data: PathBuf,
+    /// SIP.
+    pub sip: Sip,
+    /// MSRP.
+    pub msrp: Msrp,
+    /// Administration.
+    pub admin: Admin,
+    /// Logging.
+    pub log: Log,
+    /// Bounds of the whole server.
+    pub limits: Limits,
+    /// Tenants by name.
+    pub tenants: BTreeMap<String, Tenant>,
+}
+
+/// `[sip]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sip {
+    /// Where to listen.
+    pub listen: Vec<ListenAddress>,
+    /// Host, or host and port, that Via, Contact and From of our own requests name; default: the listener's address.
+    pub advertise: Option<HostPort>,
+    /// Next hop of every request of ours; default: the registered contact.
+    pub outbound: Option<ListenAddress>,
+    /// Every hop is congestion-safe (RFC 3428 §8): MESSAGE requests over 1300 bytes may go by reliable transports.
+    pub congestion_safe: bool,
+    /// Further places that we may connect to, whoever names them: by default only where the signalling came from.
+    pub allow_targets: Vec<AddressRange>,
+    /// Header field whose value is taken as the status that an upstream proxy met before it handed the request here.
+    pub upstream_failure_header: String,
+}
+
+/// `[msrp]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Msrp {
+    /// Where to listen.
+    pub listen: Vec<ListenAddress>,
+    /// Host, or host and port, that our paths name; default: the listener's address.
+    pub advertise: Option<HostPort>,
+    /// Count a message as delivered whose receiver asked for no reports (Failure-Report: no).
+    pub count_unreported_as_delivered: bool,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Where to listen besides the Unix socket in the data directory: `HOST:PORT`.
+    pub listen: Option<std::net::SocketAddr>,
+    /// File with the bearer token that TCP requests need; default: `admin.token` in the data directory, made at start.
+    pub token_file: Option<PathBuf>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `human` or `json`.
+    pub format: LogFormat,
+    /// A tracing filter, for example `info` or `info,restante::server=debug`.
+    pub filter: Option<String>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[tenants.NAME]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// Domains whose users are served.
+    pub domains: Vec<String>,
+    /// Global number prefixes whose `tel:` addresses are this tenant's, for example `+1555`.
+    #[serde(default)]
+    pub numbers: Vec<String>,
+    /// Accept REGISTER of the users themselves.
+    #[serde(default = "yes")]
+    pub registrar: bool,
+    /// Peers that may send for any user, and whose third-party REGISTER and asserted identities count.
+    #[serde(default)]
+    pub trust: Vec<AddressRange>,
+    /// `standard`, or a path to a component.
+    #[serde(default = "standard")]
+    pub policy: String,
+    /// Settings of the policy.
+    #[serde(default)]
+    pub settings: toml::Table,
+    /// Further names of users: alias to address.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, String>,
+    /// Named targets that a policy may hand messages to: name to SIP URI.
+    #[serde(default)]
+    pub hand_over: BTreeMap<String, String>,
+    /// User part of the URI that clients fetch from: `sip:deferred@DOMAIN`.
+    #[serde(default = "deferred")]
+    pub deferred_user: String,
+    /// Send NOTIFY without a subscription where nothing else can announce (outside RFC 6665).
+    #[serde(default)]
+    pub unsolicited_notify: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn standard() -> String {
+    "standard".to_owned()
+}
+
+fn deferred() -> String {
+    "deferred".to_owned()
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Configuration {
+            data: PathBuf::from("restante-data"),
+            sip: Sip::default(),
+            msrp: Msrp::default(),
+            admin: Admin::default(),
+            log: Log::default(),
+            limits: Limits::default(),
+            tenants: BTreeMap::from([("example".to_owned(), Tenant::example())]),
+        }
+    }
+}
+
+impl Default for Sip {
+    fn default() -> Self {
+        Sip {
+            listen: vec![ListenAddress::loopback(Protocol::Udp, 5060), ListenAddress::loopback(Protocol::Tcp, 5060)],
+            advertise: None,
+            outbound: None,
+            congestion_safe: false,
+            allow_targets: Vec::new(),
+            upstream_failure_header: "X-Upstream-Status".to_owned(),
+        }
+    }
+}
+
+impl Default for Msrp {
+    fn default() -> Self {
+        Msrp {
+            listen: vec![ListenAddress::loopback(Protocol::Tcp, 2855)],
+            advertise: None,
+            count_unreported_as_delivered: false,
+        }
+    }
+}
+
+impl Tenant {
+    /// The tenant of a server without a configuration: `example.org` on loopback.
+    #[must_use]
+    pub fn example() -> Tenant {
+        Tenant {
+            domains: vec!["example.org".to_owned()],
+            numbers: Vec::new(),
+            registrar: true,
+            trust: vec![AddressRange::loopback_v4(), AddressRange::loopback_v6()],
+            policy: standard(),
+            settings: toml::Table::new(),
+            aliases: BTreeMap::new(),
+            hand_over: BTreeMap::new(),
+            deferred_user: deferred(),
+            unsolicited_notify: false,
+        }
+    }
+}
+
+impl Configuration {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigurationError`]: the message names the place and what was expected.
+    pub fn read(path: &Path) -> Result<Configuration, ConfigurationError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigurationError::Unreadable { path: path.to_owned(), source })?;
+        Configuration::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Configuration, ConfigurationError> {
+        let configuration: Configuration = toml::from_str(text)
+            .map_err(|source| ConfigurationError::Invalid { path: path.to_owned(), source: Box::new(source) })?;
+        configuration
+            .check()
+            .map_err(|text| ConfigurationError::Inconsistent { path: path.to_owned(), text })?;
+        Ok(configuration)
+    }
+
+    /// Warnings that an operator should see at start.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let open = self.sip.listen.iter().find(|listen| !listen.socket.ip().is_loopback());
+        let mut warnings = Vec::new();
+        if let Some(open) = open {
+            for (name, tenant) in &self.tenants {
+                if !tenant.trust.is_empty() {
+                    warnings.push(format!(
+                        "{open} can be reached from other machines and tenant {name} trusts peers by address alone: \
+                         a forged source address over UDP sends for any user; keep the network in between closed"
+                    ));
+                }
+            }
+        }
+        warnings
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.sip.listen.is_empty() {
+            return Err("sip.listen is empty: expected at least one address such as \"udp:127.0.0.1:5060\"".to_owned());
+        }
+        if self.msrp.listen.iter().any(|listen| listen.protocol != Protocol::Tcp) {
+            return Err("msrp.listen: MSRP runs over TCP, expected \"tcp:HOST:PORT\"".to_owned());
+        }
+        if self.tenants.is_empty() {
+            return Err("no tenant: expected at least one [tenants.NAME] with domains".to_owned());
+        }
+        let mut owners: BTreeMap<String, &str> = BTreeMap::new();
+        for (name, tenant) in &self.tenants {
+            if tenant.domains.is_empty() {
+                return Err(format!("tenants.{name}.domains is empty: expected at least one domain"));
+            }
+            for domain in tenant.domains.iter().chain(&tenant.numbers) {
+                if let Some(other) = owners.insert(domain.to_ascii_lowercase(), name) {
+                    return Err(format!("tenants.{name}: {domain:?} belongs to tenants.{other} already"));
+                }
+            }
+        }
+        self.limits.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Configuration, String> {
+        Configuration::parse(Path::new("restante.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_documented_example_is_valid() {
+        let configuration = parse(
+            r#"
+            data = "restante-data"
+            [sip]
+            listen = ["udp:127.0.0.1:5060", "tcp:[::1]:5060"]
+            advertise = "sip.example.org"
+            outbound = "udp:192.0.2.1:5060"
+            [msrp]
+            listen = ["tcp:127.0.0.1:2855"]
+            [admin]
+            listen = "127.0.0.1:8085"
+            [tenants.example]
+            domains = ["example.org"]
+            trust = ["127.0.0.0/8", "::1"]
+            [tenants.example.settings]
+            few = 3
+            "#,
+        )
+        .unwrap();
+        assert_eq!(configuration.sip.listen[1].to_string(), "tcp:[::1]:5060");
+        assert!(configuration.tenants["example"].trust[0].contains("127.9.9.9".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        for (text, expected) in [
+            ("[sip]\nlissten = []\n", vec!["line 2, column 1", "unknown field `lissten`", "`listen`"]),
+            ("[sip]\nlisten = [\"udp:127.0.0.1\"]\n", vec!["line 2", "expected \"udp:HOST:PORT\""]),
+            ("[tenants.a]\ndomains = [\"a.org\"]\ntrust = [\"10.0.0.0/33\"]\n", vec!["line 3", "0 to 32"]),
+            ("[tenants.a]\n", vec!["line 1", "missing field `domains`"]),
+            ("[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n", vec!["MSRP runs over TCP"]),
+            ("[limits]\nmax_sessions = 0\n", vec!["limits.max_sessions"]),
+            (
+                "[tenants.a]\ndomains = [\"x.org\"]\n[tenants.b]\ndomains = [\"X.org\"]\n",
+                vec!["tenants.b", "belongs to tenants.a"],
+            ),
+        ] {
+            let error = parse(text).unwrap_err();
+            for part in expected {
+                assert!(error.contains(part), "{text:?}: {part:?} is not in {error:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn trust_by_address_on_an_open_port_is_warned_of() {
+        let open = parse("[sip]\nlisten = [\"udp:0.0.0.0:5060\"]\n[tenants.a]\ndomains = [\"a.org\"]\ntrust = [\"10.0.0.0/8\"]\n");
+        assert_eq!(open.unwrap().warnings().len(), 1);
+        assert!(Configuration::default().warnings().is_empty());
+    }
+}

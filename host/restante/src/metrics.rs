@@ -1,0 +1,242 @@
+//! What is counted, in Prometheus' form.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use restante_deferral::decision::{AttemptKind, Undecided};
+use restante_deferral::model::Origin;
+use restante_deferral::participating_function::Event;
+
+/// `attempt` label.
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
+enum AttemptLabel {
+    Page,
+    Session,
+    Notification,
+    Relay,
+    Pull,
+    HandOver,
+}
+
+/// An attempt's labels.
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct AttemptLabels {
+    attempt: AttemptLabel,
+}
+
+/// A failed attempt's labels.
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct FailureLabels {
+    attempt: AttemptLabel,
+    origin: OriginLabel,
+    status: u16,
+}
+
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
+enum OriginLabel {
+    Device,
+    Core,
+    Timeout,
+    Transport,
+}
+
+/// A fallback's labels.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct FallbackLabels {
+    hook: &'static str,
+    reason: &'static str,
+}
+
+/// A status.
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct StatusLabels {
+    status: u16,
+}
+
+/// Something dropped.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct DropLabels {
+    reason: &'static str,
+}
+
+/// All counters of a server; shared, without locks on the hot path.
+pub struct Metrics {
+    registry: Registry,
+    stored: Counter,
+    duplicates: Counter,
+    delivered: Counter,
+    expired: Counter,
+    given_up: Counter,
+    discarded: Counter,
+    handed_over: Counter,
+    reported: Counter,
+    refused: Family<StatusLabels, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
+    attempts_failed: Family<FailureLabels, Counter>,
+    fallbacks: Family<FallbackLabels, Counter>,
+    dropped: Family<DropLabels, Counter>,
+    /// Messages that wait, all tenants.
+    pub waiting_messages: Gauge,
+    /// Recipients in memory.
+    pub recipients: Gauge,
+    /// MSRP sessions.
+    pub sessions: Gauge,
+    /// SIP transactions.
+    pub transactions: Gauge,
+    /// Seconds between a MESSAGE's arrival and its 202.
+    pub accept_seconds: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Metrics {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("restante"),
+            stored: Counter::default(),
+            duplicates: Counter::default(),
+            delivered: Counter::default(),
+            expired: Counter::default(),
+            given_up: Counter::default(),
+            discarded: Counter::default(),
+            handed_over: Counter::default(),
+            reported: Counter::default(),
+            refused: Family::default(),
+            attempts: Family::default(),
+            attempts_failed: Family::default(),
+            fallbacks: Family::default(),
+            dropped: Family::default(),
+            waiting_messages: Gauge::default(),
+            recipients: Gauge::default(),
+            sessions: Gauge::default(),
+            transactions: Gauge::default(),
+            accept_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("messages_stored", "Messages made durable", self.stored.clone());
+        registry.register("messages_repeated", "Repetitions answered and not stored again", self.duplicates.clone());
+        registry.register("messages_delivered", "Messages acknowledged by a device", self.delivered.clone());
+        registry.register("messages_expired", "Messages dropped at their expiry", self.expired.clone());
+        registry.register("messages_given_up", "Messages a device refused for good", self.given_up.clone());
+        registry.register("messages_discarded", "Messages dropped by policy or operator", self.discarded.clone());
+        registry.register("messages_handed_over", "Messages given to a named target", self.handed_over.clone());
+        registry.register("reports", "Disposition notifications made", self.reported.clone());
+        registry.register("messages_refused", "Messages refused, by status", self.refused.clone());
+        registry.register("attempts", "Delivery attempts", self.attempts.clone());
+        registry.register("attempts_failed", "Delivery attempts that failed", self.attempts_failed.clone());
+        registry.register("policy_fallbacks", "Decisions taken by the fallback", self.fallbacks.clone());
+        registry.register("dropped", "Input that was dropped", self.dropped.clone());
+        registry.register("messages_waiting", "Messages that wait", self.waiting_messages.clone());
+        registry.register("recipients_in_memory", "Recipients in memory", self.recipients.clone());
+        registry.register("msrp_sessions", "MSRP sessions", self.sessions.clone());
+        registry.register("sip_transactions", "SIP transactions", self.transactions.clone());
+        registry.register_with_unit(
+            "accept",
+            "Time from a MESSAGE to its 202",
+            Unit::Seconds,
+            self.accept_seconds.clone(),
+        );
+    }
+
+    /// Counts what a machine reports.
+    pub fn count(&self, event: &Event) {
+        match event {
+            Event::Stored(_) => _ = self.stored.inc(),
+            Event::Duplicate => _ = self.duplicates.inc(),
+            Event::Delivered(_) => _ = self.delivered.inc(),
+            Event::Expired(_) => _ = self.expired.inc(),
+            Event::GivenUp(_) => _ = self.given_up.inc(),
+            Event::Discarded(..) => _ = self.discarded.inc(),
+            Event::HandedOver(_) => _ = self.handed_over.inc(),
+            Event::Reported => _ = self.reported.inc(),
+            Event::Refused(status) => _ = self.refused.get_or_create(&StatusLabels { status: *status }).inc(),
+            Event::AttemptStarted(kind) => {
+                _ = self.attempts.get_or_create(&AttemptLabels { attempt: attempt_label(*kind) }).inc();
+            }
+            Event::AttemptFailed(kind, status, origin) => {
+                let labels = FailureLabels {
+                    attempt: attempt_label(*kind),
+                    origin: origin_label(*origin),
+                    status: status.unwrap_or(0),
+                };
+                _ = self.attempts_failed.get_or_create(&labels).inc();
+            }
+            Event::FellBack(reason, hook) => {
+                let labels = FallbackLabels { hook, reason: undecided_label(*reason) };
+                _ = self.fallbacks.get_or_create(&labels).inc();
+            }
+        }
+    }
+
+    /// Counts input that was dropped.
+    pub fn count_dropped(&self, reason: &'static str) {
+        self.dropped.get_or_create(&DropLabels { reason }).inc();
+    }
+
+    /// The text form; nothing when that fails, which it does not on a string.
+    #[must_use]
+    pub fn encode(&self, further: &[(&str, &AtomicU64)]) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            return String::new();
+        }
+        let end = "# EOF\n";
+        if text.ends_with(end) {
+            text.truncate(text.len() - end.len());
+        }
+        for (name, value) in further {
+            _ = writeln!(text, "# TYPE restante_{name} gauge\nrestante_{name} {}", value.load(Ordering::Relaxed));
+        }
+        text.push_str(end);
+        text
+    }
+}
+
+fn attempt_label(kind: AttemptKind) -> AttemptLabel {
+    match kind {
+        AttemptKind::Page => AttemptLabel::Page,
+        AttemptKind::Session => AttemptLabel::Session,
+        AttemptKind::Notification => AttemptLabel::Notification,
+        AttemptKind::Relay => AttemptLabel::Relay,
+        AttemptKind::Pull => AttemptLabel::Pull,
+        AttemptKind::HandOver => AttemptLabel::HandOver,
+    }
+}
+
+fn origin_label(origin: Origin) -> OriginLabel {
+    match origin {
+        Origin::Device => OriginLabel::Device,
+        Origin::Core => OriginLabel::Core,
+        Origin::Timeout => OriginLabel::Timeout,
+        Origin::Transport => OriginLabel::Transport,
+    }
+}
+
+fn undecided_label(reason: Undecided) -> &'static str {
+    match reason {
+        Undecided::Declined => "declined",
+        Undecided::Trapped => "trapped",
+        Undecided::TimedOut => "timed-out",
+        Undecided::OutOfMemory => "out-of-memory",
+        Undecided::Overloaded => "overloaded",
+        Undecided::Impossible => "impossible",
+    }
+}

@@ -1,1 +1,25 @@
 //! The SIP wire: grammar, transactions, dialogs and registrations. No sockets, no clock.
+//!
+//! * [`message`]: a received message is its bytes and a list of where its parts are; everything else is read from there.
+//! * [`uri`], [`header`]: what stands in header fields.
+//! * [`identity`]: when two names are the same user.
+//! * [`writer`]: messages that we make, and the in-place changes a proxy makes.
+//! * [`framing`]: messages out of a byte stream.
+//! * [`transaction`]: RFC 3261 §17 and RFC 6026.
+//! * [`dialog`], [`subscription`], [`registration`]: what lasts longer than a transaction.
+
+pub mod dialog;
+pub mod framing;
+pub mod header;
+pub mod identity;
+pub mod message;
+pub mod registration;
+pub mod subscription;
+pub mod transaction;
+pub mod uri;
+pub mod writer;
+
+/// RFC 3261 §25.1 token, for the modules of this crate.
+pub(crate) fn message_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
+}

@@ -1,0 +1,146 @@
+//! When two names are the same user: canonical forms of addresses-of-record (RFC 3261 §10.3, §19.1.4; RFC 3966 §4).
+
+use crate::uri::{SipUri, TelUri, Uri};
+
+/// One text for every way to write the same address-of-record: a SIP URI without password, parameters, port and headers,
+/// scheme `sip`, host in lower case, escapes of unreserved characters undone; a telephone number (`tel:`, or a SIP URI
+/// with `user=phone` or a user part that is a global number) as `tel:` with its digits. None for other schemes and for a
+/// SIP URI without a user.
+///
+/// Deviation: `user=phone` and a global number as the user part are taken for the number itself, which RFC 3261 §19.1.6
+/// leaves to the owner of the domain. The port is no part of an address-of-record here.
+#[must_use]
+pub fn canonical(uri: &Uri) -> Option<String> {
+    match uri {
+        Uri::Tel(tel) => Some(canonical_number(tel)),
+        Uri::Sip(sip) => {
+            let user = sip.user.as_deref()?;
+            let number = user.split(';').next().unwrap_or(user);
+            let is_phone = uri.parameter("user").is_some_and(|value| value.eq_ignore_ascii_case("phone"));
+            if (is_phone || is_global_number(number)) && let Ok(Uri::Tel(tel)) = Uri::parse(&format!("tel:{user}")) {
+                return Some(canonical_number(&tel));
+            }
+            Some(format!("sip:{}@{}", unescape_unreserved(user), sip.host.to_ascii_lowercase()))
+        }
+        Uri::Other(..) => None,
+    }
+}
+
+/// Whether two URIs name the same user.
+#[must_use]
+pub fn same_user(one: &Uri, other: &Uri) -> bool {
+    matches!((canonical(one), canonical(other)), (Some(one), Some(other)) if one == other)
+}
+
+/// Whether two SIP URIs are equivalent (RFC 3261 §19.1.4).
+#[must_use]
+pub fn equivalent(one: &SipUri, other: &SipUri) -> bool {
+    let text = |value: &Option<String>| value.as_deref().map(unescape_unreserved);
+    let parameters_agree = |left: &SipUri, right: &SipUri| {
+        left.parameters.iter().all(|(name, value)| {
+            let theirs = right.parameters.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
+            match theirs {
+                Some((_, theirs)) => {
+                    theirs.as_deref().unwrap_or("").eq_ignore_ascii_case(value.as_deref().unwrap_or(""))
+                }
+                None => !["user", "ttl", "method", "maddr", "transport"].iter().any(|must| must.eq_ignore_ascii_case(name)),
+            }
+        })
+    };
+    one.secure == other.secure
+        && text(&one.user) == text(&other.user)
+        && text(&one.password) == text(&other.password)
+        && one.host.eq_ignore_ascii_case(&other.host)
+        && one.port == other.port
+        && parameters_agree(one, other)
+        && parameters_agree(other, one)
+        && one.headers == other.headers
+}
+
+fn canonical_number(tel: &TelUri) -> String {
+    let digits = tel.digits();
+    match (tel.is_global(), crate::uri::find_parameter(&tel.parameters, "phone-context")) {
+        (false, Some(context)) => format!("tel:{digits};phone-context={}", context.to_ascii_lowercase()),
+        _ => format!("tel:{digits}"),
+    }
+}
+
+fn is_global_number(user: &str) -> bool {
+    user.strip_prefix('+').is_some_and(|rest| {
+        rest.bytes().any(|byte| byte.is_ascii_digit()) && rest.bytes().all(|byte| byte.is_ascii_digit() || b"-.()".contains(&byte))
+    })
+}
+
+/// Undoes `%XX` of unreserved characters only (RFC 3261 §19.1.2 and §25.1), so that reserved ones stay told apart.
+fn unescape_unreserved(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let escaped = (byte == b'%').then(|| bytes.get(at + 1..at + 3).and_then(hex_pair)).flatten();
+        match escaped {
+            Some(value) if value.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&value) => {
+                out.push(value);
+                at += 3;
+            }
+            Some(_) => {
+                out.extend(bytes.get(at..at + 3).unwrap_or_default().iter().map(u8::to_ascii_uppercase));
+                at += 3;
+            }
+            None => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn hex_pair(pair: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(pair).ok()?;
+    text.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u8::from_str_radix(text, 16).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_a_user_has_one_canonical_form() {
+        for (name, expected) in [
+            ("sip:bob@Example.ORG:5070;transport=tcp", Some("sip:bob@example.org")),
+            ("sips:bob@example.org", Some("sip:bob@example.org")),
+            ("sip:%62ob@example.org", Some("sip:bob@example.org")),
+            ("sip:b%40b@example.org", Some("sip:b%40b@example.org")),
+            ("sip:Bob@example.org", Some("sip:Bob@example.org")),
+            ("tel:+1-555-123.4567", Some("tel:+15551234567")),
+            ("sip:+1(555)1234567@example.org;user=phone", Some("tel:+15551234567")),
+            ("sip:+15551234567@example.org", Some("tel:+15551234567")),
+            ("tel:7042;phone-context=Example.org", Some("tel:7042;phone-context=example.org")),
+            ("sip:7042@example.org", Some("sip:7042@example.org")),
+            ("sip:example.org", None),
+            ("mailto:bob@example.org", None),
+        ] {
+            assert_eq!(canonical(&Uri::parse(name).unwrap()).as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn equivalence_follows_the_rfcs_examples() {
+        let sip = |text: &str| match Uri::parse(text).unwrap() {
+            Uri::Sip(uri) => uri,
+            _ => panic!("{text}"),
+        };
+        for (one, other, same) in [
+            ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp", true),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5", true),
+            ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;newparam=5", true),
+            ("SIP:ALICE@AtLanTa.CoM;Transport=udp", "sip:alice@AtLanTa.CoM;Transport=UDP", false),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060", false),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp", false),
+            ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;security=off", false),
+        ] {
+            assert_eq!(equivalent(&sip(one), &sip(other)), same, "{one} {other}");
+        }
+    }
+}

@@ -130,7 +130,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn frames(pieces: &[&[u8]]) -> Result<Vec<String>, FramingError> {
-        let mut framer = StreamFramer::new(MessageLimits { max_header_bytes: 400, max_header_fields: 10, max_body_bytes: 100 });
+        let mut framer =
+            StreamFramer::new(MessageLimits { max_header_bytes: 400, max_header_fields: 10, max_body_bytes: 100 });
         let mut out = Vec::new();
         for piece in pieces {
             framer.push(piece);

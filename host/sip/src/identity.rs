@@ -17,7 +17,9 @@ pub fn canonical(uri: &Uri) -> Option<String> {
             let user = sip.user.as_deref()?;
             let number = user.split(';').next().unwrap_or(user);
             let is_phone = uri.parameter("user").is_some_and(|value| value.eq_ignore_ascii_case("phone"));
-            if (is_phone || is_global_number(number)) && let Ok(Uri::Tel(tel)) = Uri::parse(&format!("tel:{user}")) {
+            if (is_phone || is_global_number(number))
+                && let Ok(Uri::Tel(tel)) = Uri::parse(&format!("tel:{user}"))
+            {
                 return Some(canonical_number(&tel));
             }
             Some(format!("sip:{}@{}", unescape_unreserved(user), sip.host.to_ascii_lowercase()))
@@ -43,7 +45,9 @@ pub fn equivalent(one: &SipUri, other: &SipUri) -> bool {
                 Some((_, theirs)) => {
                     theirs.as_deref().unwrap_or("").eq_ignore_ascii_case(value.as_deref().unwrap_or(""))
                 }
-                None => !["user", "ttl", "method", "maddr", "transport"].iter().any(|must| must.eq_ignore_ascii_case(name)),
+                None => {
+                    !["user", "ttl", "method", "maddr", "transport"].iter().any(|must| must.eq_ignore_ascii_case(name))
+                }
             }
         })
     };
@@ -67,7 +71,8 @@ fn canonical_number(tel: &TelUri) -> String {
 
 fn is_global_number(user: &str) -> bool {
     user.strip_prefix('+').is_some_and(|rest| {
-        rest.bytes().any(|byte| byte.is_ascii_digit()) && rest.bytes().all(|byte| byte.is_ascii_digit() || b"-.()".contains(&byte))
+        rest.bytes().any(|byte| byte.is_ascii_digit())
+            && rest.bytes().all(|byte| byte.is_ascii_digit() || b"-.()".contains(&byte))
     })
 }
 

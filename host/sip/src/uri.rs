@@ -316,7 +316,9 @@ mod tests {
 
     #[test]
     fn parts_are_where_the_rfc_puts_them() {
-        let Uri::Sip(uri) = Uri::parse("sip:user;par=u%40x:p@[2001:db8::1]:5062;lr;maddr=1.2.3.4?a=b").unwrap() else { panic!() };
+        let Uri::Sip(uri) = Uri::parse("sip:user;par=u%40x:p@[2001:db8::1]:5062;lr;maddr=1.2.3.4?a=b").unwrap() else {
+            panic!()
+        };
         assert_eq!(uri.user.as_deref(), Some("user;par=u%40x"));
         assert_eq!(uri.password.as_deref(), Some("p"));
         assert_eq!((uri.host.as_str(), uri.port), ("[2001:db8::1]", Some(5062)));
@@ -326,7 +328,21 @@ mod tests {
 
     #[test]
     fn what_is_no_uri_is_refused() {
-        for text in ["", "bob", "sip:", "sip:@h", "sip:h:", "sip:h:99999", "sip:[::g]", "sip:a b@h", "<sip:h>", "tel:", "tel:+", "tel:x9y", "sip:h;;a"] {
+        for text in [
+            "",
+            "bob",
+            "sip:",
+            "sip:@h",
+            "sip:h:",
+            "sip:h:99999",
+            "sip:[::g]",
+            "sip:a b@h",
+            "<sip:h>",
+            "tel:",
+            "tel:+",
+            "tel:x9y",
+            "sip:h;;a",
+        ] {
             assert!(Uri::parse(text).is_err(), "{text:?}");
         }
     }

@@ -58,7 +58,9 @@ impl ContactValue {
         self.address
             .parameters
             .iter()
-            .filter(|(name, _)| !["q", "expires", "reg-id", "+sip.instance"].iter().any(|known| known.eq_ignore_ascii_case(name)))
+            .filter(|(name, _)| {
+                !["q", "expires", "reg-id", "+sip.instance"].iter().any(|known| known.eq_ignore_ascii_case(name))
+            })
             .map(|(name, value)| (name.as_str(), value.as_deref()))
     }
 }

@@ -73,7 +73,8 @@ mod tests {
             assert_eq!(parse_date(text), Some(seconds));
             assert_eq!(write_date(seconds), text);
         }
-        for wrong in ["", "Fri, 01 Jan 2010 16:00:00 EST", "Sat, 32 Nov 2010 23:29:00 GMT", "13 Nov 2010 23:29:00 GMT"] {
+        for wrong in ["", "Fri, 01 Jan 2010 16:00:00 EST", "Sat, 32 Nov 2010 23:29:00 GMT", "13 Nov 2010 23:29:00 GMT"]
+        {
             assert_eq!(parse_date(wrong), None, "{wrong}");
         }
     }

@@ -163,7 +163,8 @@ pub(crate) fn write_parameters(out: &mut String, parameters: &Parameters) {
         out.push_str(name);
         if let Some(value) = value {
             out.push('=');
-            let token = !value.is_empty() && value.bytes().all(|byte| crate::message_token(byte) || b":[]".contains(&byte));
+            let token =
+                !value.is_empty() && value.bytes().all(|byte| crate::message_token(byte) || b":[]".contains(&byte));
             if token { out.push_str(value) } else { out.push_str(&quote(value)) }
         }
     }

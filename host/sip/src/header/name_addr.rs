@@ -99,7 +99,11 @@ mod tests {
             ("tel:+1-555", None, "tel:+1-555", None),
         ] {
             let parsed = NameAddr::parse(text).unwrap();
-            assert_eq!((parsed.display.as_deref(), parsed.uri.to_string().as_str(), parsed.tag()), (display, uri, tag), "{text}");
+            assert_eq!(
+                (parsed.display.as_deref(), parsed.uri.to_string().as_str(), parsed.tag()),
+                (display, uri, tag),
+                "{text}"
+            );
         }
         for wrong in ["", "\"Joe <sip:a@b>", "<sip:a@b", "< sip:a@b>", "<sip:a@b>;;", "<sip:a@b> x", "bob"] {
             assert!(NameAddr::parse(wrong).is_err(), "{wrong:?}");

@@ -31,7 +31,8 @@ impl Via {
             return Err(HeaderError::Syntax);
         }
         let rest = rest.trim_start();
-        let (transport, rest) = rest.split_once(|blank: char| blank.is_ascii_whitespace()).ok_or(HeaderError::Syntax)?;
+        let (transport, rest) =
+            rest.split_once(|blank: char| blank.is_ascii_whitespace()).ok_or(HeaderError::Syntax)?;
         if transport.is_empty() || !transport.bytes().all(crate::message_token) {
             return Err(HeaderError::Syntax);
         }
@@ -40,7 +41,12 @@ impl Via {
         // Blanks may stand around the colon (RFC 3261 §25.1 COLON).
         let sent_by: String = sent_by.chars().filter(|character| !character.is_ascii_whitespace()).collect();
         let (host, port) = parse_host_port(&sent_by).map_err(|_| HeaderError::Syntax)?;
-        Ok(Via { transport: transport.to_owned(), host: host.to_owned(), port, parameters: parse_parameters(parameters)? })
+        Ok(Via {
+            transport: transport.to_owned(),
+            host: host.to_owned(),
+            port,
+            parameters: parse_parameters(parameters)?,
+        })
     }
 
     /// `branch`.
@@ -60,7 +66,8 @@ impl Via {
     pub fn stamp(&mut self, source: SocketAddr) {
         let rport = self.wants_rport();
         let host = self.host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
-        self.parameters.retain(|(name, _)| !name.eq_ignore_ascii_case("received") && !name.eq_ignore_ascii_case("rport"));
+        self.parameters
+            .retain(|(name, _)| !name.eq_ignore_ascii_case("received") && !name.eq_ignore_ascii_case("rport"));
         if rport {
             self.parameters.push(("rport".to_owned(), Some(source.port().to_string())));
         }

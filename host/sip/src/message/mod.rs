@@ -18,7 +18,7 @@ pub use name::Name;
 pub use start_line::{Method, StartLine};
 pub use validate::{MalformedRequest, validate_request, validate_response};
 
-use crate::header::{ContactValue, CSeq, HeaderError, NameAddr, Via, split_list};
+use crate::header::{CSeq, ContactValue, HeaderError, NameAddr, Via, split_list};
 
 /// Bounds of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,7 +325,8 @@ impl SipMessage {
             .iter()
             .map(|field| {
                 let name = if field.name == Name::Other { self.field_name(field) } else { field.name.as_str() };
-                let value = if field.folded { unfold(self.field_value(field)) } else { self.field_value(field).to_owned() };
+                let value =
+                    if field.folded { unfold(self.field_value(field)) } else { self.field_value(field).to_owned() };
                 crate::writer::rsip_header(name, value)
             })
             .collect();

@@ -48,7 +48,13 @@ impl Builder {
     /// Begins the response to a request: Via as received with `stamped` as the topmost one, From, To with `to_tag`
     /// unless it has one, Call-ID, CSeq (RFC 3261 §8.2.6.2).
     #[must_use]
-    pub fn response(request: &SipMessage, status: u16, reason: &str, stamped: Option<&str>, to_tag: Option<&str>) -> Builder {
+    pub fn response(
+        request: &SipMessage,
+        status: u16,
+        reason: &str,
+        stamped: Option<&str>,
+        to_tag: Option<&str>,
+    ) -> Builder {
         let mut builder = Builder { text: Vec::with_capacity(512), error: None };
         builder.check(reason);
         builder.text.extend_from_slice(format!("SIP/2.0 {status} {reason}\r\n").as_bytes());
@@ -96,7 +102,11 @@ impl Builder {
     /// Adds a field whose value came from a peer and may be folded.
     #[must_use]
     pub fn unfolded(self, name: &str, value: &str) -> Builder {
-        if value.contains(['\r', '\n']) { self.field(name, &crate::message::unfold(value)) } else { self.field(name, value) }
+        if value.contains(['\r', '\n']) {
+            self.field(name, &crate::message::unfold(value))
+        } else {
+            self.field(name, value)
+        }
     }
 
     /// Adds a field if there is a value.

@@ -1,0 +1,139 @@
+//! Branches, tags and Call-IDs of our own: unique, and telling which shard they belong to.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// Begins every branch of RFC 3261.
+const MAGIC_COOKIE: &str = "z9hG4bK";
+
+/// Makes branches and tags. Pure: the key is random, passed in, and used for nothing else.
+#[derive(Debug)]
+pub struct Identifiers {
+    shard: u8,
+    key: [u8; 32],
+    counter: u64,
+}
+
+impl Identifiers {
+    /// Of one shard.
+    #[must_use]
+    pub fn new(shard: u8, key: [u8; 32]) -> Identifiers {
+        Identifiers { shard, key, counter: 0 }
+    }
+
+    /// A branch that carries the transaction's number.
+    pub(super) fn branch(&mut self, transaction: u64) -> String {
+        let random = self.random() >> 96;
+        format!("{MAGIC_COOKIE}r{:02x}{transaction:016x}{random:08x}", self.shard)
+    }
+
+    /// A tag for From or To, unguessable.
+    pub fn tag(&mut self) -> String {
+        let random = self.random() >> 48;
+        format!("r{:02x}{random:020x}", self.shard)
+    }
+
+    /// 128 bits that nobody can guess.
+    pub fn random(&mut self) -> u128 {
+        self.counter = self.counter.wrapping_add(1);
+        let digest = keyed(&self.key, &self.counter.to_be_bytes());
+        u128::from_be_bytes(digest)
+    }
+}
+
+/// The transaction's number in a branch of ours.
+pub(super) fn transaction_of_branch(branch: &str) -> Option<u64> {
+    let rest = branch.strip_prefix(MAGIC_COOKIE)?.strip_prefix('r')?;
+    u64::from_str_radix(rest.get(2..18)?, 16).ok()
+}
+
+/// The shard in a branch of ours.
+#[must_use]
+pub fn shard_of_branch(branch: &str) -> Option<u8> {
+    shard_of_tag(branch.strip_prefix(MAGIC_COOKIE)?)
+}
+
+/// The shard in a tag of ours.
+#[must_use]
+pub fn shard_of_tag(tag: &str) -> Option<u8> {
+    u8::from_str_radix(tag.strip_prefix('r')?.get(..2)?, 16).ok()
+}
+
+/// Marks our own requests, so that one that comes back is known for what it is: a keyed digest in the Call-ID, which
+/// nobody else can write. It holds across restarts as long as the key does.
+#[derive(Clone)]
+pub struct OwnMark {
+    key: [u8; 32],
+    host: String,
+}
+
+impl OwnMark {
+    /// With a secret key, and the host that Call-IDs name.
+    #[must_use]
+    pub fn new(key: [u8; 32], host: &str) -> OwnMark {
+        OwnMark { key, host: host.to_owned() }
+    }
+
+    /// The Call-ID for a name: always the same for the same name, so that repetitions of a delivery share it.
+    #[must_use]
+    pub fn call_id(&self, name: &str) -> String {
+        format!("{name}.{}@{}", self.mark(name), self.host)
+    }
+
+    /// The name in a Call-ID of ours; none for anybody else's.
+    #[must_use]
+    pub fn name_of<'a>(&self, call_id: &'a str) -> Option<&'a str> {
+        let local = call_id.split_once('@').map_or(call_id, |(local, _)| local);
+        let (name, mark) = local.rsplit_once('.')?;
+        let expected = self.mark(name);
+        let differs = expected.bytes().zip(mark.bytes()).fold(0, |differs, (one, other)| differs | (one ^ other));
+        (differs == 0 && expected.len() == mark.len()).then_some(name)
+    }
+
+    fn mark(&self, name: &str) -> String {
+        format!("{:024x}", u128::from_be_bytes(keyed(&self.key, name.as_bytes())) >> 32)
+    }
+}
+
+/// The first 16 bytes of an HMAC-SHA-256.
+fn keyed(key: &[u8; 32], data: &[u8]) -> [u8; 16] {
+    let mut out = [0; 16];
+    if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) {
+        mac.update(data);
+        let digest = mac.finalize().into_bytes();
+        for (to, from) in out.iter_mut().zip(digest) {
+            *to = from;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shard_is_read_back() {
+        let mut identifiers = Identifiers::new(3, [7; 32]);
+        let branch = identifiers.branch(42);
+        assert_eq!((shard_of_branch(&branch), transaction_of_branch(&branch)), (Some(3), Some(42)));
+        let tag = identifiers.tag();
+        assert_eq!(shard_of_tag(&tag), Some(3));
+        assert_ne!(tag, identifiers.tag());
+        for foreign in ["", "z9hG4bK", "z9hG4bKx", "z9hG4bKré", "r", "rzz"] {
+            assert_eq!((shard_of_branch(foreign), shard_of_tag(foreign)), (None, None), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn only_we_can_mark_a_call_id() {
+        let mark = OwnMark::new([1; 32], "example.org");
+        let call_id = mark.call_id("d00000000000000a1");
+        assert_eq!(mark.name_of(&call_id), Some("d00000000000000a1"));
+        assert_eq!(call_id, mark.call_id("d00000000000000a1"));
+        assert_eq!(OwnMark::new([2; 32], "example.org").name_of(&call_id), None);
+        assert_eq!(mark.name_of(&call_id.replace("a1", "a2")), None);
+        assert_eq!(mark.name_of("d1.@x"), None);
+        assert_eq!(mark.name_of("x@y"), None);
+    }
+}

@@ -118,7 +118,7 @@ pub enum Select {
 pub struct LoadRequest {
     /// Which messages.
     pub select: Select,
-    /// At most so many.
+    /// At most so many. Zero: only what is known of the queue as a whole is wanted.
     pub max_messages: u32,
     /// And, after the first, at most so many bytes of inline bodies.
     pub max_body_bytes: u64,
@@ -136,6 +136,8 @@ pub struct Window {
     pub totals: QueueTotals,
     /// Earliest `expires_at` of the whole queue.
     pub earliest_expiry: Option<Timestamp>,
+    /// Earliest `not_before` or `fetch_deadline` of the whole queue, past ones included.
+    pub earliest_due: Option<Timestamp>,
     /// The recipient's profile.
     pub profile: Profile,
     /// What [`Change::WakeAt`] said last.

@@ -52,6 +52,27 @@ pub struct Limits {
     pub default_keep: Duration,
     /// Address of this server in reports that it sends, for example `sip:example.org`.
     pub reporter: String,
+    /// Names of the targets that a policy may hand messages over to.
+    pub hand_over_targets: Vec<String>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_window_messages: 200,
+            max_window_bytes: 1024 * 1024,
+            max_waiting_arrivals: 256,
+            max_decision_messages: 50,
+            registration_delay: Duration::from_secs(2),
+            min_refresh_interval: Duration::from_secs(60),
+            min_ask_interval: Duration::from_secs(1),
+            max_relay: Duration::from_secs(3),
+            max_keep: Duration::from_secs(30 * 24 * 3600),
+            default_keep: Duration::from_secs(7 * 24 * 3600),
+            reporter: String::from("sip:restante.invalid"),
+            hand_over_targets: Vec::new(),
+        }
+    }
 }
 
 /// A message that came whole and waits for an answer.

@@ -1,1 +1,28 @@
-//! Sockets: UDP and TCP listeners, connections, bounded queues.
+//! Sockets: what bytes arrive on and leave by. No SIP meaning beyond where one message ends and the next begins.
+//!
+//! * [`Transport`]: every SIP listener and outgoing connection behind one handler for what comes in and one [`Sender`]
+//!   for what goes out.
+//! * [`queue`]: from a receiver to a shard, bounded in items and bytes, with a lane that load cannot starve.
+//! * [`msrp`]: accepts MSRP connections and reads just enough to know whose they are.
+//! * [`destination`]: where peers may make us connect to.
+//!
+//! Everything is bounded by [`TransportLimits`] and what a bound turned away is counted in [`TransportCounters`].
+
+mod address;
+mod counters;
+pub mod destination;
+mod event;
+mod limits;
+pub mod msrp;
+mod permit;
+pub mod queue;
+mod tcp;
+mod transport;
+mod udp;
+
+pub use address::{AddressError, ConnectionId, Flow, HostPort, Listener, ListenerId, Protocol};
+pub use counters::TransportCounters;
+pub use event::{CloseReason, Handler, Intake, SendFailure, SendToken, TransportEvent, Unreadable};
+pub use limits::TransportLimits;
+pub use permit::ConnectionPermit;
+pub use transport::{BoundListener, Drained, Sender, Target, Transport};

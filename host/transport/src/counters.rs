@@ -1,0 +1,69 @@
+//! What was turned away, and why.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident),* $(,)?) => {
+        /// Counts since the start. Shared by reference; reading never stops a writer.
+        #[derive(Debug, Default)]
+        pub struct TransportCounters {
+            $($(#[doc = $doc])+ pub $name: AtomicU64,)*
+        }
+
+        impl TransportCounters {
+            /// Every counter by its name.
+            #[must_use]
+            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.load(Ordering::Relaxed)),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Datagrams read.
+    datagrams_received,
+    /// Datagrams that are no SIP message.
+    datagrams_unreadable,
+    /// Datagrams larger than is read.
+    datagrams_truncated,
+    /// Keep-alive datagrams (RFC 5626 §4.4.1).
+    datagrams_keep_alive,
+    /// Datagrams handed to the system.
+    datagrams_sent,
+    /// Datagrams that the system refused, or that found no room to wait.
+    datagrams_not_sent,
+    /// Errors of receiving sockets.
+    receive_errors,
+    /// Messages read from streams.
+    stream_messages_received,
+    /// Messages written to streams.
+    stream_messages_sent,
+    /// Messages whose stream could not take them.
+    stream_messages_not_sent,
+    /// Streams closed because what came is no SIP.
+    streams_unreadable,
+    /// Streams closed because the peer reads too slowly.
+    streams_too_slow,
+    /// Streams closed because nothing, or no whole message, came in time.
+    streams_timed_out,
+    /// Times that a stream was not read because the handler was congested.
+    streams_paused,
+    /// Connections accepted, SIP and MSRP.
+    connections_accepted,
+    /// Connections closed at once because the listener or the source had too many.
+    connections_refused,
+    /// Connections that we opened.
+    connections_opened,
+    /// Connections that could not be opened.
+    connections_failed,
+    /// Errors of accepting sockets.
+    accept_errors,
+    /// MSRP connections closed before their session was known.
+    msrp_unclaimed,
+}
+
+/// Adds one.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

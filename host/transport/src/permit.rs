@@ -1,0 +1,104 @@
+//! Counted admission of connections.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Locks even when another thread panicked while it held the lock: what is kept under our locks is valid at every step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Connections by source, shared by all listeners. A source is an IPv4 address or the /64 network of an IPv6 address,
+/// which is what one host usually has to itself.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    most_per_source: usize,
+    counts: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// Connections of one listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission {
+    most: usize,
+    open: Arc<AtomicUsize>,
+    sources: Arc<Sources>,
+}
+
+/// The right to keep one connection; it ends when this is dropped.
+#[derive(Debug)]
+pub struct ConnectionPermit {
+    source: IpAddr,
+    open: Arc<AtomicUsize>,
+    sources: Arc<Sources>,
+}
+
+impl Sources {
+    pub(crate) fn new(most_per_source: usize) -> Arc<Sources> {
+        Arc::new(Sources { most_per_source, counts: Mutex::default() })
+    }
+}
+
+impl Admission {
+    pub(crate) fn new(most: usize, sources: Arc<Sources>) -> Admission {
+        Admission { most, open: Arc::default(), sources }
+    }
+
+    /// None when the listener or the source has too many.
+    pub(crate) fn admit(&self, source: IpAddr) -> Option<ConnectionPermit> {
+        let source = source_of(source);
+        let mut counts = lock(&self.sources.counts);
+        // Only ever raised under the lock, so that the check holds.
+        let of_source = counts.get(&source).copied().unwrap_or(0);
+        if of_source >= self.sources.most_per_source || self.open.load(Ordering::Relaxed) >= self.most {
+            return None;
+        }
+        counts.insert(source, of_source.saturating_add(1));
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Some(ConnectionPermit { source, open: Arc::clone(&self.open), sources: Arc::clone(&self.sources) })
+    }
+}
+
+fn source_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        address => address,
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.sources.counts);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        match counts.get_mut(&self.source) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => _ = counts.remove(&self.source),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_are_counted_by_listener_and_by_source() {
+        let sources = Sources::new(2);
+        let (one, other) = (Admission::new(3, Arc::clone(&sources)), Admission::new(3, Arc::clone(&sources)));
+        let (near, far): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let held = [one.admit(near), other.admit("::ffff:192.0.2.1".parse().unwrap())];
+        assert!(held.iter().all(Option::is_some));
+        assert!(one.admit(near).is_none(), "the source has two, whichever listener they came to");
+        let more = [one.admit(far), one.admit(far)];
+        assert!(more.iter().all(Option::is_some));
+        assert!(one.admit("192.0.2.3".parse().unwrap()).is_none(), "the listener has three");
+        drop(held);
+        assert!(one.admit(near).is_some());
+        drop(more);
+        let network = [one.admit("2001:db8::1".parse().unwrap()), one.admit("2001:db8::2".parse().unwrap())];
+        assert!(one.admit("2001:db8::3".parse().unwrap()).is_none(), "a /64 network is one source");
+        drop(network);
+        assert!(lock(&sources.counts).is_empty(), "nothing is remembered about who is gone");
+    }
+}

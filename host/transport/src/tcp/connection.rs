@@ -1,0 +1,199 @@
+//! What one connection does from its first byte to its last.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use restante_sip::framing::{Frame, StreamFramer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::outbox::{Outbox, Writer};
+use super::table::ConnectionTable;
+use crate::address::{ConnectionId, Flow};
+use crate::counters::count;
+use crate::event::{CloseReason, Intake, SendFailure, TransportEvent};
+use crate::limits::TransportLimits;
+use crate::permit::lock;
+
+const READ_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Reads and writes until the connection is over.
+pub(super) async fn serve(
+    mut stream: TcpStream,
+    flow: Flow,
+    outbox: &Outbox,
+    mut writer: Writer,
+    table: &Arc<ConnectionTable>,
+) -> CloseReason {
+    let mut stop = table.stop.clone();
+    let close = writer.close_signal();
+    let clock = Clock::start();
+    let (mut from, mut to) = stream.split();
+    let reading = Reader { flow, outbox, table, clock: &clock };
+    let reason = tokio::select! {
+        reason = reading.read_all(&mut from) => reason,
+        end = writer.write_all(&mut to, &table.limits, &table.counters, || clock.tick()) => end.err().unwrap_or(CloseReason::Local),
+        reason = Writer::closing(close) => reason,
+        _ = stop.wait_for(|stop| *stop) => CloseReason::ShuttingDown,
+    };
+    let linger = match reason {
+        // What the peer asked before it closed its direction may still be answered.
+        CloseReason::Peer => table.limits.half_closed_timeout,
+        CloseReason::ShuttingDown | CloseReason::Local => table.limits.drain_timeout,
+        _ => Duration::ZERO,
+    };
+    table.forget_remote(&flow);
+    if linger > Duration::ZERO {
+        if reason != CloseReason::Peer {
+            writer.refuse_more();
+        }
+        // Whatever remains unsent is reported below.
+        let _ = timeout(linger, write_last(&mut writer, &mut to, table)).await;
+        let _ = timeout(Duration::from_secs(1), to.shutdown()).await;
+    }
+    tracing::debug!(connection = flow.connection.map(|id| id.0), ?reason, "connection closed");
+    match reason {
+        CloseReason::TooSlow => count(&table.counters.streams_too_slow),
+        CloseReason::Unreadable => count(&table.counters.streams_unreadable),
+        CloseReason::FirstByteTimeout | CloseReason::MessageTimeout | CloseReason::Idle => {
+            count(&table.counters.streams_timed_out);
+        }
+        _ => {}
+    }
+    table.ended(flow.connection.unwrap_or(ConnectionId(0)), flow.remote, writer, failure_of(reason));
+    reason
+}
+
+/// Until nothing more can come, or the transport shuts down and nothing more waits.
+async fn write_last(
+    writer: &mut Writer,
+    to: &mut (impl tokio::io::AsyncWrite + Unpin),
+    table: &ConnectionTable,
+) -> Result<(), CloseReason> {
+    let mut stop = table.stop.clone();
+    tokio::select! {
+        end = writer.write_all(to, &table.limits, &table.counters, || {}) => return end,
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    writer.refuse_more();
+    writer.write_all(to, &table.limits, &table.counters, || {}).await
+}
+
+fn failure_of(reason: CloseReason) -> SendFailure {
+    tracing::debug!(connection = flow.connection.map(|id| id.0), ?reason, "connection closed");
+    match reason {
+        CloseReason::TooSlow => SendFailure::QueueFull,
+        CloseReason::ShuttingDown => SendFailure::ShuttingDown,
+        CloseReason::Error(kind) => SendFailure::Write(kind),
+        _ => SendFailure::NoConnection,
+    }
+}
+
+/// When the connection last carried something, in either direction.
+struct Clock {
+    last: Mutex<Instant>,
+}
+
+impl Clock {
+    fn start() -> Clock {
+        Clock { last: Mutex::new(Instant::now()) }
+    }
+
+    fn tick(&self) {
+        *lock(&self.last) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *lock(&self.last)
+    }
+}
+
+/// Which wait is on.
+enum Waiting {
+    FirstByte,
+    RestOfMessage,
+    NextMessage,
+}
+
+struct Reader<'a> {
+    flow: Flow,
+    outbox: &'a Outbox,
+    table: &'a ConnectionTable,
+    clock: &'a Clock,
+}
+
+impl Reader<'_> {
+    async fn read_all(&self, from: &mut (impl tokio::io::AsyncRead + Unpin)) -> CloseReason {
+        let limits = &self.table.limits;
+        let mut framer = StreamFramer::new(limits.message);
+        let mut buffer = vec![0; READ_BUFFER_BYTES];
+        // A connection of ours was opened to send; the peer owes nothing at first.
+        let mut waiting = if self.flow.listener.is_some() { Waiting::FirstByte } else { Waiting::NextMessage };
+        let mut since = Instant::now();
+        loop {
+            let deadline = self.deadline(&waiting, since, limits);
+            let length = match timeout_at(deadline, from.read(&mut buffer)).await {
+                Ok(Ok(0)) => return CloseReason::Peer,
+                Ok(Ok(length)) => length,
+                Ok(Err(error)) => return CloseReason::Error(error.kind()),
+                Err(_) => match waiting {
+                    Waiting::FirstByte => return CloseReason::FirstByteTimeout,
+                    Waiting::RestOfMessage => return CloseReason::MessageTimeout,
+                    Waiting::NextMessage if self.clock.last() + limits.idle_timeout <= Instant::now() => {
+                        return CloseReason::Idle;
+                    }
+                    Waiting::NextMessage => continue,
+                },
+            };
+            self.clock.tick();
+            framer.push(buffer.get(..length).unwrap_or_default());
+            let Some(some_complete) = self.take_frames(&mut framer).await else { return CloseReason::Unreadable };
+            waiting = match (framer.is_amid_message(), waiting) {
+                (false, _) => Waiting::NextMessage,
+                (true, Waiting::RestOfMessage) if !some_complete => Waiting::RestOfMessage,
+                (true, _) => {
+                    since = Instant::now();
+                    Waiting::RestOfMessage
+                }
+            };
+        }
+    }
+
+    fn deadline(&self, waiting: &Waiting, since: Instant, limits: &TransportLimits) -> Instant {
+        match waiting {
+            Waiting::FirstByte => since + limits.first_byte_timeout,
+            Waiting::RestOfMessage => since + limits.message_timeout,
+            Waiting::NextMessage => self.clock.last() + limits.idle_timeout,
+        }
+    }
+
+    /// Hands over what is complete and says whether anything was; none when the stream cannot be read further.
+    async fn take_frames(&self, framer: &mut StreamFramer) -> Option<bool> {
+        let mut some = false;
+        loop {
+            match framer.next() {
+                Ok(Some(Frame::Message(message))) => {
+                    count(&self.table.counters.stream_messages_received);
+                    some = true;
+                    let intake = (self.table.handler)(TransportEvent::Received { message, flow: self.flow });
+                    if intake == Intake::Congested {
+                        count(&self.table.counters.streams_paused);
+                        sleep(self.table.limits.congested_pause).await;
+                    }
+                }
+                Ok(Some(Frame::Ping)) => {
+                    some = true;
+                    self.outbox.pong();
+                }
+                Ok(None) => return Some(some),
+                Err(error) => {
+                    let (bytes, flow) = (bytes::Bytes::new(), self.flow);
+                    (self.table.handler)(TransportEvent::Unreadable { bytes, flow, reason: error.into() });
+                    return None;
+                }
+            }
+        }
+    }
+}

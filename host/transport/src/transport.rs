@@ -1,0 +1,257 @@
+//! All sockets of a server behind one handle.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::address::{ConnectionId, Flow, HostPort, Listener, ListenerId, Protocol};
+use crate::counters::TransportCounters;
+use crate::event::{Handler, SendFailure, SendToken};
+use crate::limits::TransportLimits;
+use crate::msrp::{HandedOver, Peek, Reception};
+use crate::permit::{Admission, Sources};
+use crate::tcp::{ConnectionTable, accept_all, open_listener};
+use crate::udp::{self, UdpSender};
+
+/// A listener whose socket is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundListener {
+    /// Its number.
+    pub id: ListenerId,
+    /// Over what.
+    pub protocol: Protocol,
+    /// Where, with the port that the system chose.
+    pub local: SocketAddr,
+    /// What peers are told; the port is always there.
+    pub advertise: HostPort,
+}
+
+/// Where something is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Back where something came from: over TCP on that very connection or not at all.
+    Flow(Flow),
+    /// To an address: over TCP on the connection that we opened to it, or a new one.
+    Address {
+        /// Over what.
+        protocol: Protocol,
+        /// Where.
+        remote: SocketAddr,
+        /// From which UDP listener; one that fits is chosen otherwise.
+        listener: Option<ListenerId>,
+    },
+}
+
+/// What a shutdown left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that did not end in time; they end with their runtime.
+    pub connections_left: usize,
+}
+
+/// Every SIP listener and connection, and the MSRP listeners. Its tasks run on the runtime that started it.
+pub struct Transport {
+    shared: Arc<Shared>,
+    limits: TransportLimits,
+    sources: Arc<Sources>,
+    stop_accepting: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+}
+
+/// Sends; for any thread.
+#[derive(Clone)]
+pub struct Sender {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    listeners: Vec<BoundListener>,
+    udp: Vec<(ListenerId, SocketAddr, UdpSender)>,
+    connections: Arc<ConnectionTable>,
+    counters: Arc<TransportCounters>,
+}
+
+impl Transport {
+    /// Opens every listener, or none. Must be called on a runtime with networking and time; the tasks stay there.
+    ///
+    /// # Errors
+    /// What the system says about the first socket that cannot be opened, with its address in the text.
+    pub async fn start(listeners: &[Listener], limits: TransportLimits, handler: Handler) -> io::Result<Transport> {
+        let counters = Arc::new(TransportCounters::default());
+        let (stop, stopped) = watch::channel(false);
+        let (stop_accepting, stopped_accepting) = watch::channel(false);
+        let sources = Sources::new(limits.max_connections_per_source);
+        let connections =
+            ConnectionTable::new(limits.clone(), Arc::clone(&counters), Arc::clone(&handler), stopped.clone());
+        let mut bound = Vec::new();
+        let mut senders = Vec::new();
+        let mut accepting = Vec::new();
+        for (listener, number) in listeners.iter().zip(0u16..) {
+            let id = ListenerId(number);
+            let named =
+                |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {listener}: {error}"));
+            let local = match listener.protocol {
+                Protocol::Udp => {
+                    let (limits, counters, handler) = (limits.clone(), Arc::clone(&counters), Arc::clone(&handler));
+                    let (local, sender) =
+                        udp::start(listener.bind, id, limits, counters, handler, stopped.clone()).map_err(named)?;
+                    senders.push((id, local, sender));
+                    local
+                }
+                Protocol::Tcp => {
+                    let socket = open_listener(listener.bind).map_err(named)?;
+                    let local = socket.local_addr()?;
+                    accepting.push((id, socket));
+                    local
+                }
+            };
+            let advertise = listener.advertised(local);
+            bound.push(BoundListener { id, protocol: listener.protocol, local, advertise });
+        }
+        for (id, socket) in accepting {
+            let admission = Admission::new(limits.max_connections, Arc::clone(&sources));
+            let connections = Arc::clone(&connections);
+            let accepted = move |stream, remote, permit| connections.accepted(stream, id, remote, permit);
+            tokio::spawn(accept_all(socket, admission, Arc::clone(&counters), stopped_accepting.clone(), accepted));
+        }
+        let shared = Arc::new(Shared { listeners: bound, udp: senders, connections, counters });
+        Ok(Transport { shared, limits, sources, stop_accepting, stop })
+    }
+
+    /// Accepts MSRP connections. `peek` looks at all bytes that came so far; `hand_over` takes the connection. Neither may
+    /// block.
+    ///
+    /// # Errors
+    /// What the system says, with the address in the text.
+    pub fn listen_msrp<T: 'static>(
+        &self,
+        listener: &Listener,
+        id: ListenerId,
+        peek: impl Fn(&[u8]) -> Peek<T> + Send + Sync + 'static,
+        hand_over: impl Fn(HandedOver<T>) + Send + Sync + 'static,
+    ) -> io::Result<BoundListener>
+    where
+        T: Send,
+    {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {listener}: {error}"));
+        let socket = open_listener(listener.bind).map_err(named)?;
+        let local = socket.local_addr()?;
+        let admission = Admission::new(self.limits.max_msrp_connections, Arc::clone(&self.sources));
+        let counters = Arc::clone(&self.shared.counters);
+        let reception =
+            Reception { listener: id, limits: self.limits.clone(), counters: Arc::clone(&counters), peek, hand_over };
+        let reception = Arc::new(reception);
+        let accepted = move |stream, remote, permit| {
+            let reception = Arc::clone(&reception);
+            tokio::spawn(async move { reception.receive(stream, remote, permit).await });
+        };
+        tokio::spawn(accept_all(socket, admission, counters, self.stop_accepting.subscribe(), accepted));
+        Ok(BoundListener { id, protocol: Protocol::Tcp, local, advertise: listener.advertised(local) })
+    }
+
+    /// The SIP listeners, in the order given.
+    #[must_use]
+    pub fn listeners(&self) -> &[BoundListener] {
+        &self.shared.listeners
+    }
+
+    /// A handle to send with.
+    #[must_use]
+    pub fn sender(&self) -> Sender {
+        Sender { shared: Arc::clone(&self.shared) }
+    }
+
+    /// What was turned away.
+    #[must_use]
+    pub fn counters(&self) -> Arc<TransportCounters> {
+        Arc::clone(&self.shared.counters)
+    }
+
+    /// Accepts no further connection, SIP or MSRP. What is open goes on, datagrams too.
+    pub fn stop_accepting(&self) {
+        self.stop_accepting.send_replace(true);
+    }
+
+    /// Stops receiving, writes what waits and closes every connection, within
+    /// [`TransportLimits::drain_timeout`] and a second.
+    pub async fn shutdown(self) -> Drained {
+        self.stop_accepting();
+        self.stop.send_replace(true);
+        let within = self.limits.drain_timeout + Duration::from_secs(1);
+        let _ = timeout(within, self.shared.connections.drained()).await;
+        Drained { connections_left: self.shared.connections.len() }
+    }
+}
+
+impl Sender {
+    /// Sends a whole message. An error means that it failed at once; with a token a later failure comes as
+    /// [`crate::TransportEvent::SendFailed`]. Nothing waits in here.
+    ///
+    /// # Errors
+    /// [`SendFailure`]
+    pub fn send(&self, target: &Target, bytes: Bytes, token: Option<SendToken>) -> Result<(), SendFailure> {
+        let shared = &self.shared;
+        match *target {
+            Target::Flow(Flow { protocol: Protocol::Tcp, connection: Some(id), .. }) => {
+                shared.connections.send_on(id, bytes, token)
+            }
+            Target::Flow(Flow { protocol: Protocol::Tcp, connection: None, .. }) => Err(SendFailure::NoConnection),
+            Target::Flow(Flow { protocol: Protocol::Udp, listener, remote, .. })
+            | Target::Address { protocol: Protocol::Udp, listener, remote } => {
+                shared.udp_sender(listener, remote).ok_or(SendFailure::NoListener)?.send(remote, bytes, token)
+            }
+            Target::Address { protocol: Protocol::Tcp, remote, .. } => shared.connections.send_to(remote, bytes, token),
+        }
+    }
+
+    /// Ends a connection after what waits for it was written.
+    pub fn close(&self, connection: ConnectionId) {
+        self.shared.connections.close(connection);
+    }
+
+    /// The listeners, as [`Transport::listeners`].
+    #[must_use]
+    pub fn listeners(&self) -> &[BoundListener] {
+        &self.shared.listeners
+    }
+
+    /// The listener whose advertised name belongs into Via and Contact of what goes to `target`: the one it is sent from,
+    /// or over TCP the one that takes connections in the same address family.
+    #[must_use]
+    pub fn listener_towards(&self, target: &Target) -> Option<&BoundListener> {
+        let (protocol, listener, remote) = match *target {
+            Target::Flow(flow) => (flow.protocol, flow.listener, flow.remote),
+            Target::Address { protocol, remote, listener } => (protocol, listener, remote),
+        };
+        let places = self.shared.listeners.iter().filter(|bound| bound.protocol == protocol);
+        choose(places.map(|bound| (bound.id, bound.local, bound)), listener, remote)
+    }
+}
+
+impl Shared {
+    fn udp_sender(&self, listener: Option<ListenerId>, remote: SocketAddr) -> Option<&UdpSender> {
+        choose(self.udp.iter().map(|(id, local, sender)| (*id, *local, sender)), listener, remote)
+    }
+}
+
+/// The listener named; else of those of the remote's family one that can reach it: a socket bound to loopback reaches
+/// nothing else.
+fn choose<T>(
+    places: impl Iterator<Item = (ListenerId, SocketAddr, T)> + Clone,
+    named: Option<ListenerId>,
+    remote: SocketAddr,
+) -> Option<T> {
+    let of_family = places.clone().filter(|(_, local, _)| local.is_ipv4() == remote.is_ipv4());
+    let fits =
+        |local: &SocketAddr| local.ip().is_unspecified() || local.ip().is_loopback() == remote.ip().is_loopback();
+    let by_name = places.clone().find(|(id, ..)| Some(*id) == named);
+    by_name
+        .or_else(|| of_family.clone().find(|(_, local, _)| fits(local)))
+        .or_else(|| of_family.clone().next())
+        .map(|(.., place)| place)
+}

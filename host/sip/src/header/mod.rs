@@ -4,6 +4,7 @@ mod contact;
 mod cseq;
 mod date;
 mod feature_tag;
+mod media_type;
 mod name_addr;
 mod via;
 
@@ -13,6 +14,7 @@ pub use contact::ContactValue;
 pub use cseq::CSeq;
 pub use date::{parse_date, write_date};
 pub use feature_tag::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, icsi_values, percent_decoded};
+pub use media_type::MediaType;
 pub use name_addr::NameAddr;
 pub use via::Via;
 

@@ -10,6 +10,8 @@
 pub mod byte_range;
 pub mod framing;
 pub mod reassembly;
+pub mod sdp;
+pub mod session;
 pub mod session_id;
 pub mod status;
 pub mod uri;

@@ -34,7 +34,7 @@ enum State {
     Head(Box<HeadBuilder>),
     /// The request had no content; its end is still to be given.
     Ending(ContinuationFlag),
-    Content(ContentScan),
+    Content(Box<ContentScan>),
     Failed(FramingError),
 }
 
@@ -162,7 +162,7 @@ impl Framer {
             let mut scan = ContentScan::new(builder.transaction_id());
             let frame = builder.finish()?;
             scan.skips = matches!(frame, Frame::BadRequest(_));
-            self.state = State::Content(scan);
+            self.state = State::Content(Box::new(scan));
             return Ok(Some(frame));
         }
         if let Some((transaction_id, flag)) = parse_end_line(line) {

@@ -18,6 +18,7 @@ pub use self::limits::FramingLimits;
 pub use self::peek::{Peek, PeekedRequest, peek_to_path};
 pub use self::write::{InvalidHeader, check_header, check_message_id, end_line};
 
+pub(crate) use self::write::{check_value, join, response};
 use crate::byte_range::{ByteRange, ByteRangeError};
 use crate::status::Status;
 use crate::uri::{MsrpPath, UriError};

@@ -1,0 +1,156 @@
+//! Our offers and answers.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use sdp_types::{AddrType, Attribute, Connection, Media, NetType, Origin, Session, Time};
+
+use super::description::{Direction, MsrpDescription, Setup};
+use super::{AcceptTypes, SdpError};
+use crate::session::Role;
+use crate::uri::{Host, MsrpUri};
+
+/// The port of who connects and is not connected to (RFC 4145 §4.1).
+const DISCARD_PORT: u16 = 9;
+
+/// What we say of ourselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalMedia {
+    /// Our URI with the session id; `c=` and `m=` name its host and port.
+    pub uri: MsrpUri,
+    /// Types we take.
+    pub accept_types: AcceptTypes,
+    /// Types we take wrapped.
+    pub accept_wrapped_types: Option<AcceptTypes>,
+    /// Bytes of the largest message we take.
+    pub max_size_bytes: Option<u64>,
+    /// What we want to do.
+    pub direction: Direction,
+    /// Session id of the `o=` line, the same in every description of one dialog.
+    pub origin_session_id: u64,
+    /// Version of the `o=` line, one more for every changed description.
+    pub origin_version: u64,
+}
+
+/// Our answer and what it makes of us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The session description.
+    pub sdp: Bytes,
+    /// Who connects.
+    pub role: Role,
+    /// What we do.
+    pub direction: Direction,
+}
+
+/// An offer: `actpass`, so that a client behind NAT can connect (RFC 6135).
+#[must_use]
+pub fn make_offer(local: &LocalMedia) -> Bytes {
+    let media = msrp_media(local, local.uri.port_or_default(), Some(Setup::ActPass), local.direction);
+    write(local, vec![media])
+}
+
+/// Answers an offer. To `actpass` and to an offer without `a=setup` (whose writer connects, RFC 4975 §8.8) we are passive,
+/// to `passive` active. Media other than the MSRP one are refused with port 0 (RFC 3264 §6).
+///
+/// # Errors
+/// [`SdpError::HoldConnection`], [`SdpError::NoCommonDirection`], [`SdpError::TlsUnsupported`] when only one side is secure.
+pub fn answer(offer: &MsrpDescription, local: &LocalMedia) -> Result<Answer, SdpError> {
+    if offer.secure != local.uri.secure {
+        return Err(SdpError::TlsUnsupported);
+    }
+    let role = match offer.setup {
+        None | Some(Setup::ActPass | Setup::Active) => Role::Passive,
+        Some(Setup::Passive) => Role::Active,
+        Some(Setup::HoldConnection) => return Err(SdpError::HoldConnection),
+    };
+    let direction = local.direction.restricted_by(offer.direction);
+    if direction == Direction::Inactive && offer.direction != Direction::Inactive {
+        return Err(SdpError::NoCommonDirection);
+    }
+    let (port, setup) = match role {
+        Role::Active => (DISCARD_PORT, Setup::Active),
+        Role::Passive => (local.uri.port_or_default(), Setup::Passive),
+    };
+    // Who did not write a=setup need not know it.
+    let ours = msrp_media(local, port, offer.setup.map(|_| setup), direction);
+    let media = offer
+        .media
+        .iter()
+        .enumerate()
+        .map(|(index, media)| if index == offer.media_index { ours.clone() } else { refused(media) });
+    Ok(Answer { sdp: write(local, media.collect()), role, direction })
+}
+
+/// What we, who offered `actpass`, are after this answer. Without `a=setup` the offerer connects (RFC 4975 §8.8).
+///
+/// Deviation: an answer must not say `actpass` (RFC 4145 §4.1); who does waits for us as well as anybody.
+///
+/// # Errors
+/// [`SdpError::HoldConnection`].
+pub fn role_after_answer(answer: &MsrpDescription) -> Result<Role, SdpError> {
+    match answer.setup {
+        None | Some(Setup::Passive | Setup::ActPass) => Ok(Role::Active),
+        Some(Setup::Active) => Ok(Role::Passive),
+        Some(Setup::HoldConnection) => Err(SdpError::HoldConnection),
+    }
+}
+
+fn msrp_media(local: &LocalMedia, port: u16, setup: Option<Setup>, direction: Direction) -> Media {
+    let mut attributes = vec![Attribute::with_value("accept-types", &local.accept_types)];
+    if let Some(types) = &local.accept_wrapped_types {
+        attributes.push(Attribute::with_value("accept-wrapped-types", types));
+    }
+    if let Some(max_size_bytes) = local.max_size_bytes {
+        attributes.push(Attribute::with_value("max-size", max_size_bytes));
+    }
+    attributes.push(Attribute::with_value("path", &local.uri));
+    if let Some(setup) = setup {
+        attributes.push(Attribute::with_value("setup", setup.as_str()));
+        attributes.push(Attribute::with_value("connection", "new"));
+    }
+    attributes.push(Attribute::new(direction.as_str()));
+    Media { attributes, ..bare_media("message", port, protocol(&local.uri), "*") }
+}
+
+fn refused(media: &Media) -> Media {
+    bare_media(&media.media, 0, &media.proto, &media.fmt)
+}
+
+fn bare_media(media: &str, port: u16, proto: &str, fmt: &str) -> Media {
+    Media {
+        media: media.to_owned(),
+        port,
+        num_ports: None,
+        proto: proto.to_owned(),
+        fmt: fmt.to_owned(),
+        media_title: None,
+        connections: Vec::new(),
+        bandwidths: Vec::new(),
+        key: None,
+        attributes: Vec::new(),
+    }
+}
+
+fn protocol(uri: &MsrpUri) -> &'static str {
+    if uri.secure { "TCP/TLS/MSRP" } else { "TCP/MSRP" }
+}
+
+/// The description around the media. One `c=` line for all: some clients refuse a second one.
+fn write(local: &LocalMedia, media: Vec<Media>) -> Bytes {
+    let (addrtype, address) = match &local.uri.host {
+        Host::Address(address @ IpAddr::V6(_)) => (AddrType::Ip6, address.to_string()),
+        Host::Address(address) => (AddrType::Ip4, address.to_string()),
+        Host::Name(name) => (AddrType::Ip4, name.clone()),
+    };
+    let session_id = local.origin_session_id.to_string();
+    let origin = Origin::new(session_id, local.origin_version, NetType::In, addrtype.clone(), &address);
+    let mut session = Session::new(origin, "-");
+    session.connection = Some(Connection::new(NetType::In, addrtype, &address));
+    session.times = vec![Time::new(0, 0)];
+    session.medias = media;
+    let mut bytes = Vec::with_capacity(512);
+    // Writing into a Vec cannot fail.
+    let _ = session.write(&mut bytes);
+    Bytes::from(bytes)
+}

@@ -1,0 +1,590 @@
+//! The sending half (RFC 4975 §7.1).
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::{Connection, EndReason, Event, Outcome, OutgoingId, OutgoingMessage, RejectionOrigin, Session};
+use crate::byte_range::ByteRange;
+use crate::framing::{
+    ContinuationFlag, FailureReport, Method, RequestHead, Response, TransactionId, check_header, check_message_id,
+    check_value, end_line, join,
+};
+use crate::reassembly::ReceivedRanges;
+use crate::status::Status;
+use crate::uri::MsrpPath;
+
+/// A chunk with more content than this must be interruptible (RFC 4975 §7.1.1).
+const MAX_UNINTERRUPTIBLE_BYTES: usize = 2048;
+
+/// Unanswered chunks of messages that want only errors; beyond it the oldest are forgotten.
+const MAX_SILENT_CHUNKS: usize = 4096;
+
+/// Acknowledged pieces of one message; more can only come from reports that make no sense.
+const MAX_ACKNOWLEDGED_RANGES: usize = 1024;
+
+/// Why a message is not taken for sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SendError {
+    /// The session is over, or being drained.
+    #[error("the session is over")]
+    SessionEnded,
+    /// The negotiated direction does not let us send.
+    #[error("the session does not send")]
+    NotSending,
+    /// [`super::SessionLimits::max_outgoing_messages`].
+    #[error("too many messages wait to be sent")]
+    QueueFull,
+    /// The peer's `a=max-size`.
+    #[error("the message is larger than the peer takes")]
+    TooLargeForPeer,
+    /// The Message-ID, the Content-Type or another header field cannot be written.
+    #[error("a header field cannot be written")]
+    InvalidHeader,
+    /// A message of this session has that Message-ID.
+    #[error("the Message-ID is in use")]
+    RepeatedMessageId,
+}
+
+/// Why content is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SupplyError {
+    /// The message is settled: stop reading its content.
+    #[error("the message is settled")]
+    Settled,
+    /// No content was asked for.
+    #[error("no content was asked for")]
+    NotAsked,
+    /// None, or more than was asked for.
+    #[error("the content has another size than was asked for")]
+    WrongSize,
+}
+
+/// Messages that are going out.
+#[derive(Debug, Default)]
+pub(super) struct Sending {
+    /// Unsettled ones in order.
+    messages: VecDeque<Outgoing>,
+    /// Chunks that an answer may still come for, oldest first.
+    chunks: VecDeque<SentChunk>,
+    writing: Option<ChunkInWriting>,
+    next_id: u64,
+}
+
+/// | state | on | goes to |
+/// |---|---|---|
+/// | waiting | its turn: earlier messages are settled (message window) | under way |
+/// | under way | content supplied, chunks written | all sent |
+/// | all sent | 200 for every byte, or the REPORT that is needed | settled: Acknowledged |
+/// | under way, all sent | an error response, a failure REPORT, 30 s without an answer | settled: Rejected |
+/// | any | the end of the session | settled: Unsent, Partial |
+#[derive(Debug)]
+struct Outgoing {
+    id: OutgoingId,
+    message: OutgoingMessage,
+    /// Supplied content that is not in a chunk yet.
+    content: VecDeque<Bytes>,
+    /// Content asked for and not supplied yet.
+    asked_bytes: Option<usize>,
+    /// Content supplied.
+    supplied: u64,
+    /// Content in chunks, begun ones included.
+    chunked: u64,
+    /// Content written.
+    written: u64,
+    /// A chunk was begun.
+    is_begun: bool,
+    acknowledged: ReceivedRanges,
+    reported: ReceivedRanges,
+    last_byte_at: Option<Instant>,
+}
+
+/// A SEND that went out, or is going.
+#[derive(Debug)]
+struct SentChunk {
+    transaction_id: TransactionId,
+    /// None: the empty SEND that binds the connection.
+    message: Option<OutgoingId>,
+    start: u64,
+    end: u64,
+    /// Whether a 200 comes for it.
+    is_answered: bool,
+    /// Set after its last byte.
+    answer_until: Option<Instant>,
+}
+
+/// The chunk whose content is being written. It has at least one byte left.
+#[derive(Debug)]
+struct ChunkInWriting {
+    message: OutgoingId,
+    transaction_id: TransactionId,
+    /// To be written before the content.
+    head: String,
+    content: Bytes,
+    is_interruptible: bool,
+    /// The message is settled: end it with `#`.
+    is_abandoned: bool,
+}
+
+impl Outgoing {
+    fn is_all_supplied(&self) -> bool {
+        self.supplied == self.message.total_bytes
+    }
+
+    fn is_all_sent(&self) -> bool {
+        self.last_byte_at.is_some()
+    }
+
+    /// A 200 counts only from the endpoint itself, and only where one is given.
+    fn needs_report(&self, has_relays: bool) -> bool {
+        self.message.failure_report != FailureReport::Yes || (self.message.success_report && has_relays)
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.content.iter().map(Bytes::len).sum()
+    }
+
+    fn outcome_of_session_end(&self) -> Outcome {
+        if !self.is_begun {
+            return Outcome::Unsent;
+        }
+        let acknowledged_bytes = self.acknowledged.contiguous_bytes().max(self.reported.contiguous_bytes());
+        Outcome::Partial { sent_bytes: self.written, acknowledged_bytes }
+    }
+}
+
+impl Session {
+    /// Queues a message. Its content is asked for with [`Event::NeedBody`] when its turn comes; how it ends is said once with
+    /// [`Event::MessageSettled`].
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing is queued.
+    pub fn send_message(&mut self, now: Instant, message: OutgoingMessage) -> Result<OutgoingId, SendError> {
+        if self.is_ended() || self.drain_until.is_some() {
+            return Err(SendError::SessionEnded);
+        }
+        self.check_message(&message)?;
+        let id = OutgoingId(self.sending.next_id);
+        self.sending.next_id = self.sending.next_id.wrapping_add(1);
+        self.sending.messages.push_back(Outgoing {
+            id,
+            message,
+            content: VecDeque::new(),
+            asked_bytes: None,
+            supplied: 0,
+            chunked: 0,
+            written: 0,
+            is_begun: false,
+            acknowledged: ReceivedRanges::default(),
+            reported: ReceivedRanges::default(),
+            last_byte_at: None,
+        });
+        self.advance(now);
+        Ok(id)
+    }
+
+    /// Gives content that [`Event::NeedBody`] asked for: from one byte to as many as were asked for.
+    ///
+    /// # Errors
+    /// [`SupplyError`]; nothing is taken.
+    pub fn supply(&mut self, now: Instant, message: OutgoingId, bytes: Bytes) -> Result<(), SupplyError> {
+        let outgoing = self.sending.find(message).ok_or(SupplyError::Settled)?;
+        let asked = outgoing.asked_bytes.ok_or(SupplyError::NotAsked)?;
+        if bytes.is_empty() || bytes.len() > asked {
+            return Err(SupplyError::WrongSize);
+        }
+        outgoing.asked_bytes = None;
+        outgoing.supplied = outgoing.supplied.saturating_add(bytes.len() as u64);
+        outgoing.content.push_back(bytes);
+        self.advance(now);
+        Ok(())
+    }
+
+    /// Gives a message up; the peer is told with `#` when it has part of it. Nothing happens when it is settled already.
+    pub fn abort_message(&mut self, now: Instant, message: OutgoingId) {
+        self.give_up(message, Outcome::Aborted);
+        self.advance(now);
+    }
+
+    /// The active side's first SEND, when it has no message to send (RFC 4975 §5.4).
+    pub(super) fn send_binding_request(&mut self, now: Instant) {
+        if !self.sending.messages.is_empty() {
+            return;
+        }
+        let message_id = self.transaction_ids.next().0;
+        let transaction_id = self.send_empty(message_id, ByteRange::whole(0), ContinuationFlag::Complete);
+        let answer_until = Some(now + self.configuration.limits.transaction_timeout);
+        self.sending.chunks.push_back(SentChunk {
+            transaction_id,
+            message: None,
+            start: 0,
+            end: 0,
+            is_answered: true,
+            answer_until,
+        });
+    }
+
+    /// Settles what only the host could complete: nothing more is asked of it.
+    pub(super) fn give_up_unsupplied(&mut self) {
+        let unsupplied = self.sending.messages.iter().filter(|outgoing| !outgoing.is_all_supplied());
+        for (id, outcome) in
+            unsupplied.map(|outgoing| (outgoing.id, outgoing.outcome_of_session_end())).collect::<Vec<_>>()
+        {
+            self.give_up(id, outcome);
+        }
+    }
+
+    pub(super) fn settle_all(&mut self) {
+        self.sending.writing = None;
+        self.sending.chunks.clear();
+        for outgoing in std::mem::take(&mut self.sending.messages) {
+            let outcome = outgoing.outcome_of_session_end();
+            self.events.push_back(Event::MessageSettled { message: outgoing.id, outcome });
+        }
+    }
+
+    /// Asks for content when the message under way has none left and may send more.
+    pub(super) fn request_content(&mut self) {
+        if self.connection != Connection::Bound || self.drain_until.is_some() {
+            return;
+        }
+        let Some(outgoing) = self.sending.next_unsupplied(self.configuration.limits.message_window) else { return };
+        let id = outgoing.id;
+        if outgoing.asked_bytes.is_some() || !outgoing.content.is_empty() || !self.window_is_open(id) {
+            return;
+        }
+        let max_chunk_bytes = self.configuration.limits.max_chunk_bytes.max(1);
+        let Some(outgoing) = self.sending.find(id) else { return };
+        let left = outgoing.message.total_bytes.saturating_sub(outgoing.supplied);
+        let max_bytes = usize::try_from(left).unwrap_or(usize::MAX).min(max_chunk_bytes);
+        outgoing.asked_bytes = Some(max_bytes);
+        let offset = outgoing.supplied;
+        self.events.push_back(Event::NeedBody { message: id, offset, max_bytes });
+    }
+
+    /// Whether content, or what ends a chunk, could be written now.
+    pub(super) fn can_write_content(&self) -> bool {
+        self.sending.writing.is_some() || self.next_to_write().is_some()
+    }
+
+    /// The next bytes: an answer if one waits and the chunk being written can be interrupted, else content.
+    pub(super) fn next_write(&mut self, now: Instant) -> Option<Bytes> {
+        match self.sending.writing.take() {
+            Some(chunk) if chunk.is_abandoned => Some(self.end_chunk(now, chunk, ContinuationFlag::Abort)),
+            Some(chunk) if chunk.is_interruptible && !self.control.is_empty() => {
+                Some(self.end_chunk(now, chunk, ContinuationFlag::More))
+            }
+            Some(chunk) => Some(self.write_content(now, chunk)),
+            None => self.next_control().or_else(|| self.begin_chunk(now)),
+        }
+    }
+
+    pub(super) fn response(&mut self, response: &Response) {
+        let known = self.sending.chunks.iter().position(|chunk| chunk.transaction_id == response.transaction_id);
+        // Matched by transaction id alone; what matches nothing is dropped (RFC 4975 §7.2).
+        let Some(at) = known else { return };
+        let is_written =
+            self.sending.chunks.get(at).is_some_and(|chunk| chunk.answer_until.is_some() || !chunk.is_answered);
+        if response.status.is_success() && !is_written {
+            return;
+        }
+        let Some(chunk) = self.sending.chunks.remove(at) else { return };
+        let status = response.status;
+        match chunk.message {
+            Some(id) if status.is_success() => {
+                if let Some(outgoing) = self.sending.find(id) {
+                    // Only a sender of nonsense could exceed the number of ranges; the message then times out.
+                    let _ = outgoing.acknowledged.insert(chunk.start, chunk.end, MAX_ACKNOWLEDGED_RANGES);
+                }
+                self.settle_if_done(id);
+            }
+            Some(id) => self.reject_outgoing(id, status, RejectionOrigin::Response),
+            None => {}
+        }
+        if status.ends_session() {
+            self.end(EndReason::Refused(status));
+        }
+    }
+
+    pub(super) fn incoming_report(&mut self, head: RequestHead) {
+        let (Some(message_id), Some(report)) = (head.message_id, head.status) else { return };
+        let found = self.sending.messages.iter_mut().find(|outgoing| outgoing.message.message_id == message_id);
+        let Some(outgoing) = found.filter(|outgoing| outgoing.is_begun && report.namespace == 0) else {
+            let byte_range = head.byte_range;
+            self.events.push_back(Event::UnmatchedReport { message_id, status: report, byte_range });
+            return;
+        };
+        let id = outgoing.id;
+        if !report.status.is_success() {
+            self.reject_outgoing(id, report.status, RejectionOrigin::Report);
+            if report.status.ends_session() {
+                self.end(EndReason::Refused(report.status));
+            }
+            return;
+        }
+        let range = head.byte_range.unwrap_or(ByteRange::UNSTATED);
+        // A report without an end speaks of all that was sent, and none can speak of more.
+        let end = range.end.unwrap_or(outgoing.written).min(outgoing.written);
+        let _ = outgoing.reported.insert(range.offset(), end, MAX_ACKNOWLEDGED_RANGES);
+        self.settle_if_done(id);
+    }
+
+    /// Settles what has waited for an answer too long.
+    pub(super) fn settle_overdue(&mut self, now: Instant) {
+        let is_overdue = |until: Option<Instant>| until.is_some_and(|until| until <= now);
+        while let Some(at) = self.sending.chunks.iter().position(|chunk| is_overdue(chunk.answer_until)) {
+            match self.sending.chunks.remove(at).and_then(|chunk| chunk.message) {
+                Some(id) => self.reject_outgoing(id, Status::TIMED_OUT, RejectionOrigin::Timeout),
+                None => self.end(EndReason::Refused(Status::TIMED_OUT)),
+            }
+        }
+        let report_timeout = self.configuration.limits.report_timeout;
+        let overdue = |outgoing: &&Outgoing| is_overdue(outgoing.last_byte_at.map(|sent| sent + report_timeout));
+        let has_relays = self.configuration.remote_path.has_relays();
+        let unreported = self.sending.messages.iter().filter(|outgoing| outgoing.needs_report(has_relays));
+        for id in unreported.filter(overdue).map(|outgoing| outgoing.id).collect::<Vec<_>>() {
+            self.settle(id, self.unreported_outcome());
+        }
+    }
+
+    fn check_message(&self, message: &OutgoingMessage) -> Result<(), SendError> {
+        if !self.configuration.sends {
+            return Err(SendError::NotSending);
+        }
+        if self.sending.messages.len() >= self.configuration.limits.max_outgoing_messages {
+            return Err(SendError::QueueFull);
+        }
+        if self.configuration.remote_max_bytes.is_some_and(|max| message.total_bytes > max) {
+            return Err(SendError::TooLargeForPeer);
+        }
+        let checked = message.other_headers.iter().try_for_each(check_header);
+        let checked = checked.and_then(|()| check_message_id(&message.message_id));
+        let checked = checked.and_then(|()| check_value(&message.content_type));
+        if checked.is_err() || message.content_type.is_empty() {
+            return Err(SendError::InvalidHeader);
+        }
+        if self.sending.messages.iter().any(|outgoing| outgoing.message.message_id == message.message_id) {
+            return Err(SendError::RepeatedMessageId);
+        }
+        Ok(())
+    }
+
+    /// The message that a chunk can be made of now.
+    fn next_to_write(&self) -> Option<OutgoingId> {
+        if self.connection != Connection::Bound {
+            return None;
+        }
+        let window = self.configuration.limits.message_window;
+        let outgoing = self.sending.messages.iter().take(window).find(|outgoing| !outgoing.is_all_sent())?;
+        let has_content = !outgoing.content.is_empty() || outgoing.message.total_bytes == 0;
+        (has_content && self.window_is_open(outgoing.id)).then_some(outgoing.id)
+    }
+
+    fn window_is_open(&self, id: OutgoingId) -> bool {
+        let unanswered = self.sending.chunks.iter().filter(|chunk| chunk.is_answered && chunk.message == Some(id));
+        unanswered.count() < self.configuration.limits.chunk_window.max(1)
+    }
+
+    fn begin_chunk(&mut self, now: Instant) -> Option<Bytes> {
+        let id = self.next_to_write()?;
+        let outgoing = self.sending.messages.iter_mut().find(|outgoing| outgoing.id == id)?;
+        let content = outgoing.content.pop_front().unwrap_or_default();
+        outgoing.is_begun = true;
+        let start = outgoing.chunked;
+        outgoing.chunked = start.saturating_add(content.len() as u64);
+        let (end, total) = (outgoing.chunked, outgoing.message.total_bytes);
+        let is_interruptible = content.len() > MAX_UNINTERRUPTIBLE_BYTES;
+        let byte_range =
+            ByteRange { start: start.saturating_add(1), end: (!is_interruptible).then_some(end), total: Some(total) };
+        let message = &outgoing.message;
+        let transaction_id = self.transaction_ids.next_absent_from(&content);
+        let mut head = RequestHead::of_ours(
+            transaction_id.clone(),
+            Method::Send,
+            self.configuration.remote_path.clone(),
+            MsrpPath::from(self.configuration.local_uri.clone()),
+            message.message_id.clone(),
+            byte_range,
+        );
+        head.success_report = message.success_report;
+        head.failure_report = message.failure_report;
+        head.content_type = Some(message.content_type.clone());
+        head.other_headers.clone_from(&message.other_headers);
+        let is_answered = message.failure_report == FailureReport::Yes;
+        if message.failure_report != FailureReport::No {
+            let chunk = SentChunk {
+                transaction_id: transaction_id.clone(),
+                message: Some(id),
+                start,
+                end,
+                is_answered,
+                answer_until: None,
+            };
+            self.sending.push_chunk(chunk);
+        }
+        let head = head.to_wire();
+        let chunk =
+            ChunkInWriting { message: id, transaction_id, head, content, is_interruptible, is_abandoned: false };
+        Some(self.write_content(now, chunk))
+    }
+
+    /// Writes the next piece of a chunk, with the head before the first and the end-line after the last.
+    fn write_content(&mut self, now: Instant, mut chunk: ChunkInWriting) -> Bytes {
+        let max_write_bytes = self.configuration.limits.max_write_bytes.max(1);
+        let piece = chunk.content.split_to(chunk.content.len().min(max_write_bytes));
+        let head = std::mem::take(&mut chunk.head);
+        if let Some(outgoing) = self.sending.find(chunk.message) {
+            outgoing.written = outgoing.written.saturating_add(piece.len() as u64);
+        }
+        if !chunk.content.is_empty() {
+            self.sending.writing = Some(chunk);
+            return join([head.as_bytes(), &piece, &[]]);
+        }
+        let is_last =
+            self.sending.find(chunk.message).is_some_and(|outgoing| outgoing.written == outgoing.message.total_bytes);
+        let flag = if is_last { ContinuationFlag::Complete } else { ContinuationFlag::More };
+        let end = self.end_chunk(now, chunk, flag);
+        join([head.as_bytes(), &piece, &end])
+    }
+
+    /// Ends a chunk, perhaps before its content is all written: what is left goes into the next one.
+    fn end_chunk(&mut self, now: Instant, chunk: ChunkInWriting, flag: ContinuationFlag) -> Bytes {
+        let ChunkInWriting { message, transaction_id, content, .. } = chunk;
+        let mut written = None;
+        if let Some(outgoing) = self.sending.messages.iter_mut().find(|outgoing| outgoing.id == message) {
+            outgoing.chunked = outgoing.written;
+            written = Some(outgoing.written);
+            if !content.is_empty() {
+                outgoing.content.push_front(content);
+            }
+            if flag == ContinuationFlag::Complete {
+                outgoing.last_byte_at = Some(now);
+            }
+        }
+        let answer_until = now + self.configuration.limits.transaction_timeout;
+        let sent = self.sending.chunks.iter_mut().rev().find(|sent| sent.transaction_id == transaction_id);
+        if let (Some(sent), Some(written)) = (sent, written) {
+            sent.end = written;
+            sent.answer_until = sent.is_answered.then_some(answer_until);
+        }
+        if flag == ContinuationFlag::Complete {
+            self.settle_if_done(message);
+        }
+        Bytes::from(format!("\r\n{}", end_line(&transaction_id, flag)))
+    }
+
+    /// Queues a SEND without content.
+    fn send_empty(&mut self, message_id: String, byte_range: ByteRange, flag: ContinuationFlag) -> TransactionId {
+        let transaction_id = self.transaction_ids.next();
+        let head = RequestHead::of_ours(
+            transaction_id.clone(),
+            Method::Send,
+            self.configuration.remote_path.clone(),
+            MsrpPath::from(self.configuration.local_uri.clone()),
+            message_id,
+            byte_range,
+        );
+        self.push_control(Bytes::from(head.to_wire() + &end_line(&transaction_id, flag)));
+        transaction_id
+    }
+
+    /// Settles a message that is not sent to its end; a peer that has part of it is told with `#`.
+    fn give_up(&mut self, id: OutgoingId, outcome: Outcome) {
+        let Some(outgoing) = self.sending.find(id) else { return };
+        let (written, total) = (outgoing.written, outgoing.message.total_bytes);
+        let is_between_chunks = outgoing.is_begun && !outgoing.is_all_sent();
+        let message_id = outgoing.message.message_id.clone();
+        let is_writing = self.sending.writing.as_ref().is_some_and(|chunk| chunk.message == id);
+        self.settle(id, outcome);
+        if is_between_chunks && !is_writing && self.connection == Connection::Bound {
+            let byte_range = ByteRange { start: written.saturating_add(1), end: Some(written), total: Some(total) };
+            self.send_empty(message_id, byte_range, ContinuationFlag::Abort);
+        }
+    }
+
+    fn reject_outgoing(&mut self, id: OutgoingId, status: Status, origin: RejectionOrigin) {
+        self.settle(id, Outcome::Rejected { status, origin });
+    }
+
+    fn settle_if_done(&mut self, id: OutgoingId) {
+        let has_relays = self.configuration.remote_path.has_relays();
+        let is_unanswered = self.sending.chunks.iter().any(|chunk| chunk.is_answered && chunk.message == Some(id));
+        let Some(outgoing) = self.sending.messages.iter().find(|outgoing| outgoing.id == id) else { return };
+        if !outgoing.is_all_sent() {
+            return;
+        }
+        let total = outgoing.message.total_bytes;
+        let is_reported = total > 0 && outgoing.reported.covers(total);
+        let needs_report = outgoing.needs_report(has_relays);
+        let is_acknowledged = !needs_report && !is_unanswered && outgoing.acknowledged.covers(total);
+        let nothing_can_come = outgoing.message.failure_report == FailureReport::No && !outgoing.message.success_report;
+        if is_reported || is_acknowledged {
+            self.settle(id, Outcome::Acknowledged);
+        } else if nothing_can_come {
+            self.settle(id, self.unreported_outcome());
+        }
+    }
+
+    fn unreported_outcome(&self) -> Outcome {
+        if self.configuration.count_unreported_as_delivered { Outcome::Acknowledged } else { Outcome::Unreported }
+    }
+
+    fn settle(&mut self, id: OutgoingId, outcome: Outcome) {
+        let Some(at) = self.sending.messages.iter().position(|outgoing| outgoing.id == id) else { return };
+        self.sending.messages.remove(at);
+        self.sending.chunks.retain(|chunk| chunk.message != Some(id));
+        if let Some(chunk) = self.sending.writing.as_mut().filter(|chunk| chunk.message == id) {
+            chunk.is_abandoned = true;
+        }
+        self.events.push_back(Event::MessageSettled { message: id, outcome });
+    }
+}
+
+impl Sending {
+    pub(super) fn is_settled(&self) -> bool {
+        self.messages.is_empty() && self.writing.is_none()
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        let writing = self.writing.as_ref().map_or(0, |chunk| chunk.content.len());
+        self.messages.iter().fold(writing, |sum, outgoing| sum.saturating_add(outgoing.held_bytes()))
+    }
+
+    fn find(&mut self, id: OutgoingId) -> Option<&mut Outgoing> {
+        self.messages.iter_mut().find(|outgoing| outgoing.id == id)
+    }
+
+    fn next_unsupplied(&self, message_window: usize) -> Option<&Outgoing> {
+        self.messages.iter().take(message_window).find(|outgoing| !outgoing.is_all_supplied())
+    }
+
+    /// When the next answer is overdue.
+    fn next_answer_overdue(&self) -> Option<Instant> {
+        self.chunks.iter().filter_map(|chunk| chunk.answer_until).min()
+    }
+
+    fn push_chunk(&mut self, chunk: SentChunk) {
+        if !chunk.is_answered {
+            let silent = self.chunks.iter().filter(|known| !known.is_answered).count();
+            if silent >= MAX_SILENT_CHUNKS
+                && let Some(at) = self.chunks.iter().position(|known| !known.is_answered)
+            {
+                self.chunks.remove(at);
+            }
+        }
+        self.chunks.push_back(chunk);
+    }
+}
+
+impl Session {
+    /// When an answer or a report is overdue.
+    pub(super) fn next_overdue(&self) -> Option<Instant> {
+        let has_relays = self.configuration.remote_path.has_relays();
+        let report_timeout = self.configuration.limits.report_timeout;
+        let unreported = self.sending.messages.iter().filter(|outgoing| outgoing.needs_report(has_relays));
+        let report = unreported.filter_map(|outgoing| outgoing.last_byte_at).min().map(|sent| sent + report_timeout);
+        [self.sending.next_answer_overdue(), report].into_iter().flatten().min()
+    }
+}

@@ -1,1 +1,195 @@
 //! What survives: messages, registrations, preferences. SQLite and body files.
+//!
+//! * [`Store`]: the promise.
+//! * [`sqlite`]: one writer thread that commits whatever waits in one transaction; readers beside it.
+//! * [`spool`]: large bodies as files.
+//! * [`memory`]: a fake for tests whose commits can be held back, refused and lost.
+
+mod codec;
+pub mod memory;
+pub mod spool;
+pub mod sqlite;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use restante_deferral::commit::{Applied, CommitError, LoadRequest, Transaction, Window};
+use restante_deferral::model::{MessageId, Profile, RecipientKey, StoredMessage, TenantName, Timestamp};
+use thiserror::Error;
+
+/// Names an order given to a store: who gave it (a shard) and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    /// The shard.
+    pub shard: usize,
+    /// Its number.
+    pub token: u64,
+}
+
+/// How an order ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// Whose number.
+    pub token: u64,
+    /// How.
+    pub outcome: Outcome,
+}
+
+/// What an order led to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Of [`Store::write`]: per change. An error means that nothing of it was done.
+    Written(Result<Vec<Applied>, CommitError>),
+    /// Of [`Store::save`].
+    Saved(Result<(), CommitError>),
+    /// Of [`Store::load`].
+    Loaded(Result<Box<Window>, CommitError>),
+}
+
+/// Takes completions: one batch per shard and commit. Called on a thread of the store; must not block.
+pub type Sink = Arc<dyn Fn(usize, Vec<Completion>) + Send + Sync>;
+
+/// Something besides messages that is kept of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The user's registrations, in a form of the caller's, and when the last of them ends; none: no registration.
+    Registration(Option<SavedRegistration>),
+    /// Preferences and aliases.
+    Profile(Profile),
+}
+
+/// A user's registrations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedRegistration {
+    /// As the caller writes them.
+    pub bytes: Vec<u8>,
+    /// When the last binding ends.
+    pub expires_at: Timestamp,
+}
+
+/// Stored messages of one party.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Messages; dispositions are not counted.
+    pub messages: u32,
+    /// Their bytes.
+    pub size_bytes: u64,
+}
+
+/// Why a store cannot be opened or read.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Made by a later version of the program.
+    #[error("{path} was written by a newer version of this program: its schema is {found}, this program knows {known}")]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its schema version.
+        found: u32,
+        /// The newest this program knows.
+        known: u32,
+    },
+    /// Another process has it.
+    #[error("{0} is in use by another process")]
+    InUse(String),
+    /// Something that is stored cannot be read.
+    #[error("damaged record: {0}")]
+    Damaged(&'static str),
+    /// The database says so.
+    #[error("database: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The file system says so.
+    #[error("{0}: {1}")]
+    File(String, std::io::Error),
+}
+
+/// Which messages an operator wants to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only this tenant's.
+    pub tenant: Option<TenantName>,
+    /// Only this recipient's.
+    pub recipient: Option<RecipientKey>,
+    /// After this one in order of arrival.
+    pub after: Option<MessageId>,
+}
+
+/// The promise.
+///
+/// * An order that completed without an error is durable: it outlives the process and the machine's power.
+/// * Orders are carried out in the order they were given, each whole or not at all.
+/// * A message is stored once per deduplication key within the deduplication window, also after it was removed.
+/// * A row whose body is a file exists only while the file does: the file is durable before the row, and removed after it.
+/// * After a crash there may be files without a row; they are removed when the store is opened.
+/// * Numbers of messages rise with the order of arrival and are never used again.
+///
+/// Completions come through the [`Sink`], not from these calls, none of which waits for the disk.
+pub trait Store: Send + Sync {
+    /// Orders changes of messages.
+    ///
+    /// # Errors
+    /// [`CommitError::Overloaded`]: too much waits; nothing was ordered.
+    fn write(&self, ticket: Ticket, transaction: Transaction) -> Result<(), CommitError>;
+
+    /// Orders that a record of a user be kept.
+    ///
+    /// # Errors
+    /// [`CommitError::Overloaded`]
+    fn save(&self, ticket: Ticket, user: RecipientKey, record: Record) -> Result<(), CommitError>;
+
+    /// Orders part of a queue to be read.
+    ///
+    /// # Errors
+    /// [`CommitError::Overloaded`]
+    fn load(&self, ticket: Ticket, recipient: RecipientKey, request: LoadRequest) -> Result<(), CommitError>;
+
+    /// How long the oldest order for writing waits already.
+    fn oldest_write_age(&self) -> Duration;
+
+    /// What is stored for a user, and of what the user sent: from memory after the first time.
+    fn totals(&self, user: &RecipientKey) -> (Totals, Totals);
+
+    /// What is stored in a whole tenant.
+    fn tenant_totals(&self, tenant: &TenantName) -> Totals;
+
+    /// Users whose `WakeAt` has come, at most `limit`. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecipientKey>, StoreError>;
+
+    /// All registrations that last beyond `now`, in pages: `after` is the last user of the page before. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    fn registrations(
+        &self,
+        now: Timestamp,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, RecipientKey, SavedRegistration)>, StoreError>;
+
+    /// All users with a profile. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    fn profiles(&self) -> Result<Vec<(RecipientKey, Profile)>, StoreError>;
+
+    /// A user's profile. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    fn profile(&self, user: &RecipientKey) -> Result<Profile, StoreError>;
+
+    /// Messages in order of arrival, their bodies left out, with the size of each body. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<(StoredMessage, u64)>, StoreError>;
+
+    /// One message, its body left out, with the size of the body. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    fn show(&self, id: MessageId) -> Result<Option<(StoredMessage, u64)>, StoreError>;
+}

@@ -1,0 +1,206 @@
+//! Large bodies as files: written beside, made durable, renamed; then the row; then the answer.
+//!
+//! `spool/tmp/ID` while it is written, `spool/AB/ID` when it is whole, AB being the first two digits of the ID.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use restante_deferral::model::BodyId;
+
+/// The directory of bodies.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    root: Arc<Path>,
+}
+
+/// A body that is being written. Dropped before [`BodyWriter::finish`] it leaves nothing.
+#[derive(Debug)]
+pub struct BodyWriter {
+    spool: Spool,
+    id: BodyId,
+    file: Option<File>,
+    size_bytes: u64,
+}
+
+impl Spool {
+    /// Opens or makes the directory (0700) and removes what was being written when the process ended.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn open(root: &Path) -> io::Result<Spool> {
+        let spool = Spool { root: root.into() };
+        make_directory(root)?;
+        let tmp = root.join("tmp");
+        make_directory(&tmp)?;
+        for entry in std::fs::read_dir(&tmp)? {
+            std::fs::remove_file(entry?.path())?;
+        }
+        Ok(spool)
+    }
+
+    /// Begins a body.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn create(&self) -> io::Result<BodyWriter> {
+        let mut random = [0u8; 16];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let id = BodyId(u128::from_be_bytes(random));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.unfinished(id))?;
+        Ok(BodyWriter { spool: self.clone(), id, file: Some(file), size_bytes: 0 })
+    }
+
+    /// Opens a body for reading.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn read(&self, id: BodyId) -> io::Result<File> {
+        File::open(self.finished(id))
+    }
+
+    /// Removes a body; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn remove(&self, id: BodyId) -> io::Result<()> {
+        match std::fs::remove_file(self.finished(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Removes every body that is not in `known`; says how many.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn sweep(&self, known: &HashSet<BodyId>) -> io::Result<usize> {
+        let mut removed = 0;
+        for folder in std::fs::read_dir(&self.root)? {
+            let folder = folder?;
+            if folder.file_name() == "tmp" || !folder.file_type()?.is_dir() {
+                continue;
+            }
+            for entry in std::fs::read_dir(folder.path())? {
+                let entry = entry?;
+                let id = entry.file_name().to_str().and_then(|name| u128::from_str_radix(name, 16).ok()).map(BodyId);
+                if id.is_none_or(|id| !known.contains(&id)) {
+                    std::fs::remove_file(entry.path())?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    fn unfinished(&self, id: BodyId) -> PathBuf {
+        self.root.join("tmp").join(format!("{:032x}", id.0))
+    }
+
+    fn finished(&self, id: BodyId) -> PathBuf {
+        let name = format!("{:032x}", id.0);
+        let folder = name.get(..2).unwrap_or("00").to_owned();
+        self.root.join(folder).join(name)
+    }
+}
+
+impl BodyWriter {
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> BodyId {
+        self.id
+    }
+
+    /// Bytes so far: the end of what was written farthest out.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Writes at a place.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = self.file.as_ref().ok_or_else(|| io::Error::other("finished"))?;
+        file.write_all_at(bytes, offset)?;
+        self.size_bytes = self.size_bytes.max(offset.saturating_add(bytes.len() as u64));
+        Ok(())
+    }
+
+    /// Makes it durable: data, then the name. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Of the file system; nothing is left then.
+    pub fn finish(mut self) -> io::Result<(BodyId, u64)> {
+        let file = self.file.take().ok_or_else(|| io::Error::other("finished"))?;
+        let unfinished = self.spool.unfinished(self.id);
+        let result = file.sync_data().and_then(|()| self.publish(&unfinished));
+        if result.is_err() {
+            let _ = std::fs::remove_file(&unfinished);
+        }
+        result.map(|()| (self.id, self.size_bytes))
+    }
+
+    fn publish(&self, unfinished: &Path) -> io::Result<()> {
+        let finished = self.spool.finished(self.id);
+        let folder = finished.parent().ok_or_else(|| io::Error::other("no folder"))?;
+        if make_directory(folder)? {
+            File::open(&*self.spool.root)?.sync_all()?;
+        }
+        std::fs::rename(unfinished, &finished)?;
+        File::open(folder)?.sync_all()
+    }
+}
+
+impl Drop for BodyWriter {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            let _ = std::fs::remove_file(self.spool.unfinished(self.id));
+        }
+    }
+}
+
+/// Whether it was made now.
+fn make_directory(path: &Path) -> io::Result<bool> {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn a_body_is_whole_or_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("spool");
+        let spool = Spool::open(&root).unwrap();
+        let mut writer = spool.create().unwrap();
+        writer.write_at(3, b"def").unwrap();
+        writer.write_at(0, b"abc").unwrap();
+        assert!(spool.read(writer.id()).is_err(), "not there before it is finished");
+        let (id, size) = writer.finish().unwrap();
+        let mut text = String::new();
+        spool.read(id).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), size), ("abcdef", 6));
+
+        drop(spool.create().unwrap());
+        std::mem::forget(spool.create().unwrap());
+        assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 1);
+        let spool = Spool::open(&root).unwrap();
+        assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
+
+        assert_eq!(spool.sweep(&HashSet::from([id])).unwrap(), 0);
+        assert_eq!(spool.sweep(&HashSet::new()).unwrap(), 1);
+        spool.remove(id).unwrap();
+    }
+}

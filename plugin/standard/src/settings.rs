@@ -1,0 +1,205 @@
+//! `check-settings`: the operator's settings, from JSON once and from a few bytes in every later call.
+//!
+//! | setting | means | default |
+//! |---|---|---|
+//! | `delivery` | how recipients get messages: `push`, `pull` or `hold` | `push` |
+//! | `precedence` | whose word on that wins where both spoke: the `user`'s or the `operator`'s | `user` |
+//! | `few` | up to so many page-mode messages go one by one, in push and in pull alike | 3 |
+//! | `fetch_seconds` | how long an announced message waits to be fetched before it is pushed | 600 |
+//! | `default_keep_seconds` | how long a message is kept whose sender did not say | 604800 (7 days) |
+//! | `max_keep_seconds` | how long a message is kept at most | 2592000 (30 days) |
+//! | `retry_seconds` | the waits between attempts; after the last the recipient's next registration or refresh is awaited | [30, 120, 600, 3600] |
+//! | `recipient_quota`, `sender_quota` | `{"messages": …, "bytes": …}` that may wait; `null` is no limit | 10000 and 1 GiB, 100000 and 10 GiB |
+//! | `quota_status` | the status that refuses a message over quota | 403 |
+//! | `relay_milliseconds` | pass a MESSAGE on to a recipient who is there and wait so long for the device's answer; `null` stores first | `null` |
+
+mod json;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bindings::restante::policy::types::{
+    CheckedSettings, Context, Delivery, HostAbilities, Problem, Recipient, Severity,
+};
+
+/// Whose word on delivery wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Precedence {
+    /// The user's, where the user said something.
+    User,
+    /// The operator's, always.
+    Operator,
+}
+
+/// How recipients get messages. The contract's [`Delivery`], in a form that can be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeliverySetting {
+    /// Sent when the client becomes available.
+    Push,
+    /// Announced.
+    Pull,
+    /// Kept until asked for.
+    Hold,
+}
+
+/// How much of one party's may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Messages; none: no limit.
+    pub messages: Option<u32>,
+    /// Their bytes; none: no limit.
+    pub bytes: Option<u64>,
+}
+
+/// The settings, checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// `delivery`
+    pub delivery: DeliverySetting,
+    /// `precedence`
+    pub precedence: Precedence,
+    /// `few`
+    pub few: u32,
+    /// `fetch_seconds`, in milliseconds.
+    pub fetch_milliseconds: u64,
+    /// `default_keep_seconds`, in milliseconds.
+    pub default_keep_milliseconds: u64,
+    /// `max_keep_seconds`, in milliseconds.
+    pub max_keep_milliseconds: u64,
+    /// `retry_seconds`, in milliseconds.
+    pub retry_milliseconds: Vec<u64>,
+    /// `recipient_quota`
+    pub recipient_quota: Quota,
+    /// `sender_quota`
+    pub sender_quota: Quota,
+    /// `quota_status`
+    pub quota_status: u16,
+    /// `relay_milliseconds`
+    pub relay_milliseconds: Option<u32>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        const DAY_MILLISECONDS: u64 = 86_400_000;
+        const GIB: u64 = 1 << 30;
+        Settings {
+            delivery: DeliverySetting::Push,
+            precedence: Precedence::User,
+            few: 3,
+            fetch_milliseconds: 600_000,
+            default_keep_milliseconds: 7 * DAY_MILLISECONDS,
+            max_keep_milliseconds: 30 * DAY_MILLISECONDS,
+            retry_milliseconds: vec![30_000, 120_000, 600_000, 3_600_000],
+            recipient_quota: Quota { messages: Some(10_000), bytes: Some(GIB) },
+            sender_quota: Quota { messages: Some(100_000), bytes: Some(10 * GIB) },
+            quota_status: 403,
+            relay_milliseconds: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads what [`check`] wrote.
+    ///
+    /// # Errors
+    /// When these bytes are not from [`check`] of this policy: the decision is then the host's fallback.
+    pub fn read(normalised: &[u8]) -> Result<Settings, String> {
+        postcard::from_bytes(normalised).map_err(|error| format!("settings are not of this policy: {error}"))
+    }
+
+    /// How this recipient gets messages.
+    pub fn delivery_for(&self, recipient: &Recipient) -> Delivery {
+        let operators = match self.delivery {
+            DeliverySetting::Push => Delivery::Push,
+            DeliverySetting::Pull => Delivery::Pull,
+            DeliverySetting::Hold => Delivery::Hold,
+        };
+        match self.precedence {
+            Precedence::User => recipient.delivery.unwrap_or(operators),
+            Precedence::Operator => operators,
+        }
+    }
+
+    /// Until when what is announced now may be fetched.
+    pub fn fetch_deadline(&self, context: &Context) -> u64 {
+        context.now.saturating_add(self.fetch_milliseconds)
+    }
+}
+
+/// Checks the operator's settings.
+///
+/// # Errors
+/// All that is wrong with them, each with what was expected.
+pub fn check(settings: &str, host: &HostAbilities) -> Result<CheckedSettings, Vec<Problem>> {
+    let (settings, mut problems) = json::read(settings);
+    if settings.default_keep_milliseconds > settings.max_keep_milliseconds {
+        problems.push(warning("/default_keep_seconds", "is longer than max_keep_seconds, which wins"));
+    }
+    let largest =
+        settings.recipient_quota.bytes.unwrap_or(u64::MAX).min(settings.sender_quota.bytes.unwrap_or(u64::MAX));
+    if largest < host.max_message_bytes {
+        let text = format!("a message may have {} bytes here and would never fit the quota", host.max_message_bytes);
+        problems.push(warning("", &text));
+    }
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        return Err(problems);
+    }
+    match postcard::to_allocvec(&settings) {
+        Ok(normalised) => Ok(CheckedSettings { normalised, problems }),
+        Err(error) => Err(vec![Problem { pointer: String::new(), severity: Severity::Error, text: error.to_string() }]),
+    }
+}
+
+fn warning(pointer: &str, text: &str) -> Problem {
+    Problem { pointer: pointer.to_owned(), severity: Severity::Warning, text: text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::host;
+
+    #[test]
+    fn nothing_said_means_the_defaults_and_they_survive_being_written_down() {
+        let checked = check("{}", &host()).unwrap();
+        assert_eq!(Settings::read(&checked.normalised).unwrap(), Settings::default());
+        assert!(checked.problems.is_empty(), "{:?}", checked.problems);
+        assert!(checked.normalised.len() < 100);
+        assert!(Settings::read(b"\xff").is_err());
+    }
+
+    #[test]
+    fn every_setting_is_read() {
+        let text = r#"{"delivery": "pull", "precedence": "operator", "few": 0, "fetch_seconds": 60,
+            "default_keep_seconds": 3600, "max_keep_seconds": 7200, "retry_seconds": [1, 2],
+            "recipient_quota": {"messages": 5, "bytes": null}, "sender_quota": {"messages": null},
+            "quota_status": 413, "relay_milliseconds": 2500}"#;
+        let expected = Settings {
+            delivery: DeliverySetting::Pull,
+            precedence: Precedence::Operator,
+            few: 0,
+            fetch_milliseconds: 60_000,
+            default_keep_milliseconds: 3_600_000,
+            max_keep_milliseconds: 7_200_000,
+            retry_milliseconds: vec![1_000, 2_000],
+            recipient_quota: Quota { messages: Some(5), bytes: None },
+            sender_quota: Quota { messages: None, bytes: Settings::default().sender_quota.bytes },
+            quota_status: 413,
+            relay_milliseconds: Some(2_500),
+        };
+        let checked = check(text, &host()).unwrap();
+        assert_eq!(Settings::read(&checked.normalised).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_default_beyond_the_maximum_and_a_quota_below_one_message_are_warned_of() {
+        let pointers = |text| {
+            let checked = check(text, &host()).unwrap();
+            checked.problems.into_iter().map(|problem| (problem.severity, problem.pointer)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            pointers(r#"{"default_keep_seconds": 100, "max_keep_seconds": 10}"#),
+            [(Severity::Warning, "/default_keep_seconds".to_owned())]
+        );
+        assert_eq!(pointers(r#"{"sender_quota": {"bytes": 1000}}"#), [(Severity::Warning, String::new())]);
+    }
+}

@@ -1,0 +1,125 @@
+//! Which of the waiting messages may go now, and which way each can go.
+
+use crate::bindings::restante::policy::types::{
+    Abilities, Availability, Contact, Context, LastResult, Origin, Trigger, WaitingMessage,
+};
+use crate::plan::Sharing;
+use crate::settings::Settings;
+
+/// Answers of a device that refuse the form of a message and not the message. 400 and 500 are what clients say to
+/// whatever they do not know.
+const REFUSALS_OF_FORM_BY_DEVICE: [u16; 10] = [400, 405, 406, 413, 415, 420, 488, 500, 501, 606];
+/// The same from anybody on the way.
+const REFUSALS_OF_FORM: [u16; 4] = [405, 415, 488, 501];
+
+/// Whether this answer is about how the message came, so that another way may do.
+pub fn refuses_form(origin: Origin, status: Option<u16>) -> bool {
+    let Some(status) = status else { return false };
+    match origin {
+        Origin::Device => REFUSALS_OF_FORM_BY_DEVICE.contains(&status),
+        Origin::Core => REFUSALS_OF_FORM.contains(&status),
+        Origin::Timeout | Origin::Transport => false,
+    }
+}
+
+/// Whether a message may go now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It may.
+    Ready,
+    /// It waits until then; none: until the recipient registers or refreshes.
+    Waits(Option<u64>),
+}
+
+/// Says for one message after the other, in delivery order, whether it may go.
+///
+/// A message that waits because the recipient could not be reached holds those behind it: they would overtake it, and
+/// meet the same. One whose form was refused holds nobody.
+pub struct Gate {
+    now: u64,
+    most_attempts: usize,
+    /// The recipient was just heard of: what was given up until then is tried again.
+    reopened: bool,
+    /// What those behind wait for.
+    closed: Option<Option<u64>>,
+}
+
+impl Gate {
+    /// For one question.
+    pub fn new(settings: &Settings, context: &Context, availability: &Availability) -> Gate {
+        let reopened = matches!(availability.trigger, Trigger::Registered | Trigger::Refreshed | Trigger::Operator);
+        Gate { now: context.now, most_attempts: settings.retry_milliseconds.len(), reopened, closed: None }
+    }
+
+    /// Whether this message, the next in order, may go.
+    pub fn pass(&mut self, message: &WaitingMessage) -> Readiness {
+        if let Some(until) = self.closed {
+            return Readiness::Waits(later(until, message.not_before));
+        }
+        let Some(until) = self.waits_for(message) else { return Readiness::Ready };
+        let LastResult { status, origin, .. } = match message.last_failure {
+            Some(result) => result,
+            None => LastResult { at: 0, status: None, origin: Origin::Timeout },
+        };
+        if !refuses_form(origin, status) {
+            self.closed = Some(until);
+        }
+        Readiness::Waits(until)
+    }
+
+    /// None when it does not wait.
+    fn waits_for(&self, message: &WaitingMessage) -> Option<Option<u64>> {
+        let unreachable = message.last_failure.is_some_and(|result| !refuses_form(result.origin, result.status));
+        if unreachable && !self.reopened && usize::from(message.attempts) > self.most_attempts {
+            return Some(None);
+        }
+        message.not_before.filter(|not_before| *not_before > self.now).map(Some)
+    }
+}
+
+/// The later of two times; none is "until the recipient is heard of".
+fn later(until: Option<u64>, not_before: Option<u64>) -> Option<u64> {
+    until.map(|until| until.max(not_before.unwrap_or(0)))
+}
+
+/// The ways to the recipient.
+pub struct Ways<'a> {
+    page: bool,
+    large: Option<&'a Contact>,
+    max_page_bytes: u32,
+}
+
+impl<'a> Ways<'a> {
+    /// What the contacts offer.
+    pub fn of(context: &Context, contacts: &'a [Contact]) -> Ways<'a> {
+        let large = || contacts.iter().filter(|contact| contact.abilities.contains(Abilities::LARGE_MESSAGE_MODE));
+        Ways {
+            page: contacts.iter().any(|contact| contact.abilities.contains(Abilities::PAGE_MODE)),
+            large: large().find(|contact| contact.last_failure.is_none()).or_else(|| large().next()),
+            max_page_bytes: context.host.max_page_bytes,
+        }
+    }
+
+    /// Whether this message is small enough for page mode.
+    pub fn fits_page(&self, message: &WaitingMessage) -> bool {
+        message.page_bytes.is_some_and(|bytes| bytes <= self.max_page_bytes)
+    }
+
+    /// Whether this message can go in page mode.
+    pub fn can_page(&self, message: &WaitingMessage) -> bool {
+        self.page && !message.page_refused && self.fits_page(message)
+    }
+
+    /// Whether this message can go in a session.
+    pub fn can_session(&self, message: &WaitingMessage) -> bool {
+        self.large.is_some() && !message.large_refused
+    }
+
+    /// Which messages may share a session.
+    pub fn sharing(&self) -> Sharing {
+        match self.large {
+            Some(contact) if contact.abilities.contains(Abilities::CPM_DEFERRED) => Sharing::All(contact.id),
+            _ => Sharing::BySender,
+        }
+    }
+}

@@ -47,7 +47,9 @@ pub enum TransportEvent {
         /// Where it was to go.
         remote: SocketAddr,
     },
-    /// A connection is over. Comes once for every connection that was established, after its last message.
+    /// A connection is over. Comes once for every connection that was established, after its last message; what was not
+    /// written follows as [`TransportEvent::SendFailed`]. On a connection that the peer closed
+    /// ([`CloseReason::Peer`]) answers may still be sent for [`crate::TransportLimits::half_closed_timeout`].
     Closed {
         /// Which.
         flow: Flow,

@@ -128,16 +128,13 @@ impl Transport {
     ///
     /// # Errors
     /// What the system says, with the address in the text.
-    pub fn listen_msrp<T: 'static>(
+    pub fn listen_msrp<T: Send + 'static>(
         &self,
         listener: &Listener,
         id: ListenerId,
         peek: impl Fn(&[u8]) -> Peek<T> + Send + Sync + 'static,
         hand_over: impl Fn(HandedOver<T>) + Send + Sync + 'static,
-    ) -> io::Result<BoundListener>
-    where
-        T: Send,
-    {
+    ) -> io::Result<BoundListener> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {listener}: {error}"));
         let socket = open_listener(listener.bind).map_err(named)?;
         let local = socket.local_addr()?;
@@ -170,6 +167,12 @@ impl Transport {
     #[must_use]
     pub fn counters(&self) -> Arc<TransportCounters> {
         Arc::clone(&self.shared.counters)
+    }
+
+    /// SIP connections that are open or being opened.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.shared.connections.len()
     }
 
     /// Accepts no further connection, SIP or MSRP. What is open goes on, datagrams too.

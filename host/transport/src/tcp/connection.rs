@@ -26,7 +26,7 @@ pub(super) async fn serve(
     outbox: &Outbox,
     mut writer: Writer,
     table: &Arc<ConnectionTable>,
-) -> CloseReason {
+) {
     let mut stop = table.stop.clone();
     let close = writer.close_signal();
     let clock = Clock::start();
@@ -38,13 +38,15 @@ pub(super) async fn serve(
         reason = Writer::closing(close) => reason,
         _ = stop.wait_for(|stop| *stop) => CloseReason::ShuttingDown,
     };
+    table.forget_remote(&flow);
+    // At once, also when answers may still leave: requests must not be put on it any more.
+    (table.handler)(TransportEvent::Closed { flow, reason });
     let linger = match reason {
         // What the peer asked before it closed its direction may still be answered.
         CloseReason::Peer => table.limits.half_closed_timeout,
         CloseReason::ShuttingDown | CloseReason::Local => table.limits.drain_timeout,
         _ => Duration::ZERO,
     };
-    table.forget_remote(&flow);
     if linger > Duration::ZERO {
         if reason != CloseReason::Peer {
             writer.refuse_more();
@@ -63,7 +65,6 @@ pub(super) async fn serve(
         _ => {}
     }
     table.ended(flow.connection.unwrap_or(ConnectionId(0)), flow.remote, writer, failure_of(reason));
-    reason
 }
 
 /// Until nothing more can come, or the transport shuts down and nothing more waits.
@@ -82,7 +83,6 @@ async fn write_last(
 }
 
 fn failure_of(reason: CloseReason) -> SendFailure {
-    tracing::debug!(connection = flow.connection.map(|id| id.0), ?reason, "connection closed");
     match reason {
         CloseReason::TooSlow => SendFailure::QueueFull,
         CloseReason::ShuttingDown => SendFailure::ShuttingDown,

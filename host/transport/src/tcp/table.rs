@@ -75,10 +75,8 @@ impl ConnectionTable {
         let flow = Flow { protocol: Protocol::Tcp, listener: Some(listener), local, remote, connection: Some(id) };
         let table = Arc::clone(self);
         self.runtime.spawn(async move {
-            let reason = connection::serve(stream, flow, &outbox, writer, &table).await;
-            drop(permit);
-            (table.handler)(TransportEvent::Closed { flow, reason });
-            drop(alive);
+            connection::serve(stream, flow, &outbox, writer, &table).await;
+            drop((permit, alive));
         });
     }
 
@@ -203,8 +201,7 @@ impl ConnectionTable {
                 count(&self.counters.connections_opened);
                 super::configure(&stream);
                 let flow = Flow { protocol: Protocol::Tcp, listener: None, local, remote, connection: Some(id) };
-                let reason = connection::serve(stream, flow, outbox, writer, self).await;
-                (self.handler)(TransportEvent::Closed { flow, reason });
+                connection::serve(stream, flow, outbox, writer, self).await;
             }
             Err(failure) => {
                 count(&self.counters.connections_failed);

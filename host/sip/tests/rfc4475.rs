@@ -3,8 +3,12 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use restante_sip::message::{MalformedRequest, MessageLimits, SipMessage, validate_request, validate_response};
+use restante_sip::message::{
+    MalformedRequest, MessageLimits, Name, SipMessage, unfold, validate_request, validate_response,
+};
+use restante_sip::registration::{Bindings, RegisterRequest, Registrant, RegistrarLimits};
 use restante_sip::uri::Uri;
+use restante_sip::writer::Builder;
 
 #[derive(Debug, PartialEq)]
 enum Verdict {
@@ -84,16 +88,22 @@ const TABLE: &[(&str, Verdict)] = &[
     ("regescrt", Verdict::Process),
     ("sdp01", Verdict::Process),
     ("inv2543", Verdict::Process),
+    // It has no Via: there is no address to send the 400 to.
     ("test", Verdict::Drop),
 ];
 
+fn folder() -> Option<std::path::PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors/rfc4475");
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    println!("SKIPPED rfc4475-vectors: {} is not there", folder.display());
+    None
+}
+
 #[test]
 fn every_torture_message_gets_its_verdict() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors/rfc4475");
-    if !folder.is_dir() {
-        println!("SKIPPED rfc4475-vectors: {} is not there", folder.display());
-        return;
-    }
+    let Some(folder) = folder() else { return };
     let wrong: Vec<String> = TABLE
         .iter()
         .filter_map(|(name, expected)| {
@@ -104,4 +114,58 @@ fn every_torture_message_gets_its_verdict() {
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(TABLE.len(), std::fs::read_dir(&folder).expect("folder").count());
+}
+
+#[test]
+fn every_torture_request_that_names_its_transaction_can_be_answered() {
+    let Some(folder) = folder() else { return };
+    for (name, verdict) in TABLE.iter().filter(|(_, verdict)| *verdict != Verdict::Drop) {
+        let bytes = std::fs::read(folder.join(format!("{name}.dat"))).expect("vector");
+        let message = SipMessage::from_datagram(bytes.into(), &MessageLimits::default()).expect("a message");
+        if !message.is_request() {
+            continue;
+        }
+        let answer = Builder::response(&message, 400, "Bad Request", None, Some("ours")).finish();
+        // The one that lacks To, From and Call-ID has nothing to be answered with.
+        assert_eq!(answer.is_ok(), *name != "insuf", "{name} {verdict:?}");
+        let Ok(answer) = answer else { continue };
+        let answer = SipMessage::from_datagram(answer, &MessageLimits::default()).expect("an answer");
+        assert_eq!(answer.list(Name::Via).count(), message.list(Name::Via).count(), "{name}");
+        let value = |message: &SipMessage, name| unfold(message.header(name).unwrap_or(""));
+        for field in [Name::From, Name::CallId, Name::CSeq] {
+            assert_eq!(value(&answer, field), value(&message, field), "{name}");
+        }
+        assert_eq!(value(&answer, Name::To).to_ascii_lowercase().matches("tag").count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn bodies_and_escapes_come_through_as_they_are() {
+    let Some(folder) = folder() else { return };
+    let read = |name: &str| {
+        let bytes = std::fs::read(folder.join(format!("{name}.dat"))).expect("vector");
+        SipMessage::from_datagram(bytes.into(), &MessageLimits::default()).expect("a message")
+    };
+    let multipart = read("mpart01");
+    assert_eq!(Some(multipart.body().len()), multipart.content_length().expect("a number"));
+    let double = read("dblreq");
+    assert_eq!(double.body().len(), 0);
+    assert!(double.bytes().len() > double.body_end());
+    for (file, expected) in [
+        ("escnull", "sip:%00@host5.example.com"),
+        ("cparam01", "sip:+19725552222@gw1.example.net"),
+        ("cparam02", "sip:+19725552222@gw1.example.net;unknownparam"),
+        ("regescrt", "sip:user@example.com?Route=%3Csip:sip.example.com%3E"),
+    ] {
+        let request = RegisterRequest::parse(&read(file)).expect("a registration");
+        let mut bindings = Bindings::default();
+        bindings.apply(0, &request, Registrant::Device, &RegistrarLimits::default()).expect("accepted");
+        assert_eq!(bindings.bindings[0].contact_uri, expected, "{file}");
+        assert_eq!(bindings.bindings[0].contact_parameters == ";unknownparam", file == "cparam01", "{file}");
+    }
+    let unknown_user = RegisterRequest::parse(&read("unksm2")).expect_err("nobody of ours");
+    assert_eq!(unknown_user.status(), 404);
+    let semicolons = Uri::parse(read("semiuri").request_uri().expect("a request")).expect("a URI");
+    assert_eq!(semicolons.as_sip().and_then(|uri| uri.user.as_deref()), Some("user;par=u%40example.net"));
+    assert_eq!(semicolons.parameter("par"), None);
 }

@@ -2,13 +2,34 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
-
 use super::start_line::{Method, StartLine};
-use super::{HeaderField, MessageLimits, Name, ParseError, SipMessage};
+use super::{Defect, HeaderField, MessageLimits, Name, ParseError};
 
-pub(super) fn parse(bytes: Bytes, limits: &MessageLimits) -> Result<SipMessage, ParseError> {
-    let data: &[u8] = &bytes;
+/// Where the parts of a message are.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    pub(super) start: StartLine,
+    pub(super) fields: Vec<HeaderField>,
+    pub(super) body: Range<u32>,
+    pub(super) defect: Option<Defect>,
+}
+
+impl Parts {
+    pub(crate) fn is_header_too_large(&self) -> bool {
+        self.defect == Some(Defect::HeaderTooLarge)
+    }
+
+    /// Content-Length, if it is there once and a number.
+    pub(crate) fn only_content_length(&self, data: &[u8]) -> Option<usize> {
+        let mut fields = self.fields.iter().filter(|field| field.name == Name::ContentLength);
+        let (field, None) = (fields.next()?, fields.next()) else { return None };
+        let value = data.get(field.value_range.start as usize..field.value_range.end as usize)?;
+        super::digits(std::str::from_utf8(value).ok()?).ok()
+    }
+}
+
+/// Finds the parts. What can be read of a message with a defect is there, so that it can be answered.
+pub(crate) fn parse(data: &[u8], limits: &MessageLimits) -> Result<Parts, ParseError> {
     let mut at = 0;
     // Empty lines before the start line are to be ignored (RFC 3261 §7.5).
     while let Some(b'\r' | b'\n') = data.get(at) {
@@ -17,31 +38,32 @@ pub(super) fn parse(bytes: Bytes, limits: &MessageLimits) -> Result<SipMessage, 
     let (line, mut at) = next_line(data, at).ok_or(ParseError::Unfinished)?;
     let start = start_line(data, line)?;
     let mut fields = Vec::with_capacity(16);
-    let mut broken_line = false;
+    let mut defect = None;
     loop {
-        if at > limits.max_header_bytes {
-            return Err(ParseError::TooLarge);
-        }
-        let (line, next) = next_line(data, at).ok_or(ParseError::Unfinished)?;
-        if line.is_empty() {
-            at = next;
+        let Some((line, next)) = next_line(data, at) else {
+            defect.get_or_insert(Defect::HeaderLine);
+            at = data.len();
+            break;
+        };
+        let (end, next, folded) = folded_end(data, line.end, next);
+        if next > limits.max_header_bytes || fields.len() > limits.max_header_fields {
+            defect = Some(Defect::HeaderTooLarge);
+            at = data.len();
             break;
         }
-        let (end, next, folded) = folded_end(data, line.end, next);
+        at = next;
+        if line.is_empty() {
+            break;
+        }
         match field(data, line.start..end, folded) {
             Some(field) => fields.push(field),
-            None => broken_line = true,
+            None => defect = Some(Defect::HeaderLine),
         }
-        if fields.len() > limits.max_header_fields {
-            return Err(ParseError::TooLarge);
-        }
-        at = next;
     }
-    if at > limits.max_header_bytes || data.len() - at > limits.max_body_bytes {
-        return Err(ParseError::TooLarge);
+    if data.len().saturating_sub(at) > limits.max_body_bytes {
+        defect.get_or_insert(Defect::BodyTooLarge);
     }
-    let body = range(at..data.len());
-    Ok(SipMessage { start, fields, body, broken_line, bytes })
+    Ok(Parts { start, fields, body: range(at..data.len()), defect })
 }
 
 /// Where the value that begins at `start` ends, folds included: at its last line's end, without the CRLF.
@@ -87,6 +109,9 @@ fn field(data: &[u8], line: Range<usize>, folded: bool) -> Option<HeaderField> {
     let value_start = value.iter().position(|byte| !blank(byte)).unwrap_or(value.len());
     let value_end = value.iter().rposition(|byte| !blank(byte)).map_or(value_start, |last| last + 1);
     let value_at = line.start + colon + 1;
+    if has_stray_carriage_return(value.get(value_start..value_end)?, folded) {
+        return None;
+    }
     Some(HeaderField {
         name: Name::from_bytes(name),
         name_range: range(line.start..line.start + name_length),
@@ -95,16 +120,18 @@ fn field(data: &[u8], line: Range<usize>, folded: bool) -> Option<HeaderField> {
     })
 }
 
+/// A CR that ends no line: it is read in different ways, and may not even be escaped (RFC 3261 §25.1 quoted-pair).
+fn has_stray_carriage_return(value: &[u8], folded: bool) -> bool {
+    let ends_line = |at: usize| folded && value.get(at + 1) == Some(&b'\n');
+    value.iter().enumerate().any(|(at, byte)| *byte == b'\r' && !ends_line(at))
+}
+
 fn start_line(data: &[u8], line: Range<usize>) -> Result<StartLine, ParseError> {
     let text = data.get(line.clone()).ok_or(ParseError::StartLine)?;
-    let text = std::str::from_utf8(text).map_err(|_| ParseError::StartLine)?;
-    if let Some(rest) = text.strip_prefix("SIP/2.0 ") {
-        let (status, reason) = rest.split_once(' ').unwrap_or((rest, ""));
-        let valid = status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit());
-        let status = status.parse().ok().filter(|status| valid && (100..700).contains(status));
-        let status = status.ok_or(ParseError::StartLine)?;
-        return Ok(StartLine::Response { status, reason: range(line.end - reason.len()..line.end) });
+    if text.get(..8).is_some_and(|version| version.eq_ignore_ascii_case(b"SIP/2.0 ")) {
+        return status_line(text, line);
     }
+    let text = std::str::from_utf8(text).map_err(|_| ParseError::StartLine)?;
     let (method, rest) = text.split_once(' ').ok_or(ParseError::StartLine)?;
     if method.is_empty() || !method.bytes().all(crate::message_token) {
         return Err(ParseError::StartLine);
@@ -123,6 +150,18 @@ fn start_line(data: &[u8], line: Range<usize>) -> Result<StartLine, ParseError> 
         other_version: !version.eq_ignore_ascii_case("SIP/2.0"),
         stray_blanks: uri.starts_with(' ') || uri.ends_with(' ') || trimmed.len() != rest.len(),
     })
+}
+
+/// `text` begins with the version. The reason may be anything, in any encoding, or missing.
+fn status_line(text: &[u8], line: Range<usize>) -> Result<StartLine, ParseError> {
+    let digits = text.get(8..11).filter(|digits| digits.iter().all(u8::is_ascii_digit));
+    let status = digits.and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| digits.parse().ok());
+    let status = status.filter(|status| (100..700).contains(status)).ok_or(ParseError::StartLine)?;
+    match text.get(11) {
+        None => Ok(StartLine::Response { status, reason: range(line.end..line.end) }),
+        Some(b' ') => Ok(StartLine::Response { status, reason: range(line.start + 12..line.end) }),
+        Some(_) => Err(ParseError::StartLine),
+    }
 }
 
 /// Messages are far smaller than 4 GiB: the limits are checked against `usize` before.

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 pub use lexer::header_value_end;
+pub(crate) use lexer::{Parts, parse as find_parts};
 pub use name::Name;
 pub use start_line::{Method, StartLine};
 pub use validate::{MalformedRequest, validate_request, validate_response};
@@ -37,18 +38,32 @@ impl Default for MessageLimits {
     }
 }
 
-/// Why bytes are not a message that can be read at all. Nothing of it can be trusted enough to be answered.
+/// Why bytes are no message at all: there is nothing to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ParseError {
     /// No start line of SIP.
     #[error("not a SIP start line")]
     StartLine,
-    /// The header part does not end.
-    #[error("header fields without an end")]
+    /// Not one whole line.
+    #[error("no whole line")]
     Unfinished,
     /// More than [`MessageLimits`] allow.
     #[error("message over the limits")]
     TooLarge,
+}
+
+/// What is wrong with a message that can be read far enough to be answered. [`validate_request`] refuses such a request,
+/// [`validate_response`] such a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// A line of the header part is no header field or holds a lone CR, or the header part does not end: 400.
+    HeaderLine,
+    /// More header fields or bytes than [`MessageLimits`] allow: 513. What comes after them was not read.
+    HeaderTooLarge,
+    /// More body than [`MessageLimits`] allow: 413. On a stream it was not read.
+    BodyTooLarge,
+    /// On a stream, without the one Content-Length that would tell its end: 400. Its body was not read.
+    Undelimited,
 }
 
 /// One header field.
@@ -66,11 +81,7 @@ pub struct HeaderField {
 #[derive(Clone, Debug)]
 pub struct SipMessage {
     bytes: Bytes,
-    start: StartLine,
-    fields: Vec<HeaderField>,
-    body: Range<u32>,
-    /// A line of the header part that is no header field: a request gets 400.
-    broken_line: bool,
+    parts: Parts,
 }
 
 impl SipMessage {
@@ -80,7 +91,18 @@ impl SipMessage {
     /// # Errors
     /// [`ParseError`]
     pub fn parse(bytes: Bytes, limits: &MessageLimits) -> Result<SipMessage, ParseError> {
-        lexer::parse(bytes, limits)
+        lexer::parse(&bytes, limits).map(|parts| SipMessage { parts, bytes })
+    }
+
+    /// Puts parts and the bytes they were found in together; the body goes to the end.
+    pub(crate) fn from_parts(mut parts: Parts, bytes: Bytes) -> SipMessage {
+        parts.body.end = u32::try_from(bytes.len()).unwrap_or(u32::MAX).max(parts.body.start);
+        SipMessage { parts, bytes }
+    }
+
+    /// Notes what is wrong with it.
+    pub(crate) fn set_defect(&mut self, defect: Defect) {
+        self.parts.defect = Some(defect);
     }
 
     /// Parses a datagram: a Content-Length cuts the body, one that is larger than the datagram stays wrong and
@@ -99,20 +121,20 @@ impl SipMessage {
     /// Cuts the body to `length` bytes, if it has as many.
     pub fn delimit(&mut self, length: usize) {
         if length < self.body().len() {
-            self.body.end = self.body.start.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
+            self.parts.body.end = self.parts.body.start.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
         }
     }
 
     /// The start line.
     #[must_use]
     pub fn start(&self) -> &StartLine {
-        &self.start
+        &self.parts.start
     }
 
     /// The method of a request; of a response the one in CSeq.
     #[must_use]
     pub fn method(&self) -> Option<Method> {
-        match &self.start {
+        match &self.parts.start {
             StartLine::Request { method, .. } => Some(method.clone()),
             StartLine::Response { .. } => self.cseq().ok().map(|cseq| cseq.method),
         }
@@ -121,13 +143,13 @@ impl SipMessage {
     /// Whether it is a request.
     #[must_use]
     pub fn is_request(&self) -> bool {
-        matches!(self.start, StartLine::Request { .. })
+        matches!(self.parts.start, StartLine::Request { .. })
     }
 
     /// The Request-URI as written.
     #[must_use]
     pub fn request_uri(&self) -> Option<&str> {
-        match &self.start {
+        match &self.parts.start {
             StartLine::Request { uri, .. } => self.text(uri),
             StartLine::Response { .. } => None,
         }
@@ -136,7 +158,7 @@ impl SipMessage {
     /// Where the Request-URI stands.
     #[must_use]
     pub fn request_uri_range(&self) -> Option<Range<usize>> {
-        match &self.start {
+        match &self.parts.start {
             StartLine::Request { uri, .. } => Some(uri.start as usize..uri.end as usize),
             StartLine::Response { .. } => None,
         }
@@ -145,7 +167,7 @@ impl SipMessage {
     /// The status of a response.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
-        match self.start {
+        match self.parts.start {
             StartLine::Response { status, .. } => Some(status),
             StartLine::Request { .. } => None,
         }
@@ -160,25 +182,25 @@ impl SipMessage {
     /// The bytes of the body, shared with the message's.
     #[must_use]
     pub fn body(&self) -> Bytes {
-        self.bytes.slice(self.body.start as usize..self.body.end as usize)
+        self.bytes.slice(self.parts.body.start as usize..self.parts.body.end as usize)
     }
 
     /// Where header fields end and the body begins.
     #[must_use]
     pub fn body_start(&self) -> usize {
-        self.body.start as usize
+        self.parts.body.start as usize
     }
 
     /// Where the body ends.
     #[must_use]
     pub fn body_end(&self) -> usize {
-        self.body.end as usize
+        self.parts.body.end as usize
     }
 
     /// All header fields in order.
     #[must_use]
     pub fn fields(&self) -> &[HeaderField] {
-        &self.fields
+        &self.parts.fields
     }
 
     /// A field's name as written.
@@ -191,6 +213,18 @@ impl SipMessage {
     #[must_use]
     pub fn field_value(&self, field: &HeaderField) -> &str {
         self.text(&field.value_range).unwrap_or("")
+    }
+
+    /// The same in whatever encoding it came.
+    #[must_use]
+    pub fn field_bytes(&self, field: &HeaderField) -> &[u8] {
+        self.bytes.get(self.field_value_range(field)).unwrap_or_default()
+    }
+
+    /// The first value of a name in whatever encoding it came.
+    #[must_use]
+    pub fn header_bytes(&self, name: Name) -> Option<&[u8]> {
+        self.parts.fields.iter().find(|field| field.name == name).map(|field| self.field_bytes(field))
     }
 
     /// Where a field's value stands.
@@ -208,13 +242,14 @@ impl SipMessage {
     /// The first value of a name.
     #[must_use]
     pub fn header(&self, name: Name) -> Option<&str> {
-        self.fields.iter().find(|field| field.name == name).map(|field| self.field_value(field))
+        self.parts.fields.iter().find(|field| field.name == name).map(|field| self.field_value(field))
     }
 
     /// The first value of a name that [`Name`] does not know.
     #[must_use]
     pub fn header_by_text(&self, name: &str) -> Option<&str> {
-        self.fields
+        self.parts
+            .fields
             .iter()
             .find(|field| self.field_name(field).eq_ignore_ascii_case(name))
             .map(|field| self.field_value(field))
@@ -222,7 +257,7 @@ impl SipMessage {
 
     /// All values of a name, one an occurrence.
     pub fn headers(&self, name: Name) -> impl Iterator<Item = &str> {
-        self.fields.iter().filter(move |field| field.name == name).map(|field| self.field_value(field))
+        self.parts.fields.iter().filter(move |field| field.name == name).map(|field| self.field_value(field))
     }
 
     /// All elements of all values of a name whose grammar is a comma list.
@@ -233,7 +268,7 @@ impl SipMessage {
     /// How often a name occurs.
     #[must_use]
     pub fn count(&self, name: Name) -> usize {
-        self.fields.iter().filter(|field| field.name == name).count()
+        self.parts.fields.iter().filter(|field| field.name == name).count()
     }
 
     /// Call-ID.
@@ -311,16 +346,17 @@ impl SipMessage {
         digits(text).map(Some)
     }
 
-    /// Whether the header part had a line that is no header field.
+    /// What keeps the message from being processed.
     #[must_use]
-    pub fn has_broken_line(&self) -> bool {
-        self.broken_line
+    pub fn defect(&self) -> Option<Defect> {
+        self.parts.defect
     }
 
     /// The header fields in rsip's vocabulary, for code that inspects more than it forwards. Folds become blanks.
     #[must_use]
     pub fn to_rsip_headers(&self) -> rsip::Headers {
         let headers: Vec<rsip::Header> = self
+            .parts
             .fields
             .iter()
             .map(|field| {

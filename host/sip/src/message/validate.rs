@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Method, Name, SipMessage, StartLine};
+use super::{Defect, Method, Name, SipMessage, StartLine};
 use crate::header::{ContactValue, NameAddr, Via, is_quoting_balanced};
 use crate::uri::Uri;
 
@@ -15,6 +15,12 @@ pub enum MalformedRequest {
     /// Not SIP/2.0.
     #[error("SIP version not supported")]
     Version,
+    /// More header than is read.
+    #[error("Message Too Large")]
+    HeaderTooLarge,
+    /// More body than is read.
+    #[error("Request Entity Too Large")]
+    BodyTooLarge,
     /// 400 with this as its reason.
     #[error("{0}")]
     Syntax(&'static str),
@@ -27,6 +33,8 @@ impl MalformedRequest {
         match self {
             MalformedRequest::Unanswerable => None,
             MalformedRequest::Version => Some(505),
+            MalformedRequest::HeaderTooLarge => Some(513),
+            MalformedRequest::BodyTooLarge => Some(413),
             MalformedRequest::Syntax(_) => Some(400),
         }
     }
@@ -64,8 +72,12 @@ pub fn validate_request(message: &SipMessage) -> Result<(), MalformedRequest> {
     if mandatory.iter().any(|name| message.header(*name).is_none_or(str::is_empty)) {
         return Err(Syntax("Mandatory Header Field Missing"));
     }
-    if message.has_broken_line() {
-        return Err(Syntax("Malformed Header Field"));
+    match message.defect() {
+        Some(Defect::HeaderLine) => return Err(Syntax("Malformed Header Field")),
+        Some(Defect::HeaderTooLarge) => return Err(MalformedRequest::HeaderTooLarge),
+        Some(Defect::BodyTooLarge) => return Err(MalformedRequest::BodyTooLarge),
+        Some(Defect::Undelimited) => return Err(Syntax("Content-Length Missing or Malformed")),
+        None => {}
     }
     if *stray_blanks {
         return Err(Syntax("Malformed Request Line"));
@@ -135,6 +147,7 @@ fn check_uris(message: &SipMessage, method: &Method) -> Result<(), MalformedRequ
 #[must_use]
 pub fn validate_response(message: &SipMessage) -> bool {
     message.status().is_some()
+        && message.defect().is_none()
         && message.top_via().is_ok()
         && message.cseq().is_ok()
         && message.call_id().is_some_and(|call_id| !call_id.is_empty())

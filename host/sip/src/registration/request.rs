@@ -82,6 +82,9 @@ impl RegisterRequest {
         let expires_seconds = message.number(Name::Expires).map_err(|_| Malformed("Malformed Expires"))?;
         let embedded = embedded_devices(message);
         let path: Vec<String> = message.list(Name::Path).map(unfold).collect();
+        if path.iter().any(|value| value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t')) {
+            return Err(Malformed("Malformed Path"));
+        }
         Ok(RegisterRequest {
             address_of_record: canonical(&to.uri).ok_or(RegisterError::NoSuchUser)?,
             registrant_address: canonical(&from.uri),
@@ -140,6 +143,10 @@ fn contacts(message: &SipMessage, expires: Option<u32>) -> Result<RequestedConta
 impl RequestedContact {
     fn parse(value: &str) -> Result<RequestedContact, RegisterError> {
         let text = unfold(value);
+        // A quoted string may hold them, escaped, but nobody could be told of such a binding.
+        if text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+            return Err(RegisterError::Malformed("Control Character In Contact"));
+        }
         let value = ContactValue::parse(&text).map_err(|_| RegisterError::Malformed("Malformed Contact"))?;
         let (uri, parameters) = split_contact(&text);
         Ok(RequestedContact { uri: uri.to_owned(), parameters: without_expires(parameters), value })

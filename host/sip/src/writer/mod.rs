@@ -45,7 +45,7 @@ impl Builder {
         builder
     }
 
-    /// Begins the response to a request: Via as received with `stamped` as the topmost one, From, To with `to_tag`
+    /// Begins the response to a request, also to one that [`crate::message::validate_request`] refused: Via as received with `stamped` as the topmost one, From, To with `to_tag`
     /// unless it has one, Call-ID, CSeq (RFC 3261 §8.2.6.2).
     #[must_use]
     pub fn response(
@@ -60,18 +60,15 @@ impl Builder {
         builder.text.extend_from_slice(format!("SIP/2.0 {status} {reason}\r\n").as_bytes());
         for (index, via) in request.list(Name::Via).enumerate() {
             let via = if index == 0 { stamped.unwrap_or(via) } else { via };
-            builder = builder.unfolded("Via", via);
+            builder.copy("Via", via.as_bytes(), None);
         }
         for name in [Name::From, Name::To, Name::CallId, Name::CSeq] {
-            let Some(value) = request.header(name) else {
+            let Some(value) = request.header_bytes(name) else {
                 builder.error.get_or_insert(WriteError::Missing);
                 continue;
             };
-            let tagged = name != Name::To || to_tag.is_none() || request.to().is_ok_and(|to| to.tag().is_some());
-            match to_tag {
-                Some(tag) if !tagged => builder = builder.unfolded("To", &format!("{value};tag={tag}")),
-                _ => builder = builder.unfolded(name.as_str(), value),
-            }
+            let tag = to_tag.filter(|_| name == Name::To && !has_tag(request, value));
+            builder.copy(name.as_str(), value, tag);
         }
         builder
     }
@@ -139,6 +136,32 @@ impl Builder {
         Ok(self.text.into())
     }
 
+    /// Adds a value of the request to its answer, where it has to stand as it came: in any encoding, and with a NUL that
+    /// its sender escaped (RFC 4475 §3.1.1.2).
+    fn copy(&mut self, name: &str, value: &[u8], tag: Option<&str>) {
+        for part in [name, ": "] {
+            self.text.extend_from_slice(part.as_bytes());
+        }
+        let start = self.text.len();
+        // A fold and the blanks around it become one blank (RFC 3261 §7.3.1).
+        for line in value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
+            if self.text.len() > start {
+                self.text.push(b' ');
+            }
+            self.text.extend_from_slice(line);
+        }
+        if self.text.get(start..).is_some_and(|value| value.contains(&b'\r')) {
+            self.error.get_or_insert(WriteError::ControlCharacter);
+        }
+        if let Some(tag) = tag {
+            self.check(tag);
+            for part in [";tag=", tag] {
+                self.text.extend_from_slice(part.as_bytes());
+            }
+        }
+        self.text.extend_from_slice(b"\r\n");
+    }
+
     fn check(&mut self, value: &str) {
         if value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             self.error.get_or_insert(WriteError::ControlCharacter);
@@ -148,6 +171,14 @@ impl Builder {
     fn failed(mut self, error: WriteError) -> Builder {
         self.error.get_or_insert(error);
         self
+    }
+}
+
+/// Whether To has a tag already; in one that cannot be parsed whatever looks like it counts.
+fn has_tag(request: &SipMessage, to: &[u8]) -> bool {
+    match request.to() {
+        Ok(to) => to.tag().is_some(),
+        Err(_) => to.to_ascii_lowercase().windows(5).any(|window| window == b";tag="),
     }
 }
 
@@ -177,42 +208,90 @@ pub fn rsip_header(name: &str, value: String) -> rsip::Header {
     }
 }
 
-/// Usual reason phrases.
+/// The registered reason phrases (IANA, SIP response codes); that of its class for a status that has none (RFC 3261
+/// §8.1.3.2).
 #[must_use]
 pub fn reason(status: u16) -> &'static str {
     match status {
         100 => "Trying",
         180 => "Ringing",
+        181 => "Call Is Being Forwarded",
+        182 => "Queued",
+        183 => "Session Progress",
+        199 => "Early Dialog Terminated",
         200 => "OK",
         202 => "Accepted",
+        204 => "No Notification",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Moved Temporarily",
+        305 => "Use Proxy",
+        380 => "Alternative Service",
         400 => "Bad Request",
         401 => "Unauthorized",
+        402 => "Payment Required",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
         408 => "Request Timeout",
         410 => "Gone",
+        412 => "Conditional Request Failed",
         413 => "Request Entity Too Large",
+        414 => "Request-URI Too Long",
         415 => "Unsupported Media Type",
         416 => "Unsupported URI Scheme",
+        417 => "Unknown Resource-Priority",
         420 => "Bad Extension",
+        421 => "Extension Required",
+        422 => "Session Interval Too Small",
         423 => "Interval Too Brief",
+        424 => "Bad Location Information",
+        428 => "Use Identity Header",
+        429 => "Provide Referrer Identity",
+        430 => "Flow Failed",
+        433 => "Anonymity Disallowed",
+        436 => "Bad Identity Info",
+        437 => "Unsupported Credential",
+        438 => "Invalid Identity Header",
+        439 => "First Hop Lacks Outbound Support",
+        440 => "Max-Breadth Exceeded",
+        469 => "Bad Info Package",
+        470 => "Consent Needed",
         480 => "Temporarily Unavailable",
         481 => "Call/Transaction Does Not Exist",
         482 => "Loop Detected",
         483 => "Too Many Hops",
+        484 => "Address Incomplete",
+        485 => "Ambiguous",
         486 => "Busy Here",
         487 => "Request Terminated",
         488 => "Not Acceptable Here",
         489 => "Bad Event",
         491 => "Request Pending",
+        493 => "Undecipherable",
+        494 => "Security Agreement Required",
         500 => "Server Internal Error",
         501 => "Not Implemented",
+        502 => "Bad Gateway",
         503 => "Service Unavailable",
+        504 => "Server Time-out",
         505 => "Version Not Supported",
         513 => "Message Too Large",
+        555 => "Push Notification Service Not Supported",
+        580 => "Precondition Failure",
+        600 => "Busy Everywhere",
         603 => "Decline",
-        _ => "Unspecified",
+        604 => "Does Not Exist Anywhere",
+        606 => "Not Acceptable",
+        607 => "Unwanted",
+        608 => "Rejected",
+        101..200 => "Session Progress",
+        201..300 => "OK",
+        301..400 => "Multiple Choices",
+        401..500 => "Bad Request",
+        501..600 => "Server Internal Error",
+        _ => "Busy Everywhere",
     }
 }

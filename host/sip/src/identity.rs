@@ -2,29 +2,52 @@
 
 use crate::uri::{SipUri, TelUri, Uri};
 
-/// One text for every way to write the same address-of-record: a SIP URI without password, parameters, port and headers,
-/// scheme `sip`, host in lower case, escapes of unreserved characters undone; a telephone number (`tel:`, or a SIP URI
-/// with `user=phone` or a user part that is a global number) as `tel:` with its digits. None for other schemes and for a
-/// SIP URI without a user.
+/// One text for every way to write the same address-of-record. None for other schemes and for a SIP URI without a user.
 ///
-/// Deviation: `user=phone` and a global number as the user part are taken for the number itself, which RFC 3261 §19.1.6
-/// leaves to the owner of the domain. The port is no part of an address-of-record here.
+/// | written | canonical |
+/// |---|---|
+/// | `sip:`, `sips:` | `sip:user@host`: no password, parameters, port, headers; host in lower case; escapes of unreserved characters undone |
+/// | `tel:+…`; `sip:+…@host`, with or without `user=phone` | `tel:+digits` |
+/// | `tel:…;phone-context=…`; the same as a user part with `user=phone` | `tel:digits;phone-context=…` |
+/// | `tel:…` without a context | `tel:digits` |
+/// | `sip:7042@host;user=phone` | `sip:7042@host`: a local number is its domain's own |
+///
+/// Deviation: a global number as the user part is taken for the number itself, which RFC 3261 §19.1.6 leaves to the owner
+/// of the domain. The port is no part of an address-of-record here.
 #[must_use]
 pub fn canonical(uri: &Uri) -> Option<String> {
     match uri {
         Uri::Tel(tel) => Some(canonical_number(tel)),
         Uri::Sip(sip) => {
             let user = sip.user.as_deref()?;
-            let number = user.split(';').next().unwrap_or(user);
-            let is_phone = uri.parameter("user").is_some_and(|value| value.eq_ignore_ascii_case("phone"));
-            if (is_phone || is_global_number(number))
-                && let Ok(Uri::Tel(tel)) = Uri::parse(&format!("tel:{user}"))
-            {
-                return Some(canonical_number(&tel));
-            }
-            Some(format!("sip:{}@{}", unescape_unreserved(user), sip.host.to_ascii_lowercase()))
+            Some(match number_of(sip, user) {
+                Some(tel) => canonical_number(&tel),
+                None => format!("sip:{}@{}", unescape_unreserved(user), canonical_host(&sip.host)),
+            })
         }
         Uri::Other(..) => None,
+    }
+}
+
+/// The telephone number that a user part is, without asking its domain.
+fn number_of(sip: &SipUri, user: &str) -> Option<TelUri> {
+    let is_phone =
+        crate::uri::find_parameter(&sip.parameters, "user").is_some_and(|it| it.eq_ignore_ascii_case("phone"));
+    if !is_phone && !is_global_number(user.split(';').next().unwrap_or(user)) {
+        return None;
+    }
+    match Uri::parse(&format!("tel:{user}")) {
+        Ok(Uri::Tel(tel)) if tel.is_global() || tel.context().is_some() => Some(tel),
+        _ => None,
+    }
+}
+
+/// Lower case; IPv6 in its one canonical form (RFC 5952).
+fn canonical_host(host: &str) -> String {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    match address.and_then(|address| address.parse::<std::net::Ipv6Addr>().ok()) {
+        Some(address) => format!("[{address}]"),
+        None => host.to_ascii_lowercase(),
     }
 }
 
@@ -54,19 +77,28 @@ pub fn equivalent(one: &SipUri, other: &SipUri) -> bool {
     one.secure == other.secure
         && text(&one.user) == text(&other.user)
         && text(&one.password) == text(&other.password)
-        && one.host.eq_ignore_ascii_case(&other.host)
+        && canonical_host(&one.host) == canonical_host(&other.host)
         && one.port == other.port
         && parameters_agree(one, other)
         && parameters_agree(other, one)
         && one.headers == other.headers
 }
 
+/// RFC 3966 §4: separators do not count, and a context that is a global number is compared as one.
 fn canonical_number(tel: &TelUri) -> String {
     let digits = tel.digits();
-    match (tel.is_global(), crate::uri::find_parameter(&tel.parameters, "phone-context")) {
-        (false, Some(context)) => format!("tel:{digits};phone-context={}", context.to_ascii_lowercase()),
+    match tel.context() {
+        Some(context) if !tel.is_global() => {
+            let context = context.to_ascii_lowercase();
+            let context = if is_global_number(&context) { without_separators(&context) } else { context };
+            format!("tel:{digits};phone-context={context}")
+        }
         _ => format!("tel:{digits}"),
     }
+}
+
+fn without_separators(number: &str) -> String {
+    number.chars().filter(|character| !"-.()".contains(*character)).collect()
 }
 
 fn is_global_number(user: &str) -> bool {
@@ -108,7 +140,22 @@ fn hex_pair(pair: &[u8]) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_canonical_form_is_its_own_and_arbitrary_text_never_panics(
+            text in "(sips?:|tel:)(\\+?[0-9().-]{1,9}|[a-zA-Z%0-9;=]{1,12})(@[a-zA-Z.:0-9\\[\\]]{1,9})?(;user=phone|;phone-context=[+a-z0-9.-]{1,5})?"
+        ) {
+            if let Ok(uri) = Uri::parse(&text) && let Some(name) = canonical(&uri) {
+                let again = Uri::parse(&name).expect("a canonical name is a URI");
+                prop_assert_eq!(canonical(&again), Some(name));
+                prop_assert!(same_user(&uri, &again));
+            }
+        }
+    }
 
     #[test]
     fn every_name_of_a_user_has_one_canonical_form() {
@@ -122,7 +169,12 @@ mod tests {
             ("sip:+1(555)1234567@example.org;user=phone", Some("tel:+15551234567")),
             ("sip:+15551234567@example.org", Some("tel:+15551234567")),
             ("tel:7042;phone-context=Example.org", Some("tel:7042;phone-context=example.org")),
+            ("tel:7042;phone-context=+1-555", Some("tel:7042;phone-context=+1555")),
+            ("sip:7042;phone-context=+1-555@example.org;user=phone", Some("tel:7042;phone-context=+1555")),
+            ("tel:+1-555;ext=7", Some("tel:+1555")),
             ("sip:7042@example.org", Some("sip:7042@example.org")),
+            ("sip:7042@Example.org;user=phone", Some("sip:7042@example.org")),
+            ("sip:a@[2001:DB8:0::1]:5060", Some("sip:a@[2001:db8::1]")),
             ("sip:example.org", None),
             ("mailto:bob@example.org", None),
         ] {

@@ -202,6 +202,12 @@ impl TelUri {
         self.number.chars().filter(|character| !"-.()".contains(*character)).map(|it| it.to_ascii_lowercase()).collect()
     }
 
+    /// `phone-context`.
+    #[must_use]
+    pub fn context(&self) -> Option<&str> {
+        find_parameter(&self.parameters, "phone-context").filter(|context| !context.is_empty())
+    }
+
     /// `+…`
     #[must_use]
     pub fn is_global(&self) -> bool {

@@ -191,6 +191,14 @@ impl SipMessage {
         self.parts.body.start as usize
     }
 
+    /// Where the line that ends the header part begins: where a further field can be added.
+    #[must_use]
+    pub fn header_end(&self) -> usize {
+        let before = self.bytes.get(..self.body_start()).unwrap_or_default();
+        let line = if before.ends_with(b"\r\n") { 2 } else { 1 };
+        before.len().saturating_sub(line)
+    }
+
     /// Where the body ends.
     #[must_use]
     pub fn body_end(&self) -> usize {

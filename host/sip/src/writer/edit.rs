@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::WriteError;
-use crate::message::{Name, SipMessage, header_value_end};
+use crate::message::{HeaderField, Name, SipMessage, header_value_end};
 
 /// Collects changes and applies them at once.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ impl<'a> Edit<'a> {
         Ok(self)
     }
 
-    /// Adds a field above the first of that name, or above all.
+    /// Adds a field above the first of that name, or above all. Of two for the same name the one that was pushed last
+    /// stands on top.
     ///
     /// # Errors
     /// [`WriteError::ControlCharacter`]
@@ -41,10 +42,23 @@ impl<'a> Edit<'a> {
         refuse_control(value)?;
         let fields = self.message.fields();
         let place = fields.iter().find(|field| field.name == name).or(fields.first());
-        if let Some(field) = place {
-            let at = self.message.field_start(field);
-            self.changes.push((at..at, format!("{}: {value}\r\n", name.as_str()).into_bytes()));
+        let at = place.map_or(self.message.header_end(), |field| self.message.field_start(field));
+        // In front of what was pushed to the same place before.
+        self.changes.insert(0, (at..at, format!("{}: {value}\r\n", name.as_str()).into_bytes()));
+        Ok(self)
+    }
+
+    /// Adds a field below all others, its name as given.
+    ///
+    /// # Errors
+    /// [`WriteError`]
+    pub fn append(mut self, name: &str, value: &str) -> Result<Self, WriteError> {
+        refuse_control(value)?;
+        if name.is_empty() || !name.bytes().all(crate::message_token) {
+            return Err(WriteError::Name);
         }
+        let at = self.message.header_end();
+        self.changes.push((at..at, format!("{name}: {value}\r\n").into_bytes()));
         Ok(self)
     }
 
@@ -59,11 +73,45 @@ impl<'a> Edit<'a> {
                 self.changes.push((self.message.field_value_range(field), value.as_bytes().to_vec()));
                 Ok(self)
             }
-            None => self.push(name, value),
+            None => self.append(name.as_str(), value),
         }
     }
 
-    /// Takes away the first element of a name's comma list: the topmost Via or Route.
+    /// Counts Max-Forwards down (RFC 3261 §16.6 step 3); one that was missing becomes 70.
+    ///
+    /// # Errors
+    /// [`WriteError::TooManyHops`]: it is 0, or no number. The request gets 483 then.
+    pub fn count_hop(self) -> Result<Self, WriteError> {
+        let left = match self.message.number(Name::MaxForwards) {
+            Ok(Some(hops)) => hops.checked_sub(1).ok_or(WriteError::TooManyHops)?,
+            Ok(None) => 70,
+            Err(_) => return Err(WriteError::TooManyHops),
+        };
+        self.set(Name::MaxForwards, &left.to_string())
+    }
+
+    /// Says the length of the body where the message does not, so that it can go over a stream.
+    ///
+    /// # Errors
+    /// None in practice; [`WriteError`] of [`Edit::append`].
+    pub fn content_length(self) -> Result<Self, WriteError> {
+        if self.message.count(Name::ContentLength) > 0 {
+            return Ok(self);
+        }
+        let length = self.message.body().len().to_string();
+        self.append(Name::ContentLength.as_str(), &length)
+    }
+
+    /// Takes away all fields of a name.
+    #[must_use]
+    pub fn remove(mut self, name: Name) -> Self {
+        for field in self.message.fields().iter().filter(|field| field.name == name) {
+            self.changes.push((self.lines_of(field), Vec::new()));
+        }
+        self
+    }
+
+    /// Takes away the first element of a name's comma list: the topmost Via or Route. Once only.
     #[must_use]
     pub fn pop(mut self, name: Name) -> Self {
         let Some(field) = self.message.fields().iter().find(|field| field.name == name) else { return self };
@@ -75,23 +123,27 @@ impl<'a> Edit<'a> {
                 let blanks = rest.len() - rest.trim_start().len();
                 self.changes.push((range.start..range.start + comma + 1 + blanks, Vec::new()));
             }
-            None => {
-                let start = self.message.field_start(field);
-                let end = header_value_end(self.message.bytes(), start);
-                let line_end = match self.message.bytes().get(end..end + 2) {
-                    Some(b"\r\n") => end + 2,
-                    _ => end + 1,
-                };
-                self.changes.push((start..line_end.min(self.message.body_start()), Vec::new()));
-            }
+            None => self.changes.push((self.lines_of(field), Vec::new())),
         }
         self
+    }
+
+    /// The whole lines of a field, line end included.
+    fn lines_of(&self, field: &HeaderField) -> Range<usize> {
+        let start = self.message.field_start(field);
+        let end = header_value_end(self.message.bytes(), start);
+        let line_end = match self.message.bytes().get(end..end + 2) {
+            Some(b"\r\n") => end + 2,
+            _ => end + 1,
+        };
+        start..line_end.min(self.message.body_start())
     }
 
     /// The changed message, without octets behind its body.
     #[must_use]
     pub fn finish(mut self) -> Bytes {
-        self.changes.sort_by_key(|(range, _)| range.start);
+        // Stable: what goes to the same place keeps its order. An insertion comes before what it stands in front of.
+        self.changes.sort_by_key(|(range, _)| (range.start, range.end));
         let data = self.message.bytes();
         let mut out = Vec::with_capacity(data.len() + 256);
         let mut at = 0;
@@ -134,5 +186,26 @@ mod tests {
         let popped = Edit::new(&message).pop(Name::Via).finish();
         assert!(String::from_utf8_lossy(&popped).contains("\r\nv: SIP/2.0/UDP b\r\n"));
         assert!(Edit::new(&message).push(Name::Via, "a\r\nEvil: 1").is_err());
+    }
+
+    #[test]
+    fn what_is_added_stands_where_it_should() {
+        let message = SipMessage::parse(Bytes::from_static(REQUEST.as_bytes()), &MessageLimits::default()).unwrap();
+        let edited = Edit::new(&message)
+            .push(Name::Route, "<sip:first;lr>")
+            .and_then(|edit| edit.push(Name::Route, "<sip:second;lr>"))
+            .and_then(|edit| edit.append("X-Last", "1")?.remove(Name::Via).count_hop()?.content_length())
+            .unwrap()
+            .finish();
+        let expected = REQUEST
+            .replace("v: SIP/2.0/UDP a;branch=z9hG4bK1, SIP/2.0/UDP b\r\n", "")
+            .replace("70", "69")
+            .replace("Route: ", "Route: <sip:second;lr>\r\nRoute: <sip:first;lr>\r\nRoute: ")
+            .replace("tag=1\r\n", "tag=1\r\nX-Last: 1\r\nContent-Length: 7\r\n");
+        assert_eq!(String::from_utf8_lossy(&edited), expected);
+        assert_eq!(Edit::new(&message).append("X Y", "1").err(), Some(WriteError::Name));
+        let last_hop = REQUEST.replace("70", "0");
+        let message = SipMessage::parse(Bytes::from(last_hop), &MessageLimits::default()).unwrap();
+        assert_eq!(Edit::new(&message).count_hop().err(), Some(WriteError::TooManyHops));
     }
 }

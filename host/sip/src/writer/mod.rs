@@ -21,6 +21,9 @@ pub enum WriteError {
     /// A name that is no token.
     #[error("bad header field name")]
     Name,
+    /// Max-Forwards is used up: 483.
+    #[error("too many hops")]
+    TooManyHops,
     /// A field that the message to be answered lacks.
     #[error("mandatory header field missing")]
     Missing,
@@ -287,11 +290,13 @@ pub fn reason(status: u16) -> &'static str {
         606 => "Not Acceptable",
         607 => "Unwanted",
         608 => "Rejected",
-        101..200 => "Session Progress",
-        201..300 => "OK",
-        301..400 => "Multiple Choices",
-        401..500 => "Bad Request",
-        501..600 => "Server Internal Error",
-        _ => "Busy Everywhere",
+        _ => match status / 100 {
+            1 => "Session Progress",
+            2 => "OK",
+            3 => "Multiple Choices",
+            4 => "Bad Request",
+            5 => "Server Internal Error",
+            _ => "Busy Everywhere",
+        },
     }
 }

@@ -130,6 +130,20 @@ pub enum Step {
     HandOver(HandOverStep),
 }
 
+impl Step {
+    /// The messages that it names.
+    #[must_use]
+    pub fn messages(&self) -> &[MessageId] {
+        match self {
+            Step::Page(step) | Step::Session(step) => &step.messages,
+            Step::Notify(step) => &step.messages,
+            Step::Hold(step) => &step.messages,
+            Step::Discard(step) => &step.messages,
+            Step::HandOver(step) => &step.messages,
+        }
+    }
+}
+
 /// Answer to `on-available`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {

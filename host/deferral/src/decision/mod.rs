@@ -1,7 +1,9 @@
 //! What a policy is asked and what it answers: the native mirror of `wit/policy.wit`, item for item.
 
 mod answer;
+pub mod fallback;
 mod question;
+pub mod validate;
 
 pub use answer::{
     AfterDeadline, Answer, DeliveryStep, DiscardStep, ExpiryAction, ExpiryAnswer, FailureAction, FailureAnswer,

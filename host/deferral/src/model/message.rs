@@ -196,3 +196,23 @@ pub struct StoredMessage {
     /// Per device; empty while no device took it.
     pub devices: Vec<DeviceState>,
 }
+
+impl StoredMessage {
+    /// A message that was just stored: nothing became of it yet.
+    #[must_use]
+    pub fn new(id: MessageId, message: NewMessage) -> StoredMessage {
+        StoredMessage {
+            id,
+            message,
+            attempts: 0,
+            not_before: None,
+            last_failure: None,
+            page_refused: false,
+            large_refused: false,
+            notified_at: None,
+            fetch_deadline: None,
+            push_after_deadline: false,
+            devices: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Attempts in flight, and what their ends mean.
+//!
+//! | input | a page-mode attempt | a session, a pull |
+//! |---|---|---|
+//! | one message acknowledged | – | it goes (or stays as a copy); the rest goes on |
+//! | ended, 2xx | it goes | what was not acknowledged goes back: `on-failure` |
+//! | ended otherwise | goes back: `on-failure` | goes back: `on-failure` |
+//! | ended, nobody there, to any contact, another may take it | the other one is tried | the rest goes to the other one |
+
+use super::commits::{Draft, Removal};
+use super::failure::Batch;
+use super::window::{Lease, stops_the_rest};
+use super::{Attempt, AttemptEnd, AttemptId, AttemptTask, Event, Outcome, Output, Recipient};
+use crate::decision::{AttemptKind, Progress, Target};
+use crate::model::{ContactId, DeviceState, LastResult, MessageId, Mode, Origin, Timestamp};
+
+/// An attempt in flight.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) contact: Option<ContactId>,
+    pub(super) kind: Kind,
+}
+
+/// What it does.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// A plan's MESSAGE.
+    Page { message: MessageId, target: Target },
+    /// A plan's session, with what is not acknowledged yet.
+    Session { messages: Vec<MessageId>, target: Target },
+    /// A plan's notification.
+    Notify,
+    /// A client's session, with what is not acknowledged yet.
+    Pull { messages: Vec<MessageId>, mode: Mode, keep_copy_for: Option<String> },
+    /// A message that is not stored, or was not when it began.
+    Relay,
+    /// A message for a named target.
+    HandOver { message: MessageId },
+}
+
+impl Kind {
+    fn attempt_kind(&self) -> AttemptKind {
+        match self {
+            Kind::Page { .. } => AttemptKind::Page,
+            Kind::Session { .. } => AttemptKind::Session,
+            Kind::Notify => AttemptKind::Notification,
+            Kind::Pull { .. } => AttemptKind::Pull,
+            Kind::Relay => AttemptKind::Relay,
+            Kind::HandOver { .. } => AttemptKind::HandOver,
+        }
+    }
+}
+
+/// An attempt succeeded as far as its status tells.
+pub(super) fn is_success(status: Option<u16>) -> bool {
+    matches!(status, Some(200..=299))
+}
+
+impl Recipient {
+    /// Begins an attempt.
+    pub(super) fn start(&mut self, id: AttemptId, contact: Option<ContactId>, task: AttemptTask, kind: Kind) {
+        if let Some(contact) = contact {
+            self.contacts.occupy(contact, id);
+        }
+        self.event(Event::AttemptStarted(kind.attempt_kind()));
+        self.attempts.insert(id, Running { contact, kind });
+        self.emit(Output::Start(Box::new(Attempt { id, contact, task })));
+    }
+
+    /// One message of a session is acknowledged. An acknowledgement that is not ours to hear is dropped.
+    pub(super) fn on_delivered(&mut self, attempt: AttemptId, message: MessageId) {
+        let Some(running) = self.attempts.get_mut(&attempt) else { return };
+        let (messages, keep_copy_for) = match &mut running.kind {
+            Kind::Session { messages, .. } => (messages, None),
+            Kind::Pull { messages, keep_copy_for, .. } => (messages, keep_copy_for.clone()),
+            _ => return,
+        };
+        let Some(index) = messages.iter().position(|id| *id == message) else { return };
+        messages.remove(index);
+        self.acknowledged(message, keep_copy_for);
+    }
+
+    /// A device has it: the message goes, or a copy stays for other devices.
+    pub(super) fn acknowledged(&mut self, message: MessageId, keep_copy_for: Option<String>) {
+        self.push.note_progress();
+        let now = self.now;
+        let mut draft = Draft::default();
+        match (keep_copy_for, self.queue.get_mut(message)) {
+            (Some(device), Some(entry)) if entry.discard.is_none() => {
+                entry.lease = None;
+                entry.stored.devices.retain(|state| state.device != device);
+                entry.stored.devices.push(DeviceState { device, delivered_at: Some(now) });
+                entry.stored.fetch_deadline = None;
+                self.draft_save(&mut draft, message);
+                self.event(Event::Delivered(message));
+            }
+            _ => {
+                let removal = Removal { id: message, event: Event::Delivered(message), report: false };
+                self.draft_removal(&mut draft, removal);
+            }
+        }
+        self.submit(draft);
+    }
+
+    pub(super) fn on_attempt_ended(&mut self, id: AttemptId, end: AttemptEnd) {
+        // 1xx ends nothing.
+        if end.status.is_some_and(|status| status < 200) {
+            return;
+        }
+        let Some(Running { contact, kind }) = self.attempts.remove(&id) else { return };
+        if let Some(contact) = contact {
+            self.contacts.release(contact, id);
+            let last =
+                (!is_success(end.status)).then(|| LastResult { at: self.now, status: end.status, origin: end.origin });
+            self.contacts.note(contact, last);
+        }
+        self.push.attempt_is_over(id);
+        match kind {
+            Kind::Page { message, target } => self.end_of_page(message, target, contact, end),
+            Kind::Session { messages, target } => self.end_of_session(messages, target, contact, end),
+            Kind::Notify => self.on_notification_ended(contact, end),
+            Kind::Pull { messages, mode, keep_copy_for } => {
+                self.end_of_pull(messages, mode, keep_copy_for, contact, end);
+            }
+            Kind::Relay => {
+                self.on_relay_ended(id, end);
+                self.want(crate::decision::Trigger::MessageArrived);
+            }
+            Kind::HandOver { message } => self.end_of_single(AttemptKind::HandOver, message, None, end),
+        }
+    }
+
+    fn end_of_page(&mut self, message: MessageId, target: Target, contact: Option<ContactId>, end: AttemptEnd) {
+        if !is_success(end.status) && self.another_may_take(&[message], Mode::Page, target, contact, &end) {
+            return;
+        }
+        self.end_of_single(AttemptKind::Page, message, contact, end);
+    }
+
+    /// The end of an attempt with one message.
+    pub(super) fn end_of_single(
+        &mut self,
+        kind: AttemptKind,
+        message: MessageId,
+        contact: Option<ContactId>,
+        end: AttemptEnd,
+    ) {
+        if is_success(end.status) {
+            if kind == AttemptKind::HandOver {
+                let mut draft = Draft::default();
+                let removal = Removal { id: message, event: Event::HandedOver(message), report: false };
+                self.draft_removal(&mut draft, removal);
+                self.submit(draft);
+            } else {
+                self.acknowledged(message, None);
+            }
+            return;
+        }
+        let progress = if end.status.is_some() { Progress::Refused } else { Progress::Partial };
+        self.fail(Batch::of(kind, contact, &end, vec![(message, progress, None)]));
+    }
+
+    fn end_of_session(
+        &mut self,
+        messages: Vec<MessageId>,
+        target: Target,
+        contact: Option<ContactId>,
+        end: AttemptEnd,
+    ) {
+        let rest = self.settle_outcomes(messages, None, &end);
+        if rest.is_empty() {
+            return;
+        }
+        let ids: Vec<MessageId> = rest.iter().map(|(id, ..)| *id).collect();
+        let nobody_refused = rest.iter().all(|(_, progress, _)| *progress != Progress::Refused);
+        if nobody_refused && self.another_may_take(&ids, Mode::Large, target, contact, &end) {
+            return;
+        }
+        self.fail(Batch::of(AttemptKind::Session, contact, &end, rest));
+    }
+
+    /// Takes the acknowledged ones away and tells how far the others came.
+    pub(super) fn settle_outcomes(
+        &mut self,
+        messages: Vec<MessageId>,
+        keep_copy_for: Option<&str>,
+        end: &AttemptEnd,
+    ) -> Vec<(MessageId, Progress, Option<u16>)> {
+        let mut rest = Vec::new();
+        for id in messages {
+            match end.outcomes.iter().find(|(named, _)| *named == id).map(|(_, outcome)| *outcome) {
+                Some(Outcome::Acknowledged) => self.acknowledged(id, keep_copy_for.map(str::to_owned)),
+                Some(Outcome::Failed { progress, status }) => rest.push((id, progress, status)),
+                None => rest.push((id, Progress::Unsent, None)),
+            }
+        }
+        rest
+    }
+
+    /// Nobody was there, the step names no contact, and there is one that may be better: it is tried at once, so that a
+    /// dead device does not hold up one that lives.
+    fn another_may_take(
+        &mut self,
+        messages: &[MessageId],
+        mode: Mode,
+        target: Target,
+        contact: Option<ContactId>,
+        end: &AttemptEnd,
+    ) -> bool {
+        if target != Target::Any || end.origin == Origin::Device {
+            return false;
+        }
+        let other = self.contacts.iter().any(|reach| {
+            Some(reach.contact.id) != contact
+                && !reach.is_doubtful()
+                && reach.contact.expires_at > self.now
+                && messages.iter().all(|id| self.queue.get(*id).is_some_and(|entry| reach.takes(&entry.stored, mode)))
+        });
+        if !other || !self.push.try_again_first(messages, mode) {
+            return false;
+        }
+        self.event(Event::AttemptFailed(
+            if mode == Mode::Page { AttemptKind::Page } else { AttemptKind::Session },
+            end.status,
+            end.origin,
+        ));
+        for id in messages {
+            self.release(*id);
+        }
+        true
+    }
+
+    /// Nobody works on it any more.
+    pub(super) fn release(&mut self, id: MessageId) {
+        let now = self.now;
+        let Some(entry) = self.queue.get_mut(id) else { return };
+        if entry.lease == Some(Lease::Removal) {
+            return;
+        }
+        entry.lease = None;
+        let due = entry.due();
+        let expired = entry.is_expired(now);
+        if let Some(report) = entry.discard {
+            let event = Event::Discarded(Some(id), String::from("operator"));
+            let mut draft = Draft::default();
+            self.draft_removal(&mut draft, Removal { id, event, report });
+            self.submit(draft);
+            return;
+        }
+        if expired {
+            self.expiry.look_at(now);
+        }
+        self.note_due(due);
+    }
+
+    /// Notes in memory how a message's last attempt ended. The policy counts attempts since the recipient last became
+    /// available; a failure in the same millisecond as a reopening counts as after it.
+    pub(super) fn note_failure(
+        &mut self,
+        id: MessageId,
+        kind: AttemptKind,
+        status: Option<u16>,
+        origin: Origin,
+    ) -> bool {
+        let at = self.now.max(Timestamp(self.push.reopened_at().0.saturating_add(1)));
+        let Some(entry) = self.queue.get(id) else { return false };
+        let attempts = self.attempts_of(entry).saturating_add(1);
+        let failure = LastResult { at, status, origin };
+        let Some(entry) = self.queue.get_mut(id) else { return false };
+        entry.stored.attempts = attempts;
+        entry.stored.last_failure = Some(failure);
+        if origin == Origin::Device && status.is_some_and(is_a_refusal_of_the_shape) {
+            match kind {
+                AttemptKind::Page | AttemptKind::Relay => entry.stored.page_refused = true,
+                AttemptKind::Session => entry.stored.large_refused = true,
+                AttemptKind::Notification | AttemptKind::Pull | AttemptKind::HandOver => {}
+            }
+        }
+        stops_the_rest(&failure)
+    }
+}
+
+/// What clients answer to a shape that they do not know; some say 500 to all of them.
+fn is_a_refusal_of_the_shape(status: u16) -> bool {
+    matches!(status, 400 | 405 | 406 | 413 | 415 | 488 | 493 | 500 | 501 | 513 | 606)
+}

@@ -1,0 +1,611 @@
+//! When `on-available` is asked, and about what.
+//!
+//! A *pass* goes through the waiting messages once: window by window the policy is asked about those that are ready, its
+//! plan is carried out, and each message is asked about at most once. A plan that does nothing therefore ends, whatever
+//! the policy says.
+//!
+//! | state | input | goes to |
+//! |---|---|---|
+//! | idle | a trigger, contacts, and the registration delay is over | preparing, or asking |
+//! | preparing | part of the queue was read | asking, or preparing the next part, or idle |
+//! | asking | a plan, or the fallback's | running |
+//! | running | a step's attempt ends | running the next step |
+//! | running | the last step is done, and every failure decided | asking about the next messages, or preparing, or idle |
+//! | running | nobody was there | the remaining deliveries are left; idle when every failure is decided |
+//!
+//! | trigger | what is shown |
+//! |---|---|
+//! | registered | everything, after the registration delay; attempts count from nought |
+//! | refreshed | everything, but at most once in [`super::Limits::min_refresh_interval`] |
+//! | operator | everything |
+//! | timer, fetch deadline | what is ready, see [`super::window::Entry::readiness`], paced by [`super::Limits::min_ask_interval`] |
+//! | message arrived, plan done | what is ready |
+
+use std::collections::VecDeque;
+
+use super::loading::Purpose;
+use super::plan::{Run, RunStep};
+use super::window::{Entry, Moment, Readiness};
+use super::{Asked, AttemptId, Input, Recipient};
+use crate::commit::Select;
+use crate::decision::validate::{Offered, Situation};
+use crate::decision::{Answer, Availability, Plan, Question, Trigger, Undecided, fallback, validate};
+use crate::model::{Contact, ContactId, MessageId, MessageKind, Mode, Timestamp};
+
+/// The pushing side of a machine.
+#[derive(Debug, Default)]
+pub(super) struct Push {
+    state: State,
+    /// The strongest trigger since the last pass began.
+    wanted: Option<Trigger>,
+    /// Steps that a failure's answer asked for while no plan ran.
+    extra: VecDeque<RunStep>,
+    passes: u64,
+    /// A registration, a refresh or the operator.
+    reopened_at: Timestamp,
+    /// A registration; none since this machine began.
+    available_since: Option<Timestamp>,
+    /// No pass before this: the registration delay.
+    gate: Timestamp,
+    /// A refresh that came too soon after the last reopening.
+    refresh_at: Option<Timestamp>,
+    /// When a refresh last reopened the queue, or a registration did.
+    last_reopening: Option<Timestamp>,
+    /// Nothing is due before this.
+    due: Option<Timestamp>,
+    /// No timer's pass before this.
+    timer_gate: Timestamp,
+    ask_again_at: Option<Timestamp>,
+    /// Every message was looked at since this machine began, or lies behind one that stops the rest.
+    surveyed: bool,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Idle,
+    Preparing(Pass),
+    Asking(Pass, Vec<Offered>, Vec<ContactId>),
+    Running(Pass, Run),
+}
+
+/// One look at everything that waits.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    number: u64,
+    trigger: Trigger,
+    /// What was held or announced is shown, too.
+    opening: bool,
+    /// Something went since the window last slid.
+    progress: bool,
+    /// Nobody was there: no more deliveries.
+    stopped: bool,
+    /// The policy was asked already.
+    asked: bool,
+    /// Something due began it: when it ends, what is due next is looked up.
+    by_timer: bool,
+}
+
+impl Push {
+    pub(super) fn want(&mut self, trigger: Trigger) {
+        if self.wanted.is_none_or(|wanted| strength(trigger) > strength(wanted)) {
+            self.wanted = Some(trigger);
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
+    /// Nothing is being delivered or about to be.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.is_idle() && self.wanted.is_none() && self.extra.is_empty()
+    }
+
+    pub(super) fn reopened_at(&self) -> Timestamp {
+        self.reopened_at
+    }
+
+    pub(super) fn available_since(&self) -> Timestamp {
+        self.available_since.unwrap_or_default()
+    }
+
+    pub(super) fn was_available(&self) -> bool {
+        self.available_since.is_some()
+    }
+
+    /// Messages that could be delivered now are durable but not in memory.
+    pub(super) fn note_unseen(&mut self) {
+        self.surveyed = false;
+    }
+
+    pub(super) fn note_progress(&mut self) {
+        if let State::Running(pass, _) = &mut self.state {
+            pass.progress = true;
+        }
+    }
+
+    pub(super) fn stop(&mut self) {
+        if let State::Running(pass, _) = &mut self.state {
+            pass.stopped = true;
+        }
+    }
+
+    pub(super) fn expect_answer(&mut self) {
+        if let State::Running(_, run) = &mut self.state {
+            run.open = run.open.saturating_add(1);
+        }
+    }
+
+    pub(super) fn answer_came(&mut self) {
+        if let State::Running(_, run) = &mut self.state {
+            run.open = run.open.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn attempt_is_over(&mut self, id: AttemptId) {
+        if let State::Running(_, run) = &mut self.state {
+            run.current.retain(|current| *current != id);
+        }
+    }
+
+    pub(super) fn run_mut(&mut self) -> Option<&mut Run> {
+        match &mut self.state {
+            State::Running(_, run) => Some(run),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(&self.state, State::Running(pass, _) if pass.stopped)
+    }
+
+    /// The running plan goes on with these again. False: no plan runs.
+    pub(super) fn try_again_first(&mut self, messages: &[MessageId], mode: Mode) -> bool {
+        let State::Running(_, run) = &mut self.state else { return false };
+        let target = crate::decision::Target::Any;
+        run.steps.push_front(match (mode, messages) {
+            (Mode::Page, [message]) => RunStep::Page { message: *message, target },
+            _ => RunStep::Session { messages: messages.to_vec(), target },
+        });
+        true
+    }
+
+    /// A step that comes before everything else that is still to be done.
+    pub(super) fn do_next(&mut self, step: RunStep) {
+        let steps = match &mut self.state {
+            State::Running(_, run) => &mut run.steps,
+            _ => &mut self.extra,
+        };
+        match (steps.front_mut(), step) {
+            (
+                Some(RunStep::Notify { messages, fetch_deadline, push_after }),
+                RunStep::Notify { messages: more, fetch_deadline: same_deadline, push_after: same_push },
+            ) if *fetch_deadline == same_deadline && *push_after == same_push => messages.extend(more),
+            (_, step) => steps.push_front(step),
+        }
+    }
+
+    /// What `on-available`'s timers and retries want, for the durable alarm.
+    pub(super) fn next_due(&self, has_contacts: bool) -> Option<Timestamp> {
+        if !has_contacts {
+            return None;
+        }
+        [self.due, self.ask_again_at, self.refresh_at].into_iter().flatten().min()
+    }
+
+    pub(super) fn moment(&self, now: Timestamp) -> Moment {
+        let opening = match &self.state {
+            State::Idle => false,
+            State::Preparing(pass) | State::Asking(pass, ..) | State::Running(pass, _) => pass.opening,
+        };
+        Moment { now, reopened_at: self.reopened_at, opening }
+    }
+}
+
+/// Which trigger says more.
+fn strength(trigger: Trigger) -> u8 {
+    match trigger {
+        Trigger::PlanDone => 0,
+        Trigger::MessageArrived => 1,
+        Trigger::Timer => 2,
+        Trigger::FetchDeadline => 3,
+        Trigger::Refreshed => 4,
+        Trigger::Operator => 5,
+        Trigger::Registered => 6,
+    }
+}
+
+/// Of all contacts' inputs that wait, this one included.
+pub(super) fn strongest_registration(waiting: &VecDeque<Input>, input: &Input) -> Trigger {
+    let triggers = waiting.iter().chain([input]).filter_map(|input| match input {
+        Input::Contacts(_, trigger) => Some(*trigger),
+        _ => None,
+    });
+    triggers.max_by_key(|trigger| strength(*trigger)).unwrap_or(Trigger::Timer)
+}
+
+impl Recipient {
+    pub(super) fn on_contacts(&mut self, contacts: Vec<Contact>, trigger: Trigger) {
+        self.contacts.replace(contacts);
+        if self.contacts.is_empty() {
+            self.push.wanted = None;
+            self.push.refresh_at = None;
+            return;
+        }
+        match trigger {
+            Trigger::Registered => {
+                self.push.gate = self.push.gate.max(self.now.after(self.limits.registration_delay));
+                self.reopen(trigger);
+                self.push.available_since = Some(self.push.reopened_at);
+            }
+            Trigger::Operator => self.reopen(trigger),
+            Trigger::Refreshed => {
+                let earliest = self.push.last_reopening.map(|last| last.after(self.limits.min_refresh_interval));
+                match earliest {
+                    Some(earliest) if earliest > self.now => self.push.refresh_at = Some(earliest),
+                    _ => self.reopen(trigger),
+                }
+            }
+            // Not a registration: the machine learns where the recipient is.
+            Trigger::Timer | Trigger::MessageArrived | Trigger::FetchDeadline | Trigger::PlanDone => {}
+        }
+    }
+
+    /// What failed, was held or announced is looked at again.
+    fn reopen(&mut self, trigger: Trigger) {
+        let last_failure = self.queue.iter().filter_map(|entry| entry.stored.last_failure).map(|last| last.at).max();
+        self.push.reopened_at = self.now.max(last_failure.unwrap_or_default());
+        self.push.last_reopening = Some(self.now);
+        self.push.refresh_at = None;
+        self.want(trigger);
+    }
+
+    /// The durable alarm rang before this machine was made: something is due, was asked for, or was interrupted.
+    pub(super) fn note_woken(&mut self) {
+        self.push.surveyed = false;
+        self.want(Trigger::Timer);
+    }
+
+    pub(super) fn on_queue_grew(&mut self) {
+        self.note_alarm_rung();
+        self.queue.forget_extent();
+        self.push.note_unseen();
+        self.expiry.look_at(self.now);
+        self.want(Trigger::MessageArrived);
+    }
+
+    /// Something has a `not_before` or a fetch deadline then.
+    pub(super) fn note_due(&mut self, at: Option<Timestamp>) {
+        self.push.due = [self.push.due, at].into_iter().flatten().min();
+    }
+
+    /// When the pushing side wants to be looked at.
+    pub(super) fn push_wake(&self) -> Option<Timestamp> {
+        if !self.push.is_idle() || self.contacts.is_empty() {
+            return None;
+        }
+        let gate = self.push.gate;
+        let begun = (!self.push.is_quiet()).then_some(gate);
+        let due = self.push.due.map(|due| due.max(self.push.timer_gate).max(gate));
+        let asked = self.push.ask_again_at.map(|at| at.max(self.push.timer_gate).max(gate));
+        [begun, due, asked, self.push.refresh_at].into_iter().flatten().min()
+    }
+
+    pub(super) fn advance_push(&mut self) {
+        loop {
+            let goes_on = match &self.push.state {
+                State::Idle => self.begin_pass(),
+                State::Preparing(_) | State::Asking(..) => false,
+                State::Running(..) => self.run_plan(),
+            };
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    /// True when something began.
+    fn begin_pass(&mut self) -> bool {
+        let by_timer = self.take_timers();
+        if self.contacts.is_empty() {
+            return self.begin_survey_without_contacts();
+        }
+        if self.now < self.push.gate || self.push.is_quiet() {
+            return false;
+        }
+        if !self.push.extra.is_empty() {
+            let pass = self.new_pass(Trigger::PlanDone, false);
+            let steps = std::mem::take(&mut self.push.extra);
+            self.push.state = State::Running(Pass { asked: true, ..pass }, Run::new(steps, None));
+            return true;
+        }
+        let Some(trigger) = self.push.wanted.take() else { return false };
+        let pass = self.new_pass(trigger, by_timer);
+        if self.queue.is_whole() {
+            if self.queue.len() == 0 {
+                return false;
+            }
+            self.go_on(pass);
+            return true;
+        }
+        self.queue.rewind();
+        if by_timer && !pass.opening {
+            self.push.state = State::Preparing(pass);
+            self.load(Select::DueAt(self.now), self.limits.max_window_messages as usize, Purpose::Due);
+        } else if self.queue.head {
+            self.go_on(pass);
+        } else {
+            self.slide(pass);
+        }
+        true
+    }
+
+    /// Turns times that have come into triggers. True when a retry or a fetch deadline was among them.
+    fn take_timers(&mut self) -> bool {
+        if self.push.refresh_at.is_some_and(|at| at <= self.now) {
+            self.reopen(Trigger::Refreshed);
+        }
+        if self.contacts.is_empty() || self.now < self.push.timer_gate.max(self.push.gate) {
+            return false;
+        }
+        if self.push.ask_again_at.is_some_and(|at| at <= self.now) {
+            self.push.ask_again_at = None;
+            self.want(Trigger::Timer);
+        }
+        let due = self.push.due.is_some_and(|at| at <= self.now);
+        if due {
+            self.push.due = None;
+            let is_deadline = |entry: &Entry| entry.stored.fetch_deadline.is_some_and(|deadline| deadline <= self.now);
+            let deadline = self.queue.iter().any(is_deadline);
+            self.want(if deadline { Trigger::FetchDeadline } else { Trigger::Timer });
+        }
+        due
+    }
+
+    /// After a crash a message may wait to be handed over though nobody is registered: the queue is read through once.
+    fn begin_survey_without_contacts(&mut self) -> bool {
+        let trigger = self.push.wanted.take();
+        if trigger != Some(Trigger::Timer) || self.push.surveyed || self.queue.is_whole() {
+            return false;
+        }
+        let pass = self.new_pass(Trigger::Timer, false);
+        self.queue.rewind();
+        self.slide(pass);
+        true
+    }
+
+    fn new_pass(&mut self, trigger: Trigger, by_timer: bool) -> Pass {
+        self.push.passes = self.push.passes.wrapping_add(1);
+        let opening = matches!(trigger, Trigger::Registered | Trigger::Refreshed | Trigger::Operator);
+        if matches!(trigger, Trigger::Timer | Trigger::FetchDeadline) {
+            self.push.timer_gate = self.now.after(self.limits.min_ask_interval);
+        }
+        if opening {
+            for entry in self.queue.iter_mut() {
+                entry.direct = None;
+            }
+        }
+        Pass { number: self.push.passes, trigger, opening, progress: false, stopped: false, asked: false, by_timer }
+    }
+
+    pub(super) fn on_due_loaded(&mut self) {
+        if let State::Preparing(pass) = self.push.state {
+            let now = self.now;
+            let deadline = self.queue.iter().any(|entry| entry.stored.fetch_deadline.is_some_and(|at| at <= now));
+            let trigger = if deadline { Trigger::FetchDeadline } else { pass.trigger };
+            self.go_on(Pass { trigger, ..pass });
+        }
+    }
+
+    pub(super) fn on_slid(&mut self) {
+        if let State::Preparing(pass) = self.push.state {
+            self.go_on(pass);
+        }
+    }
+
+    /// The trigger is kept for another try.
+    pub(super) fn on_pass_load_failed(&mut self) {
+        if let State::Preparing(pass) = self.push.state {
+            self.push.state = State::Idle;
+            self.push.gate = self.now.after(self.limits.min_ask_interval);
+            self.want(pass.trigger);
+            if pass.by_timer {
+                self.note_due(Some(self.now));
+            }
+        }
+    }
+
+    /// Reads the next part of the queue; what was dealt with makes room.
+    fn slide(&mut self, pass: Pass) {
+        let moment = self.push.moment(self.now);
+        let max = self.limits.max_window_messages as usize;
+        if self.queue.through.is_some() {
+            self.queue.evict(moment, |entry| entry.pass != pass.number && entry.readiness(moment) == Readiness::Ready);
+        } else {
+            let room_for_half = self.queue.len() <= max / 2;
+            if !room_for_half {
+                self.queue.evict(moment, |_| false);
+            }
+        }
+        let from_head = self.queue.through.is_none();
+        if from_head {
+            self.queue.head = true;
+        }
+        let room = max.saturating_sub(self.queue.len()).max(1);
+        let cursor = self.queue.through.map(super::window::Place::cursor);
+        self.push.state = State::Preparing(Pass { progress: false, ..pass });
+        self.load(Select::After(cursor), room, Purpose::Slide);
+    }
+
+    /// The pass's next question, its next part of the queue, or its end.
+    fn go_on(&mut self, pass: Pass) {
+        let expired = self.contacts.expire(self.now);
+        let moment = Moment { opening: pass.opening, ..self.push.moment(self.now) };
+        if pass.stopped || (self.contacts.is_empty() && expired) {
+            return self.end_pass(pass);
+        }
+        let (found, barrier) = self.look_for_ready(pass, moment);
+        if !found.is_empty() && !self.contacts.is_empty() {
+            let direct = found.iter().take_while(|id| !pass.opening && self.is_direct(**id)).count();
+            return match direct {
+                0 => self.ask_available(pass, &found),
+                direct => self.run_direct(pass, found.get(..direct).unwrap_or(&[])),
+            };
+        }
+        let is_full =
+            self.queue.iter().filter(|entry| entry.lease.is_some()).count() >= self.limits.max_window_messages as usize;
+        let worth_it = pass.opening || pass.progress || !self.push.surveyed;
+        if !barrier && !self.queue.end && worth_it && !is_full {
+            return self.slide(pass);
+        }
+        if self.queue.end || barrier {
+            self.push.surveyed = true;
+        }
+        self.end_pass(pass);
+    }
+
+    /// What is ready and was not dealt with in this pass, in order; and whether something stops the rest.
+    fn look_for_ready(&self, pass: Pass, moment: Moment) -> (Vec<MessageId>, bool) {
+        let mut found = Vec::new();
+        for entry in self.queue.iter() {
+            match entry.readiness(moment) {
+                Readiness::Barrier => return (found, true),
+                Readiness::Aside => {}
+                Readiness::Ready if entry.pass == pass.number || self.contacts.all_have(&entry.stored) => {}
+                Readiness::Ready => found.push(entry.stored.id),
+            }
+            if found.len() >= self.limits.max_decision_messages {
+                break;
+            }
+        }
+        (found, false)
+    }
+
+    /// How it is to be delivered was said before.
+    fn is_direct(&self, id: MessageId) -> bool {
+        self.queue.get(id).is_some_and(|entry| {
+            let deadline = entry.stored.fetch_deadline.is_some_and(|deadline| deadline <= self.now);
+            entry.direct.is_some() || (entry.stored.push_after_deadline && deadline)
+        })
+    }
+
+    fn run_direct(&mut self, pass: Pass, ids: &[MessageId]) {
+        let steps = self.direct_steps(ids);
+        for id in ids {
+            if let Some(entry) = self.queue.get_mut(*id) {
+                entry.pass = pass.number;
+                entry.direct = None;
+            }
+        }
+        // No question was asked, so the pace of questions is not touched.
+        self.push.timer_gate = self.now;
+        self.push.state = State::Running(pass, Run::new(steps, None));
+    }
+
+    fn ask_available(&mut self, pass: Pass, ids: &[MessageId]) {
+        let mut offered = Vec::with_capacity(ids.len());
+        let mut messages = Vec::with_capacity(ids.len());
+        let mut counted = 0_u32;
+        for id in ids {
+            if let Some(entry) = self.queue.get_mut(*id) {
+                entry.pass = pass.number;
+            }
+            let Some(entry) = self.queue.get(*id) else { continue };
+            offered.push(self.offered(entry));
+            messages.push(self.waiting_view(entry));
+            counted = counted.saturating_add(u32::from(entry.stored.message.envelope.kind == MessageKind::Message));
+        }
+        let availability = Availability {
+            trigger: if pass.asked { Trigger::PlanDone } else { pass.trigger },
+            contacts: self.contacts.views(None),
+            messages,
+            not_shown: self.totals.messages.saturating_sub(counted),
+            can_notify: self.contacts.can_notify(),
+        };
+        let contacts = availability.contacts.iter().map(|contact| contact.id).collect();
+        let question = Question::Available(self.context(), availability);
+        self.push.state = State::Asking(Pass { asked: true, ..pass }, offered, contacts);
+        self.ask(question, Asked::Available);
+    }
+
+    pub(super) fn on_plan(&mut self, answer: Result<Answer, Undecided>) {
+        let State::Asking(pass, offered, contacts) = std::mem::take(&mut self.push.state) else { return };
+        let situation = Situation {
+            now: self.now,
+            messages: &offered,
+            contacts: &contacts,
+            hand_over_targets: &self.limits.hand_over_targets,
+        };
+        let decided = match answer {
+            Ok(Answer::Available(plan)) => match validate::plan(&plan, situation) {
+                Ok(()) => Ok(plan),
+                Err(_) => Err(Undecided::Impossible),
+            },
+            Ok(_) => Err(Undecided::Impossible),
+            Err(why) => Err(why),
+        };
+        let plan = decided.unwrap_or_else(|why| {
+            self.fell_back(why, "on-available");
+            fallback::available(&offered)
+        });
+        self.hold_unnamed(&offered, &plan);
+        let earliest = self.now.after(self.limits.min_ask_interval);
+        let ask_again_at = plan.ask_again_at.map(|at| at.max(earliest));
+        let steps = plan.steps.into_iter().flat_map(RunStep::from_plan).collect();
+        self.push.state = State::Running(pass, Run::new(steps, ask_again_at));
+    }
+
+    /// A message that no step names is held.
+    fn hold_unnamed(&mut self, offered: &[Offered], plan: &Plan) {
+        for message in offered {
+            let named = plan.steps.iter().any(|step| step.messages().contains(&message.id));
+            if let Some(entry) = self.queue.get_mut(message.id) {
+                entry.held = !named && !message.waits;
+            }
+        }
+    }
+
+    /// The plan is done.
+    pub(super) fn plan_is_done(&mut self) {
+        let State::Running(pass, run) = std::mem::take(&mut self.push.state) else { return };
+        if let Some(at) = run.ask_again_at {
+            self.push.ask_again_at = Some(at);
+        }
+        self.go_on(pass);
+    }
+
+    /// What was due and is still here was left alone by the policy: it waits. What was due behind a message that stops
+    /// the rest is due together with that.
+    fn end_pass(&mut self, pass: Pass) {
+        self.push.state = State::Idle;
+        let now = self.now;
+        let moment = Moment { opening: false, ..self.push.moment(now) };
+        let mut barrier = None;
+        for entry in self.queue.iter_mut() {
+            if barrier.is_none() && entry.readiness(moment) == Readiness::Barrier {
+                barrier = Some(entry.stored.not_before.filter(|at| *at > now));
+                continue;
+            }
+            let is_past = entry.due().is_some_and(|due| due <= now);
+            let dealt_with = entry.pass == pass.number || barrier.is_some();
+            if !is_past || !dealt_with || entry.lease.is_some() || entry.stored.message.hand_over_to.is_some() {
+                continue;
+            }
+            if entry.stored.fetch_deadline.is_some_and(|at| at <= now) {
+                entry.stored.fetch_deadline = None;
+            }
+            if entry.stored.not_before.is_some_and(|at| at <= now) {
+                entry.stored.not_before = barrier.flatten();
+            }
+            entry.unsaved = true;
+        }
+        self.save_marked();
+        if self.queue.is_whole() {
+            let dues = self.queue.iter().filter(|entry| entry.lease.is_none()).filter_map(Entry::due);
+            self.push.due = dues.min();
+        } else if pass.by_timer {
+            self.load(Select::DueAt(now), self.limits.max_window_messages as usize / 2, Purpose::NextDue);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What the machine knows of the recipient's contacts.
+
+use std::collections::BTreeMap;
+
+use super::AttemptId;
+use crate::decision::ContactView;
+use crate::model::{Contact, ContactId, LastResult, Mode, Origin, StoredMessage, Timestamp};
+
+/// A contact and how attempts with it ended.
+#[derive(Debug)]
+pub(super) struct Reach {
+    pub(super) contact: Contact,
+    /// The last attempt's failure; none when it went well.
+    pub(super) last_failure: Option<LastResult>,
+    /// It refused a notification: no form of notification is usable for it.
+    pub(super) refused_notification: bool,
+    /// One request, or one session, at a time.
+    pub(super) busy: Option<AttemptId>,
+}
+
+impl Reach {
+    /// The last attempt met nobody: others come first.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.last_failure.is_some_and(|failure| failure.origin != Origin::Device)
+    }
+
+    pub(super) fn can_be_notified(&self) -> bool {
+        (self.contact.subscribed || self.contact.accepts_summary) && !self.refused_notification
+    }
+
+    /// Size of the MESSAGE that would bring a message there; none when it cannot.
+    pub(super) fn fits(&self, page_base_bytes: Option<u32>) -> Option<u32> {
+        let bytes = page_base_bytes?.checked_add(self.contact.route_bytes)?;
+        (self.contact.abilities.page_mode && bytes <= self.contact.max_page_bytes).then_some(bytes)
+    }
+
+    /// Whether the message can go there in this mode, and the device does not have it yet.
+    pub(super) fn takes(&self, stored: &StoredMessage, mode: Mode) -> bool {
+        let able = match mode {
+            Mode::Page => self.fits(stored.message.envelope.page_base_bytes).is_some(),
+            Mode::Large => self.contact.abilities.large_message_mode,
+        };
+        able && !has_it(stored, &self.contact.device)
+    }
+
+    fn view(&self) -> ContactView {
+        ContactView {
+            id: self.contact.id,
+            instance: self.contact.instance.clone(),
+            q_permille: self.contact.q_permille,
+            abilities: self.contact.abilities,
+            tags: self.contact.tags.clone(),
+            last_failure: self.last_failure,
+        }
+    }
+}
+
+/// Whether this device acknowledged the message already.
+pub(super) fn has_it(stored: &StoredMessage, device: &str) -> bool {
+    stored.devices.iter().any(|state| state.delivered_at.is_some() && state.device == device)
+}
+
+/// All contacts, best first: those that answered last time, then by q, then the older binding.
+#[derive(Debug, Default)]
+pub(super) struct Contacts {
+    reaches: Vec<Reach>,
+}
+
+impl Contacts {
+    /// These are all contacts now. What is known of those that stay is kept, but a refreshed binding begins anew.
+    pub(super) fn replace(&mut self, contacts: Vec<Contact>) {
+        let mut known: BTreeMap<ContactId, Reach> =
+            self.reaches.drain(..).map(|reach| (reach.contact.id, reach)).collect();
+        for contact in contacts {
+            let reach = match known.remove(&contact.id) {
+                Some(reach) if reach.contact.expires_at == contact.expires_at => Reach { contact, ..reach },
+                Some(reach) => Reach { contact, last_failure: None, refused_notification: false, busy: reach.busy },
+                None => Reach { contact, last_failure: None, refused_notification: false, busy: None },
+            };
+            self.reaches.push(reach);
+        }
+        self.sort();
+    }
+
+    /// Drops bindings whose time is over. True when one went.
+    pub(super) fn expire(&mut self, now: Timestamp) -> bool {
+        let before = self.reaches.len();
+        self.reaches.retain(|reach| reach.contact.expires_at > now);
+        self.reaches.len() < before
+    }
+
+    fn sort(&mut self) {
+        self.reaches
+            .sort_by_key(|reach| (reach.is_doubtful(), std::cmp::Reverse(reach.contact.q_permille), reach.contact.id));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.reaches.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Reach> {
+        self.reaches.iter()
+    }
+
+    pub(super) fn get(&self, id: ContactId) -> Option<&Reach> {
+        self.reaches.iter().find(|reach| reach.contact.id == id)
+    }
+
+    fn get_mut(&mut self, id: ContactId) -> Option<&mut Reach> {
+        self.reaches.iter_mut().find(|reach| reach.contact.id == id)
+    }
+
+    /// An attempt with this contact begins.
+    pub(super) fn occupy(&mut self, id: ContactId, attempt: AttemptId) {
+        if let Some(reach) = self.get_mut(id) {
+            reach.busy = Some(attempt);
+        }
+    }
+
+    /// It is over.
+    pub(super) fn release(&mut self, id: ContactId, attempt: AttemptId) {
+        if let Some(reach) = self.get_mut(id).filter(|reach| reach.busy == Some(attempt)) {
+            reach.busy = None;
+        }
+    }
+
+    /// How the last attempt ended.
+    pub(super) fn note(&mut self, id: ContactId, failure: Option<LastResult>) {
+        if let Some(reach) = self.get_mut(id) {
+            reach.last_failure = failure;
+            self.sort();
+        }
+    }
+
+    pub(super) fn note_refused_notification(&mut self, id: ContactId) {
+        if let Some(reach) = self.get_mut(id) {
+            reach.refused_notification = true;
+        }
+    }
+
+    /// As a policy sees them, best first, `except` one.
+    pub(super) fn views(&self, except: Option<ContactId>) -> Vec<ContactView> {
+        self.reaches.iter().filter(|reach| Some(reach.contact.id) != except).map(Reach::view).collect()
+    }
+
+    pub(super) fn view(&self, id: ContactId) -> Option<ContactView> {
+        self.get(id).map(Reach::view)
+    }
+
+    pub(super) fn can_notify(&self) -> bool {
+        self.reaches.iter().any(Reach::can_be_notified)
+    }
+
+    /// Size of the MESSAGE for the best contact that can take it.
+    pub(super) fn page_bytes(&self, stored: &StoredMessage) -> Option<u32> {
+        self.reaches.iter().find_map(|reach| reach.fits(stored.message.envelope.page_base_bytes))
+    }
+
+    /// No contact is left that has not acknowledged it: a kept copy.
+    pub(super) fn all_have(&self, stored: &StoredMessage) -> bool {
+        !stored.devices.is_empty() && self.reaches.iter().all(|reach| has_it(stored, &reach.contact.device))
+    }
+}

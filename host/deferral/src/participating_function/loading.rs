@@ -1,0 +1,237 @@
+//! Reading the queue: at the beginning, and part by part when it is needed.
+//!
+//! | state | input | goes to |
+//! |---|---|---|
+//! | unloaded | anything | loading; the input waits |
+//! | loading | loaded | loaded; what waits is handled in order |
+//! | loading | failed | failed; whoever waits for an answer gets 503 or 500 |
+//! | failed | a second later, or anything | loading |
+
+use std::collections::VecDeque;
+
+use super::{AttemptId, Input, LoadToken, Output, Recipient, Reply, ReplyToken};
+use crate::commit::{CommitError, LoadRequest, Select, Window};
+use crate::model::{Body, Duration, MessageId, StoredMessage, Timestamp};
+
+/// Wait before a queue that could not be read is read again.
+const RELOAD_AFTER: Duration = Duration::from_secs(1);
+
+/// How much of the recipient is known.
+#[derive(Debug, Default)]
+pub(super) struct Hydration {
+    state: State,
+    waiting: VecDeque<Input>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Unloaded,
+    Loading(LoadToken),
+    Failed(Timestamp),
+    Loaded,
+}
+
+/// Why part of the queue is read.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// To go on with a pass: the window's next part.
+    Slide,
+    /// To go on with a pass: what is due.
+    Due,
+    /// To learn when something is due next.
+    NextDue,
+    /// What is expired.
+    Expired,
+    /// For a pull.
+    Pull(ReplyToken),
+    /// For an operator.
+    Discard(ReplyToken),
+}
+
+impl Recipient {
+    pub(super) fn is_hydrated(&self) -> bool {
+        matches!(self.hydration.state, State::Loaded)
+    }
+
+    pub(super) fn hydration_retry(&self) -> Option<Timestamp> {
+        match self.hydration.state {
+            State::Failed(at) if !self.hydration.waiting.is_empty() => Some(at),
+            _ => None,
+        }
+    }
+
+    /// Keeps an input until the recipient is known.
+    pub(super) fn defer(&mut self, input: Input) {
+        match &input {
+            Input::Arrival(arrival) if !self.expect_reply(arrival.reply) => self.drop_body(arrival.body.clone()),
+            Input::Invitation(invitation) if !self.expect_reply(invitation.reply) => {}
+            Input::Pull(pull) if !self.expect_reply(pull.reply) => {}
+            Input::Discard { reply, .. } if !self.expect_reply(*reply) => {}
+            // Each replaces the one before; a wake-up is implied by the loading.
+            Input::Contacts(..) => {
+                let trigger_seen = super::availability::strongest_registration(&self.hydration.waiting, &input);
+                self.hydration.waiting.retain(|waiting| !matches!(waiting, Input::Contacts(..)));
+                let Input::Contacts(contacts, _) = input else { return };
+                // Contacts come first: what waits is decided knowing them.
+                self.hydration.waiting.push_front(Input::Contacts(contacts, trigger_seen));
+            }
+            Input::Profile(_) => {
+                self.hydration.waiting.retain(|waiting| !matches!(waiting, Input::Profile(_)));
+                self.hydration.waiting.push_back(input);
+            }
+            Input::Wake | Input::QueueGrew => {
+                if !self.hydration.waiting.contains(&Input::Wake) {
+                    self.hydration.waiting.push_back(Input::Wake);
+                }
+            }
+            _ => self.hydration.waiting.push_back(input),
+        }
+    }
+
+    pub(super) fn hydrate(&mut self) {
+        let begin = match self.hydration.state {
+            State::Unloaded => true,
+            State::Failed(at) => self.now >= at,
+            State::Loading(_) | State::Loaded => false,
+        };
+        if begin && !self.hydration.waiting.is_empty() {
+            let token = LoadToken(self.next_number());
+            self.hydration.state = State::Loading(token);
+            let request = LoadRequest { select: Select::After(None), max_messages: 0, max_body_bytes: 0 };
+            self.emit(Output::Load(token, request));
+        }
+    }
+
+    pub(super) fn on_loaded(&mut self, token: LoadToken, result: Result<Box<Window>, CommitError>) {
+        match self.hydration.state {
+            State::Loading(expected) if expected == token => match result {
+                Ok(window) => self.on_hydrated(*window),
+                Err(error) => self.on_hydration_failed(error),
+            },
+            State::Loaded => self.on_part_loaded(token, result),
+            _ => {}
+        }
+    }
+
+    fn on_hydrated(&mut self, window: Window) {
+        self.hydration.state = State::Loaded;
+        self.profile = window.profile;
+        self.totals = window.totals;
+        let is_empty = window.earliest_expiry.is_none();
+        self.queue.head = is_empty;
+        self.queue.end = is_empty;
+        self.note_expiry(window.earliest_expiry);
+        self.note_due(window.earliest_due);
+        self.adopt_durable_wake(window.wake_at);
+        for input in std::mem::take(&mut self.hydration.waiting) {
+            // They were counted when they began to wait; handling counts them again.
+            if matches!(input, Input::Arrival(_) | Input::Invitation(_) | Input::Pull(_) | Input::Discard { .. }) {
+                self.waiting_replies = self.waiting_replies.saturating_sub(1);
+            }
+            self.on_input(input);
+        }
+    }
+
+    fn on_hydration_failed(&mut self, error: CommitError) {
+        self.hydration.state = State::Failed(self.now.after(RELOAD_AFTER));
+        for input in std::mem::take(&mut self.hydration.waiting) {
+            match input {
+                Input::Arrival(arrival) => {
+                    self.reply(arrival.reply, Reply::Unavailable(error));
+                    self.drop_body(arrival.body);
+                }
+                Input::Invitation(invitation) => self.reply(invitation.reply, Reply::Unavailable(error)),
+                Input::Pull(pull) => self.reply(pull.reply, Reply::Unavailable(error)),
+                Input::Discard { reply, .. } => self.reply(reply, Reply::Unavailable(error)),
+                input => self.hydration.waiting.push_back(input),
+            }
+        }
+    }
+
+    /// Asks for part of the queue.
+    pub(super) fn load(&mut self, select: Select, max_messages: usize, purpose: Purpose) -> LoadToken {
+        let token = LoadToken(self.next_number());
+        self.loads.insert(token, purpose);
+        let max_messages = u32::try_from(max_messages).unwrap_or(u32::MAX);
+        let max_body_bytes = self.limits.max_window_bytes;
+        self.emit(Output::Load(token, LoadRequest { select, max_messages, max_body_bytes }));
+        token
+    }
+
+    fn on_part_loaded(&mut self, token: LoadToken, result: Result<Box<Window>, CommitError>) {
+        let Some(purpose) = self.loads.remove(&token) else { return };
+        match result {
+            Ok(window) => self.take_part(purpose, *window),
+            Err(error) => self.part_failed(purpose, error),
+        }
+        if self.loads.is_empty() {
+            self.queue.settle_loads();
+        }
+    }
+
+    fn take_part(&mut self, purpose: Purpose, window: Window) {
+        let Window { messages, more, earliest_expiry, earliest_due, .. } = window;
+        match purpose {
+            Purpose::Slide => {
+                let last = messages.last().map(super::window::Place::of);
+                self.admit_all(messages);
+                self.queue.through = last.or(self.queue.through);
+                self.queue.end = !more;
+                self.on_slid();
+            }
+            Purpose::Due => {
+                self.admit_all(messages);
+                self.on_due_loaded();
+            }
+            Purpose::NextDue => {
+                self.admit_all(messages);
+                self.note_due(earliest_due);
+            }
+            Purpose::Expired => {
+                self.admit_all(messages);
+                self.on_expired_loaded(earliest_expiry);
+            }
+            Purpose::Pull(reply) => {
+                self.admit_all(messages);
+                self.on_pull_loaded(reply, more);
+            }
+            Purpose::Discard(reply) => {
+                let cursor = messages.last().map(|stored| (stored.message.priority, stored.id));
+                let ids: Vec<MessageId> = messages.iter().map(|stored| stored.id).collect();
+                self.admit_all(messages);
+                self.on_discard_loaded(reply, ids, cursor.filter(|_| more));
+            }
+        }
+    }
+
+    /// Nothing is lost by a read that failed: whatever wanted it is tried again later.
+    fn part_failed(&mut self, purpose: Purpose, error: CommitError) {
+        match purpose {
+            Purpose::Slide | Purpose::Due => self.on_pass_load_failed(),
+            Purpose::NextDue => self.note_due(Some(self.now.after(RELOAD_AFTER))),
+            Purpose::Expired => self.expiry.postpone(self.now.after(RELOAD_AFTER)),
+            Purpose::Pull(reply) => self.on_pull_load_failed(reply, error),
+            Purpose::Discard(reply) => self.on_discard_load_failed(reply, error),
+        }
+    }
+
+    fn admit_all(&mut self, messages: Vec<StoredMessage>) {
+        for stored in messages {
+            let is_hand_over = stored.message.hand_over_to.is_some();
+            if self.queue.admit(stored) && is_hand_over {
+                self.hand_overs.note_waiting();
+            }
+        }
+    }
+
+    pub(super) fn drop_body(&mut self, body: Body) {
+        if matches!(body, Body::Spooled { .. }) {
+            self.emit(Output::DropBody(body));
+        }
+    }
+
+    pub(super) fn next_attempt_id(&mut self) -> AttemptId {
+        AttemptId(self.next_number())
+    }
+}

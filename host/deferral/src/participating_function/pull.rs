@@ -1,0 +1,219 @@
+//! A client fetches its messages.
+//!
+//! | state | input | goes to |
+//! |---|---|---|
+//! | – | a pull; what it names is in memory | asking |
+//! | – | a pull; otherwise | loading |
+//! | loading | loaded | asking |
+//! | asking, loading | nothing is there for it | – (answered so) |
+//! | asking | send, or the fallback's | sending: the messages are leased |
+//! | asking | refuse | – (refused) |
+//! | sending, large | one acknowledged | it goes, or a copy stays for other devices |
+//! | sending, large | ended | what was not acknowledged goes back |
+//! | sending, page | ended | MESSAGEs follow, as a plan's next steps |
+//!
+//! What is being delivered is not offered, nor what the client cannot take: too large, a type it does not accept, or a
+//! copy that it has.
+
+use super::attempt::Kind;
+use super::failure::Batch;
+use super::loading::Purpose;
+use super::plan::RunStep;
+use super::window::{Entry, Lease};
+use super::{Asked, AttemptEnd, AttemptTask, PullRequest, QuestionToken, Recipient, Reply, ReplyToken};
+use crate::commit::{CommitError, Select};
+use crate::decision::{
+    Answer, AttemptKind, Pull, PullAnswer, PullDelivery, Question, Selection, Target, Trigger, Undecided, fallback,
+    validate,
+};
+use crate::model::{ContactId, MessageId, MessageKind, Mode, StoredMessage};
+
+/// A pull that is not being answered yet.
+#[derive(Debug)]
+pub(super) struct PendingPull {
+    request: PullRequest,
+    question: Option<QuestionToken>,
+    offered: Vec<MessageId>,
+}
+
+impl Recipient {
+    pub(super) fn on_pull(&mut self, mut request: PullRequest) {
+        if !self.expect_reply(request.reply) {
+            return;
+        }
+        let reply = request.reply;
+        let select = match &mut request.selection {
+            Selection::Listed(ids) => {
+                ids.truncate(self.limits.max_decision_messages);
+                let missing: Vec<MessageId> = ids.iter().copied().filter(|id| self.queue.get(*id).is_none()).collect();
+                (!missing.is_empty() && !self.queue.is_whole()).then_some(Select::Listed(missing))
+            }
+            Selection::All => (!self.queue.is_whole()).then_some(Select::After(None)),
+        };
+        self.pulls.push(PendingPull { request, question: None, offered: Vec::new() });
+        match select {
+            Some(select) => _ = self.load(select, self.limits.max_decision_messages, Purpose::Pull(reply)),
+            None => self.ask_pull(reply, false),
+        }
+    }
+
+    pub(super) fn on_pull_loaded(&mut self, reply: ReplyToken, more: bool) {
+        self.ask_pull(reply, more);
+    }
+
+    pub(super) fn on_pull_load_failed(&mut self, reply: ReplyToken, error: CommitError) {
+        if self.take_pull(reply).is_some() {
+            self.reply(reply, Reply::Unavailable(error));
+        }
+    }
+
+    fn take_pull(&mut self, reply: ReplyToken) -> Option<PendingPull> {
+        let index = self.pulls.iter().position(|pull| pull.request.reply == reply)?;
+        Some(self.pulls.remove(index))
+    }
+
+    fn ask_pull(&mut self, reply: ReplyToken, more: bool) {
+        let Some(pull) = self.take_pull(reply) else { return };
+        let request = pull.request;
+        let offered: Vec<MessageId> = self
+            .queue
+            .iter()
+            .filter(|entry| self.is_for_pull(entry, &request))
+            .map(|entry| entry.stored.id)
+            .take(self.limits.max_decision_messages)
+            .collect();
+        if offered.is_empty() {
+            return self.reply(reply, Reply::NothingWaiting);
+        }
+        let entries = offered.iter().filter_map(|id| self.queue.get(*id));
+        let messages: Vec<_> = entries.map(|entry| self.waiting_view(entry)).collect();
+        let counted = messages.iter().filter(|message| message.kind == MessageKind::Message).count();
+        let hidden = self.totals.messages.saturating_sub(u32::try_from(counted).unwrap_or(u32::MAX));
+        let question = Pull {
+            contact: request.contact.and_then(|contact| self.contacts.view(contact)),
+            verification: request.verification,
+            selection: request.selection.clone(),
+            accept_types: request.accept_types.clone(),
+            accept_wrapped_types: request.accept_wrapped_types.clone(),
+            max_size_bytes: request.max_size_bytes,
+            messages,
+            not_shown: hidden.max(u32::from(more)),
+        };
+        let question = Question::Pull(self.context(), Box::new(question));
+        let token = self.ask(question, Asked::Pull);
+        self.pulls.push(PendingPull { request, question: Some(token), offered });
+    }
+
+    /// It waits, nobody works on it, and this client asked for it and can take it.
+    fn is_for_pull(&self, entry: &Entry, request: &PullRequest) -> bool {
+        let stored = &entry.stored;
+        let selected = match &request.selection {
+            Selection::All => true,
+            Selection::Listed(ids) => ids.contains(&stored.id),
+        };
+        selected
+            && self.may_go(stored.id)
+            && !super::contacts::has_it(stored, &request.device)
+            && request.max_size_bytes.is_none_or(|max| stored.message.body.size_bytes() <= max)
+            && accepts(request, stored)
+    }
+
+    pub(super) fn on_pull_answer(&mut self, token: QuestionToken, answer: Result<Answer, Undecided>) {
+        let Some(index) = self.pulls.iter().position(|pull| pull.question == Some(token)) else { return };
+        let PendingPull { request, offered, .. } = self.pulls.remove(index);
+        let contact = request.contact.filter(|contact| self.contacts.get(*contact).is_some());
+        let fits = |id| self.fits_page_of(id, contact);
+        let decided = match answer {
+            Ok(Answer::Pull(PullAnswer::Send(delivery))) => match validate::pull(&delivery, &offered, fits) {
+                Ok(()) => Ok(PullAnswer::Send(delivery)),
+                Err(_) => Err(Undecided::Impossible),
+            },
+            Ok(Answer::Pull(PullAnswer::Refuse(refusal))) => match validate::rejection(&refusal) {
+                Ok(()) => Ok(PullAnswer::Refuse(refusal)),
+                Err(_) => Err(Undecided::Impossible),
+            },
+            Ok(_) => Err(Undecided::Impossible),
+            Err(why) => Err(why),
+        };
+        let decided = decided.unwrap_or_else(|why| {
+            self.fell_back(why, "on-pull");
+            PullAnswer::Send(fallback::pull(&offered))
+        });
+        match decided {
+            PullAnswer::Send(delivery) => self.send_pull(request, contact, delivery),
+            PullAnswer::Refuse(refusal) => self.refuse(request.reply, refusal),
+        }
+    }
+
+    fn fits_page_of(&self, id: MessageId, contact: Option<ContactId>) -> bool {
+        let reach = contact.and_then(|contact| self.contacts.get(contact));
+        let stored = self.queue.get(id).map(|entry| &entry.stored);
+        // A message that went meanwhile is no fault of the policy's.
+        reach.is_some_and(|reach| stored.is_none_or(|stored| reach.takes(stored, Mode::Page)))
+    }
+
+    fn send_pull(&mut self, request: PullRequest, contact: Option<ContactId>, delivery: PullDelivery) {
+        let PullDelivery { messages, mode, keep_copy } = delivery;
+        let id = self.next_attempt_id();
+        let ids: Vec<MessageId> = messages.into_iter().filter(|message| self.may_go(*message)).collect();
+        if ids.is_empty() {
+            return self.reply(request.reply, Reply::NothingWaiting);
+        }
+        let messages: Vec<StoredMessage> =
+            ids.iter().filter_map(|message| self.lease(*message, Lease::Pull(id)).map(|(stored, _)| stored)).collect();
+        // The attempt answers; nobody waits for a reply any more.
+        self.waiting_replies = self.waiting_replies.saturating_sub(1);
+        let task = AttemptTask::Pull { reply: request.reply, messages, mode };
+        let keep_copy_for = keep_copy.then_some(request.device);
+        self.start(id, contact, task, Kind::Pull { messages: ids, mode, keep_copy_for });
+    }
+
+    pub(super) fn end_of_pull(
+        &mut self,
+        messages: Vec<MessageId>,
+        mode: Mode,
+        keep_copy_for: Option<String>,
+        contact: Option<ContactId>,
+        end: AttemptEnd,
+    ) {
+        if mode == Mode::Page {
+            let target = contact.map_or(Target::Any, Target::Contact);
+            for id in &messages {
+                self.release(*id);
+            }
+            for message in messages.into_iter().rev() {
+                self.push.do_next(RunStep::Page { message, target });
+            }
+            return;
+        }
+        let rest = self.settle_outcomes(messages, keep_copy_for.as_deref(), &end);
+        if !rest.is_empty() {
+            self.fail(Batch::of(AttemptKind::Pull, contact, &end, rest));
+        }
+        // What a push had to leave alone meanwhile.
+        self.want(Trigger::MessageArrived);
+    }
+}
+
+/// Whether the client takes this message in its session, where everything goes as CPIM (RFC 4975 §8.6). A client that
+/// names no types takes all.
+fn accepts(request: &PullRequest, stored: &StoredMessage) -> bool {
+    let envelope = &stored.message.envelope;
+    let outer = super::views::media_type(&envelope.content_type);
+    let wrapped = envelope.wrapped_type.clone().unwrap_or(outer);
+    let named = |list: &[String], media_type: &str| list.iter().any(|accepted| matches_type(accepted, media_type));
+    let takes_cpim = request.accept_types.is_empty() || named(&request.accept_types, "message/cpim");
+    let takes_content = request.accept_wrapped_types.is_empty()
+        || named(&request.accept_wrapped_types, &wrapped)
+        || named(&request.accept_types, &wrapped);
+    takes_cpim && takes_content
+}
+
+/// `*`, `text/*`, `text/plain`.
+fn matches_type(accepted: &str, media_type: &str) -> bool {
+    let accepted = super::views::media_type(accepted);
+    let is_range = accepted
+        .strip_suffix("/*")
+        .is_some_and(|range| media_type.split_once('/').is_some_and(|(kind, _)| kind.eq_ignore_ascii_case(range)));
+    accepted == "*" || accepted == "*/*" || is_range || accepted.eq_ignore_ascii_case(media_type)
+}

@@ -1,0 +1,192 @@
+//! A MESSAGE that is passed on so that the sender gets the device's own answer.
+//!
+//! | state | input | what happens |
+//! |---|---|---|
+//! | relaying | 2xx | the sender gets it; nothing is stored |
+//! | relaying | the device itself refuses for good (403, 404, 410, 6xx) | the sender gets it; nothing is stored |
+//! | relaying | any other end | kept, and then as any attempt that failed |
+//! | relaying | deadline | kept; 202 after the commit; the branch lives on |
+//! | relaying, `Expires: 0` | deadline, any other end | 480; the branch is cancelled |
+//! | kept, branch alive | 2xx | delivered: the message goes |
+//! | kept, branch alive | any other end | as any attempt that failed |
+//!
+//! While a branch lives its message is leased: no second attempt of it begins. A message is passed on only when nothing
+//! before it waits to be delivered, or it would overtake.
+
+use super::arrival::{Keeping, State, Waiting};
+use super::attempt::{Kind, Running};
+use super::window::{Moment, Readiness};
+use super::{Arrival, Attempt, AttemptEnd, AttemptId, AttemptTask, Event, Output, Recipient, Reply};
+use crate::decision::{AttemptKind, Keep, Relay, validate};
+use crate::model::{Body, ContactId, Duration, Envelope, MessageId, Mode, Timestamp};
+
+/// Answer to a message that was not to be stored and could not be delivered.
+const NOT_AVAILABLE: u16 = 480;
+
+/// A message that was passed on and is not stored.
+#[derive(Debug)]
+pub(super) struct Relaying {
+    attempt: AttemptId,
+    deadline: Timestamp,
+    /// How it is kept when there is no answer; none: not at all.
+    otherwise: Option<Keep>,
+    end: Option<AttemptEnd>,
+}
+
+/// A relayed request whose message is being stored.
+#[derive(Debug)]
+pub(super) struct Branch {
+    pub(super) attempt: AttemptId,
+    pub(super) end: Option<AttemptEnd>,
+}
+
+impl Relaying {
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        self.end.is_some() || self.deadline <= now
+    }
+}
+
+impl Branch {
+    /// The status with which a device took the message.
+    pub(super) fn success(&self) -> Option<u16> {
+        self.end.as_ref().and_then(|end| end.status).filter(|status| matches!(status, 200..=299))
+    }
+}
+
+impl super::arrival::Arrivals {
+    pub(super) fn relay_deadline(&self) -> Option<Timestamp> {
+        match self.front() {
+            Some(Waiting { state: State::Relaying(relaying), .. }) => Some(relaying.deadline),
+            _ => None,
+        }
+    }
+}
+
+impl Recipient {
+    pub(super) fn relay(&mut self, arrival: Box<Arrival>, relay: Relay, stores: bool) {
+        if !stores {
+            return self.relay_or_refuse(arrival);
+        }
+        let contact = if self.may_overtake() { self.relay_contact(&arrival.envelope, &arrival.body) } else { None };
+        match contact {
+            Some(contact) => {
+                let deadline = Duration(u64::from(relay.deadline_milliseconds)).min(self.limits.max_relay);
+                self.start_relay(arrival, contact, deadline, Some(relay.otherwise));
+            }
+            None => self.commit_arrival(arrival, Keeping::plain(relay.otherwise)),
+        }
+    }
+
+    /// `Expires: 0`: now or not at all.
+    pub(super) fn relay_or_refuse(&mut self, arrival: Box<Arrival>) {
+        match self.relay_contact(&arrival.envelope, &arrival.body) {
+            Some(contact) => self.start_relay(arrival, contact, self.limits.max_relay, None),
+            None => self.refuse_unavailable(arrival),
+        }
+    }
+
+    fn refuse_unavailable(&mut self, arrival: Box<Arrival>) {
+        self.event(Event::Refused(NOT_AVAILABLE));
+        let reason = String::from("Temporarily Unavailable");
+        let reply = Reply::Refused { status: NOT_AVAILABLE, reason, retry_after_seconds: None };
+        self.answer_arrival(*arrival, reply);
+    }
+
+    fn start_relay(&mut self, arrival: Box<Arrival>, contact: ContactId, deadline: Duration, otherwise: Option<Keep>) {
+        let id = self.next_attempt_id();
+        let task = AttemptTask::Relay {
+            reply: arrival.reply,
+            envelope: Box::new(arrival.envelope.clone()),
+            body: arrival.body.clone(),
+        };
+        self.contacts.occupy(contact, id);
+        self.attempts.insert(id, Running { contact: Some(contact), kind: Kind::Relay });
+        self.event(Event::AttemptStarted(AttemptKind::Relay));
+        self.emit(Output::Start(Box::new(Attempt { id, contact: Some(contact), task })));
+        let relaying = Relaying { attempt: id, deadline: self.now.after(deadline), otherwise, end: None };
+        self.arrivals.put_back(Waiting { arrival, state: State::Relaying(relaying) });
+    }
+
+    /// A free contact that takes it as a MESSAGE.
+    fn relay_contact(&self, envelope: &Envelope, body: &Body) -> Option<ContactId> {
+        let is_page = envelope.mode == Mode::Page && matches!(body, Body::Inline(_));
+        self.contacts
+            .iter()
+            .find(|reach| {
+                is_page
+                    && reach.busy.is_none()
+                    && reach.fits(envelope.page_base_bytes).is_some()
+                    && reach.contact.expires_at > self.now
+            })
+            .map(|reach| reach.contact.id)
+    }
+
+    /// Nothing waits that would have to go first.
+    fn may_overtake(&self) -> bool {
+        let moment: Moment = self.push.moment(self.now);
+        self.queue.is_whole()
+            && self.push.is_quiet()
+            && self.commits.is_empty()
+            && self.queue.iter().all(|entry| entry.readiness(moment) == Readiness::Aside)
+    }
+
+    /// The front of the arrivals was passed on, and its answer or its deadline came.
+    pub(super) fn end_relay_of_front(&mut self) {
+        let Some(Waiting { arrival, state: State::Relaying(relaying) }) = self.arrivals.pop() else { return };
+        let Relaying { attempt, otherwise, end, .. } = relaying;
+        if let Some(end) = &end
+            && let Some(status) = final_for_the_sender(end)
+        {
+            return self.answer_arrival(*arrival, Reply::Relayed { status });
+        }
+        let expired = arrival.expires_at.is_some_and(|at| at <= self.now);
+        match otherwise {
+            Some(keep) if !expired => {
+                let branch = Some(Branch { attempt, end });
+                self.commit_arrival(arrival, Keeping { keep, hand_over_to: None, branch });
+            }
+            _ => {
+                if end.is_none() {
+                    self.emit(Output::Cancel(attempt));
+                }
+                self.refuse_unavailable(arrival);
+            }
+        }
+    }
+
+    /// The end of a relayed request, wherever its message is by now.
+    pub(super) fn on_relay_ended(&mut self, attempt: AttemptId, end: AttemptEnd) {
+        if let Some(Waiting { state: State::Relaying(relaying), .. }) = self.arrivals.front_mut()
+            && relaying.attempt == attempt
+        {
+            relaying.end = Some(end);
+            return;
+        }
+        let committing = self.commits.values_mut().flatten().find_map(|effect| match effect {
+            super::commits::Effect::Arrival(committing) => {
+                committing.branch.as_mut().filter(|branch| branch.attempt == attempt)
+            }
+            _ => None,
+        });
+        if let Some(branch) = committing {
+            branch.end = Some(end);
+            return;
+        }
+        let kept = self.queue.iter().find(|entry| entry.lease == Some(super::window::Lease::Relay(attempt)));
+        if let Some(id) = kept.map(|entry| entry.stored.id) {
+            self.on_kept_relay_ended(id, end);
+        }
+    }
+
+    /// The message was stored meanwhile: what the branch brought counts like any attempt.
+    pub(super) fn on_kept_relay_ended(&mut self, id: MessageId, end: AttemptEnd) {
+        self.end_of_single(AttemptKind::Relay, id, None, end);
+    }
+}
+
+/// What the sender is told as it is: success, and the device's own refusal for good.
+fn final_for_the_sender(end: &AttemptEnd) -> Option<u16> {
+    let status = end.status?;
+    let final_refusal = validate::is_permanent(end.origin, true, Some(status));
+    (matches!(status, 200..=299) || final_refusal).then_some(status)
+}

@@ -1,0 +1,169 @@
+//! Reports for senders (RFC 5438): stored, when `processing` was asked for; failed, when `negative-delivery` was and the
+//! message expired or was given up. Never about a report.
+//!
+//! A report is a message for the sender's own queue, stored in the transaction that makes it true. It follows
+//! IMDN-Record-Route; without one it goes to the asserted sender that was stored, not to the CPIM From, which may be
+//! anonymous. Its own id and its deduplication key follow from those of the message, so that it is stored once however
+//! often it is made.
+
+use std::fmt::Write as _;
+
+use restante_cpim::imdn::{self, Disposition};
+
+use super::Limits;
+use crate::model::{
+    Body, CanonicalAddress, DeduplicationKey, Dispositions, Envelope, ExpirySource, ImdnHeaders, MessageKind, Mode,
+    NewMessage, RecipientKey, Sender, StoredMessage, Timestamp, Verification,
+};
+
+/// What a MESSAGE with a report needs besides its body, its addresses and its Request-URI.
+const REPORT_HEADER_BYTES: u32 = 480;
+/// Makes a report's key out of its message's.
+const STORED_MARK: u8 = 0x5a;
+/// The same.
+const FAILED_MARK: u8 = 0xa5;
+
+/// The dispositions that the sender asked for.
+pub(super) fn asked(message: &NewMessage) -> Dispositions {
+    message.envelope.imdn.as_ref().map(|imdn| imdn.dispositions).unwrap_or_default()
+}
+
+/// The message was stored.
+pub(super) fn stored(message: &NewMessage, now: Timestamp, limits: &Limits) -> Option<NewMessage> {
+    asked(message).processing.then(|| build(message, Disposition::Stored, STORED_MARK, now, limits))?
+}
+
+/// The message will not be delivered.
+pub(super) fn failed(stored: &StoredMessage, now: Timestamp, limits: &Limits) -> Option<NewMessage> {
+    let message = &stored.message;
+    // What a device has was delivered, whatever became of the copy that was kept.
+    let reached_a_device = stored.devices.iter().any(|state| state.delivered_at.is_some());
+    let wanted = asked(message).negative_delivery && !reached_a_device;
+    wanted.then(|| build(message, Disposition::DeliveryFailed, FAILED_MARK, now, limits))?
+}
+
+fn build(
+    message: &NewMessage,
+    disposition: Disposition,
+    mark: u8,
+    now: Timestamp,
+    limits: &Limits,
+) -> Option<NewMessage> {
+    let envelope = &message.envelope;
+    let imdn = envelope.imdn.as_ref().filter(|imdn| !imdn.message_id.is_empty())?;
+    if envelope.kind == MessageKind::Disposition {
+        return None;
+    }
+    let deduplication = DeduplicationKey(message.deduplication.0.map(|byte| byte ^ mark));
+    let own_message_id = hexadecimal(&deduplication.0);
+    let date = date_time(now);
+    let original_date = imdn.date_time.clone().unwrap_or_else(|| date_time(message.received_at));
+    let body = imdn::Report {
+        message_id: &imdn.message_id,
+        date_time: &original_date,
+        recipient_uri: address_of(imdn.to.as_deref()).unwrap_or(&envelope.request_uri),
+        original_recipient_uri: None,
+        disposition,
+        from: &limits.reporter,
+        to: address_of(imdn.from.as_deref()).unwrap_or(&envelope.sender.uri),
+        own_message_id: &own_message_id,
+        now: &date,
+        route: &imdn.record_route,
+    }
+    .to_cpim();
+    let address = CanonicalAddress(limits.reporter.as_str().into());
+    let request_uri = imdn.record_route.first().map(String::as_str);
+    let request_uri = address_of(request_uri).unwrap_or(&envelope.sender.uri).to_owned();
+    let headers: Vec<(String, String)> =
+        envelope.headers.iter().filter(|(name, _)| belongs_to_the_conversation(name)).cloned().collect();
+    let header_bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    let variable = body.len() + header_bytes + envelope.sender.uri.len() + limits.reporter.len() * 2;
+    Some(NewMessage {
+        recipient: RecipientKey { tenant: message.recipient.tenant.clone(), address: envelope.sender.address.clone() },
+        deduplication,
+        envelope: Envelope {
+            kind: MessageKind::Disposition,
+            mode: Mode::Page,
+            sender: Sender {
+                address,
+                uri: limits.reporter.clone(),
+                verification: Verification::Authenticated,
+                private: false,
+            },
+            request_uri,
+            headers,
+            content_type: String::from("message/cpim"),
+            wrapped_type: Some(imdn::CONTENT_TYPE.to_owned()),
+            imdn: Some(ImdnHeaders { message_id: own_message_id, date_time: Some(date), ..ImdnHeaders::default() }),
+            page_base_bytes: u32::try_from(variable).ok().and_then(|bytes| bytes.checked_add(REPORT_HEADER_BYTES)),
+        },
+        body: Body::Inline(body),
+        received_at: now,
+        expires_at: now.after(limits.default_keep.min(limits.max_keep)),
+        expiry_source: ExpirySource::Operator,
+        priority: crate::decision::fallback::PRIORITY,
+        hand_over_to: None,
+    })
+}
+
+/// Header fields by which a client finds the conversation (CPM).
+fn belongs_to_the_conversation(name: &str) -> bool {
+    ["Conversation-ID", "Contribution-ID"].iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// The URI of a CPIM address, `Bob <sip:bob@example.org>` (RFC 3862 §3.3), unless it names nobody.
+fn address_of(address: Option<&str>) -> Option<&str> {
+    let uri = restante_cpim::cpim::address_uri(address?).trim();
+    let is_anonymous = uri.is_empty() || uri.to_ascii_lowercase().contains("anonymous.invalid");
+    (!is_anonymous).then_some(uri)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// RFC 3339 in UTC, for CPIM's DateTime.
+fn date_time(at: Timestamp) -> String {
+    let seconds = at.0 / 1000;
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
+}
+
+/// Year, month and day of a day since 1970-01-01 in the Gregorian calendar. Counted in eras of 400 years that begin on
+/// the first of March, so that the leap day is the last of its year.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let table = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399_999, "2000-02-28T23:59:59Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (951_868_800_000, "2000-03-01T00:00:00Z"),
+            (1_709_251_199_000, "2024-02-29T23:59:59Z"),
+            (1_735_689_600_000, "2025-01-01T00:00:00Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+        ];
+        for (at, expected) in table {
+            assert_eq!(date_time(Timestamp(at)), expected);
+        }
+        assert!(!date_time(Timestamp::NEVER).is_empty());
+    }
+}

@@ -1,0 +1,363 @@
+//! The part of a recipient's queue that is in memory.
+//!
+//! A queue can hold a million rows, so a machine sees it through a window that slides. What is in memory is a run of the
+//! queue from its head (or from where the window slid to) up to [`Queue::through`], and strays: messages that were read
+//! for a reason of their own (expiry, a retry that is due, a pull that names them) or that arrived just now.
+//!
+//! A store is read while commits are on their way, so a row that is read may be older than what memory knows. Memory
+//! wins over a row; a row whose removal became durable while a load was on its way is remembered and ignored.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{AttemptId, QuestionToken};
+use crate::commit::MessageState;
+use crate::model::{ContactId, LastResult, MessageId, MessageKind, Mode, Origin, StoredMessage, Timestamp};
+
+/// A message's place in delivery order: priority falling, number rising.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    priority: Reverse<u8>,
+    id: MessageId,
+}
+
+impl Place {
+    pub(super) fn new(priority: u8, id: MessageId) -> Place {
+        Place { priority: Reverse(priority), id }
+    }
+
+    pub(super) fn of(stored: &StoredMessage) -> Place {
+        Place::new(stored.message.priority, stored.id)
+    }
+
+    /// As a store's cursor.
+    pub(super) fn cursor(self) -> (u8, MessageId) {
+        (self.priority.0, self.id)
+    }
+}
+
+/// Who works on a message. At most one does, so that a pull cannot race a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lease {
+    /// A plan's attempt.
+    Push(AttemptId),
+    /// A relayed request that was kept meanwhile.
+    Relay(AttemptId),
+    /// A client's session.
+    Pull(AttemptId),
+    /// An attempt with a named target.
+    HandOver(AttemptId),
+    /// `on-failure` is being asked about it.
+    Failure(QuestionToken),
+    /// `on-expiry` is being asked about it.
+    Expiry(QuestionToken),
+    /// Its removal is being made durable.
+    Removal,
+}
+
+/// What is to be done with a message without asking `on-available`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Direct {
+    /// In this mode; none: whichever fits.
+    pub(super) mode: Option<Mode>,
+    /// With this contact; none: any.
+    pub(super) contact: Option<ContactId>,
+}
+
+/// A message in memory.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) stored: StoredMessage,
+    pub(super) lease: Option<Lease>,
+    /// A policy held it without saying until when, or kept it for the next registration.
+    pub(super) held: bool,
+    /// `on-failure` said how to try again.
+    pub(super) direct: Option<Direct>,
+    /// The pass that dealt with it last.
+    pub(super) pass: u64,
+    /// What memory says of it is not durable yet.
+    pub(super) unsaved: bool,
+    /// Updates of it on their way to the store.
+    pub(super) saving: u32,
+    /// Attempts that this machine made; never reset, so that no CSeq is used twice.
+    pub(super) sent: u16,
+    /// The operator dropped it while somebody worked on it; whether to tell the sender.
+    pub(super) discard: Option<bool>,
+}
+
+/// What follows from looking at a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// It may be offered to the policy.
+    Ready,
+    /// Not now; others may overtake it.
+    Aside,
+    /// Not now, and nothing behind it either, or the order would be lost.
+    Barrier,
+}
+
+/// The recipient's side of [`Entry::readiness`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) now: Timestamp,
+    /// When a registration, a refresh or the operator last reopened the queue.
+    pub(super) reopened_at: Timestamp,
+    /// This is that reopening: what was held or announced is shown too.
+    pub(super) opening: bool,
+}
+
+/// A refusal that is about one message's shape or about that message alone. Anything else a device says (busy,
+/// temporarily unavailable) is true of the next message too.
+pub(super) fn is_about_the_message(status: u16) -> bool {
+    matches!(
+        status,
+        400 | 403
+            | 404
+            | 405
+            | 406
+            | 410
+            | 413
+            | 414
+            | 415
+            | 416
+            | 420
+            | 421
+            | 423
+            | 488
+            | 493
+            | 500
+            | 501
+            | 505
+            | 513
+            | 600..=699
+    )
+}
+
+/// Whether messages behind one that failed like this have to wait for it.
+pub(super) fn stops_the_rest(failure: &LastResult) -> bool {
+    failure.origin != Origin::Device || !failure.status.is_some_and(is_about_the_message)
+}
+
+impl Entry {
+    pub(super) fn new(stored: StoredMessage) -> Entry {
+        Entry {
+            sent: stored.attempts,
+            stored,
+            lease: None,
+            held: false,
+            direct: None,
+            pass: 0,
+            unsaved: false,
+            saving: 0,
+            discard: None,
+        }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place::new(self.stored.message.priority, self.stored.id)
+    }
+
+    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
+        self.stored.message.expires_at <= now
+    }
+
+    /// When it wants to be looked at, its expiry apart.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        match (self.stored.not_before, self.stored.fetch_deadline) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Whether it may be delivered now.
+    ///
+    /// | what is known of it | reopening | otherwise |
+    /// |---|---|---|
+    /// | pushed, relayed | barrier | barrier |
+    /// | pulled, expiring, being removed or handed over, expired | aside | aside |
+    /// | failed for good or by its shape, since the last reopening | aside | aside, until its retry is due |
+    /// | failed otherwise, since the last reopening | barrier | barrier, until its retry is due |
+    /// | failed before the last reopening | ready | ready |
+    /// | held until a time, or announced with a deadline | ready | aside, until then |
+    /// | held | ready | aside |
+    /// | else | ready | ready |
+    pub(super) fn readiness(&self, moment: Moment) -> Readiness {
+        let stored = &self.stored;
+        let failure = stored.last_failure.filter(|failure| failure.at > moment.reopened_at);
+        let failed = match failure {
+            Some(failure) if stops_the_rest(&failure) => Readiness::Barrier,
+            _ => Readiness::Aside,
+        };
+        match self.lease {
+            Some(Lease::Push(_) | Lease::Relay(_)) => return Readiness::Barrier,
+            Some(Lease::Failure(_)) => return failed,
+            Some(_) => return Readiness::Aside,
+            None => {}
+        }
+        if self.is_expired(moment.now) || stored.message.hand_over_to.is_some() {
+            return Readiness::Aside;
+        }
+        match stored.not_before {
+            None if failure.is_some() => return failed,
+            Some(at) if at > moment.now => {
+                let superseded = stored.last_failure.is_some() && failure.is_none();
+                if failure.is_some() {
+                    return failed;
+                }
+                if !superseded && !moment.opening {
+                    return Readiness::Aside;
+                }
+            }
+            _ => {}
+        }
+        let announced = stored.fetch_deadline.is_some_and(|deadline| deadline > moment.now);
+        if (announced || self.held) && !moment.opening { Readiness::Aside } else { Readiness::Ready }
+    }
+
+    /// The part that changes, for a commit.
+    pub(super) fn state(&self) -> MessageState {
+        let stored = &self.stored;
+        MessageState {
+            attempts: stored.attempts,
+            not_before: stored.not_before,
+            last_failure: stored.last_failure,
+            page_refused: stored.page_refused,
+            large_refused: stored.large_refused,
+            notified_at: stored.notified_at,
+            fetch_deadline: stored.fetch_deadline,
+            push_after_deadline: stored.push_after_deadline,
+            expires_at: stored.message.expires_at,
+            hand_over_to: stored.message.hand_over_to.clone(),
+            devices: stored.devices.clone(),
+        }
+    }
+}
+
+/// The messages in memory.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    entries: BTreeMap<Place, Entry>,
+    priorities: HashMap<MessageId, u8>,
+    /// Everything durable up to `through` is in memory, from the head of the queue on.
+    pub(super) head: bool,
+    /// How far the window was read; none: nothing yet.
+    pub(super) through: Option<Place>,
+    /// Nothing durable lies behind `through` that is not in memory.
+    pub(super) end: bool,
+    /// Removed while a load was on its way.
+    buried: HashSet<MessageId>,
+}
+
+impl Queue {
+    /// Everything durable is in memory.
+    pub(super) fn is_whole(&self) -> bool {
+        self.head && self.end
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn get(&self, id: MessageId) -> Option<&Entry> {
+        self.entries.get(&Place::new(*self.priorities.get(&id)?, id))
+    }
+
+    pub(super) fn get_mut(&mut self, id: MessageId) -> Option<&mut Entry> {
+        self.entries.get_mut(&Place::new(*self.priorities.get(&id)?, id))
+    }
+
+    /// In delivery order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.values_mut()
+    }
+
+    /// Takes a row, unless memory knows better. True when it was taken.
+    pub(super) fn admit(&mut self, stored: StoredMessage) -> bool {
+        if self.buried.contains(&stored.id) || self.priorities.contains_key(&stored.id) {
+            return false;
+        }
+        let entry = Entry::new(stored);
+        self.priorities.insert(entry.stored.id, entry.stored.message.priority);
+        self.entries.insert(entry.place(), entry);
+        true
+    }
+
+    /// A message became durable that is in memory, too.
+    pub(super) fn note_stored(&mut self, place: Place) {
+        if self.end && self.through.is_none_or(|through| place > through) {
+            self.through = Some(place);
+        }
+    }
+
+    /// A message became durable that is not in memory.
+    pub(super) fn note_elsewhere(&mut self, place: Place) {
+        match self.through {
+            Some(through) if place < through => self.head = false,
+            _ => self.end = false,
+        }
+    }
+
+    /// The queue outside memory may have changed in any way.
+    pub(super) fn forget_extent(&mut self) {
+        self.head = false;
+        self.end = false;
+    }
+
+    /// The row is gone.
+    pub(super) fn remove(&mut self, id: MessageId, loads_on_their_way: bool) -> Option<Entry> {
+        if loads_on_their_way {
+            self.buried.insert(id);
+        }
+        let priority = self.priorities.remove(&id)?;
+        self.entries.remove(&Place::new(priority, id))
+    }
+
+    /// No load is on its way any more.
+    pub(super) fn settle_loads(&mut self) {
+        self.buried.clear();
+    }
+
+    /// Lets go of what can be read again: what nobody works on, what is durable as it is, and what holds up nobody.
+    /// Returns whether anything went.
+    pub(super) fn evict(&mut self, moment: Moment, mut keep: impl FnMut(&Entry) -> bool) -> bool {
+        let before = self.entries.len();
+        let priorities = &mut self.priorities;
+        self.entries.retain(|_, entry| {
+            let stays = entry.lease.is_some()
+                || entry.unsaved
+                || entry.saving > 0
+                || entry.discard.is_some()
+                || entry.readiness(moment) == Readiness::Barrier
+                || keep(entry);
+            if !stays {
+                priorities.remove(&entry.stored.id);
+            }
+            stays
+        });
+        let went = self.entries.len() < before;
+        if went {
+            self.head = false;
+        }
+        went
+    }
+
+    /// Begins reading at the head again.
+    pub(super) fn rewind(&mut self) {
+        if !self.head {
+            self.through = None;
+            self.end = false;
+        }
+    }
+
+    /// When the first message of kind `Message` in memory was stored.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.iter()
+            .filter(|entry| entry.stored.message.envelope.kind == MessageKind::Message)
+            .map(|entry| entry.stored.message.received_at)
+            .min()
+    }
+}

@@ -6,6 +6,7 @@ mod date;
 mod feature_tag;
 mod media_type;
 mod name_addr;
+mod token_value;
 mod via;
 
 use thiserror::Error;
@@ -13,9 +14,10 @@ use thiserror::Error;
 pub use contact::ContactValue;
 pub use cseq::CSeq;
 pub use date::{parse_date, write_date};
-pub use feature_tag::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, icsi_values, percent_decoded};
+pub use feature_tag::{AcceptContact, ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, icsi_values, percent_decoded};
 pub use media_type::MediaType;
 pub use name_addr::NameAddr;
+pub use token_value::TokenValue;
 pub use via::Via;
 
 /// What is wrong with a header field. A request gets 400, a response is dropped.

@@ -45,7 +45,8 @@ pub(crate) fn parse(data: &[u8], limits: &MessageLimits) -> Result<Parts, ParseE
             at = data.len();
             break;
         };
-        let (end, next, folded) = folded_end(data, line.end, next);
+        let (end, next, folded) =
+            if line.is_empty() { (line.end, next, false) } else { folded_end(data, line.end, next) };
         if next > limits.max_header_bytes || fields.len() > limits.max_header_fields {
             defect = Some(Defect::HeaderTooLarge);
             at = data.len();

@@ -354,6 +354,19 @@ impl SipMessage {
         digits(text).map(Some)
     }
 
+    /// The option tags of Require that are not among `known`: 420 with them in Unsupported (RFC 3261 §8.2.2.3).
+    pub fn unknown_extensions<'a>(&'a self, known: &'a [&str]) -> impl Iterator<Item = &'a str> {
+        self.list(Name::Require).filter(|tag| !known.iter().any(|known| known.eq_ignore_ascii_case(tag)))
+    }
+
+    /// Whether the sender asks for privacy of this kind (RFC 3323 §4.2, RFC 3325 §9.3), `id` for example.
+    #[must_use]
+    pub fn asks_privacy(&self, kind: &str) -> bool {
+        self.headers(Name::Privacy)
+            .flat_map(|value| value.split([';', ',']))
+            .any(|it| it.trim().eq_ignore_ascii_case(kind))
+    }
+
     /// What keeps the message from being processed.
     #[must_use]
     pub fn defect(&self) -> Option<Defect> {

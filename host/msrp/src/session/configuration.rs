@@ -63,7 +63,8 @@ pub struct SessionLimits {
     pub framing: FramingLimits,
     /// Bytes of one message that comes in; a larger one is answered 413. Default 100 MiB.
     pub max_incoming_message_bytes: u64,
-    /// Messages coming in interleaved, those awaiting the host's verdict included; one more is answered 413. Default 8.
+    /// Incomplete messages coming in interleaved; one more is answered 413. Complete ones are bounded by the host, see
+    /// [`super::Session::awaiting_verdict`]. Default 16.
     pub max_incoming_messages: usize,
     /// Pieces one incoming message may be in; more are answered 413. Default 256.
     pub max_ranges_per_message: usize,
@@ -101,7 +102,7 @@ impl Default for SessionLimits {
         SessionLimits {
             framing: FramingLimits::default(),
             max_incoming_message_bytes: 100 * 1024 * 1024,
-            max_incoming_messages: 8,
+            max_incoming_messages: 16,
             max_ranges_per_message: 256,
             max_held_transactions: 16,
             max_remembered_messages: 64,

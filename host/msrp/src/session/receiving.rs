@@ -131,6 +131,13 @@ impl Session {
         Ok(())
     }
 
+    /// Complete messages that wait for their verdict. The host stops reading the connection while there are more than it wants
+    /// to have under way: nothing else bounds them.
+    #[must_use]
+    pub fn awaiting_verdict(&self) -> usize {
+        self.receiving.messages.iter().filter(|known| known.is_complete).count()
+    }
+
     pub(super) fn request(&mut self, head: RequestHead) {
         let transaction = Transaction::of(&head);
         let is_ours = head.to_path.first().session_id == self.configuration.local_uri.session_id;
@@ -272,7 +279,8 @@ impl Session {
         if self.configuration.accept_types.as_ref().is_some_and(|types| !types.accepts(&content_type)) {
             return Err(Status::UNSUPPORTED_MEDIA_TYPE);
         }
-        if self.receiving.messages.len() >= limits.max_incoming_messages {
+        let incomplete = self.receiving.messages.iter().filter(|known| !known.is_complete).count();
+        if incomplete >= limits.max_incoming_messages {
             return Err(Status::STOP_SENDING);
         }
         let total_bytes = head.byte_range.and_then(|range| range.total);

@@ -1,0 +1,278 @@
+//! Offers and answers.
+
+use proptest::prelude::*;
+use restante_msrp::sdp::{
+    AcceptTypes, ConnectionAttribute, Direction, LocalMedia, MAX_SDP_BYTES, MsrpDescription, SdpError, Setup, answer,
+    make_offer, role_after_answer,
+};
+use restante_msrp::session::Role;
+use restante_msrp::uri::UriError;
+
+fn local(uri: &str) -> LocalMedia {
+    LocalMedia {
+        uri: uri.parse().unwrap(),
+        accept_types: AcceptTypes::parse("message/cpim"),
+        accept_wrapped_types: Some(AcceptTypes::parse("text/plain message/imdn+xml")),
+        max_size_bytes: Some(1000),
+        direction: Direction::SendReceive,
+        origin_session_id: 77,
+        origin_version: 2,
+    }
+}
+
+fn plain_local() -> LocalMedia {
+    local("msrp://192.0.2.1:2855/ours;tcp")
+}
+
+/// An offer with these lines besides the usual ones.
+fn offer_with(lines: &str) -> String {
+    let lines: String = lines.lines().map(|line| format!("{}\r\n", line.trim())).collect();
+    format!(
+        "v=0\r\no=alice 2890844526 2890844527 IN IP4 198.51.100.7\r\ns= -\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n\
+         m=message 7654 TCP/MSRP *\r\na=accept-types:text/plain\r\n\
+         a=path:msrp://198.51.100.7:7654/jshA7weztas;tcp\r\n{lines}"
+    )
+}
+
+fn parse(text: &str) -> Result<MsrpDescription, SdpError> {
+    MsrpDescription::parse(text.as_bytes(), false)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn the_offer_we_make() {
+    let expected = "v=0\r\no=- 77 2 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
+                    m=message 2855 TCP/MSRP *\r\na=accept-types:message/cpim\r\n\
+                    a=accept-wrapped-types:text/plain message/imdn+xml\r\na=max-size:1000\r\n\
+                    a=path:msrp://192.0.2.1:2855/ours;tcp\r\na=setup:actpass\r\na=connection:new\r\na=sendonly\r\n";
+    let sends = LocalMedia { direction: Direction::SendOnly, ..plain_local() };
+    assert_eq!(text(&make_offer(&sends)), expected);
+}
+
+#[test]
+fn our_offer_names_one_place_in_path_c_and_m() {
+    for (uri, address) in [
+        ("msrp://[2001:db8::1]:99/a;tcp", "IP6 2001:db8::1"),
+        ("msrp://msrp.example.org:99/a;tcp", "IP4 msrp.example.org"),
+        ("msrp://192.0.2.9:99/a;tcp", "IP4 192.0.2.9"),
+    ] {
+        let offer = text(&make_offer(&local(uri)));
+        assert!(offer.contains(&format!("c=IN {address}\r\n")), "{offer}");
+        assert!(offer.contains("m=message 99 TCP/MSRP *\r\n"));
+        let read = parse(&offer).unwrap();
+        assert_eq!(read.path.to_string(), uri);
+        assert_eq!((read.setup, read.connection), (Some(Setup::ActPass), Some(ConnectionAttribute::New)));
+    }
+    assert!(text(&make_offer(&local("msrps://h.example:1/a;tcp"))).contains("m=message 1 TCP/TLS/MSRP *"));
+}
+
+#[test]
+fn everything_in_an_offer_is_read() {
+    let lines = "a=accept-wrapped-types:*\na=max-size:1234\na=setup:active\na=connection:existing\na=recvonly\na=msrp-cema\n\
+                 a=file-selector:name:\"a b.jpg\" type:image/jpeg size:42\na=fingerprint:SHA-1 4A:AD";
+    let read = parse(&offer_with(lines)).unwrap();
+    assert_eq!((read.port, read.secure, read.media_index), (7654, false, 0));
+    assert_eq!(read.connection_address.as_deref(), Some("198.51.100.7"));
+    assert_eq!(read.path.first().session_id.as_deref(), Some("jshA7weztas"));
+    assert!(read.accept_types.accepts("text/plain;charset=utf-8") && !read.accept_types.accepts("text/html"));
+    assert!(read.accept_wrapped_types.unwrap().accepts("image/png"));
+    assert_eq!(read.max_size_bytes, Some(1234));
+    assert_eq!(read.setup, Some(Setup::Active));
+    assert_eq!(read.connection, Some(ConnectionAttribute::Existing));
+    assert_eq!(read.direction, Direction::ReceiveOnly);
+    assert!(read.msrp_cema);
+    assert_eq!(read.file_selector.as_deref(), Some("name:\"a b.jpg\" type:image/jpeg size:42"));
+    assert_eq!(read.fingerprint.as_deref(), Some("SHA-1 4A:AD"));
+}
+
+#[test]
+fn what_clients_write_besides_the_grammar_is_read() {
+    let strict = parse(&offer_with("a=setup:actpass\na=sendonly")).unwrap();
+    let offer = offer_with("a=setup:actpass\na=sendonly");
+    let second = "c=IN IP4 198.51.100.7\r\nc=IN IP4 203.0.113.1\r\n";
+    for loose in [
+        offer.replace("\r\n", "\n"),
+        offer.replace("\r\n", "\r\n\r\n"),
+        offer.replace("a=", " a="),
+        offer.replace("a=", "\ta="),
+        offer.replace("\r\n", "\n\n \n"),
+        format!("\r\n{offer}\r\n\r\n"),
+        offer.replace("c=IN IP4 198.51.100.7\r\n", second),
+        offer.replace("a=path:", "a=path: "),
+        offer.replace("a=setup:actpass", "a=setup:ACTPASS "),
+    ] {
+        assert_eq!(parse(&loose).unwrap(), strict, "{loose}");
+    }
+}
+
+#[test]
+fn attributes_of_the_session_hold_for_the_media() {
+    let offer = offer_with("").replace("t=0 0\r\n", "t=0 0\r\na=inactive\r\na=setup:passive\r\n");
+    let read = parse(&offer).unwrap();
+    assert_eq!((read.direction, read.setup), (Direction::Inactive, Some(Setup::Passive)));
+    let read = parse(&(offer + "a=sendonly\r\na=setup:active\r\n")).unwrap();
+    assert_eq!((read.direction, read.setup), (Direction::SendOnly, Some(Setup::Active)));
+}
+
+#[test]
+fn the_answer_to_each_setup() {
+    for (line, role, setup, port) in [
+        ("a=setup:actpass", Role::Passive, Some(Setup::Passive), 2855),
+        ("a=setup:active", Role::Passive, Some(Setup::Passive), 2855),
+        ("a=setup:passive", Role::Active, Some(Setup::Active), 9),
+        ("", Role::Passive, None, 2855),
+    ] {
+        let offer = parse(&offer_with(line)).unwrap();
+        let ours = answer(&offer, &plain_local()).unwrap();
+        assert_eq!(ours.role, role, "{line}");
+        let read = MsrpDescription::parse(&ours.sdp, false).unwrap();
+        assert_eq!((read.setup, read.port), (setup, port), "{line}");
+        // The offerer, had it said actpass or nothing, is the other one.
+        if offer.setup != Some(Setup::Active) && offer.setup != Some(Setup::Passive) {
+            assert_eq!(role_after_answer(&read), Ok(Role::Active), "{line}");
+        }
+    }
+    let hold = parse(&offer_with("a=setup:holdconn")).unwrap();
+    assert_eq!(answer(&hold, &plain_local()), Err(SdpError::HoldConnection));
+}
+
+#[test]
+fn what_the_offerer_is_after_each_answer() {
+    for (line, role) in [
+        ("a=setup:active", Ok(Role::Passive)),
+        ("a=setup:passive", Ok(Role::Active)),
+        ("a=setup:actpass", Ok(Role::Active)),
+        ("", Ok(Role::Active)),
+        ("a=setup:holdconn", Err(SdpError::HoldConnection)),
+    ] {
+        assert_eq!(role_after_answer(&parse(&offer_with(line)).unwrap()), role, "{line}");
+    }
+}
+
+#[test]
+fn directions_meet() {
+    use Direction::{Inactive, ReceiveOnly, SendOnly, SendReceive};
+    let rows = [
+        (SendReceive, SendReceive, Ok(SendReceive)),
+        (SendOnly, SendReceive, Ok(ReceiveOnly)),
+        (ReceiveOnly, SendReceive, Ok(SendOnly)),
+        (SendReceive, SendOnly, Ok(SendOnly)),
+        (ReceiveOnly, SendOnly, Ok(SendOnly)),
+        (SendOnly, ReceiveOnly, Ok(ReceiveOnly)),
+        (SendOnly, SendOnly, Err(SdpError::NoCommonDirection)),
+        (ReceiveOnly, ReceiveOnly, Err(SdpError::NoCommonDirection)),
+        (Inactive, SendReceive, Ok(Inactive)),
+    ];
+    for (offered, wanted, expected) in rows {
+        let offer = parse(&offer_with(&format!("a={}", offered.as_str()))).unwrap();
+        let ours = answer(&offer, &LocalMedia { direction: wanted, ..plain_local() });
+        assert_eq!(ours.as_ref().map(|ours| ours.direction).map_err(Clone::clone), expected, "{offered:?} {wanted:?}");
+        if let Ok(ours) = ours {
+            assert!(text(&ours.sdp).ends_with(&format!("a={}\r\n", ours.direction.as_str())));
+        }
+    }
+}
+
+#[test]
+fn other_media_are_refused_in_their_place() {
+    let offer = offer_with("a=setup:actpass\nm=audio 5000/2 RTP/AVP 0 8\na=rtpmap:0 PCMU/8000\nm=message 1 TCP/MSRP *");
+    let offer = offer.replace("m=message 7654", "m=video 7 RTP/AVP 99\r\nm=message 0 TCP/MSRP *\r\nm=message 7654");
+    let read = parse(&offer).unwrap();
+    assert_eq!((read.media_index, read.other_media()), (2, 4));
+    let ours = text(&answer(&read, &plain_local()).unwrap().sdp);
+    let media: Vec<_> = ours.lines().filter(|line| line.starts_with("m=")).collect();
+    let expected = [
+        "m=video 0 RTP/AVP 99",
+        "m=message 0 TCP/MSRP *",
+        "m=message 2855 TCP/MSRP *",
+        "m=audio 0 RTP/AVP 0 8",
+        "m=message 0 TCP/MSRP *",
+    ];
+    assert_eq!(media, expected);
+    assert_eq!(ours.matches("c=").count(), 1);
+    assert!(!ours.contains("PCMU"));
+}
+
+#[test]
+fn tls_is_known_and_refused_unless_taken() {
+    let offer = offer_with("").replace("TCP/MSRP", "TCP/TLS/MSRP").replace("msrp://", "msrps://");
+    assert_eq!(parse(&offer), Err(SdpError::TlsUnsupported));
+    let read = MsrpDescription::parse(offer.as_bytes(), true).unwrap();
+    assert!(read.secure);
+    assert_eq!(answer(&read, &plain_local()), Err(SdpError::TlsUnsupported));
+    assert!(answer(&read, &local("msrps://h.example:1/a;tcp")).is_ok());
+    // A second media without TLS will do.
+    let both = offer.clone() + "m=message 5 TCP/MSRP *\r\na=path:msrp://h.example:5/b;tcp\r\n";
+    assert_eq!(parse(&both).unwrap().media_index, 1);
+    assert_eq!(parse(&offer.replace("TCP/TLS/MSRP", "TCP/MSRP")), Err(SdpError::SchemeMismatch));
+}
+
+#[test]
+fn where_to_connect() {
+    let relay = offer_with("").replace("a=path:", "a=path:msrp://relay.example:1/r;tcp ");
+    assert_eq!(parse(&relay).unwrap().connect_to(), ("relay.example".to_owned(), 1));
+    let cema = offer_with("a=msrp-cema").replace("c=IN IP4 198.51.100.7", "c=IN IP4 203.0.113.5");
+    assert_eq!(parse(&cema).unwrap().connect_to(), ("203.0.113.5".to_owned(), 7654));
+    let six = offer_with("").replace("msrp://198.51.100.7:7654/", "msrp://[2001:db8::1]/");
+    assert_eq!(parse(&six).unwrap().connect_to(), ("2001:db8::1".to_owned(), 2855));
+}
+
+#[test]
+fn what_makes_no_session() {
+    let base = offer_with("");
+    for (offer, error) in [
+        (base.replace("message 7654", "audio 7654"), SdpError::NoMsrpMedia),
+        (base.replace("TCP/MSRP", "RTP/AVP"), SdpError::NoMsrpMedia),
+        (base.replace("message 7654", "message 0"), SdpError::NoMsrpMedia),
+        (base.replace("a=path", "a=pfad"), SdpError::MissingPath),
+        (base.replace("a=path:msrp:", "a=path:sip:"), SdpError::Path(UriError::Scheme)),
+        (offer_with("a=setup:sometimes"), SdpError::Attribute("setup")),
+        (offer_with("a=max-size:many"), SdpError::Attribute("max-size")),
+        (format!("{base}a=x:{}\r\n", "x".repeat(MAX_SDP_BYTES)), SdpError::TooLarge),
+    ] {
+        let got = parse(&offer).unwrap_err();
+        assert_eq!(got, error, "{offer}");
+        assert_eq!(got.sip_status(), 488);
+    }
+    assert!(matches!(parse("hello"), Err(SdpError::Malformed(_))));
+    assert!(matches!(parse(""), Err(SdpError::Malformed(_))));
+}
+
+#[test]
+fn types_match_by_rule() {
+    for (list, content_type, accepted) in [
+        ("*", "image/png", true),
+        ("text/* message/cpim", "TEXT/html; charset=utf-8", true),
+        ("text/* message/cpim", "Message/CPIM", true),
+        ("text/*", "message/cpim", false),
+        ("text/plain;charset=utf-8", "text/plain", true),
+        ("", "text/plain", false),
+        ("text/*", "text", false),
+    ] {
+        assert_eq!(AcceptTypes::parse(list).accepts(content_type), accepted, "{list} {content_type}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = MsrpDescription::parse(&bytes, true);
+    }
+
+    #[test]
+    fn no_changed_offer_panics_and_what_is_read_can_be_answered(at in 0..400usize, with in "\\PC{0,6}|\r|\n|=|:|/", cut in 0..20usize) {
+        let mut offer = offer_with("a=setup:actpass\na=max-size:5\nm=audio 5000/2 RTP/AVP 0");
+        let at = at.min(offer.len());
+        offer.replace_range(at..(at + cut).min(offer.len()), &with);
+        if let Ok(read) = parse(&offer)
+            && let Ok(ours) = answer(&read, &plain_local())
+        {
+            let again = MsrpDescription::parse(&ours.sdp, false).unwrap();
+            prop_assert_eq!(again.media_index, read.media_index);
+            prop_assert_eq!(again.other_media(), read.other_media());
+        }
+    }
+}

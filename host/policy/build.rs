@@ -1,0 +1,92 @@
+//! Builds the guests of `plugin/` for wasm32-unknown-unknown and makes components of them, in `OUT_DIR`:
+//! `standard.wasm`, which the library embeds, and `hostile.wasm` with both core modules, which only tests read.
+//!
+//! The guests have a workspace, a lock file and a target directory of their own. Flags and wrappers meant for the host
+//! are kept from them.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use wit_component::ComponentEncoder;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+const GUESTS: [&str; 2] = ["standard", "hostile"];
+
+/// What cargo or its user set for the host.
+const HOST_VARIABLES: [&str; 9] = [
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_BUILD_RUSTFLAGS",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_BUILD_RUSTC_WRAPPER",
+    "CARGO_BUILD_TARGET",
+    "CARGO_TARGET_DIR",
+    "CLIPPY_ARGS",
+];
+
+fn main() {
+    if let Err(error) = build() {
+        println!("cargo::error={error}");
+        std::process::exit(1);
+    }
+}
+
+fn build() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("../..");
+    let plugin = root.join("plugin");
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    for watched in ["Cargo.toml", "Cargo.lock", ".cargo/config.toml", "standard", "hostile"] {
+        println!("cargo::rerun-if-changed={}", plugin.join(watched).display());
+    }
+    println!("cargo::rerun-if-changed={}", root.join("wit").display());
+    println!("cargo::rerun-if-changed=build.rs");
+
+    check_target()?;
+    let built = compile(&plugin, &out.join("guest"))?;
+    for guest in GUESTS {
+        let core_module = fs::read(built.join(format!("{guest}.wasm")))?;
+        fs::write(out.join(format!("{guest}.core.wasm")), &core_module)?;
+        let component = ComponentEncoder::default()
+            .module(&core_module)
+            .and_then(|encoder| encoder.validate(true).encode())
+            .map_err(|error| format!("the guest {guest} cannot be made a component: {error:#}"))?;
+        fs::write(out.join(format!("{guest}.wasm")), component)?;
+    }
+    Ok(())
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|_| format!("{name} is not set: this is run by cargo"))
+}
+
+/// Says what to do when the target's standard library is missing, which cargo would say less clearly.
+fn check_target() -> Result<(), Box<dyn Error>> {
+    let found = Command::new(variable("RUSTC")?).args(["--print", "target-libdir", "--target", TARGET]).output()?;
+    let directory = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    if found.status.success() && Path::new(&directory).is_dir() {
+        return Ok(());
+    }
+    Err(format!("policies are built for {TARGET}, which is not installed; run: rustup target add {TARGET}").into())
+}
+
+/// Builds the guests; gives the directory of the core modules.
+fn compile(plugin: &Path, target_directory: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let mut cargo = Command::new(variable("CARGO")?);
+    cargo.current_dir(plugin).args(["build", "--release", "--locked", "--target", TARGET, "--target-dir"]);
+    cargo.arg(target_directory);
+    for guest in GUESTS {
+        cargo.args(["--package", guest]);
+    }
+    for name in HOST_VARIABLES {
+        cargo.env_remove(name);
+    }
+    let output = cargo.output()?;
+    if !output.status.success() {
+        return Err(format!("the guests do not build:\n{}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(target_directory.join(TARGET).join("release"))
+}

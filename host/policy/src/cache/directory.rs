@@ -1,0 +1,137 @@
+//! A directory that only this host writes.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::CacheError;
+
+/// No compiled policy is larger.
+const MAX_ENTRY_BYTES: u64 = 256 << 20;
+/// The oldest entries beyond so many are removed.
+const MAX_ENTRIES: usize = 64;
+/// Marks a file that is being written.
+const UNFINISHED: &str = ".unfinished";
+
+/// An open directory.
+pub(super) struct Directory {
+    path: PathBuf,
+    descriptor: OwnedFd,
+    written: AtomicU64,
+}
+
+impl Directory {
+    /// Opens it, or makes it with mode 0700.
+    pub(super) fn open(path: &Path) -> Result<Directory, CacheError> {
+        match rustix::fs::mkdir(path, Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(io_error(path, error.into())),
+        }
+        let unsafe_directory = |problem| CacheError::Unsafe { path: path.to_owned(), problem };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let descriptor = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(descriptor) => descriptor,
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => {
+                return Err(unsafe_directory("is a link or a file; expected a directory"));
+            }
+            Err(error) => return Err(io_error(path, error.into())),
+        };
+        let file = File::from(descriptor);
+        let metadata = file.metadata().map_err(|error| io_error(path, error))?;
+        if !belongs_to_us(&metadata) {
+            return Err(unsafe_directory("is open to others; expected a directory of this user with mode 0700"));
+        }
+        Ok(Directory { path: path.to_owned(), descriptor: file.into(), written: AtomicU64::new(0) })
+    }
+
+    /// Refuses a file that lies directly in this directory.
+    pub(super) fn must_not_contain(&self, file: &Path) -> Result<(), CacheError> {
+        let parent = match file.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let here = std::fs::metadata(&self.path).map_err(|error| io_error(&self.path, error))?;
+        let there = std::fs::metadata(parent).map_err(|error| io_error(parent, error))?;
+        if (here.dev(), here.ino()) == (there.dev(), there.ino()) {
+            let problem = "lies in the directory that it protects; expected it elsewhere";
+            return Err(CacheError::Unsafe { path: file.to_owned(), problem });
+        }
+        Ok(())
+    }
+
+    /// The whole of a file; none when there is none.
+    pub(super) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        // NONBLOCK: a pipe of this name must not hold us up.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = match rustix::fs::openat(&self.descriptor, name, flags, Mode::empty()) {
+            Ok(descriptor) => File::from(descriptor),
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || !belongs_to_us(&metadata) || metadata.len() > MAX_ENTRY_BYTES {
+            return Err(io::Error::other("not a file that this host wrote"));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+        file.take(MAX_ENTRY_BYTES).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Puts a file there, whole or not at all.
+    pub(super) fn write(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let unfinished = format!("{}-{number}{UNFINISHED}", std::process::id());
+        let written = self.write_unfinished(&unfinished, parts);
+        let renamed = written.and_then(|()| {
+            rustix::fs::renameat(&self.descriptor, &unfinished, &self.descriptor, name).map_err(io::Error::from)
+        });
+        if renamed.is_err() {
+            let _ = rustix::fs::unlinkat(&self.descriptor, &unfinished, AtFlags::empty());
+        }
+        renamed?;
+        self.remove_oldest()
+    }
+
+    fn write_unfinished(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+        // Left by a process of this number that was killed.
+        match rustix::fs::unlinkat(&self.descriptor, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(&self.descriptor, name, flags, Mode::RUSR | Mode::WUSR)?);
+        for part in parts {
+            file.write_all(part)?;
+        }
+        // No sync: an entry that a power cut tears does not verify.
+        Ok(())
+    }
+
+    fn remove_oldest(&self) -> io::Result<()> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            entries.push((entry.metadata()?.modified()?, entry.file_name()));
+        }
+        entries.sort();
+        let surplus = entries.len().saturating_sub(MAX_ENTRIES);
+        for (_, name) in entries.into_iter().take(surplus) {
+            rustix::fs::unlinkat(&self.descriptor, &name, AtFlags::empty())?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether nobody but the user that the host runs as can read or write this.
+pub(super) fn belongs_to_us(metadata: &Metadata) -> bool {
+    metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 == 0
+}
+
+pub(super) fn io_error(path: &Path, error: io::Error) -> CacheError {
+    CacheError::Io { path: path.to_owned(), error }
+}

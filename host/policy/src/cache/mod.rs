@@ -1,0 +1,187 @@
+//! Compiled policies on disk, so that a start does not compile them again.
+//!
+//! Compiled code is machine code: whoever can place a file that is taken for it runs what it likes in this process. So
+//! the cache is a directory of the host's own (mode 0700), an entry begins with an HMAC-SHA-256 over its name and
+//! content, and the key is in a file elsewhere (mode 0600). Both are opened without following links and must belong to
+//! the user that the host runs as. An entry that does not verify is ignored, counted and replaced. There is no way to
+//! bring compiled code in from outside.
+
+mod directory;
+mod key;
+
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use crate::generation::Digest;
+use directory::Directory;
+use key::Key;
+
+/// Length of the HMAC that an entry begins with.
+const MAC_BYTES: usize = 32;
+
+/// The cache cannot be used safely.
+#[derive(Debug, Error)]
+pub enum CacheError {
+    /// The operating system refused something.
+    #[error("{path}: {error}")]
+    Io {
+        /// On what.
+        path: PathBuf,
+        /// What it said.
+        error: std::io::Error,
+    },
+    /// Somebody else could write there, or it is not what it should be.
+    #[error("{path}: {problem}")]
+    Unsafe {
+        /// What.
+        path: PathBuf,
+        /// What is wrong and what was expected.
+        problem: &'static str,
+    },
+}
+
+/// What a cache did since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheCounts {
+    /// Entries that were used.
+    pub hits: u64,
+    /// Policies that had none.
+    pub misses: u64,
+    /// Entries that were not what this host wrote, or not readable.
+    pub rejected: u64,
+    /// Entries that could not be written. The policy is used all the same.
+    pub unwritten: u64,
+}
+
+/// Compiled policies on disk.
+pub struct CompiledCache {
+    directory: Directory,
+    key: Key,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    rejected: AtomicU64,
+    unwritten: AtomicU64,
+}
+
+impl CompiledCache {
+    /// Opens a cache; makes directory and key where they are missing.
+    ///
+    /// # Errors
+    /// When either is a link, belongs to somebody else or can be read or written by others, or when the key lies in the
+    /// directory.
+    pub fn open(directory: &Path, key_file: &Path) -> Result<CompiledCache, CacheError> {
+        let directory = Directory::open(directory)?;
+        directory.must_not_contain(key_file)?;
+        let key = Key::open(key_file)?;
+        Ok(CompiledCache {
+            directory,
+            key,
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
+            unwritten: AtomicU64::new(0),
+        })
+    }
+
+    /// What it did so far.
+    #[must_use]
+    pub fn counts(&self) -> CacheCounts {
+        CacheCounts {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            rejected: self.rejected.load(Ordering::Relaxed),
+            unwritten: self.unwritten.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The compiled form of the component with this digest, if this host left it here for this very engine.
+    pub(crate) fn component(&self, engine: &Engine, digest: &Digest) -> Option<Component> {
+        let name = entry_name(engine, digest);
+        match self.directory.read(&name) {
+            Ok(Some(entry)) => {
+                let component = self.verified(&name, &entry).and_then(|code| deserialize(engine, code));
+                let counter = if component.is_some() { &self.hits } else { &self.rejected };
+                counter.fetch_add(1, Ordering::Relaxed);
+                component
+            }
+            Ok(None) => {
+                self.misses.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(entry = name, %error, "an entry of the cache of compiled policies is ignored");
+                self.rejected.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    /// Leaves a component's compiled form for the next start.
+    pub(crate) fn keep(&self, engine: &Engine, digest: &Digest, component: &Component) {
+        let name = entry_name(engine, digest);
+        let written = match component.serialize() {
+            Ok(code) => self.directory.write(&name, &[&self.mac(&name, &code), &code]),
+            Err(error) => Err(std::io::Error::other(format!("{error:#}"))),
+        };
+        if let Err(error) = written {
+            tracing::warn!(entry = name, %error, "a compiled policy could not be kept");
+            self.unwritten.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The code of an entry that this host wrote under this name.
+    fn verified<'a>(&self, name: &str, entry: &'a [u8]) -> Option<&'a [u8]> {
+        let (mac, code) = entry.split_at_checked(MAC_BYTES)?;
+        self.hasher(name, code).verify_slice(mac).ok().map(|()| code)
+    }
+
+    fn mac(&self, name: &str, code: &[u8]) -> [u8; MAC_BYTES] {
+        self.hasher(name, code).finalize().into_bytes().into()
+    }
+
+    /// Over the name too: an entry is not to be taken for another one. Names have one length.
+    fn hasher(&self, name: &str, code: &[u8]) -> Hmac<Sha256> {
+        let mut hasher = <Hmac<Sha256> as KeyInit>::new(self.key.bytes().into());
+        hasher.update(name.as_bytes());
+        hasher.update(code);
+        hasher
+    }
+}
+
+/// By what was compiled and for which engine: its version, its settings and the processor.
+fn entry_name(engine: &Engine, digest: &Digest) -> String {
+    let mut engine_hasher = Sha256Hasher(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut engine_hasher);
+    let engine_digest = Digest(engine_hasher.0.finalize().into());
+    format!("{digest}-{engine_digest}")
+}
+
+/// A [`Hasher`] that says the same in every process.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest = self.0.clone().finalize();
+        digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+    }
+}
+
+/// Code that verified, ready to run.
+#[allow(unsafe_code)]
+fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
+    // SAFETY: these bytes must be what `Component::serialize` gave. Their MAC was verified with a key that only this
+    // user can read, so this host wrote them, and `keep` writes nothing else. They were read into memory of our own
+    // first: what happens to the file since does not matter.
+    unsafe { Component::deserialize(engine, code) }.ok()
+}

@@ -1,0 +1,177 @@
+//! One decision: a store, an instance, a call, and nothing left of them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use restante_deferral::decision::{Answer, Question, Undecided};
+use wasmtime::{ResourceLimiter, Store, Trap};
+
+use super::{LogSink, Tenant};
+use crate::bindings::Policy;
+use crate::bindings::restante::policy::{log, types};
+use crate::convert;
+use crate::generation::Generation;
+use crate::limits::{PolicyLimits, ticks};
+use crate::log::{GuestLog, LogLevel, harmless};
+
+/// Puts one question to a policy on this thread, which waits. For tools and tests; a server has a
+/// [`PolicyHost`](crate::PolicyHost). Lines that the policy logs go nowhere.
+///
+/// # Errors
+/// When the policy does not decide.
+pub fn decide(generation: &Generation, question: Question) -> Result<Answer, Undecided> {
+    ask(generation, question, Caller::Nobody)
+}
+
+/// For whom a policy is asked, which is where its lines go.
+pub(super) enum Caller {
+    /// A tenant of a running host.
+    Tenant {
+        /// Whose policy it is.
+        tenant: Arc<Tenant>,
+        /// Where its lines go.
+        log: Arc<LogSink>,
+    },
+    /// Nobody who reads lines.
+    Nobody,
+}
+
+/// What the host keeps for one instance.
+pub(crate) struct Guest {
+    caller: Caller,
+    lines_left: u32,
+    max_line_bytes: usize,
+    max_memory_bytes: usize,
+    denied_memory: bool,
+}
+
+impl Guest {
+    fn new(limits: &PolicyLimits, caller: Caller) -> Guest {
+        Guest {
+            caller,
+            lines_left: limits.max_log_lines,
+            max_line_bytes: limits.max_log_line_bytes,
+            max_memory_bytes: limits.max_memory_bytes,
+            denied_memory: false,
+        }
+    }
+
+    /// Whose lines go nowhere.
+    pub(crate) fn silent(limits: &PolicyLimits) -> Guest {
+        Guest::new(limits, Caller::Nobody)
+    }
+
+    fn write(&mut self, level: LogLevel, text: &str) {
+        let Caller::Tenant { tenant, log } = &self.caller else { return };
+        if self.lines_left == 0 || !tenant.lines.take(Instant::now()) {
+            tenant.counters.dropped_line();
+            return;
+        }
+        self.lines_left = self.lines_left.saturating_sub(1);
+        log(GuestLog { tenant: &tenant.name, level, text: &harmless(text, self.max_line_bytes) });
+    }
+}
+
+impl log::Host for Guest {
+    fn log(&mut self, level: log::Level, text: String) {
+        let level = match level {
+            log::Level::Debug => LogLevel::Debug,
+            log::Level::Info => LogLevel::Info,
+            log::Level::Warning => LogLevel::Warning,
+        };
+        self.write(level, &text);
+    }
+}
+
+impl types::Host for Guest {}
+
+impl ResourceLimiter for Guest {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let is_allowed = desired <= self.max_memory_bytes;
+        self.denied_memory |= !is_allowed;
+        Ok(is_allowed)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        // The pool bounds tables; this bounds what a host must clear after a call.
+        Ok(desired <= 10_000)
+    }
+}
+
+/// Asks a policy.
+pub(super) fn ask(generation: &Generation, question: Question, caller: Caller) -> Result<Answer, Undecided> {
+    let policy = generation.policy();
+    let limits = policy.engine.limits();
+    let mut store = Store::new(policy.engine.engine(), Guest::new(limits, caller));
+    store.limiter(|guest| guest);
+    store.set_epoch_deadline(ticks(limits.deadline));
+    store.set_hostcall_fuel(limits.answer_bytes_for(convert::message_count(&question)));
+    let called =
+        policy.policy.instantiate(&mut store).and_then(|instance| call(&instance, &mut store, generation, question));
+    match called {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(why)) => {
+            store.data_mut().write(LogLevel::Warning, &format!("the policy declined: {why}"));
+            Err(Undecided::Declined)
+        }
+        Err(error) => {
+            let undecided = verdict(&error, store.data().denied_memory);
+            let text = failure_text(&error);
+            store.data_mut().write(LogLevel::Warning, &format!("the policy failed ({undecided:?}): {text}"));
+            Err(undecided)
+        }
+    }
+}
+
+/// Calls the hook that answers this question.
+fn call(
+    instance: &Policy,
+    store: &mut Store<Guest>,
+    generation: &Generation,
+    question: Question,
+) -> wasmtime::Result<Result<Answer, String>> {
+    Ok(match question {
+        Question::Incoming(context, incoming) => {
+            let (context, incoming) = (convert::context(context, generation), convert::incoming(*incoming));
+            let answer = instance.call_on_incoming(store, &context, &incoming)?;
+            answer.map(|answer| Answer::Incoming(convert::incoming_answer(answer)))
+        }
+        Question::Available(context, availability) => {
+            let (context, availability) = (convert::context(context, generation), convert::availability(availability));
+            let answer = instance.call_on_available(store, &context, &availability)?;
+            answer.map(|plan| Answer::Available(convert::plan(plan)))
+        }
+        Question::Pull(context, pull) => {
+            let (context, pull) = (convert::context(context, generation), convert::pull(*pull));
+            let answer = instance.call_on_pull(store, &context, &pull)?;
+            answer.map(|answer| Answer::Pull(convert::pull_answer(answer)))
+        }
+        Question::Failure(context, failure) => {
+            let (context, failure) = (convert::context(context, generation), convert::failure(failure));
+            let answer = instance.call_on_failure(store, &context, &failure)?;
+            answer.map(|answers| Answer::Failure(convert::failure_answers(answers)))
+        }
+        Question::Expiry(context, messages) => {
+            let context = convert::context(context, generation);
+            let messages: Vec<_> = messages.into_iter().map(convert::expiring_message).collect();
+            let answer = instance.call_on_expiry(store, &context, &messages)?;
+            answer.map(|answers| Answer::Expiry(convert::expiry_answers(answers)))
+        }
+    })
+}
+
+/// What an error of the engine says about the guest.
+fn verdict(error: &wasmtime::Error, denied_memory: bool) -> Undecided {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => Undecided::TimedOut,
+        Some(_) if denied_memory => Undecided::OutOfMemory,
+        Some(_) => Undecided::Trapped,
+        // The guest returned, and what it returned cannot be read or is too much.
+        None => Undecided::Impossible,
+    }
+}
+
+/// An error of the engine in one bounded, harmless line.
+pub(crate) fn failure_text(error: &wasmtime::Error) -> String {
+    harmless(&format!("{error:#}"), 400)
+}

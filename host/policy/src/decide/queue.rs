@@ -1,0 +1,190 @@
+//! A queue that is fair between tenants.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use restante_deferral::model::TenantName;
+
+/// Jobs of many tenants. Each tenant's come in order, the tenants take turns, and none has more than its share of the
+/// threads.
+pub(super) struct FairQueue<Job> {
+    max_waiting: usize,
+    max_running: usize,
+    state: Mutex<State<Job>>,
+    changed: Condvar,
+}
+
+struct State<Job> {
+    tenants: HashMap<TenantName, Line<Job>>,
+    /// Tenants with waiting jobs, the next one first.
+    turns: VecDeque<TenantName>,
+    closed: bool,
+}
+
+struct Line<Job> {
+    waiting: VecDeque<Job>,
+    running: usize,
+}
+
+impl<Job> FairQueue<Job> {
+    /// With so many jobs of one tenant waiting and running at most.
+    pub(super) fn new(max_waiting: usize, max_running: usize) -> Self {
+        let state = State { tenants: HashMap::new(), turns: VecDeque::new(), closed: false };
+        FairQueue { max_waiting, max_running, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Adds a job; gives it back when too many of the tenant's wait, or the queue is closed.
+    pub(super) fn push(&self, tenant: TenantName, job: Job) -> Result<(), Job> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(job);
+        }
+        let line = state.tenants.entry(tenant.clone()).or_insert_with(|| Line { waiting: VecDeque::new(), running: 0 });
+        if line.waiting.len() >= self.max_waiting {
+            return Err(job);
+        }
+        let is_first = line.waiting.is_empty();
+        line.waiting.push_back(job);
+        if is_first {
+            state.turns.push_back(tenant);
+        }
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Waits for a job whose tenant may have one more running; none when the queue is closed. [`Self::finished`]
+    /// follows.
+    pub(super) fn take(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(job) = state.next(self.max_running) {
+                return Some(job);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A job of this tenant is done.
+    pub(super) fn finished(&self, tenant: &TenantName) {
+        let mut state = self.lock();
+        let Some(line) = state.tenants.get_mut(tenant) else { return };
+        line.running = line.running.saturating_sub(1);
+        let has_more = !line.waiting.is_empty();
+        if !has_more && line.running == 0 {
+            state.tenants.remove(tenant);
+        }
+        drop(state);
+        if has_more {
+            self.changed.notify_one();
+        }
+    }
+
+    /// How many jobs of this tenant wait.
+    pub(super) fn waiting(&self, tenant: &TenantName) -> usize {
+        self.lock().tenants.get(tenant).map_or(0, |line| line.waiting.len())
+    }
+
+    /// Forgets what waits and ends every wait.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.tenants.clear();
+        state.turns.clear();
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<Job>> {
+        // Nothing here panics between two consistent states.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<Job> State<Job> {
+    /// The next job of the next tenant that has not its share running already.
+    fn next(&mut self, max_running: usize) -> Option<Job> {
+        for _ in 0..self.turns.len() {
+            let tenant = self.turns.pop_front()?;
+            let Some(line) = self.tenants.get_mut(&tenant) else { continue };
+            if line.running >= max_running {
+                self.turns.push_back(tenant);
+                continue;
+            }
+            let job = line.waiting.pop_front();
+            line.running = line.running.saturating_add(usize::from(job.is_some()));
+            if !line.waiting.is_empty() {
+                self.turns.push_back(tenant);
+            }
+            if job.is_some() {
+                return job;
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(name: &str) -> TenantName {
+        TenantName(name.into())
+    }
+
+    fn queue(max_waiting: usize, max_running: usize, jobs: &[(&str, u32)]) -> FairQueue<u32> {
+        let queue = FairQueue::new(max_waiting, max_running);
+        for (name, job) in jobs {
+            queue.push(tenant(name), *job).unwrap();
+        }
+        queue
+    }
+
+    #[test]
+    fn tenants_take_turns_and_each_ones_jobs_keep_their_order() {
+        let jobs = [("a", 1), ("a", 2), ("a", 3), ("b", 10), ("c", 20), ("b", 11)];
+        let queue = queue(10, 10, &jobs);
+        let taken: Vec<_> = (0..6).filter_map(|_| queue.take()).collect();
+        assert_eq!(taken, [1, 10, 20, 2, 11, 3]);
+    }
+
+    #[test]
+    fn one_tenant_does_not_get_more_than_its_share() {
+        let queue = queue(10, 1, &[("a", 1), ("a", 2), ("b", 10)]);
+        assert_eq!(queue.take(), Some(1));
+        assert_eq!(queue.take(), Some(10));
+        assert_eq!(queue.lock().next(1), None, "both are at their share");
+        queue.finished(&tenant("a"));
+        assert_eq!(queue.take(), Some(2));
+    }
+
+    #[test]
+    fn what_is_too_much_comes_back_and_harms_no_other() {
+        let queue = queue(2, 1, &[("a", 1), ("a", 2)]);
+        assert_eq!(queue.push(tenant("a"), 3), Err(3));
+        assert_eq!(queue.push(tenant("b"), 4), Ok(()));
+        assert_eq!((queue.waiting(&tenant("a")), queue.waiting(&tenant("c"))), (2, 0));
+        queue.take();
+        assert_eq!(queue.push(tenant("a"), 3), Ok(()));
+    }
+
+    #[test]
+    fn idle_tenants_are_forgotten() {
+        let queue = queue(2, 1, &[("a", 1)]);
+        queue.take();
+        queue.finished(&tenant("a"));
+        assert!(queue.lock().tenants.is_empty());
+        assert!(queue.lock().turns.is_empty());
+    }
+
+    #[test]
+    fn a_closed_queue_gives_and_takes_nothing() {
+        let queue = queue(2, 1, &[("a", 1)]);
+        queue.close();
+        assert_eq!(queue.take(), None);
+        assert_eq!(queue.push(tenant("a"), 2), Err(2));
+    }
+}

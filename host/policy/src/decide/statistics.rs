@@ -1,0 +1,168 @@
+//! What policies did, counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use restante_deferral::decision::{Question, Undecided};
+use restante_deferral::model::TenantName;
+
+/// A hook that decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    /// `on-incoming`
+    Incoming,
+    /// `on-available`
+    Available,
+    /// `on-pull`
+    Pull,
+    /// `on-failure`
+    Failure,
+    /// `on-expiry`
+    Expiry,
+}
+
+impl Hook {
+    /// All hooks.
+    pub const ALL: [Hook; 5] = [Hook::Incoming, Hook::Available, Hook::Pull, Hook::Failure, Hook::Expiry];
+
+    /// Which hook answers this question.
+    #[must_use]
+    pub fn of(question: &Question) -> Hook {
+        match question {
+            Question::Incoming(..) => Hook::Incoming,
+            Question::Available(..) => Hook::Available,
+            Question::Pull(..) => Hook::Pull,
+            Question::Failure(..) => Hook::Failure,
+            Question::Expiry(..) => Hook::Expiry,
+        }
+    }
+
+    /// Its name in the contract.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Hook::Incoming => "on-incoming",
+            Hook::Available => "on-available",
+            Hook::Pull => "on-pull",
+            Hook::Failure => "on-failure",
+            Hook::Expiry => "on-expiry",
+        }
+    }
+}
+
+/// What one hook of one tenant's policy did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HookStatistics {
+    /// Which.
+    pub hook: Hook,
+    /// Questions that it was asked, those without an answer included.
+    pub asked: u64,
+    /// Time that it took, in microseconds.
+    pub total_micros: u64,
+    /// `err`, or no policy at all.
+    pub declined: u64,
+    /// Traps.
+    pub trapped: u64,
+    /// Beyond the deadline.
+    pub timed_out: u64,
+    /// Memory denied.
+    pub out_of_memory: u64,
+    /// Never asked: too many questions waited.
+    pub overloaded: u64,
+    /// An answer that cannot be read. What cannot be carried out is counted by who carries out.
+    pub impossible: u64,
+}
+
+/// What one tenant's policy did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantStatistics {
+    /// Whose.
+    pub tenant: TenantName,
+    /// Questions that wait now.
+    pub waiting: usize,
+    /// Log lines that were dropped.
+    pub dropped_lines: u64,
+    /// By hook, in the order of [`Hook::ALL`].
+    pub hooks: [HookStatistics; 5],
+}
+
+/// Counters that many threads raise.
+#[derive(Default)]
+pub(crate) struct Counters {
+    hooks: [HookCounters; 5],
+    dropped_lines: AtomicU64,
+}
+
+#[derive(Default)]
+struct HookCounters {
+    asked: AtomicU64,
+    total_micros: AtomicU64,
+    declined: AtomicU64,
+    trapped: AtomicU64,
+    timed_out: AtomicU64,
+    out_of_memory: AtomicU64,
+    overloaded: AtomicU64,
+    impossible: AtomicU64,
+}
+
+impl Counters {
+    /// A question came to an end.
+    pub(super) fn decided(&self, hook: Hook, took: Duration, undecided: Option<Undecided>) {
+        let counters = self.of(hook);
+        add(&counters.asked, 1);
+        add(&counters.total_micros, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        let failure = match undecided {
+            None => return,
+            Some(Undecided::Declined) => &counters.declined,
+            Some(Undecided::Trapped) => &counters.trapped,
+            Some(Undecided::TimedOut) => &counters.timed_out,
+            Some(Undecided::OutOfMemory) => &counters.out_of_memory,
+            Some(Undecided::Overloaded) => &counters.overloaded,
+            Some(Undecided::Impossible) => &counters.impossible,
+        };
+        add(failure, 1);
+    }
+
+    /// A question was not taken.
+    pub(super) fn refused(&self, hook: Hook) {
+        self.decided(hook, Duration::ZERO, Some(Undecided::Overloaded));
+    }
+
+    /// A guest wrote more than it may.
+    pub(super) fn dropped_line(&self) {
+        add(&self.dropped_lines, 1);
+    }
+
+    pub(super) fn snapshot(&self, tenant: TenantName, waiting: usize) -> TenantStatistics {
+        let hooks = Hook::ALL.map(|hook| {
+            let counters = self.of(hook);
+            HookStatistics {
+                hook,
+                asked: counters.asked.load(Ordering::Relaxed),
+                total_micros: counters.total_micros.load(Ordering::Relaxed),
+                declined: counters.declined.load(Ordering::Relaxed),
+                trapped: counters.trapped.load(Ordering::Relaxed),
+                timed_out: counters.timed_out.load(Ordering::Relaxed),
+                out_of_memory: counters.out_of_memory.load(Ordering::Relaxed),
+                overloaded: counters.overloaded.load(Ordering::Relaxed),
+                impossible: counters.impossible.load(Ordering::Relaxed),
+            }
+        });
+        TenantStatistics { tenant, waiting, dropped_lines: self.dropped_lines.load(Ordering::Relaxed), hooks }
+    }
+
+    fn of(&self, hook: Hook) -> &HookCounters {
+        let [incoming, available, pull, failure, expiry] = &self.hooks;
+        match hook {
+            Hook::Incoming => incoming,
+            Hook::Available => available,
+            Hook::Pull => pull,
+            Hook::Failure => failure,
+            Hook::Expiry => expiry,
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}

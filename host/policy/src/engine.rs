@@ -1,0 +1,122 @@
+//! The engine that compiles and runs policies, set up once per process.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use thiserror::Error;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::limits::PolicyLimits;
+
+/// One tick: the resolution of every deadline.
+const TICK: Duration = Duration::from_millis(1);
+/// What a slot keeps of its memory between calls instead of giving it back to the kernel.
+const KEEP_RESIDENT_BYTES: usize = 3 << 19;
+/// Slots beyond one per thread, for settings that are checked and for callers without a pool.
+const SPARE_SLOTS: u32 = 8;
+/// A component made of a core module has that module and two small ones that tie it to its imports.
+const CORE_INSTANCES: u32 = 4;
+const TABLES: u32 = 4;
+
+/// The engine could not be set up.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// By wasmtime: too little address space, or an unknown processor.
+    #[error("the WebAssembly engine cannot be set up: {0}")]
+    Configuration(String),
+    /// A thread could not be started.
+    #[error("a thread for policies cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The engine and its clock. Clones share both; the clock stops with the last of them.
+#[derive(Clone)]
+pub struct PolicyEngine {
+    engine: Engine,
+    limits: Arc<PolicyLimits>,
+}
+
+impl PolicyEngine {
+    /// Sets an engine up and starts its clock.
+    ///
+    /// # Errors
+    /// When the machine cannot give it the address space or the thread.
+    pub fn new(limits: PolicyLimits) -> Result<PolicyEngine, EngineError> {
+        let describe = |error: wasmtime::Error| EngineError::Configuration(format!("{error:#}"));
+        let engine = Engine::new(&configuration(&limits)).map_err(describe)?;
+        start_clock(&engine)?;
+        Ok(PolicyEngine { engine, limits: Arc::new(limits) })
+    }
+
+    /// The bounds it was set up with.
+    #[must_use]
+    pub fn limits(&self) -> &PolicyLimits {
+        &self.limits
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+/// Moves the engine's epoch on every millisecond until the engine is gone. A thread and not a task: a guest that spins
+/// must not be able to keep the clock from ticking.
+fn start_clock(engine: &Engine) -> Result<(), EngineError> {
+    let engine = engine.weak();
+    thread::Builder::new().name("policy-clock".to_owned()).stack_size(64 << 10).spawn(move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            thread::sleep(TICK);
+        }
+    })?;
+    Ok(())
+}
+
+fn configuration(limits: &PolicyLimits) -> Config {
+    let mut config = Config::new();
+    config.wasm_component_model(true);
+    config.epoch_interruption(true);
+    config.max_wasm_stack(limits.max_stack_bytes);
+    config.wasm_backtrace_max_frames(None);
+
+    // A decision is a function of its question alone.
+    config.cranelift_nan_canonicalization(true);
+    config.relaxed_simd_deterministic(true);
+
+    // What compilers to wasm32-unknown-unknown do not use by default.
+    config.wasm_memory64(false);
+    config.wasm_multi_memory(false);
+    config.wasm_tail_call(false);
+    config.wasm_extended_const(false);
+    config.wasm_custom_page_sizes(false);
+    config.wasm_wide_arithmetic(false);
+
+    // The default reserves 4 GiB of addresses for each slot.
+    config.memory_reservation(limits.max_memory_bytes as u64);
+    config.memory_reservation_for_growth(0);
+    config.memory_guard_size(64 << 10);
+    config.memory_may_move(false);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
+    config
+}
+
+fn pool(limits: &PolicyLimits) -> PoolingAllocationConfig {
+    let slots = u32::try_from(limits.thread_count()).unwrap_or(u32::MAX).saturating_add(SPARE_SLOTS);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots);
+    pool.total_core_instances(slots.saturating_mul(CORE_INSTANCES));
+    pool.total_memories(slots);
+    pool.total_tables(slots.saturating_mul(TABLES));
+    pool.max_core_instances_per_component(CORE_INSTANCES);
+    pool.max_memories_per_component(1);
+    pool.max_tables_per_component(TABLES);
+    pool.max_memories_per_module(1);
+    pool.max_tables_per_module(TABLES);
+    pool.max_memory_size(limits.max_memory_bytes);
+    pool.linear_memory_keep_resident(KEEP_RESIDENT_BYTES);
+    pool.table_keep_resident(64 << 10);
+    pool.pagemap_scan(if limits.pagemap_scan { Enabled::Auto } else { Enabled::No });
+    pool
+}

@@ -1,0 +1,115 @@
+//! A compiled policy together with one tenant's settings.
+
+use std::fmt;
+use std::sync::Arc;
+
+use restante_deferral::decision::HostAbilities;
+use wasmtime::Store;
+
+use crate::bindings::PolicyPre;
+use crate::bindings::restante::policy::types;
+use crate::convert;
+use crate::decide::{Guest, failure_text};
+use crate::engine::PolicyEngine;
+use crate::limits::ticks;
+use crate::load::{LoadError, Problem, Severity};
+use crate::log::harmless;
+
+/// More problems than this are not shown.
+const MAX_PROBLEMS: usize = 100;
+/// The longest pointer or text of a problem.
+const MAX_PROBLEM_BYTES: usize = 500;
+
+/// The SHA-256 of a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Digest(pub(crate) [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// A component, compiled and linked: what tenants with the same policy share.
+pub(crate) struct CompiledPolicy {
+    pub(crate) policy: PolicyPre<Guest>,
+    pub(crate) digest: Digest,
+    pub(crate) engine: PolicyEngine,
+}
+
+/// A policy with its settings: what decides for a tenant from one change to the next.
+pub struct Generation {
+    policy: Arc<CompiledPolicy>,
+    settings: Vec<u8>,
+    host: HostAbilities,
+}
+
+impl Generation {
+    pub(crate) fn new(policy: Arc<CompiledPolicy>, settings: Vec<u8>, host: HostAbilities) -> Self {
+        Generation { policy, settings, host }
+    }
+
+    /// The SHA-256 of the component, in hexadecimal.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        self.policy.digest.to_string()
+    }
+
+    pub(crate) fn policy(&self) -> &CompiledPolicy {
+        &self.policy
+    }
+
+    pub(crate) fn settings(&self) -> &[u8] {
+        &self.settings
+    }
+
+    pub(crate) fn host(&self) -> &HostAbilities {
+        &self.host
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Generation").field("digest", &self.digest()).finish_non_exhaustive()
+    }
+}
+
+/// Asks a policy about settings: what it made of them, and its warnings.
+pub(crate) fn check_settings(
+    policy: &CompiledPolicy,
+    settings: &str,
+    host: &HostAbilities,
+) -> Result<(Vec<u8>, Vec<Problem>), LoadError> {
+    let limits = policy.engine.limits();
+    let max_bytes = limits.max_settings_bytes;
+    let check_size = |size_bytes| {
+        if size_bytes > max_bytes { Err(LoadError::SettingsTooLarge { size_bytes, max_bytes }) } else { Ok(()) }
+    };
+    check_size(settings.len())?;
+    let failed = |error: &wasmtime::Error| LoadError::CheckFailed(failure_text(error));
+    let mut store = Store::new(policy.engine.engine(), Guest::silent(limits));
+    store.limiter(|guest| guest);
+    store.set_epoch_deadline(ticks(limits.check_deadline));
+    store.set_hostcall_fuel(limits.answer_bytes.saturating_add(max_bytes.saturating_mul(2)));
+    let instance = policy.policy.instantiate(&mut store).map_err(|error| failed(&error))?;
+    let host = convert::host_abilities(host);
+    match instance.call_check_settings(&mut store, settings, &host).map_err(|error| failed(&error))? {
+        Ok(checked) => {
+            check_size(checked.normalised.len())?;
+            Ok((checked.normalised, problems(checked.problems)))
+        }
+        Err(refused) => Err(LoadError::Settings(problems(refused))),
+    }
+}
+
+fn problems(problems: Vec<types::Problem>) -> Vec<Problem> {
+    let problem = |problem: types::Problem| Problem {
+        pointer: harmless(&problem.pointer, MAX_PROBLEM_BYTES),
+        severity: match problem.severity {
+            types::Severity::Error => Severity::Error,
+            types::Severity::Warning => Severity::Warning,
+        },
+        text: harmless(&problem.text, MAX_PROBLEM_BYTES),
+    };
+    problems.into_iter().take(MAX_PROBLEMS).map(problem).collect()
+}

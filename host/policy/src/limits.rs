@@ -1,0 +1,96 @@
+//! How much a policy may use.
+
+use std::time::Duration;
+
+/// Bounds of policies. All of them hold per decision unless they say otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyLimits {
+    /// How long one decision may run, rounded up to milliseconds. Default 20 ms.
+    pub deadline: Duration,
+    /// How long `check-settings` may run. Default 500 ms: it runs once, and nobody waits.
+    pub check_deadline: Duration,
+    /// Linear memory. Default 16 MiB. Its address space is reserved for every slot.
+    pub max_memory_bytes: usize,
+    /// Stack of the guest's functions. Default 512 KiB.
+    pub max_stack_bytes: usize,
+    /// Size of a component's file. Default 10 MiB.
+    pub max_component_bytes: usize,
+    /// Size of a tenant's settings as JSON. Default 64 KiB.
+    pub max_settings_bytes: usize,
+    /// What the host copies out of a guest in one call, in bytes. Default 64 KiB.
+    pub answer_bytes: usize,
+    /// The same again for every message in the question. Default 1 KiB.
+    pub answer_bytes_per_message: usize,
+    /// Log lines per decision. Default 16.
+    pub max_log_lines: u32,
+    /// Log lines per tenant and second. Default 100.
+    pub max_log_lines_per_second: u32,
+    /// Bytes of a log line; the rest is cut. Default 512.
+    pub max_log_line_bytes: usize,
+    /// Threads that decide. Default (and 0): as many as cores.
+    pub threads: usize,
+    /// Questions of one tenant that may wait for a thread. Default 1024.
+    pub max_waiting_per_tenant: usize,
+    /// How long a question may wait for a thread. Default 2 s: whoever asked has its own deadline.
+    pub max_wait: Duration,
+    /// Ask the kernel which pages a guest wrote, where it can say (`PAGEMAP_SCAN`, Linux 6.7). Default true.
+    pub pagemap_scan: bool,
+}
+
+impl Default for PolicyLimits {
+    fn default() -> Self {
+        PolicyLimits {
+            deadline: Duration::from_millis(20),
+            check_deadline: Duration::from_millis(500),
+            max_memory_bytes: 16 << 20,
+            max_stack_bytes: 512 << 10,
+            max_component_bytes: 10 << 20,
+            max_settings_bytes: 64 << 10,
+            answer_bytes: 64 << 10,
+            answer_bytes_per_message: 1 << 10,
+            max_log_lines: 16,
+            max_log_lines_per_second: 100,
+            max_log_line_bytes: 512,
+            threads: 0,
+            max_waiting_per_tenant: 1024,
+            max_wait: Duration::from_secs(2),
+            pagemap_scan: true,
+        }
+    }
+}
+
+impl PolicyLimits {
+    /// Threads that decide, resolved: at least one.
+    #[must_use]
+    pub fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        }
+    }
+
+    /// What the host copies out of a guest that was asked about so many messages.
+    pub(crate) fn answer_bytes_for(&self, messages: usize) -> usize {
+        self.answer_bytes.saturating_add(self.answer_bytes_per_message.saturating_mul(messages))
+    }
+}
+
+/// A span in ticks of the engine's clock, which ticks every millisecond. The first tick comes at any moment, so one
+/// more than the span.
+pub(crate) fn ticks(span: Duration) -> u64 {
+    let milliseconds = span.as_micros().div_ceil(1_000);
+    u64::try_from(milliseconds).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_never_cut() {
+        for (micros, expected) in [(0, 1), (1, 2), (1_000, 2), (1_001, 3), (20_000, 21)] {
+            assert_eq!(ticks(Duration::from_micros(micros)), expected);
+        }
+        assert_eq!(ticks(Duration::MAX), u64::MAX);
+    }
+}

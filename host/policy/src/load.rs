@@ -1,0 +1,235 @@
+//! From a component's bytes and a tenant's settings to a generation that can be asked.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use restante_deferral::decision::HostAbilities;
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use wasmtime::component::{Component, HasSelf, Linker};
+
+use crate::bindings::{Policy, PolicyPre};
+use crate::cache::CompiledCache;
+use crate::decide::Guest;
+use crate::engine::PolicyEngine;
+use crate::generation::{CompiledPolicy, Digest, Generation, check_settings};
+
+/// What a policy may import.
+const IMPORTS: [&str; 2] = ["restante:policy/types@0.1.0", "restante:policy/log@0.1.0"];
+/// What it must export.
+const EXPORTS: [&str; 6] = ["check-settings", "on-incoming", "on-available", "on-pull", "on-failure", "on-expiry"];
+/// The package whose version is checked.
+const PACKAGE: &str = "restante:policy/";
+/// The first bytes of WebAssembly, and what follows them in a component and in a core module.
+const MAGIC: &[u8; 4] = b"\0asm";
+const COMPONENT_LAYER: [u8; 4] = [0x0d, 0, 1, 0];
+const MODULE_LAYER: [u8; 4] = [1, 0, 0, 0];
+
+/// Why a policy cannot be used.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The file is larger than a policy may be.
+    #[error("the component has {size_bytes} bytes; at most {max_bytes} are allowed")]
+    TooLarge {
+        /// Its size.
+        size_bytes: usize,
+        /// [`PolicyLimits::max_component_bytes`](crate::PolicyLimits).
+        max_bytes: usize,
+    },
+    /// The bytes are no WebAssembly.
+    #[error("this is not WebAssembly: expected a component, which begins with \\0asm")]
+    NotWebAssembly,
+    /// A module that was not made a component.
+    #[error("this is a core module; expected a component (`wasm-tools component new` makes one of it)")]
+    CoreModule,
+    /// It is broken, or uses what this engine does not offer.
+    #[error("the component cannot be compiled: {0}")]
+    Invalid(String),
+    /// It imports something that no policy gets.
+    #[error("the component imports `{0}`; a policy may import nothing but restante:policy/log@0.1.0")]
+    UnknownImport(String),
+    /// It was built for another version of the contract.
+    #[error("the component was built for `{0}`; this host speaks restante:policy@0.1.0")]
+    OtherVersion(String),
+    /// It is no policy, or not all of one.
+    #[error("the component does not export {}; expected the world restante:policy/policy@0.1.0", .0.join(", "))]
+    MissingExports(Vec<&'static str>),
+    /// Something has the right name and another type.
+    #[error("the component is not of the world restante:policy/policy@0.1.0: {0}")]
+    OtherWorld(String),
+    /// The settings are longer than they may be.
+    #[error("the settings have {size_bytes} bytes; at most {max_bytes} are allowed")]
+    SettingsTooLarge {
+        /// Their size, or that of what the policy made of them.
+        size_bytes: usize,
+        /// [`PolicyLimits::max_settings_bytes`](crate::PolicyLimits).
+        max_bytes: usize,
+    },
+    /// The policy refused the settings.
+    #[error("the policy refuses its settings: {}", Problems(.0))]
+    Settings(Vec<Problem>),
+    /// `check-settings` came to no end.
+    #[error("the policy failed while it checked its settings: {0}")]
+    CheckFailed(String),
+}
+
+/// How bad a problem with settings is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// They cannot be used.
+    Error,
+    /// They can, but probably do not mean what was meant.
+    Warning,
+}
+
+/// Something about a tenant's settings, as the policy sees it. The texts are bounded and harmless to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// JSON pointer (RFC 6901) to the value, empty for the whole.
+    pub pointer: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong and what was expected.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = if self.pointer.is_empty() { "settings" } else { self.pointer.as_str() };
+        write!(formatter, "{place}: {}", self.text)
+    }
+}
+
+/// Problems in one line.
+struct Problems<'a>(&'a [Problem]);
+
+impl fmt::Display for Problems<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                formatter.write_char(';')?;
+                formatter.write_char(' ')?;
+            }
+            problem.fmt(formatter)?;
+        }
+        Ok(())
+    }
+}
+
+/// A policy that can be used.
+#[derive(Debug)]
+pub struct Loaded {
+    /// It, with its settings.
+    pub generation: Arc<Generation>,
+    /// What it found odd about them.
+    pub warnings: Vec<Problem>,
+}
+
+/// Loads policies. Compiling takes some hundred milliseconds of a core: call it from a thread that serves nobody.
+pub struct Loader {
+    engine: PolicyEngine,
+    cache: Option<CompiledCache>,
+    linker: Linker<Guest>,
+    /// What is in use: tenants with the same component share its code.
+    compiled: Mutex<HashMap<Digest, Weak<CompiledPolicy>>>,
+}
+
+impl Loader {
+    /// A loader; without a cache every start compiles.
+    ///
+    /// # Errors
+    /// [`LoadError::OtherWorld`] when this program's own half of the contract is broken.
+    pub fn new(engine: PolicyEngine, cache: Option<CompiledCache>) -> Result<Loader, LoadError> {
+        let mut linker = Linker::new(engine.engine());
+        Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest)
+            .map_err(|error| LoadError::OtherWorld(format!("{error:#}")))?;
+        Ok(Loader { engine, cache, linker, compiled: Mutex::new(HashMap::new()) })
+    }
+
+    /// Loads a component and has it check a tenant's settings.
+    ///
+    /// # Errors
+    /// [`LoadError`] says what is wrong and what was expected. Nothing is in use then.
+    pub fn load(&self, component: &[u8], settings_json: &str, host: &HostAbilities) -> Result<Loaded, LoadError> {
+        let policy = self.compile(component)?;
+        let (settings, warnings) = check_settings(&policy, settings_json, host)?;
+        Ok(Loaded { generation: Arc::new(Generation::new(policy, settings, host.clone())), warnings })
+    }
+
+    /// What the cache did so far.
+    #[must_use]
+    pub fn cache(&self) -> Option<&CompiledCache> {
+        self.cache.as_ref()
+    }
+
+    fn compile(&self, bytes: &[u8]) -> Result<Arc<CompiledPolicy>, LoadError> {
+        let max_bytes = self.engine.limits().max_component_bytes;
+        if bytes.len() > max_bytes {
+            return Err(LoadError::TooLarge { size_bytes: bytes.len(), max_bytes });
+        }
+        check_preamble(bytes)?;
+        let digest = Digest(Sha256::digest(bytes).into());
+        let in_use = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).and_then(Weak::upgrade);
+        if let Some(policy) = in_use {
+            return Ok(policy);
+        }
+        let component = self.component(bytes, &digest)?;
+        let policy = Arc::new(self.link(&component, digest)?);
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        compiled.retain(|_, policy| policy.strong_count() > 0);
+        compiled.insert(digest, Arc::downgrade(&policy));
+        Ok(policy)
+    }
+
+    /// From the cache, or compiled and put there.
+    fn component(&self, bytes: &[u8], digest: &Digest) -> Result<Component, LoadError> {
+        let engine = self.engine.engine();
+        if let Some(component) = self.cache.as_ref().and_then(|cache| cache.component(engine, digest)) {
+            return Ok(component);
+        }
+        let component =
+            Component::from_binary(engine, bytes).map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+        if let Some(cache) = &self.cache {
+            cache.keep(engine, digest, &component);
+        }
+        Ok(component)
+    }
+
+    fn link(&self, component: &Component, digest: Digest) -> Result<CompiledPolicy, LoadError> {
+        self.check_world(component)?;
+        let other_world = |error: wasmtime::Error| LoadError::OtherWorld(format!("{error:#}"));
+        let instance = self.linker.instantiate_pre(component).map_err(other_world)?;
+        let policy = PolicyPre::new(instance).map_err(other_world)?;
+        Ok(CompiledPolicy { policy, digest, engine: self.engine.clone() })
+    }
+
+    /// Names what is too much or missing, which a failed link would say less clearly.
+    fn check_world(&self, component: &Component) -> Result<(), LoadError> {
+        let engine = self.engine.engine();
+        let kind = component.component_type();
+        for (name, _) in kind.imports(engine) {
+            if !IMPORTS.contains(&name) {
+                let name = crate::log::harmless(name, 200);
+                let is_ours = name.starts_with(PACKAGE)
+                    && IMPORTS.iter().any(|import| import.split('@').next() == name.split('@').next());
+                return Err(if is_ours { LoadError::OtherVersion(name) } else { LoadError::UnknownImport(name) });
+            }
+        }
+        let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
+        let missing: Vec<_> = EXPORTS.into_iter().filter(|name| !exports.iter().any(|export| export == name)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(LoadError::MissingExports(missing)) }
+    }
+}
+
+fn check_preamble(bytes: &[u8]) -> Result<(), LoadError> {
+    if bytes.get(..4) != Some(MAGIC.as_slice()) {
+        return Err(LoadError::NotWebAssembly);
+    }
+    match bytes.get(4..8) {
+        Some(layer) if layer == COMPONENT_LAYER => Ok(()),
+        Some(layer) if layer == MODULE_LAYER => Err(LoadError::CoreModule),
+        _ => Err(LoadError::Invalid("unknown version of WebAssembly".to_owned())),
+    }
+}

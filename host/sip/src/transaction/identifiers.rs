@@ -3,8 +3,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Begins every branch of RFC 3261.
-const MAGIC_COOKIE: &str = "z9hG4bK";
+use super::key::MAGIC_COOKIE;
 
 /// Makes branches and tags. Pure: the key is random, passed in, and used for nothing else.
 #[derive(Debug)]
@@ -31,6 +30,12 @@ impl Identifiers {
     pub fn tag(&mut self) -> String {
         let random = self.random() >> 48;
         format!("r{:02x}{random:020x}", self.shard)
+    }
+
+    /// The tag of an answer that is given without state: the same for every repetition of a request (RFC 3261 §8.2.7).
+    pub(super) fn tag_for(&self, request: &str) -> String {
+        let mark = u128::from_be_bytes(keyed(&self.key, request.as_bytes())) >> 48;
+        format!("r{:02x}{mark:020x}", self.shard)
     }
 
     /// 128 bits that nobody can guess.

@@ -3,11 +3,20 @@
 //! [`Endpoint`] is driven from outside: [`Endpoint::receive`] takes messages, [`Endpoint::poll_transmit`] and
 //! [`Endpoint::poll_event`] give what is to be sent and told, [`Endpoint::next_wake`] says when to call
 //! [`Endpoint::handle_wake`].
+//!
+//! The four machines are `client_invite`, `client_non_invite`, `server_invite` and `server_non_invite`, each with its
+//! table; they know neither each other nor the endpoint, which finds the one a message is for (`key`), sends and tells
+//! what the machine's `step` says, and wakes it.
 
-mod client;
+mod client_invite;
+mod client_non_invite;
+mod derived;
 mod endpoint;
 mod identifiers;
-mod server;
+mod key;
+mod server_invite;
+mod server_non_invite;
+mod step;
 mod timers;
 
 use std::net::SocketAddr;
@@ -18,7 +27,8 @@ use thiserror::Error;
 use crate::message::SipMessage;
 use crate::writer::WriteError;
 
-pub use endpoint::{Endpoint, EndpointConfiguration};
+pub use derived::forwarded;
+pub use endpoint::{Endpoint, EndpointConfiguration, OVERLOAD_RETRY_AFTER_SECONDS};
 pub use identifiers::{Identifiers, OwnMark, shard_of_branch, shard_of_tag};
 pub use timers::TimerValues;
 
@@ -108,6 +118,11 @@ pub enum Event {
         /// The INVITE's transaction.
         transaction: ServerTransactionId,
     },
+    /// The user has not answered a request in time; it was answered 500 if it was an INVITE, else not at all.
+    Abandoned {
+        /// Its transaction.
+        transaction: ServerTransactionId,
+    },
     /// No ACK came for a 2xx: end the session (RFC 3261 §13.3.1.4).
     AckMissing {
         /// The INVITE's transaction.
@@ -119,6 +134,8 @@ pub enum Event {
         transaction: ClientTransactionId,
         /// The response.
         message: SipMessage,
+        /// Where it came from.
+        flow: Flow,
     },
     /// No final answer in time (Timer B or F): as a 408.
     TimedOut {

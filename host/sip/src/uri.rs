@@ -75,23 +75,28 @@ impl Uri {
     /// # Errors
     /// [`UriError`]
     pub fn parse(text: &str) -> Result<Uri, UriError> {
-        if text.len() > MAX_URI_BYTES {
-            return Err(UriError::TooLong);
+        let (scheme, rest) = split_scheme(text)?;
+        match Scheme::of(scheme) {
+            Scheme::Sip { secure } => SipParts::split(rest)?.build(secure).map(Uri::Sip),
+            Scheme::Tel => TelUri::parse(rest).map(Uri::Tel),
+            Scheme::Other => Ok(Uri::Other(scheme.to_ascii_lowercase(), rest.to_owned())),
         }
-        let (scheme, rest) = text.split_once(':').ok_or(UriError::NoScheme)?;
-        let scheme_fits = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-        if !scheme_fits {
-            return Err(UriError::NoScheme);
-        }
-        if rest.bytes().any(|byte| byte <= b' ' || byte == 0x7f || matches!(byte, b'<' | b'>' | b'"')) {
-            return Err(UriError::Character);
-        }
-        match scheme.to_ascii_lowercase().as_str() {
-            "sip" => SipUri::parse(false, rest).map(Uri::Sip),
-            "sips" => SipUri::parse(true, rest).map(Uri::Sip),
-            "tel" => TelUri::parse(rest).map(Uri::Tel),
-            other => Ok(Uri::Other(other.to_owned(), rest.to_owned())),
+    }
+
+    /// Whether a text is a URI, without taking it to pieces. Says, too, whether it has `?headers`.
+    ///
+    /// # Errors
+    /// Those of [`Uri::parse`].
+    pub fn check(text: &str) -> Result<bool, UriError> {
+        let (scheme, rest) = split_scheme(text)?;
+        match Scheme::of(scheme) {
+            Scheme::Sip { .. } => {
+                let parts = SipParts::split(rest)?;
+                parameters(parts.parameters).try_for_each(|parameter| parameter.map(drop))?;
+                Ok(parts.headers.is_some())
+            }
+            Scheme::Tel => TelUri::parse(rest).map(|_| false),
+            Scheme::Other => Ok(false),
         }
     }
 
@@ -140,40 +145,6 @@ impl SipUri {
         }
     }
 
-    fn parse(secure: bool, rest: &str) -> Result<SipUri, UriError> {
-        // '@' may stand escaped only, so the last one ends the user part even where headers hold one.
-        let (userinfo, rest) = match rest.split_once('@') {
-            Some((userinfo, rest)) => (Some(userinfo), rest),
-            None => (None, rest),
-        };
-        let (user, password) = match userinfo {
-            Some("") => return Err(UriError::Character),
-            Some(userinfo) => match userinfo.split_once(':') {
-                Some((user, password)) => (Some(user), Some(password)),
-                None => (Some(userinfo), None),
-            },
-            None => (None, None),
-        };
-        let (rest, headers) = match rest.split_once('?') {
-            Some((rest, headers)) => (rest, Some(headers)),
-            None => (rest, None),
-        };
-        let (hostport, parameters) = match rest.split_once(';') {
-            Some((hostport, parameters)) => (hostport, Some(parameters)),
-            None => (rest, None),
-        };
-        let (host, port) = parse_host_port(hostport)?;
-        Ok(SipUri {
-            secure,
-            user: user.map(str::to_owned),
-            password: password.map(str::to_owned),
-            host: host.to_owned(),
-            port,
-            parameters: parse_parameters(parameters)?,
-            headers: headers.map(str::to_owned),
-        })
-    }
-
     /// The port to connect to when no other is known (RFC 3263 §4.2).
     #[must_use]
     pub fn port_or_default(&self) -> u16 {
@@ -181,12 +152,97 @@ impl SipUri {
     }
 }
 
+fn split_scheme(text: &str) -> Result<(&str, &str), UriError> {
+    if text.len() > MAX_URI_BYTES {
+        return Err(UriError::TooLong);
+    }
+    let (scheme, rest) = text.split_once(':').ok_or(UriError::NoScheme)?;
+    let scheme_fits = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    if !scheme_fits {
+        return Err(UriError::NoScheme);
+    }
+    if rest.bytes().any(|byte| byte <= b' ' || byte == 0x7f || matches!(byte, b'<' | b'>' | b'"')) {
+        return Err(UriError::Character);
+    }
+    Ok((scheme, rest))
+}
+
+enum Scheme {
+    Sip { secure: bool },
+    Tel,
+    Other,
+}
+
+impl Scheme {
+    fn of(text: &str) -> Scheme {
+        match text {
+            _ if text.eq_ignore_ascii_case("sip") => Scheme::Sip { secure: false },
+            _ if text.eq_ignore_ascii_case("sips") => Scheme::Sip { secure: true },
+            _ if text.eq_ignore_ascii_case("tel") => Scheme::Tel,
+            _ => Scheme::Other,
+        }
+    }
+}
+
+/// Where the parts of a SIP URI are.
+struct SipParts<'a> {
+    user: Option<&'a str>,
+    password: Option<&'a str>,
+    host: &'a str,
+    port: Option<u16>,
+    parameters: Option<&'a str>,
+    headers: Option<&'a str>,
+}
+
+impl<'a> SipParts<'a> {
+    fn split(rest: &'a str) -> Result<SipParts<'a>, UriError> {
+        // '@' may stand escaped only, so the first one ends the user part.
+        let (userinfo, rest) = split_optional_front(rest, '@');
+        let (user, password) = match userinfo {
+            Some("") => return Err(UriError::Character),
+            Some(userinfo) => {
+                let (user, password) = split_optional(userinfo, ':');
+                (Some(user), password)
+            }
+            None => (None, None),
+        };
+        let (rest, headers) = split_optional(rest, '?');
+        let (hostport, parameters) = split_optional(rest, ';');
+        let (host, port) = parse_host_port(hostport)?;
+        Ok(SipParts { user, password, host, port, parameters, headers })
+    }
+
+    fn build(self, secure: bool) -> Result<SipUri, UriError> {
+        Ok(SipUri {
+            secure,
+            user: self.user.map(str::to_owned),
+            password: self.password.map(str::to_owned),
+            host: self.host.to_owned(),
+            port: self.port,
+            parameters: parse_parameters(self.parameters)?,
+            headers: self.headers.map(str::to_owned),
+        })
+    }
+}
+
+fn split_optional(text: &str, separator: char) -> (&str, Option<&str>) {
+    match text.split_once(separator) {
+        Some((before, after)) => (before, Some(after)),
+        None => (text, None),
+    }
+}
+
+fn split_optional_front(text: &str, separator: char) -> (Option<&str>, &str) {
+    match text.split_once(separator) {
+        Some((before, after)) => (Some(before), after),
+        None => (None, text),
+    }
+}
+
 impl TelUri {
     fn parse(rest: &str) -> Result<TelUri, UriError> {
-        let (number, parameters) = match rest.split_once(';') {
-            Some((number, parameters)) => (number, Some(parameters)),
-            None => (rest, None),
-        };
+        let (number, parameters) = split_optional(rest, ';');
         let local = number.strip_prefix('+').unwrap_or(number);
         let digits = local.bytes().any(|byte| byte.is_ascii_hexdigit() || byte == b'*' || byte == b'#');
         let fits = local.bytes().all(|byte| byte.is_ascii_hexdigit() || b"*#-.()".contains(&byte));
@@ -251,19 +307,16 @@ pub fn parse_host_port(text: &str) -> Result<(&str, Option<u16>), UriError> {
 }
 
 fn parse_parameters(text: Option<&str>) -> Result<Vec<(String, Option<String>)>, UriError> {
-    let Some(text) = text else { return Ok(Vec::new()) };
-    text.split(';')
-        .map(|parameter| {
-            let (name, value) = match parameter.split_once('=') {
-                Some((name, value)) => (name, Some(value)),
-                None => (parameter, None),
-            };
-            if name.is_empty() {
-                return Err(UriError::Character);
-            }
-            Ok((name.to_owned(), value.map(str::to_owned)))
-        })
+    parameters(text)
+        .map(|parameter| parameter.map(|(name, value)| (name.to_owned(), value.map(str::to_owned))))
         .collect()
+}
+
+fn parameters(text: Option<&str>) -> impl Iterator<Item = Result<(&str, Option<&str>), UriError>> {
+    text.into_iter().flat_map(|text| text.split(';')).map(|parameter| {
+        let (name, value) = split_optional(parameter, '=');
+        if name.is_empty() { Err(UriError::Character) } else { Ok((name, value)) }
+    })
 }
 
 impl fmt::Display for Uri {
@@ -356,6 +409,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_text_never_panics_and_what_parses_writes_back(text in "(sip:|sips:|tel:|x:)?[!-~ ]{0,40}") {
+            prop_assert_eq!(Uri::check(&text).map(drop), Uri::parse(&text).map(drop));
             if let Ok(uri) = Uri::parse(&text) {
                 let written = uri.to_string();
                 prop_assert_eq!(Uri::parse(&written).unwrap(), uri);

@@ -104,15 +104,37 @@ pub fn is_quoting_balanced(value: &str) -> bool {
 /// # Errors
 /// [`HeaderError::Syntax`]
 pub(crate) fn parse_parameters(text: &str) -> Result<Parameters, HeaderError> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Ok(Vec::new());
-    }
-    let text = text.strip_prefix(';').ok_or(HeaderError::Syntax)?;
-    split_outside(text, b';').map(|part| parse_parameter(part.trim())).collect()
+    parameters(text)?
+        .map(|part| {
+            let (name, value) = split_parameter(part)?;
+            let value = match value {
+                Some(quoted) if quoted.starts_with('"') => Some(unquote(quoted).ok_or(HeaderError::Syntax)?),
+                value => value.map(str::to_owned),
+            };
+            Ok((name.to_owned(), value))
+        })
+        .collect()
 }
 
-fn parse_parameter(part: &str) -> Result<(String, Option<String>), HeaderError> {
+/// The same without taking them to pieces.
+pub(crate) fn check_parameters(text: &str) -> Result<(), HeaderError> {
+    parameters(text)?.try_for_each(|part| match split_parameter(part)? {
+        (_, Some(quoted)) if quoted.starts_with('"') && unquote(quoted).is_none() => Err(HeaderError::Syntax),
+        _ => Ok(()),
+    })
+}
+
+fn parameters(text: &str) -> Result<impl Iterator<Item = &str>, HeaderError> {
+    let text = text.trim();
+    let parameters = match text {
+        "" => None,
+        text => Some(text.strip_prefix(';').ok_or(HeaderError::Syntax)?),
+    };
+    Ok(parameters.into_iter().flat_map(|text| split_outside(text, b';')).map(str::trim))
+}
+
+/// Name and value, a quoted one with its quotes.
+fn split_parameter(part: &str) -> Result<(&str, Option<&str>), HeaderError> {
     let (name, value) = match part.split_once('=') {
         Some((name, value)) => (name.trim_end(), Some(value.trim_start())),
         None => (part, None),
@@ -120,15 +142,14 @@ fn parse_parameter(part: &str) -> Result<(String, Option<String>), HeaderError> 
     if name.is_empty() || !name.bytes().all(crate::message_token) {
         return Err(HeaderError::Syntax);
     }
-    let value = match value {
-        Some(value) if value.starts_with('"') => Some(unquote(value).ok_or(HeaderError::Syntax)?),
+    match value {
+        Some(value) if value.starts_with('"') => {}
         Some(value) if value.is_empty() || value.bytes().any(|byte| byte <= b' ' || byte == b'"' || byte == b',') => {
             return Err(HeaderError::Syntax);
         }
-        Some(value) => Some(value.to_owned()),
-        None => None,
-    };
-    Ok((name.to_owned(), value))
+        _ => {}
+    }
+    Ok((name, value))
 }
 
 /// A quoted string without its quotes and escapes; none when it is not exactly one.

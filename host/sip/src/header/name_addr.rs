@@ -1,6 +1,8 @@
 use std::fmt;
 
-use super::{HeaderError, Parameters, parse_parameters, position_outside, quote, unquote, write_parameters};
+use super::{
+    HeaderError, Parameters, check_parameters, parse_parameters, position_outside, quote, unquote, write_parameters,
+};
 use crate::uri::{Uri, find_parameter};
 
 /// From, To, Contact, Route and the like: `"Display" <uri>;parameters` (RFC 3261 §20.10, §25.1).
@@ -30,29 +32,31 @@ impl NameAddr {
     /// # Errors
     /// [`HeaderError`]
     pub fn parse(value: &str) -> Result<NameAddr, HeaderError> {
-        let value = value.trim();
-        let Some(open) = open_bracket(value) else {
-            let end = value.find(';').unwrap_or(value.len());
-            let (uri, parameters) = value.split_at(end);
-            let uri = Uri::parse(uri.trim_end()).map_err(|_| HeaderError::Uri)?;
-            return Ok(NameAddr { display: None, uri, parameters: parse_parameters(parameters)?, unbracketed: true });
-        };
-        let (display, rest) = value.split_at(open);
-        let inner = rest.get(1..).ok_or(HeaderError::Syntax)?;
-        let (uri, parameters) = inner.split_once('>').ok_or(HeaderError::Syntax)?;
-        let display = display.trim();
-        let display = match display {
+        let parts = Parts::split(value)?;
+        let display = match parts.display {
             "" => None,
             quoted if quoted.starts_with('"') => Some(unquote(quoted).ok_or(HeaderError::Syntax)?),
-            plain if plain.contains('"') => return Err(HeaderError::Syntax),
             plain => Some(plain.split_ascii_whitespace().collect::<Vec<_>>().join(" ")),
         };
         Ok(NameAddr {
             display,
-            uri: Uri::parse(uri).map_err(|_| HeaderError::Uri)?,
-            parameters: parse_parameters(parameters)?,
-            unbracketed: false,
+            uri: Uri::parse(parts.uri).map_err(|_| HeaderError::Uri)?,
+            parameters: parse_parameters(parts.parameters)?,
+            unbracketed: parts.unbracketed,
         })
+    }
+
+    /// Whether a value is one, without taking it to pieces.
+    ///
+    /// # Errors
+    /// Those of [`NameAddr::parse`].
+    pub fn check(value: &str) -> Result<(), HeaderError> {
+        let parts = Parts::split(value)?;
+        if parts.display.starts_with('"') && unquote(parts.display).is_none() {
+            return Err(HeaderError::Syntax);
+        }
+        Uri::check(parts.uri).map_err(|_| HeaderError::Uri)?;
+        check_parameters(parts.parameters)
     }
 
     /// A header parameter's value, empty for a flag.
@@ -68,9 +72,29 @@ impl NameAddr {
     }
 }
 
-/// The first `<` outside of a quoted string.
-fn open_bracket(value: &str) -> Option<usize> {
-    position_outside(value, b'<')
+/// Where the parts are.
+struct Parts<'a> {
+    display: &'a str,
+    uri: &'a str,
+    parameters: &'a str,
+    unbracketed: bool,
+}
+
+impl<'a> Parts<'a> {
+    fn split(value: &'a str) -> Result<Parts<'a>, HeaderError> {
+        let value = value.trim();
+        let Some(open) = position_outside(value, b'<') else {
+            let (uri, parameters) = value.split_at(value.find(';').unwrap_or(value.len()));
+            return Ok(Parts { display: "", uri: uri.trim_end(), parameters, unbracketed: true });
+        };
+        let (display, rest) = value.split_at(open);
+        let (uri, parameters) = rest.get(1..).and_then(|rest| rest.split_once('>')).ok_or(HeaderError::Syntax)?;
+        let display = display.trim();
+        if !display.starts_with('"') && display.contains('"') {
+            return Err(HeaderError::Syntax);
+        }
+        Ok(Parts { display, uri, parameters, unbracketed: false })
+    }
 }
 
 impl fmt::Display for NameAddr {
@@ -113,6 +137,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_text_never_panics_and_what_parses_writes_back(text in "(\"[a-z\\\\\" ]{0,6}\" ?)?<?(sip:[a-z@.]{0,9}|[!-~ é]{0,12})>?(;[a-z=\"]{0,8}){0,3}") {
+            prop_assert_eq!(NameAddr::check(&text), NameAddr::parse(&text).map(drop));
             if let Ok(parsed) = NameAddr::parse(&text) {
                 let again = NameAddr::parse(&parsed.to_string()).unwrap();
                 prop_assert_eq!((again.display, again.uri, again.parameters), (parsed.display, parsed.uri, parsed.parameters));

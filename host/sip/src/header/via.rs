@@ -1,7 +1,8 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{HeaderError, Parameters, parse_parameters, write_parameters};
+use super::{HeaderError, Parameters, check_parameters, parse_parameters, write_parameters};
 use crate::uri::{find_parameter, parse_host_port};
 
 /// One Via (RFC 3261 §20.42, RFC 3581).
@@ -23,30 +24,25 @@ impl Via {
     /// # Errors
     /// [`HeaderError`]
     pub fn parse(value: &str) -> Result<Via, HeaderError> {
-        let mut protocol = value.splitn(3, '/');
-        let (Some(name), Some(version), Some(rest)) = (protocol.next(), protocol.next(), protocol.next()) else {
-            return Err(HeaderError::Syntax);
-        };
-        if !name.trim().eq_ignore_ascii_case("SIP") || version.trim() != "2.0" {
-            return Err(HeaderError::Syntax);
-        }
-        let rest = rest.trim_start();
-        let (transport, rest) =
-            rest.split_once(|blank: char| blank.is_ascii_whitespace()).ok_or(HeaderError::Syntax)?;
-        if transport.is_empty() || !transport.bytes().all(crate::message_token) {
-            return Err(HeaderError::Syntax);
-        }
-        let end = rest.find(';').unwrap_or(rest.len());
-        let (sent_by, parameters) = rest.split_at(end);
-        // Blanks may stand around the colon (RFC 3261 §25.1 COLON).
-        let sent_by: String = sent_by.chars().filter(|character| !character.is_ascii_whitespace()).collect();
+        let parts = Parts::split(value)?;
+        let sent_by = parts.sent_by();
         let (host, port) = parse_host_port(&sent_by).map_err(|_| HeaderError::Syntax)?;
         Ok(Via {
-            transport: transport.to_owned(),
+            transport: parts.transport.to_owned(),
             host: host.to_owned(),
             port,
-            parameters: parse_parameters(parameters)?,
+            parameters: parse_parameters(parts.parameters)?,
         })
+    }
+
+    /// Whether a value is one, without taking it to pieces.
+    ///
+    /// # Errors
+    /// Those of [`Via::parse`].
+    pub fn check(value: &str) -> Result<(), HeaderError> {
+        let parts = Parts::split(value)?;
+        parse_host_port(&parts.sent_by()).map_err(|_| HeaderError::Syntax)?;
+        check_parameters(parts.parameters)
     }
 
     /// `branch`.
@@ -87,6 +83,44 @@ impl Via {
     }
 }
 
+/// Where the parts are.
+struct Parts<'a> {
+    transport: &'a str,
+    sent_by: &'a str,
+    parameters: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn split(value: &'a str) -> Result<Parts<'a>, HeaderError> {
+        let mut protocol = value.splitn(3, '/');
+        let (Some(name), Some(version), Some(rest)) = (protocol.next(), protocol.next(), protocol.next()) else {
+            return Err(HeaderError::Syntax);
+        };
+        if !name.trim().eq_ignore_ascii_case("SIP") || version.trim() != "2.0" {
+            return Err(HeaderError::Syntax);
+        }
+        let rest = rest.trim_start();
+        let (transport, rest) =
+            rest.split_once(|blank: char| blank.is_ascii_whitespace()).ok_or(HeaderError::Syntax)?;
+        if transport.is_empty() || !transport.bytes().all(crate::message_token) {
+            return Err(HeaderError::Syntax);
+        }
+        let (sent_by, parameters) = rest.split_at(rest.find(';').unwrap_or(rest.len()));
+        Ok(Parts { transport, sent_by: sent_by.trim(), parameters })
+    }
+
+    /// Blanks may stand around the colon (RFC 3261 §25.1 COLON), and nowhere else.
+    fn sent_by(&self) -> Cow<'a, str> {
+        if !self.sent_by.contains(|character: char| character.is_ascii_whitespace()) {
+            return Cow::Borrowed(self.sent_by);
+        }
+        match self.sent_by.rsplit_once(':') {
+            Some((host, port)) => Cow::Owned(format!("{}:{}", host.trim_end(), port.trim_start())),
+            None => Cow::Borrowed(self.sent_by),
+        }
+    }
+}
+
 impl fmt::Display for Via {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "SIP/2.0/{} {}", self.transport, self.host)?;
@@ -109,13 +143,16 @@ mod tests {
         for text in [
             "SIP / 2.0 / UDP\r\n 192.0.2.2;branch=390skdjuw",
             "SIP  / 2.0\r\n / TCP     spindle.example.com   ;\r\n  branch  =   z9hG4bK9ikj8  ,",
+            "SIP/2.0/UDP first.example.com : 4000;ttl=16",
             "SIP/2.0/UNKNOWN t5.example.com;branch=z9hG4bKkdjuw",
             "SIP/2.0/TCP [2001:db8::9:255]:5060;branch=z9hG4bKas3;received=\"2001:db8::1\"",
         ] {
             let text = text.trim_end_matches([',', ' ']);
             assert!(Via::parse(text).is_ok(), "{text:?}");
         }
-        for wrong in ["", "SIP/2.0/UDP", "SIP/2.0/UDP 192.0.2.15;;,;,,", "SIP/3.0/UDP a", "SIP/2.0/UDP a:b"] {
+        for wrong in
+            ["", "SIP/2.0/UDP", "SIP/2.0/UDP 192.0.2.15;;,;,,", "SIP/3.0/UDP a", "SIP/2.0/UDP a:b", "SIP/2.0/UDP a b"]
+        {
             assert!(Via::parse(wrong).is_err(), "{wrong:?}");
         }
     }
@@ -136,6 +173,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_text_never_panics_and_what_parses_writes_back(text in "SIP/2.0/[A-Z]{1,4} [a-z.\\[\\]:0-9]{1,12}(;[a-z=\"0-9]{0,8}){0,3}") {
+            prop_assert_eq!(Via::check(&text), Via::parse(&text).map(drop));
             if let Ok(parsed) = Via::parse(&text) {
                 prop_assert_eq!(Via::parse(&parsed.to_string()).unwrap(), parsed);
             }

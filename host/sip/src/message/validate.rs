@@ -86,7 +86,7 @@ pub fn validate_request(message: &SipMessage) -> Result<(), MalformedRequest> {
         return Err(Syntax("Repeated Header Field"));
     }
     for via in message.list(Name::Via) {
-        Via::parse(via).map_err(|_| Syntax("Malformed Via"))?;
+        Via::check(via).map_err(|_| Syntax("Malformed Via"))?;
     }
     let cseq = message.cseq().map_err(|_| Syntax("Malformed CSeq"))?;
     if cseq.method != *method {
@@ -115,8 +115,7 @@ fn check_numbers(message: &SipMessage) -> Result<(), MalformedRequest> {
 fn check_uris(message: &SipMessage, method: &Method) -> Result<(), MalformedRequest> {
     use MalformedRequest::Syntax;
     let uri = message.request_uri().ok_or(Syntax("Malformed Request-URI"))?;
-    let uri = Uri::parse(uri).map_err(|_| Syntax("Malformed Request-URI"))?;
-    if uri.as_sip().is_some_and(|uri| uri.headers.is_some()) {
+    if Uri::check(uri).map_err(|_| Syntax("Malformed Request-URI"))? {
         return Err(Syntax("Header Fields in Request-URI"));
     }
     for name in [Name::From, Name::To, Name::Contact, Name::Route, Name::RecordRoute, Name::Path] {
@@ -124,10 +123,10 @@ fn check_uris(message: &SipMessage, method: &Method) -> Result<(), MalformedRequ
             return Err(Syntax("Unbalanced Quotes"));
         }
     }
-    NameAddr::parse(message.header(Name::From).unwrap_or("")).map_err(|_| Syntax("Malformed From"))?;
-    NameAddr::parse(message.header(Name::To).unwrap_or("")).map_err(|_| Syntax("Malformed To"))?;
+    NameAddr::check(message.header(Name::From).unwrap_or("")).map_err(|_| Syntax("Malformed From"))?;
+    NameAddr::check(message.header(Name::To).unwrap_or("")).map_err(|_| Syntax("Malformed To"))?;
     for name in [Name::Route, Name::RecordRoute, Name::Path] {
-        message.name_addrs(name).map_err(|_| Syntax("Malformed Route"))?;
+        message.list(name).try_for_each(NameAddr::check).map_err(|_| Syntax("Malformed Route"))?;
     }
     for contact in message.list(Name::Contact) {
         if contact.trim() == "*" && *method == Method::Register {

@@ -82,7 +82,8 @@ fn a_success_report_follows_the_commit() {
 /// Failure-Report × Success-Report: what is written for a first chunk, for the last when accepted, when refused.
 #[test]
 fn each_report_value_gets_what_it_asks_for() {
-    let cases: [(&str, &str, &[&str], &[&str], &[&str]); 6] = [
+    type Answers = &'static [&'static str];
+    let cases: [(&str, &str, Answers, Answers, Answers); 6] = [
         ("yes", "no", &["tid1 200"], &["tid2 200"], &["tid2 413"]),
         ("partial", "no", &[], &[], &["tid2 413"]),
         ("no", "no", &[], &[], &[]),

@@ -142,8 +142,8 @@ pub struct MsrpDescription {
     pub file_selector: Option<String>,
     /// `a=fingerprint` as it was written, for TLS.
     pub fingerprint: Option<String>,
-    /// All media, for an answer that has to refuse the others.
-    pub(super) media: Vec<Media>,
+    /// All media as an answer refuses them, with port 0.
+    pub(super) refused_media: Vec<Media>,
 }
 
 impl MsrpDescription {
@@ -192,7 +192,7 @@ impl MsrpDescription {
             msrp_cema: attributes.has("msrp-cema"),
             file_selector: attributes.value("file-selector").map(str::to_owned),
             fingerprint: attributes.value("fingerprint").map(str::to_owned),
-            media: session.medias.clone(),
+            refused_media: session.medias.iter().map(refused).collect(),
         })
     }
 
@@ -213,7 +213,7 @@ impl MsrpDescription {
     /// Media beside the MSRP one that is used.
     #[must_use]
     pub fn other_media(&self) -> usize {
-        self.media.len().saturating_sub(1)
+        self.refused_media.len().saturating_sub(1)
     }
 }
 
@@ -294,4 +294,24 @@ fn straighten(bytes: &[u8]) -> Vec<u8> {
         straight.extend_from_slice(b"\r\n");
     }
     straight
+}
+
+fn refused(media: &Media) -> Media {
+    bare_media(&media.media, 0, &media.proto, &media.fmt)
+}
+
+/// An `m=` line without anything.
+pub(super) fn bare_media(media: &str, port: u16, proto: &str, fmt: &str) -> Media {
+    Media {
+        media: media.to_owned(),
+        port,
+        num_ports: None,
+        proto: proto.to_owned(),
+        fmt: fmt.to_owned(),
+        media_title: None,
+        connections: Vec::new(),
+        bandwidths: Vec::new(),
+        key: None,
+        attributes: Vec::new(),
+    }
 }

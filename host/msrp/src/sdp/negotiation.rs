@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use sdp_types::{AddrType, Attribute, Connection, Media, NetType, Origin, Session, Time};
 
-use super::description::{Direction, MsrpDescription, Setup};
+use super::description::{Direction, MsrpDescription, Setup, bare_media};
 use super::{AcceptTypes, SdpError};
 use crate::session::Role;
 use crate::uri::{Host, MsrpUri};
@@ -75,10 +75,10 @@ pub fn answer(offer: &MsrpDescription, local: &LocalMedia) -> Result<Answer, Sdp
     // Who did not write a=setup need not know it.
     let ours = msrp_media(local, port, offer.setup.map(|_| setup), direction);
     let media = offer
-        .media
+        .refused_media
         .iter()
         .enumerate()
-        .map(|(index, media)| if index == offer.media_index { ours.clone() } else { refused(media) });
+        .map(|(index, media)| if index == offer.media_index { ours.clone() } else { media.clone() });
     Ok(Answer { sdp: write(local, media.collect()), role, direction })
 }
 
@@ -111,25 +111,6 @@ fn msrp_media(local: &LocalMedia, port: u16, setup: Option<Setup>, direction: Di
     }
     attributes.push(Attribute::new(direction.as_str()));
     Media { attributes, ..bare_media("message", port, protocol(&local.uri), "*") }
-}
-
-fn refused(media: &Media) -> Media {
-    bare_media(&media.media, 0, &media.proto, &media.fmt)
-}
-
-fn bare_media(media: &str, port: u16, proto: &str, fmt: &str) -> Media {
-    Media {
-        media: media.to_owned(),
-        port,
-        num_ports: None,
-        proto: proto.to_owned(),
-        fmt: fmt.to_owned(),
-        media_title: None,
-        connections: Vec::new(),
-        bandwidths: Vec::new(),
-        key: None,
-        attributes: Vec::new(),
-    }
 }
 
 fn protocol(uri: &MsrpUri) -> &'static str {

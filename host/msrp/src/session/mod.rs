@@ -21,6 +21,7 @@ mod event;
 mod receiving;
 mod sending;
 mod transaction_ids;
+mod writing;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

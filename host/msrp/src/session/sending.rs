@@ -9,15 +9,10 @@ use thiserror::Error;
 use super::{Connection, EndReason, Event, Outcome, OutgoingId, OutgoingMessage, RejectionOrigin, Session};
 use crate::byte_range::ByteRange;
 use crate::framing::{
-    ContinuationFlag, FailureReport, Method, RequestHead, Response, TransactionId, check_header, check_message_id,
-    check_value, end_line, join,
+    ContinuationFlag, FailureReport, RequestHead, Response, TransactionId, check_header, check_message_id, check_value,
 };
 use crate::reassembly::ReceivedRanges;
 use crate::status::Status;
-use crate::uri::MsrpPath;
-
-/// A chunk with more content than this must be interruptible (RFC 4975 §7.1.1).
-const MAX_UNINTERRUPTIBLE_BYTES: usize = 2048;
 
 /// Unanswered chunks of messages that want only errors; beyond it the oldest are forgotten.
 const MAX_SILENT_CHUNKS: usize = 4096;
@@ -66,11 +61,11 @@ pub enum SupplyError {
 #[derive(Debug, Default)]
 pub(super) struct Sending {
     /// Unsettled ones in order.
-    messages: VecDeque<Outgoing>,
+    pub(super) messages: VecDeque<Outgoing>,
     /// Chunks that an answer may still come for, oldest first.
-    chunks: VecDeque<SentChunk>,
-    writing: Option<ChunkInWriting>,
-    next_id: u64,
+    pub(super) chunks: VecDeque<SentChunk>,
+    pub(super) writing: Option<ChunkInWriting>,
+    pub(super) next_id: u64,
 }
 
 /// | state | on | goes to |
@@ -81,51 +76,51 @@ pub(super) struct Sending {
 /// | under way, all sent | an error response, a failure REPORT, 30 s without an answer | settled: Rejected |
 /// | any | the end of the session | settled: Unsent, Partial |
 #[derive(Debug)]
-struct Outgoing {
-    id: OutgoingId,
-    message: OutgoingMessage,
+pub(super) struct Outgoing {
+    pub(super) id: OutgoingId,
+    pub(super) message: OutgoingMessage,
     /// Supplied content that is not in a chunk yet.
-    content: VecDeque<Bytes>,
+    pub(super) content: VecDeque<Bytes>,
     /// Content asked for and not supplied yet.
-    asked_bytes: Option<usize>,
+    pub(super) asked_bytes: Option<usize>,
     /// Content supplied.
-    supplied: u64,
+    pub(super) supplied: u64,
     /// Content in chunks, begun ones included.
-    chunked: u64,
+    pub(super) chunked: u64,
     /// Content written.
-    written: u64,
+    pub(super) written: u64,
     /// A chunk was begun.
-    is_begun: bool,
-    acknowledged: ReceivedRanges,
-    reported: ReceivedRanges,
-    last_byte_at: Option<Instant>,
+    pub(super) is_begun: bool,
+    pub(super) acknowledged: ReceivedRanges,
+    pub(super) reported: ReceivedRanges,
+    pub(super) last_byte_at: Option<Instant>,
 }
 
 /// A SEND that went out, or is going.
 #[derive(Debug)]
-struct SentChunk {
-    transaction_id: TransactionId,
+pub(super) struct SentChunk {
+    pub(super) transaction_id: TransactionId,
     /// None: the empty SEND that binds the connection.
-    message: Option<OutgoingId>,
-    start: u64,
-    end: u64,
+    pub(super) message: Option<OutgoingId>,
+    pub(super) start: u64,
+    pub(super) end: u64,
     /// Whether a 200 comes for it.
-    is_answered: bool,
+    pub(super) is_answered: bool,
     /// Set after its last byte.
-    answer_until: Option<Instant>,
+    pub(super) answer_until: Option<Instant>,
 }
 
 /// The chunk whose content is being written. It has at least one byte left.
 #[derive(Debug)]
-struct ChunkInWriting {
-    message: OutgoingId,
-    transaction_id: TransactionId,
+pub(super) struct ChunkInWriting {
+    pub(super) message: OutgoingId,
+    pub(super) transaction_id: TransactionId,
     /// To be written before the content.
-    head: String,
-    content: Bytes,
-    is_interruptible: bool,
+    pub(super) head: String,
+    pub(super) content: Bytes,
+    pub(super) is_interruptible: bool,
     /// The message is settled: end it with `#`.
-    is_abandoned: bool,
+    pub(super) is_abandoned: bool,
 }
 
 impl Outgoing {
@@ -133,7 +128,7 @@ impl Outgoing {
         self.supplied == self.message.total_bytes
     }
 
-    fn is_all_sent(&self) -> bool {
+    pub(super) fn is_all_sent(&self) -> bool {
         self.last_byte_at.is_some()
     }
 
@@ -208,24 +203,6 @@ impl Session {
         self.advance(now);
     }
 
-    /// The active side's first SEND, when it has no message to send (RFC 4975 §5.4).
-    pub(super) fn send_binding_request(&mut self, now: Instant) {
-        if !self.sending.messages.is_empty() {
-            return;
-        }
-        let message_id = self.transaction_ids.next().0;
-        let transaction_id = self.send_empty(message_id, ByteRange::whole(0), ContinuationFlag::Complete);
-        let answer_until = Some(now + self.configuration.limits.transaction_timeout);
-        self.sending.chunks.push_back(SentChunk {
-            transaction_id,
-            message: None,
-            start: 0,
-            end: 0,
-            is_answered: true,
-            answer_until,
-        });
-    }
-
     /// Settles what only the host could complete: nothing more is asked of it.
     pub(super) fn give_up_unsupplied(&mut self) {
         let unsupplied = self.sending.messages.iter().filter(|outgoing| !outgoing.is_all_supplied());
@@ -239,6 +216,7 @@ impl Session {
     pub(super) fn settle_all(&mut self) {
         self.sending.writing = None;
         self.sending.chunks.clear();
+        self.events.retain(|event| !matches!(event, Event::NeedBody { .. }));
         for outgoing in std::mem::take(&mut self.sending.messages) {
             let outcome = outgoing.outcome_of_session_end();
             self.events.push_back(Event::MessageSettled { message: outgoing.id, outcome });
@@ -262,23 +240,6 @@ impl Session {
         outgoing.asked_bytes = Some(max_bytes);
         let offset = outgoing.supplied;
         self.events.push_back(Event::NeedBody { message: id, offset, max_bytes });
-    }
-
-    /// Whether content, or what ends a chunk, could be written now.
-    pub(super) fn can_write_content(&self) -> bool {
-        self.sending.writing.is_some() || self.next_to_write().is_some()
-    }
-
-    /// The next bytes: an answer if one waits and the chunk being written can be interrupted, else content.
-    pub(super) fn next_write(&mut self, now: Instant) -> Option<Bytes> {
-        match self.sending.writing.take() {
-            Some(chunk) if chunk.is_abandoned => Some(self.end_chunk(now, chunk, ContinuationFlag::Abort)),
-            Some(chunk) if chunk.is_interruptible && !self.control.is_empty() => {
-                Some(self.end_chunk(now, chunk, ContinuationFlag::More))
-            }
-            Some(chunk) => Some(self.write_content(now, chunk)),
-            None => self.next_control().or_else(|| self.begin_chunk(now)),
-        }
     }
 
     pub(super) fn response(&mut self, response: &Response) {
@@ -371,125 +332,6 @@ impl Session {
         Ok(())
     }
 
-    /// The message that a chunk can be made of now.
-    fn next_to_write(&self) -> Option<OutgoingId> {
-        if self.connection != Connection::Bound {
-            return None;
-        }
-        let window = self.configuration.limits.message_window;
-        let outgoing = self.sending.messages.iter().take(window).find(|outgoing| !outgoing.is_all_sent())?;
-        let has_content = !outgoing.content.is_empty() || outgoing.message.total_bytes == 0;
-        (has_content && self.window_is_open(outgoing.id)).then_some(outgoing.id)
-    }
-
-    fn window_is_open(&self, id: OutgoingId) -> bool {
-        let unanswered = self.sending.chunks.iter().filter(|chunk| chunk.is_answered && chunk.message == Some(id));
-        unanswered.count() < self.configuration.limits.chunk_window.max(1)
-    }
-
-    fn begin_chunk(&mut self, now: Instant) -> Option<Bytes> {
-        let id = self.next_to_write()?;
-        let outgoing = self.sending.messages.iter_mut().find(|outgoing| outgoing.id == id)?;
-        let content = outgoing.content.pop_front().unwrap_or_default();
-        outgoing.is_begun = true;
-        let start = outgoing.chunked;
-        outgoing.chunked = start.saturating_add(content.len() as u64);
-        let (end, total) = (outgoing.chunked, outgoing.message.total_bytes);
-        let is_interruptible = content.len() > MAX_UNINTERRUPTIBLE_BYTES;
-        let byte_range =
-            ByteRange { start: start.saturating_add(1), end: (!is_interruptible).then_some(end), total: Some(total) };
-        let message = &outgoing.message;
-        let transaction_id = self.transaction_ids.next_absent_from(&content);
-        let mut head = RequestHead::of_ours(
-            transaction_id.clone(),
-            Method::Send,
-            self.configuration.remote_path.clone(),
-            MsrpPath::from(self.configuration.local_uri.clone()),
-            message.message_id.clone(),
-            byte_range,
-        );
-        head.success_report = message.success_report;
-        head.failure_report = message.failure_report;
-        head.content_type = Some(message.content_type.clone());
-        head.other_headers.clone_from(&message.other_headers);
-        let is_answered = message.failure_report == FailureReport::Yes;
-        if message.failure_report != FailureReport::No {
-            let chunk = SentChunk {
-                transaction_id: transaction_id.clone(),
-                message: Some(id),
-                start,
-                end,
-                is_answered,
-                answer_until: None,
-            };
-            self.sending.push_chunk(chunk);
-        }
-        let head = head.to_wire();
-        let chunk =
-            ChunkInWriting { message: id, transaction_id, head, content, is_interruptible, is_abandoned: false };
-        Some(self.write_content(now, chunk))
-    }
-
-    /// Writes the next piece of a chunk, with the head before the first and the end-line after the last.
-    fn write_content(&mut self, now: Instant, mut chunk: ChunkInWriting) -> Bytes {
-        let max_write_bytes = self.configuration.limits.max_write_bytes.max(1);
-        let piece = chunk.content.split_to(chunk.content.len().min(max_write_bytes));
-        let head = std::mem::take(&mut chunk.head);
-        if let Some(outgoing) = self.sending.find(chunk.message) {
-            outgoing.written = outgoing.written.saturating_add(piece.len() as u64);
-        }
-        if !chunk.content.is_empty() {
-            self.sending.writing = Some(chunk);
-            return join([head.as_bytes(), &piece, &[]]);
-        }
-        let is_last =
-            self.sending.find(chunk.message).is_some_and(|outgoing| outgoing.written == outgoing.message.total_bytes);
-        let flag = if is_last { ContinuationFlag::Complete } else { ContinuationFlag::More };
-        let end = self.end_chunk(now, chunk, flag);
-        join([head.as_bytes(), &piece, &end])
-    }
-
-    /// Ends a chunk, perhaps before its content is all written: what is left goes into the next one.
-    fn end_chunk(&mut self, now: Instant, chunk: ChunkInWriting, flag: ContinuationFlag) -> Bytes {
-        let ChunkInWriting { message, transaction_id, content, .. } = chunk;
-        let mut written = None;
-        if let Some(outgoing) = self.sending.messages.iter_mut().find(|outgoing| outgoing.id == message) {
-            outgoing.chunked = outgoing.written;
-            written = Some(outgoing.written);
-            if !content.is_empty() {
-                outgoing.content.push_front(content);
-            }
-            if flag == ContinuationFlag::Complete {
-                outgoing.last_byte_at = Some(now);
-            }
-        }
-        let answer_until = now + self.configuration.limits.transaction_timeout;
-        let sent = self.sending.chunks.iter_mut().rev().find(|sent| sent.transaction_id == transaction_id);
-        if let (Some(sent), Some(written)) = (sent, written) {
-            sent.end = written;
-            sent.answer_until = sent.is_answered.then_some(answer_until);
-        }
-        if flag == ContinuationFlag::Complete {
-            self.settle_if_done(message);
-        }
-        Bytes::from(format!("\r\n{}", end_line(&transaction_id, flag)))
-    }
-
-    /// Queues a SEND without content.
-    fn send_empty(&mut self, message_id: String, byte_range: ByteRange, flag: ContinuationFlag) -> TransactionId {
-        let transaction_id = self.transaction_ids.next();
-        let head = RequestHead::of_ours(
-            transaction_id.clone(),
-            Method::Send,
-            self.configuration.remote_path.clone(),
-            MsrpPath::from(self.configuration.local_uri.clone()),
-            message_id,
-            byte_range,
-        );
-        self.push_control(Bytes::from(head.to_wire() + &end_line(&transaction_id, flag)));
-        transaction_id
-    }
-
     /// Settles a message that is not sent to its end; a peer that has part of it is told with `#`.
     fn give_up(&mut self, id: OutgoingId, outcome: Outcome) {
         let Some(outgoing) = self.sending.find(id) else { return };
@@ -508,7 +350,7 @@ impl Session {
         self.settle(id, Outcome::Rejected { status, origin });
     }
 
-    fn settle_if_done(&mut self, id: OutgoingId) {
+    pub(super) fn settle_if_done(&mut self, id: OutgoingId) {
         let has_relays = self.configuration.remote_path.has_relays();
         let is_unanswered = self.sending.chunks.iter().any(|chunk| chunk.is_answered && chunk.message == Some(id));
         let Some(outgoing) = self.sending.messages.iter().find(|outgoing| outgoing.id == id) else { return };
@@ -535,6 +377,7 @@ impl Session {
         let Some(at) = self.sending.messages.iter().position(|outgoing| outgoing.id == id) else { return };
         self.sending.messages.remove(at);
         self.sending.chunks.retain(|chunk| chunk.message != Some(id));
+        self.events.retain(|event| !matches!(event, Event::NeedBody { message, .. } if *message == id));
         if let Some(chunk) = self.sending.writing.as_mut().filter(|chunk| chunk.message == id) {
             chunk.is_abandoned = true;
         }
@@ -552,7 +395,7 @@ impl Sending {
         self.messages.iter().fold(writing, |sum, outgoing| sum.saturating_add(outgoing.held_bytes()))
     }
 
-    fn find(&mut self, id: OutgoingId) -> Option<&mut Outgoing> {
+    pub(super) fn find(&mut self, id: OutgoingId) -> Option<&mut Outgoing> {
         self.messages.iter_mut().find(|outgoing| outgoing.id == id)
     }
 
@@ -565,7 +408,7 @@ impl Sending {
         self.chunks.iter().filter_map(|chunk| chunk.answer_until).min()
     }
 
-    fn push_chunk(&mut self, chunk: SentChunk) {
+    pub(super) fn push_chunk(&mut self, chunk: SentChunk) {
         if !chunk.is_answered {
             let silent = self.chunks.iter().filter(|known| !known.is_answered).count();
             if silent >= MAX_SILENT_CHUNKS

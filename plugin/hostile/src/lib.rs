@@ -54,7 +54,7 @@ impl bindings::Guest for Hostile {
     fn on_failure(context: Context, _failure: Failure) -> Result<Vec<FailureAnswer>, String> {
         match context.settings.as_slice() {
             b"aliased-strings" => Ok(aliased_strings(1 << 20, 128)),
-            b"giant-list" => Ok(vec![FailureAnswer { message: 1, action: FailureAction::Wait }; 200_000]),
+            b"giant-list" => Ok(vec![FailureAnswer { message: 1, action: FailureAction::Wait }; 20_000]),
             _ => Ok(Vec::new()),
         }
     }
@@ -98,7 +98,7 @@ fn burn() {
 fn memory_bomb() {
     let mut hoard = Vec::new();
     loop {
-        hoard.push(black_box(vec![1_u8; 1 << 20]));
+        hoard.push(black_box(Vec::<u8>::with_capacity(1 << 20)));
     }
 }
 

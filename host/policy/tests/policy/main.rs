@@ -1,0 +1,8 @@
+//! Policies in their sandbox: the one that ships, and one that misbehaves.
+
+mod cache;
+mod fairness;
+mod hostile;
+mod loading;
+mod standard;
+mod support;

@@ -1,0 +1,146 @@
+//! Components, generations and questions to try them with.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use restante_deferral::decision::{Availability, ContactView, Context, HostAbilities, Incoming, IncomingPhase};
+use restante_deferral::decision::{Question, Trigger, WaitingMessage};
+use restante_deferral::model::{
+    Abilities, CanonicalAddress, ContactId, Counts, Dispositions, MessageId, MessageKind, Mode, Profile, QueueTotals,
+    RecipientKey, TenantName, Timestamp, Verification,
+};
+use restante_policy::{Generation, LoadError, Loaded, Loader, PolicyEngine, PolicyLimits};
+
+/// The policy that misbehaves as its settings say.
+pub const HOSTILE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hostile.wasm"));
+/// The same before it was made a component.
+pub const CORE_MODULE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hostile.core.wasm"));
+/// The time of every test.
+pub const NOW: u64 = 1_700_000_000_000;
+
+/// One engine for most tests: each has its own address space and clock. Patient, because the deadline goes by the wall
+/// and a busy machine may give a test no time.
+pub static ENGINE: LazyLock<PolicyEngine> = LazyLock::new(|| engine(Duration::from_secs(5), 0));
+/// Compiles each component once.
+pub static LOADER: LazyLock<Loader> = LazyLock::new(|| Loader::new(ENGINE.clone(), None).expect("a loader"));
+
+/// An engine with this deadline and so many threads.
+pub fn engine(deadline: Duration, threads: usize) -> PolicyEngine {
+    PolicyEngine::new(PolicyLimits { deadline, threads, ..PolicyLimits::default() }).expect("an engine")
+}
+
+/// What the tests' host can do.
+pub fn abilities() -> HostAbilities {
+    HostAbilities { max_page_bytes: 1_300, max_message_bytes: 100 << 20, hand_over_targets: vec!["sms".to_owned()] }
+}
+
+/// The standard policy with these settings.
+pub fn standard(settings: &str) -> Result<Loaded, LoadError> {
+    LOADER.load(restante_policy::standard::COMPONENT, settings, &abilities())
+}
+
+/// The hostile policy with this behaviour.
+pub fn hostile(behaviour: &str) -> Arc<Generation> {
+    hostile_of(&LOADER, behaviour)
+}
+
+/// The same of another engine.
+pub fn hostile_of(loader: &Loader, behaviour: &str) -> Arc<Generation> {
+    let settings = format!(r#"{{"behaviour": "{behaviour}"}}"#);
+    loader.load(HOSTILE, &settings, &abilities()).expect("it behaves until it is asked").generation
+}
+
+/// A tenant.
+pub fn tenant(name: &str) -> TenantName {
+    TenantName(name.into())
+}
+
+/// Bob of this tenant.
+pub fn context_of(name: &str) -> Context {
+    Context {
+        now: Timestamp(NOW),
+        recipient: RecipientKey { tenant: tenant(name), address: CanonicalAddress("sip:bob@example.org".into()) },
+        profile: Profile::default(),
+        queue: QueueTotals::default(),
+        fields: vec![("sip.user-agent".to_owned(), "test".to_owned())],
+    }
+}
+
+/// Bob.
+pub fn context() -> Context {
+    context_of("example")
+}
+
+/// A message for Bob who is not there.
+pub fn incoming() -> Incoming {
+    Incoming {
+        phase: IncomingPhase::Complete,
+        kind: MessageKind::Message,
+        mode: Mode::Page,
+        sender: "sip:alice@example.org".to_owned(),
+        verification: Verification::TrustedPeer,
+        private: false,
+        size_bytes: Some(120),
+        content_type: "text/plain".to_owned(),
+        wrapped_type: None,
+        dispositions: Dispositions::default(),
+        expires_at: None,
+        contacts: Vec::new(),
+        recipient_counts: Counts::default(),
+        sender_counts: Counts::default(),
+        tenant_counts: Counts::default(),
+        upstream_failure: None,
+    }
+}
+
+/// The question whether that message is kept.
+pub fn arrival_for(name: &str) -> Question {
+    Question::Incoming(context_of(name), Box::new(incoming()))
+}
+
+/// A contact for both modes.
+pub fn contact(id: u64) -> ContactView {
+    let abilities = Abilities { page_mode: true, large_message_mode: true, ..Abilities::default() };
+    ContactView {
+        id: ContactId(id),
+        instance: None,
+        q_permille: 1_000,
+        abilities,
+        tags: Vec::new(),
+        last_failure: None,
+    }
+}
+
+/// A small message from Alice that waits.
+pub fn waiting(id: u64) -> WaitingMessage {
+    WaitingMessage {
+        id: MessageId(id),
+        sender: "sip:alice@example.org".to_owned(),
+        kind: MessageKind::Message,
+        page_bytes: Some(600),
+        size_bytes: 120,
+        content_type: "text/plain".to_owned(),
+        received_at: Timestamp(NOW - 60_000),
+        expires_at: Timestamp(NOW + 86_400_000),
+        priority: 100,
+        attempts: 0,
+        not_before: None,
+        last_failure: None,
+        page_refused: false,
+        large_refused: false,
+        notified_at: None,
+        fetch_deadline: None,
+        devices: Vec::new(),
+    }
+}
+
+/// So many of them, and Bob registered.
+pub fn availability(count: u64) -> Availability {
+    Availability {
+        trigger: Trigger::Registered,
+        contacts: vec![contact(1)],
+        messages: (1..=count).map(waiting).collect(),
+        not_shown: 0,
+        can_notify: true,
+    }
+}

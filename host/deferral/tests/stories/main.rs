@@ -1,0 +1,15 @@
+//! Stories told against the machine with a made-up clock: a day of retries runs in milliseconds.
+
+mod simulator;
+
+mod arrivals;
+mod availability;
+mod expiry;
+mod failures;
+mod hand_over;
+mod operator;
+mod properties;
+mod pull;
+mod relay;
+mod restart;
+mod window;

@@ -1,0 +1,426 @@
+//! A world around one machine: a store in memory, a scripted policy, scripted devices and a clock that jumps.
+
+pub mod build;
+pub mod store;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use restante_deferral::commit::{CommitError, Transaction};
+use restante_deferral::decision::{Answer, Question, Trigger, Undecided};
+use restante_deferral::model::{
+    Contact, ContactId, Duration, MessageId, RecipientKey, StoredMessage, Timestamp,
+};
+use restante_deferral::participating_function::{
+    Arrival, Attempt, AttemptEnd, AttemptId, AttemptTask, CommitToken, Event, Input, Limits, Output, Recipient, Reply,
+    ReplyToken,
+};
+
+use store::MemoryStore;
+
+/// What a device does with an attempt, each so many milliseconds after it began.
+pub type Script = Vec<(u64, Deed)>;
+
+/// One thing that a device does.
+#[derive(Clone, Debug)]
+pub enum Deed {
+    /// Acknowledges a message.
+    Takes(MessageId),
+    /// Ends the attempt.
+    Ends(AttemptEnd),
+}
+
+/// A policy.
+pub type Policy = Box<dyn FnMut(&Question) -> Result<Answer, Undecided>>;
+/// Devices.
+pub type Devices = Box<dyn FnMut(Timestamp, &Attempt) -> Script>;
+
+/// An attempt that a device is working on.
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    pub contact: Option<ContactId>,
+    pub messages: Vec<MessageId>,
+    pub occupies: bool,
+}
+
+pub struct World {
+    pub now: Timestamp,
+    pub key: RecipientKey,
+    pub limits: Arc<Limits>,
+    pub machine: Option<Recipient>,
+    pub store: MemoryStore,
+    pub policy: Policy,
+    pub devices: Devices,
+    pub contacts: Vec<Contact>,
+    /// Everything that was asked, by hook and trigger.
+    pub questions: Vec<Question>,
+    pub replies: BTreeMap<ReplyToken, (Timestamp, Reply)>,
+    pub events: Vec<Event>,
+    pub attempts: Vec<(Timestamp, Attempt)>,
+    /// imdn ids, in the order in which devices acknowledged them.
+    pub delivered: Vec<String>,
+    pub dropped_bodies: usize,
+    pub grew: Vec<RecipientKey>,
+    pub cancelled: Vec<AttemptId>,
+    pub commits: usize,
+    /// Commits stay with the store until [`World::let_commits_through`].
+    pub hold_commits: bool,
+    /// The next commits fail.
+    pub fail_commits: Option<CommitError>,
+    pub policy_delay: u64,
+    pub load_delay: u64,
+    pub commit_delay: u64,
+    pub in_flight: BTreeMap<AttemptId, InFlight>,
+    held: VecDeque<(CommitToken, Transaction)>,
+    agenda: BTreeMap<(Timestamp, u64), Input>,
+    sequence: u64,
+    next_token: u64,
+    expected: BTreeSet<ReplyToken>,
+    names: BTreeMap<MessageId, String>,
+}
+
+impl World {
+    pub fn new() -> World {
+        World::with(Limits { hand_over_targets: vec![String::from("sms")], ..Limits::default() })
+    }
+
+    pub fn with(limits: Limits) -> World {
+        World {
+            now: Timestamp(1_700_000_000_000),
+            key: build::bob(),
+            limits: Arc::new(limits),
+            machine: None,
+            store: MemoryStore::default(),
+            policy: Box::new(|_| Err(Undecided::Declined)),
+            devices: Box::new(|_, attempt| takes_all(attempt)),
+            contacts: Vec::new(),
+            questions: Vec::new(),
+            replies: BTreeMap::new(),
+            events: Vec::new(),
+            attempts: Vec::new(),
+            delivered: Vec::new(),
+            dropped_bodies: 0,
+            grew: Vec::new(),
+            cancelled: Vec::new(),
+            commits: 0,
+            hold_commits: false,
+            fail_commits: None,
+            policy_delay: 0,
+            load_delay: 1,
+            commit_delay: 1,
+            in_flight: BTreeMap::new(),
+            held: VecDeque::new(),
+            agenda: BTreeMap::new(),
+            sequence: 0,
+            next_token: 0,
+            expected: BTreeSet::new(),
+            names: BTreeMap::new(),
+        }
+    }
+
+    // What happens to the recipient.
+
+    pub fn token(&mut self) -> ReplyToken {
+        self.next_token += 1;
+        let token = ReplyToken(self.next_token);
+        self.expected.insert(token);
+        token
+    }
+
+    pub fn arrives(&mut self, arrival: Arrival) -> ReplyToken {
+        let token = self.token();
+        self.tell(Input::Arrival(Box::new(Arrival { reply: token, ..arrival })));
+        token
+    }
+
+    pub fn registers(&mut self, contacts: &[Contact]) {
+        self.contacts = contacts.to_vec();
+        self.tell(Input::Contacts(contacts.to_vec(), Trigger::Registered));
+    }
+
+    pub fn refreshes(&mut self) {
+        for contact in &mut self.contacts {
+            contact.expires_at = self.now.after(Duration::from_secs(3600 * 24 * 30));
+        }
+        self.tell(Input::Contacts(self.contacts.clone(), Trigger::Refreshed));
+    }
+
+    pub fn unregisters(&mut self) {
+        self.contacts.clear();
+        self.tell(Input::Contacts(Vec::new(), Trigger::Timer));
+    }
+
+    /// Gives the machine an input, making the machine when there is none, as the edge does.
+    pub fn tell(&mut self, input: Input) {
+        if self.machine.is_none() {
+            let mut machine = Recipient::new(self.key.clone(), Arc::clone(&self.limits));
+            if !self.contacts.is_empty() {
+                machine.handle(self.now, Input::Contacts(self.contacts.clone(), Trigger::Timer));
+            }
+            self.machine = Some(machine);
+        }
+        if let Some(machine) = &mut self.machine {
+            machine.handle(self.now, input);
+        }
+        self.drain();
+    }
+
+    /// The process dies; what is durable stays. Held commits are lost.
+    pub fn crashes(&mut self) {
+        self.machine = None;
+        self.agenda.clear();
+        self.held.clear();
+        self.in_flight.clear();
+        self.expected.clear();
+    }
+
+    /// The machine is dropped if it may be. True when it was.
+    pub fn evicts(&mut self) -> bool {
+        if self.machine.as_ref().is_some_and(Recipient::is_idle) {
+            assert!(self.agenda.is_empty(), "idle, yet something is on its way: {:?}", self.agenda);
+            self.machine = None;
+            return true;
+        }
+        false
+    }
+
+    pub fn let_commits_through(&mut self) {
+        self.hold_commits = false;
+        for (token, transaction) in std::mem::take(&mut self.held) {
+            self.schedule_commit(token, transaction);
+        }
+        self.drain();
+    }
+
+    // Time.
+
+    pub fn run_for(&mut self, duration: Duration) {
+        self.run_until(self.now.after(duration));
+    }
+
+    pub fn seconds(&mut self, seconds: u64) {
+        self.run_for(Duration::from_secs(seconds));
+    }
+
+    /// Jumps from one thing that happens to the next.
+    pub fn run_until(&mut self, end: Timestamp) {
+        let mut turns = 0_u32;
+        while let Some(at) = self.next_moment().filter(|at| *at <= end) {
+            turns += 1;
+            assert!(turns < 200_000, "the machine does not come to rest");
+            self.now = self.now.max(at);
+            let due = self.agenda.first_key_value().map(|(key, _)| *key).filter(|(at, _)| *at <= self.now);
+            match due {
+                Some(key) => {
+                    let input = self.agenda.remove(&key).expect("just seen");
+                    self.deliver(input);
+                }
+                None => self.tell(Input::Wake),
+            }
+        }
+        self.now = end;
+    }
+
+    /// The next thing on the agenda, the machine's alarm, or the durable one when there is no machine.
+    pub fn next_moment(&self) -> Option<Timestamp> {
+        let agenda = self.agenda.first_key_value().map(|((at, _), _)| *at);
+        let alarm = match &self.machine {
+            Some(machine) => machine.next_wake(),
+            None => self.store.wake_at(&self.key),
+        };
+        [agenda, alarm].into_iter().flatten().min()
+    }
+
+    pub fn schedule(&mut self, after: u64, input: Input) {
+        self.sequence += 1;
+        self.agenda.insert((self.now.after(Duration(after)), self.sequence), input);
+    }
+
+    fn deliver(&mut self, mut input: Input) {
+        match &mut input {
+            Input::Committed(token, result) => {
+                // Durable at this moment, not when it was asked for.
+                if let Some(transaction) = self.store.take_pending(*token) {
+                    let applied = self.store.apply(self.now, transaction);
+                    *result = Ok(applied);
+                }
+            }
+            Input::Delivered(attempt, id) => {
+                if !self.in_flight.contains_key(attempt) {
+                    return;
+                }
+                self.note_delivered(*id);
+            }
+            Input::AttemptEnded(attempt, end) => {
+                let Some(flight) = self.in_flight.remove(attempt) else { return };
+                let acknowledged = end.status.is_some_and(|status| (200..300).contains(&status));
+                if acknowledged && flight.messages.len() == 1 && flight.occupies {
+                    let was_page = self.attempts.iter().any(|(_, known)| {
+                        known.id == *attempt
+                            && matches!(known.task, AttemptTask::Page { .. } | AttemptTask::HandOver { .. })
+                    });
+                    if was_page {
+                        self.note_delivered(flight.messages[0]);
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.tell(input);
+    }
+
+    fn note_delivered(&mut self, id: MessageId) {
+        let name = self.names.get(&id).cloned().unwrap_or_else(|| format!("{id:?}"));
+        self.delivered.push(name);
+    }
+
+    /// Carries out what the machine wants.
+    fn drain(&mut self) {
+        while let Some(output) = self.machine.as_mut().and_then(Recipient::poll_output) {
+            match output {
+                Output::Load(token, request) => {
+                    let window = self.store.load(&self.key, &request);
+                    self.schedule(self.load_delay, Input::Loaded(token, Ok(Box::new(window))));
+                }
+                Output::Ask(token, question) => {
+                    let answer = (self.policy)(&question);
+                    self.questions.push(*question);
+                    self.schedule(self.policy_delay, Input::Answered(token, answer));
+                }
+                Output::Commit(token, transaction) => {
+                    self.commits += 1;
+                    if self.hold_commits {
+                        self.held.push_back((token, transaction));
+                    } else {
+                        self.schedule_commit(token, transaction);
+                    }
+                }
+                Output::Reply(token, reply) => self.note_reply(token, reply),
+                Output::Start(attempt) => self.begin(*attempt),
+                Output::Cancel(attempt) => {
+                    self.cancelled.push(attempt);
+                    let end = build::end(Some(487), restante_deferral::model::Origin::Core);
+                    self.schedule(1, Input::AttemptEnded(attempt, end));
+                }
+                Output::Grew(key) => {
+                    if key == self.key {
+                        self.schedule(0, Input::QueueGrew);
+                    }
+                    self.grew.push(key);
+                }
+                Output::DropBody(_) => self.dropped_bodies += 1,
+                Output::Event(event) => self.events.push(event),
+            }
+        }
+    }
+
+    fn schedule_commit(&mut self, token: CommitToken, transaction: Transaction) {
+        match self.fail_commits {
+            Some(error) => self.schedule(self.commit_delay, Input::Committed(token, Err(error))),
+            None => {
+                self.store.pend(token, transaction);
+                self.schedule(self.commit_delay, Input::Committed(token, Ok(Vec::new())));
+            }
+        }
+    }
+
+    fn note_reply(&mut self, token: ReplyToken, reply: Reply) {
+        assert!(self.expected.remove(&token), "nobody waits for {token:?}: {reply:?}");
+        self.replies.insert(token, (self.now, reply));
+    }
+
+    /// Checks what must hold for every attempt, then lets the devices act.
+    fn begin(&mut self, attempt: Attempt) {
+        let (messages, occupies): (Vec<StoredMessage>, bool) = match &attempt.task {
+            AttemptTask::Page { message, .. } | AttemptTask::HandOver { message, .. } => (vec![(**message).clone()], true),
+            AttemptTask::Session { messages } | AttemptTask::Pull { messages, .. } => (messages.clone(), true),
+            AttemptTask::Notify { .. } | AttemptTask::Relay { .. } => (Vec::new(), true),
+        };
+        for stored in &messages {
+            assert!(stored.message.expires_at > self.now, "an expired message is sent: {:?}", stored.id);
+            let name = stored.message.envelope.imdn.as_ref().map(|imdn| imdn.message_id.clone()).unwrap_or_default();
+            self.names.insert(stored.id, name);
+            let leased = self.in_flight.values().any(|flight| flight.messages.contains(&stored.id));
+            assert!(!leased, "two attempts work on {:?}", stored.id);
+        }
+        if let AttemptTask::Pull { reply, .. } = &attempt.task {
+            assert!(self.expected.remove(reply), "this pull was answered before");
+        }
+        if let Some(contact) = attempt.contact
+            && !matches!(attempt.task, AttemptTask::Pull { .. })
+        {
+            let busy = self.in_flight.values().any(|flight| flight.contact == Some(contact) && flight.occupies);
+            assert!(!busy, "two attempts with {contact:?}");
+        }
+        let flight = InFlight {
+            contact: attempt.contact,
+            messages: messages.iter().map(|stored| stored.id).collect(),
+            occupies,
+        };
+        self.in_flight.insert(attempt.id, flight);
+        for (after, deed) in (self.devices)(self.now, &attempt) {
+            let input = match deed {
+                Deed::Takes(id) => Input::Delivered(attempt.id, id),
+                Deed::Ends(end) => Input::AttemptEnded(attempt.id, end),
+            };
+            self.schedule(after, input);
+        }
+        self.attempts.push((self.now, attempt));
+    }
+
+    // Looking.
+
+    pub fn reply(&self, token: ReplyToken) -> Option<&Reply> {
+        self.replies.get(&token).map(|(_, reply)| reply)
+    }
+
+    /// Nobody waits for an answer.
+    pub fn everybody_is_answered(&self) -> bool {
+        self.expected.is_empty()
+    }
+
+    /// imdn ids of what waits in the recipient's queue, in delivery order.
+    pub fn waiting(&self) -> Vec<String> {
+        self.store.names(&self.key)
+    }
+
+    /// What was attempted, shortly.
+    pub fn log(&self) -> Vec<String> {
+        self.attempts.iter().map(|(_, attempt)| build::describe(attempt)).collect()
+    }
+
+    /// When what was attempted began, in seconds since `since`.
+    pub fn attempt_seconds(&self, since: Timestamp) -> Vec<u64> {
+        self.attempts.iter().map(|(at, _)| at.since(since).0 / 1000).collect()
+    }
+
+    pub fn triggers(&self) -> Vec<Trigger> {
+        self.questions
+            .iter()
+            .filter_map(|question| match question {
+                Question::Available(_, availability) => Some(availability.trigger),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
+        self.events.iter().filter(|event| wanted(event)).count()
+    }
+}
+
+/// A device that takes everything: a message each 10 ms.
+pub fn takes_all(attempt: &Attempt) -> Script {
+    let success = build::end(Some(200), restante_deferral::model::Origin::Device);
+    let mut script = Script::new();
+    if let AttemptTask::Session { messages } | AttemptTask::Pull { messages, .. } = &attempt.task {
+        for (index, stored) in messages.iter().enumerate() {
+            let is_page = matches!(&attempt.task, AttemptTask::Pull { mode: restante_deferral::model::Mode::Page, .. });
+            if !is_page {
+                script.push((10 * (index as u64 + 1), Deed::Takes(stored.id)));
+            }
+        }
+    }
+    script.push((10 * (script.len() as u64 + 1), Deed::Ends(success)));
+    script
+}

@@ -4,17 +4,21 @@
 //! - Push: up to `few` messages that all fit page mode go as MESSAGEs; more, or any large one, go in sessions, one for
 //!   each original sender in the order of each one's oldest message, or a single one for a contact that registered the
 //!   CPM deferred delivery feature tag.
-//! - Pull: the few go as MESSAGEs too. More are announced, and pushed when they are not fetched in time. A recipient who
-//!   cannot be told is sent them.
+//! - Pull: the few go as MESSAGEs too. More are announced, and pushed when they are not fetched in time. A client that
+//!   registers is told again of what it was told before, with the same deadline. A recipient who cannot be told is sent
+//!   the messages.
 //! - Dispositions do not count, go as MESSAGEs, else in sessions of their own, and are never announced.
 //! - What was refused in one mode goes in the other; what was refused in both is announced once.
 
 use crate::bindings::restante::policy::types::{
-    AfterDeadline, Availability, Context, Delivery, MessageKind, Plan, WaitingMessage,
+    AfterDeadline, Availability, Context, Delivery, MessageKind, Plan, Trigger, WaitingMessage,
 };
 use crate::plan::Planner;
 use crate::settings::Settings;
 use crate::sorting::{Gate, Readiness, Ways};
+
+/// A client is given at least this long to fetch.
+const MIN_FETCH_MILLISECONDS: u64 = 1_000;
 
 /// Makes the plan.
 pub fn decide(settings: &Settings, context: &Context, availability: &Availability) -> Plan {
@@ -37,6 +41,7 @@ pub fn decide(settings: &Settings, context: &Context, availability: &Availabilit
     let situation = Situation {
         now: context.now,
         fetch_deadline: settings.fetch_deadline(context),
+        registered: availability.trigger == Trigger::Registered,
         can_notify: availability.can_notify,
         announce: delivery == Delivery::Pull && availability.can_notify,
         few,
@@ -59,6 +64,8 @@ fn are_few(settings: &Settings, ways: &Ways<'_>, ready: &[&WaitingMessage], not_
 struct Situation<'a> {
     now: u64,
     fetch_deadline: u64,
+    /// The client may have forgotten what it was told.
+    registered: bool,
     can_notify: bool,
     /// The recipient wants to be told, and can be.
     announce: bool,
@@ -70,7 +77,13 @@ impl Situation<'_> {
     fn place<'m>(&self, message: &'m WaitingMessage, planner: &mut Planner<'m>) {
         let announce = self.announce && message.kind == MessageKind::Message;
         match message.fetch_deadline {
-            Some(deadline) if announce && deadline > self.now => planner.hold(message, Some(deadline)),
+            Some(deadline) if announce && deadline > self.now => {
+                if self.registered && deadline >= self.now.saturating_add(MIN_FETCH_MILLISECONDS) {
+                    planner.notify(message, deadline, AfterDeadline::Push);
+                } else {
+                    planner.hold(message, Some(deadline));
+                }
+            }
             None if announce && !(self.few && self.ways.can_page(message)) => {
                 planner.notify(message, self.fetch_deadline, AfterDeadline::Push);
             }

@@ -6,6 +6,7 @@
 //! | the form was refused (405, 415, 488, 501; 400 and 500 by the device) | the other mode, then an announcement, then the next registration |
 //! | a session was declined (6xx) | announced to a user who pulls, otherwise the next registration |
 //! | no answer, or the connection broke, and there is another contact | that contact, at once |
+//! | the client broke off a fetch before its deadline | nothing: it may fetch until then |
 //! | anything else: the core's refusals, timeouts, breaks, overload | 30 s, 2 min, 10 min, 1 h, then the next registration or refresh; never before a Retry-After |
 //!
 //! A user who wants messages held is left in peace.
@@ -38,7 +39,7 @@ impl Verdict<'_> {
         if self.is_permanent(failed, status) {
             return FailureAction::GiveUp(failed.message.kind == MessageKind::Message);
         }
-        if self.delivery == Delivery::Hold {
+        if self.delivery == Delivery::Hold || self.may_still_be_fetched(failed) {
             return FailureAction::Wait;
         }
         if is_declined_session(self.failure.attempt, status) {
@@ -59,6 +60,12 @@ impl Verdict<'_> {
             && self.failure.origin == Origin::Device
             && failed.progress == Progress::Refused
             && matches!(status, Some(403 | 404 | 410 | 600..=605 | 607..=699))
+    }
+
+    /// The client asked on its own, and the time it was given is not over.
+    fn may_still_be_fetched(&self, failed: &FailedMessage) -> bool {
+        self.failure.attempt == AttemptKind::Pull
+            && failed.message.fetch_deadline.is_some_and(|deadline| deadline > self.context.now)
     }
 
     /// The other mode where it is open, an announcement where it is not.

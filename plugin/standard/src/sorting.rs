@@ -35,9 +35,14 @@ pub enum Readiness {
 ///
 /// A message that waits because the recipient could not be reached holds those behind it: they would overtake it, and
 /// meet the same. One whose form was refused holds nobody.
+///
+/// A registration, or the operator's word, is a new beginning: nothing waits for a time that was set before. A refresh
+/// only ends the waiting that had no end.
 pub struct Gate {
     now: u64,
     most_attempts: usize,
+    /// Nothing waits for a time.
+    begins_anew: bool,
     /// The recipient was just heard of: what was given up until then is tried again.
     reopened: bool,
     /// What those behind wait for.
@@ -47,8 +52,10 @@ pub struct Gate {
 impl Gate {
     /// For one question.
     pub fn new(settings: &Settings, context: &Context, availability: &Availability) -> Gate {
-        let reopened = matches!(availability.trigger, Trigger::Registered | Trigger::Refreshed | Trigger::Operator);
-        Gate { now: context.now, most_attempts: settings.retry_milliseconds.len(), reopened, closed: None }
+        let begins_anew = matches!(availability.trigger, Trigger::Registered | Trigger::Operator);
+        let reopened = begins_anew || availability.trigger == Trigger::Refreshed;
+        let most_attempts = settings.retry_milliseconds.len();
+        Gate { now: context.now, most_attempts, begins_anew, reopened, closed: None }
     }
 
     /// Whether this message, the next in order, may go.
@@ -73,7 +80,7 @@ impl Gate {
         if unreachable && !self.reopened && usize::from(message.attempts) > self.most_attempts {
             return Some(None);
         }
-        message.not_before.filter(|not_before| *not_before > self.now).map(Some)
+        message.not_before.filter(|not_before| !self.begins_anew && *not_before > self.now).map(Some)
     }
 }
 

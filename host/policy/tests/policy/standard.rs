@@ -2,10 +2,10 @@
 //! there and back.
 
 use restante_deferral::decision::{
-    AfterDeadline, Answer, AttemptKind, Context, DeliveryStep, ExpiringMessage, ExpiryAction, ExpiryAnswer,
-    FailedMessage, Failure, FailureAction, FailureAnswer, HoldStep, Incoming, IncomingAnswer, Keep, NotifyStep, Plan,
-    Progress, Pull, PullAnswer, PullDelivery, Question, Rejection, Relay, Retry, Selection, Step, Target,
-    WaitingMessage,
+    AfterDeadline, Answer, AttemptKind, Availability, Context, DeliveryStep, ExpiringMessage, ExpiryAction,
+    ExpiryAnswer, FailedMessage, Failure, FailureAction, FailureAnswer, HoldStep, Incoming, IncomingAnswer, Keep,
+    NotifyStep, Plan, Progress, Pull, PullAnswer, PullDelivery, Question, Rejection, Relay, Retry, Selection, Step,
+    Target, WaitingMessage,
 };
 use restante_deferral::model::{
     Abilities, ContactId, Counts, Delivery, Dispositions, ExpirySource, LastResult, MessageId, MessageKind, Mode,
@@ -173,7 +173,7 @@ fn plans() {
 
 #[test]
 fn what_waits_and_when_the_policy_asks_again() {
-    let mut queue = availability(3);
+    let mut queue = Availability { trigger: Trigger::Timer, ..availability(3) };
     queue.messages[1].not_before = Some(Timestamp(NOW + 30_000));
     queue.messages[1].attempts = 1;
     queue.messages[1].last_failure = Some(LastResult { at: Timestamp(NOW), status: Some(480), origin: Origin::Core });

@@ -89,7 +89,10 @@ fn what_is_announced_waits_for_its_deadline_and_is_pushed_after_it() {
         fetch_deadline: Some(deadline),
         ..message(id)
     };
-    let waiting = available(vec![announced(1, NOW + 5), announced(2, NOW + 5), message(3), message(4)]);
+    let waiting = Availability {
+        trigger: Trigger::MessageArrived,
+        ..available(vec![announced(1, NOW + 5), announced(2, NOW + 5), message(3), message(4)])
+    };
     let plan = decide(&Settings::default(), &wants(Delivery::Pull), &waiting);
     assert_eq!(plan.steps, [hold(&[1, 2], Some(NOW + 5)), notify(&[3, 4], AfterDeadline::Push)]);
     assert_eq!(plan.ask_again_at, Some(NOW + 5));
@@ -97,6 +100,41 @@ fn what_is_announced_waits_for_its_deadline_and_is_pushed_after_it() {
     assert_eq!(steps(&wants(Delivery::Pull), &due), [session(&[1, 2, 3, 4])]);
     let few_due = available((1..=2).map(|id| announced(id, NOW)).collect());
     assert_eq!(steps(&wants(Delivery::Pull), &few_due), [page(&[1, 2])]);
+}
+
+#[test]
+fn a_client_that_registers_is_told_again_with_the_same_deadline() {
+    let announced =
+        |id, deadline| WaitingMessage { notified_at: Some(NOW), fetch_deadline: Some(deadline), ..message(id) };
+    let known = || vec![announced(1, NOW + 5_000), announced(2, NOW + 5_000), announced(3, NOW + 999), message(4)];
+    let again = NotifyStep { messages: vec![1, 2], fetch_deadline: NOW + 5_000, afterwards: AfterDeadline::Push };
+    let expected = [Step::Notify(again), hold(&[3], Some(NOW + 999)), notify(&[4], AfterDeadline::Push)];
+    assert_eq!(steps(&wants(Delivery::Pull), &available(known())), expected);
+    let refreshed = Availability { trigger: Trigger::Refreshed, ..available(known()) };
+    assert_eq!(steps(&wants(Delivery::Pull), &refreshed)[0], hold(&[1, 2], Some(NOW + 5_000)));
+}
+
+#[test]
+fn a_registration_is_a_new_beginning() {
+    let waiting = WaitingMessage {
+        not_before: Some(NOW + 10),
+        last_failure: failed(Origin::Timeout, None),
+        attempts: 3,
+        ..message(1)
+    };
+    let refused = WaitingMessage { last_failure: failed(Origin::Device, Some(500)), ..waiting.clone() };
+    for first in [waiting, refused] {
+        for (trigger, goes) in [
+            (Trigger::Registered, true),
+            (Trigger::Operator, true),
+            (Trigger::Refreshed, false),
+            (Trigger::Timer, false),
+        ] {
+            let asked = Availability { trigger, ..available(vec![first.clone()]) };
+            let expected = if goes { page(&[1]) } else { hold(&[1], Some(NOW + 10)) };
+            assert_eq!(steps(&context(), &asked), [expected], "{trigger:?}");
+        }
+    }
 }
 
 #[test]
@@ -204,7 +242,8 @@ fn who_waits_for_the_recipient_holds_those_behind() {
         ..message(2)
     };
     let later = WaitingMessage { not_before: Some(NOW + 30), ..message(4) };
-    let plan = decide(&Settings::default(), &context(), &available(vec![message(1), waiting, message(3), later]));
+    let asked = Availability { trigger: Trigger::Timer, ..available(vec![message(1), waiting, message(3), later]) };
+    let plan = decide(&Settings::default(), &context(), &asked);
     assert_eq!(plan.steps, [hold(&[2, 3], Some(NOW + 10)), hold(&[4], Some(NOW + 30)), page(&[1])]);
     assert_eq!(plan.ask_again_at, Some(NOW + 10));
     let due = WaitingMessage { not_before: Some(NOW), ..message(1) };
@@ -219,7 +258,8 @@ fn whose_form_was_refused_holds_nobody() {
             last_failure: failed(Origin::Device, Some(status)),
             ..message(1)
         };
-        let plan = decide(&Settings::default(), &context(), &available(vec![waiting, message(2)]));
+        let asked = Availability { trigger: Trigger::Timer, ..available(vec![waiting, message(2)]) };
+        let plan = decide(&Settings::default(), &context(), &asked);
         assert_eq!(plan.steps, [hold(&[1], Some(NOW + 10)), page(&[2])], "{status}");
         assert_eq!(plan.ask_again_at, Some(NOW + 10));
     }

@@ -153,6 +153,17 @@ fn a_client_that_knows_no_announcement_is_sent_the_message() {
 }
 
 #[test]
+fn a_fetch_that_broke_off_may_be_repeated_until_its_deadline() {
+    let broken = |fetch_deadline| {
+        let message = WaitingMessage { fetch_deadline, ..tried(1) };
+        failure(AttemptKind::Pull, Origin::Transport, None, message)
+    };
+    assert_eq!(action_for(&pulls(), &broken(Some(NOW + 1))), FailureAction::Wait);
+    assert_eq!(action_for(&pulls(), &broken(Some(NOW))), after(30));
+    assert_eq!(action_for(&pulls(), &broken(None)), after(30));
+}
+
+#[test]
 fn another_contact_is_tried_at_once_when_this_one_is_silent() {
     let mut silent = failure(AttemptKind::Page, Origin::Timeout, None, tried(1));
     let broken = Contact { last_failure: failed(Origin::Timeout, None), ..contact(2, page_and_large()) };

@@ -5,7 +5,7 @@ use restante_deferral::decision::{
     AfterDeadline, Answer, AttemptKind, Availability, Context, DeliveryStep, ExpiringMessage, ExpiryAction,
     ExpiryAnswer, FailedMessage, Failure, FailureAction, FailureAnswer, HoldStep, Incoming, IncomingAnswer, Keep,
     NotifyStep, Plan, Progress, Pull, PullAnswer, PullDelivery, Question, Rejection, Relay, Retry, Selection, Step,
-    Target, WaitingMessage,
+    Target, Trigger, WaitingMessage,
 };
 use restante_deferral::model::{
     Abilities, ContactId, Counts, Delivery, Dispositions, ExpirySource, LastResult, MessageId, MessageKind, Mode,

@@ -82,7 +82,6 @@ impl Recipient {
 
     /// A device has it: the message goes, or a copy stays for other devices.
     pub(super) fn acknowledged(&mut self, message: MessageId, keep_copy_for: Option<String>) {
-        self.push.note_progress();
         let now = self.now;
         let mut draft = Draft::default();
         match (keep_copy_for, self.queue.get_mut(message)) {
@@ -126,7 +125,10 @@ impl Recipient {
                 self.on_relay_ended(id, end);
                 self.want(crate::decision::Trigger::MessageArrived);
             }
-            Kind::HandOver { message } => self.end_of_single(AttemptKind::HandOver, message, None, end),
+            Kind::HandOver { message } => {
+                self.hand_overs.attempt_is_over();
+                self.end_of_single(AttemptKind::HandOver, message, None, end);
+            }
         }
     }
 

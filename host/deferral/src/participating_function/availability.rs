@@ -56,7 +56,7 @@ pub(super) struct Push {
     /// No timer's pass before this.
     timer_gate: Timestamp,
     ask_again_at: Option<Timestamp>,
-    /// Every message was looked at since this machine began, or lies behind one that stops the rest.
+    /// Every message was looked at since the queue was last reopened: what is not in memory is not ready.
     surveyed: bool,
 }
 
@@ -76,8 +76,6 @@ struct Pass {
     trigger: Trigger,
     /// What was held or announced is shown, too.
     opening: bool,
-    /// Something went since the window last slid.
-    progress: bool,
     /// Nobody was there: no more deliveries.
     stopped: bool,
     /// The policy was asked already.
@@ -117,12 +115,6 @@ impl Push {
     /// Messages that could be delivered now are durable but not in memory.
     pub(super) fn note_unseen(&mut self) {
         self.surveyed = false;
-    }
-
-    pub(super) fn note_progress(&mut self) {
-        if let State::Running(pass, _) = &mut self.state {
-            pass.progress = true;
-        }
     }
 
     pub(super) fn stop(&mut self) {
@@ -329,14 +321,14 @@ impl Recipient {
             self.go_on(pass);
             return true;
         }
-        self.queue.rewind();
+        if !self.push.surveyed {
+            self.queue.rewind();
+        }
         if by_timer && !pass.opening {
             self.push.state = State::Preparing(pass);
             self.load(Select::DueAt(self.now), self.limits.max_window_messages as usize, Purpose::Due);
-        } else if self.queue.head {
-            self.go_on(pass);
         } else {
-            self.slide(pass);
+            self.go_on(pass);
         }
         true
     }
@@ -382,11 +374,12 @@ impl Recipient {
             self.push.timer_gate = self.now.after(self.limits.min_ask_interval);
         }
         if opening {
+            self.push.surveyed = false;
             for entry in self.queue.iter_mut() {
                 entry.direct = None;
             }
         }
-        Pass { number: self.push.passes, trigger, opening, progress: false, stopped: false, asked: false, by_timer }
+        Pass { number: self.push.passes, trigger, opening, stopped: false, asked: false, by_timer }
     }
 
     pub(super) fn on_due_loaded(&mut self) {
@@ -434,7 +427,7 @@ impl Recipient {
         }
         let room = max.saturating_sub(self.queue.len()).max(1);
         let cursor = self.queue.through.map(super::window::Place::cursor);
-        self.push.state = State::Preparing(Pass { progress: false, ..pass });
+        self.push.state = State::Preparing(pass);
         self.load(Select::After(cursor), room, Purpose::Slide);
     }
 
@@ -447,7 +440,7 @@ impl Recipient {
         }
         let (found, barrier) = self.look_for_ready(pass, moment);
         if !found.is_empty() && !self.contacts.is_empty() {
-            let direct = found.iter().take_while(|id| !pass.opening && self.is_direct(**id)).count();
+            let direct = found.iter().take_while(|id| self.is_direct(**id, pass.opening)).count();
             return match direct {
                 0 => self.ask_available(pass, &found),
                 direct => self.run_direct(pass, found.get(..direct).unwrap_or(&[])),
@@ -455,20 +448,21 @@ impl Recipient {
         }
         let is_full =
             self.queue.iter().filter(|entry| entry.lease.is_some()).count() >= self.limits.max_window_messages as usize;
-        let worth_it = pass.opening || pass.progress || !self.push.surveyed;
-        if !barrier && !self.queue.end && worth_it && !is_full {
+        if !barrier && !self.queue.end && !self.push.surveyed && !is_full {
             return self.slide(pass);
         }
-        if self.queue.end || barrier {
-            self.push.surveyed = true;
-        }
+        self.push.surveyed |= self.queue.end && !barrier;
         self.end_pass(pass);
     }
 
-    /// What is ready and was not dealt with in this pass, in order; and whether something stops the rest.
+    /// What is ready and was not dealt with in this pass, in order; and whether something stops the rest. What lies
+    /// behind messages that were not looked at has to wait for them.
     fn look_for_ready(&self, pass: Pass, moment: Moment) -> (Vec<MessageId>, bool) {
         let mut found = Vec::new();
         for entry in self.queue.iter() {
+            if !self.push.surveyed && !self.queue.covers(entry.place()) {
+                break;
+            }
             match entry.readiness(moment) {
                 Readiness::Barrier => return (found, true),
                 Readiness::Aside => {}
@@ -483,10 +477,10 @@ impl Recipient {
     }
 
     /// How it is to be delivered was said before.
-    fn is_direct(&self, id: MessageId) -> bool {
+    fn is_direct(&self, id: MessageId, opening: bool) -> bool {
         self.queue.get(id).is_some_and(|entry| {
             let deadline = entry.stored.fetch_deadline.is_some_and(|deadline| deadline <= self.now);
-            entry.direct.is_some() || (entry.stored.push_after_deadline && deadline)
+            entry.direct.is_some() || (!opening && entry.stored.push_after_deadline && deadline)
         })
     }
 

@@ -179,6 +179,8 @@ impl Recipient {
                 if let Some(entry) = self.queue.get_mut(id) {
                     entry.stored.not_before = Some(now.after(delay));
                     entry.stored.fetch_deadline = None;
+                    // It may come due while the pass still runs.
+                    entry.pass = 0;
                     entry.direct = (retry.mode.is_some() || retry.contact.is_some())
                         .then_some(Direct { mode: retry.mode, contact: retry.contact });
                 }

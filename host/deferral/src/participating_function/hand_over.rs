@@ -18,6 +18,7 @@ pub(super) struct HandOvers {
     /// Messages in memory that are to be handed over.
     waiting: usize,
     retry_at: Option<Timestamp>,
+    in_flight: bool,
 }
 
 impl HandOvers {
@@ -35,19 +36,24 @@ impl HandOvers {
     }
 
     pub(super) fn wake(&self) -> Option<Timestamp> {
-        self.retry_at
+        self.retry_at.filter(|_| !self.in_flight)
     }
 
-    /// Something is to be handed over now.
+    /// Something is being handed over, or is to be now.
     pub(super) fn is_busy(&self) -> bool {
-        self.retry_at == Some(Timestamp::default())
+        self.in_flight || self.retry_at == Some(Timestamp::default())
+    }
+
+    /// The attempt is over; there may be another message.
+    pub(super) fn attempt_is_over(&mut self) {
+        self.in_flight = false;
+        self.retry_at = Some(Timestamp::default());
     }
 }
 
 impl Recipient {
     pub(super) fn advance_hand_overs(&mut self) {
-        let in_flight = self.attempts.values().any(|running| matches!(running.kind, Kind::HandOver { .. }));
-        if in_flight || self.hand_overs.retry_at.is_none_or(|at| at > self.now) {
+        if self.hand_overs.in_flight || self.hand_overs.retry_at.is_none_or(|at| at > self.now) {
             return;
         }
         let mut later: Option<Timestamp> = None;
@@ -70,6 +76,7 @@ impl Recipient {
         let target = stored.message.hand_over_to.clone().unwrap_or_default();
         let mode = stored.message.envelope.mode;
         let task = AttemptTask::HandOver { target, message: Box::new(stored), mode, repetition };
+        self.hand_overs.in_flight = true;
         self.start(id, None, task, Kind::HandOver { message });
     }
 }

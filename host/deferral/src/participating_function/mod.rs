@@ -196,7 +196,8 @@ impl Recipient {
             && self.commits.is_empty()
             && self.loads.is_empty()
             && self.attempts.is_empty()
-            && self.push.is_idle()
+            && (self.push.is_quiet() || (self.push.is_idle() && self.contacts.is_empty()))
+            && !self.hand_overs.is_busy()
             && self.unsettled.is_empty()
             && self.durable_wake_is_right()
     }
@@ -289,6 +290,9 @@ impl Recipient {
 
     /// A trigger that is worth asking `on-available` for: remembered until there is room for it.
     fn want(&mut self, trigger: Trigger) {
+        if self.queue.is_whole() && self.queue.len() == 0 {
+            return;
+        }
         self.push.want(trigger);
     }
 }

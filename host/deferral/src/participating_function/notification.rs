@@ -102,7 +102,6 @@ impl Recipient {
     }
 
     fn note_announced(&mut self, messages: &[MessageId], fetch_deadline: Timestamp, push_after: bool) {
-        self.push.note_progress();
         let now = self.now;
         for id in messages {
             let Some(entry) = self.queue.get_mut(*id) else { continue };

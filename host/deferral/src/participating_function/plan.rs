@@ -241,7 +241,6 @@ impl Recipient {
                 self.draft_removal(&mut draft, Removal { id, event, report });
             }
         }
-        self.push.note_progress();
         self.submit(draft);
         Carried::Done
     }
@@ -256,7 +255,6 @@ impl Recipient {
                 self.hand_overs.note_waiting();
             }
         }
-        self.push.note_progress();
         self.save_marked();
         Carried::Done
     }

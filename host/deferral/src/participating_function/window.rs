@@ -254,6 +254,11 @@ impl Queue {
         self.head && self.end
     }
 
+    /// Nothing that goes before this place is unknown, once the window was read from the head on.
+    pub(super) fn covers(&self, place: Place) -> bool {
+        self.end || self.through.is_some_and(|through| place <= through)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -1,10 +1,10 @@
 //! From a message's arrival to its answer.
 
 use restante_deferral::commit::CommitError;
-use restante_deferral::decision::{
-    Answer, IncomingAnswer, IncomingPhase, Keep, Question, Rejection, Undecided,
+use restante_deferral::decision::{Answer, IncomingAnswer, IncomingPhase, Keep, Question, Rejection, Undecided};
+use restante_deferral::model::{
+    Body, BodyId, Counts, Dispositions, Duration, ExpirySource, MessageKind, Mode, Timestamp,
 };
-use restante_deferral::model::{Body, BodyId, Counts, Dispositions, Duration, ExpirySource, MessageKind, Mode, Timestamp};
 use restante_deferral::participating_function::{Event, Input, Invitation, Limits, Reply};
 
 use super::simulator::World;
@@ -139,13 +139,8 @@ fn an_answer_that_cannot_be_carried_out_is_replaced_and_counted() {
 
 #[test]
 fn without_a_decision_a_message_is_kept_for_the_default_time() {
-    let whys = [
-        Undecided::Declined,
-        Undecided::Trapped,
-        Undecided::TimedOut,
-        Undecided::OutOfMemory,
-        Undecided::Overloaded,
-    ];
+    let whys =
+        [Undecided::Declined, Undecided::Trapped, Undecided::TimedOut, Undecided::OutOfMemory, Undecided::Overloaded];
     for why in whys {
         let mut world = World::new();
         world.policy = Box::new(move |_| Err(why));
@@ -209,13 +204,11 @@ fn an_invitation_comes_unless_it_is_refused() {
     let mut world = World::new();
     let now = world.now;
     world.policy = Box::new(move |question| match question {
-        Question::Incoming(_, incoming) if incoming.phase == IncomingPhase::Invitation => {
-            match incoming.size_bytes {
-                Some(size) if size > 1000 => Ok(Answer::Incoming(IncomingAnswer::Reject(refusal(413)))),
-                Some(_) => kept(now),
-                None => Err(Undecided::TimedOut),
-            }
-        }
+        Question::Incoming(_, incoming) if incoming.phase == IncomingPhase::Invitation => match incoming.size_bytes {
+            Some(size) if size > 1000 => Ok(Answer::Incoming(IncomingAnswer::Reject(refusal(413)))),
+            Some(_) => kept(now),
+            None => Err(Undecided::TimedOut),
+        },
         _ => kept(now),
     });
     for (size_bytes, expected) in [(Some(5000), None), (Some(10), Some(Reply::Invite)), (None, Some(Reply::Invite))] {

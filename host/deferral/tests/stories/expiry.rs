@@ -1,1 +1,164 @@
-//! To be told.
+//! Messages whose time is up.
+
+use restante_deferral::decision::{Answer, ExpiryAction, ExpiryAnswer, Question, Undecided};
+use restante_deferral::model::{Body, Duration, Origin, Timestamp};
+use restante_deferral::participating_function::Event;
+
+use super::simulator::build::*;
+use super::simulator::{Deed, World};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn expiring(world: &World, name: &str, after: Duration) -> restante_deferral::participating_function::Arrival {
+    let mut arrival = message(name);
+    arrival.expires_at = Some(world.now.after(after));
+    arrival
+}
+
+/// On expiry, this for every message.
+fn acting(action: impl Fn(Timestamp) -> ExpiryAction + 'static) -> super::simulator::Policy {
+    Box::new(move |question| match question {
+        Question::Expiry(context, messages) => Ok(Answer::Expiry(
+            messages
+                .iter()
+                .map(|expiring| ExpiryAnswer { message: expiring.message.id, action: action(context.now) })
+                .collect(),
+        )),
+        question => pages_all(question),
+    })
+}
+
+#[test]
+fn an_expired_message_goes_and_its_sender_hears_of_it_if_it_asked() {
+    let mut world = World::new();
+    let arrivals = [
+        asking(expiring(&world, "m1", HOUR), negative()),
+        expiring(&world, "m2", HOUR),
+        expiring(&world, "m3", Duration::from_secs(7200)),
+    ];
+    for arrival in arrivals {
+        world.arrives(arrival);
+    }
+    world.seconds(5);
+    // Nobody keeps the machine: the durable alarm wakes it.
+    assert!(world.evicts());
+    world.seconds(3590);
+    assert_eq!(world.waiting(), ["m1", "m2", "m3"]);
+    world.seconds(10);
+    assert_eq!(world.waiting(), ["m3"]);
+    let alice = key("sip:alice@example.org");
+    assert_eq!(world.grew, [alice.clone()]);
+    let report = world.store.queue(&alice)[0];
+    let Body::Inline(body) = &report.message.body else { panic!("inline") };
+    let text = String::from_utf8_lossy(body);
+    assert!(text.contains("<failed/>") && text.contains("<message-id>m1</message-id>"), "{text}");
+    assert_eq!(report.message.envelope.sender.uri, world.limits.reporter);
+    assert_eq!(world.count(|event| matches!(event, Event::Expired(_))), 2);
+    world.seconds(4000);
+    assert!(world.waiting().is_empty());
+    world.seconds(10);
+    assert!(world.evicts());
+    assert_eq!(world.store.wake_at(&world.key), None);
+}
+
+#[test]
+fn a_policy_drops_without_a_report() {
+    let mut world = World::new();
+    world.policy = acting(|_| ExpiryAction::Drop(false));
+    world.arrives(asking(message("m1"), negative()));
+    world.seconds(8 * 24 * 3600);
+    assert!(world.waiting().is_empty());
+    assert!(world.grew.is_empty());
+}
+
+#[test]
+fn only_the_operators_expiry_is_extended_and_only_so_far() {
+    let mut world = World::new();
+    world.policy = acting(|now| ExpiryAction::Extend(now.after(Duration::from_secs(365 * 24 * 3600))));
+    world.arrives(message("m1"));
+    world.arrives(expiring(&world, "m2", HOUR));
+    let began = world.now;
+    world.seconds(7 * 24 * 3600 + 10);
+    assert_eq!(world.waiting(), ["m1"]);
+    assert_eq!(world.count(|event| *event == Event::FellBack(Undecided::Impossible, "on-expiry")), 1);
+    let expires_at = world.store.queue(&world.key)[0].message.expires_at;
+    assert!(expires_at > began.after(world.limits.max_keep));
+    assert!(expires_at <= world.now.after(world.limits.max_keep));
+}
+
+#[test]
+fn an_expired_message_is_never_sent() {
+    let mut world = World::new();
+    world.policy = acting(|_| ExpiryAction::Drop(true));
+    world.arrives(expiring(&world, "m1", HOUR));
+    world.seconds(1);
+    // The policy is slow; meanwhile the client comes.
+    world.policy_delay = 60_000;
+    world.seconds(3600);
+    world.registers(&[phone()]);
+    world.seconds(300);
+    assert!(world.attempts.is_empty());
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn a_message_in_flight_does_not_expire_before_its_attempt_ends() {
+    for delivered in [true, false] {
+        let mut world = World::new();
+        world.policy = Box::new(pages_all);
+        world.arrives(asking(expiring(&world, "m1", Duration::from_secs(10)), negative()));
+        world.seconds(1);
+        world.devices = Box::new(move |_, _| {
+            let ends = if delivered { end(Some(200), Origin::Device) } else { timeout() };
+            vec![(20_000, Deed::Ends(ends))]
+        });
+        world.registers(&[phone()]);
+        world.seconds(15);
+        assert_eq!(world.waiting(), ["m1"]);
+        world.seconds(10);
+        assert!(world.waiting().is_empty());
+        assert_eq!(world.grew.len(), usize::from(!delivered));
+        assert_eq!(world.attempts.len(), 1);
+    }
+}
+
+#[test]
+fn what_lies_beyond_the_window_expires_too() {
+    let mut world = World::with(restante_deferral::participating_function::Limits {
+        max_window_messages: 4,
+        max_decision_messages: 4,
+        ..Default::default()
+    });
+    for number in 0..20 {
+        let after = if number < 10 { Duration::from_secs(50_000) } else { HOUR };
+        world.arrives(expiring(&world, &format!("m{number:02}"), after));
+    }
+    world.seconds(3500);
+    assert_eq!(world.waiting().len(), 20);
+    world.seconds(200);
+    assert_eq!(world.waiting().len(), 10);
+    assert_eq!(world.count(|event| matches!(event, Event::Expired(_))), 10);
+}
+
+#[test]
+fn a_report_follows_its_recorded_route() {
+    let mut world = World::new();
+    let mut arrival = asking(expiring(&world, "m1", HOUR), negative());
+    if let Some(imdn) = &mut arrival.envelope.imdn {
+        imdn.record_route = vec![String::from("<sip:list@example.org>"), String::from("<sip:two@example.org>")];
+    }
+    world.arrives(arrival);
+    world.seconds(4000);
+    let report = world.store.queue(&key("sip:alice@example.org"))[0];
+    assert_eq!(report.message.envelope.request_uri, "sip:list@example.org");
+}
+
+#[test]
+fn an_expiry_can_be_answered_with_a_hand_over() {
+    let mut world = World::new();
+    world.policy = acting(|_| ExpiryAction::HandOver(String::from("sms")));
+    world.arrives(message("m1"));
+    world.seconds(7 * 24 * 3600 + 10);
+    assert_eq!(world.log(), ["hand over m1 to sms"]);
+    assert!(world.waiting().is_empty());
+}

@@ -1,1 +1,246 @@
-//! To be told.
+//! A client fetches.
+
+use restante_deferral::decision::{
+    AfterDeadline, Answer, NotifyStep, PullAnswer, PullDelivery, Question, Rejection, Selection, Step, Undecided,
+};
+use restante_deferral::model::{ContactId, Duration, MessageId, Mode, Origin};
+use restante_deferral::participating_function::{AttemptTask, Event, Input, PullRequest, Reply, ReplyToken};
+
+use super::simulator::build::*;
+use super::simulator::{Deed, World, takes_all};
+
+const PHONE: Option<ContactId> = Some(ContactId(1));
+
+/// Keeps, holds, and gives a pull what it asks for.
+fn on_demand(mode: Mode, keep_copy: bool) -> super::simulator::Policy {
+    Box::new(move |question| match question {
+        Question::Available(..) => planned(Vec::new()),
+        Question::Pull(_, pull) => {
+            Ok(Answer::Pull(PullAnswer::Send(PullDelivery { messages: ids(&pull.messages), mode, keep_copy })))
+        }
+        question => pages_all(question),
+    })
+}
+
+fn with_messages(names: &[&str]) -> World {
+    let mut world = World::new();
+    world.policy = on_demand(Mode::Large, false);
+    for name in names {
+        world.arrives(message(name));
+    }
+    world.seconds(1);
+    world
+}
+
+fn pulls(world: &mut World, request: PullRequest) -> ReplyToken {
+    let reply = world.token();
+    world.tell(Input::Pull(Box::new(PullRequest { reply, ..request })));
+    reply
+}
+
+#[test]
+fn a_client_gets_all_that_waits_or_what_it_names() {
+    let mut world = with_messages(&["m1", "m2", "m3"]);
+    pulls(&mut world, pull(PHONE, Selection::Listed(vec![MessageId(1), MessageId(3), MessageId(77)])));
+    world.seconds(1);
+    assert_eq!(world.log(), ["pull Large m1 m3"]);
+    assert_eq!(world.waiting(), ["m2"]);
+    pulls(&mut world, pull(None, Selection::All));
+    world.seconds(1);
+    assert_eq!(world.log()[1], "pull Large m2");
+    assert_eq!(world.delivered, ["m1", "m3", "m2"]);
+    assert!(world.everybody_is_answered());
+}
+
+#[test]
+fn nothing_waiting_is_said_so() {
+    let mut world = with_messages(&[]);
+    let token = pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(1);
+    assert_eq!(world.reply(token), Some(&Reply::NothingWaiting));
+    world.arrives(message("m1"));
+    world.seconds(1);
+    let token = pulls(&mut world, pull(PHONE, Selection::Listed(vec![MessageId(9)])));
+    world.seconds(1);
+    assert_eq!(world.reply(token), Some(&Reply::NothingWaiting));
+}
+
+#[test]
+fn a_policy_refuses_and_nonsense_is_replaced() {
+    let mut world = with_messages(&["m1"]);
+    world.policy = Box::new(|_| {
+        let reason = String::from("Not You");
+        Ok(Answer::Pull(PullAnswer::Refuse(Rejection { status: 403, reason, retry_after_seconds: None })))
+    });
+    let token = pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(1);
+    assert!(matches!(world.reply(token), Some(Reply::Refused { status: 403, .. })));
+    world.policy = Box::new(|_| {
+        let delivery = PullDelivery { messages: vec![MessageId(5)], mode: Mode::Large, keep_copy: false };
+        Ok(Answer::Pull(PullAnswer::Send(delivery)))
+    });
+    pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(1);
+    assert_eq!(world.count(|event| *event == Event::FellBack(Undecided::Impossible, "on-pull")), 1);
+    assert_eq!(world.delivered, ["m1"]);
+}
+
+#[test]
+fn a_pull_does_not_race_a_push() {
+    let mut world = World::new();
+    world.policy = Box::new(|question| match question {
+        Question::Pull(..) => Err(Undecided::Declined),
+        question => pages_all(question),
+    });
+    for name in ["m1", "m2"] {
+        world.arrives(message(name));
+    }
+    world.seconds(1);
+    world.devices = Box::new(|_, attempt| match &attempt.task {
+        AttemptTask::Page { .. } => vec![(5000, Deed::Ends(end(Some(200), Origin::Device)))],
+        _ => takes_all(attempt),
+    });
+    world.registers(&[phone()]);
+    world.seconds(3);
+    assert_eq!(world.log(), ["page m1 #0 to 1"]);
+    // m1 is on its way; the pull gets the rest, and the push finds nothing more to do.
+    pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(20);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "pull Large m2 to 1"]);
+    let mut delivered = world.delivered.clone();
+    delivered.sort();
+    assert_eq!(delivered, ["m1", "m2"]);
+}
+
+#[test]
+fn two_pulls_do_not_get_the_same_message() {
+    let mut world = with_messages(&["m1", "m2"]);
+    world.policy_delay = 10;
+    let first = pulls(&mut world, pull(PHONE, Selection::All));
+    let second = pulls(&mut world, pull(Some(ContactId(2)), Selection::All));
+    world.seconds(1);
+    assert_eq!(world.log(), ["pull Large m1 m2"]);
+    assert_eq!((world.reply(first), world.reply(second)), (None, Some(&Reply::NothingWaiting)));
+}
+
+#[test]
+fn what_a_client_breaks_off_goes_back_and_can_be_fetched_again() {
+    let mut world = with_messages(&["m1", "m2", "m3"]);
+    let mut first = true;
+    world.devices = Box::new(move |_, attempt| {
+        if std::mem::take(&mut first) {
+            return vec![(10, Deed::Takes(MessageId(1))), (20, Deed::Ends(end(Some(200), Origin::Transport)))];
+        }
+        takes_all(attempt)
+    });
+    pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(1);
+    assert_eq!(world.waiting(), ["m2", "m3"]);
+    assert!(world.store.queue(&world.key).iter().all(|row| row.attempts == 0 && row.last_failure.is_none()));
+    pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(1);
+    assert_eq!(world.delivered, ["m1", "m2", "m3"]);
+}
+
+#[test]
+fn a_kept_copy_waits_for_other_devices_only() {
+    let mut world = with_messages(&["m1"]);
+    world.policy = on_demand(Mode::Large, true);
+    world.registers(&[contact(1, 100)]);
+    world.seconds(10);
+    pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(1);
+    assert_eq!(world.waiting(), ["m1"]);
+    let again = pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(1);
+    assert_eq!(world.reply(again), Some(&Reply::NothingWaiting));
+    // Not pushed to that device either, but to another one.
+    world.policy = Box::new(pages_all);
+    world.registers(&[contact(1, 100)]);
+    world.seconds(10);
+    assert_eq!(world.log().len(), 1);
+    world.registers(&[contact(1, 100), contact(2, 10)]);
+    world.seconds(10);
+    assert_eq!(world.log()[1..], ["page m1 #1 to 2"]);
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn page_mode_ends_the_session_and_messages_follow() {
+    let mut world = with_messages(&["m1", "m2"]);
+    world.policy = on_demand(Mode::Page, false);
+    world.registers(&[phone()]);
+    world.seconds(10);
+    pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(10);
+    assert_eq!(world.log(), ["pull Page m1 m2 to 1", "page m1 #1 to 1", "page m2 #1 to 1"]);
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn page_mode_for_a_client_that_is_not_registered_is_not_possible() {
+    let mut world = with_messages(&["m1"]);
+    world.policy = on_demand(Mode::Page, false);
+    pulls(&mut world, pull(None, Selection::All));
+    world.seconds(1);
+    assert_eq!(world.log(), ["pull Large m1"]);
+    assert_eq!(world.count(|event| *event == Event::FellBack(Undecided::Impossible, "on-pull")), 1);
+}
+
+#[test]
+fn what_the_client_cannot_take_is_not_offered() {
+    let mut world = with_messages(&["m1"]);
+    let mut image = message("m2");
+    image.envelope.wrapped_type = Some(String::from("image/png"));
+    world.arrives(image);
+    let mut big = message("m3");
+    big.body = restante_deferral::model::Body::Inline(vec![b'x'; 5000].into());
+    world.arrives(big);
+    world.seconds(1);
+    let mut request = pull(PHONE, Selection::All);
+    request.accept_wrapped_types = vec![String::from("text/*")];
+    request.max_size_bytes = Some(4000);
+    pulls(&mut world, request);
+    world.seconds(1);
+    assert_eq!(world.delivered, ["m1"]);
+    assert_eq!(world.waiting(), ["m2", "m3"]);
+}
+
+#[test]
+fn a_notified_client_that_fetches_is_not_pushed_to() {
+    let mut world = World::new();
+    world.policy = Box::new(|question| match question {
+        Question::Available(context, availability) => {
+            let fetch_deadline = context.now.after(Duration::from_secs(100));
+            let messages = ids(&availability.messages);
+            planned(vec![Step::Notify(NotifyStep { messages, fetch_deadline, afterwards: AfterDeadline::Push })])
+        }
+        Question::Pull(..) => Err(Undecided::Declined),
+        question => pages_all(question),
+    });
+    for name in ["m1", "m2", "m3"] {
+        world.arrives(message(name));
+    }
+    world.seconds(1);
+    // The client is quick: it fetches before its own 200 to the NOTIFY is here.
+    world.devices = Box::new(|_, attempt| match &attempt.task {
+        AttemptTask::Notify { .. } => vec![(500, Deed::Ends(end(Some(200), Origin::Device)))],
+        _ => takes_all(attempt),
+    });
+    world.registers(&[subscribed(phone())]);
+    world.run_for(Duration::from_millis(2100));
+    pulls(&mut world, pull(PHONE, Selection::Listed(vec![MessageId(1), MessageId(2)])));
+    world.seconds(50);
+    assert_eq!(world.waiting(), ["m3"]);
+    world.seconds(100);
+    assert_eq!(world.log(), ["notify m1 m2 m3 to 1", "pull Large m1 m2 to 1", "page m3 #0 to 1"]);
+}
+
+#[test]
+fn a_pull_while_the_store_cannot_be_read_is_told() {
+    let mut world = with_messages(&["m1"]);
+    world.store.fail_loads = true;
+    let token = pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(1);
+    assert!(matches!(world.reply(token), Some(Reply::Unavailable(_))));
+}

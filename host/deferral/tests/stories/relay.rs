@@ -1,1 +1,202 @@
-//! To be told.
+//! Messages that are passed on.
+
+use restante_deferral::decision::{Answer, AttemptKind, IncomingAnswer, Question, Relay};
+use restante_deferral::model::{Duration, Origin};
+use restante_deferral::participating_function::{AttemptTask, Event, Reply};
+
+use super::simulator::build::*;
+use super::simulator::{Deed, World, takes_all};
+
+/// Relays everything, with this deadline.
+fn relays(deadline_milliseconds: u32) -> super::simulator::Policy {
+    Box::new(move |question| match question {
+        Question::Incoming(context, _) => {
+            Ok(Answer::Incoming(IncomingAnswer::Relay(Relay { deadline_milliseconds, otherwise: keep(context.now) })))
+        }
+        question => pages_all(question),
+    })
+}
+
+fn available(deadline_milliseconds: u32) -> World {
+    let mut world = World::new();
+    world.policy = relays(deadline_milliseconds);
+    world.registers(&[phone()]);
+    world.seconds(10);
+    world
+}
+
+/// The relayed request ends like this; everything else goes well.
+fn relay_ends(world: &mut World, after: u64, status: Option<u16>, origin: Origin) {
+    world.devices = Box::new(move |_, attempt| match &attempt.task {
+        AttemptTask::Relay { .. } => vec![(after, Deed::Ends(end(status, origin)))],
+        _ => takes_all(attempt),
+    });
+}
+
+#[test]
+fn the_sender_gets_the_devices_own_answer() {
+    for (status, origin) in [(200, Origin::Device), (403, Origin::Device), (404, Origin::Device), (603, Origin::Device)]
+    {
+        let mut world = available(5000);
+        relay_ends(&mut world, 100, Some(status), origin);
+        let token = world.arrives(message("m1"));
+        world.seconds(1);
+        assert_eq!(world.reply(token), Some(&Reply::Relayed { status }));
+        assert_eq!(world.commits, 0, "nothing is stored");
+    }
+}
+
+#[test]
+fn anything_else_is_kept_and_tried_again() {
+    let table = [
+        (Some(404), Origin::Core),
+        (Some(480), Origin::Core),
+        (Some(603), Origin::Core),
+        (Some(486), Origin::Device),
+        (None, Origin::Timeout),
+        (None, Origin::Transport),
+    ];
+    for (status, origin) in table {
+        let mut world = available(5000);
+        relay_ends(&mut world, 100, status, origin);
+        let token = world.arrives(message("m1"));
+        world.seconds(1);
+        assert_eq!(world.reply(token), Some(&Reply::Accepted), "{status:?} {origin:?}");
+        assert_eq!(world.waiting(), ["m1"]);
+        let asked = world.questions.iter().filter(
+            |question| matches!(question, Question::Failure(_, failure) if failure.attempt == AttemptKind::Relay),
+        );
+        assert_eq!(asked.count(), 1);
+        world.seconds(60);
+        assert!(world.waiting().is_empty());
+        assert_eq!(world.delivered, ["m1"]);
+    }
+}
+
+#[test]
+fn after_the_deadline_the_message_is_kept_while_the_branch_lives_on() {
+    let mut world = available(60_000);
+    relay_ends(&mut world, 20_000, Some(200), Origin::Device);
+    let token = world.arrives(message("m1"));
+    world.run_for(Duration::from_millis(2900));
+    assert_eq!(world.reply(token), None);
+    world.run_for(Duration::from_millis(200));
+    assert_eq!(world.reply(token), Some(&Reply::Accepted), "no later than the host's own deadline");
+    assert_eq!(world.waiting(), ["m1"]);
+    // No second attempt begins while the branch lives, not even at a registration.
+    world.registers(&[phone()]);
+    world.seconds(10);
+    assert_eq!(world.log(), ["relay m1 to 1"]);
+    world.seconds(10);
+    assert!(world.waiting().is_empty(), "the late 2xx marks it delivered");
+    world.seconds(3600);
+    assert_eq!(world.log(), ["relay m1 to 1"]);
+}
+
+#[test]
+fn a_branch_that_ends_late_without_success_leaves_the_message_to_be_tried_again() {
+    let mut world = available(1000);
+    relay_ends(&mut world, 20_000, None, Origin::Timeout);
+    world.arrives(message("m1"));
+    world.seconds(2);
+    world.arrives(message("m2"));
+    world.seconds(10);
+    assert_eq!(world.log(), ["relay m1 to 1"], "m2 must not overtake m1");
+    world.seconds(60);
+    assert_eq!(world.delivered, ["m1", "m2"]);
+}
+
+#[test]
+fn accepted_only_after_the_commit_here_too() {
+    let mut world = available(1000);
+    relay_ends(&mut world, 20_000, Some(200), Origin::Device);
+    world.hold_commits = true;
+    let token = world.arrives(message("m1"));
+    world.seconds(10);
+    assert_eq!(world.reply(token), None);
+    world.seconds(15);
+    world.let_commits_through();
+    world.seconds(1);
+    assert_eq!(world.reply(token), Some(&Reply::Accepted));
+    world.seconds(1);
+    assert!(world.waiting().is_empty(), "the device had it before the store");
+}
+
+#[test]
+fn a_message_that_cannot_be_kept_but_was_delivered_is_answered_so() {
+    let mut world = available(1000);
+    relay_ends(&mut world, 1500, Some(200), Origin::Device);
+    world.commit_delay = 2000;
+    world.fail_commits = Some(restante_deferral::commit::CommitError::Full);
+    let token = world.arrives(message("m1"));
+    world.seconds(10);
+    assert_eq!(world.reply(token), Some(&Reply::Relayed { status: 200 }));
+}
+
+#[test]
+fn without_contacts_it_is_kept_at_once() {
+    let mut world = World::new();
+    world.policy = relays(3000);
+    let token = world.arrives(message("m1"));
+    world.seconds(1);
+    assert_eq!(world.reply(token), Some(&Reply::Accepted));
+    assert!(world.attempts.is_empty());
+}
+
+#[test]
+fn a_message_is_not_relayed_past_those_that_wait() {
+    let mut world = World::new();
+    world.policy = relays(3000);
+    world.arrives(message("m1"));
+    world.seconds(1);
+    world.registers(&[phone()]);
+    world.arrives(message("m2"));
+    world.seconds(10);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "page m2 #0 to 1"]);
+}
+
+#[test]
+fn a_large_message_is_not_relayed() {
+    let mut world = available(3000);
+    let token = world.arrives(large("m1"));
+    world.seconds(1);
+    assert_eq!(world.reply(token), Some(&Reply::Accepted));
+    assert!(world.log().iter().all(|line| !line.starts_with("relay")));
+}
+
+#[test]
+fn expires_nought_is_now_or_never() {
+    // The device's answer after so long; what the sender gets.
+    type Row = (Option<(u64, Option<u16>, Origin)>, Option<u16>);
+    let table: [Row; 5] = [
+        (None, None),
+        (Some((100, Some(200), Origin::Device)), Some(200)),
+        (Some((100, Some(404), Origin::Device)), Some(404)),
+        (Some((100, Some(480), Origin::Core)), None),
+        (Some((20_000, Some(200), Origin::Device)), None),
+    ];
+    for policy in [relays(5000), Box::new(pages_all)] {
+        let mut policy = Some(policy);
+        for (answer, relayed) in table {
+            let mut world = World::new();
+            if let Some(policy) = policy.take() {
+                world.policy = policy;
+            }
+            if let Some((after, status, origin)) = answer {
+                world.registers(&[phone()]);
+                world.seconds(10);
+                relay_ends(&mut world, after, status, origin);
+            }
+            let mut arrival = message("m1");
+            arrival.expires_at = Some(world.now);
+            let token = world.arrives(arrival);
+            world.seconds(30);
+            match relayed {
+                Some(status) => assert_eq!(world.reply(token), Some(&Reply::Relayed { status })),
+                None => assert!(matches!(world.reply(token), Some(Reply::Refused { status: 480, .. }))),
+            }
+            assert_eq!(world.count(|event| matches!(event, Event::Stored(_))), 0);
+            assert!(world.waiting().is_empty());
+        }
+    }
+}

@@ -1,1 +1,183 @@
-//! To be told.
+//! The process ends, or a machine is dropped, and another one goes on with what is durable.
+
+use restante_deferral::decision::{Answer, Question, Trigger};
+use restante_deferral::model::{Duration, Origin};
+use restante_deferral::participating_function::{AttemptTask, Input};
+
+use super::simulator::build::*;
+use super::simulator::{Deed, World, takes_all};
+
+fn with_messages(names: &[&str]) -> World {
+    let mut world = World::new();
+    world.policy = Box::new(pages_all);
+    for name in names {
+        world.arrives(message(name));
+    }
+    world.seconds(10);
+    world
+}
+
+#[test]
+fn a_crash_between_202_and_delivery_is_followed_by_delivery() {
+    let mut world = World::new();
+    world.policy = Box::new(pages_all);
+    world.registers(&[phone()]);
+    world.seconds(10);
+    world.devices = Box::new(|_, _| Vec::new());
+    let token = world.arrives(message("m1"));
+    world.seconds(1);
+    assert!(world.reply(token).is_some());
+    world.crashes();
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(5);
+    assert_eq!(world.delivered, ["m1"]);
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_plan_is_followed_by_the_rest_of_it() {
+    let mut world = with_messages(&["m1", "m2", "m3"]);
+    world.devices = Box::new(|_, attempt| match &attempt.task {
+        AttemptTask::Page { message, .. } if message.id.0 == 2 => Vec::new(),
+        _ => takes_all(attempt),
+    });
+    world.registers(&[phone()]);
+    world.seconds(5);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "page m2 #0 to 1"]);
+    world.crashes();
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(5);
+    // Under the same imdn.Message-ID, so that the client can tell.
+    assert_eq!(world.delivered, ["m1", "m2", "m3"]);
+}
+
+#[test]
+fn a_crash_during_the_registration_delay_is_followed_by_delivery() {
+    let mut world = with_messages(&["m1"]);
+    world.registers(&[phone()]);
+    world.seconds(1);
+    world.crashes();
+    world.seconds(10);
+    assert_eq!(world.delivered, ["m1"]);
+}
+
+#[test]
+fn retries_go_on_after_eviction() {
+    let mut world = with_messages(&["m1", "m2"]);
+    world.devices = Box::new(|_, _| vec![(1000, Deed::Ends(timeout()))]);
+    world.registers(&[phone()]);
+    let began = world.now.after(Duration::from_secs(2));
+    for _ in 0..6000 {
+        world.seconds(1);
+        world.evicts();
+    }
+    assert_eq!(world.attempt_seconds(began), [0, 31, 152, 753, 4354]);
+    // Now m1 waits for the client; a new message must not overtake it, whatever was forgotten.
+    world.evicts();
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.arrives(message("m3"));
+    world.seconds(100);
+    assert_eq!(world.log().len(), 5);
+    assert!(world.evicts());
+    world.refreshes();
+    world.seconds(10);
+    assert_eq!(world.delivered, ["m1", "m2", "m3"]);
+}
+
+#[test]
+fn a_crash_mid_retry_keeps_the_schedule() {
+    let mut world = with_messages(&["m1"]);
+    world.devices = Box::new(|_, _| vec![(1000, Deed::Ends(timeout()))]);
+    world.registers(&[phone()]);
+    let began = world.now.after(Duration::from_secs(2));
+    world.seconds(200);
+    world.crashes();
+    world.seconds(6000);
+    assert_eq!(world.attempt_seconds(began), [0, 31, 152, 753, 4354]);
+}
+
+#[test]
+fn a_delivered_message_whose_removal_was_lost_comes_again_under_the_same_id() {
+    let mut world = with_messages(&["m1"]);
+    world.registers(&[phone()]);
+    world.run_for(Duration::from_millis(1990));
+    world.hold_commits = true;
+    world.seconds(5);
+    assert_eq!(world.delivered, ["m1"]);
+    world.crashes();
+    world.hold_commits = false;
+    world.registers(&[phone()]);
+    world.seconds(5);
+    assert_eq!(world.delivered, ["m1", "m1"]);
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn the_policys_own_time_to_ask_again_survives() {
+    let mut world = with_messages(&["m1"]);
+    world.policy = Box::new(|question| match question {
+        Question::Available(context, availability) if availability.trigger == Trigger::Registered => {
+            let ask_again_at = Some(context.now.after(Duration::from_secs(3600)));
+            Ok(Answer::Available(restante_deferral::decision::Plan { steps: Vec::new(), ask_again_at }))
+        }
+        question => pages_all(question),
+    });
+    world.registers(&[phone()]);
+    world.seconds(10);
+    world.crashes();
+    world.seconds(3500);
+    assert!(world.delivered.is_empty());
+    world.seconds(200);
+    assert_eq!(world.delivered, ["m1"]);
+    assert_eq!(world.triggers(), [Trigger::Registered, Trigger::Timer]);
+}
+
+#[test]
+fn a_machine_is_evicted_when_there_is_nothing_to_do_and_the_alarm_is_right() {
+    let mut world = with_messages(&["m1"]);
+    assert!(world.evicts());
+    let expires_at = world.store.queue(&world.key)[0].message.expires_at;
+    assert_eq!(world.store.wake_at(&world.key), Some(expires_at));
+    world.devices = Box::new(|_, _| vec![(20_000, Deed::Ends(end(Some(200), Origin::Device)))]);
+    world.registers(&[phone()]);
+    world.seconds(5);
+    assert!(!world.evicts());
+    assert!(
+        world.store.wake_at(&world.key).is_some_and(|at| at <= world.now),
+        "a crash now must be followed by a look"
+    );
+    world.seconds(30);
+    assert!(world.evicts());
+    assert!(world.store.wake_at(&world.key).is_none_or(|at| at > world.now));
+}
+
+#[test]
+fn a_stale_answer_is_dropped() {
+    let mut world = with_messages(&["m1"]);
+    let token = restante_deferral::participating_function::QuestionToken(4711);
+    world.tell(Input::Answered(token, kept(world.now)));
+    let end = end(Some(200), Origin::Device);
+    world.tell(Input::AttemptEnded(restante_deferral::participating_function::AttemptId(4711), end));
+    world.seconds(1);
+    assert_eq!(world.waiting(), ["m1"]);
+}
+
+#[test]
+fn a_report_stored_for_a_sleeping_sender_wakes_it() {
+    let mut world = World::new();
+    // Alice and Bob are the same here: a message to oneself.
+    world.key = key("sip:alice@example.org");
+    world.policy = Box::new(|question| match question {
+        Question::Available(..) => planned(Vec::new()),
+        question => pages_all(question),
+    });
+    let mut arrival = asking(message("m1"), negative());
+    arrival.expires_at = Some(world.now.after(Duration::from_secs(100)));
+    world.registers(&[phone()]);
+    world.arrives(arrival);
+    world.seconds(50);
+    world.policy = Box::new(pages_all);
+    world.seconds(60);
+    assert_eq!(world.delivered.len(), 1, "the report");
+    assert!(world.waiting().is_empty());
+}

@@ -1,1 +1,126 @@
-//! To be told.
+//! Queues that are longer than the window.
+
+use restante_deferral::decision::{HoldStep, Question, Step};
+use restante_deferral::model::Duration;
+use restante_deferral::participating_function::Limits;
+
+use super::simulator::build::*;
+use super::simulator::{Deed, World, takes_all};
+
+fn small() -> World {
+    World::with(Limits { max_window_messages: 6, max_decision_messages: 4, ..Limits::default() })
+}
+
+#[test]
+fn a_long_queue_is_delivered_through_a_small_window() {
+    let mut world = small();
+    world.policy = Box::new(pages_all);
+    for number in 0..40 {
+        world.arrives(message(&format!("m{number:02}")));
+    }
+    world.seconds(10);
+    world.registers(&[phone()]);
+    world.seconds(60);
+    assert_eq!(world.delivered.len(), 40);
+    assert!(world.delivered.is_sorted());
+}
+
+#[test]
+fn held_messages_do_not_starve_those_behind_them() {
+    let mut world = small();
+    world.policy = Box::new(|question| match question {
+        Question::Available(_, availability) => {
+            let (held, rest): (Vec<_>, Vec<_>) =
+                availability.messages.iter().partition(|message| message.sender.contains("spam"));
+            let held = held.into_iter().map(|message| message.id).collect();
+            let rest = rest.into_iter().map(|message| message.id).collect();
+            planned(vec![Step::Hold(HoldStep { messages: held, until: None }), Step::Page(any(rest))])
+        }
+        question => pages_all(question),
+    });
+    for number in 0..20 {
+        world.arrives(from(message(&format!("s{number:02}")), "sip:spam@example.org"));
+    }
+    world.arrives(message("m1"));
+    world.arrives(message("m2"));
+    world.seconds(1);
+    world.registers(&[phone()]);
+    world.seconds(10);
+    assert_eq!(world.delivered, ["m1", "m2"]);
+    // And again with what comes later, evicted or not.
+    world.arrives(message("m3"));
+    world.seconds(10);
+    assert_eq!(world.delivered, ["m1", "m2", "m3"]);
+    assert!(world.evicts());
+    world.arrives(message("m4"));
+    world.seconds(10);
+    assert_eq!(world.delivered.last().map(String::as_str), Some("m4"));
+    assert_eq!(world.waiting().len(), 20);
+}
+
+#[test]
+fn a_hold_beyond_the_window_ends_at_its_time() {
+    let mut world = small();
+    world.policy = Box::new(|question| match question {
+        Question::Available(context, availability) if availability.messages[0].not_before.is_none() => {
+            let steps = availability.messages.iter().map(|message| {
+                let until = Some(context.now.after(Duration::from_secs(100 * message.id.0)));
+                Step::Hold(HoldStep { messages: vec![message.id], until })
+            });
+            planned(steps.collect())
+        }
+        question => pages_all(question),
+    });
+    for number in 1..=20 {
+        world.arrives(message(&format!("m{number:02}")));
+    }
+    world.seconds(1);
+    world.registers(&[phone()]);
+    world.seconds(10);
+    assert!(world.attempts.is_empty());
+    world.evicts();
+    for number in 1..=20 {
+        world.seconds(100);
+        assert_eq!(world.delivered.len(), number, "after {number} hundred seconds");
+        world.evicts();
+    }
+    assert!(world.delivered.is_sorted());
+}
+
+#[test]
+fn a_storm_for_an_available_recipient_is_delivered_in_order() {
+    let mut world = small();
+    world.policy = Box::new(pages_all);
+    world.devices = Box::new(|_, _| vec![(300, Deed::Ends(end(Some(200), restante_deferral::model::Origin::Device)))]);
+    world.registers(&[phone()]);
+    world.seconds(10);
+    for number in 0..60 {
+        world.arrives(message(&format!("m{number:02}")));
+        world.run_for(Duration::from_millis(50));
+    }
+    world.seconds(60);
+    assert_eq!(world.delivered.len(), 60);
+    assert!(world.delivered.is_sorted());
+}
+
+#[test]
+fn a_dead_client_costs_one_look_not_the_whole_queue() {
+    let mut world = World::new();
+    world.policy = Box::new(pages_all);
+    for number in 0..1000 {
+        world.arrives(message(&format!("m{number:04}")));
+        if number % 100 == 0 {
+            world.seconds(1);
+        }
+    }
+    world.seconds(1);
+    world.devices = Box::new(|_, _| vec![(1000, Deed::Ends(timeout()))]);
+    world.registers(&[phone()]);
+    world.seconds(3600 * 5);
+    assert!(world.store.rows_read < 3000, "{}", world.store.rows_read);
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.refreshes();
+    world.seconds(60);
+    assert_eq!(world.delivered.len(), 1000);
+    assert!(world.delivered.is_sorted());
+}

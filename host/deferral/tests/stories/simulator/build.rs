@@ -8,9 +8,7 @@ use restante_deferral::model::{
     Abilities, Body, CanonicalAddress, Contact, ContactId, Counts, DeduplicationKey, Dispositions, Duration, Envelope,
     ImdnHeaders, MessageId, MessageKind, Mode, Origin, RecipientKey, Sender, TenantName, Timestamp, Verification,
 };
-use restante_deferral::participating_function::{
-    Arrival, Attempt, AttemptEnd, AttemptTask, PullRequest, ReplyToken,
-};
+use restante_deferral::participating_function::{Arrival, Attempt, AttemptEnd, AttemptTask, PullRequest, ReplyToken};
 
 pub fn bob() -> RecipientKey {
     key("sip:bob@example.org")

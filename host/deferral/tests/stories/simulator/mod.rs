@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use restante_deferral::commit::{CommitError, Transaction};
 use restante_deferral::decision::{Answer, Question, Trigger, Undecided};
-use restante_deferral::model::{
-    Contact, ContactId, Duration, MessageId, RecipientKey, StoredMessage, Timestamp,
-};
+use restante_deferral::model::{Contact, ContactId, Duration, MessageId, RecipientKey, StoredMessage, Timestamp};
 use restante_deferral::participating_function::{
     Arrival, Attempt, AttemptEnd, AttemptId, AttemptTask, CommitToken, Event, Input, Limits, Output, Recipient, Reply,
     ReplyToken,
@@ -279,8 +277,11 @@ impl World {
         while let Some(output) = self.machine.as_mut().and_then(Recipient::poll_output) {
             match output {
                 Output::Load(token, request) => {
-                    let window = self.store.load(&self.key, &request);
-                    self.schedule(self.load_delay, Input::Loaded(token, Ok(Box::new(window))));
+                    let window = match self.store.fail_loads {
+                        true => Err(CommitError::Failed),
+                        false => Ok(Box::new(self.store.load(&self.key, &request))),
+                    };
+                    self.schedule(self.load_delay, Input::Loaded(token, window));
                 }
                 Output::Ask(token, question) => {
                     let answer = (self.policy)(&question);
@@ -332,7 +333,9 @@ impl World {
     /// Checks what must hold for every attempt, then lets the devices act.
     fn begin(&mut self, attempt: Attempt) {
         let (messages, occupies): (Vec<StoredMessage>, bool) = match &attempt.task {
-            AttemptTask::Page { message, .. } | AttemptTask::HandOver { message, .. } => (vec![(**message).clone()], true),
+            AttemptTask::Page { message, .. } | AttemptTask::HandOver { message, .. } => {
+                (vec![(**message).clone()], true)
+            }
             AttemptTask::Session { messages } | AttemptTask::Pull { messages, .. } => (messages.clone(), true),
             AttemptTask::Notify { .. } | AttemptTask::Relay { .. } => (Vec::new(), true),
         };

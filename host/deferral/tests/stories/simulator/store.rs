@@ -19,6 +19,7 @@ pub struct MemoryStore {
     /// How often an alarm was written.
     pub alarms_written: usize,
     pub rows_read: usize,
+    pub fail_loads: bool,
 }
 
 impl MemoryStore {
@@ -30,16 +31,13 @@ impl MemoryStore {
         self.pending.remove(&token)
     }
 
-    pub fn forget_pending(&mut self) {
-        self.pending.clear();
-    }
-
     pub fn wake_at(&self, key: &RecipientKey) -> Option<Timestamp> {
         self.alarms.get(key).copied()
     }
 
     pub fn queue(&self, key: &RecipientKey) -> Vec<&StoredMessage> {
-        let mut rows: Vec<&StoredMessage> = self.queues.get(key).map(|queue| queue.values().collect()).unwrap_or_default();
+        let mut rows: Vec<&StoredMessage> =
+            self.queues.get(key).map(|queue| queue.values().collect()).unwrap_or_default();
         rows.sort_by_key(|row| (std::cmp::Reverse(row.message.priority), row.id));
         rows
     }

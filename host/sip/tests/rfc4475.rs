@@ -1,5 +1,6 @@
 //! The torture messages of RFC 4475, as far as grammar decides them.
 
+use std::io::Write;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -97,7 +98,8 @@ fn folder() -> Option<std::path::PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    println!("SKIPPED rfc4475-vectors: {} is not there", folder.display());
+    // Past the test harness, which would keep it back.
+    let _ = writeln!(std::io::stderr(), "SKIPPED rfc4475-vectors: {} is not there", folder.display());
     None
 }
 

@@ -1,5 +1,6 @@
 //! Requests that come in, and our answers.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -124,7 +125,7 @@ impl Endpoint {
             ack_key: None,
             merge_key,
             reply,
-            via: via.to_string().into(),
+            via: text(&via),
             request: Some(message.clone()),
             is_cancelled: false,
             scheduled: None,
@@ -266,6 +267,14 @@ impl Machine {
             Machine::NonInvite(machine) => machine.is_terminated(),
         }
     }
+}
+
+/// Written into a buffer that need not grow: every request passes here.
+fn text(via: &Via) -> Box<str> {
+    let mut text = String::with_capacity(192);
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{via}");
+    text.into()
 }
 
 /// Where the answers to a request go (RFC 3261 §18.2.2, RFC 3581 §4).

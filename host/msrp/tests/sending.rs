@@ -157,6 +157,18 @@ fn an_empty_message_is_sent_and_acknowledged() {
 }
 
 #[test]
+fn an_empty_message_waits_for_its_turn_too() {
+    let mut harness = Harness::active(|_| {});
+    harness.session.send_message(harness.now, message("m1", 3)).unwrap();
+    harness.session.send_message(harness.now, message("m2", 0)).unwrap();
+    let written = send_all(&mut harness);
+    assert_eq!(ranges(&written), ["1-3/3 3$"]);
+    harness.receive(&response_to(&written, 200));
+    feed(&mut harness);
+    assert_eq!(ranges(&harness.written()), ["1-0/0 0$"]);
+}
+
+#[test]
 fn a_large_message_goes_in_chunks_that_can_be_interrupted() {
     let mut harness = Harness::active(|configuration| configuration.limits.max_chunk_bytes = 3000);
     let id = harness.session.send_message(harness.now, message("m1", 8000)).unwrap();
@@ -337,8 +349,12 @@ fn a_report_cannot_speak_of_what_was_not_sent() {
     });
     let sent = OutgoingMessage { success_report: true, ..message("m1", 10) };
     harness.session.send_message(harness.now, sent).unwrap();
-    send_all(&mut harness);
+    let written = send_all(&mut harness);
     harness.receive(&report("m1", "1-10/10", "000 200 OK"));
+    assert_eq!(harness.events(), []);
+    // Nor does it count once the rest is sent.
+    harness.receive(&response_to(&written, 200));
+    assert_eq!(ranges(&send_all(&mut harness)), ["6-10/10 5$"]);
     assert_eq!(harness.events(), []);
     harness.receive(&report("nobody", "1-10/10", "000 200 OK"));
     assert!(matches!(&harness.events()[..], [Event::UnmatchedReport { message_id, .. }] if message_id == "nobody"));

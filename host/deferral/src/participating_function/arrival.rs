@@ -73,6 +73,7 @@ pub(super) struct Committing {
     size_bytes: u64,
     priority: u8,
     received_at: Timestamp,
+    expires_at: Timestamp,
     deliver_now: bool,
     is_hand_over: bool,
     /// The file that nobody needs when the message is not stored.
@@ -311,6 +312,7 @@ impl Recipient {
             size_bytes: message.body.size_bytes(),
             priority: keep.priority,
             received_at: self.now,
+            expires_at,
             deliver_now: keep.deliver_now,
             is_hand_over,
             spooled,
@@ -354,6 +356,8 @@ impl Recipient {
     }
 
     fn take_in(&mut self, id: MessageId, committing: Committing) {
+        // It may have been looked for before it was there.
+        self.note_expiry(Some(committing.expires_at));
         if committing.kind == MessageKind::Message {
             self.totals.messages = self.totals.messages.saturating_add(1);
             self.totals.size_bytes = self.totals.size_bytes.saturating_add(committing.size_bytes);

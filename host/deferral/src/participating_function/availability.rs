@@ -117,9 +117,11 @@ impl Push {
         self.surveyed = false;
     }
 
+    /// Nobody is there: what the pass has not delivered is left, and nothing behind it overtakes.
     pub(super) fn stop(&mut self) {
-        if let State::Running(pass, _) = &mut self.state {
-            pass.stopped = true;
+        match &mut self.state {
+            State::Idle => {}
+            State::Preparing(pass) | State::Asking(pass, ..) | State::Running(pass, _) => pass.stopped = true,
         }
     }
 
@@ -219,10 +221,12 @@ pub(super) fn strongest_registration(waiting: &VecDeque<Input>, input: &Input) -
 
 impl Recipient {
     pub(super) fn on_contacts(&mut self, contacts: Vec<Contact>, trigger: Trigger) {
-        self.contacts.replace(contacts);
+        self.contacts.replace(contacts, &self.attempts);
         if self.contacts.is_empty() {
             self.push.wanted = None;
+            self.push.extra.clear();
             self.push.refresh_at = None;
+            self.push.stop();
             return;
         }
         match trigger {
@@ -274,11 +278,14 @@ impl Recipient {
 
     /// When the pushing side wants to be looked at.
     pub(super) fn push_wake(&self) -> Option<Timestamp> {
-        if !self.push.is_idle() || self.contacts.is_empty() {
+        if !self.push.is_idle() {
             return None;
         }
         let gate = self.push.gate;
         let begun = (!self.push.is_quiet()).then_some(gate);
+        if self.contacts.is_empty() {
+            return begun;
+        }
         let due = self.push.due.map(|due| due.max(self.push.timer_gate).max(gate));
         let asked = self.push.ask_again_at.map(|at| at.max(self.push.timer_gate).max(gate));
         [begun, due, asked, self.push.refresh_at].into_iter().flatten().min()
@@ -357,6 +364,10 @@ impl Recipient {
 
     /// After a crash a message may wait to be handed over though nobody is registered: the queue is read through once.
     fn begin_survey_without_contacts(&mut self) -> bool {
+        if self.now < self.push.gate {
+            return false;
+        }
+        self.push.extra.clear();
         let trigger = self.push.wanted.take();
         if trigger != Some(Trigger::Timer) || self.push.surveyed || self.queue.is_whole() {
             return false;
@@ -413,21 +424,21 @@ impl Recipient {
     fn slide(&mut self, pass: Pass) {
         let moment = self.push.moment(self.now);
         let max = self.limits.max_window_messages as usize;
-        if self.queue.through.is_some() {
-            self.queue.evict(moment, |entry| entry.pass != pass.number && entry.readiness(moment) == Readiness::Ready);
-        } else {
-            let room_for_half = self.queue.len() <= max / 2;
-            if !room_for_half {
-                self.queue.evict(moment, |_| false);
-            }
+        let deeper = self.queue.through.is_some();
+        // A row that is being read may be older than what memory knows: while that lasts nothing is let go.
+        if self.loads.is_empty() && (deeper || self.queue.len() > max / 2) {
+            let unseen = |entry: &Entry| {
+                deeper && entry.pass != pass.number && entry.readiness(moment) == Readiness::Ready
+            };
+            self.queue.evict(moment, unseen);
         }
-        let from_head = self.queue.through.is_none();
-        if from_head {
+        if !deeper {
             self.queue.head = true;
         }
         let room = max.saturating_sub(self.queue.len()).max(1);
         let cursor = self.queue.through.map(super::window::Place::cursor);
         self.push.state = State::Preparing(pass);
+        self.queue.begin_part();
         self.load(Select::After(cursor), room, Purpose::Slide);
     }
 
@@ -436,6 +447,7 @@ impl Recipient {
         let expired = self.contacts.expire(self.now);
         let moment = Moment { opening: pass.opening, ..self.push.moment(self.now) };
         if pass.stopped || (self.contacts.is_empty() && expired) {
+            self.push.surveyed = false;
             return self.end_pass(pass);
         }
         let (found, barrier) = self.look_for_ready(pass, moment);

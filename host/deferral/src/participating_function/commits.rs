@@ -174,9 +174,6 @@ impl Recipient {
         let loads = !self.loads.is_empty();
         if let Some(entry) = self.queue.remove(removal.id, loads) {
             let message = &entry.stored.message;
-            if message.hand_over_to.is_some() {
-                self.hand_overs.note_gone();
-            }
             if message.envelope.kind == MessageKind::Message {
                 self.totals.messages = self.totals.messages.saturating_sub(1);
                 self.totals.size_bytes = self.totals.size_bytes.saturating_sub(message.body.size_bytes());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::AttemptId;
+use super::attempt::Running;
 use crate::decision::ContactView;
 use crate::model::{Contact, ContactId, LastResult, Mode, Origin, StoredMessage, Timestamp};
 
@@ -14,14 +15,18 @@ pub(super) struct Reach {
     pub(super) last_failure: Option<LastResult>,
     /// It refused a notification: no form of notification is usable for it.
     pub(super) refused_notification: bool,
-    /// One request, or one session, at a time.
-    pub(super) busy: Option<AttemptId>,
+    /// What is in flight with it: one request or session of ours at a time, besides the sessions that it began.
+    busy: Vec<AttemptId>,
 }
 
 impl Reach {
     /// The last attempt met nobody: others come first.
     pub(super) fn is_doubtful(&self) -> bool {
         self.last_failure.is_some_and(|failure| failure.origin != Origin::Device)
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.busy.is_empty()
     }
 
     pub(super) fn can_be_notified(&self) -> bool {
@@ -67,17 +72,22 @@ pub(super) struct Contacts {
 }
 
 impl Contacts {
-    /// These are all contacts now. What is known of those that stay is kept, but a refreshed binding begins anew.
-    pub(super) fn replace(&mut self, contacts: Vec<Contact>) {
+    /// These are all contacts now. What is known of those that stay is kept, but a refreshed binding begins anew. What is
+    /// in flight goes on, also with a contact that was away for a while.
+    pub(super) fn replace(&mut self, contacts: Vec<Contact>, in_flight: &BTreeMap<AttemptId, Running>) {
         let mut known: BTreeMap<ContactId, Reach> =
             self.reaches.drain(..).map(|reach| (reach.contact.id, reach)).collect();
         for contact in contacts {
             let reach = match known.remove(&contact.id) {
                 Some(reach) if reach.contact.expires_at == contact.expires_at => Reach { contact, ..reach },
                 Some(reach) => Reach { contact, last_failure: None, refused_notification: false, busy: reach.busy },
-                None => Reach { contact, last_failure: None, refused_notification: false, busy: None },
+                None => Reach { contact, last_failure: None, refused_notification: false, busy: Vec::new() },
             };
             self.reaches.push(reach);
+        }
+        for reach in &mut self.reaches {
+            let with_it = |running: &Running| running.contact == Some(reach.contact.id);
+            reach.busy = in_flight.iter().filter(|(_, running)| with_it(running)).map(|(id, _)| *id).collect();
         }
         self.sort();
     }
@@ -113,14 +123,14 @@ impl Contacts {
     /// An attempt with this contact begins.
     pub(super) fn occupy(&mut self, id: ContactId, attempt: AttemptId) {
         if let Some(reach) = self.get_mut(id) {
-            reach.busy = Some(attempt);
+            reach.busy.push(attempt);
         }
     }
 
     /// It is over.
     pub(super) fn release(&mut self, id: ContactId, attempt: AttemptId) {
-        if let Some(reach) = self.get_mut(id).filter(|reach| reach.busy == Some(attempt)) {
-            reach.busy = None;
+        if let Some(reach) = self.get_mut(id) {
+            reach.busy.retain(|busy| *busy != attempt);
         }
     }
 

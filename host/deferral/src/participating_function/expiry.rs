@@ -167,15 +167,15 @@ impl Recipient {
                 entry.lease = None;
                 entry.stored.message.expires_at = until.min(now.after(self.limits.max_keep));
                 self.draft_save(draft, id);
+                self.hand_overs.note_waiting();
                 self.want(crate::decision::Trigger::MessageArrived);
             }
             ExpiryAction::HandOver(target) => {
                 entry.lease = None;
                 entry.stored.message.expires_at = now.after(self.limits.default_keep);
                 entry.stored.not_before = None;
-                if entry.stored.message.hand_over_to.replace(target).is_none() {
-                    self.hand_overs.note_waiting();
-                }
+                entry.stored.message.hand_over_to = Some(target);
+                self.hand_overs.note_waiting();
                 self.draft_save(draft, id);
             }
         }

@@ -15,20 +15,15 @@ use crate::model::{MessageId, Timestamp};
 /// The handing-over side of a machine.
 #[derive(Debug, Default)]
 pub(super) struct HandOvers {
-    /// Messages in memory that are to be handed over.
-    waiting: usize,
+    /// When to look for a message that may be tried; nought: now.
     retry_at: Option<Timestamp>,
     in_flight: bool,
 }
 
 impl HandOvers {
+    /// A message may be tried.
     pub(super) fn note_waiting(&mut self) {
-        self.waiting = self.waiting.saturating_add(1);
         self.retry_at = Some(Timestamp::default());
-    }
-
-    pub(super) fn note_gone(&mut self) {
-        self.waiting = self.waiting.saturating_sub(1);
     }
 
     pub(super) fn note_retry(&mut self, at: Option<Timestamp>) {
@@ -47,7 +42,7 @@ impl HandOvers {
     /// The attempt is over; there may be another message.
     pub(super) fn attempt_is_over(&mut self) {
         self.in_flight = false;
-        self.retry_at = Some(Timestamp::default());
+        self.note_waiting();
     }
 }
 

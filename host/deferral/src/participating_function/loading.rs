@@ -68,7 +68,7 @@ impl Recipient {
             Input::Invitation(invitation) if !self.expect_reply(invitation.reply) => {}
             Input::Pull(pull) if !self.expect_reply(pull.reply) => {}
             Input::Discard { reply, .. } if !self.expect_reply(*reply) => {}
-            // Each replaces the one before; a wake-up is implied by the loading.
+            // Each replaces the one before.
             Input::Contacts(..) => {
                 let trigger_seen = super::availability::strongest_registration(&self.hydration.waiting, &input);
                 self.hydration.waiting.retain(|waiting| !matches!(waiting, Input::Contacts(..)));
@@ -81,8 +81,8 @@ impl Recipient {
                 self.hydration.waiting.push_back(input);
             }
             Input::Wake | Input::QueueGrew => {
-                if !self.hydration.waiting.contains(&Input::Wake) {
-                    self.hydration.waiting.push_back(Input::Wake);
+                if !self.hydration.waiting.contains(&input) {
+                    self.hydration.waiting.push_back(input);
                 }
             }
             _ => self.hydration.waiting.push_back(input),
@@ -176,8 +176,7 @@ impl Recipient {
             Purpose::Slide => {
                 let last = messages.last().map(super::window::Place::of);
                 self.admit_all(messages);
-                self.queue.through = last.or(self.queue.through);
-                self.queue.end = !more;
+                self.queue.extend(last, more);
                 self.on_slid();
             }
             Purpose::Due => {

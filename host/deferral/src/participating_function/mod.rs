@@ -196,7 +196,7 @@ impl Recipient {
             && self.commits.is_empty()
             && self.loads.is_empty()
             && self.attempts.is_empty()
-            && (self.push.is_quiet() || (self.push.is_idle() && self.contacts.is_empty()))
+            && self.push.is_quiet()
             && !self.hand_overs.is_busy()
             && self.unsettled.is_empty()
             && self.durable_wake_is_right()

@@ -43,7 +43,7 @@ impl Recipient {
             self.push_instead(&messages);
             return Carried::Done;
         }
-        let free = |reach: &super::contacts::Reach| reach.can_be_notified() && reach.busy.is_none();
+        let free = |reach: &super::contacts::Reach| reach.can_be_notified() && reach.is_free();
         let contacts: Vec<ContactId> =
             self.contacts.iter().filter(|reach| free(reach)).map(|reach| reach.contact.id).collect();
         if contacts.is_empty() {

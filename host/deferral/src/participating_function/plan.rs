@@ -109,7 +109,10 @@ impl Recipient {
     }
 
     fn carry_out(&mut self, step: RunStep) -> Carried {
-        let stopped = self.push.is_stopped() || self.contacts.is_empty();
+        if self.contacts.is_empty() {
+            self.push.stop();
+        }
+        let stopped = self.push.is_stopped();
         match step {
             RunStep::Page { .. } | RunStep::Session { .. } | RunStep::Notify { .. } if stopped => Carried::Done,
             RunStep::Page { message, target } => self.page(message, target),
@@ -205,7 +208,7 @@ impl Recipient {
             if !messages.iter().any(takes) {
                 continue;
             }
-            if reach.busy.is_none() {
+            if reach.is_free() {
                 return Choice::Contact(reach.contact.id);
             }
             some_are_busy = true;

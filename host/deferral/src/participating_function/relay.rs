@@ -114,7 +114,7 @@ impl Recipient {
             .iter()
             .find(|reach| {
                 is_page
-                    && reach.busy.is_none()
+                    && reach.is_free()
                     && reach.fits(envelope.page_base_bytes).is_some()
                     && reach.contact.expires_at > self.now
             })

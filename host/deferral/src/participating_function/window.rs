@@ -246,6 +246,8 @@ pub(super) struct Queue {
     pub(super) end: bool,
     /// Removed while a load was on its way.
     buried: HashSet<MessageId>,
+    /// The first place at which something was stored outside memory since the window's last part was asked for.
+    elsewhere: Option<Place>,
 }
 
 impl Queue {
@@ -300,6 +302,7 @@ impl Queue {
 
     /// A message became durable that is not in memory.
     pub(super) fn note_elsewhere(&mut self, place: Place) {
+        self.elsewhere = Some(self.elsewhere.map_or(place, |known| known.min(place)));
         match self.through {
             Some(through) if place < through => self.head = false,
             _ => self.end = false,
@@ -308,8 +311,23 @@ impl Queue {
 
     /// The queue outside memory may have changed in any way.
     pub(super) fn forget_extent(&mut self) {
+        self.note_elsewhere(Place::new(u8::MAX, MessageId(0)));
         self.head = false;
         self.end = false;
+    }
+
+    /// The window's next part is asked for: what is stored from now on may be missing in it.
+    pub(super) fn begin_part(&mut self) {
+        self.elsewhere = None;
+    }
+
+    /// The window's next part reaches to `last`; none: it is empty.
+    pub(super) fn extend(&mut self, last: Option<Place>, more: bool) {
+        self.through = last.or(self.through);
+        self.end = !more;
+        if let Some(place) = self.elsewhere.take() {
+            self.note_elsewhere(place);
+        }
     }
 
     /// The row is gone.

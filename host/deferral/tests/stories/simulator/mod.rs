@@ -3,12 +3,14 @@
 pub mod build;
 pub mod store;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use restante_deferral::commit::{CommitError, Transaction};
-use restante_deferral::decision::{Answer, Question, Trigger, Undecided};
-use restante_deferral::model::{Contact, ContactId, Duration, MessageId, RecipientKey, StoredMessage, Timestamp};
+use restante_deferral::commit::{Change, CommitError, Transaction};
+use restante_deferral::decision::{Answer, PullAnswer, Question, Trigger, Undecided};
+use restante_deferral::model::{Contact, ContactId, DeduplicationKey, Duration, MessageId, RecipientKey, StoredMessage, Timestamp};
 use restante_deferral::participating_function::{
     Arrival, Attempt, AttemptEnd, AttemptId, AttemptTask, CommitToken, Event, Input, Limits, Output, Recipient, Reply,
     ReplyToken,
@@ -32,6 +34,9 @@ pub enum Deed {
 pub type Policy = Box<dyn FnMut(&Question) -> Result<Answer, Undecided>>;
 /// Devices.
 pub type Devices = Box<dyn FnMut(Timestamp, &Attempt) -> Script>;
+
+/// Messages that may go; policies and devices add to it.
+pub type Pardoned = Rc<RefCell<BTreeSet<MessageId>>>;
 
 /// An attempt that a device is working on.
 #[derive(Clone, Debug)]
@@ -69,6 +74,17 @@ pub struct World {
     pub load_delay: u64,
     pub commit_delay: u64,
     pub in_flight: BTreeMap<AttemptId, InFlight>,
+    /// What devices acknowledged since the last crash.
+    pub acknowledged: BTreeSet<MessageId>,
+    /// What may go without having been delivered or expired: discarded, or refused for good by a device.
+    pub pardoned: Pardoned,
+    /// imdn ids of relayed messages that a device took or refused for good.
+    pub relayed: BTreeSet<String>,
+    /// What may reach a device again although one has it.
+    pub copies: BTreeSet<MessageId>,
+    /// Removals without a reason are errors.
+    pub strict: bool,
+    keys: BTreeMap<ReplyToken, DeduplicationKey>,
     held: VecDeque<(CommitToken, Transaction)>,
     agenda: BTreeMap<(Timestamp, u64), Input>,
     sequence: u64,
@@ -107,6 +123,12 @@ impl World {
             load_delay: 1,
             commit_delay: 1,
             in_flight: BTreeMap::new(),
+            acknowledged: BTreeSet::new(),
+            pardoned: Pardoned::default(),
+            relayed: BTreeSet::new(),
+            copies: BTreeSet::new(),
+            strict: false,
+            keys: BTreeMap::new(),
             held: VecDeque::new(),
             agenda: BTreeMap::new(),
             sequence: 0,
@@ -127,6 +149,7 @@ impl World {
 
     pub fn arrives(&mut self, arrival: Arrival) -> ReplyToken {
         let token = self.token();
+        self.keys.insert(token, arrival.deduplication);
         self.tell(Input::Arrival(Box::new(Arrival { reply: token, ..arrival })));
         token
     }
@@ -168,8 +191,10 @@ impl World {
         self.machine = None;
         self.agenda.clear();
         self.held.clear();
+        self.store.forget_pending();
         self.in_flight.clear();
         self.expected.clear();
+        self.acknowledged.clear();
     }
 
     /// The machine is dropped if it may be. True when it was.
@@ -239,18 +264,28 @@ impl World {
             Input::Committed(token, result) => {
                 // Durable at this moment, not when it was asked for.
                 if let Some(transaction) = self.store.take_pending(*token) {
+                    self.check_removals(&transaction);
                     let applied = self.store.apply(self.now, transaction);
                     *result = Ok(applied);
                 }
             }
+            Input::Answered(_, Ok(Answer::Pull(PullAnswer::Send(delivery)))) if delivery.keep_copy => {
+                self.copies.extend(&delivery.messages);
+            }
             Input::Delivered(attempt, id) => {
-                if !self.in_flight.contains_key(attempt) {
-                    return;
-                }
+                let Some(flight) = self.in_flight.get_mut(attempt) else { return };
+                flight.messages.retain(|message| message != id);
                 self.note_delivered(*id);
             }
             Input::AttemptEnded(attempt, end) => {
                 let Some(flight) = self.in_flight.remove(attempt) else { return };
+                let relay = self.attempts.iter().rev().find_map(|(_, known)| match &known.task {
+                    AttemptTask::Relay { envelope, .. } if known.id == *attempt => envelope.imdn.as_ref(),
+                    _ => None,
+                });
+                if let (Some(imdn), Some(200..=299 | 403 | 404 | 410 | 600..=699)) = (relay, end.status) {
+                    self.relayed.insert(imdn.message_id.clone());
+                }
                 let acknowledged = end.status.is_some_and(|status| (200..300).contains(&status));
                 if acknowledged && flight.messages.len() == 1 && flight.occupies {
                     let was_page = self.attempts.iter().any(|(_, known)| {
@@ -267,7 +302,23 @@ impl World {
         self.tell(input);
     }
 
+    /// A message goes only when a device has it, its time is up, or somebody said so.
+    fn check_removals(&self, transaction: &Transaction) {
+        for change in transaction.changes.iter().filter(|_| self.strict) {
+            let Change::Remove { recipient, id } = change else { continue };
+            let rows = self.store.queue(recipient);
+            let Some(row) = rows.iter().find(|row| row.id == *id) else { continue };
+            let name = row.message.envelope.imdn.as_ref().map(|imdn| imdn.message_id.as_str());
+            let justified = self.acknowledged.contains(id)
+                || name.is_some_and(|name| self.relayed.contains(name))
+                || self.pardoned.borrow().contains(id)
+                || row.message.expires_at <= self.now;
+            assert!(justified, "{id:?} is lost: {:?}, {:?}", self.log(), self.events);
+        }
+    }
+
     fn note_delivered(&mut self, id: MessageId) {
+        self.acknowledged.insert(id);
         let name = self.names.get(&id).cloned().unwrap_or_else(|| format!("{id:?}"));
         self.delivered.push(name);
     }
@@ -289,6 +340,7 @@ impl World {
                     self.schedule(self.policy_delay, Input::Answered(token, answer));
                 }
                 Output::Commit(token, transaction) => {
+                    if std::env::var("DBG").is_ok() { println!("{} commit {:?}", self.now.0, transaction.changes.iter().map(|c| match c { Change::Insert(m) => format!("insert {:?} exp {:?} {:?}", m.envelope.imdn.as_ref().map(|i| &i.message_id), m.expires_at, m.hand_over_to), o => format!("{o:?}")}).collect::<Vec<_>>()); }
                     self.commits += 1;
                     if self.hold_commits {
                         self.held.push_back((token, transaction));
@@ -327,6 +379,9 @@ impl World {
 
     fn note_reply(&mut self, token: ReplyToken, reply: Reply) {
         assert!(self.expected.remove(&token), "nobody waits for {token:?}: {reply:?}");
+        if let (Reply::Accepted, Some(key), true) = (&reply, self.keys.get(&token), self.strict) {
+            assert!(self.store.has_seen(key), "accepted before it was durable");
+        }
         self.replies.insert(token, (self.now, reply));
     }
 
@@ -343,6 +398,8 @@ impl World {
             assert!(stored.message.expires_at > self.now, "an expired message is sent: {:?}", stored.id);
             let name = stored.message.envelope.imdn.as_ref().map(|imdn| imdn.message_id.clone()).unwrap_or_default();
             self.names.insert(stored.id, name);
+            let again = self.strict && self.acknowledged.contains(&stored.id) && !self.copies.contains(&stored.id);
+            assert!(!again, "{:?} is sent again", stored.id);
             let leased = self.in_flight.values().any(|flight| flight.messages.contains(&stored.id));
             assert!(!leased, "two attempts work on {:?}", stored.id);
         }

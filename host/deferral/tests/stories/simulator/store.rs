@@ -20,6 +20,8 @@ pub struct MemoryStore {
     pub alarms_written: usize,
     pub rows_read: usize,
     pub fail_loads: bool,
+    /// imdn ids in the order in which they were stored.
+    pub history: Vec<String>,
 }
 
 impl MemoryStore {
@@ -29,6 +31,14 @@ impl MemoryStore {
 
     pub fn take_pending(&mut self, token: CommitToken) -> Option<Transaction> {
         self.pending.remove(&token)
+    }
+
+    pub fn forget_pending(&mut self) {
+        self.pending.clear();
+    }
+
+    pub fn has_seen(&self, key: &DeduplicationKey) -> bool {
+        self.seen.contains_key(key)
     }
 
     pub fn wake_at(&self, key: &RecipientKey) -> Option<Timestamp> {
@@ -65,6 +75,7 @@ impl MemoryStore {
                 self.last += 1;
                 let id = MessageId(self.last);
                 self.seen.insert(message.deduplication, id);
+                self.history.push(message.envelope.imdn.as_ref().map(|imdn| imdn.message_id.clone()).unwrap_or_default());
                 let queue = self.queues.entry(message.recipient.clone()).or_default();
                 queue.insert(id, StoredMessage::new(id, *message));
                 Applied::Inserted(id)

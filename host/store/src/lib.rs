@@ -13,7 +13,7 @@ pub mod sqlite;
 use std::sync::Arc;
 use std::time::Duration;
 
-use restante_deferral::commit::{Applied, CommitError, LoadRequest, Transaction, Window};
+use restante_deferral::commit::{Applied, CommitError, LoadRequest, MessageState, Transaction, Window};
 use restante_deferral::model::{MessageId, Profile, RecipientKey, StoredMessage, TenantName, Timestamp};
 use thiserror::Error;
 
@@ -92,6 +92,17 @@ pub enum StoreError {
     /// Another process has it.
     #[error("{0} is in use by another process")]
     InUse(String),
+    /// Made with a number of partitions that this program cannot serve.
+    #[error("{path} has {found} partitions, this program serves one")]
+    Partitions {
+        /// The file.
+        path: String,
+        /// How many it has.
+        found: i64,
+    },
+    /// The database cannot be opened.
+    #[error("{0}: {1}")]
+    Open(String, rusqlite::Error),
     /// Something that is stored cannot be read.
     #[error("damaged record: {0}")]
     Damaged(&'static str),
@@ -118,7 +129,13 @@ pub struct Filter {
 ///
 /// * An order that completed without an error is durable: it outlives the process and the machine's power.
 /// * Orders are carried out in the order they were given, each whole or not at all.
-/// * A message is stored once per deduplication key within the deduplication window, also after it was removed.
+/// * A message is stored once per deduplication key within the deduplication window, also after it was removed. What one
+///   order inserts is known to the next.
+/// * An order that fails takes nobody with it, except when the disk does: then everything that was to be committed with it
+///   fails. After [`CommitError::Full`] the store goes on when there is room; orders that settle have the last of it.
+/// * When an fsync fails the process has to end; nothing is said about the orders it was for.
+/// * A load sees what was committed before it is carried out; orders given before it may still be on their way. Of what is
+///   expired or due the first to become so are given, in delivery order.
 /// * A row whose body is a file exists only while the file does: the file is durable before the row, and removed after it.
 /// * After a crash there may be files without a row; they are removed when the store is opened.
 /// * Numbers of messages rise with the order of arrival and are never used again.
@@ -152,7 +169,8 @@ pub trait Store: Send + Sync {
     /// What is stored in a whole tenant.
     fn tenant_totals(&self, tenant: &TenantName) -> Totals;
 
-    /// Users whose `WakeAt` has come, at most `limit`. Blocks on the disk.
+    /// Users whose `WakeAt` has come, at most `limit`. Blocks on the disk. While there are more, the next call goes on
+    /// after the last one, so that alarms that are left to ring hide no others; then it begins again.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -168,6 +186,12 @@ pub trait Store: Send + Sync {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<(u64, RecipientKey, SavedRegistration)>, StoreError>;
+
+    /// A user's registrations, ended ones included, for example to go on with its numbering of contacts. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    fn registration(&self, user: &RecipientKey) -> Result<Option<SavedRegistration>, StoreError>;
 
     /// All users with a profile. Blocks.
     ///
@@ -192,4 +216,19 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`]
     fn show(&self, id: MessageId) -> Result<Option<(StoredMessage, u64)>, StoreError>;
+}
+
+/// Makes a message what a state says became of it.
+pub(crate) fn apply_state(message: &mut StoredMessage, state: MessageState) {
+    message.attempts = state.attempts;
+    message.not_before = state.not_before;
+    message.last_failure = state.last_failure;
+    message.page_refused = state.page_refused;
+    message.large_refused = state.large_refused;
+    message.notified_at = state.notified_at;
+    message.fetch_deadline = state.fetch_deadline;
+    message.push_after_deadline = state.push_after_deadline;
+    message.message.expires_at = state.expires_at;
+    message.message.hand_over_to = state.hand_over_to;
+    message.devices = state.devices;
 }

@@ -1,17 +1,20 @@
 //! A store in memory for tests. It keeps the promise of [`Store`] but for durability, and lets a test hold commits back,
 //! refuse them, and lose what was not committed.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use restante_deferral::commit::{Applied, Change, CommitError, LoadRequest, MessageState, Select, Transaction, Window};
+use restante_deferral::commit::{Applied, Change, CommitError, LoadRequest, Select, Transaction, Window};
 use restante_deferral::model::{
-    Body, DeduplicationKey, MessageId, MessageKind, NewMessage, Profile, QueueTotals, RecipientKey, StoredMessage,
-    TenantName, Timestamp,
+    Body, DeduplicationKey, MessageId, MessageKind, Profile, QueueTotals, RecipientKey, StoredMessage, TenantName,
+    Timestamp,
 };
 
-use crate::{Completion, Filter, Outcome, Record, SavedRegistration, Sink, Store, StoreError, Ticket, Totals};
+use crate::{
+    Completion, Filter, Outcome, Record, SavedRegistration, Sink, Store, StoreError, Ticket, Totals, apply_state,
+};
 
 /// The store.
 pub struct MemoryStore {
@@ -26,6 +29,10 @@ struct Inner {
     users: BTreeMap<RecipientKey, User>,
     next: u64,
     held: bool,
+    /// Somebody is committing what waits; whoever else comes leaves it to them, so that completions keep their order.
+    committing: bool,
+    /// Where [`Store::due`] goes on.
+    due_after: Option<(Timestamp, RecipientKey)>,
     refuse: Option<CommitError>,
     waiting: VecDeque<(Ticket, Order)>,
 }
@@ -65,11 +72,20 @@ impl MemoryStore {
         self.lock().refuse = error;
     }
 
-    /// Forgets what is not committed, as a crash does.
-    pub fn crash(&self) {
+    /// Forgets what is not committed, as a crash does, and is opened again: whoever has messages and is registered is
+    /// due, and whoever has messages and nothing to wait for.
+    pub fn crash(&self, now: Timestamp) {
         let mut inner = self.lock();
+        let inner = &mut *inner;
         inner.waiting.clear();
         inner.held = false;
+        for message in inner.messages.values() {
+            let user = inner.users.entry(message.message.recipient.clone()).or_default();
+            let is_registered = user.registration.as_ref().is_some_and(|it| it.expires_at > now);
+            if is_registered || user.wake_at.is_none() {
+                user.wake_at = Some(now);
+            }
+        }
     }
 
     /// Messages that are committed.
@@ -88,26 +104,17 @@ impl MemoryStore {
     }
 
     fn commit_waiting(&self) {
+        if std::mem::replace(&mut self.lock().committing, true) {
+            return;
+        }
         loop {
             let mut inner = self.lock();
-            if inner.held {
+            let next = if inner.held { None } else { inner.waiting.pop_front() };
+            let Some((ticket, order)) = next else {
+                inner.committing = false;
                 return;
-            }
-            let Some((ticket, order)) = inner.waiting.pop_front() else { return };
-            let refused = inner.refuse;
-            let outcome = match order {
-                Order::Write(transaction) => Outcome::Written(match refused {
-                    Some(error) => Err(error),
-                    None => Ok(transaction.changes.into_iter().map(|change| inner.apply(change)).collect()),
-                }),
-                Order::Save(user, record) => Outcome::Saved(match refused {
-                    Some(error) => Err(error),
-                    None => {
-                        inner.save(user, record);
-                        Ok(())
-                    }
-                }),
             };
+            let outcome = inner.carry_out(order);
             drop(inner);
             (self.sink)(ticket.shard, vec![Completion { token: ticket.token, outcome }]);
         }
@@ -115,6 +122,20 @@ impl MemoryStore {
 }
 
 impl Inner {
+    fn carry_out(&mut self, order: Order) -> Outcome {
+        match (order, self.refuse) {
+            (Order::Write(_), Some(error)) => Outcome::Written(Err(error)),
+            (Order::Save(..), Some(error)) => Outcome::Saved(Err(error)),
+            (Order::Write(transaction), None) => {
+                Outcome::Written(Ok(transaction.changes.into_iter().map(|change| self.apply(change)).collect()))
+            }
+            (Order::Save(user, record), None) => {
+                self.save(user, record);
+                Outcome::Saved(Ok(()))
+            }
+        }
+    }
+
     fn apply(&mut self, change: Change) -> Applied {
         match change {
             Change::Insert(message) => {
@@ -124,16 +145,19 @@ impl Inner {
                 self.next += 1;
                 let id = MessageId(self.next);
                 self.seen.insert(message.deduplication, id);
-                self.messages.insert(id, fresh(id, *message));
+                self.messages.insert(id, StoredMessage::new(id, *message));
                 Applied::Inserted(id)
             }
-            Change::Remove { id, .. } => {
-                self.messages.remove(&id);
+            Change::Remove { recipient, id } => {
+                if self.messages.get(&id).is_some_and(|message| message.message.recipient == recipient) {
+                    self.messages.remove(&id);
+                }
                 Applied::Done
             }
-            Change::Update { id, state, .. } => {
-                if let Some(message) = self.messages.get_mut(&id) {
-                    update(message, *state);
+            Change::Update { recipient, id, state } => {
+                let message = self.messages.get_mut(&id).filter(|message| message.message.recipient == recipient);
+                if let Some(message) = message {
+                    apply_state(message, *state);
                 }
                 Applied::Done
             }
@@ -155,40 +179,43 @@ impl Inner {
     fn queue(&self, recipient: &RecipientKey) -> Vec<&StoredMessage> {
         let mut queue: Vec<&StoredMessage> =
             self.messages.values().filter(|message| message.message.recipient == *recipient).collect();
-        queue.sort_by_key(|message| (std::cmp::Reverse(message.message.priority), message.id));
+        queue.sort_by_key(|message| place(message));
         queue
     }
 
     fn window(&self, recipient: &RecipientKey, request: &LoadRequest) -> Window {
         let queue = self.queue(recipient);
-        let wanted = |message: &&&StoredMessage| match &request.select {
-            Select::After(None) => true,
-            Select::After(Some((priority, id))) => {
-                (std::cmp::Reverse(message.message.priority), message.id) > (std::cmp::Reverse(*priority), *id)
-            }
-            Select::ExpiredAt(at) => message.message.expires_at <= *at,
-            Select::DueAt(at) => {
-                [message.not_before, message.fetch_deadline].into_iter().flatten().any(|due| due <= *at)
-            }
-            Select::Listed(ids) => ids.contains(&message.id),
-        };
-        let selected: Vec<&StoredMessage> = queue.iter().filter(wanted).copied().collect();
-        let counted = || queue.iter().filter(|message| message.message.envelope.kind == MessageKind::Message);
         let user = self.users.get(recipient).cloned().unwrap_or_default();
-        let limit = request.max_messages as usize;
-        Window {
-            more: selected.len() > limit,
-            messages: selected.into_iter().take(limit).cloned().collect(),
+        let counted = || queue.iter().filter(|message| message.message.envelope.kind == MessageKind::Message);
+        let mut window = Window {
+            messages: Vec::new(),
+            more: false,
             totals: QueueTotals {
                 messages: u32::try_from(counted().count()).unwrap_or(u32::MAX),
                 size_bytes: counted().map(|message| message.message.body.size_bytes()).sum(),
-                oldest_received_at: queue.iter().map(|message| message.message.received_at).min(),
+                oldest_received_at: counted().min_by_key(|message| message.id).map(|it| it.message.received_at),
             },
             earliest_expiry: queue.iter().map(|message| message.message.expires_at).min(),
-            earliest_due: queue.iter().flat_map(|message| [message.not_before, message.fetch_deadline]).flatten().min(),
+            earliest_due: queue.iter().filter_map(|message| due(message)).min(),
             profile: user.profile.unwrap_or_default(),
             wake_at: user.wake_at,
+        };
+        let mut body_bytes = 0;
+        for message in select(queue, &request.select) {
+            if let Body::Inline(bytes) = &message.message.body {
+                body_bytes += bytes.len() as u64;
+            }
+            let is_first = window.messages.is_empty();
+            if window.messages.len() >= request.max_messages as usize
+                || (!is_first && body_bytes > request.max_body_bytes)
+            {
+                window.more = true;
+                break;
+            }
+            window.messages.push(message.clone());
         }
+        window.messages.sort_by_key(place);
+        window
     }
 
     fn totals(&self, counts: impl Fn(&StoredMessage) -> bool) -> Totals {
@@ -203,36 +230,30 @@ impl Inner {
     }
 }
 
-/// As it is right after it was stored.
-#[must_use]
-pub fn fresh(id: MessageId, message: NewMessage) -> StoredMessage {
-    StoredMessage {
-        id,
-        message,
-        attempts: 0,
-        not_before: None,
-        last_failure: None,
-        page_refused: false,
-        large_refused: false,
-        notified_at: None,
-        fetch_deadline: None,
-        push_after_deadline: false,
-        devices: Vec::new(),
-    }
+fn place(message: &StoredMessage) -> (Reverse<u8>, MessageId) {
+    (Reverse(message.message.priority), message.id)
 }
 
-fn update(message: &mut StoredMessage, state: MessageState) {
-    message.attempts = state.attempts;
-    message.not_before = state.not_before;
-    message.last_failure = state.last_failure;
-    message.page_refused = state.page_refused;
-    message.large_refused = state.large_refused;
-    message.notified_at = state.notified_at;
-    message.fetch_deadline = state.fetch_deadline;
-    message.push_after_deadline = state.push_after_deadline;
-    message.message.expires_at = state.expires_at;
-    message.message.hand_over_to = state.hand_over_to;
-    message.devices = state.devices;
+fn due(message: &StoredMessage) -> Option<Timestamp> {
+    [message.not_before, message.fetch_deadline].into_iter().flatten().min()
+}
+
+/// Those that are wanted, of a queue in delivery order, in the order in which they are counted against the limits.
+fn select<'a>(mut queue: Vec<&'a StoredMessage>, select: &Select) -> Vec<&'a StoredMessage> {
+    match select {
+        Select::After(None) => {}
+        Select::After(Some((priority, id))) => queue.retain(|message| place(message) > (Reverse(*priority), *id)),
+        Select::ExpiredAt(at) => {
+            queue.retain(|message| message.message.expires_at <= *at);
+            queue.sort_by_key(|message| (message.message.expires_at, message.id));
+        }
+        Select::DueAt(at) => {
+            queue.retain(|message| due(message).is_some_and(|due| due <= *at));
+            queue.sort_by_key(|message| (due(message), message.id));
+        }
+        Select::Listed(ids) => queue.retain(|message| ids.contains(&message.id)),
+    }
+    queue
 }
 
 impl Store for MemoryStore {
@@ -272,9 +293,14 @@ impl Store for MemoryStore {
     }
 
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecipientKey>, StoreError> {
-        let inner = self.lock();
-        let due = inner.users.iter().filter(|(_, user)| user.wake_at.is_some_and(|at| at <= now));
-        Ok(due.map(|(key, _)| key.clone()).take(limit).collect())
+        let mut inner = self.lock();
+        let after = inner.due_after.take();
+        let all = inner.users.iter().filter_map(|(key, user)| Some((user.wake_at?, key.clone())));
+        let mut due: Vec<_> = all.filter(|it| it.0 <= now && after.as_ref().is_none_or(|after| it > after)).collect();
+        due.sort();
+        due.truncate(limit);
+        inner.due_after = due.last().filter(|_| due.len() >= limit).cloned();
+        Ok(due.into_iter().map(|(_, key)| key).collect())
     }
 
     fn registrations(
@@ -289,6 +315,10 @@ impl Store for MemoryStore {
             Some((index as u64, key.clone(), registration))
         });
         Ok(all.filter(|(index, ..)| after.is_none_or(|after| *index > after)).take(limit).collect())
+    }
+
+    fn registration(&self, user: &RecipientKey) -> Result<Option<SavedRegistration>, StoreError> {
+        Ok(self.lock().users.get(user).and_then(|user| user.registration.clone()))
     }
 
     fn profiles(&self) -> Result<Vec<(RecipientKey, Profile)>, StoreError> {

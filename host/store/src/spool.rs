@@ -12,9 +12,11 @@ use std::sync::Arc;
 use restante_deferral::model::BodyId;
 
 /// The directory of bodies.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Spool {
     root: Arc<Path>,
+    /// Told when an fsync failed.
+    fatal: Option<Arc<dyn Fn(&str) + Send + Sync>>,
 }
 
 /// A body that is being written. Dropped before [`BodyWriter::finish`] it leaves nothing.
@@ -32,14 +34,30 @@ impl Spool {
     /// # Errors
     /// Of the file system.
     pub fn open(root: &Path) -> io::Result<Spool> {
-        let spool = Spool { root: root.into() };
-        make_directory(root)?;
+        let mut made = make_directory(root)?;
         let tmp = root.join("tmp");
-        make_directory(&tmp)?;
+        made |= make_directory(&tmp)?;
         for entry in std::fs::read_dir(&tmp)? {
             std::fs::remove_file(entry?.path())?;
         }
-        Ok(spool)
+        // All of them now: one that is made later could be lost with the body that another thread put into it.
+        for folder in 0..=u8::MAX {
+            made |= make_directory(&root.join(format!("{folder:02x}")))?;
+        }
+        if made {
+            File::open(root)?.sync_all()?;
+            if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        Ok(Spool { root: root.into(), fatal: None })
+    }
+
+    /// Has somebody told when an fsync fails with EIO: what is in the directory is not known any more then, and the
+    /// process has to end.
+    #[must_use]
+    pub fn on_lost_sync(self, fatal: Arc<dyn Fn(&str) + Send + Sync>) -> Spool {
+        Spool { fatal: Some(fatal), ..self }
     }
 
     /// Begins a body.
@@ -60,6 +78,12 @@ impl Spool {
     /// Of the file system.
     pub fn read(&self, id: BodyId) -> io::Result<File> {
         File::open(self.finished(id))
+    }
+
+    /// Whether there is such a body.
+    #[must_use]
+    pub fn exists(&self, id: BodyId) -> bool {
+        self.finished(id).exists()
     }
 
     /// Removes a body; one that is gone already is no error.
@@ -94,6 +118,17 @@ impl Spool {
             }
         }
         Ok(removed)
+    }
+
+    /// Passes the result of an fsync on, unless it says that the disk lost something.
+    fn checked(&self, result: io::Result<()>) -> io::Result<()> {
+        let lost = |error: &io::Error| error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+        if let (Err(error), Some(fatal)) = (&result, &self.fatal)
+            && lost(error)
+        {
+            fatal(&format!("a body could not be made durable: {error}"));
+        }
+        result
     }
 
     fn unfinished(&self, id: BodyId) -> PathBuf {
@@ -131,6 +166,14 @@ impl BodyWriter {
         Ok(())
     }
 
+    /// Writes at the end.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(self.size_bytes, bytes)
+    }
+
     /// Makes it durable: data, then the name. Blocks on the disk.
     ///
     /// # Errors
@@ -138,9 +181,10 @@ impl BodyWriter {
     pub fn finish(mut self) -> io::Result<(BodyId, u64)> {
         let file = self.file.take().ok_or_else(|| io::Error::other("finished"))?;
         let unfinished = self.spool.unfinished(self.id);
-        let result = file.sync_data().and_then(|()| self.publish(&unfinished));
+        let result = self.spool.checked(file.sync_data()).and_then(|()| self.publish(&unfinished));
         if result.is_err() {
             let _ = std::fs::remove_file(&unfinished);
+            let _ = self.spool.remove(self.id);
         }
         result.map(|()| (self.id, self.size_bytes))
     }
@@ -148,11 +192,15 @@ impl BodyWriter {
     fn publish(&self, unfinished: &Path) -> io::Result<()> {
         let finished = self.spool.finished(self.id);
         let folder = finished.parent().ok_or_else(|| io::Error::other("no folder"))?;
-        if make_directory(folder)? {
-            File::open(&*self.spool.root)?.sync_all()?;
-        }
         std::fs::rename(unfinished, &finished)?;
-        File::open(folder)?.sync_all()
+        let folder = File::open(folder)?;
+        self.spool.checked(folder.sync_all())
+    }
+}
+
+impl std::fmt::Debug for Spool {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Spool").field(&self.root).finish()
     }
 }
 

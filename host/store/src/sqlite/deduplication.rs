@@ -1,43 +1,109 @@
-//! Deduplication keys in a table per hour: what is written stays near together, and what is old goes table by table.
+//! Deduplication keys: written one after the other, found without reading what is unrelated, forgotten by the hour.
 //!
-//! A filter in memory for each hour answers "certainly not here" for nearly every new key, so that an arrival does not
-//! cost a look into every hour's table.
+//! A table with the keys as its own order would cost a page somewhere else for every message. Instead:
+//!
+//! | where | written | asked |
+//! |---|---|---|
+//! | `deduplication_log` | one row per commit with its keys in order of arrival | a map in memory holds the same |
+//! | `deduplication_HOUR` | when the log has [`RUN_KEYS`] keys or the hour changes: a *run*, its keys sorted, 168 to a row | a filter in memory says "certainly not here" for nearly every new key; else one row is read |
+//!
+//! A row of a run has as its number the run's number (15 bits) and the first 48 bits of its first key, so that the row that
+//! could hold a key is the last one that is not beyond it. Hours that left the window are removed in small bites.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use restante_deferral::model::{DeduplicationKey, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-const MILLISECONDS_PER_HOUR: u64 = 3_600_000;
-/// Bits of a filter: 2 MiB, below one wrong "maybe" in a hundred up to 1.7 million keys an hour.
-const FILTER_BITS: u64 = 16 * 1024 * 1024;
-/// Probes per key.
-const PROBES: u64 = 7;
+use super::filter::Filter;
 
-/// The hours' tables.
+const MILLISECONDS_PER_HOUR: u64 = 3_600_000;
+/// Keys in a run, and in memory beside the log (48 bytes each).
+const RUN_KEYS: usize = 128 * 1024;
+/// Bytes of a key and its message's number in a row.
+const ENTRY_BYTES: usize = 24;
+/// Entries in a row: what fits a page of the database.
+const ROW_ENTRIES: usize = 168;
+/// Keys that share a filter, when there are so many.
+const MAX_FILTER_KEYS: usize = 1_250_000;
+/// Keys that the first filter of an hour is made for.
+const MIN_FILTER_KEYS: usize = 16_384;
+/// Rows of an hour that left the window removed with one commit.
+const ROWS_PER_BITE: i64 = 512;
+/// A run that could not be written is tried again after so many more keys.
+const RETRY_AFTER_KEYS: usize = 16_384;
+
+/// A key and the number of its message.
+type Entry = (u128, i64);
+
+/// What was stored within the window.
 #[derive(Debug)]
 pub(super) struct Deduplication {
     window_hours: u64,
-    hours: BTreeMap<u64, Filter>,
+    hours: BTreeMap<u64, Hour>,
+    /// What the log holds.
+    recent: HashMap<u128, i64>,
+    /// The last hour that put something into the log.
+    recent_hour: u64,
+    seal_at: usize,
+    /// Of the transaction under way.
+    pending: Vec<Entry>,
+    pending_by_key: HashMap<u128, i64>,
+    /// Hours that left the window and are not all removed.
+    dying: Vec<u64>,
+}
+
+/// A run that was written but is not committed.
+pub(super) struct Sealed {
+    hour: u64,
+    run: u16,
+    keys: Vec<u128>,
+}
+
+#[derive(Debug, Default)]
+struct Hour {
+    runs: u16,
+    segments: Vec<Segment>,
+}
+
+/// Runs that share a filter.
+#[derive(Debug)]
+struct Segment {
+    filter: Filter,
+    capacity: usize,
+    keys: usize,
+    runs: std::ops::RangeInclusive<u16>,
 }
 
 impl Deduplication {
-    /// Reads the tables that are there.
-    pub(super) fn open(connection: &Connection, window_hours: u64) -> rusqlite::Result<Deduplication> {
-        let mut tables =
-            connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'seen_%'")?;
-        let names: Vec<String> = tables.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let mut hours = BTreeMap::new();
-        for hour in names.iter().filter_map(|name| name.strip_prefix("seen_")?.parse::<u64>().ok()) {
-            let mut filter = Filter::new();
-            let mut keys = connection.prepare(&format!("SELECT key FROM seen_{hour}"))?;
-            let mut rows = keys.query([])?;
-            while let Some(row) = rows.next()? {
-                filter.insert(&row.get::<_, [u8; 16]>(0)?);
+    /// Reads what is kept.
+    pub(super) fn open(connection: &Connection, window_hours: u64, now: Timestamp) -> rusqlite::Result<Deduplication> {
+        let mut seen = Deduplication {
+            window_hours,
+            hours: BTreeMap::new(),
+            recent: HashMap::new(),
+            recent_hour: 0,
+            seal_at: RUN_KEYS,
+            pending: Vec::new(),
+            pending_by_key: HashMap::new(),
+            dying: Vec::new(),
+        };
+        let oldest = hour_of(now).saturating_sub(window_hours);
+        for hour in numbered_tables(connection, "deduplication_")? {
+            if hour < oldest {
+                seen.dying.push(hour);
+            } else {
+                let hour_read = Hour::read(connection, hour)?;
+                seen.hours.insert(hour, hour_read);
             }
-            hours.insert(hour, filter);
         }
-        Ok(Deduplication { window_hours, hours })
+        let mut log = connection.prepare("SELECT hour, keys FROM deduplication_log ORDER BY id")?;
+        let mut rows = log.query([])?;
+        while let Some(row) = rows.next()? {
+            seen.recent_hour = seen.recent_hour.max(row.get::<_, i64>(0)?.unsigned_abs());
+            seen.recent.extend(row.get_ref(1)?.as_blob()?.chunks_exact(ENTRY_BYTES).map(entry));
+        }
+        Ok(seen)
     }
 
     /// The number of the message that was stored with this key within the window, if any.
@@ -47,136 +113,366 @@ impl Deduplication {
         now: Timestamp,
         key: DeduplicationKey,
     ) -> rusqlite::Result<Option<i64>> {
+        let key = u128::from_be_bytes(key.0);
         let oldest = hour_of(now).saturating_sub(self.window_hours);
-        for (hour, filter) in self.hours.range(oldest..).rev() {
-            if filter.may_contain(&key.0) {
-                let mut find = connection.prepare_cached(&format!("SELECT seq FROM seen_{hour} WHERE key = ?"))?;
-                if let Some(seq) = find.query_row([key.0], |row| row.get(0)).optional()? {
-                    return Ok(Some(seq));
+        if let Some(seq) = self.pending_by_key.get(&key) {
+            return Ok(Some(*seq));
+        }
+        if self.recent_hour >= oldest
+            && let Some(seq) = self.recent.get(&key)
+        {
+            return Ok(Some(*seq));
+        }
+        for (hour, kept) in self.hours.range(oldest..).rev() {
+            for segment in kept.segments.iter().rev().filter(|segment| segment.filter.may_contain(key)) {
+                for run in segment.runs.clone().rev() {
+                    if let Some(seq) = find_in_run(connection, *hour, run, key)? {
+                        return Ok(Some(seq));
+                    }
                 }
             }
         }
         Ok(None)
     }
 
-    /// Notes a key in the table of the current hour, making that when it is missing.
-    pub(super) fn insert(
-        &mut self,
-        connection: &Connection,
-        now: Timestamp,
-        key: DeduplicationKey,
-        seq: i64,
-    ) -> rusqlite::Result<()> {
-        let hour = hour_of(now);
-        if !self.hours.contains_key(&hour) {
-            connection.execute_batch(&format!(
-                "CREATE TABLE IF NOT EXISTS seen_{hour} (key BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID"
-            ))?;
-            self.hours.insert(hour, Filter::new());
-        }
-        connection
-            .prepare_cached(&format!("INSERT OR REPLACE INTO seen_{hour} VALUES (?, ?)"))?
-            .execute(params![key.0, seq])?;
-        if let Some(filter) = self.hours.get_mut(&hour) {
-            filter.insert(&key.0);
-        }
-        Ok(())
+    /// Notes a key in the transaction under way.
+    pub(super) fn insert(&mut self, key: DeduplicationKey, seq: i64) {
+        let key = u128::from_be_bytes(key.0);
+        self.pending.push((key, seq));
+        self.pending_by_key.insert(key, seq);
     }
 
-    /// Drops the tables whose hour has left the window; at most one a call, because dropping a large one takes time.
-    pub(super) fn expire(&mut self, connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    /// How much the transaction under way noted.
+    pub(super) fn mark(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Takes back what it noted after the mark.
+    pub(super) fn roll_back_to(&mut self, mark: usize) {
+        for (key, _) in self.pending.drain(mark.min(self.pending.len())..) {
+            self.pending_by_key.remove(&key);
+        }
+    }
+
+    /// Writes what the transaction under way noted, and removes a bite of what left the window.
+    pub(super) fn write(&mut self, connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+        if !self.pending.is_empty() {
+            connection
+                .prepare_cached("INSERT INTO deduplication_log (hour, keys) VALUES (?, ?)")?
+                .execute(params![number(hour_of(now)), bytes_of(&self.pending)])?;
+        }
         let oldest = hour_of(now).saturating_sub(self.window_hours);
-        let Some(hour) = self.hours.keys().next().copied().filter(|hour| *hour < oldest) else { return Ok(()) };
-        connection.execute_batch(&format!("DROP TABLE IF EXISTS seen_{hour}"))?;
-        self.hours.remove(&hour);
-        Ok(())
-    }
-
-    /// After a transaction that was rolled back: the current hour's table may be gone with it. Its filter stays: it may
-    /// say "maybe" for keys that were not stored, never "no" for one that was.
-    pub(super) fn recover(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut exists = connection.prepare_cached("SELECT 1 FROM sqlite_schema WHERE name = ?")?;
-        let mut gone = Vec::new();
-        for hour in self.hours.keys() {
-            if !exists.exists([format!("seen_{hour}")])? {
-                gone.push(*hour);
+        while let Some(first) = self.hours.first_entry().filter(|first| *first.key() < oldest) {
+            self.dying.push(*first.key());
+            first.remove();
+        }
+        if let Some(hour) = self.dying.last() {
+            let removed = connection
+                .prepare_cached(&format!(
+                    "DELETE FROM deduplication_{hour} WHERE id IN
+                     (SELECT id FROM deduplication_{hour} ORDER BY id LIMIT {ROWS_PER_BITE})"
+                ))?
+                .execute([])?;
+            if i64::try_from(removed).unwrap_or(i64::MAX) < ROWS_PER_BITE {
+                connection.execute_batch(&format!("DROP TABLE deduplication_{hour}"))?;
+                // If this is rolled back, the next start finds the table again.
+                self.dying.pop();
             }
         }
-        for hour in gone {
-            self.hours.remove(&hour);
-        }
         Ok(())
     }
+
+    /// The transaction under way is durable.
+    pub(super) fn committed(&mut self, now: Timestamp) {
+        if !self.pending.is_empty() {
+            self.recent_hour = self.recent_hour.max(hour_of(now));
+            self.recent.extend(self.pending.drain(..));
+            self.pending_by_key.clear();
+        }
+    }
+
+    /// The log is long enough for a run, or of an hour that is over.
+    pub(super) fn wants_seal(&self, now: Timestamp) -> bool {
+        self.recent.len() >= self.seal_at || self.wants_seal_of_an_hour(now)
+    }
+
+    /// The log is of an hour that is over.
+    pub(super) fn wants_seal_of_an_hour(&self, now: Timestamp) -> bool {
+        !self.recent.is_empty() && self.recent_hour < hour_of(now) && self.seal_at <= RUN_KEYS
+    }
+
+    /// Writes the log as a run, in a transaction of the caller's.
+    pub(super) fn seal(&self, connection: &Connection) -> rusqlite::Result<Sealed> {
+        let hour = self.recent_hour;
+        let run = self.hours.get(&hour).map_or(0, |kept| kept.runs);
+        let mut entries: Vec<Entry> = self.recent.iter().map(|(key, seq)| (*key, *seq)).collect();
+        entries.sort_unstable();
+        write_run(connection, hour, run, &entries)?;
+        connection.execute("DELETE FROM deduplication_log", [])?;
+        Ok(Sealed { hour, run, keys: entries.into_iter().map(|(key, _)| key).collect() })
+    }
+
+    /// That transaction is durable.
+    pub(super) fn sealed(&mut self, sealed: Sealed) {
+        self.hours.entry(sealed.hour).or_default().add_run(sealed.run, &sealed.keys);
+        self.recent.clear();
+        self.seal_at = RUN_KEYS;
+    }
+
+    /// That transaction failed.
+    pub(super) fn not_sealed(&mut self) {
+        self.seal_at = self.recent.len().saturating_add(RETRY_AFTER_KEYS);
+    }
+}
+
+/// Turns tables of an older form (`seen_HOUR`, a row per key) into runs.
+pub(super) fn convert_hour_tables(connection: &Connection) -> rusqlite::Result<()> {
+    for hour in numbered_tables(connection, "seen_")? {
+        let mut keys = connection.prepare(&format!("SELECT key, seq FROM seen_{hour} ORDER BY key"))?;
+        let mut rows = keys.query([])?;
+        let mut entries = Vec::new();
+        let mut run = 0;
+        while let Some(row) = rows.next()? {
+            entries.push((u128::from_be_bytes(row.get(0)?), row.get(1)?));
+            if entries.len() == RUN_KEYS {
+                write_run(connection, hour, run, &entries)?;
+                entries.clear();
+                run += 1;
+            }
+        }
+        write_run(connection, hour, run, &entries)?;
+        drop(rows);
+        drop(keys);
+        connection.execute_batch(&format!("DROP TABLE seen_{hour}"))?;
+    }
+    Ok(())
+}
+
+impl Hour {
+    fn read(connection: &Connection, hour: u64) -> rusqlite::Result<Hour> {
+        let mut kept = Hour::default();
+        let mut statement = connection.prepare(&format!("SELECT id, keys FROM deduplication_{hour} ORDER BY id"))?;
+        let mut rows = statement.query([])?;
+        let mut current: (u16, Vec<u128>) = (0, Vec::new());
+        while let Some(row) = rows.next()? {
+            let run = run_of(row.get(0)?);
+            if run != current.0 {
+                kept.add_run(current.0, &current.1);
+                current = (run, Vec::new());
+            }
+            current.1.extend(row.get_ref(1)?.as_blob()?.chunks_exact(ENTRY_BYTES).map(|bytes| entry(bytes).0));
+        }
+        kept.add_run(current.0, &current.1);
+        Ok(kept)
+    }
+
+    fn add_run(&mut self, run: u16, keys: &[u128]) {
+        if keys.is_empty() {
+            return;
+        }
+        self.runs = run.saturating_add(1);
+        let room = |segment: &&mut Segment| segment.keys.saturating_add(keys.len()) <= segment.capacity;
+        let segment = match self.segments.last_mut().filter(room) {
+            Some(segment) => segment,
+            None => {
+                let before = self.segments.last().map_or(MIN_FILTER_KEYS / 4, |segment| segment.capacity);
+                let capacity = before.saturating_mul(4).min(MAX_FILTER_KEYS).max(keys.len());
+                let segment = Segment { filter: Filter::new(capacity), capacity, keys: 0, runs: run..=run };
+                self.segments.push(segment);
+                let Some(segment) = self.segments.last_mut() else { return };
+                segment
+            }
+        };
+        keys.iter().for_each(|key| segment.filter.insert(*key));
+        segment.keys = segment.keys.saturating_add(keys.len());
+        segment.runs = *segment.runs.start()..=run;
+    }
+}
+
+fn write_run(connection: &Connection, hour: u64, run: u16, entries: &[Entry]) -> rusqlite::Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    connection.execute_batch(&format!(
+        "CREATE TABLE IF NOT EXISTS deduplication_{hour} (id INTEGER PRIMARY KEY, keys BLOB NOT NULL)"
+    ))?;
+    let mut insert = connection.prepare(&format!("INSERT INTO deduplication_{hour} VALUES (?, ?)"))?;
+    let mut rest = entries;
+    while let Some((first, _)) = rest.first() {
+        // Keys that begin alike stay in one row, or the row that could hold a key would not be one.
+        let mut end = rest.len().min(ROW_ENTRIES);
+        while let (Some(last), Some(next)) = (end.checked_sub(1).and_then(|last| rest.get(last)), rest.get(end))
+            && beginning(last.0) == beginning(next.0)
+        {
+            end += 1;
+        }
+        let (row, after) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+        insert.execute(params![row_id(run, *first), bytes_of(row)])?;
+        rest = after;
+    }
+    Ok(())
+}
+
+fn find_in_run(connection: &Connection, hour: u64, run: u16, key: u128) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT keys FROM deduplication_{hour} WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1"
+        ))?
+        .query_row([row_id(run, 0), row_id(run, key)], |row| {
+            let (entries, _) = row.get_ref(0)?.as_blob()?.as_chunks::<ENTRY_BYTES>();
+            let found = entries.binary_search_by_key(&key, |bytes| entry(bytes).0).ok();
+            Ok(found.and_then(|index| entries.get(index)).map(|bytes| entry(bytes).1))
+        })
+        .optional()
+        .map(Option::flatten)
+}
+
+/// The hours for which there is a table.
+fn numbered_tables(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<u64>> {
+    let mut tables = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
+    let names: Vec<String> = tables.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(names.iter().filter_map(|name| name.strip_prefix(prefix)?.parse().ok()).collect())
+}
+
+fn bytes_of(entries: &[Entry]) -> Vec<u8> {
+    entries.iter().flat_map(|(key, seq)| key.to_be_bytes().into_iter().chain(seq.to_be_bytes())).collect()
+}
+
+fn entry(bytes: &[u8]) -> Entry {
+    let (key, seq) = bytes.split_at_checked(16).unwrap_or_default();
+    (key.try_into().map_or(0, u128::from_be_bytes), seq.try_into().map_or(0, i64::from_be_bytes))
+}
+
+/// The first 48 bits.
+fn beginning(key: u128) -> i64 {
+    (key >> 80) as i64
+}
+
+fn row_id(run: u16, first: u128) -> i64 {
+    i64::from(run & 0x7fff) << 48 | beginning(first)
+}
+
+fn run_of(id: i64) -> u16 {
+    (id >> 48) as u16
 }
 
 fn hour_of(now: Timestamp) -> u64 {
     now.0 / MILLISECONDS_PER_HOUR
 }
 
-/// A Bloom filter. Keys are digests already, so that their own bytes serve as hashes.
-#[derive(Debug)]
-struct Filter {
-    bits: Vec<u64>,
-}
-
-impl Filter {
-    fn new() -> Filter {
-        Filter { bits: vec![0; (FILTER_BITS / 64) as usize] }
-    }
-
-    fn insert(&mut self, key: &[u8; 16]) {
-        for probe in probes(key) {
-            if let Some(word) = self.bits.get_mut((probe / 64) as usize) {
-                *word |= 1 << (probe % 64);
-            }
-        }
-    }
-
-    fn may_contain(&self, key: &[u8; 16]) -> bool {
-        probes(key)
-            .all(|probe| self.bits.get((probe / 64) as usize).is_some_and(|word| word & (1 << (probe % 64)) != 0))
-    }
-}
-
-fn probes(key: &[u8; 16]) -> impl Iterator<Item = u64> {
-    let whole = u128::from_be_bytes(*key);
-    let (one, other) = ((whole >> 64) as u64, whole as u64 | 1);
-    (0..PROBES).map(move |probe| one.wrapping_add(other.wrapping_mul(probe)) % FILTER_BITS)
+fn number(hour: u64) -> i64 {
+    i64::try_from(hour).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn connection() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch("CREATE TABLE deduplication_log (id INTEGER PRIMARY KEY, hour INTEGER, keys BLOB)")
+            .unwrap();
+        connection
+    }
+
     fn key(number: u64) -> DeduplicationKey {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
-        bytes[8..].copy_from_slice(&number.wrapping_mul(0xD134_2543_DE82_EF95).to_be_bytes());
-        DeduplicationKey(bytes)
+        DeduplicationKey(u128::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_be_bytes())
+    }
+
+    fn at(hour: u64) -> Timestamp {
+        Timestamp(hour * MILLISECONDS_PER_HOUR)
+    }
+
+    fn store(seen: &mut Deduplication, connection: &Connection, hour: u64, numbers: std::ops::Range<u64>) {
+        numbers.for_each(|number| seen.insert(key(number), number as i64));
+        seen.write(connection, at(hour)).unwrap();
+        seen.committed(at(hour));
+    }
+
+    fn seal(seen: &mut Deduplication, connection: &Connection) {
+        let sealed = seen.seal(connection).unwrap();
+        seen.sealed(sealed);
     }
 
     #[test]
     fn keys_are_known_for_the_window_and_not_longer() {
-        let connection = Connection::open_in_memory().unwrap();
-        let mut seen = Deduplication::open(&connection, 2).unwrap();
-        let at = |hour: u64| Timestamp(hour * MILLISECONDS_PER_HOUR);
-        seen.insert(&connection, at(10), key(1), 7).unwrap();
-        for (hour, found) in [(10, Some(7)), (12, Some(7)), (13, None)] {
-            assert_eq!(seen.find(&connection, at(hour), key(1)).unwrap(), found, "{hour}");
+        for (sealed, reopened) in [(false, false), (true, false), (false, true), (true, true)] {
+            let connection = connection();
+            let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
+            store(&mut seen, &connection, 10, 7..8);
+            if sealed {
+                assert!(!seen.wants_seal(at(10)) && seen.wants_seal(at(11)));
+                seal(&mut seen, &connection);
+            }
+            if reopened {
+                seen = Deduplication::open(&connection, 2, at(10)).unwrap();
+            }
+            for (hour, found) in [(10, Some(7)), (12, Some(7)), (13, None)] {
+                assert_eq!(seen.find(&connection, at(hour), key(7)).unwrap(), found, "{hour} {sealed} {reopened}");
+            }
+            assert_eq!(seen.find(&connection, at(10), key(8)).unwrap(), None);
         }
-        assert_eq!(seen.find(&connection, at(10), key(2)).unwrap(), None);
-        let reopened = Deduplication::open(&connection, 2).unwrap();
-        assert_eq!(reopened.find(&connection, at(11), key(1)).unwrap(), Some(7));
-        seen.expire(&connection, at(13)).unwrap();
-        assert_eq!(Deduplication::open(&connection, 9).unwrap().find(&connection, at(13), key(1)).unwrap(), None);
     }
 
     #[test]
-    fn the_filter_is_seldom_wrong() {
-        let mut filter = Filter::new();
-        (0..200_000).for_each(|number| filter.insert(&key(number).0));
-        assert!((0..200_000).all(|number| filter.may_contain(&key(number).0)));
-        let wrong = (1_000_000..1_100_000).filter(|number| filter.may_contain(&key(*number).0)).count();
-        assert!(wrong < 100, "{wrong}");
+    fn many_keys_in_several_runs_are_all_found() {
+        let connection = connection();
+        let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
+        let each = 30_000;
+        for run in 0..3 {
+            store(&mut seen, &connection, 10, run * each..(run + 1) * each);
+            seal(&mut seen, &connection);
+        }
+        for seen in [&seen, &Deduplication::open(&connection, 2, at(11)).unwrap()] {
+            for number in 0..3 * each {
+                assert_eq!(seen.find(&connection, at(11), key(number)).unwrap(), Some(number as i64));
+            }
+            for number in 3 * each..4 * each {
+                assert_eq!(seen.find(&connection, at(11), key(number)).unwrap(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_begin_alike_are_found() {
+        let connection = connection();
+        let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
+        let alike = |number: u64| DeduplicationKey((u128::MAX << 64 | u128::from(number)).to_be_bytes());
+        (0..1_000).for_each(|number| seen.insert(alike(number), number as i64));
+        seen.write(&connection, at(10)).unwrap();
+        seen.committed(at(10));
+        seal(&mut seen, &connection);
+        assert!((0..1_000).all(|it| seen.find(&connection, at(10), alike(it)).unwrap() == Some(it as i64)));
+    }
+
+    #[test]
+    fn hours_that_left_the_window_go_in_bites() {
+        let connection = connection();
+        let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
+        let many = ROWS_PER_BITE as u64 * ROW_ENTRIES as u64 + 1;
+        store(&mut seen, &connection, 10, 0..many);
+        seal(&mut seen, &connection);
+        let tables = || numbered_tables(&connection, "deduplication_").unwrap();
+        seen.write(&connection, at(12)).unwrap();
+        assert_eq!(tables(), [10], "still within the window");
+        seen.write(&connection, at(13)).unwrap();
+        assert_eq!(tables(), [10], "the first bite");
+        seen = Deduplication::open(&connection, 2, at(13)).unwrap();
+        seen.write(&connection, at(13)).unwrap();
+        assert!(tables().is_empty());
+    }
+
+    #[test]
+    fn what_is_rolled_back_is_unknown() {
+        let connection = connection();
+        let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
+        seen.insert(key(1), 1);
+        let mark = seen.mark();
+        seen.insert(key(2), 2);
+        assert_eq!(seen.find(&connection, at(10), key(2)).unwrap(), Some(2));
+        seen.roll_back_to(mark);
+        assert_eq!(seen.find(&connection, at(10), key(1)).unwrap(), Some(1));
+        assert_eq!(seen.find(&connection, at(10), key(2)).unwrap(), None);
     }
 }

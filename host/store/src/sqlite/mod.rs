@@ -1,21 +1,27 @@
 //! The store in SQLite.
 //!
-//! Messages lie in order of arrival with one index by recipient; deduplication keys in a table per hour; sums per user
-//! are folded into one row per user and batch. That keeps what is written near together however much is queued.
+//! Messages lie in order of arrival and are never changed; what is keyed otherwise is narrow, or written seldom and for
+//! many at once: see the tables in `schema`, the keys in `deduplication`, the sums in `users`. That keeps what is written
+//! near together however much is queued.
 //!
-//! There is one partition, number 0. Its number is in the top bits of every [`MessageId`], so that more can come
-//! without changing ids; a directory made with several is refused until they exist.
+//! There is one partition, number 0. Its number is in the top bits of every [`MessageId`] and how many there are is kept
+//! in the store, so that more can come without changing ids; a directory made with several is refused until they exist.
 
+mod changes;
 mod deduplication;
+mod filter;
+mod operator;
 mod reader;
 mod schema;
 mod users;
+mod wal;
+mod write_queue;
 mod writer;
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,20 +30,33 @@ use restante_deferral::commit::{CommitError, LoadRequest, Transaction};
 use restante_deferral::model::{BodyId, MessageId, Profile, RecipientKey, StoredMessage, TenantName, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use self::changes::Tables;
 use self::deduplication::Deduplication;
 use self::reader::ReadQueue;
+use self::schema::CacheKibibytes;
 use self::users::{Users, key_of};
-use self::writer::{Order, WriteQueue, Writer, time};
+use self::wal::{WalKeeper, WalState};
+use self::write_queue::{Order, WriteQueue};
+use self::writer::{BodyRemover, Writer};
 use crate::codec;
 use crate::spool::Spool;
 use crate::{Filter, Record, SavedRegistration, Sink, Store, StoreError, Ticket, Totals};
 
-pub use self::writer::WriteLimits;
+pub use self::write_queue::WriteLimits;
 
-/// Threads that read.
-const READERS: usize = 2;
-/// Loads that wait.
-const MAX_WAITING_LOADS: usize = 65_536;
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+/// Told when the disk cannot be trusted any more, and why.
+pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// How long a connection waits for another one's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What each connection that reads keeps in memory.
+const READER_CACHE: CacheKibibytes = CacheKibibytes(16 * 1024);
+/// What connections keep that look at few pages.
+const SMALL_CACHE: CacheKibibytes = CacheKibibytes(2 * 1024);
+/// Bodies that wait to be removed; beyond, the writer removes them itself.
+const MAX_BODIES_TO_REMOVE: usize = 65_536;
 
 /// How a store is opened.
 pub struct OpenOptions {
@@ -45,12 +64,19 @@ pub struct OpenOptions {
     pub directory: PathBuf,
     /// Bounds of writing.
     pub limits: WriteLimits,
-    /// Hours for which deduplication keys are kept.
+    /// Hours for which deduplication keys are kept; the last one begun is kept whole.
     pub deduplication_hours: u64,
+    /// Users whose numbers and sums are kept in memory.
+    pub max_known_users: usize,
+    /// Threads that read.
+    pub readers: usize,
+    /// Loads that wait.
+    pub max_waiting_loads: usize,
     /// The time.
-    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Told when the disk cannot be trusted any more. It must end the process: the store goes no further.
-    pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
+    pub clock: Clock,
+    /// Told when an fsync failed. It must end the process: the store says nothing about what it was writing and takes
+    /// nothing more.
+    pub fatal: Fatal,
 }
 
 impl OpenOptions {
@@ -61,6 +87,9 @@ impl OpenOptions {
             directory: directory.to_owned(),
             limits: WriteLimits::default(),
             deduplication_hours: 24,
+            max_known_users: 250_000,
+            readers: 2,
+            max_waiting_loads: 65_536,
             clock: Arc::new(|| {
                 let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                 Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
@@ -80,64 +109,66 @@ pub struct SqliteStore {
     reads: Arc<ReadQueue>,
     users: Arc<Users>,
     spool: Spool,
-    /// For what operators look at.
+    /// For sums of users who were not met yet.
+    sums: Mutex<Connection>,
+    /// For what operators look at, and whatever else is asked seldom.
     side: Mutex<Connection>,
+    /// Where [`Store::due`] goes on.
+    due_after: Mutex<Option<(i64, i64)>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held while the store is open.
     _lock: File,
 }
 
 impl SqliteStore {
-    /// Opens or makes a store and starts its threads.
+    /// Opens or makes a store and starts its threads. Whoever has messages and is registered is due at once.
     ///
     /// # Errors
     /// [`StoreError`]
     pub fn open(options: OpenOptions, sink: Sink) -> Result<SqliteStore, StoreError> {
-        let directory = &options.directory;
+        let OpenOptions { directory, limits, fatal, clock, .. } = options;
         let file_error = |error| StoreError::File(directory.display().to_string(), error);
-        make_private_directory(directory).map_err(file_error)?;
-        let lock = lock(directory)?;
+        make_private_directory(&directory).map_err(file_error)?;
+        let lock = lock(&directory)?;
         let path = directory.join("messages.sqlite");
-        let connection = schema::open(&path)?;
-        let now = (options.clock)();
-        let spool = Spool::open(&directory.join("spool")).map_err(file_error)?;
-        let removed = spool.sweep(&known_bodies(&connection)?).map_err(file_error)?;
-        if removed > 0 {
-            tracing::info!(removed, "bodies without a message were removed");
-        }
+        let mut connection = schema::open(&path)?;
+        limit_size(&connection, limits.max_database_bytes)?;
+        let spool = Spool::open(&directory.join("spool")).map_err(file_error)?.on_lost_sync(fatal.clone());
+        sweep(&connection, &spool).map_err(file_error)?;
+        let now = clock();
         wake_the_reachable(&connection, now)?;
-        let users = Arc::new(Users::open(&connection)?);
-        let queue = Arc::new(WriteQueue::new(options.limits));
-        let reads = Arc::new(ReadQueue::new(MAX_WAITING_LOADS));
-        let restart_wanted = Arc::new(AtomicBool::new(false));
-        let (checkpoint, checkpoints) = std::sync::mpsc::sync_channel(1);
+        let users = Arc::new(Users::open(&mut connection, options.max_known_users)?);
+        let deduplication = Deduplication::open(&connection, options.deduplication_hours, now)?;
+        let tables = Tables::open(&connection, deduplication, spool.clone(), options.max_known_users)?;
+        let queue = Arc::new(WriteQueue::new(limits));
+        let reads = Arc::new(ReadQueue::new(options.max_waiting_loads));
+        let state = Arc::new(WalState::default());
+        state.watch(&mut connection)?;
+        let (wanted, checkpoints) = sync_channel(1);
+        let (to_remove, removals) = sync_channel(MAX_BODIES_TO_REMOVE);
         let mut threads = Vec::new();
-        let writer = Writer {
-            deduplication: Deduplication::open(&connection, options.deduplication_hours)?,
-            next_seq: next_seq(&connection)?,
-            reserved_until: 0,
-            queue: queue.clone(),
-            users: users.clone(),
-            spool: spool.clone(),
-            sink: sink.clone(),
-            wal: directory.join("messages.sqlite-wal"),
-            clock: options.clock,
-            restart_wanted: restart_wanted.clone(),
-            checkpoint,
-            fatal: options.fatal,
-            connection,
-        };
-        let beside = schema::open_beside(&path)?;
-        threads
-            .push(spawn("store-checkpoint", directory, move || checkpointer(&beside, &checkpoints, &restart_wanted))?);
-        for _ in 0..READERS {
-            let (connection, reads, users, sink) =
-                (schema::open_beside(&path)?, reads.clone(), users.clone(), sink.clone());
-            threads.push(spawn("store-reader", directory, move || reader::run(&connection, &reads, &users, &sink))?);
+        {
+            let (beside, state, fatal) = (schema::open_beside(&path, SMALL_CACHE)?, state.clone(), fatal.clone());
+            let run = move || wal::run(&beside, &checkpoints, &state, &fatal);
+            threads.push(spawn("store-checkpoint", &directory, run)?);
         }
-        threads.push(spawn("store-writer", directory, move || writer.run())?);
-        let side = Mutex::new(schema::open_beside(&path)?);
-        Ok(SqliteStore { queue, reads, users, spool, side, threads: Mutex::new(threads), _lock: lock })
+        let remover = BodyRemover { spool: spool.clone(), queue: to_remove };
+        let removed_from = spool.clone();
+        let run = move || removals.iter().for_each(|id| writer::remove_body(&removed_from, id));
+        threads.push(spawn("store-remover", &directory, run)?);
+        for _ in 0..options.readers.max(1) {
+            let connection = schema::open_beside(&path, READER_CACHE)?;
+            let (reads, users, sink) = (reads.clone(), users.clone(), sink.clone());
+            threads.push(spawn("store-reader", &directory, move || reader::run(&connection, &reads, &users, &sink))?);
+        }
+        let sums = Mutex::new(schema::open_beside(&path, SMALL_CACHE)?);
+        let side = Mutex::new(schema::open_beside(&path, READER_CACHE)?);
+        let (queued, known) = (queue.clone(), users.clone());
+        let wal = WalKeeper { state, wanted, fatal: fatal.clone(), retry_at: 0 };
+        let writer = Writer { connection, queue: queued, users: known, tables, sink, clock, wal, remover, fatal };
+        threads.push(spawn("store-writer", &directory, move || writer.run())?);
+        let (threads, due_after) = (Mutex::new(threads), Mutex::default());
+        Ok(SqliteStore { queue, reads, users, spool, sums, side, due_after, threads, _lock: lock })
     }
 
     /// Where large bodies are.
@@ -157,7 +188,7 @@ impl Drop for SqliteStore {
         let _ = self.queue.push(Ticket { shard: 0, token: 0 }, Order::Stop);
         self.reads.stop();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        // The writer is last and owns the checkpointer's channel: joined in reverse, each finds its end.
+        // The writer is last and owns the others' channels: joined in reverse, each finds its end.
         for thread in threads.into_iter().rev() {
             let _ = thread.join();
         }
@@ -182,9 +213,14 @@ impl Store for SqliteStore {
     }
 
     fn totals(&self, user: &RecipientKey) -> (Totals, Totals) {
-        let known = self.users.get(user);
-        let known = known.or_else(|| self.users.read(&self.side(), user).ok().flatten()).unwrap_or_default();
-        (known.received, known.sent)
+        if let Some(sums) = self.users.known(user) {
+            return sums;
+        }
+        let connection = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        self.users.sums(&connection, user).unwrap_or_else(|error| {
+            tracing::error!(%error, "a user's sums cannot be read");
+            Default::default()
+        })
     }
 
     fn tenant_totals(&self, tenant: &TenantName) -> Totals {
@@ -192,13 +228,21 @@ impl Store for SqliteStore {
     }
 
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecipientKey>, StoreError> {
+        let mut due_after = self.due_after.lock().unwrap_or_else(PoisonError::into_inner);
         let side = self.side();
-        let mut statement =
-            side.prepare_cached("SELECT tenant, address FROM user WHERE wake_at <= ? ORDER BY wake_at LIMIT ?")?;
-        let rows = statement.query_map(params![time(now), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-            Ok(key_of(row.get(0)?, row.get(1)?))
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut statement = side.prepare_cached(
+            "SELECT at, user, tenant, address FROM wake JOIN user ON user.id = wake.user
+             WHERE at <= ? AND (at, user) > (?, ?) ORDER BY at, user LIMIT ?",
+        )?;
+        let (at, user) = due_after.unwrap_or((-1, -1));
+        let mut rows = statement.query(params![time(now), at, user, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+        let (mut due, mut last) = (Vec::new(), None);
+        while let Some(row) = rows.next()? {
+            last = Some((row.get(0)?, row.get(1)?));
+            due.push(key_of(row.get(2)?, row.get(3)?));
+        }
+        *due_after = last.filter(|_| due.len() >= limit);
+        Ok(due)
     }
 
     fn registrations(
@@ -209,22 +253,32 @@ impl Store for SqliteStore {
     ) -> Result<Vec<(u64, RecipientKey, SavedRegistration)>, StoreError> {
         let side = self.side();
         let mut statement = side.prepare_cached(
-            "SELECT id, tenant, address, registration, registered_until FROM user
-             WHERE id > ? AND registered_until > ? ORDER BY id LIMIT ?",
+            "SELECT id, tenant, address, bindings, registered_until FROM registration JOIN user ON user.id = user
+             WHERE registration.user > ? AND registered_until > ? ORDER BY registration.user LIMIT ?",
         )?;
         let after = after.map_or(-1, |after| i64::try_from(after).unwrap_or(i64::MAX));
         let rows = statement.query_map(params![after, time(now), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             let id: i64 = row.get(0)?;
-            let registration = SavedRegistration { bytes: row.get(3)?, expires_at: reader::timestamp(row.get(4)?) };
+            let registration = SavedRegistration { bytes: row.get(3)?, expires_at: timestamp(row.get(4)?) };
             Ok((id.unsigned_abs(), key_of(row.get(1)?, row.get(2)?), registration))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    fn registration(&self, user: &RecipientKey) -> Result<Option<SavedRegistration>, StoreError> {
+        let side = self.side();
+        let Some(user) = users::find(&side, user)? else { return Ok(None) };
+        let found = side
+            .prepare_cached("SELECT bindings, registered_until FROM registration WHERE user = ?")?
+            .query_row([user], |row| Ok(SavedRegistration { bytes: row.get(0)?, expires_at: timestamp(row.get(1)?) }))
+            .optional()?;
+        Ok(found)
+    }
+
     fn profiles(&self) -> Result<Vec<(RecipientKey, Profile)>, StoreError> {
         let side = self.side();
         let mut statement =
-            side.prepare_cached("SELECT tenant, address, profile FROM user WHERE profile IS NOT NULL")?;
+            side.prepare_cached("SELECT tenant, address, profile FROM profile JOIN user ON user.id = user")?;
         let rows = statement.query_map([], |row| Ok((key_of(row.get(0)?, row.get(1)?), row.get::<_, Vec<u8>>(2)?)))?;
         rows.map(|row| row.map_err(StoreError::from).and_then(|(key, bytes)| Ok((key, codec::read_profile(&bytes)?))))
             .collect()
@@ -232,19 +286,15 @@ impl Store for SqliteStore {
 
     fn profile(&self, user: &RecipientKey) -> Result<Profile, StoreError> {
         let side = self.side();
-        let bytes: Option<Option<Vec<u8>>> = side
-            .prepare_cached("SELECT profile FROM user WHERE tenant = ? AND address = ?")?
-            .query_row(params![&*user.tenant.0, &*user.address.0], |row| row.get(0))
-            .optional()?;
-        bytes.flatten().as_deref().map_or(Ok(Profile::default()), codec::read_profile)
+        users::find(&side, user)?.map_or(Ok(Profile::default()), |user| reader::profile(&side, user))
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<(StoredMessage, u64)>, StoreError> {
-        reader::list(&self.side(), filter, limit)
+        operator::list(&self.side(), filter, limit)
     }
 
     fn show(&self, id: MessageId) -> Result<Option<(StoredMessage, u64)>, StoreError> {
-        reader::show(&self.side(), id)
+        operator::show(&self.side(), id)
     }
 }
 
@@ -253,19 +303,15 @@ fn spawn(name: &str, directory: &Path, run: impl FnOnce() + Send + 'static) -> R
     thread.spawn(run).map_err(|error| StoreError::File(directory.display().to_string(), error))
 }
 
-/// Copies the WAL back while others write; what is left the writer copies itself.
-fn checkpointer(connection: &Connection, wanted: &std::sync::mpsc::Receiver<()>, restart: &AtomicBool) {
-    while wanted.recv().is_ok() {
-        match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(0)) {
-            Ok(_) => restart.store(true, Ordering::Release),
-            Err(error) => tracing::warn!(%error, "the WAL could not be copied back"),
-        }
-    }
-}
-
+/// Its own entry in the directory above is made durable, too.
 fn make_private_directory(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
 }
 
 fn lock(directory: &Path) -> Result<File, StoreError> {
@@ -279,24 +325,68 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
     }
 }
 
+fn limit_size(connection: &Connection, max_bytes: u64) -> rusqlite::Result<()> {
+    let page_bytes: u64 = connection.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?.unsigned_abs();
+    let pages = u32::try_from(max_bytes / page_bytes.max(1)).unwrap_or(u32::MAX - 1).min(u32::MAX - 1);
+    connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+}
+
+/// Removes bodies without a row, and complains about rows without a body.
+fn sweep(connection: &Connection, spool: &Spool) -> std::io::Result<()> {
+    let known = known_bodies(connection).map_err(std::io::Error::other)?;
+    let removed = spool.sweep(&known)?;
+    if removed > 0 {
+        tracing::info!(removed, "bodies without a message were removed");
+    }
+    let missing = known.iter().filter(|id| !spool.exists(**id)).count();
+    if missing > 0 {
+        tracing::error!(missing, "messages whose body files are missing");
+    }
+    Ok(())
+}
+
 fn known_bodies(connection: &Connection) -> rusqlite::Result<HashSet<BodyId>> {
     let mut statement = connection.prepare("SELECT body_id FROM message WHERE body_id IS NOT NULL")?;
     let rows = statement.query_map([], |row| Ok(BodyId(u128::from_be_bytes(row.get(0)?))))?;
     rows.collect()
 }
 
-/// After a start nobody is being delivered to: whoever has messages and a registration is looked at.
+/// After a start nobody is being delivered to: whoever has messages and a registration is looked at, and whoever has
+/// messages but nothing to wait for.
 fn wake_the_reachable(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     connection.execute(
-        "UPDATE user SET wake_at = ?1 WHERE waiting > 0 AND (registered_until > ?1 OR wake_at IS NULL)",
+        "INSERT OR REPLACE INTO wake SELECT user, ?1 FROM registration
+         WHERE registered_until > ?1 AND EXISTS (SELECT 1 FROM place WHERE recipient = user)",
+        [time(now)],
+    )?;
+    // Every recipient is found by one look into the order of recipients, not by reading all places.
+    connection.execute(
+        "WITH RECURSIVE waiting (recipient) AS (
+             SELECT min(recipient) FROM place
+             UNION ALL
+             SELECT (SELECT min(place.recipient) FROM place WHERE place.recipient > waiting.recipient)
+             FROM waiting WHERE waiting.recipient IS NOT NULL)
+         INSERT INTO wake SELECT recipient, ?1 FROM waiting
+         WHERE recipient IS NOT NULL AND recipient NOT IN (SELECT user FROM wake)",
         [time(now)],
     )?;
     Ok(())
 }
 
-fn next_seq(connection: &Connection) -> rusqlite::Result<i64> {
-    let reserved: Option<i64> = connection
-        .query_row("SELECT value FROM setting WHERE name = 'reserved_until'", [], |row| row.get(0))
-        .optional()?;
-    Ok(reserved.unwrap_or(0) + 1)
+/// Partition 0: the top eight bits are clear.
+fn message_id(seq: i64) -> MessageId {
+    MessageId(seq.unsigned_abs())
+}
+
+fn seq_of(id: MessageId) -> i64 {
+    i64::try_from(id.0).unwrap_or(i64::MAX)
+}
+
+/// Times beyond what a column holds are "never".
+fn time(at: Timestamp) -> i64 {
+    i64::try_from(at.0).unwrap_or(i64::MAX)
+}
+
+fn timestamp(value: i64) -> Timestamp {
+    if value == i64::MAX { Timestamp::NEVER } else { Timestamp(value.max(0).unsigned_abs()) }
 }

@@ -1,19 +1,21 @@
-//! Readers: threads with connections of their own that load windows of queues, and what operators look at.
+//! Readers: threads with connections of their own that load windows of queues.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use restante_deferral::commit::{CommitError, LoadRequest, MessageState, Select, Window};
+use restante_deferral::commit::{CommitError, LoadRequest, Select, Window};
 use restante_deferral::model::{
-    Body, BodyId, DeduplicationKey, MessageId, NewMessage, Profile, QueueTotals, RecipientKey, StoredMessage, Timestamp,
+    Body, BodyId, DeduplicationKey, NewMessage, Profile, QueueTotals, RecipientKey, StoredMessage, Timestamp,
 };
-use rusqlite::{Connection, Row, params};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::users::{Users, key_of};
-use super::writer::{message_id, seq_of, time};
+use super::schema::{DUE, EXPIRY, QUEUE};
+use super::users::{self, Users};
+use super::{message_id, seq_of, time, timestamp};
 use crate::codec;
-use crate::{Completion, Filter, Outcome, Sink, StoreError, Ticket};
+use crate::{Completion, Outcome, Sink, StoreError, Ticket};
 
 /// Between those who ask and the readers.
 pub(super) struct ReadQueue {
@@ -77,201 +79,176 @@ pub(super) fn run(connection: &Connection, queue: &ReadQueue, users: &Users, sin
     }
 }
 
-const COLUMNS: &str = "message.seq, deduplication, priority, received_at, message.expires_at, expiry_source,
-    message.size_bytes, envelope, state, body_id";
-
 fn load(
     connection: &Connection,
     users: &Users,
     recipient: &RecipientKey,
     request: &LoadRequest,
 ) -> Result<Window, StoreError> {
-    // One read transaction, so that messages and sums are of the same moment.
+    // One read transaction, so that everything is of the same moment (the sums are those of the last commit).
     let snapshot = connection.unchecked_transaction()?;
-    let Some(user) = users.read(&snapshot, recipient)?.map(|user| user.id) else { return Ok(Window::default()) };
-    let mut window = Window::default();
-    let (profile, messages, size_bytes, wake_at): (Option<Vec<u8>>, i64, i64, Option<i64>) = snapshot
-        .prepare_cached("SELECT profile, messages, size_bytes, wake_at FROM user WHERE id = ?")?
-        .query_row([user], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-    window.profile = profile.as_deref().map_or(Ok(Profile::default()), codec::read_profile)?;
-    window.wake_at = wake_at.map(timestamp);
-    let (earliest, due, oldest): (Option<i64>, Option<i64>, Option<i64>) = snapshot
-        .prepare_cached("SELECT min(expires_at), min(due_at), min(seq) FROM message WHERE recipient = ?")?
-        .query_row([user], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    window.earliest_expiry = earliest.map(timestamp);
-    window.earliest_due = due.map(timestamp);
-    let sums = super::users::totals(messages, size_bytes);
-    let oldest_received_at = match oldest {
-        Some(seq) => Some(
-            snapshot
-                .prepare_cached("SELECT received_at FROM message WHERE seq = ?")?
-                .query_row([seq], |row| row.get(0))?,
-        ),
-        None => None,
+    let Some(user) = users::find(&snapshot, recipient)? else { return Ok(Window::default()) };
+    let (sums, _) = users.sums(&snapshot, recipient)?;
+    let mut window = Window {
+        messages: Vec::new(),
+        more: false,
+        totals: QueueTotals {
+            messages: sums.messages,
+            size_bytes: sums.size_bytes,
+            oldest_received_at: oldest_received_at(&snapshot, user)?,
+        },
+        earliest_expiry: earliest(&snapshot, user, EXPIRY)?,
+        earliest_due: earliest(&snapshot, user, DUE)?,
+        profile: profile(&snapshot, user)?,
+        wake_at: snapshot
+            .prepare_cached("SELECT at FROM wake WHERE user = ?")?
+            .query_row([user], |row| row.get(0).map(timestamp))
+            .optional()?,
     };
-    window.totals = QueueTotals {
-        messages: sums.messages,
-        size_bytes: sums.size_bytes,
-        oldest_received_at: oldest_received_at.map(timestamp),
-    };
-    let rows = select(&snapshot, user, request)?;
     let wanted = request.max_messages as usize;
     let mut body_bytes = 0u64;
-    for seq in rows {
-        if window.messages.len() >= wanted || (!window.messages.is_empty() && body_bytes >= request.max_body_bytes) {
+    for seq in select(&snapshot, user, request)? {
+        if window.messages.len() >= wanted {
             window.more = true;
             break;
         }
-        let message = row(&snapshot, recipient, seq, true)?;
+        let Some(message) = message(&snapshot, recipient, user, seq)? else { continue };
         if let Body::Inline(bytes) = &message.message.body {
             body_bytes = body_bytes.saturating_add(bytes.len() as u64);
         }
+        if !window.messages.is_empty() && body_bytes > request.max_body_bytes {
+            window.more = true;
+            break;
+        }
         window.messages.push(message);
     }
+    window.messages.sort_unstable_by_key(|message| (std::cmp::Reverse(message.message.priority), message.id));
     Ok(window)
 }
 
-/// The numbers of the wanted rows in delivery order, one more than wanted so that `more` is known.
-fn select(connection: &Connection, user: i64, request: &LoadRequest) -> Result<Vec<i64>, StoreError> {
+/// The numbers of the wanted rows, one more than wanted so that `more` is known: in delivery order, but what is expired
+/// or due in the order in which it became so.
+fn select(connection: &Connection, user: i64, request: &LoadRequest) -> rusqlite::Result<Vec<i64>> {
     let limit = i64::from(request.max_messages).saturating_add(1);
     let read = |row: &Row<'_>| row.get::<_, i64>(0);
-    let rows = match &request.select {
-        Select::After(None) => connection
-            .prepare_cached("SELECT seq FROM message WHERE recipient = ? ORDER BY priority DESC, seq LIMIT ?")?
-            .query_map(params![user, limit], read)?
-            .collect::<Result<Vec<_>, _>>()?,
-        Select::After(Some((priority, id))) => connection
+    let until = |list: u8, at: Timestamp| -> rusqlite::Result<Vec<i64>> {
+        connection
             .prepare_cached(
-                "SELECT seq FROM message WHERE recipient = ?1 AND (priority < ?2 OR (priority = ?2 AND seq > ?3))
-                 ORDER BY priority DESC, seq LIMIT ?4",
+                "SELECT seq FROM place WHERE recipient = ? AND list = ? AND key <= ? ORDER BY key, seq LIMIT ?",
             )?
-            .query_map(params![user, priority, seq_of(*id), limit], read)?
-            .collect::<Result<Vec<_>, _>>()?,
-        Select::ExpiredAt(at) => connection
-            .prepare_cached(
-                "SELECT seq FROM message WHERE recipient = ? AND expires_at <= ? ORDER BY priority DESC, seq LIMIT ?",
-            )?
-            .query_map(params![user, time(*at), limit], read)?
-            .collect::<Result<Vec<_>, _>>()?,
-        Select::DueAt(at) => connection
-            .prepare_cached(
-                "SELECT seq FROM message WHERE recipient = ? AND due_at <= ? ORDER BY priority DESC, seq LIMIT ?",
-            )?
-            .query_map(params![user, time(*at), limit], read)?
-            .collect::<Result<Vec<_>, _>>()?,
+            .query_map(params![user, list, time(at), limit], read)?
+            .collect()
+    };
+    match &request.select {
+        Select::After(after) => {
+            let (order, seq) = after.map_or((-1, 0), |(priority, id)| (i64::from(u8::MAX - priority), seq_of(id)));
+            connection
+                .prepare_cached(
+                    "SELECT seq FROM place WHERE recipient = ? AND list = ? AND (key, seq) > (?, ?)
+                     ORDER BY key, seq LIMIT ?",
+                )?
+                .query_map(params![user, QUEUE, order, seq, limit], read)?
+                .collect()
+        }
+        Select::ExpiredAt(at) => until(EXPIRY, *at),
+        Select::DueAt(at) => until(DUE, *at),
         Select::Listed(ids) => {
-            let mut found = Vec::new();
             let mut find = connection.prepare_cached("SELECT priority FROM message WHERE seq = ? AND recipient = ?")?;
-            for id in ids {
-                let seq = seq_of(*id);
-                let priority: Option<u8> =
-                    rusqlite::OptionalExtension::optional(find.query_row(params![seq, user], |row| row.get(0)))?;
+            let mut found = Vec::new();
+            for seq in ids.iter().map(|id| seq_of(*id)) {
+                let priority: Option<u8> = find.query_row(params![seq, user], |row| row.get(0)).optional()?;
                 found.extend(priority.map(|priority| (std::cmp::Reverse(priority), seq)));
             }
             found.sort_unstable();
             found.dedup();
-            found.into_iter().map(|(_, seq)| seq).collect()
+            Ok(found.into_iter().map(|(_, seq)| seq).collect())
         }
-    };
-    Ok(rows)
+    }
 }
 
-/// One message; the body only when wanted.
-fn row(
+fn earliest(connection: &Connection, user: i64, list: u8) -> rusqlite::Result<Option<Timestamp>> {
+    connection
+        .prepare_cached("SELECT key FROM place WHERE recipient = ? AND list = ? ORDER BY key LIMIT 1")?
+        .query_row(params![user, list], |row| row.get(0).map(timestamp))
+        .optional()
+}
+
+/// Of messages, not of dispositions: the first of each priority is looked at.
+fn oldest_received_at(connection: &Connection, user: i64) -> rusqlite::Result<Option<Timestamp>> {
+    let mut next_priority = connection
+        .prepare_cached("SELECT key FROM place WHERE recipient = ? AND list = ? AND key > ? ORDER BY key LIMIT 1")?;
+    let mut first = connection.prepare_cached(
+        "SELECT seq FROM place WHERE recipient = ? AND list = ? AND key = ? AND is_message ORDER BY seq LIMIT 1",
+    )?;
+    let (mut key, mut oldest) = (-1i64, None::<i64>);
+    while let Some(next) = next_priority.query_row(params![user, QUEUE, key], |row| row.get(0)).optional()? {
+        key = next;
+        let seq: Option<i64> = first.query_row(params![user, QUEUE, key], |row| row.get(0)).optional()?;
+        oldest = [oldest, seq].into_iter().flatten().min();
+    }
+    let Some(seq) = oldest else { return Ok(None) };
+    connection
+        .prepare_cached("SELECT received_at FROM message WHERE seq = ?")?
+        .query_row([seq], |row| row.get(0).map(timestamp))
+        .optional()
+}
+
+/// A user's profile.
+pub(super) fn profile(connection: &Connection, user: i64) -> Result<Profile, StoreError> {
+    let bytes: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT profile FROM profile WHERE user = ?")?
+        .query_row([user], |row| row.get(0))
+        .optional()?;
+    bytes.as_deref().map_or(Ok(Profile::default()), codec::read_profile)
+}
+
+fn message(
     connection: &Connection,
     recipient: &RecipientKey,
+    user: i64,
     seq: i64,
-    with_body: bool,
-) -> Result<StoredMessage, StoreError> {
-    let body = if with_body { "body" } else { "NULL" };
-    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS}, {body} FROM message WHERE seq = ?"))?;
-    let mut rows = statement.query([seq])?;
-    let row = rows.next()?.ok_or(StoreError::Damaged("a row vanished"))?;
-    read_message(row, recipient.clone())
+) -> Result<Option<StoredMessage>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT message.seq, deduplication, priority, received_at, coalesce(fate.expires_at, message.expires_at),
+             expiry_source, size_bytes, envelope, state, body_id, body
+         FROM message LEFT JOIN fate ON fate.seq = message.seq WHERE message.seq = ? AND recipient = ?",
+    )?;
+    let mut rows = statement.query(params![seq, user])?;
+    rows.next()?.map(|row| read_message(row, recipient.clone(), row.get_ref(10)?)).transpose()
 }
 
-fn read_message(row: &Row<'_>, recipient: RecipientKey) -> Result<StoredMessage, StoreError> {
-    let state: Option<Vec<u8>> = row.get(8)?;
-    let state = state.as_deref().map(codec::read_state).transpose()?;
+/// A row with the columns of [`message`] up to `body_id`.
+pub(super) fn read_message(
+    row: &Row<'_>,
+    recipient: RecipientKey,
+    inline: ValueRef<'_>,
+) -> Result<StoredMessage, StoreError> {
+    let state = row.get_ref(8)?.as_blob_or_null().map_err(|_| StoreError::Damaged("a state is no blob"))?;
+    let state = state.map(codec::read_state).transpose()?;
     let body_id: Option<[u8; 16]> = row.get(9)?;
     let size_bytes: i64 = row.get(6)?;
     let body = match body_id {
         Some(id) => Body::Spooled { id: BodyId(u128::from_be_bytes(id)), size_bytes: size_bytes.max(0).unsigned_abs() },
-        None => Body::Inline(row.get::<_, Option<Vec<u8>>>(10)?.map_or_else(Bytes::new, Bytes::from)),
+        None => Body::Inline(match inline {
+            ValueRef::Blob(bytes) => Bytes::copy_from_slice(bytes),
+            _ => Bytes::new(),
+        }),
     };
-    let message = NewMessage {
+    let envelope = row.get_ref(7)?.as_blob().map_err(|_| StoreError::Damaged("an envelope is no blob"))?;
+    let new = NewMessage {
         recipient,
         deduplication: DeduplicationKey(row.get(1)?),
-        envelope: codec::read_envelope(&row.get::<_, Vec<u8>>(7)?)?,
+        envelope: codec::read_envelope(envelope)?,
         body,
         received_at: timestamp(row.get(3)?),
         expires_at: timestamp(row.get(4)?),
         expiry_source: codec::source_of(row.get(5)?)?,
         priority: row.get(2)?,
-        hand_over_to: state.as_ref().and_then(|state| state.hand_over_to.clone()),
+        hand_over_to: None,
     };
-    let MessageState {
-        attempts,
-        not_before,
-        last_failure,
-        page_refused,
-        large_refused,
-        notified_at,
-        fetch_deadline,
-        push_after_deadline,
-        expires_at: _,
-        hand_over_to: _,
-        devices,
-    } = state.unwrap_or_else(|| super::writer::fresh_state(&message));
-    Ok(StoredMessage {
-        id: message_id(row.get(0)?),
-        message,
-        attempts,
-        not_before,
-        last_failure,
-        page_refused,
-        large_refused,
-        notified_at,
-        fetch_deadline,
-        push_after_deadline,
-        devices,
-    })
-}
-
-/// For operators: messages in order of arrival without their bodies, with the size in the body's place.
-pub(super) fn list(
-    connection: &Connection,
-    filter: &Filter,
-    limit: usize,
-) -> Result<Vec<(StoredMessage, u64)>, StoreError> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS}, NULL, user.tenant, user.address FROM message JOIN user ON user.id = message.recipient
-         WHERE message.seq > ?1 AND (?2 IS NULL OR user.tenant = ?2) AND (?3 IS NULL OR user.address = ?3)
-         ORDER BY message.seq LIMIT ?4"
-    ))?;
-    let tenant = filter.recipient.as_ref().map(|key| &key.tenant).or(filter.tenant.as_ref());
-    let address = filter.recipient.as_ref().map(|key| &*key.address.0);
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut rows =
-        statement.query(params![filter.after.map_or(-1, seq_of), tenant.map(|it| &*it.0), address, limit])?;
-    let mut messages = Vec::new();
-    while let Some(row) = rows.next()? {
-        let size: i64 = row.get(6)?;
-        messages.push((read_message(row, key_of(row.get(11)?, row.get(12)?))?, size.max(0).unsigned_abs()));
+    let mut message = StoredMessage::new(message_id(row.get(0)?), new);
+    if let Some(state) = state {
+        crate::apply_state(&mut message, state);
     }
-    Ok(messages)
-}
-
-/// For operators: one message without its body.
-pub(super) fn show(connection: &Connection, id: MessageId) -> Result<Option<(StoredMessage, u64)>, StoreError> {
-    let Some(before) = seq_of(id).checked_sub(1) else { return Ok(None) };
-    let filter = Filter { after: Some(message_id(before)), ..Filter::default() };
-    if before < 0 {
-        return Ok(None);
-    }
-    Ok(list(connection, &filter, 1)?.into_iter().find(|(message, _)| message.id == id))
-}
-
-pub(super) fn timestamp(value: i64) -> Timestamp {
-    if value == i64::MAX { Timestamp::NEVER } else { Timestamp(value.max(0).unsigned_abs()) }
+    Ok(message)
 }

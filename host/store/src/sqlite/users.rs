@@ -1,5 +1,9 @@
-//! Users by number, and what is stored for and of them: in memory for all that were met since start, so that a decision
-//! needs no disk; changes of a batch are folded into one update per user.
+//! What is stored for and of each user.
+//!
+//! A sum per user that were written with every commit would cost two pages somewhere else for every message. So the sums
+//! in the table `usage` are those of the last *fold*, and what was added and taken since is in memory. A fold adds it up
+//! for all users at once, in order of their numbers, every [`FOLD_AFTER`] messages. After a crash the difference is found
+//! again: messages with a number above `folded_through` were added since, rows of `removed` are older ones taken since.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,131 +13,137 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::Totals;
 
-/// Users kept in memory; beyond this those without changes are forgotten.
-const MAX_KNOWN: usize = 1_000_000;
+/// Messages added and taken between two folds; also what a start after a crash has to add up.
+const FOLD_AFTER: usize = 16_384;
 
-/// One user.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct User {
-    pub(super) id: i64,
-    /// Rows that wait, dispositions included.
-    pub(super) waiting: i64,
-    pub(super) received: Totals,
-    pub(super) sent: Totals,
-}
-
-/// Changes of one user within a batch.
-#[derive(Clone, Copy, Debug, Default)]
+/// A change of one user's sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Delta {
-    pub(super) waiting: i64,
     pub(super) messages: i64,
     pub(super) size_bytes: i64,
     pub(super) sent_messages: i64,
     pub(super) sent_bytes: i64,
 }
 
-/// What both the writer and those who ask see.
+/// Changes by user, and of tenants as a whole: messages and bytes.
 #[derive(Debug, Default)]
+pub(super) struct Changed {
+    pub(super) users: HashMap<i64, Delta>,
+    pub(super) tenants: HashMap<TenantName, (i64, i64)>,
+}
+
+/// What both the writer and those who ask see.
+#[derive(Debug)]
 pub(super) struct Users {
+    max_known: usize,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    by_key: HashMap<RecipientKey, User>,
+    /// Folds so far: which state of `usage` the maps below add to.
+    folds: i64,
+    unfolded: HashMap<i64, Delta>,
+    /// What a fold under way is writing. It belongs to what the table says until the table's own number says otherwise.
+    folding: HashMap<i64, Delta>,
+    /// Messages in `unfolded`.
+    waiting_for_fold: usize,
+    known: HashMap<RecipientKey, (i64, Delta)>,
+    numbers: HashMap<i64, RecipientKey>,
     tenants: HashMap<TenantName, Totals>,
 }
 
 impl Users {
-    /// Reads the tenants' sums.
-    pub(super) fn open(connection: &Connection) -> rusqlite::Result<Users> {
-        let mut sums = connection.prepare("SELECT tenant, sum(messages), sum(size_bytes) FROM user GROUP BY tenant")?;
-        let rows = sums
-            .query_map([], |row| Ok((TenantName(row.get::<_, String>(0)?.into()), totals(row.get(1)?, row.get(2)?))))?;
-        let tenants = rows.collect::<Result<_, _>>()?;
-        Ok(Users { inner: Mutex::new(Inner { by_key: HashMap::new(), tenants }) })
+    /// Adds up what was not folded when the store was closed, and reads the tenants' sums.
+    pub(super) fn open(connection: &mut Connection, max_known: usize) -> rusqlite::Result<Users> {
+        let folds = setting(connection, "folds")?;
+        recover(connection, folds)?;
+        let inner = Inner { folds: folds + 1, tenants: tenants(connection)?, ..Inner::default() };
+        Ok(Users { max_known, inner: Mutex::new(inner) })
     }
 
-    pub(super) fn get(&self, key: &RecipientKey) -> Option<User> {
-        self.lock().by_key.get(key).copied()
+    /// What is stored for a user and what it sent, if that is in memory.
+    pub(super) fn known(&self, key: &RecipientKey) -> Option<(Totals, Totals)> {
+        self.lock().known.get(key).map(|(_, sums)| sums.totals())
+    }
+
+    /// The same, from memory after the first time.
+    pub(super) fn sums(&self, connection: &Connection, key: &RecipientKey) -> rusqlite::Result<(Totals, Totals)> {
+        loop {
+            if let Some(sums) = self.known(key) {
+                return Ok(sums);
+            }
+            let Some((user, folded, folds)) = read(connection, key)? else { return Ok(Default::default()) };
+            let mut inner = self.lock();
+            let inner = &mut *inner;
+            // A fold may have become durable before the row was read, and may be known to be so only now, or not yet.
+            let since = |deltas: &HashMap<i64, Delta>| deltas.get(&user).copied().unwrap_or_default();
+            let sums = match folds - inner.folds {
+                0 => folded.plus(since(&inner.folding)).plus(since(&inner.unfolded)),
+                1 => folded.plus(since(&inner.unfolded)),
+                _ => continue,
+            };
+            if inner.known.len() >= self.max_known {
+                inner.known.clear();
+                inner.numbers.clear();
+            }
+            inner.known.insert(key.clone(), (user, sums));
+            inner.numbers.insert(user, key.clone());
+            return Ok(sums.totals());
+        }
     }
 
     pub(super) fn tenant(&self, tenant: &TenantName) -> Totals {
         self.lock().tenants.get(tenant).copied().unwrap_or_default()
     }
 
-    /// Reads a user that may be unknown to the database.
-    pub(super) fn read(&self, connection: &Connection, key: &RecipientKey) -> rusqlite::Result<Option<User>> {
-        if let Some(user) = self.get(key) {
-            return Ok(Some(user));
-        }
-        let user = connection
-            .prepare_cached(
-                "SELECT id, waiting, messages, size_bytes, sent_messages, sent_bytes FROM user WHERE tenant = ? AND address = ?",
-            )?
-            .query_row(params![&*key.tenant.0, &*key.address.0], |row| {
-                Ok(User {
-                    id: row.get(0)?,
-                    waiting: row.get(1)?,
-                    received: totals(row.get(2)?, row.get(3)?),
-                    sent: totals(row.get(4)?, row.get(5)?),
-                })
-            })
-            .optional()?;
-        if let Some(user) = user {
-            let mut inner = self.lock();
-            if inner.by_key.len() >= MAX_KNOWN {
-                inner.by_key.clear();
-            }
-            // The writer may have been faster; what it knows is newer.
-            return Ok(Some(*inner.by_key.entry(key.clone()).or_insert(user)));
-        }
-        Ok(None)
-    }
-
-    /// A user's number, made when it is new. For the writer.
-    pub(super) fn number(&self, connection: &Connection, key: &RecipientKey) -> rusqlite::Result<i64> {
-        if let Some(user) = self.read(connection, key)? {
-            return Ok(user.id);
-        }
-        connection
-            .prepare_cached("INSERT INTO user (tenant, address) VALUES (?, ?)")?
-            .execute(params![&*key.tenant.0, &*key.address.0])?;
-        let user = User { id: connection.last_insert_rowid(), ..User::default() };
-        self.lock().by_key.insert(key.clone(), user);
-        Ok(user.id)
-    }
-
-    /// Applies a batch's changes to the database.
-    pub(super) fn write(connection: &Connection, deltas: &HashMap<i64, (RecipientKey, Delta)>) -> rusqlite::Result<()> {
-        let mut update = connection.prepare_cached(
-            "UPDATE user SET waiting = waiting + ?2, messages = messages + ?3, size_bytes = size_bytes + ?4,
-                 sent_messages = sent_messages + ?5, sent_bytes = sent_bytes + ?6 WHERE id = ?1",
-        )?;
-        for (id, (_, delta)) in deltas {
-            let Delta { waiting, messages, size_bytes, sent_messages, sent_bytes } = delta;
-            update.execute(params![id, waiting, messages, size_bytes, sent_messages, sent_bytes])?;
-        }
-        Ok(())
-    }
-
-    /// Applies them in memory, once they are durable.
-    pub(super) fn publish(&self, deltas: HashMap<i64, (RecipientKey, Delta)>) {
+    /// Takes over what a commit changed, once it is durable.
+    pub(super) fn publish(&self, changed: Changed, messages: usize) {
         let mut inner = self.lock();
-        for (id, (key, delta)) in deltas {
-            let tenant = inner.tenants.entry(key.tenant.clone()).or_default();
-            *tenant = changed(*tenant, delta.messages, delta.size_bytes);
-            if let Some(user) = inner.by_key.get_mut(&key).filter(|user| user.id == id) {
-                user.waiting += delta.waiting;
-                user.received = changed(user.received, delta.messages, delta.size_bytes);
-                user.sent = changed(user.sent, delta.sent_messages, delta.sent_bytes);
+        let inner = &mut *inner;
+        inner.waiting_for_fold = inner.waiting_for_fold.saturating_add(messages);
+        for (tenant, (messages, size_bytes)) in changed.tenants {
+            let sums = inner.tenants.entry(tenant).or_default();
+            *sums = totals(
+                i64::from(sums.messages).saturating_add(messages),
+                i64::try_from(sums.size_bytes).unwrap_or(i64::MAX).saturating_add(size_bytes),
+            );
+        }
+        for (user, delta) in changed.users {
+            let sum = inner.unfolded.entry(user).or_default();
+            *sum = sum.plus(delta);
+            if let Some((_, sums)) = inner.numbers.get(&user).and_then(|key| inner.known.get_mut(key)) {
+                *sums = sums.plus(delta);
             }
         }
     }
 
-    /// After a transaction that was rolled back: users that were made in it are gone.
-    pub(super) fn forget(&self) {
-        self.lock().by_key.clear();
+    pub(super) fn wants_fold(&self) -> bool {
+        self.lock().waiting_for_fold >= FOLD_AFTER
+    }
+
+    /// Adds up, in a transaction of the caller's that makes `through` the last message that is in the sums.
+    pub(super) fn fold(&self, connection: &Connection, through: i64) -> rusqlite::Result<()> {
+        let (deltas, folds) = {
+            let mut inner = self.lock();
+            let inner = &mut *inner;
+            for (user, delta) in inner.unfolded.drain() {
+                let sum = inner.folding.entry(user).or_default();
+                *sum = sum.plus(delta);
+            }
+            inner.waiting_for_fold = 0;
+            (inner.folding.clone(), inner.folds)
+        };
+        write(connection, &deltas, folds + 1, through)
+    }
+
+    /// That transaction is durable, or was rolled back.
+    pub(super) fn folded(&self, durable: bool) {
+        let mut inner = self.lock();
+        if durable {
+            inner.folds += 1;
+            inner.folding.clear();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -141,21 +151,146 @@ impl Users {
     }
 }
 
-/// A user by its number.
+impl Delta {
+    pub(super) fn plus(self, other: Delta) -> Delta {
+        Delta {
+            messages: self.messages.saturating_add(other.messages),
+            size_bytes: self.size_bytes.saturating_add(other.size_bytes),
+            sent_messages: self.sent_messages.saturating_add(other.sent_messages),
+            sent_bytes: self.sent_bytes.saturating_add(other.sent_bytes),
+        }
+    }
+
+    /// Received and sent.
+    fn totals(self) -> (Totals, Totals) {
+        (totals(self.messages, self.size_bytes), totals(self.sent_messages, self.sent_bytes))
+    }
+}
+
+/// The number of a user, and its name.
 pub(super) fn key_of(tenant: String, address: String) -> RecipientKey {
     RecipientKey { tenant: TenantName(tenant.into()), address: CanonicalAddress(address.into()) }
 }
 
-pub(super) fn totals(messages: i64, size_bytes: i64) -> Totals {
+/// A user's number, if the database knows the user.
+pub(super) fn find(connection: &Connection, key: &RecipientKey) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT id FROM user WHERE tenant = ? AND address = ?")?
+        .query_row(params![&*key.tenant.0, &*key.address.0], |row| row.get(0))
+        .optional()
+}
+
+/// A user's number, made when it is new.
+pub(super) fn find_or_make(connection: &Connection, key: &RecipientKey) -> rusqlite::Result<i64> {
+    if let Some(user) = find(connection, key)? {
+        return Ok(user);
+    }
+    connection
+        .prepare_cached("INSERT INTO user (tenant, address) VALUES (?, ?)")?
+        .execute(params![&*key.tenant.0, &*key.address.0])?;
+    Ok(connection.last_insert_rowid())
+}
+
+/// A number that is kept beside the tables; zero when it is not there.
+pub(super) fn setting(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    let value = connection
+        .prepare_cached("SELECT value FROM setting WHERE name = ?")?
+        .query_row([name], |row| row.get(0))
+        .optional()?;
+    Ok(value.unwrap_or(0))
+}
+
+pub(super) fn set_setting(connection: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("INSERT OR REPLACE INTO setting VALUES (?, ?)")?.execute(params![name, value])?;
+    Ok(())
+}
+
+fn totals(messages: i64, size_bytes: i64) -> Totals {
     Totals {
         messages: u32::try_from(messages.max(0)).unwrap_or(u32::MAX),
         size_bytes: size_bytes.max(0).unsigned_abs(),
     }
 }
 
-fn changed(before: Totals, messages: i64, size_bytes: i64) -> Totals {
-    totals(
-        i64::from(before.messages).saturating_add(messages),
-        i64::try_from(before.size_bytes).unwrap_or(i64::MAX).saturating_add(size_bytes),
-    )
+/// A user's number and sums of the last fold, and that fold's number, all of one moment.
+fn read(connection: &Connection, key: &RecipientKey) -> rusqlite::Result<Option<(i64, Delta, i64)>> {
+    connection
+        .prepare_cached(
+            "SELECT user.id, coalesce(messages, 0), coalesce(size_bytes, 0), coalesce(sent_messages, 0),
+                 coalesce(sent_bytes, 0), coalesce((SELECT value FROM setting WHERE name = 'folds'), 0)
+             FROM user LEFT JOIN usage ON usage.user = user.id WHERE tenant = ? AND address = ?",
+        )?
+        .query_row(params![&*key.tenant.0, &*key.address.0], |row| {
+            let sums = Delta {
+                messages: row.get(1)?,
+                size_bytes: row.get(2)?,
+                sent_messages: row.get(3)?,
+                sent_bytes: row.get(4)?,
+            };
+            Ok((row.get(0)?, sums, row.get(5)?))
+        })
+        .optional()
+}
+
+fn write(connection: &Connection, deltas: &HashMap<i64, Delta>, folds: i64, through: i64) -> rusqlite::Result<()> {
+    let mut in_order: Vec<(i64, Delta)> = deltas.iter().map(|(user, delta)| (*user, *delta)).collect();
+    in_order.sort_unstable_by_key(|(user, _)| *user);
+    let mut add = connection.prepare_cached(
+        "INSERT INTO usage VALUES (?, ?, ?, ?, ?) ON CONFLICT (user) DO UPDATE SET
+             messages = messages + excluded.messages, size_bytes = size_bytes + excluded.size_bytes,
+             sent_messages = sent_messages + excluded.sent_messages, sent_bytes = sent_bytes + excluded.sent_bytes",
+    )?;
+    for (user, delta) in in_order.into_iter().filter(|(_, delta)| *delta != Delta::default()) {
+        let Delta { messages, size_bytes, sent_messages, sent_bytes } = delta;
+        add.execute(params![user, messages, size_bytes, sent_messages, sent_bytes])?;
+    }
+    connection.execute("DELETE FROM removed", [])?;
+    set_setting(connection, "folds", folds)?;
+    set_setting(connection, "folded_through", through)
+}
+
+/// Adds up what was added and taken since the last fold.
+fn recover(connection: &mut Connection, folds: i64) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    let through = setting(&transaction, "folded_through")?;
+    let mut deltas: HashMap<i64, Delta> = HashMap::new();
+    let mut last = through;
+    {
+        let mut added = transaction
+            .prepare("SELECT seq, recipient, sender, kind = 0, size_bytes FROM message WHERE seq > ? ORDER BY seq")?;
+        let mut rows = added.query([through])?;
+        while let Some(row) = rows.next()? {
+            last = row.get(0)?;
+            if row.get(3)? {
+                note(&mut deltas, row.get(1)?, row.get(2)?, 1, row.get(4)?);
+            }
+        }
+        let mut removed = transaction.prepare("SELECT recipient, sender, size_bytes FROM removed")?;
+        let mut rows = removed.query([])?;
+        while let Some(row) = rows.next()? {
+            let size: i64 = row.get(2)?;
+            note(&mut deltas, row.get(0)?, row.get(1)?, -1, size.saturating_neg());
+        }
+    }
+    write(&transaction, &deltas, folds + 1, last)?;
+    transaction.commit()
+}
+
+/// Adds a message to, or takes it from, what its recipient received and its sender sent.
+pub(super) fn note(deltas: &mut HashMap<i64, Delta>, recipient: i64, sender: i64, messages: i64, size_bytes: i64) {
+    let received = Delta { messages, size_bytes, ..Delta::default() };
+    let sent = Delta { sent_messages: messages, sent_bytes: size_bytes, ..Delta::default() };
+    for (user, delta) in [(recipient, received), (sender, sent)] {
+        let sum = deltas.entry(user).or_default();
+        *sum = sum.plus(delta);
+    }
+}
+
+fn tenants(connection: &Connection) -> rusqlite::Result<HashMap<TenantName, Totals>> {
+    let mut sums = connection.prepare(
+        "SELECT tenant, sum(messages), sum(size_bytes) FROM usage JOIN user ON user.id = usage.user GROUP BY tenant",
+    )?;
+    let rows =
+        sums.query_map([], |row| Ok((TenantName(row.get::<_, String>(0)?.into()), totals(row.get(1)?, row.get(2)?))))?;
+    rows.collect()
 }

@@ -109,8 +109,11 @@ impl Recipient {
         let Some(Running { contact, kind }) = self.attempts.remove(&id) else { return };
         if let Some(contact) = contact {
             self.contacts.release(contact, id);
-            let last =
-                (!is_success(end.status)).then(|| LastResult { at: self.now, status: end.status, origin: end.origin });
+            let last = (!is_success(end.status)).then_some(LastResult {
+                at: self.now,
+                status: end.status,
+                origin: end.origin,
+            });
             self.contacts.note(contact, last);
         }
         self.push.attempt_is_over(id);

@@ -427,9 +427,8 @@ impl Recipient {
         let deeper = self.queue.through.is_some();
         // A row that is being read may be older than what memory knows: while that lasts nothing is let go.
         if self.loads.is_empty() && (deeper || self.queue.len() > max / 2) {
-            let unseen = |entry: &Entry| {
-                deeper && entry.pass != pass.number && entry.readiness(moment) == Readiness::Ready
-            };
+            let unseen =
+                |entry: &Entry| deeper && entry.pass != pass.number && entry.readiness(moment) == Readiness::Ready;
             self.queue.evict(moment, unseen);
         }
         if !deeper {

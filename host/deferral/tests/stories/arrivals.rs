@@ -258,7 +258,7 @@ fn a_sender_that_asked_for_processing_hears_that_it_is_stored() {
     world.let_commits_through();
     world.seconds(1);
     let alice = key("sip:alice@example.org");
-    assert_eq!(world.grew, [alice.clone()]);
+    assert_eq!(world.grew, std::slice::from_ref(&alice));
     let report = world.store.queue(&alice)[0];
     assert_eq!(report.message.envelope.kind, MessageKind::Disposition);
     assert_eq!(report.message.envelope.mode, Mode::Page);

@@ -47,7 +47,7 @@ fn an_expired_message_goes_and_its_sender_hears_of_it_if_it_asked() {
     world.seconds(10);
     assert_eq!(world.waiting(), ["m3"]);
     let alice = key("sip:alice@example.org");
-    assert_eq!(world.grew, [alice.clone()]);
+    assert_eq!(world.grew, std::slice::from_ref(&alice));
     let report = world.store.queue(&alice)[0];
     let Body::Inline(body) = &report.message.body else { panic!("inline") };
     let text = String::from_utf8_lossy(body);

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use restante_deferral::commit::{Change, CommitError, Transaction};
 use restante_deferral::decision::{Answer, PullAnswer, Question, Trigger, Undecided};
-use restante_deferral::model::{Contact, ContactId, DeduplicationKey, Duration, MessageId, RecipientKey, StoredMessage, Timestamp};
+use restante_deferral::model::{
+    Contact, ContactId, DeduplicationKey, Duration, MessageId, RecipientKey, StoredMessage, Timestamp,
+};
 use restante_deferral::participating_function::{
     Arrival, Attempt, AttemptEnd, AttemptId, AttemptTask, CommitToken, Event, Input, Limits, Output, Recipient, Reply,
     ReplyToken,
@@ -288,9 +290,10 @@ impl World {
                 }
                 let acknowledged = end.status.is_some_and(|status| (200..300).contains(&status));
                 if acknowledged && flight.messages.len() == 1 && flight.occupies {
-                    let was_page = self.attempts.iter().any(|(_, known)| {
-                        known.id == *attempt
-                            && matches!(known.task, AttemptTask::Page { .. } | AttemptTask::HandOver { .. })
+                    // Attempt numbers begin anew with every machine: the latest one counts.
+                    let known = self.attempts.iter().rev().find(|(_, known)| known.id == *attempt);
+                    let was_page = known.is_some_and(|(_, known)| {
+                        matches!(known.task, AttemptTask::Page { .. } | AttemptTask::HandOver { .. })
                     });
                     if was_page {
                         self.note_delivered(flight.messages[0]);
@@ -340,7 +343,6 @@ impl World {
                     self.schedule(self.policy_delay, Input::Answered(token, answer));
                 }
                 Output::Commit(token, transaction) => {
-                    if std::env::var("DBG").is_ok() { println!("{} commit {:?}", self.now.0, transaction.changes.iter().map(|c| match c { Change::Insert(m) => format!("insert {:?} exp {:?} {:?}", m.envelope.imdn.as_ref().map(|i| &i.message_id), m.expires_at, m.hand_over_to), o => format!("{o:?}")}).collect::<Vec<_>>()); }
                     self.commits += 1;
                     if self.hold_commits {
                         self.held.push_back((token, transaction));

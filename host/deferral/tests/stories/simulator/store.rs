@@ -75,7 +75,8 @@ impl MemoryStore {
                 self.last += 1;
                 let id = MessageId(self.last);
                 self.seen.insert(message.deduplication, id);
-                self.history.push(message.envelope.imdn.as_ref().map(|imdn| imdn.message_id.clone()).unwrap_or_default());
+                self.history
+                    .push(message.envelope.imdn.as_ref().map(|imdn| imdn.message_id.clone()).unwrap_or_default());
                 let queue = self.queues.entry(message.recipient.clone()).or_default();
                 queue.insert(id, StoredMessage::new(id, *message));
                 Applied::Inserted(id)

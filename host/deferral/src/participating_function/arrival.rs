@@ -364,7 +364,8 @@ impl Recipient {
             self.totals.oldest_received_at.get_or_insert(committing.received_at);
         }
         let place = Place::new(committing.priority, id);
-        let has_room = self.queue.len() < self.limits.max_window_messages as usize;
+        let has_room = self.queue.len() < self.limits.max_window_messages as usize
+            && self.queue.body_bytes() < self.limits.max_window_bytes;
         let must_be_here = committing.is_hand_over || committing.branch.is_some();
         match committing.message.filter(|_| has_room || must_be_here) {
             Some(message) => {

@@ -181,6 +181,7 @@ impl Recipient {
             }
         }
         self.event(removal.event);
+        self.note_removed_for_discards(removal.id);
     }
 
     fn undo(&mut self, effect: Effect, error: CommitError) {

@@ -6,9 +6,11 @@
 //! | loading | loaded, more to come | committing, loading the next part |
 //! | loading | loaded, all | committing; answered when that is durable |
 
+use std::collections::BTreeSet;
+
 use super::commits::{Draft, Removal};
 use super::loading::Purpose;
-use super::window::Place;
+use super::window::Lease;
 use super::{Event, Recipient, Reply, ReplyToken};
 use crate::commit::{CommitError, Select};
 use crate::model::MessageId;
@@ -21,6 +23,10 @@ pub(super) struct PendingDiscard {
     named: Option<Vec<MessageId>>,
     report: bool,
     dropped: usize,
+    /// Everything that it names was read.
+    read: bool,
+    /// Removals that are not durable yet.
+    outstanding: BTreeSet<MessageId>,
 }
 
 impl Recipient {
@@ -30,7 +36,14 @@ impl Recipient {
         }
         let select = messages.clone().map_or(Select::After(None), Select::Listed);
         let max = messages.as_ref().map_or(self.limits.max_window_messages as usize, Vec::len);
-        self.discards.push(PendingDiscard { reply, named: messages, report, dropped: 0 });
+        self.discards.push(PendingDiscard {
+            reply,
+            named: messages,
+            report,
+            dropped: 0,
+            read: false,
+            outstanding: BTreeSet::new(),
+        });
         self.load(select, max, Purpose::Discard(reply));
     }
 
@@ -51,15 +64,34 @@ impl Recipient {
             }
             None => {}
         }
-        let dropped = self.drop_messages(&ids, discard.report);
+        let (dropped, outstanding) = self.drop_messages(&ids, discard.report);
         discard.dropped = discard.dropped.saturating_add(dropped);
-        match next.filter(|_| discard.named.is_none()) {
-            Some(cursor) => {
-                self.discards.push(discard);
-                let max = self.limits.max_window_messages as usize;
-                self.load(Select::After(Some(Place::new(cursor.0, cursor.1).cursor())), max, Purpose::Discard(reply));
-            }
-            None => self.reply(reply, Reply::Done(discard.dropped)),
+        discard.outstanding.extend(outstanding);
+        let next = next.filter(|_| discard.named.is_none());
+        discard.read = next.is_none();
+        self.discards.push(discard);
+        if let Some(cursor) = next {
+            self.load(Select::After(Some(cursor)), self.limits.max_window_messages as usize, Purpose::Discard(reply));
+        }
+        self.answer_discards();
+    }
+
+    /// A removal is durable.
+    pub(super) fn note_removed_for_discards(&mut self, id: MessageId) {
+        if self.discards.is_empty() {
+            return;
+        }
+        for discard in &mut self.discards {
+            discard.outstanding.remove(&id);
+        }
+        self.answer_discards();
+    }
+
+    fn answer_discards(&mut self) {
+        while let Some(index) = self.discards.iter().position(|discard| discard.read && discard.outstanding.is_empty())
+        {
+            let discard = self.discards.remove(index);
+            self.reply(discard.reply, Reply::Done(discard.dropped));
         }
     }
 
@@ -71,12 +103,14 @@ impl Recipient {
         }
     }
 
-    fn drop_messages(&mut self, ids: &[MessageId], report: bool) -> usize {
+    /// How many were dropped, and which of them at once; the others go when their attempts end.
+    fn drop_messages(&mut self, ids: &[MessageId], report: bool) -> (usize, Vec<MessageId>) {
         let mut draft = Draft::default();
         let mut dropped = 0_usize;
+        let mut at_once = Vec::new();
         for id in ids {
             let Some(entry) = self.queue.get_mut(*id) else { continue };
-            if entry.lease == Some(super::window::Lease::Removal) || entry.discard.is_some() {
+            if entry.lease == Some(Lease::Removal) || entry.discard.is_some() {
                 continue;
             }
             dropped = dropped.saturating_add(1);
@@ -84,10 +118,11 @@ impl Recipient {
                 entry.discard = Some(report);
                 continue;
             }
+            at_once.push(*id);
             let event = Event::Discarded(Some(*id), String::from("operator"));
             self.draft_removal(&mut draft, Removal { id: *id, event, report });
         }
         self.submit(draft);
-        dropped
+        (dropped, at_once)
     }
 }

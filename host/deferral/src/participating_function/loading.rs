@@ -85,6 +85,12 @@ impl Recipient {
                     self.hydration.waiting.push_back(input);
                 }
             }
+            // Meant for a machine that is gone.
+            Input::Loaded(..)
+            | Input::Answered(..)
+            | Input::Committed(..)
+            | Input::Delivered(..)
+            | Input::AttemptEnded(..) => {}
             _ => self.hydration.waiting.push_back(input),
         }
     }
@@ -154,7 +160,7 @@ impl Recipient {
         let token = LoadToken(self.next_number());
         self.loads.insert(token, purpose);
         let max_messages = u32::try_from(max_messages).unwrap_or(u32::MAX);
-        let max_body_bytes = self.limits.max_window_bytes;
+        let max_body_bytes = self.limits.max_window_bytes.saturating_sub(self.queue.body_bytes());
         self.emit(Output::Load(token, LoadRequest { select, max_messages, max_body_bytes }));
         token
     }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{AttemptId, QuestionToken};
 use crate::commit::MessageState;
-use crate::model::{ContactId, LastResult, MessageId, MessageKind, Mode, Origin, StoredMessage, Timestamp};
+use crate::model::{Body, ContactId, LastResult, MessageId, MessageKind, Mode, Origin, StoredMessage, Timestamp};
 
 /// A message's place in delivery order: priority falling, number rising.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,6 +153,13 @@ impl Entry {
         }
     }
 
+    fn inline_bytes(&self) -> u64 {
+        match &self.stored.message.body {
+            Body::Inline(bytes) => bytes.len() as u64,
+            Body::Spooled { .. } => 0,
+        }
+    }
+
     pub(super) fn place(&self) -> Place {
         Place::new(self.stored.message.priority, self.stored.id)
     }
@@ -238,6 +245,8 @@ impl Entry {
 pub(super) struct Queue {
     entries: BTreeMap<Place, Entry>,
     priorities: HashMap<MessageId, u8>,
+    /// Bytes of the inline bodies.
+    body_bytes: u64,
     /// Everything durable up to `through` is in memory, from the head of the queue on.
     pub(super) head: bool,
     /// How far the window was read; none: nothing yet.
@@ -282,12 +291,18 @@ impl Queue {
         self.entries.values_mut()
     }
 
+    /// Bytes of the inline bodies in memory.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
     /// Takes a row, unless memory knows better. True when it was taken.
     pub(super) fn admit(&mut self, stored: StoredMessage) -> bool {
         if self.buried.contains(&stored.id) || self.priorities.contains_key(&stored.id) {
             return false;
         }
         let entry = Entry::new(stored);
+        self.body_bytes = self.body_bytes.saturating_add(entry.inline_bytes());
         self.priorities.insert(entry.stored.id, entry.stored.message.priority);
         self.entries.insert(entry.place(), entry);
         true
@@ -336,7 +351,9 @@ impl Queue {
             self.buried.insert(id);
         }
         let priority = self.priorities.remove(&id)?;
-        self.entries.remove(&Place::new(priority, id))
+        let entry = self.entries.remove(&Place::new(priority, id))?;
+        self.body_bytes = self.body_bytes.saturating_sub(entry.inline_bytes());
+        Some(entry)
     }
 
     /// No load is on its way any more.
@@ -349,6 +366,7 @@ impl Queue {
     pub(super) fn evict(&mut self, moment: Moment, mut keep: impl FnMut(&Entry) -> bool) -> bool {
         let before = self.entries.len();
         let priorities = &mut self.priorities;
+        let body_bytes = &mut self.body_bytes;
         self.entries.retain(|_, entry| {
             let stays = entry.lease.is_some()
                 || entry.unsaved
@@ -358,6 +376,7 @@ impl Queue {
                 || keep(entry);
             if !stays {
                 priorities.remove(&entry.stored.id);
+                *body_bytes = body_bytes.saturating_sub(entry.inline_bytes());
             }
             stays
         });

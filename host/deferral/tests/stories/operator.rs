@@ -30,7 +30,11 @@ fn messages_are_dropped_by_number_or_all() {
     assert_eq!(world.reply(named), Some(&Reply::Done(2)));
     assert_eq!(world.waiting().len(), 9);
     assert!(world.grew.is_empty());
+    world.hold_commits = true;
     let all = discards(&mut world, None, true);
+    world.seconds(1);
+    assert_eq!(world.reply(all), None, "it is done when it is durable");
+    world.let_commits_through();
     world.seconds(1);
     assert_eq!(world.reply(all), Some(&Reply::Done(9)));
     assert!(world.waiting().is_empty());

@@ -49,6 +49,9 @@ pub enum Outcome {
 /// Takes completions: one batch per shard and commit. Called on a thread of the store; must not block.
 pub type Sink = Arc<dyn Fn(usize, Vec<Completion>) + Send + Sync>;
 
+/// Told when the disk cannot be trusted any more, and why.
+pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Something besides messages that is kept of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {

@@ -79,6 +79,7 @@ impl MemoryStore {
         let inner = &mut *inner;
         inner.waiting.clear();
         inner.held = false;
+        inner.due_after = None;
         for message in inner.messages.values() {
             let user = inner.users.entry(message.message.recipient.clone()).or_default();
             let is_registered = user.registration.as_ref().is_some_and(|it| it.expires_at > now);

@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use restante_deferral::model::BodyId;
 
+use crate::Fatal;
+
 /// The directory of bodies.
 #[derive(Clone)]
 pub struct Spool {
     root: Arc<Path>,
     /// Told when an fsync failed.
-    fatal: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    fatal: Option<Fatal>,
 }
 
 /// A body that is being written. Dropped before [`BodyWriter::finish`] it leaves nothing.
@@ -56,7 +58,7 @@ impl Spool {
     /// Has somebody told when an fsync fails with EIO: what is in the directory is not known any more then, and the
     /// process has to end.
     #[must_use]
-    pub fn on_lost_sync(self, fatal: Arc<dyn Fn(&str) + Send + Sync>) -> Spool {
+    pub fn on_lost_sync(self, fatal: Fatal) -> Spool {
         Spool { fatal: Some(fatal), ..self }
     }
 

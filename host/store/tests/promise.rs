@@ -1,140 +1,17 @@
 //! The promise of `Store`, kept by every implementation.
 
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+mod common;
 
-use bytes::Bytes;
-use restante_deferral::commit::{Applied, Change, CommitError, LoadRequest, MessageState, Select, Transaction, Window};
+use common::*;
+use restante_deferral::commit::{Applied, Change, CommitError, Select, Transaction};
 use restante_deferral::model::*;
 use restante_store::memory::MemoryStore;
-use restante_store::sqlite::{OpenOptions, SqliteStore};
-use restante_store::{Completion, Filter, Outcome, Record, SavedRegistration, Sink, Store, StoreError, Ticket};
-
-fn sink() -> (Sink, Receiver<Completion>) {
-    let (sender, receiver) = channel();
-    let sink: Sink = Arc::new(move |_, completions| completions.into_iter().for_each(|it| _ = sender.send(it)));
-    (sink, receiver)
-}
-
-fn user(name: &str) -> RecipientKey {
-    RecipientKey { tenant: TenantName("t".into()), address: CanonicalAddress(format!("sip:{name}@example.org").into()) }
-}
-
-fn message(number: u64, to: &str) -> NewMessage {
-    NewMessage {
-        recipient: user(to),
-        deduplication: DeduplicationKey(
-            u128::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C834).to_be_bytes(),
-        ),
-        envelope: Envelope {
-            kind: MessageKind::Message,
-            mode: Mode::Page,
-            sender: Sender {
-                address: user("alice").address,
-                uri: "sip:alice@example.org".into(),
-                verification: Verification::TrustedPeer,
-                private: false,
-            },
-            request_uri: format!("sip:{to}@example.org"),
-            headers: vec![("Conversation-ID".into(), "c".into())],
-            content_type: "text/plain".into(),
-            wrapped_type: None,
-            imdn: None,
-            page_base_bytes: Some(400),
-        },
-        body: Body::Inline(Bytes::from(format!("message {number}"))),
-        received_at: Timestamp(1000 + number),
-        expires_at: Timestamp(100_000 + number),
-        expiry_source: ExpirySource::Operator,
-        priority: 100,
-        hand_over_to: None,
-    }
-}
-
-struct Fixture {
-    store: Box<dyn Store>,
-    done: Receiver<Completion>,
-    next: u64,
-}
-
-impl Fixture {
-    fn wait(&mut self, token: u64) -> Outcome {
-        let completion = self.done.recv_timeout(Duration::from_secs(10)).expect("a completion");
-        assert_eq!(completion.token, token, "completions come in order");
-        completion.outcome
-    }
-
-    fn write(&mut self, changes: Vec<Change>) -> Result<Vec<Applied>, CommitError> {
-        self.next += 1;
-        let ticket = Ticket { shard: 0, token: self.next };
-        self.store.write(ticket, Transaction { changes, settles: false })?;
-        match self.wait(self.next) {
-            Outcome::Written(result) => result,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn insert(&mut self, message: NewMessage) -> MessageId {
-        match self.write(vec![Change::Insert(Box::new(message))]).unwrap()[..] {
-            [Applied::Inserted(id)] => id,
-            ref other => panic!("{other:?}"),
-        }
-    }
-
-    fn load(&mut self, to: &str, select: Select, max_messages: u32) -> Window {
-        self.next += 1;
-        let request = LoadRequest { select, max_messages, max_body_bytes: 1 << 20 };
-        self.store.load(Ticket { shard: 0, token: self.next }, user(to), request).unwrap();
-        match self.wait(self.next) {
-            Outcome::Loaded(window) => *window.unwrap(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn save(&mut self, name: &str, record: Record) {
-        self.next += 1;
-        self.store.save(Ticket { shard: 0, token: self.next }, user(name), record).unwrap();
-        assert_eq!(self.wait(self.next), Outcome::Saved(Ok(())));
-    }
-}
-
-fn sqlite(directory: &std::path::Path) -> Fixture {
-    let (sink, done) = sink();
-    let mut options = OpenOptions::new(directory);
-    options.clock = Arc::new(|| Timestamp(5_000));
-    Fixture { store: Box::new(SqliteStore::open(options, sink).unwrap()), done, next: 0 }
-}
-
-fn memory() -> Fixture {
-    let (sink, done) = sink();
-    Fixture { store: Box::new(MemoryStore::new(sink)), done, next: 0 }
-}
+use restante_store::{Filter, Outcome, Record, SavedRegistration, Store, Ticket};
 
 fn on_both(story: impl Fn(&mut Fixture)) {
     story(&mut memory());
     let directory = tempfile::tempdir().unwrap();
     story(&mut sqlite(directory.path()));
-}
-
-fn ids(window: &Window) -> Vec<MessageId> {
-    window.messages.iter().map(|message| message.id).collect()
-}
-
-fn state(attempts: u16, not_before: Option<Timestamp>) -> Box<MessageState> {
-    Box::new(MessageState {
-        attempts,
-        not_before,
-        last_failure: Some(LastResult { at: Timestamp(9), status: Some(480), origin: Origin::Core }),
-        page_refused: true,
-        large_refused: false,
-        notified_at: None,
-        fetch_deadline: None,
-        push_after_deadline: false,
-        expires_at: Timestamp(777),
-        hand_over_to: None,
-        devices: vec![],
-    })
 }
 
 #[test]
@@ -244,64 +121,138 @@ fn operators_see_messages_without_their_bodies() {
 }
 
 #[test]
-fn what_was_acknowledged_is_there_after_reopening_and_numbers_are_never_used_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut it = sqlite(directory.path());
-    let (one, two) = (it.insert(message(1, "bob")), it.insert(message(2, "bob")));
-    it.write(vec![Change::Remove { recipient: user("bob"), id: two }]).unwrap();
-    drop(it);
-    let mut it = sqlite(directory.path());
-    assert_eq!(ids(&it.load("bob", Select::After(None), 9)), [one]);
-    assert_eq!(it.store.totals(&user("bob")).0.messages, 1);
-    assert!(it.insert(message(3, "bob")) > two);
-    assert_eq!(it.write(vec![Change::Insert(Box::new(message(2, "bob")))]), Ok(vec![Applied::Duplicate(None)]));
-    assert_eq!(it.store.due(Timestamp(5_000), 9).unwrap(), [user("bob")], "looked at after a restart");
+fn a_window_ends_with_its_bytes_but_has_at_least_one_message() {
+    on_both(|it| {
+        (1..=3).for_each(|number| _ = it.insert(message(number, "bob")));
+        for (max_body_bytes, count) in [(0, 1), (17, 1), (18, 2), (26, 2), (27, 3)] {
+            let window = it.load_bytes("bob", Select::After(None), 9, max_body_bytes);
+            assert_eq!((window.messages.len(), window.more), (count, count < 3), "{max_body_bytes}");
+        }
+        let window = it.load("bob", Select::After(None), 0);
+        assert_eq!((window.messages.len(), window.more, window.totals.messages), (0, true, 3));
+    });
 }
 
 #[test]
-fn a_directory_has_one_owner_and_no_newer_schema() {
-    let directory = tempfile::tempdir().unwrap();
-    let it = sqlite(directory.path());
-    let second = SqliteStore::open(OpenOptions::new(directory.path()), sink().0);
-    assert!(matches!(second, Err(StoreError::InUse(_))));
-    drop(it);
-    let connection = rusqlite::Connection::open(directory.path().join("messages.sqlite")).unwrap();
-    connection.pragma_update(None, "user_version", 99).unwrap();
-    drop(connection);
-    let error = SqliteStore::open(OpenOptions::new(directory.path()), sink().0).err().unwrap().to_string();
-    assert!(error.contains("newer version") && error.contains("99") && error.contains("messages.sqlite"), "{error}");
+fn the_first_to_expire_come_first_and_in_delivery_order() {
+    on_both(|it| {
+        let expiring = |number, expires_at, priority| NewMessage {
+            expires_at: Timestamp(expires_at),
+            priority,
+            ..message(number, "bob")
+        };
+        let late = it.insert(expiring(1, 30, 200));
+        let first = it.insert(expiring(2, 10, 1));
+        let second = it.insert(expiring(3, 20, 100));
+        let window = it.load("bob", Select::ExpiredAt(Timestamp(30)), 2);
+        assert_eq!((ids(&window), window.more), (vec![second, first], true));
+        assert_eq!(ids(&it.load("bob", Select::ExpiredAt(Timestamp(30)), 3)), [late, second, first]);
+        assert_eq!(ids(&it.load("bob", Select::ExpiredAt(Timestamp(9)), 3)), []);
+        // An update moves it.
+        it.write(vec![Change::Update { recipient: user("bob"), id: first, state: state(1, None) }]).unwrap();
+        assert_eq!(it.load("bob", Select::After(None), 0).earliest_expiry, Some(Timestamp(20)));
+    });
 }
 
 #[test]
-fn a_body_file_lives_as_long_as_its_row() {
-    let directory = tempfile::tempdir().unwrap();
+fn dispositions_wait_like_messages_and_count_for_nothing() {
+    on_both(|it| {
+        let mut disposition = message(1, "bob");
+        disposition.envelope.kind = MessageKind::Disposition;
+        it.insert(disposition);
+        let window = it.load("bob", Select::After(None), 9);
+        assert_eq!((window.messages.len(), window.totals), (1, QueueTotals::default()));
+        it.insert(message(2, "bob"));
+        let totals = it.load("bob", Select::After(None), 9).totals;
+        assert_eq!((totals.messages, totals.oldest_received_at), (1, Some(Timestamp(1_002))));
+    });
+}
+
+#[test]
+fn a_message_is_touched_in_its_own_queue_only() {
+    on_both(|it| {
+        let id = it.insert(message(1, "bob"));
+        it.insert(message(2, "carol"));
+        let recipient = user("carol");
+        it.write(vec![
+            Change::Update { recipient: recipient.clone(), id, state: state(9, None) },
+            Change::Remove { recipient, id },
+        ])
+        .unwrap();
+        assert_eq!(it.load("bob", Select::Listed(vec![id]), 9).messages[0].attempts, 0);
+        assert!(it.load("carol", Select::Listed(vec![id]), 9).messages.is_empty());
+    });
+}
+
+#[test]
+fn alarms_that_are_left_to_ring_hide_no_others() {
+    on_both(|it| {
+        for number in 0..5 {
+            let recipient = user(&format!("user{number}"));
+            it.write(vec![Change::WakeAt { recipient, at: Some(Timestamp(10 + number)) }]).unwrap();
+        }
+        let mut rounds: Vec<Vec<RecipientKey>> = (0..3).map(|_| it.store.due(Timestamp(50), 2).unwrap()).collect();
+        assert_eq!(rounds.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(rounds.concat(), (0..5).map(|number| user(&format!("user{number}"))).collect::<Vec<_>>());
+        rounds.clear();
+        assert_eq!(
+            it.store.due(Timestamp(50), 2).unwrap(),
+            [user("user0"), user("user1")],
+            "and then from the beginning"
+        );
+    });
+}
+
+#[test]
+fn a_registration_that_ended_can_still_be_asked_for() {
+    on_both(|it| {
+        assert_eq!(it.store.registration(&user("bob")).unwrap(), None);
+        let ended = SavedRegistration { bytes: vec![7], expires_at: Timestamp(0) };
+        it.save("bob", Record::Registration(Some(ended.clone())));
+        assert!(it.store.registrations(Timestamp(0), None, 9).unwrap().is_empty());
+        assert_eq!(it.store.registration(&user("bob")).unwrap(), Some(ended));
+    });
+}
+
+#[test]
+fn operators_page_through_a_queue_and_a_tenant() {
+    on_both(|it| {
+        let stored: Vec<MessageId> =
+            (1..=6).map(|number| it.insert(message(number, if number % 2 == 0 { "bob" } else { "carol" }))).collect();
+        let page = |it: &Fixture, filter: &Filter| {
+            it.store.list(filter, 2).unwrap().iter().map(|(message, _)| message.id).collect::<Vec<_>>()
+        };
+        let bobs = Filter { recipient: Some(user("bob")), ..Filter::default() };
+        assert_eq!(page(it, &bobs), [stored[1], stored[3]]);
+        assert_eq!(page(it, &Filter { after: Some(stored[3]), ..bobs.clone() }), [stored[5]]);
+        let tenant = |name: &str| Filter { tenant: Some(TenantName(name.into())), ..Filter::default() };
+        assert_eq!(page(it, &Filter { after: Some(stored[1]), ..tenant("t") }), [stored[2], stored[3]]);
+        assert!(page(it, &tenant("other")).is_empty());
+        assert!(page(it, &Filter { tenant: tenant("other").tenant, ..bobs }).is_empty());
+    });
+}
+
+#[test]
+fn the_fake_holds_commits_back_refuses_and_loses_them() {
     let (sink, done) = sink();
-    let store = SqliteStore::open(OpenOptions::new(directory.path()), sink.clone()).unwrap();
-    let spool = store.spool().clone();
-    let mut it = Fixture { store: Box::new(store), done, next: 0 };
-    let body = |text: &[u8]| {
-        let mut writer = spool.create().unwrap();
-        writer.write_at(0, text).unwrap();
-        writer.finish().unwrap()
+    let store = MemoryStore::new(sink);
+    let insert = |number| {
+        let changes = vec![Change::Insert(Box::new(message(number, "bob")))];
+        store.write(Ticket { shard: 0, token: number }, Transaction { changes, settles: false }).unwrap();
     };
-    let (kept, size_bytes) = body(b"kept");
-    let mut large = message(1, "bob");
-    large.body = Body::Spooled { id: kept, size_bytes };
-    let id = it.insert(large.clone());
-    // A repetition's own file goes; the stored one's stays.
-    let (repeated, size_bytes) = body(b"again");
-    large.body = Body::Spooled { id: repeated, size_bytes };
-    it.write(vec![Change::Insert(Box::new(large))]).unwrap();
-    assert!(spool.read(kept).is_ok() && spool.read(repeated).is_err());
-    let (orphan, _) = body(b"orphan");
-    drop(it);
-    let (sink, done) = self::sink();
-    let mut it = Fixture {
-        store: Box::new(SqliteStore::open(OpenOptions::new(directory.path()), sink).unwrap()),
-        done,
-        next: 0,
-    };
-    assert!(spool.read(kept).is_ok() && spool.read(orphan).is_err(), "orphans are swept at start");
-    it.write(vec![Change::Remove { recipient: user("bob"), id }]).unwrap();
-    assert!(spool.read(kept).is_err());
+    store.hold();
+    insert(1);
+    assert!(done.try_recv().is_err() && store.messages().is_empty(), "held back");
+    store.release();
+    assert_eq!((done.try_recv().unwrap().token, store.messages().len()), (1, 1));
+    store.refuse(Some(CommitError::Full));
+    insert(2);
+    assert_eq!(done.try_recv().unwrap().outcome, Outcome::Written(Err(CommitError::Full)));
+    store.refuse(None);
+    store.hold();
+    insert(3);
+    assert_eq!(store.due(Timestamp(5), 9).unwrap(), []);
+    store.crash(Timestamp(5));
+    assert!(done.try_recv().is_err() && store.messages().len() == 1, "lost, and nobody was told");
+    assert_eq!(store.due(Timestamp(5), 9).unwrap(), [user("bob")]);
 }

@@ -40,14 +40,12 @@ use self::write_queue::{Order, WriteQueue};
 use self::writer::{BodyRemover, Writer};
 use crate::codec;
 use crate::spool::Spool;
-use crate::{Filter, Record, SavedRegistration, Sink, Store, StoreError, Ticket, Totals};
+use crate::{Fatal, Filter, Record, SavedRegistration, Sink, Store, StoreError, Ticket, Totals};
 
 pub use self::write_queue::WriteLimits;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-/// Told when the disk cannot be trusted any more, and why.
-pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How long a connection waits for another one's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -126,7 +124,8 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError`]
     pub fn open(options: OpenOptions, sink: Sink) -> Result<SqliteStore, StoreError> {
-        let OpenOptions { directory, limits, fatal, clock, .. } = options;
+        let OpenOptions { directory, limits, clock, .. } = options;
+        let fatal = options.fatal.clone();
         let file_error = |error| StoreError::File(directory.display().to_string(), error);
         make_private_directory(&directory).map_err(file_error)?;
         let lock = lock(&directory)?;
@@ -150,23 +149,25 @@ impl SqliteStore {
         {
             let (beside, state, fatal) = (schema::open_beside(&path, SMALL_CACHE)?, state.clone(), fatal.clone());
             let run = move || wal::run(&beside, &checkpoints, &state, &fatal);
-            threads.push(spawn("store-checkpoint", &directory, run)?);
+            threads.push(spawn("store-checkpoint", &directory, &options.fatal, run)?);
         }
         let remover = BodyRemover { spool: spool.clone(), queue: to_remove };
         let removed_from = spool.clone();
         let run = move || removals.iter().for_each(|id| writer::remove_body(&removed_from, id));
-        threads.push(spawn("store-remover", &directory, run)?);
+        threads.push(spawn("store-remover", &directory, &options.fatal, run)?);
         for _ in 0..options.readers.max(1) {
             let connection = schema::open_beside(&path, READER_CACHE)?;
             let (reads, users, sink) = (reads.clone(), users.clone(), sink.clone());
-            threads.push(spawn("store-reader", &directory, move || reader::run(&connection, &reads, &users, &sink))?);
+            threads.push(spawn("store-reader", &directory, &options.fatal, move || {
+                reader::run(&connection, &reads, &users, &sink)
+            })?);
         }
         let sums = Mutex::new(schema::open_beside(&path, SMALL_CACHE)?);
         let side = Mutex::new(schema::open_beside(&path, READER_CACHE)?);
         let (queued, known) = (queue.clone(), users.clone());
         let wal = WalKeeper { state, wanted, fatal: fatal.clone(), retry_at: 0 };
         let writer = Writer { connection, queue: queued, users: known, tables, sink, clock, wal, remover, fatal };
-        threads.push(spawn("store-writer", &directory, move || writer.run())?);
+        threads.push(spawn("store-writer", &directory, &options.fatal, move || writer.run())?);
         let (threads, due_after) = (Mutex::new(threads), Mutex::default());
         Ok(SqliteStore { queue, reads, users, spool, sums, side, due_after, threads, _lock: lock })
     }
@@ -298,9 +299,34 @@ impl Store for SqliteStore {
     }
 }
 
-fn spawn(name: &str, directory: &Path, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+/// Starts a thread without which the store cannot go on.
+fn spawn(
+    name: &'static str,
+    directory: &Path,
+    fatal: &Fatal,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StoreError> {
+    let needed = Needed { name, fatal: fatal.clone() };
+    let run = move || {
+        let _needed = needed;
+        run();
+    };
     let thread = std::thread::Builder::new().name(name.to_owned());
     thread.spawn(run).map_err(|error| StoreError::File(directory.display().to_string(), error))
+}
+
+/// Nobody waits for a thread that failed.
+struct Needed {
+    name: &'static str,
+    fatal: Fatal,
+}
+
+impl Drop for Needed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.fatal)(&format!("the thread {} failed", self.name));
+        }
+    }
 }
 
 /// Its own entry in the directory above is made durable, too.

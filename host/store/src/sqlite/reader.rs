@@ -20,8 +20,20 @@ use crate::{Completion, Outcome, Sink, StoreError, Ticket};
 /// Between those who ask and the readers.
 pub(super) struct ReadQueue {
     max_waiting: usize,
-    inner: Mutex<(VecDeque<(Ticket, RecipientKey, LoadRequest)>, bool)>,
+    inner: Mutex<Inner>,
     ready: Condvar,
+}
+
+struct Load {
+    ticket: Ticket,
+    recipient: RecipientKey,
+    request: LoadRequest,
+}
+
+#[derive(Default)]
+struct Inner {
+    waiting: VecDeque<Load>,
+    stopped: bool,
 }
 
 impl ReadQueue {
@@ -36,41 +48,41 @@ impl ReadQueue {
         request: LoadRequest,
     ) -> Result<(), CommitError> {
         let mut inner = self.lock();
-        if inner.0.len() >= self.max_waiting {
+        if inner.waiting.len() >= self.max_waiting {
             return Err(CommitError::Overloaded);
         }
-        inner.0.push_back((ticket, recipient, request));
+        inner.waiting.push_back(Load { ticket, recipient, request });
         drop(inner);
         self.ready.notify_one();
         Ok(())
     }
 
     pub(super) fn stop(&self) {
-        self.lock().1 = true;
+        self.lock().stopped = true;
         self.ready.notify_all();
     }
 
-    fn take(&self) -> Option<(Ticket, RecipientKey, LoadRequest)> {
+    fn take(&self) -> Option<Load> {
         let mut inner = self.lock();
         loop {
-            if inner.1 {
+            if inner.stopped {
                 return None;
             }
-            if let Some(order) = inner.0.pop_front() {
-                return Some(order);
+            if let Some(load) = inner.waiting.pop_front() {
+                return Some(load);
             }
             inner = self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, (VecDeque<(Ticket, RecipientKey, LoadRequest)>, bool)> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Runs until the queue is stopped.
 pub(super) fn run(connection: &Connection, queue: &ReadQueue, users: &Users, sink: &Sink) {
-    while let Some((ticket, recipient, request)) = queue.take() {
+    while let Some(Load { ticket, recipient, request }) = queue.take() {
         let window = load(connection, users, &recipient, &request).map(Box::new).map_err(|error| {
             tracing::error!(%error, "a queue cannot be read");
             CommitError::Failed

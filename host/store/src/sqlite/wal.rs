@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::BUSY_TIMEOUT;
 use super::changes::is_lost_sync;
 use super::write_queue::WriteLimits;
-use super::{BUSY_TIMEOUT, Fatal};
+use crate::Fatal;
 
 /// Passes of the second connection; each copies what was written during the one before.
 const MAX_PASSES: u32 = 4;
@@ -96,19 +97,18 @@ impl WalKeeper {
 /// The second connection's thread: runs until the writer is gone.
 pub(super) fn run(connection: &Connection, wanted: &Receiver<()>, state: &WalState, fatal: &Fatal) {
     while wanted.recv().is_ok() {
-        let mut phase = COPIED;
         for _ in 0..MAX_PASSES {
             match checkpoint(connection, "PASSIVE") {
-                Ok(result) if result.pages - result.copied < LEFT_TO_WRITER => break,
+                Ok(result) if result.pages.saturating_sub(result.copied) < LEFT_TO_WRITER => break,
                 Ok(_) => {}
                 Err(error) => {
                     report(&error, fatal);
-                    phase = IDLE;
                     break;
                 }
             }
         }
-        state.phase.store(phase, Ordering::Release);
+        // Also after an error: the writer's own attempt decides when there is another one.
+        state.phase.store(COPIED, Ordering::Release);
     }
 }
 

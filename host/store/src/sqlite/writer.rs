@@ -16,13 +16,13 @@ use restante_deferral::commit::CommitError;
 use restante_deferral::model::{BodyId, Timestamp};
 use rusqlite::Connection;
 
+use super::Clock;
 use super::changes::{Effects, Problem, Tables};
 use super::users::Users;
 use super::wal::WalKeeper;
 use super::write_queue::{Order, Waiting, WriteQueue};
-use super::{Clock, Fatal};
 use crate::spool::Spool;
-use crate::{Completion, Outcome, Sink, Ticket};
+use crate::{Completion, Fatal, Outcome, Sink, Ticket};
 
 /// The thread's own state.
 pub(super) struct Writer {
@@ -57,7 +57,7 @@ enum Manner {
 impl Writer {
     /// Runs until told to stop, or until an fsync failed.
     pub(super) fn run(mut self) {
-        let _end = End { queue: self.queue.clone(), fatal: self.fatal.clone() };
+        let _end = End(self.queue.clone());
         loop {
             let mut batch = self.queue.take();
             let stop = batch.iter().position(|waiting| matches!(waiting.order, Order::Stop));
@@ -257,17 +257,11 @@ fn failed(order: &Order, error: CommitError) -> Outcome {
     }
 }
 
-/// However the thread ends, nobody waits for it afterwards.
-struct End {
-    queue: Arc<WriteQueue>,
-    fatal: Fatal,
-}
+/// However the thread ends, nothing is ordered afterwards.
+struct End(Arc<WriteQueue>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.queue.close();
-        if std::thread::panicking() {
-            (self.fatal)("the thread that writes the database failed");
-        }
+        self.0.close();
     }
 }

@@ -1,0 +1,216 @@
+//! Whatever is done to them, the store on disk and the fake agree in every answer, also across restarts.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use common::*;
+use proptest::prelude::*;
+use restante_deferral::commit::{Applied, Change, LoadRequest, MessageState, Select, Transaction, Window};
+use restante_deferral::model::*;
+use restante_store::memory::MemoryStore;
+use restante_store::{Filter, Outcome, Store, Ticket};
+
+const NAMES: [&str; 3] = ["bob", "carol", "dave"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(Vec<Sketch>),
+    Load { whose: usize, select: Selection, max_messages: u32, max_body_bytes: u64 },
+    Due(u64),
+    List(Option<usize>),
+    Restart,
+}
+
+/// A change, with messages named by the order in which they were stored.
+#[derive(Clone, Debug)]
+enum Sketch {
+    Insert { number: u64, to: usize, from: usize, priority: u8, expires_at: u64, body: usize, disposition: bool },
+    Remove { whose: usize, which: usize },
+    Update { whose: usize, which: usize, expires_at: u64, not_before: Option<u64>, fetch_deadline: Option<u64> },
+    WakeAt { whose: usize, at: Option<u64> },
+}
+
+#[derive(Clone, Debug)]
+enum Selection {
+    Beginning,
+    After(u8, usize),
+    ExpiredAt(u64),
+    DueAt(u64),
+    Listed(Vec<usize>),
+}
+
+fn sketch() -> impl Strategy<Value = Sketch> {
+    let priority = prop_oneof![Just(0u8), Just(100), Just(255)];
+    let insert = (0u64..40, 0usize..3, 0usize..2, priority, 0u64..50, 0usize..30, any::<bool>());
+    let time = || proptest::option::of(0u64..50);
+    prop_oneof![
+        4 => insert.prop_map(|(number, to, from, priority, expires_at, body, disposition)| Sketch::Insert {
+            number, to, from, priority, expires_at, body, disposition
+        }),
+        2 => (0usize..3, 0usize..40).prop_map(|(whose, which)| Sketch::Remove { whose, which }),
+        2 => (0usize..3, 0usize..40, 0u64..50, time(), time()).prop_map(
+            |(whose, which, expires_at, not_before, fetch_deadline)| Sketch::Update {
+                whose, which, expires_at, not_before, fetch_deadline
+            }
+        ),
+        1 => (0usize..3, time()).prop_map(|(whose, at)| Sketch::WakeAt { whose, at }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let select = prop_oneof![
+        Just(Selection::Beginning),
+        (prop_oneof![Just(0u8), Just(100), Just(255)], 0usize..40).prop_map(|(it, which)| Selection::After(it, which)),
+        (0u64..50).prop_map(Selection::ExpiredAt),
+        (0u64..50).prop_map(Selection::DueAt),
+        proptest::collection::vec(0usize..40, 0..6).prop_map(Selection::Listed),
+    ];
+    prop_oneof![
+        8 => proptest::collection::vec(sketch(), 0..5).prop_map(Step::Write),
+        6 => (0usize..3, select, 0u32..6, 0u64..60).prop_map(|(whose, select, max_messages, max_body_bytes)| Step::Load {
+            whose, select, max_messages, max_body_bytes
+        }),
+        1 => (0u64..60).prop_map(Step::Due),
+        1 => proptest::option::of(0usize..3).prop_map(Step::List),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// One of the two, with the numbers that it gave to messages.
+struct Side<'a> {
+    store: &'a dyn Store,
+    done: &'a std::sync::mpsc::Receiver<restante_store::Completion>,
+    stored: &'a mut Vec<MessageId>,
+}
+
+impl Side<'_> {
+    fn id(&self, which: usize) -> MessageId {
+        self.stored.get(which).copied().unwrap_or(MessageId(u64::MAX >> 8))
+    }
+
+    fn outcome(&self) -> Outcome {
+        self.done.recv_timeout(std::time::Duration::from_secs(20)).unwrap().outcome
+    }
+
+    fn write(&mut self, sketches: &[Sketch]) -> Vec<Applied> {
+        let changes = sketches.iter().map(|sketch| self.change(sketch)).collect();
+        self.store.write(Ticket { shard: 0, token: 0 }, Transaction { changes, settles: false }).unwrap();
+        let Outcome::Written(Ok(applied)) = self.outcome() else { panic!("not written") };
+        for applied in &applied {
+            if let Applied::Inserted(id) = applied {
+                self.stored.push(*id);
+            }
+        }
+        let names = self.names();
+        let rename = |id: MessageId| MessageId(names[&id]);
+        let rename = |applied| match applied {
+            Applied::Inserted(id) => Applied::Inserted(rename(id)),
+            Applied::Duplicate(id) => Applied::Duplicate(id.map(rename)),
+            Applied::Done => Applied::Done,
+        };
+        applied.into_iter().map(rename).collect()
+    }
+
+    fn change(&self, sketch: &Sketch) -> Change {
+        match sketch.clone() {
+            Sketch::Insert { number, to, from, priority, expires_at, body, disposition } => {
+                let mut message = message(number, NAMES[to]);
+                message.envelope.sender.address = user(NAMES[from]).address;
+                if disposition {
+                    message.envelope.kind = MessageKind::Disposition;
+                }
+                message.body = Body::Inline(Bytes::from(vec![b'x'; body]));
+                message.hand_over_to = (body == 7).then(|| "gateway".to_owned());
+                Change::Insert(Box::new(NewMessage { priority, expires_at: Timestamp(expires_at), ..message }))
+            }
+            Sketch::Remove { whose, which } => Change::Remove { recipient: user(NAMES[whose]), id: self.id(which) },
+            Sketch::Update { whose, which, expires_at, not_before, fetch_deadline } => {
+                let state = MessageState {
+                    not_before: not_before.map(Timestamp),
+                    fetch_deadline: fetch_deadline.map(Timestamp),
+                    expires_at: Timestamp(expires_at),
+                    ..*state(1, None)
+                };
+                Change::Update { recipient: user(NAMES[whose]), id: self.id(which), state: Box::new(state) }
+            }
+            Sketch::WakeAt { whose, at } => Change::WakeAt { recipient: user(NAMES[whose]), at: at.map(Timestamp) },
+        }
+    }
+
+    fn load(&self, whose: usize, select: &Selection, max_messages: u32, max_body_bytes: u64) -> Window {
+        let select = match select.clone() {
+            Selection::Beginning => Select::After(None),
+            Selection::After(priority, which) => Select::After(Some((priority, self.id(which)))),
+            Selection::ExpiredAt(at) => Select::ExpiredAt(Timestamp(at)),
+            Selection::DueAt(at) => Select::DueAt(Timestamp(at)),
+            Selection::Listed(which) => Select::Listed(which.into_iter().map(|which| self.id(which)).collect()),
+        };
+        let request = LoadRequest { select, max_messages, max_body_bytes };
+        self.store.load(Ticket { shard: 0, token: 0 }, user(NAMES[whose]), request).unwrap();
+        let Outcome::Loaded(Ok(mut window)) = self.outcome() else { panic!("not loaded") };
+        let names = self.names();
+        window.messages.iter_mut().for_each(|message| message.id = MessageId(names[&message.id]));
+        *window
+    }
+
+    fn list(&self, whose: Option<usize>) -> Vec<(StoredMessage, u64)> {
+        let filter = Filter { recipient: whose.map(|whose| user(NAMES[whose])), ..Filter::default() };
+        let names = self.names();
+        let rename = |(message, size): (StoredMessage, u64)| {
+            (StoredMessage { id: MessageId(names[&message.id]), ..message }, size)
+        };
+        self.store.list(&filter, 99).unwrap().into_iter().map(rename).collect()
+    }
+
+    fn due(&self, at: u64) -> Vec<RecipientKey> {
+        let mut due = self.store.due(Timestamp(at), 99).unwrap();
+        due.sort();
+        due
+    }
+
+    fn names(&self) -> BTreeMap<MessageId, u64> {
+        self.stored.iter().enumerate().map(|(index, id)| (*id, index as u64)).collect()
+    }
+}
+
+fn run(steps: &[Step]) -> Result<(), TestCaseError> {
+    let directory = tempfile::tempdir().unwrap();
+    let (sink_of_fake, done_of_fake) = sink();
+    let fake = MemoryStore::new(sink_of_fake);
+    let mut disk = sqlite(directory.path());
+    let (mut in_fake, mut on_disk) = (Vec::new(), Vec::new());
+    for step in steps {
+        if matches!(step, Step::Restart) {
+            drop(disk);
+            disk = sqlite(directory.path());
+            fake.crash(Timestamp(5_000));
+        }
+        let mut a = Side { store: &fake, done: &done_of_fake, stored: &mut in_fake };
+        let mut b = Side { store: &*disk.store, done: &disk.done, stored: &mut on_disk };
+        match step {
+            Step::Write(sketches) => prop_assert_eq!(a.write(sketches), b.write(sketches)),
+            Step::Load { whose, select, max_messages, max_body_bytes } => prop_assert_eq!(
+                a.load(*whose, select, *max_messages, *max_body_bytes),
+                b.load(*whose, select, *max_messages, *max_body_bytes)
+            ),
+            Step::Due(at) => prop_assert_eq!(a.due(*at), b.due(*at)),
+            Step::List(whose) => prop_assert_eq!(a.list(*whose), b.list(*whose)),
+            Step::Restart => {}
+        }
+        for name in NAMES {
+            prop_assert_eq!(fake.totals(&user(name)), disk.store.totals(&user(name)));
+        }
+        prop_assert_eq!(fake.tenant_totals(&TenantName("t".into())), disk.store.tenant_totals(&TenantName("t".into())));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn the_fake_and_the_disk_agree(steps in proptest::collection::vec(step(), 1..40)) {
+        run(&steps)?;
+    }
+}

@@ -70,7 +70,7 @@ impl Recipient {
             Input::Discard { reply, .. } if !self.expect_reply(*reply) => {}
             // Each replaces the one before.
             Input::Contacts(..) => {
-                let trigger_seen = super::availability::strongest_registration(&self.hydration.waiting, &input);
+                let trigger_seen = super::push::strongest_registration(&self.hydration.waiting, &input);
                 self.hydration.waiting.retain(|waiting| !matches!(waiting, Input::Contacts(..)));
                 let Input::Contacts(contacts, _) = input else { return };
                 // Contacts come first: what waits is decided knowing them.

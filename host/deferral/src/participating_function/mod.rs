@@ -43,6 +43,7 @@ mod loading;
 mod notification;
 mod plan;
 mod pull;
+mod push;
 mod relay;
 mod report;
 mod views;
@@ -85,7 +86,7 @@ pub struct Recipient {
     commits: BTreeMap<CommitToken, Vec<commits::Effect>>,
     loads: BTreeMap<LoadToken, loading::Purpose>,
     attempts: BTreeMap<AttemptId, attempt::Running>,
-    push: availability::Push,
+    push: push::Push,
     hand_overs: hand_over::HandOvers,
     expiry: expiry::Expiry,
     wake: wake::Wake,
@@ -99,7 +100,7 @@ enum Asked {
     Arrival(u64),
     /// `on-incoming` about an INVITE.
     Invitation(ReplyToken),
-    /// `on-available`; the plan is in [`availability::Push`].
+    /// `on-available`; the plan is in [`push::Push`].
     Available,
     /// `on-pull`.
     Pull,
@@ -133,7 +134,7 @@ impl Recipient {
             commits: BTreeMap::new(),
             loads: BTreeMap::new(),
             attempts: BTreeMap::new(),
-            push: availability::Push::default(),
+            push: push::Push::default(),
             hand_overs: hand_over::HandOvers::default(),
             expiry: expiry::Expiry::default(),
             wake: wake::Wake::default(),

@@ -1,6 +1,6 @@
 //! Messages whose time is up.
 
-use restante_deferral::decision::{Answer, ExpiryAction, ExpiryAnswer, Question, Undecided};
+use restante_deferral::decision::{Answer, ExpiryAction, ExpiryAnswer, IncomingAnswer, Keep, Question, Undecided};
 use restante_deferral::model::{Body, Duration, Origin, Timestamp};
 use restante_deferral::participating_function::Event;
 
@@ -161,4 +161,74 @@ fn an_expiry_can_be_answered_with_a_hand_over() {
     world.seconds(7 * 24 * 3600 + 10);
     assert_eq!(world.log(), ["hand over m1 to sms"]);
     assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn a_message_that_expires_while_the_plan_is_busy_with_another_is_not_sent() {
+    let mut world = World::new();
+    world.policy = Box::new(|question| match question {
+        // The first is held, the others are paged.
+        Question::Available(_, availability) => {
+            let paged = ids(&availability.messages).split_off(1);
+            planned(vec![restante_deferral::decision::Step::Page(any(paged))])
+        }
+        question => pages_all(question),
+    });
+    world.arrives(expiring(&world, "m0", Duration::from_secs(10)));
+    world.arrives(message("m1"));
+    world.arrives(expiring(&world, "m2", Duration::from_secs(20)));
+    world.devices = Box::new(|_, _| vec![(30_000, Deed::Ends(end(Some(200), Origin::Device)))]);
+    world.seconds(1);
+    world.registers(&[phone()]);
+    world.seconds(4);
+    // What to do about m0 takes long to decide; meanwhile nobody decides about m2.
+    world.policy_delay = 60_000;
+    world.seconds(40);
+    assert_eq!(world.log(), ["page m1 #0 to 1"]);
+    world.seconds(200);
+    assert!(world.waiting().is_empty());
+    assert_eq!(world.delivered, ["m1"]);
+}
+
+#[test]
+fn a_row_that_was_read_before_an_extension_does_not_undo_it() {
+    let mut world = World::with(restante_deferral::participating_function::Limits {
+        max_window_messages: 4,
+        max_decision_messages: 4,
+        ..Default::default()
+    });
+    let mut extensions = 1;
+    world.policy = Box::new(move |question| match question {
+        Question::Incoming(context, incoming) => {
+            let is_first = context.queue.messages == 0 && incoming.recipient_counts.stored_messages == 0;
+            let expires_at = context.now.after(if is_first { HOUR } else { Duration::from_secs(80_000) });
+            Ok(Answer::Incoming(IncomingAnswer::Keep(Keep { expires_at, ..keep(context.now) })))
+        }
+        Question::Expiry(context, messages) => {
+            let action = match extensions {
+                0 => ExpiryAction::Drop(true),
+                _ => ExpiryAction::Extend(context.now.after(Duration::from_secs(80_000))),
+            };
+            extensions = 0;
+            Ok(Answer::Expiry(vec![ExpiryAnswer { message: messages[0].message.id, action }]))
+        }
+        Question::Available(..) => planned(Vec::new()),
+        question => pages_all(question),
+    });
+    world.arrives(message("m01"));
+    world.run_for(Duration::from_millis(500));
+    for number in 2..=20 {
+        world.arrives(message(&format!("m{number:02}")));
+    }
+    let expires_at = world.store.queue(&world.key)[0].message.expires_at;
+    world.run_for(Duration::from_secs(5));
+    assert!(world.evicts());
+    // Slow reads and commits: the part of the queue that expired is read again before the extension is durable, and
+    // comes back when the window has slid on.
+    (world.load_delay, world.commit_delay, world.policy_delay) = (1000, 100, 300);
+    world.run_until(Timestamp(expires_at.0 - 3500));
+    world.registers(&[phone()]);
+    world.seconds(3600);
+    assert_eq!(world.waiting().len(), 20);
+    assert_eq!(world.count(|event| matches!(event, Event::Expired(_))), 0);
 }

@@ -1,0 +1,197 @@
+//! What the pushing side of a machine remembers; [`super::availability`] tells what it does.
+
+use std::collections::VecDeque;
+
+use super::plan::{Run, RunStep};
+use super::window::Moment;
+use super::{AttemptId, Input};
+use crate::decision::Trigger;
+use crate::decision::validate::Offered;
+use crate::model::{ContactId, MessageId, Mode, Timestamp};
+
+/// The pushing side of a machine.
+#[derive(Debug, Default)]
+pub(super) struct Push {
+    pub(super) state: State,
+    /// The strongest trigger since the last pass began.
+    pub(super) wanted: Option<Trigger>,
+    /// Steps that a failure's answer asked for while no plan ran.
+    pub(super) extra: VecDeque<RunStep>,
+    pub(super) passes: u64,
+    /// A registration, a refresh or the operator.
+    pub(super) reopened_at: Timestamp,
+    /// A registration; none since this machine began.
+    pub(super) available_since: Option<Timestamp>,
+    /// No pass before this: the registration delay.
+    pub(super) gate: Timestamp,
+    /// A refresh that came too soon after the last reopening.
+    pub(super) refresh_at: Option<Timestamp>,
+    /// When a refresh last reopened the queue, or a registration did.
+    pub(super) last_reopening: Option<Timestamp>,
+    /// Nothing is due before this.
+    pub(super) due: Option<Timestamp>,
+    /// No timer's pass before this.
+    pub(super) timer_gate: Timestamp,
+    pub(super) ask_again_at: Option<Timestamp>,
+    /// Every message was looked at since the queue was last reopened: what is not in memory is not ready.
+    pub(super) surveyed: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) enum State {
+    #[default]
+    Idle,
+    Preparing(Pass),
+    Asking(Pass, Vec<Offered>, Vec<ContactId>),
+    Running(Pass, Run),
+}
+
+/// One look at everything that waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pass {
+    pub(super) number: u64,
+    pub(super) trigger: Trigger,
+    /// What was held or announced is shown, too.
+    pub(super) opening: bool,
+    /// Nobody was there: no more deliveries.
+    pub(super) stopped: bool,
+    /// The policy was asked already.
+    pub(super) asked: bool,
+    /// Something due began it: when it ends, what is due next is looked up.
+    pub(super) by_timer: bool,
+}
+
+impl Push {
+    pub(super) fn want(&mut self, trigger: Trigger) {
+        if self.wanted.is_none_or(|wanted| strength(trigger) > strength(wanted)) {
+            self.wanted = Some(trigger);
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
+    /// Nothing is being delivered or about to be.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.is_idle() && self.wanted.is_none() && self.extra.is_empty()
+    }
+
+    pub(super) fn reopened_at(&self) -> Timestamp {
+        self.reopened_at
+    }
+
+    pub(super) fn available_since(&self) -> Timestamp {
+        self.available_since.unwrap_or_default()
+    }
+
+    pub(super) fn was_available(&self) -> bool {
+        self.available_since.is_some()
+    }
+
+    /// Messages that could be delivered now are durable but not in memory.
+    pub(super) fn note_unseen(&mut self) {
+        self.surveyed = false;
+    }
+
+    /// Nobody is there: what the pass has not delivered is left, and nothing behind it overtakes.
+    pub(super) fn stop(&mut self) {
+        match &mut self.state {
+            State::Idle => {}
+            State::Preparing(pass) | State::Asking(pass, ..) | State::Running(pass, _) => pass.stopped = true,
+        }
+    }
+
+    pub(super) fn expect_answer(&mut self) {
+        if let State::Running(_, run) = &mut self.state {
+            run.open = run.open.saturating_add(1);
+        }
+    }
+
+    pub(super) fn answer_came(&mut self) {
+        if let State::Running(_, run) = &mut self.state {
+            run.open = run.open.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn attempt_is_over(&mut self, id: AttemptId) {
+        if let State::Running(_, run) = &mut self.state {
+            run.current.retain(|current| *current != id);
+        }
+    }
+
+    pub(super) fn run_mut(&mut self) -> Option<&mut Run> {
+        match &mut self.state {
+            State::Running(_, run) => Some(run),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(&self.state, State::Running(pass, _) if pass.stopped)
+    }
+
+    /// The running plan goes on with these again. False: no plan runs.
+    pub(super) fn try_again_first(&mut self, messages: &[MessageId], mode: Mode) -> bool {
+        let State::Running(_, run) = &mut self.state else { return false };
+        let target = crate::decision::Target::Any;
+        run.steps.push_front(match (mode, messages) {
+            (Mode::Page, [message]) => RunStep::Page { message: *message, target },
+            _ => RunStep::Session { messages: messages.to_vec(), target },
+        });
+        true
+    }
+
+    /// A step that comes before everything else that is still to be done.
+    pub(super) fn do_next(&mut self, step: RunStep) {
+        let steps = match &mut self.state {
+            State::Running(_, run) => &mut run.steps,
+            _ => &mut self.extra,
+        };
+        match (steps.front_mut(), step) {
+            (
+                Some(RunStep::Notify { messages, fetch_deadline, push_after }),
+                RunStep::Notify { messages: more, fetch_deadline: same_deadline, push_after: same_push },
+            ) if *fetch_deadline == same_deadline && *push_after == same_push => messages.extend(more),
+            (_, step) => steps.push_front(step),
+        }
+    }
+
+    /// What `on-available`'s timers and retries want, for the durable alarm.
+    pub(super) fn next_due(&self, has_contacts: bool) -> Option<Timestamp> {
+        if !has_contacts {
+            return None;
+        }
+        [self.due, self.ask_again_at, self.refresh_at].into_iter().flatten().min()
+    }
+
+    pub(super) fn moment(&self, now: Timestamp) -> Moment {
+        let opening = match &self.state {
+            State::Idle => false,
+            State::Preparing(pass) | State::Asking(pass, ..) | State::Running(pass, _) => pass.opening,
+        };
+        Moment { now, reopened_at: self.reopened_at, opening }
+    }
+}
+
+/// Which trigger says more.
+fn strength(trigger: Trigger) -> u8 {
+    match trigger {
+        Trigger::PlanDone => 0,
+        Trigger::MessageArrived => 1,
+        Trigger::Timer => 2,
+        Trigger::FetchDeadline => 3,
+        Trigger::Refreshed => 4,
+        Trigger::Operator => 5,
+        Trigger::Registered => 6,
+    }
+}
+
+/// Of all contacts' inputs that wait, this one included.
+pub(super) fn strongest_registration(waiting: &VecDeque<Input>, input: &Input) -> Trigger {
+    let triggers = waiting.iter().chain([input]).filter_map(|input| match input {
+        Input::Contacts(_, trigger) => Some(*trigger),
+        _ => None,
+    });
+    triggers.max_by_key(|trigger| strength(*trigger)).unwrap_or(Trigger::Timer)
+}

@@ -97,10 +97,11 @@ fn load(
     recipient: &RecipientKey,
     request: &LoadRequest,
 ) -> Result<Window, StoreError> {
-    // One read transaction, so that everything is of the same moment (the sums are those of the last commit).
+    // Before the transaction: see there.
+    let (sums, _) = users.sums(connection, recipient)?;
+    // One read transaction, so that everything else is of the same moment.
     let snapshot = connection.unchecked_transaction()?;
     let Some(user) = users::find(&snapshot, recipient)? else { return Ok(Window::default()) };
-    let (sums, _) = users.sums(&snapshot, recipient)?;
     let mut window = Window {
         messages: Vec::new(),
         more: false,

@@ -67,7 +67,8 @@ impl Users {
         self.lock().known.get(key).map(|(_, sums)| sums.totals())
     }
 
-    /// The same, from memory after the first time.
+    /// The same, from memory after the first time. The connection is in no transaction: one that began before a fold that
+    /// is known by now would never see it.
     pub(super) fn sums(&self, connection: &Connection, key: &RecipientKey) -> rusqlite::Result<(Totals, Totals)> {
         loop {
             if let Some(sums) = self.known(key) {
@@ -293,4 +294,50 @@ fn tenants(connection: &Connection) -> rusqlite::Result<HashMap<TenantName, Tota
     let rows =
         sums.query_map([], |row| Ok((TenantName(row.get::<_, String>(0)?.into()), totals(row.get(1)?, row.get(2)?))))?;
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_right_at_every_moment_of_a_fold() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut connection = super::super::schema::open(&directory.path().join("messages.sqlite")).unwrap();
+        let key = key_of("t".into(), "sip:bob@example.org".into());
+        let user = find_or_make(&connection, &key).unwrap();
+        let users = Users::open(&mut connection, 10).unwrap();
+        let add = |messages: i64| {
+            let mut changed = Changed::default();
+            note(&mut changed.users, user, user, messages, messages * 10);
+            users.publish(changed, 1);
+        };
+        let sums = |connection: &Connection, cached: bool| {
+            if !cached {
+                users.lock().known.clear();
+            }
+            let (received, sent) = users.sums(connection, &key).unwrap();
+            assert_eq!((received, received.size_bytes), (sent, u64::from(received.messages) * 10));
+            received.messages
+        };
+        add(3);
+        assert_eq!((sums(&connection, false), sums(&connection, true)), (3, 3), "not folded");
+
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        users.fold(&connection, 1).unwrap();
+        connection.execute_batch("ROLLBACK").unwrap();
+        users.folded(false);
+        add(1);
+        assert_eq!((sums(&connection, true), sums(&connection, false)), (4, 4), "a fold failed");
+
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        users.fold(&connection, 1).unwrap();
+        connection.execute_batch("COMMIT").unwrap();
+        add(1);
+        assert_eq!((sums(&connection, true), sums(&connection, false)), (5, 5), "folded, and not known to be");
+        users.folded(true);
+        assert_eq!((sums(&connection, true), sums(&connection, false)), (5, 5), "folded");
+        add(-2);
+        assert_eq!((sums(&connection, true), sums(&connection, false)), (3, 3), "and more since");
+    }
 }

@@ -194,7 +194,7 @@ fn a_message_that_expires_while_the_plan_is_busy_with_another_is_not_sent() {
 fn a_row_that_was_read_before_an_extension_does_not_undo_it() {
     let mut world = World::with(restante_deferral::participating_function::Limits {
         max_window_messages: 4,
-        max_decision_messages: 4,
+        max_decision_messages: 5,
         ..Default::default()
     });
     let mut extensions = 1;

@@ -266,14 +266,18 @@ fn sums_and_keys_are_right_after_many_messages_and_a_restart() {
         (received, it.store.totals(&user("alice")).1.messages, it.store.tenant_totals(&TenantName("t".into())).messages)
     };
     assert_eq!(sums(&it), (left, left, left));
+    let again = |number: u64| insert(message(number, &format!("user{}", number % 50)));
+    for number in [9_000, 70_000, 131_071] {
+        let applied = it.write(again(number)).unwrap();
+        assert!(matches!(applied[..], [Applied::Duplicate(Some(_))]), "{number} {applied:?}");
+    }
     for round in 0..2 {
         drop(it);
         it = sqlite(directory.path());
         assert_eq!(sums(&it), (left, left, left), "{round}");
     }
     for number in [0, 8_999, 9_000, 70_000, 131_071, 131_072, 139_999] {
-        let again = message(number, &format!("user{}", number % 50));
-        let applied = it.write(insert(again)).unwrap();
+        let applied = it.write(again(number)).unwrap();
         let gone = !(9_000..135_000).contains(&number);
         assert!(matches!(applied[..], [Applied::Duplicate(id)] if id.is_none() == gone), "{number} {applied:?}");
     }

@@ -294,7 +294,7 @@ mod tests {
             ("z9hG4bK1", "abc"),
             (";tag=1", ""),
             ("Call-ID", "i"),
-            ("Call-ID: 1\r\n", "Call-ID:\r\n 1\r\n"),
+            ("<sip:alice@example.org>;tag", "<sip:alice@example.org>\r\n ;tag"),
             ("Content-Type: message/cpim\r\n", ""),
             ("Content-Length: LENGTH\r\n", ""),
             ("Max-Forwards", "Contact: <sip:a@b>\r\nMax-Forwards"),

@@ -490,7 +490,7 @@ fn answer_of(message: &SipMessage) -> Answer {
 }
 
 /// Where a URI with a numeric host leads.
-fn place_of(uri: &str) -> Option<(Protocol, SocketAddr)> {
+pub(crate) fn place_of(uri: &str) -> Option<(Protocol, SocketAddr)> {
     let uri = Uri::parse(uri).ok()?;
     let sip = uri.as_sip()?;
     let host = sip.host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;

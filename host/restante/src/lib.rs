@@ -1,1 +1,8 @@
 //! The server: configuration, wiring, command line, administration.
+
+pub mod admin;
+pub mod cli;
+pub mod configuration;
+pub mod logging;
+pub mod metrics;
+pub mod server;

@@ -1,2 +1,7 @@
 //! The `restante` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    restante::cli::run()
+}

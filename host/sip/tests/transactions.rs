@@ -264,6 +264,7 @@ fn requests_of_rfc_2543_are_matched_without_a_magic_cookie() {
         }
         assert_eq!(arrived.len(), 2, "{branch:?}");
         pair.inject(BOB, &wire("CANCEL", 1, branch, ""));
+        pair.inject(BOB, &wire("CANCEL", 1, branch, ""));
         assert!(matches!(pair.events(BOB)[..], [Event::Cancelled { transaction }] if transaction == arrived[0].0));
         pair.answer(BOB, arrived[0].0, 487);
         pair.answer(BOB, arrived[1].0, 486);

@@ -1,7 +1,6 @@
 //! The command line.
 
 mod admin_client;
-mod client;
 mod queue;
 mod serve;
 mod table;
@@ -22,15 +21,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show everything at work: a server and clients on loopback, story by story.
-    Demo(crate::demo::Arguments),
     /// Run the server.
     Serve(serve::Arguments),
-    /// Speak to a server as a user's device would.
-    Client {
-        #[command(subcommand)]
-        command: client::Command,
-    },
     /// See and discard what waits.
     Queue {
         #[command(subcommand)]
@@ -69,9 +61,7 @@ pub struct RunningServer {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Command::Demo(arguments) => crate::demo::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
-        Command::Client { command } => client::run(command),
         Command::Queue { command, server } => queue::run(command, &server),
         Command::User { command, server } => user::run(command, &server),
     };

@@ -122,6 +122,12 @@ impl AddressRange {
     }
 }
 
+impl fmt::Display for AddressRange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.network, self.bits)
+    }
+}
+
 impl FromStr for AddressRange {
     type Err = String;
 

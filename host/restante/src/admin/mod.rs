@@ -1,0 +1,191 @@
+//! The administration interface: HTTP on a Unix socket in the data directory, and on TCP with a token.
+
+pub mod model;
+mod queue;
+mod users;
+
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use anyhow::{Context, Result};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use subtle::ConstantTimeEq;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+
+use crate::configuration::Configuration;
+use crate::server::{Server, Shared};
+
+/// Longest request body.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// What handlers see.
+#[derive(Clone)]
+pub struct Administration {
+    shared: Arc<Shared>,
+    counters: Arc<restante_transport::TransportCounters>,
+}
+
+/// The interface while it runs.
+pub struct Running {
+    socket: PathBuf,
+    stop: watch::Sender<bool>,
+}
+
+impl Running {
+    /// The Unix socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Takes no more requests and removes the socket.
+    pub fn stop(&self) {
+        let _ = self.stop.send(true);
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+/// An error as its user reads it.
+pub struct Problem(StatusCode, String);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.0, Json(serde_json::json!({ "error": self.1 }))).into_response()
+    }
+}
+
+impl Problem {
+    /// With a status.
+    pub fn new(status: StatusCode, text: impl Into<String>) -> Problem {
+        Problem(status, text.into())
+    }
+}
+
+impl From<restante_store::StoreError> for Problem {
+    fn from(error: restante_store::StoreError) -> Problem {
+        tracing::error!(%error, "the store cannot be read");
+        Problem(StatusCode::INTERNAL_SERVER_ERROR, "the store cannot be read; see the server's log".to_owned())
+    }
+}
+
+/// Starts it.
+///
+/// # Errors
+/// A socket that cannot be opened.
+pub async fn start(configuration: &Configuration, server: &Server) -> Result<Running> {
+    let administration = Administration { shared: server.shared().clone(), counters: server.transport_counters() };
+    let (stop, stopped) = watch::channel(false);
+    let socket = configuration.data.join("admin.sock");
+    match std::fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).context(socket.display().to_string()),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&socket).with_context(|| socket.display().to_string())?;
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))?;
+    let local = routes(administration.clone());
+    tokio::spawn(axum::serve(listener, local).with_graceful_shutdown(until(stopped.clone())).into_future());
+    if let Some(address) = configuration.admin.listen {
+        let token = token(configuration)?;
+        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        let guard = Guard { token: token.into(), host: listener.local_addr()?.to_string().into(), port: listener.local_addr()?.port() };
+        let remote = routes(administration).layer(middleware::from_fn_with_state(guard, check));
+        tokio::spawn(axum::serve(listener, remote).with_graceful_shutdown(until(stopped)).into_future());
+    }
+    Ok(Running { socket, stop })
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+fn routes(administration: Administration) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route("/queue", get(queue::list))
+        .route("/queue/discard", post(queue::discard))
+        .route("/queue/{id}", get(queue::show))
+        .route("/users/{address}", get(users::show).patch(users::change))
+        .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(administration)
+}
+
+/// What a TCP request must show.
+#[derive(Clone)]
+struct Guard {
+    token: Arc<str>,
+    host: Arc<str>,
+    port: u16,
+}
+
+/// The token, compared in constant time, and a Host that is this server's, so that no page in a browser can be made to ask
+/// here under another name.
+async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request, next: Next) -> Response {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let local = format!("localhost:{}", guard.port);
+    if host != &*guard.host && host != local {
+        return Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown Host").into_response();
+    }
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let given = given.unwrap_or("").as_bytes();
+    if !bool::from(given.ct_eq(guard.token.as_bytes())) {
+        return Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is needed").into_response();
+    }
+    next.run(request).await
+}
+
+/// The token of the file, made when it is missing.
+fn token(configuration: &Configuration) -> Result<String> {
+    let path = configuration.admin.token_file.clone().unwrap_or_else(|| configuration.data.join("admin.token"));
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim().len() >= 16 => return Ok(text.trim().to_owned()),
+        Ok(_) => anyhow::bail!("{}: expected a token of at least 16 characters", path.display()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+    let mut random = [0u8; 24];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let token = random.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    io::Write::write_all(&mut file, format!("{token}\n").as_bytes())?;
+    Ok(token)
+}
+
+async fn health(State(administration): State<Administration>) -> Response {
+    let age = administration.shared.store.oldest_write_age();
+    let limit = std::time::Duration::from_millis(administration.shared.limits.max_commit_wait_milliseconds);
+    let status = if age > limit { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let state = if age > limit { "overloaded" } else { "ok" };
+    (status, Json(serde_json::json!({ "status": state, "oldest_write_milliseconds": age.as_millis() }))).into_response()
+}
+
+async fn metrics(State(administration): State<Administration>) -> Response {
+    let shared = &administration.shared;
+    let waiting: u32 = shared.directory.tenants().iter().map(|it| shared.store.tenant_totals(&it.name).messages).sum();
+    shared.metrics.waiting_messages.set(i64::from(waiting));
+    let mut further: Vec<(String, AtomicU64)> = administration
+        .counters
+        .snapshot()
+        .into_iter()
+        .map(|(name, value)| (format!("transport_{}", name.replace('-', "_")), AtomicU64::new(value)))
+        .collect();
+    for tenant in shared.policies().map(restante_policy::PolicyHost::statistics).unwrap_or_default() {
+        further.extend(policy_counters(&tenant));
+    }
+    let further: Vec<(&str, &AtomicU64)> = further.iter().map(|(name, value)| (name.as_str(), value)).collect();
+    let text = shared.metrics.encode(&further);
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+fn policy_counters(_tenant: &restante_policy::TenantStatistics) -> Vec<(String, AtomicU64)> {
+    Vec::new()
+}

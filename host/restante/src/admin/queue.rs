@@ -1,0 +1,137 @@
+//! `/queue`
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use restante_deferral::model::{MessageId, MessageKind, Mode, RecipientKey, StoredMessage, TenantName, Timestamp};
+use restante_sip::uri::Uri;
+use restante_store::{Filter, Store};
+use serde::Deserialize;
+use tokio::sync::oneshot;
+
+use super::model::{DiscardRequest, Discarded, QueueEntry, QueuePage};
+use super::{Administration, Problem};
+use crate::server::shard::ToShard;
+
+/// Most messages on a page.
+const MAX_PAGE: u32 = 1000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    tenant: Option<String>,
+    to: Option<String>,
+    after: Option<u64>,
+    #[serde(default = "fifty")]
+    limit: u32,
+}
+
+fn fifty() -> u32 {
+    50
+}
+
+pub async fn list(State(it): State<Administration>, Query(query): Query<ListQuery>) -> Result<Json<QueuePage>, Problem> {
+    let recipient = query.to.as_deref().map(|to| recipient(&it, to)).transpose()?;
+    let filter =
+        Filter { tenant: query.tenant.map(|name| TenantName(name.into())), recipient, after: query.after.map(MessageId) };
+    let limit = query.limit.clamp(1, MAX_PAGE) as usize;
+    let found = blocking(&it, move |store| store.list(&filter, limit.saturating_add(1))).await?;
+    let more = found.len() > limit;
+    let messages: Vec<QueueEntry> = found.iter().take(limit).map(|(message, size)| entry(message, *size)).collect();
+    let next_after = messages.last().map(|last| last.id).filter(|_| more);
+    Ok(Json(QueuePage { messages, next_after }))
+}
+
+pub async fn show(State(it): State<Administration>, Path(id): Path<u64>) -> Result<Json<QueueEntry>, Problem> {
+    let found = blocking(&it, move |store| store.show(MessageId(id))).await?;
+    let (message, size) = found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("message {id} does not wait")))?;
+    Ok(Json(entry(&message, size)))
+}
+
+pub async fn discard(State(it): State<Administration>, Json(request): Json<DiscardRequest>) -> Result<Json<Discarded>, Problem> {
+    let mut total = 0;
+    if let Some(to) = &request.to {
+        total += discard_of(&it, recipient(&it, to)?, None, request.report).await?;
+    }
+    for id in request.ids {
+        let found = blocking(&it, move |store| store.show(MessageId(id))).await?;
+        if let Some((message, _)) = found {
+            total += discard_of(&it, message.message.recipient, Some(vec![MessageId(id)]), request.report).await?;
+        }
+    }
+    Ok(Json(Discarded { messages: total }))
+}
+
+async fn discard_of(
+    it: &Administration,
+    recipient: RecipientKey,
+    messages: Option<Vec<MessageId>>,
+    report: bool,
+) -> Result<usize, Problem> {
+    let (done, answer) = oneshot::channel();
+    it.shared.to_recipient(&recipient.clone(), ToShard::Discard { recipient, messages, report, done });
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(30), answer).await;
+    answer.ok().and_then(Result::ok).ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server did not answer in time"))
+}
+
+/// The served user that a URI names.
+pub fn recipient(it: &Administration, uri: &str) -> Result<RecipientKey, Problem> {
+    let parsed = Uri::parse(uri).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{uri:?}: {error}")))?;
+    let found = it.shared.directory.served(&parsed).map(|(_, key)| key);
+    found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("{uri:?} is no user of any tenant")))
+}
+
+/// Something that waits for the disk, off this thread.
+pub async fn blocking<T: Send + 'static>(
+    it: &Administration,
+    work: impl FnOnce(&dyn Store) -> Result<T, restante_store::StoreError> + Send + 'static,
+) -> Result<T, Problem> {
+    let store = it.shared.store.clone();
+    match tokio::task::spawn_blocking(move || work(&*store)).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request was interrupted")),
+    }
+}
+
+fn entry(message: &StoredMessage, size_bytes: u64) -> QueueEntry {
+    let stored = &message.message;
+    let envelope = &stored.envelope;
+    QueueEntry {
+        id: message.id.0,
+        tenant: stored.recipient.tenant.to_string(),
+        to: stored.recipient.address.to_string(),
+        from: envelope.sender.address.to_string(),
+        kind: match envelope.kind {
+            MessageKind::Message => "message",
+            MessageKind::Disposition => "disposition",
+        }
+        .to_owned(),
+        mode: match envelope.mode {
+            Mode::Page => "page",
+            Mode::Large => "large",
+        }
+        .to_owned(),
+        content_type: envelope.content_type.clone(),
+        size_bytes,
+        received_at: time(stored.received_at),
+        expires_at: time(stored.expires_at),
+        priority: stored.priority,
+        attempts: message.attempts,
+        state: match (message.not_before, message.fetch_deadline) {
+            (Some(at), _) => format!("retry at {}", time(at)),
+            (None, Some(until)) => format!("announced until {}", time(until)),
+            (None, None) => "waiting".to_owned(),
+        },
+        last_failure: message.last_failure.map(|last| {
+            let status = last.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+            format!("{status} from {:?} at {}", last.origin, time(last.at)).to_lowercase()
+        }),
+        imdn_message_id: envelope.imdn.as_ref().map(|imdn| imdn.message_id.clone()),
+    }
+}
+
+/// RFC 3339, to the second.
+pub fn time(at: Timestamp) -> String {
+    let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| "never".to_owned(), |time| time.to_string())
+}

@@ -1,0 +1,74 @@
+//! `restante serve`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin;
+use crate::configuration::Configuration;
+use crate::logging;
+use crate::server::Server;
+
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// The configuration; without one the server listens on loopback for example.org.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps the server from starting.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let configuration = match &arguments.config {
+        Some(path) => Configuration::read(path)?,
+        None => Configuration::default(),
+    };
+    logging::start(&configuration.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(&configuration, arguments.config.is_none()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(configuration: &Configuration, is_default: bool) -> Result<()> {
+    for warning in configuration.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = Server::start(configuration).await?;
+    let admin = admin::start(configuration, &server).await.context("cannot start the administration interface")?;
+    for (protocol, address) in server.sip() {
+        tracing::info!("SIP on {}:{address}", protocol.as_str().to_ascii_lowercase());
+    }
+    for address in server.msrp() {
+        tracing::info!("MSRP on tcp:{address}");
+    }
+    tracing::info!("data in {}, administration at {}", configuration.data.display(), admin.socket().display());
+    if is_default {
+        greet(&server);
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: finishing what is in flight");
+    admin.stop();
+    server.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// How to send a first message.
+fn greet(server: &Server) {
+    let udp = server.sip().iter().find(|(protocol, _)| *protocol == restante_transport::Protocol::Udp);
+    let Some((_, address)) = udp else { return };
+    eprintln!("\nA first message, for somebody who is away:");
+    eprintln!("  restante client send --server {address} --from sip:alice@example.org --to sip:bob@example.org --text 'See you at six'");
+    eprintln!("and bob is back:");
+    eprintln!("  restante client listen --server {address} --as sip:bob@example.org\n");
+}

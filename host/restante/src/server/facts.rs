@@ -1,0 +1,206 @@
+//! What a received message says, in the words of the deferral machine.
+
+use bytes::Bytes;
+use restante_cpim::cpim::{CONTENT_TYPE as CPIM, CpimMessage};
+use restante_cpim::imdn::{self, Imdn};
+use restante_cpim::media_type::essence;
+use restante_deferral::model::{
+    CanonicalAddress, DeduplicationKey, Dispositions, Envelope, ImdnHeaders, MessageKind, Mode, RecipientKey, Sender, Timestamp,
+};
+use restante_sip::header::parse_date;
+use restante_sip::message::{Name, SipMessage, unfold};
+use sha2::{Digest, Sha256};
+
+/// Header fields that are stored with a message and sent with it again.
+const KEPT: [Name; 6] = [
+    Name::ConversationId,
+    Name::ContributionId,
+    Name::InReplyToContributionId,
+    Name::Subject,
+    Name::AcceptContact,
+    Name::PAssertedService,
+];
+/// Longest value that is kept.
+const MAX_KEPT_BYTES: usize = 2048;
+/// What a MESSAGE of ours has besides the kept fields, Request-URI, route and body: start line, Via, From, To, Call-ID,
+/// CSeq, Max-Forwards, Date, Expires, P-Asserted-Identity, Content-Type, Content-Length.
+const OWN_FIELDS_BYTES: usize = 560;
+
+/// Why a message cannot be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unkeepable {
+    /// Says to be CPIM and is not: 400.
+    MalformedCpim,
+    /// Says that somebody is typing (RFC 3994): of no use later. 415.
+    Transient,
+}
+
+impl Unkeepable {
+    /// The SIP status.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Unkeepable::MalformedCpim => 400,
+            Unkeepable::Transient => 415,
+        }
+    }
+}
+
+/// What the body itself says.
+pub struct BodyFacts {
+    /// Message or disposition.
+    pub kind: MessageKind,
+    /// Inside CPIM.
+    pub wrapped_type: Option<String>,
+    /// IMDN headers.
+    pub imdn: Option<ImdnHeaders>,
+    /// Of a disposition: what it reports on, and what it says.
+    reports: Option<String>,
+}
+
+/// Reads a body or the beginning of one.
+///
+/// # Errors
+/// [`Unkeepable`]
+pub fn read_body(content_type: &str, prefix: &Bytes) -> Result<BodyFacts, Unkeepable> {
+    let outer = essence(content_type);
+    if outer != CPIM {
+        let facts = BodyFacts { kind: kind_of(&outer)?, wrapped_type: None, imdn: None, reports: None };
+        let reports = (outer == imdn::CONTENT_TYPE).then(|| report_of(prefix)).flatten();
+        return Ok(BodyFacts { reports, ..facts });
+    }
+    let cpim = CpimMessage::parse(prefix.clone()).map_err(|_| Unkeepable::MalformedCpim)?;
+    let wrapped = essence(cpim.content_type());
+    let kind = kind_of(&wrapped)?;
+    let headers = cpim.imdn();
+    let asked = headers.disposition_notification;
+    let reports = (kind == MessageKind::Disposition).then(|| report_of(&cpim.content())).flatten();
+    let imdn = headers.message_id.map(|message_id| ImdnHeaders {
+        message_id,
+        date_time: cpim.date_time().map(str::to_owned),
+        to: cpim.to().map(str::to_owned),
+        from: cpim.from().map(str::to_owned),
+        dispositions: Dispositions {
+            positive_delivery: asked.positive_delivery,
+            negative_delivery: asked.negative_delivery,
+            processing: asked.processing,
+            display: asked.display,
+        },
+        record_route: headers.record_route,
+    });
+    Ok(BodyFacts { kind, wrapped_type: Some(wrapped), imdn, reports })
+}
+
+fn kind_of(essence: &str) -> Result<MessageKind, Unkeepable> {
+    match essence {
+        "application/im-iscomposing+xml" => Err(Unkeepable::Transient),
+        imdn::CONTENT_TYPE => Ok(MessageKind::Disposition),
+        _ => Ok(MessageKind::Message),
+    }
+}
+
+fn report_of(xml: &[u8]) -> Option<String> {
+    let imdn = Imdn::parse(xml).ok()?;
+    let (notification, status) = imdn.disposition.elements();
+    Some(format!("{} {notification} {status}", imdn.message_id))
+}
+
+/// The envelope of a request.
+#[must_use]
+pub fn envelope(request: &SipMessage, mode: Mode, sender: Sender, content_type: &str, body: BodyFacts, body_bytes: u64) -> Envelope {
+    let headers: Vec<(String, String)> = KEPT
+        .into_iter()
+        .flat_map(|name| request.headers(name).map(move |value| (name, value)))
+        .filter(|(_, value)| !value.is_empty() && value.len() <= MAX_KEPT_BYTES)
+        .map(|(name, value)| (name.as_str().to_owned(), unfold(value)))
+        .collect();
+    let request_uri = request.request_uri().unwrap_or("").to_owned();
+    let kept: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    let fields = OWN_FIELDS_BYTES + kept + content_type.len() + sender.uri.len() * 2 + request_uri.len();
+    let page = u64::try_from(fields).unwrap_or(u64::MAX).saturating_add(body_bytes);
+    Envelope {
+        kind: body.kind,
+        mode,
+        sender,
+        request_uri,
+        headers,
+        content_type: unfold(content_type),
+        wrapped_type: body.wrapped_type,
+        imdn: body.imdn,
+        page_base_bytes: u32::try_from(page).ok().filter(|bytes| *bytes <= 64 * 1024),
+    }
+}
+
+/// What makes a repetition recognisable: see [`DeduplicationKey`].
+#[must_use]
+pub fn deduplication(
+    recipient: &RecipientKey,
+    sender: &CanonicalAddress,
+    body: &BodyFacts,
+    request: &SipMessage,
+    msrp_message_id: Option<&str>,
+) -> DeduplicationKey {
+    let mut hash = Sha256::new();
+    let mut part = |text: &str| {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    };
+    part(&recipient.tenant.0);
+    part(&sender.0);
+    part(&recipient.address.0);
+    match (body.imdn.as_ref(), &body.reports) {
+        (Some(imdn), _) => {
+            part("id");
+            part(&imdn.message_id);
+        }
+        (None, Some(reports)) => {
+            part("reports");
+            part(reports);
+        }
+        (None, None) => {
+            part("request");
+            part(request.call_id().unwrap_or(""));
+            part(request.from().ok().as_ref().and_then(|from| from.tag()).unwrap_or(""));
+            part(request.header(Name::CSeq).unwrap_or(""));
+            part(request.request_uri().unwrap_or(""));
+            part(msrp_message_id.unwrap_or(""));
+        }
+    }
+    let digest = hash.finalize();
+    let mut key = [0; 16];
+    for (to, from) in key.iter_mut().zip(digest) {
+        *to = from;
+    }
+    DeduplicationKey(key)
+}
+
+/// The sender's expiry (RFC 3428 §7): Expires counted from Date when there is a believable one, else from now.
+#[must_use]
+pub fn expires_at(request: &SipMessage, now: Timestamp) -> Option<Timestamp> {
+    let seconds = request.number(Name::Expires).ok().flatten()?;
+    let sent = request.header(Name::Date).and_then(parse_date).map(|seconds| seconds.saturating_mul(1000));
+    // A clock that runs ahead must not lengthen what was asked.
+    let from = sent.map_or(now.0, |sent| sent.min(now.0));
+    Some(Timestamp(from.saturating_add(u64::from(seconds).saturating_mul(1000))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(text: &str) -> Result<BodyFacts, Unkeepable> {
+        read_body("Message/CPIM", &Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn messages_dispositions_and_typing_are_told_apart() {
+        let plain = body("NS: x <urn:ietf:params:imdn>\r\nx.Message-ID: 1\r\n\r\nContent-Type: text/plain\r\n\r\nhi").unwrap();
+        assert_eq!((plain.kind, plain.imdn.unwrap().message_id.as_str()), (MessageKind::Message, "1"));
+        let report = "<imdn><message-id>7</message-id><delivery-notification><status><delivered/></status></delivery-notification></imdn>";
+        let disposition = body(&format!("From: a\r\n\r\nContent-Type: message/imdn+xml\r\n\r\n{report}")).unwrap();
+        assert_eq!(disposition.kind, MessageKind::Disposition);
+        assert_eq!(disposition.reports.as_deref(), Some("7 delivery-notification delivered"));
+        assert_eq!(body("From: a\r\n\r\nContent-Type: application/im-iscomposing+xml\r\n\r\nx").err(), Some(Unkeepable::Transient));
+        assert_eq!(body("nonsense").err(), Some(Unkeepable::MalformedCpim));
+    }
+}

@@ -1,0 +1,72 @@
+//! Between the transport's words and the transactions'.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use restante_sip::transaction::{ConnectionId, Flow, Transport};
+use restante_transport::{Flow as SocketFlow, Protocol, Target};
+
+/// What a message came over, for the transactions.
+#[must_use]
+pub fn from_socket(flow: &SocketFlow) -> Flow {
+    Flow {
+        transport: match flow.protocol {
+            Protocol::Udp => Transport::Udp,
+            Protocol::Tcp => Transport::Tcp,
+        },
+        local: flow.local,
+        remote: flow.remote,
+        connection: flow.connection.map(|id| ConnectionId(id.0)),
+    }
+}
+
+/// Where bytes of a transaction go: the connection they belong to, or the address.
+#[must_use]
+pub fn to_target(flow: &Flow) -> Target {
+    let protocol = match flow.transport {
+        Transport::Udp => Protocol::Udp,
+        Transport::Tcp => Protocol::Tcp,
+    };
+    match flow.connection {
+        Some(id) => Target::Flow(SocketFlow {
+            protocol,
+            listener: None,
+            local: flow.local,
+            remote: flow.remote,
+            connection: Some(restante_transport::ConnectionId(id.0)),
+        }),
+        None => Target::Address { protocol, remote: flow.remote, listener: None },
+    }
+}
+
+/// To an address, from wherever fits.
+#[must_use]
+pub fn towards(transport: Transport, remote: SocketAddr) -> Flow {
+    let any = match remote {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    Flow { transport, local: SocketAddr::new(any, 0), remote, connection: None }
+}
+
+/// A flow as text, kept with a registration: `udp 192.0.2.1:5060 7`.
+#[must_use]
+pub fn write(flow: &Flow) -> String {
+    let transport = if flow.transport == Transport::Udp { "udp" } else { "tcp" };
+    let connection = flow.connection.map_or(0, |id| id.0);
+    format!("{transport} {} {connection}", flow.remote)
+}
+
+/// Reads it back. Connections do not outlive the process that had them: `alive` says whether this one may be meant.
+#[must_use]
+pub fn read(text: &str, alive: bool) -> Option<Flow> {
+    let mut parts = text.split(' ');
+    let transport = match parts.next()? {
+        "udp" => Transport::Udp,
+        "tcp" => Transport::Tcp,
+        _ => return None,
+    };
+    let remote = parts.next()?.parse().ok()?;
+    let connection: u64 = parts.next()?.parse().ok()?;
+    let connection = (alive && connection != 0).then_some(ConnectionId(connection));
+    Some(Flow { connection, ..towards(transport, remote) })
+}

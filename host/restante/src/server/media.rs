@@ -1,0 +1,512 @@
+//! One MSRP session on its socket: a task that moves bytes between the connection, the session's state machine and the
+//! bodies on disk, and tells its shard what came of it. It decides nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use restante_deferral::model::{Body, BodyId, MessageId};
+use restante_msrp::framing::FailureReport;
+use restante_msrp::session::{EndReason, Event, IncomingId, Outcome, OutgoingId, OutgoingMessage, Session, SessionConfiguration};
+use restante_msrp::status::Status;
+use restante_store::spool::{BodyWriter, Spool};
+use restante_transport::ConnectionPermit;
+use restante_transport::msrp::{HandedOver, connect};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+/// Bodies up to this size stay in memory and in their row.
+pub const MAX_INLINE_BYTES: usize = 64 * 1024;
+/// Bytes of a large body that are written or read at once.
+const BLOCK_BYTES: usize = 256 * 1024;
+/// Bytes waiting for the socket above which no more are made.
+const MAX_PENDING_BYTES: usize = 64 * 1024;
+/// Beginning of a body that is kept to read its CPIM headers from.
+const PREFIX_BYTES: usize = restante_cpim::cpim::MAX_HEADER_BYTES;
+/// Time to write what is left after a session ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Names a session within its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MediaId(pub u64);
+
+/// What the shard tells a session.
+pub enum Command {
+    /// The peer's connection came.
+    Connected(HandedOver<String>),
+    /// The message is durable: answer its last chunk.
+    Accept(IncomingId),
+    /// It is not taken.
+    Reject(IncomingId, u16),
+    /// Send these, in this order, then say [`ReportKind::AllSettled`].
+    Send(Vec<Outgoing>),
+    /// The dialog is over: take what still comes, for a moment.
+    Drain,
+}
+
+/// A message to send: what comes before the stored body, and the body.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The stored message.
+    pub id: MessageId,
+    /// Message-ID of the MSRP message.
+    pub message_id: String,
+    /// Content-Type of the MSRP message.
+    pub content_type: String,
+    /// CPIM headers of ours, empty where the body has its own.
+    pub head: Bytes,
+    /// The body.
+    pub body: Body,
+}
+
+/// What a session tells its shard.
+pub struct Report {
+    /// Which session.
+    pub media: MediaId,
+    /// What.
+    pub kind: ReportKind,
+}
+
+/// What happened.
+pub enum ReportKind {
+    /// A whole message came; a large one is durable as a file already. Answer with [`Command::Accept`] or
+    /// [`Command::Reject`].
+    Received {
+        /// The message.
+        incoming: IncomingId,
+        /// Its Message-ID.
+        message_id: String,
+        /// Its Content-Type.
+        content_type: String,
+        /// Its beginning, as far as CPIM headers may reach.
+        prefix: Bytes,
+        /// Its body.
+        body: Body,
+    },
+    /// One message that was to be sent is done with.
+    Settled(MessageId, Outcome),
+    /// All are.
+    AllSettled,
+    /// The session is over.
+    Ended(Option<EndReason>),
+}
+
+/// Where the connection comes from.
+pub enum Connection {
+    /// We make it.
+    To(SocketAddr),
+    /// The peer makes it; it comes as [`Command::Connected`].
+    FromPeer,
+}
+
+/// What a session is made with.
+pub struct Start {
+    /// Its name.
+    pub media: MediaId,
+    /// As negotiated.
+    pub configuration: SessionConfiguration,
+    /// Randomness for transaction ids.
+    pub random: [u8; 16],
+    /// Where the connection comes from.
+    pub connection: Connection,
+}
+
+/// Runs a session to its end.
+pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: mpsc::Sender<Report>, spool: Spool) {
+    let connect_timeout = start.configuration.limits.connection_timeout;
+    let mut media = Media {
+        id: start.media,
+        session: Session::new(Instant::now(), start.configuration, start.random),
+        reports,
+        spool,
+        incoming: HashMap::new(),
+        queue: VecDeque::new(),
+        sending: None,
+        sent_any: false,
+        ended: None,
+    };
+    let stream = match start.connection {
+        Connection::To(remote) => connect(remote, connect_timeout).await.ok().map(|stream| (stream, Bytes::new(), None)),
+        Connection::FromPeer => media.await_connection(&mut commands, connect_timeout).await,
+    };
+    let reason = match stream {
+        Some((stream, first, permit)) => media.converse(stream, first, permit, &mut commands).await,
+        None => Some(EndReason::ConnectionNeverCame),
+    };
+    media.settle_rest().await;
+    media.tell(ReportKind::Ended(reason)).await;
+}
+
+struct Media {
+    id: MediaId,
+    session: Session,
+    reports: mpsc::Sender<Report>,
+    spool: Spool,
+    incoming: HashMap<IncomingId, Incoming>,
+    queue: VecDeque<Outgoing>,
+    sending: Option<(OutgoingId, Outgoing, ReadAhead)>,
+    sent_any: bool,
+    ended: Option<EndReason>,
+}
+
+struct Incoming {
+    message_id: String,
+    content_type: String,
+    sink: Sink,
+}
+
+impl Media {
+    async fn tell(&self, kind: ReportKind) {
+        // The shard is gone only when the process ends.
+        let _ = self.reports.send(Report { media: self.id, kind }).await;
+    }
+
+    async fn await_connection(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        within: Duration,
+    ) -> Option<(TcpStream, Bytes, Option<ConnectionPermit>)> {
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            match tokio::time::timeout_at(deadline, commands.recv()).await.ok()?? {
+                Command::Connected(handed) => {
+                    let stream = TcpStream::from_std(handed.stream).ok()?;
+                    return Some((stream, handed.received, Some(handed.permit)));
+                }
+                Command::Send(messages) => self.queue.extend(messages),
+                Command::Drain => return None,
+                Command::Accept(_) | Command::Reject(..) => {}
+            }
+        }
+    }
+
+    async fn converse(
+        &mut self,
+        stream: TcpStream,
+        first: Bytes,
+        permit: Option<ConnectionPermit>,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Option<EndReason> {
+        let _permit = permit;
+        let (mut reader, mut writer) = stream.into_split();
+        if self.session.connected(Instant::now()).is_err() {
+            return self.ended.take();
+        }
+        if !first.is_empty() {
+            self.session.receive(Instant::now(), first);
+        }
+        let mut input = BytesMut::with_capacity(BLOCK_BYTES);
+        let mut output = BytesMut::new();
+        let mut readable = true;
+        loop {
+            self.advance(&mut output).await;
+            if self.session.is_ended() {
+                let _ = tokio::time::timeout(LAST_WORDS, writer.write_all(&output)).await;
+                return self.ended.take();
+            }
+            let wake = self.session.next_wake().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => self.session.close(),
+                },
+                read = reader.read_buf(&mut input), if readable => match read {
+                    Ok(0) | Err(_) => {
+                        readable = false;
+                        self.session.disconnected();
+                    }
+                    Ok(_) => {
+                        self.session.receive(Instant::now(), input.split().freeze());
+                        input.reserve(BLOCK_BYTES / 4);
+                    }
+                },
+                written = writer.write_buf(&mut output), if !output.is_empty() => {
+                    if written.is_err() {
+                        self.session.disconnected();
+                    }
+                }
+                () = tokio::time::sleep_until(wake.into()) => self.session.handle_wake(Instant::now()),
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Accept(incoming) => _ = self.session.accept(Instant::now(), incoming),
+            Command::Reject(incoming, status) => {
+                let status = Status::new(status).unwrap_or(Status::STOP_SENDING);
+                _ = self.session.reject(Instant::now(), incoming, status);
+            }
+            Command::Send(messages) => self.queue.extend(messages),
+            Command::Drain => self.session.drain(Instant::now(), Duration::from_secs(2)),
+            // A second connection is refused where it is accepted.
+            Command::Connected(_) => {}
+        }
+    }
+
+    /// Handles events and makes output until neither goes on.
+    async fn advance(&mut self, output: &mut BytesMut) {
+        loop {
+            let mut progress = false;
+            while let Some(event) = self.session.poll_event() {
+                progress = true;
+                self.handle(event).await;
+            }
+            self.begin_next().await;
+            while output.len() < MAX_PENDING_BYTES
+                && let Some(bytes) = self.session.poll_transmit(Instant::now())
+            {
+                progress = true;
+                output.extend_from_slice(&bytes);
+            }
+            if !progress {
+                return;
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: Event) {
+        match event {
+            Event::IncomingMessage { message, message_id, content_type, .. } => {
+                self.incoming.insert(message, Incoming { message_id, content_type, sink: Sink::new(self.spool.clone()) });
+            }
+            Event::IncomingData { message, offset, bytes } => {
+                if let Some(incoming) = self.incoming.get_mut(&message)
+                    && let Err(error) = incoming.sink.write(offset, bytes).await
+                {
+                    self.refuse(message, &error);
+                }
+            }
+            Event::IncomingComplete { message, .. } => self.complete(message).await,
+            Event::IncomingAborted { message, .. } => _ = self.incoming.remove(&message),
+            Event::NeedBody { message, offset, max_bytes } => self.supply(message, offset, max_bytes).await,
+            Event::MessageSettled { message, outcome } => {
+                if self.sending.as_ref().is_some_and(|(id, ..)| *id == message)
+                    && let Some((_, outgoing, _)) = self.sending.take()
+                {
+                    self.tell(ReportKind::Settled(outgoing.id, outcome)).await;
+                }
+            }
+            Event::Ended { reason } => self.ended = Some(reason),
+            Event::Bound | Event::UnmatchedReport { .. } => {}
+        }
+    }
+
+    async fn begin_next(&mut self) {
+        if self.sending.is_some() || self.session.is_ended() {
+            return;
+        }
+        let Some(next) = self.queue.pop_front() else {
+            if std::mem::take(&mut self.sent_any) {
+                self.tell(ReportKind::AllSettled).await;
+            }
+            return;
+        };
+        self.sent_any = true;
+        let message = OutgoingMessage {
+            message_id: next.message_id.clone(),
+            content_type: next.content_type.clone(),
+            other_headers: Vec::new(),
+            total_bytes: next.body.size_bytes().saturating_add(next.head.len() as u64),
+            success_report: false,
+            failure_report: FailureReport::Yes,
+        };
+        match self.session.send_message(Instant::now(), message) {
+            Ok(id) => {
+                let body = ReadAhead::new(&self.spool, &next.body);
+                self.sending = Some((id, next, body));
+            }
+            Err(_) => {
+                let outcome = Outcome::Rejected {
+                    status: Status::STOP_SENDING,
+                    origin: restante_msrp::session::RejectionOrigin::Response,
+                };
+                self.tell(ReportKind::Settled(next.id, outcome)).await;
+            }
+        }
+    }
+
+    async fn supply(&mut self, message: OutgoingId, offset: u64, max_bytes: usize) {
+        let Some((id, outgoing, body)) = &mut self.sending else { return };
+        if *id != message {
+            return;
+        }
+        let bytes = match usize::try_from(offset).ok().filter(|offset| *offset < outgoing.head.len()) {
+            Some(offset) => Ok(outgoing.head.slice(offset..outgoing.head.len().min(offset.saturating_add(max_bytes)))),
+            None => body.read(offset.saturating_sub(outgoing.head.len() as u64), max_bytes).await,
+        };
+        let supplied = match bytes {
+            Ok(bytes) if !bytes.is_empty() => self.session.supply(Instant::now(), message, bytes).is_ok(),
+            Ok(_) => false,
+            Err(error) => {
+                tracing::error!(%error, "a stored body cannot be read");
+                false
+            }
+        };
+        if !supplied {
+            self.session.abort_message(Instant::now(), message);
+        }
+    }
+
+    async fn complete(&mut self, message: IncomingId) {
+        let Some(Incoming { message_id, content_type, sink }) = self.incoming.remove(&message) else { return };
+        match sink.finish().await {
+            Ok((body, prefix)) => {
+                self.tell(ReportKind::Received { incoming: message, message_id, content_type, prefix, body }).await;
+            }
+            Err(error) => self.refuse(message, &error),
+        }
+    }
+
+    /// The disk does not take it: the sender keeps it.
+    fn refuse(&mut self, message: IncomingId, error: &io::Error) {
+        tracing::error!(%error, "a body cannot be written");
+        self.incoming.remove(&message);
+        // RFC 4975 has no status for a full disk; 413 tells the sender to stop sending this message.
+        let _ = self.session.reject(Instant::now(), message, Status::STOP_SENDING);
+    }
+
+    /// What was not sent when the session ended.
+    async fn settle_rest(&mut self) {
+        if let Some((_, outgoing, _)) = self.sending.take() {
+            self.tell(ReportKind::Settled(outgoing.id, Outcome::Partial { sent_bytes: 0, acknowledged_bytes: 0 })).await;
+        }
+        while let Some(outgoing) = self.queue.pop_front() {
+            self.tell(ReportKind::Settled(outgoing.id, Outcome::Unsent)).await;
+        }
+    }
+}
+
+/// Takes a body in: small ones in memory, larger ones in a file, in blocks.
+struct Sink {
+    spool: Spool,
+    prefix: BytesMut,
+    /// Bytes not in the file yet, and where they belong.
+    block: BytesMut,
+    block_offset: u64,
+    size_bytes: u64,
+    file: Option<BodyWriter>,
+}
+
+impl Sink {
+    fn new(spool: Spool) -> Sink {
+        Sink { spool, prefix: BytesMut::new(), block: BytesMut::new(), block_offset: 0, size_bytes: 0, file: None }
+    }
+
+    async fn write(&mut self, offset: u64, bytes: Bytes) -> io::Result<()> {
+        self.size_bytes = self.size_bytes.max(offset.saturating_add(bytes.len() as u64));
+        place(&mut self.prefix, PREFIX_BYTES, offset, &bytes);
+        if self.file.is_none() && self.size_bytes <= MAX_INLINE_BYTES as u64 {
+            place(&mut self.block, MAX_INLINE_BYTES, offset, &bytes);
+            return Ok(());
+        }
+        let follows = offset == self.block_offset.saturating_add(self.block.len() as u64);
+        if !follows || self.block.len().saturating_add(bytes.len()) > BLOCK_BYTES {
+            self.flush().await?;
+            self.block_offset = offset;
+        }
+        self.block.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        let (file, spool) = (self.file.take(), self.spool.clone());
+        let (block, offset) = (std::mem::take(&mut self.block).freeze(), self.block_offset);
+        let written = tokio::task::spawn_blocking(move || {
+            let mut file = match file {
+                Some(file) => file,
+                None => spool.create()?,
+            };
+            file.write_at(offset, &block)?;
+            Ok::<_, io::Error>((file, block))
+        });
+        let (file, block) = written.await.map_err(io::Error::other)??;
+        self.file = Some(file);
+        // The buffer is used again where nobody else holds it.
+        self.block = block.try_into_mut().unwrap_or_default();
+        self.block.clear();
+        Ok(())
+    }
+
+    /// The body, durable if it is a file, and its beginning.
+    async fn finish(mut self) -> io::Result<(Body, Bytes)> {
+        let prefix = self.prefix.split().freeze();
+        if self.file.is_none() && self.size_bytes <= MAX_INLINE_BYTES as u64 {
+            return Ok((Body::Inline(self.block.freeze()), prefix));
+        }
+        self.flush().await?;
+        let Some(file) = self.file else { return Err(io::Error::other("no body file")) };
+        let (id, size_bytes) = tokio::task::spawn_blocking(move || file.finish()).await.map_err(io::Error::other)??;
+        Ok((Body::Spooled { id, size_bytes }, prefix))
+    }
+}
+
+/// Puts bytes where they belong in a buffer of at most `most` bytes.
+fn place(buffer: &mut BytesMut, most: usize, offset: u64, bytes: &[u8]) {
+    let Some(start) = usize::try_from(offset).ok().filter(|start| *start < most) else { return };
+    let length = bytes.len().min(most - start);
+    if buffer.len() < start + length {
+        buffer.resize(start + length, 0);
+    }
+    if let (Some(to), Some(from)) = (buffer.get_mut(start..start + length), bytes.get(..length)) {
+        to.copy_from_slice(from);
+    }
+}
+
+/// Reads a stored body in blocks.
+struct ReadAhead {
+    source: Source,
+    block: Bytes,
+    block_offset: u64,
+}
+
+enum Source {
+    Inline(Bytes),
+    File(Spool, BodyId, Option<Arc<std::fs::File>>),
+}
+
+impl ReadAhead {
+    fn new(spool: &Spool, body: &Body) -> ReadAhead {
+        let source = match body {
+            Body::Inline(bytes) => Source::Inline(bytes.clone()),
+            Body::Spooled { id, .. } => Source::File(spool.clone(), *id, None),
+        };
+        ReadAhead { source, block: Bytes::new(), block_offset: 0 }
+    }
+
+    async fn read(&mut self, offset: u64, max_bytes: usize) -> io::Result<Bytes> {
+        if let Source::Inline(bytes) = &self.source {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+            return Ok(bytes.slice(start..bytes.len().min(start.saturating_add(max_bytes))));
+        }
+        if !(self.block_offset..self.block_offset + self.block.len() as u64).contains(&offset) {
+            self.fill(offset).await?;
+        }
+        let start = usize::try_from(offset - self.block_offset).unwrap_or(usize::MAX).min(self.block.len());
+        Ok(self.block.slice(start..self.block.len().min(start.saturating_add(max_bytes))))
+    }
+
+    async fn fill(&mut self, offset: u64) -> io::Result<()> {
+        let Source::File(spool, id, open) = &mut self.source else { return Ok(()) };
+        let (spool, id, file) = (spool.clone(), *id, open.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let file = match file {
+                Some(file) => file,
+                None => Arc::new(spool.read(id)?),
+            };
+            let mut block = vec![0; BLOCK_BYTES];
+            let length = file.read_at(&mut block, offset)?;
+            block.truncate(length);
+            Ok::<_, io::Error>((file, Bytes::from(block)))
+        });
+        let (file, block) = read.await.map_err(io::Error::other)??;
+        *open = Some(file);
+        (self.block, self.block_offset) = (block, offset);
+        Ok(())
+    }
+}

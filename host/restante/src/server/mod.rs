@@ -1,0 +1,566 @@
+//! The running server: sockets, shards, store and policies, and what they share.
+
+pub mod directory;
+mod facts;
+mod flow;
+mod hops;
+mod media;
+mod policies;
+mod rates;
+mod receiver;
+pub mod shard;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use restante_deferral::commit::CommitError;
+use restante_deferral::decision::{HostAbilities, Question, Undecided};
+use restante_deferral::model::{CanonicalAddress, Duration as Span, RecipientKey, TenantName, Timestamp};
+use restante_deferral::participating_function::Limits as DeferralLimits;
+use restante_msrp::framing::{FramingLimits, Peek as FirstBytes, peek_to_path};
+use restante_msrp::session_id::shard_of_session_id;
+use restante_msrp::status::Status;
+use restante_policy::PolicyHost;
+use restante_sip::message::MessageLimits;
+use restante_sip::registration::Bindings;
+use restante_sip::transaction::OwnMark;
+use restante_sip::uri::{SipUri, Uri};
+use restante_store::spool::Spool;
+use restante_store::sqlite::{OpenOptions, SqliteStore, WriteLimits};
+use restante_store::{Sink, Store};
+use restante_transport::destination::{AllowedTarget, DestinationPolicy};
+use restante_transport::msrp::{HandedOver, Peek};
+use restante_transport::queue::{Lane, QueueLimits, QueueSender, channel};
+use restante_transport::{Listener, ListenerId, Protocol, Sender, Transport, TransportLimits};
+
+use self::directory::Directory;
+use self::hops::Hops;
+use self::rates::Rates;
+use self::shard::{DecisionTicket, SavedBindings, Shard, ToShard};
+use crate::configuration::{Configuration, Limits, ListenAddress};
+use crate::metrics::Metrics;
+
+/// Room for what must never be turned away: completions and answers, of which there are only as many as were ordered.
+const UNBOUNDED: usize = 1 << 40;
+/// How often due recipients are looked for.
+const DUE_INTERVAL: Duration = Duration::from_millis(500);
+/// Due recipients taken at once.
+const DUE_BATCH: usize = 2_000;
+/// Registrations read at once at start.
+const REGISTRATION_PAGE: usize = 10_000;
+
+/// What MSRP paths name.
+#[derive(Clone, Debug)]
+pub struct MsrpPlace {
+    /// Host.
+    pub host: restante_msrp::uri::Host,
+    /// Port.
+    pub port: Option<u16>,
+}
+
+/// What all shards and receivers see. Nothing in it is changed under a lock that is held for long.
+pub struct Shared {
+    /// Bounds.
+    pub limits: Limits,
+    /// Tenants and names.
+    pub directory: Directory,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// Large bodies.
+    pub spool: Spool,
+    /// The time.
+    pub clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    own_mark: OwnMark,
+    rates: Rates,
+    hops: Mutex<Hops>,
+    destinations: DestinationPolicy,
+    outbound: Option<ListenAddress>,
+    congestion_safe: bool,
+    count_unreported_as_delivered: bool,
+    upstream_failure_header: String,
+    msrp_place: MsrpPlace,
+    msrp_limits: FramingLimits,
+    own_hosts: Vec<(String, Option<u16>)>,
+    sender: OnceLock<Sender>,
+    policy: OnceLock<Arc<PolicyHost<DecisionTicket>>>,
+    deferral: HashMap<TenantName, Arc<DeferralLimits>>,
+    inboxes: Arc<Vec<QueueSender<ToShard>>>,
+}
+
+impl Shared {
+    fn shards(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    fn sender(&self) -> Option<&Sender> {
+        self.sender.get()
+    }
+
+    /// The policies; none while the server starts.
+    #[must_use]
+    pub fn policies(&self) -> Option<&PolicyHost<DecisionTicket>> {
+        self.policy.get().map(Arc::as_ref)
+    }
+
+    fn push(&self, shard: usize, lane: Lane, item: ToShard, bytes: usize) -> Result<(), ToShard> {
+        match self.inboxes.get(shard) {
+            Some(inbox) => inbox.try_push(lane, item, bytes).map_err(|rejected| rejected.item),
+            None => Err(item),
+        }
+    }
+
+    /// Gives something to the shard of a recipient.
+    pub fn to_recipient(&self, key: &RecipientKey, item: ToShard) {
+        if self.push(receiver::shard_of(key, self.shards()), Lane::Priority, item, 64).is_err() {
+            // The recipient has a wake-up in the store: it is looked at in any case.
+            self.metrics.count_dropped("shard-busy");
+        }
+    }
+
+    /// Keeps a user's preferences; returns when they are durable.
+    ///
+    /// # Errors
+    /// [`CommitError`]
+    pub async fn save_profile(&self, key: &RecipientKey, profile: restante_deferral::model::Profile) -> Result<(), CommitError> {
+        let (done, saved) = tokio::sync::oneshot::channel();
+        let save = ToShard::SaveProfile(key.clone(), profile, done);
+        self.to_recipient(key, save);
+        saved.await.unwrap_or(Err(CommitError::Failed))
+    }
+
+    fn ask(&self, ticket: DecisionTicket, question: Question) -> Result<(), Undecided> {
+        match self.policy.get() {
+            Some(policy) => policy.submit(ticket, question).map_err(|_| Undecided::Overloaded),
+            None => Err(Undecided::Declined),
+        }
+    }
+
+    fn deferral_limits(&self, tenant: &TenantName) -> Arc<DeferralLimits> {
+        self.deferral.get(tenant).cloned().unwrap_or_default()
+    }
+
+    fn domain_of(&self, tenant: &TenantName) -> Arc<str> {
+        self.directory.tenant(tenant).map_or_else(|| "localhost".into(), |tenant| tenant.domain.clone())
+    }
+
+    fn is_deferred_uri(&self, uri: &Uri) -> bool {
+        let user = uri.as_sip().and_then(|uri| uri.user.as_deref());
+        user.is_some_and(|user| self.directory.tenant_of(uri).is_some_and(|tenant| *tenant.deferred_user == *user))
+    }
+
+    fn is_ours(&self, uri: &SipUri) -> bool {
+        self.own_hosts.iter().any(|(host, port)| {
+            host.eq_ignore_ascii_case(&uri.host) && port.unwrap_or(5060) == uri.port_or_default()
+        })
+    }
+
+    fn hop_refused(&self, now: Timestamp, hop: SocketAddr, for_good: bool) -> bool {
+        self.hops.lock().unwrap_or_else(PoisonError::into_inner).note(now, hop, for_good)
+    }
+}
+
+/// A server that runs.
+pub struct Server {
+    shared: Arc<Shared>,
+    transport: Transport,
+    shards: Vec<JoinHandle<()>>,
+    stop_scheduler: tokio::sync::watch::Sender<bool>,
+    sip: Vec<(Protocol, SocketAddr)>,
+    msrp: Vec<SocketAddr>,
+}
+
+impl Server {
+    /// Opens the store, loads the policies, opens the sockets and starts the shards. Sockets are served by the runtime
+    /// that this is called on.
+    ///
+    /// # Errors
+    /// What is wrong, for the operator.
+    pub async fn start(configuration: &Configuration) -> Result<Server> {
+        let count = std::thread::available_parallelism().map_or(1, usize::from).min(usize::from(u8::MAX));
+        let limits = configuration.limits.clone();
+        let queue_limits = QueueLimits {
+            max_ordinary_items: size(limits.max_receive_queue),
+            max_ordinary_bytes: size(limits.max_receive_queue_bytes),
+            max_priority_items: UNBOUNDED,
+            max_priority_bytes: UNBOUNDED,
+        };
+        let (inboxes, outboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| channel::<ToShard>(queue_limits)).unzip();
+        let inboxes = Arc::new(inboxes);
+        let store = open_store(configuration, &inboxes)?;
+        let secrets = Secrets::open(&configuration.data)?;
+        let transport_limits = transport_limits(&limits);
+        let directory = Directory::new(configuration).map_err(anyhow::Error::msg)?;
+        learn_aliases(&directory, &store)?;
+        // MSRP listeners are bound with the transport below; their ports may be chosen by the system, so paths are made
+        // from what was bound.
+        let bound = BoundMsrp::reserve(configuration)?;
+        let shared = Arc::new(Shared {
+            own_mark: OwnMark::new(secrets.own_mark, directory.tenants().first().map_or("localhost", |tenant| &tenant.domain)),
+            deferral: deferral_limits(configuration, &directory),
+            directory,
+            metrics: Metrics::new(),
+            spool: store.spool().clone(),
+            store: store.clone(),
+            clock: Box::new(wall_clock),
+            rates: Rates::default(),
+            hops: Mutex::default(),
+            destinations: destinations(configuration),
+            outbound: configuration.sip.outbound,
+            congestion_safe: configuration.sip.congestion_safe,
+            count_unreported_as_delivered: configuration.msrp.count_unreported_as_delivered,
+            upstream_failure_header: configuration.sip.upstream_failure_header.clone(),
+            msrp_place: bound.place.clone(),
+            msrp_limits: FramingLimits::default(),
+            own_hosts: own_hosts(configuration),
+            sender: OnceLock::new(),
+            policy: OnceLock::new(),
+            inboxes: inboxes.clone(),
+            limits,
+        });
+        let policy = policies::start(configuration, inboxes.clone()).await?;
+        let _ = shared.policy.set(Arc::new(policy));
+        let listeners: Vec<Listener> = configuration.sip.listen.iter().map(|it| listener(it, configuration)).collect();
+        let transport = Transport::start(&listeners, transport_limits, receiver::handler(shared.clone())).await?;
+        let _ = shared.sender.set(transport.sender());
+        let sip = transport.listeners().iter().map(|bound| (bound.protocol, bound.local)).collect();
+        let msrp = bound.listen(&transport, &shared)?;
+        let shards = start_shards(&shared, outboxes, &store)?;
+        let (stop_scheduler, stopped) = tokio::sync::watch::channel(false);
+        tokio::spawn(schedule(shared.clone(), stopped));
+        Ok(Server { shared, transport, shards, stop_scheduler, sip, msrp })
+    }
+
+    /// What shards share, for the administration.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Where SIP is listened for.
+    #[must_use]
+    pub fn sip(&self) -> &[(Protocol, SocketAddr)] {
+        &self.sip
+    }
+
+    /// Where MSRP is.
+    #[must_use]
+    pub fn msrp(&self) -> &[SocketAddr] {
+        &self.msrp
+    }
+
+    /// What the transport counts.
+    #[must_use]
+    pub fn transport_counters(&self) -> Arc<restante_transport::TransportCounters> {
+        self.transport.counters()
+    }
+
+    /// Takes nothing new, finishes what is in flight within the configured time, and ends.
+    pub async fn stop(self) {
+        self.transport.stop_accepting();
+        let _ = self.stop_scheduler.send(true);
+        for shard in 0..self.shared.shards() {
+            let _ = self.shared.push(shard, Lane::Priority, ToShard::Drain, 64);
+        }
+        let shards = self.shards;
+        let joined = tokio::task::spawn_blocking(move || {
+            for shard in shards {
+                let _ = shard.join();
+            }
+        });
+        let _ = joined.await;
+        self.transport.shutdown().await;
+    }
+}
+
+fn open_store(configuration: &Configuration, inboxes: &Arc<Vec<QueueSender<ToShard>>>) -> Result<Arc<SqliteStore>> {
+    let limits = &configuration.limits;
+    let mut options = OpenOptions::new(&configuration.data);
+    options.limits = WriteLimits {
+        max_waiting: size(limits.max_waiting_commits),
+        max_waiting_bytes: size(limits.max_waiting_commit_bytes),
+        ..WriteLimits::default()
+    };
+    options.deduplication_hours = limits.deduplication_hours;
+    let inboxes = inboxes.clone();
+    let sink: Sink = Arc::new(move |shard, completions| {
+        if let Some(inbox) = inboxes.get(shard) {
+            // Refused only when the shard has ended, and then nobody waits any more.
+            let _ = inbox.try_push(Lane::Priority, ToShard::Stored(completions), 64);
+        }
+    });
+    let store = SqliteStore::open(options, sink)
+        .with_context(|| format!("cannot open the data directory {}", configuration.data.display()))?;
+    Ok(Arc::new(store))
+}
+
+fn start_shards(
+    shared: &Arc<Shared>,
+    outboxes: Vec<restante_transport::queue::QueueReceiver<ToShard>>,
+    store: &Arc<SqliteStore>,
+) -> Result<Vec<JoinHandle<()>>> {
+    let mut registrations = load_registrations(store, outboxes.len())?;
+    let mut threads = Vec::new();
+    for (index, inbox) in outboxes.into_iter().enumerate() {
+        let shared = shared.clone();
+        let registrations = registrations.get_mut(index).map(std::mem::take).unwrap_or_default();
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+        let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    tracing::error!(%error, "a shard cannot start");
+                    std::process::exit(71);
+                }
+            };
+            let local = tokio::task::LocalSet::new();
+            let (reports, received) = tokio::sync::mpsc::channel(1024);
+            let shard = Shard::new(index, shared, key, registrations, reports);
+            local.block_on(&runtime, shard.run(inbox, received));
+        })?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+fn load_registrations(store: &Arc<SqliteStore>, shards: usize) -> Result<Vec<HashMap<RecipientKey, Bindings>>> {
+    let mut found: Vec<HashMap<RecipientKey, Bindings>> = (0..shards).map(|_| HashMap::new()).collect();
+    let mut after = None;
+    loop {
+        let page = store.registrations(wall_clock(), after, REGISTRATION_PAGE)?;
+        let Some(last) = page.last().map(|(id, ..)| *id) else { return Ok(found) };
+        after = Some(last);
+        for (_, key, saved) in page {
+            let Some(bindings) = SavedBindings::read(&saved.bytes) else {
+                tracing::warn!(tenant = %key.tenant, "a stored registration cannot be read");
+                continue;
+            };
+            if let Some(shard) = found.get_mut(receiver::shard_of(&key, shards)) {
+                shard.insert(key, bindings);
+            }
+        }
+    }
+}
+
+fn learn_aliases(directory: &Directory, store: &Arc<SqliteStore>) -> Result<()> {
+    let names: Vec<(String, CanonicalAddress)> = store
+        .profiles()?
+        .into_iter()
+        .flat_map(|(key, profile)| profile.aliases.into_iter().map(move |alias| (alias, key.address.clone())))
+        .collect();
+    directory.learn(&names);
+    Ok(())
+}
+
+/// Hands recipients whose time has come to their shards.
+async fn schedule(shared: Arc<Shared>, mut stopped: tokio::sync::watch::Receiver<bool>) {
+    loop {
+        let store = shared.store.clone();
+        let now = (shared.clock)();
+        let due = tokio::task::spawn_blocking(move || store.due(now, DUE_BATCH)).await;
+        match due {
+            Ok(Ok(due)) => {
+                let mut shards: Vec<Vec<RecipientKey>> = (0..shared.shards()).map(|_| Vec::new()).collect();
+                for key in due {
+                    if let Some(shard) = shards.get_mut(receiver::shard_of(&key, shared.shards())) {
+                        shard.push(key);
+                    }
+                }
+                for (shard, keys) in shards.into_iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
+                    let bytes = keys.len().saturating_mul(64);
+                    let _ = shared.push(shard, Lane::Ordinary, ToShard::Due(keys), bytes);
+                }
+            }
+            Ok(Err(error)) => tracing::error!(%error, "due recipients cannot be read"),
+            Err(error) => tracing::error!(%error, "due recipients cannot be read"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(DUE_INTERVAL) => {}
+            _ = stopped.changed() => return,
+        }
+    }
+}
+
+/// The MSRP listeners: what paths name must be known before anything is offered.
+struct BoundMsrp {
+    listeners: Vec<Listener>,
+    place: MsrpPlace,
+}
+
+impl BoundMsrp {
+    /// Chooses ports where the system is to choose, by binding and letting go again.
+    fn reserve(configuration: &Configuration) -> Result<BoundMsrp> {
+        let mut listeners = Vec::new();
+        for listen in &configuration.msrp.listen {
+            let mut bind = listen.socket;
+            if bind.port() == 0 {
+                bind = std::net::TcpListener::bind(bind).and_then(|socket| socket.local_addr())?;
+            }
+            listeners.push(Listener { protocol: Protocol::Tcp, bind, advertise: advertised(configuration.msrp.advertise.as_ref()) });
+        }
+        let Some(first) = listeners.first() else { bail!("msrp.listen is empty: expected \"tcp:HOST:PORT\"") };
+        let place = first.advertised(first.bind);
+        let example = format!("msrp://{}:1/a;tcp", place.host).parse::<restante_msrp::uri::MsrpUri>();
+        let host = example.map_err(|_| anyhow::anyhow!("msrp.advertise: {:?} is no host", place.host))?.host;
+        Ok(BoundMsrp { place: MsrpPlace { host, port: place.port }, listeners })
+    }
+
+    fn listen(self, transport: &Transport, shared: &Arc<Shared>) -> Result<Vec<SocketAddr>> {
+        let mut bound = Vec::new();
+        for (index, listener) in self.listeners.iter().enumerate() {
+            let (limits, shared) = (FramingLimits::default(), shared.clone());
+            let peek = move |bytes: &[u8]| match peek_to_path(bytes, &limits) {
+                FirstBytes::NeedMore => Peek::Incomplete,
+                FirstBytes::Found(request) => request.session_id().map_or(Peek::Refused, |id| Peek::Session(id.to_owned())),
+                FirstBytes::Invalid => Peek::Refused,
+            };
+            let hand_over = move |handed: HandedOver<String>| {
+                let shard = shard_of_session_id(&handed.session).map(usize::from).filter(|shard| *shard < shared.shards());
+                match shard {
+                    Some(shard) => {
+                        let _ = shared.push(shard, Lane::Priority, ToShard::Connection(handed), 1024);
+                    }
+                    None => refuse_connection(handed, &shared.msrp_limits),
+                }
+            };
+            let id = ListenerId(u16::try_from(index).unwrap_or(u16::MAX).saturating_add(1000));
+            bound.push(transport.listen_msrp(listener, id, peek, hand_over)?.local);
+        }
+        Ok(bound)
+    }
+}
+
+/// A connection for a session that is not there, or that has one already: 481, and closed (RFC 4975 §7.3).
+fn refuse_connection(handed: HandedOver<String>, limits: &FramingLimits) {
+    use std::io::Write;
+    if let FirstBytes::Found(request) = peek_to_path(&handed.received, limits) {
+        // A fresh socket's buffer takes these few bytes at once.
+        let _ = request.refusal(Status::NO_SUCH_SESSION).map(|answer| (&handed.stream).write(&answer));
+    }
+}
+
+/// Random keys that outlive the process, in the data directory and readable by its owner only.
+struct Secrets {
+    own_mark: [u8; 32],
+}
+
+impl Secrets {
+    fn open(directory: &Path) -> Result<Secrets> {
+        Ok(Secrets { own_mark: secret(&directory.join("own-mark.key"))? })
+    }
+}
+
+/// A key file, made when it is missing.
+fn secret(path: &Path) -> Result<[u8; 32]> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut key = [0; 32];
+    match std::fs::read(path) {
+        Ok(bytes) => match bytes.try_into() {
+            Ok(key) => return Ok(key),
+            Err(_) => bail!("{}: expected 32 bytes", path.display()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+    getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    io::Write::write_all(&mut file, &key)?;
+    file.sync_all()?;
+    Ok(key)
+}
+
+fn deferral_limits(configuration: &Configuration, directory: &Directory) -> HashMap<TenantName, Arc<DeferralLimits>> {
+    let limits = &configuration.limits;
+    let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    directory
+        .tenants()
+        .iter()
+        .map(|tenant| {
+            let for_tenant = DeferralLimits {
+                max_window_messages: small(limits.max_window_messages),
+                max_waiting_arrivals: size(limits.max_waiting_arrivals),
+                registration_delay: Span::from_millis(limits.registration_delay_milliseconds),
+                max_keep: Span::from_secs(limits.max_keep_seconds),
+                reporter: tenant.reporter(),
+                hand_over_targets: tenant.hand_over.keys().cloned().collect(),
+                ..DeferralLimits::default()
+            };
+            (tenant.name.clone(), Arc::new(for_tenant))
+        })
+        .collect()
+}
+
+/// What the policies of a tenant are told of this host.
+fn abilities(configuration: &Configuration, tenant: &crate::configuration::Tenant) -> HostAbilities {
+    HostAbilities {
+        max_page_bytes: if configuration.sip.congestion_safe { 64 * 1024 } else { 1300 },
+        max_message_bytes: configuration.limits.max_large_body_bytes,
+        hand_over_targets: tenant.hand_over.keys().cloned().collect(),
+    }
+}
+
+/// Where peers may make us connect to. A server that nobody but this machine can reach may reach this machine.
+fn destinations(configuration: &Configuration) -> DestinationPolicy {
+    let mut allowed: Vec<AllowedTarget> = configuration.sip.allow_targets.iter().filter_map(|range| range.to_string().parse().ok()).collect();
+    let sip = configuration.sip.listen.iter();
+    if sip.chain(&configuration.msrp.listen).all(|listen| listen.socket.ip().is_loopback()) {
+        allowed.extend(["127.0.0.0/8", "::1"].into_iter().filter_map(|range| range.parse::<AllowedTarget>().ok()));
+    }
+    let own = configuration.sip.listen.iter().chain(&configuration.msrp.listen).map(|listen| listen.socket);
+    DestinationPolicy { own: own.chain(configuration.admin.listen).filter(|socket| socket.port() != 0).collect(), allowed }
+}
+
+fn own_hosts(configuration: &Configuration) -> Vec<(String, Option<u16>)> {
+    let advertised = configuration.sip.advertise.iter().map(|it| (it.host.clone(), it.port));
+    let listened = configuration.sip.listen.iter().map(|listen| {
+        let ip = listen.socket.ip();
+        let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
+        (host, Some(listen.socket.port()))
+    });
+    advertised.chain(listened).collect()
+}
+
+fn listener(listen: &ListenAddress, configuration: &Configuration) -> Listener {
+    let protocol = match listen.protocol {
+        crate::configuration::Protocol::Udp => Protocol::Udp,
+        crate::configuration::Protocol::Tcp => Protocol::Tcp,
+    };
+    Listener { protocol, bind: listen.socket, advertise: advertised(configuration.sip.advertise.as_ref()) }
+}
+
+fn advertised(place: Option<&crate::configuration::HostPort>) -> Option<restante_transport::HostPort> {
+    place.map(|place| restante_transport::HostPort { host: place.host.clone(), port: place.port })
+}
+
+fn transport_limits(limits: &Limits) -> TransportLimits {
+    TransportLimits {
+        message: MessageLimits {
+            max_header_bytes: size(limits.max_sip_header_bytes),
+            max_header_fields: size(limits.max_sip_header_fields),
+            max_body_bytes: size(limits.max_sip_message_bytes.saturating_sub(limits.max_sip_header_bytes)),
+            ..MessageLimits::default()
+        },
+        max_connections: size(limits.max_connections),
+        max_connections_per_source: size(limits.max_connections_per_source),
+        ..TransportLimits::default()
+    }
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn wall_clock() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

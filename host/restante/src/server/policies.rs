@@ -1,0 +1,71 @@
+//! Loads each tenant's policy at start.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use restante_deferral::model::TenantName;
+use restante_policy::{CompiledCache, Loader, PolicyEngine, PolicyHost, PolicyLimits};
+use restante_transport::queue::{Lane, QueueSender};
+
+use super::shard::{DecisionTicket, ToShard};
+use super::abilities;
+use crate::configuration::Configuration;
+
+/// The engine with every tenant's policy active.
+///
+/// # Errors
+/// A policy that cannot be used, with what is wrong and where.
+pub async fn start(
+    configuration: &Configuration,
+    inboxes: Arc<Vec<QueueSender<ToShard>>>,
+) -> Result<PolicyHost<DecisionTicket>> {
+    let limits = &configuration.limits;
+    let policy_limits = PolicyLimits {
+        deadline: std::time::Duration::from_millis(limits.max_decision_milliseconds),
+        max_waiting_per_tenant: super::size(limits.max_waiting_decisions),
+        ..PolicyLimits::default()
+    };
+    let engine = PolicyEngine::new(policy_limits)?;
+    let sink = move |ticket: DecisionTicket, answer| {
+        if let Some(inbox) = inboxes.get(ticket.0) {
+            let _ = inbox.try_push(Lane::Priority, ToShard::Decided(ticket, answer), 256);
+        }
+    };
+    let log = |line: restante_policy::GuestLog<'_>| {
+        tracing::info!(target: "restante::policy", tenant = %line.tenant, level = ?line.level, "{}", line.text);
+    };
+    let host = PolicyHost::start(&engine, sink, log)?;
+    let data = configuration.data.clone();
+    let tenants: Vec<_> = configuration
+        .tenants
+        .iter()
+        .map(|(name, tenant)| (name.clone(), tenant.policy.clone(), tenant.settings.clone(), abilities(configuration, tenant)))
+        .collect();
+    let loaded = tokio::task::spawn_blocking(move || -> Result<_> {
+        let cache = CompiledCache::open(&data.join("policy-cache"), &data.join("policy-cache.key"))
+            .map_err(|error| tracing::warn!(%error, "compiled policies are not kept"))
+            .ok();
+        let loader = Loader::new(engine, cache)?;
+        let mut generations = Vec::new();
+        for (name, policy, settings, abilities) in tenants {
+            let component = match policy.as_str() {
+                "standard" => restante_policy::standard::COMPONENT.to_vec(),
+                path => std::fs::read(path).with_context(|| format!("tenants.{name}.policy: cannot read {path}"))?,
+            };
+            let settings = serde_json::to_string(&settings)?;
+            let loaded = loader
+                .load(&component, &settings, &abilities)
+                .with_context(|| format!("tenants.{name}: policy {policy:?} cannot be used"))?;
+            for problem in &loaded.warnings {
+                tracing::warn!(tenant = %name, "settings{}: {}", problem.pointer, problem.text);
+            }
+            generations.push((TenantName(name.as_str().into()), loaded.generation));
+        }
+        Ok(generations)
+    })
+    .await??;
+    for (tenant, generation) in loaded {
+        host.set_generation(&tenant, generation);
+    }
+    Ok(host)
+}

@@ -1,0 +1,165 @@
+//! Between the sockets and the shards: the least that can be done with what arrives. Each message goes to the shard that
+//! its own identifiers name, or that its served user belongs to.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use restante_deferral::model::RecipientKey;
+use restante_sip::message::{Method, Name, SipMessage, validate_request, validate_response};
+use restante_sip::transaction::{Flow, shard_of_branch, shard_of_tag};
+use restante_sip::uri::Uri;
+use restante_sip::writer::{Builder, reason};
+use restante_transport::queue::Lane;
+use restante_transport::{Handler, Intake, SendToken, TransportEvent, Unreadable};
+
+use super::flow;
+use super::shard::ToShard;
+use super::Shared;
+
+/// The handler that the transport calls.
+#[must_use]
+pub fn handler(shared: Arc<Shared>) -> Handler {
+    Arc::new(move |event| match event {
+        TransportEvent::Received { message, flow } => received(&shared, message, &flow::from_socket(&flow)),
+        TransportEvent::Unreadable { reason, .. } => {
+            shared.metrics.count_dropped(match reason {
+                Unreadable::Datagram(_) => "unreadable-datagram",
+                Unreadable::Truncated => "truncated-datagram",
+                Unreadable::Stream(_) => "unreadable-stream",
+            });
+            Intake::Open
+        }
+        TransportEvent::SendFailed { token: SendToken { shard, key }, failure, .. } => {
+            tracing::debug!(%failure, "not sent");
+            push(&shared, usize::from(shard), Lane::Priority, ToShard::SendFailed(key), 64)
+        }
+        TransportEvent::Closed { flow, .. } => {
+            if let Some(connection) = flow.connection {
+                for shard in 0..shared.shards() {
+                    push(&shared, shard, Lane::Priority, ToShard::Closed(connection), 64);
+                }
+            }
+            Intake::Open
+        }
+    })
+}
+
+fn received(shared: &Shared, message: SipMessage, flow: &Flow) -> Intake {
+    if !message.is_request() {
+        if !validate_response(&message) {
+            shared.metrics.count_dropped("malformed-response");
+            return Intake::Open;
+        }
+        let shard = message.top_via().ok().and_then(|via| via.branch().and_then(shard_of_branch)).map(usize::from);
+        return match shard.filter(|shard| *shard < shared.shards()) {
+            Some(shard) => give(shared, shard, Lane::Priority, message, flow),
+            None => {
+                shared.metrics.count_dropped("response-to-nothing");
+                Intake::Open
+            }
+        };
+    }
+    if let Err(malformed) = validate_request(&message) {
+        shared.metrics.count_dropped("malformed-request");
+        // An ACK is never answered (RFC 3261 §17.1.1.3).
+        if let Some(status) = malformed.status().filter(|_| message.method() != Some(Method::Ack)) {
+            answer(shared, &message, flow, status, &malformed.to_string());
+        }
+        return Intake::Open;
+    }
+    let (shard, lane) = destination(shared, &message);
+    let begins_work = lane == Lane::Ordinary;
+    if begins_work && shared.store.oldest_write_age() > Duration::from_millis(shared.limits.max_commit_wait_milliseconds) {
+        shared.metrics.count_dropped("store-late");
+        answer(shared, &message, flow, 503, reason(503));
+        return Intake::Congested;
+    }
+    give(shared, shard, lane, message, flow)
+}
+
+fn give(shared: &Shared, shard: usize, lane: Lane, message: SipMessage, flow: &Flow) -> Intake {
+    let bytes = message.bytes().len();
+    let refused = match shared.push(shard, lane, ToShard::Sip { message, flow: *flow }, bytes) {
+        Ok(()) => return Intake::Open,
+        Err(ToShard::Sip { message, .. }) => message,
+        Err(_) => return Intake::Congested,
+    };
+    shared.metrics.count_dropped("shard-busy");
+    if refused.is_request() && refused.method() != Some(Method::Ack) {
+        answer(shared, &refused, flow, 503, reason(503));
+    }
+    Intake::Congested
+}
+
+fn push(shared: &Shared, shard: usize, lane: Lane, item: ToShard, bytes: usize) -> Intake {
+    match shared.push(shard, lane, item, bytes) {
+        Ok(()) => Intake::Open,
+        Err(_) => {
+            shared.metrics.count_dropped("shard-busy");
+            Intake::Congested
+        }
+    }
+}
+
+/// Which shard, and on which lane: what ends work, or says who can be reached, passes by what begins work.
+fn destination(shared: &Shared, message: &SipMessage) -> (usize, Lane) {
+    let method = message.method();
+    let lane = match method {
+        Some(Method::Ack | Method::Bye | Method::Cancel | Method::Register) => Lane::Priority,
+        _ => Lane::Ordinary,
+    };
+    let tagged = message.to().ok().and_then(|to| to.tag().and_then(shard_of_tag)).map(usize::from);
+    if let Some(shard) = tagged.filter(|shard| *shard < shared.shards()) {
+        return (shard, lane);
+    }
+    let request_uri = message.request_uri().and_then(|uri| Uri::parse(uri).ok());
+    let own = |name: Name| message.name_addrs(name).ok().and_then(|list| list.into_iter().next()).map(|it| it.uri);
+    let user = match method {
+        Some(Method::Register) => message.to().ok().map(|to| to.uri),
+        // A client that fetches names itself in From; the URI it fetches from is nobody's queue.
+        Some(Method::Invite | Method::Cancel | Method::Ack) if request_uri.as_ref().is_some_and(|uri| shared.is_deferred_uri(uri)) => {
+            own(Name::PAssertedIdentity).filter(|_| method == Some(Method::Invite)).or_else(|| message.from().ok().map(|from| from.uri))
+        }
+        _ => request_uri,
+    };
+    let key = user.and_then(|uri| shared.directory.served(&uri).map(|(_, key)| key));
+    (key.map_or(0, |key| shard_of(&key, shared.shards())), lane)
+}
+
+/// The shard that a user belongs to: the same in every run, though nothing depends on that.
+#[must_use]
+pub fn shard_of(key: &RecipientKey, shards: usize) -> usize {
+    // Keyed with constants: which user shares a shard with which is no secret worth a per-process key, and every thread
+    // must come to the same result.
+    #[allow(deprecated)]
+    let mut hasher = std::hash::SipHasher::new_with_keys(0x5265_7374_616e_7465, 0x706f_7374_6521_2121);
+    key.hash(&mut hasher);
+    usize::try_from(hasher.finish() % (shards.max(1) as u64)).unwrap_or(0)
+}
+
+/// Answers without any state.
+fn answer(shared: &Shared, request: &SipMessage, flow: &Flow, status: u16, reason: &str) {
+    let Some(sender) = shared.sender() else { return };
+    let via = request.top_via().ok();
+    let remote = match &via {
+        Some(via) if !flow.transport.is_reliable() => via.response_destination(flow.remote),
+        _ => flow.remote,
+    };
+    let stamped = via.map(|mut via| {
+        via.stamp(flow.remote);
+        via.to_string()
+    });
+    let response = Builder::response(request, status, reason, stamped.as_deref(), Some("r00stateless"));
+    let response = if status == 503 { response.field("Retry-After", "5") } else { response };
+    let bytes: Bytes = match response.finish() {
+        Ok(bytes) => bytes,
+        // Without the fields that an answer repeats it would reach nobody.
+        Err(_) => return,
+    };
+    let target = flow::to_target(&Flow { remote, ..*flow });
+    if sender.send(&target, bytes, None).is_err() {
+        shared.metrics.count_dropped("answer-not-sent");
+    }
+}

@@ -1,0 +1,219 @@
+//! Messages that come: MESSAGE, and INVITE for a large one.
+
+use restante_cpim::media_type::essence;
+use restante_deferral::commit::CommitError;
+use restante_deferral::model::{Body, Counts, Envelope, Mode, RecipientKey, Sender, Verification};
+use restante_deferral::participating_function::{Arrival, Input, Invitation, Reply, ReplyToken};
+use restante_msrp::session::IncomingId;
+use restante_sip::header::NameAddr;
+use restante_sip::message::{Name, SipMessage};
+use restante_sip::transaction::{Flow, ServerTransactionId};
+use restante_sip::uri::Uri;
+
+use super::session::{MediaKind, Offer};
+use super::{Now, Shard, Waiting};
+use crate::server::directory::TenantEntry;
+use crate::server::facts;
+use crate::server::media::{Command, MediaId};
+
+/// Seconds for Retry-After where the server itself is overloaded.
+const OVERLOAD_RETRY_SECONDS: u32 = 5;
+
+impl Shard {
+    pub(super) fn message(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, uri: &Uri, came: Flow) {
+        let (key, sender) = match self.addressed(message, uri, came) {
+            Ok(addressed) => addressed,
+            Err((status, reason)) => return self.refuse(now, transaction, status, reason, None),
+        };
+        let body = message.body();
+        if body.len() as u64 > self.shared.limits.max_page_body_bytes {
+            return self.answer(now, transaction, 413);
+        }
+        let content_type = message.header(Name::ContentType).unwrap_or("text/plain").to_owned();
+        let facts = match facts::read_body(&content_type, &body) {
+            Ok(facts) => facts,
+            Err(unkeepable) => return self.answer(now, transaction, unkeepable.status()),
+        };
+        let deduplication = facts::deduplication(&key, &sender.address, &facts, message, None);
+        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender);
+        let reply = ReplyToken(self.token());
+        let arrival = Arrival {
+            reply,
+            deduplication,
+            envelope: facts::envelope(message, Mode::Page, sender, &content_type, facts, body.len() as u64),
+            // The datagram's own buffer is not kept alive for a small body.
+            body: Body::Inline(bytes::Bytes::copy_from_slice(&body)),
+            expires_at: facts::expires_at(message, now.wall),
+            sender_counts,
+            tenant_counts,
+            recipient_rates,
+            upstream_failure: self.upstream_failure(message),
+        };
+        self.waiting.insert(reply, Waiting::Message { transaction, arrived: now.monotonic });
+        self.tell(now, &key, Input::Arrival(Box::new(arrival)));
+    }
+
+    pub(super) fn invite(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, uri: &Uri, came: Flow) {
+        if self.is_pull(message, uri) {
+            return self.pull(now, transaction, message, came);
+        }
+        let (key, sender) = match self.addressed(message, uri, came) {
+            Ok(addressed) => addressed,
+            Err((status, reason)) => return self.refuse(now, transaction, status, reason, None),
+        };
+        let offer = match Offer::read(message) {
+            Ok(offer) => offer,
+            Err(415) => return self.answer_with(now, transaction, 415, |it| it.field("Accept", "application/sdp, multipart/mixed")),
+            Err(status) => return self.answer(now, transaction, status),
+        };
+        if !accepts_sdp_answer(message) {
+            return self.answer(now, transaction, 406);
+        }
+        // Ours is what one sends to another as a whole: a large message service, or MSRP alone with the sender sending. A chat
+        // or a call is not for keeping.
+        if !offer.media.direction.sends() || offer.media.other_media() > 0 {
+            return self.answer(now, transaction, 488);
+        }
+        if self.media.len() as u64 >= self.shared.limits.max_sessions {
+            return self.refuse(now, transaction, 503, "Too Many Sessions", Some(OVERLOAD_RETRY_SECONDS));
+        }
+        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender);
+        let reply = ReplyToken(self.token());
+        let size_bytes = offer.file_size_bytes();
+        let envelope = Envelope {
+            kind: restante_deferral::model::MessageKind::Message,
+            mode: Mode::Large,
+            request_uri: message.request_uri().unwrap_or("").to_owned(),
+            headers: Vec::new(),
+            content_type: "message/cpim".to_owned(),
+            wrapped_type: None,
+            imdn: None,
+            page_base_bytes: None,
+            sender: sender.clone(),
+        };
+        let kind = MediaKind::Incoming { key: key.clone(), sender, request: Box::new(message.clone()) };
+        let media = self.new_media(transaction, message, offer, kind, came);
+        let invitation = Invitation {
+            reply,
+            envelope,
+            size_bytes,
+            sender_counts,
+            tenant_counts,
+            recipient_rates,
+            upstream_failure: self.upstream_failure(message),
+        };
+        self.waiting.insert(reply, Waiting::Invitation(media));
+        self.tell(now, &key, Input::Invitation(Box::new(invitation)));
+    }
+
+    /// A large message is here, durable as far as it is a file.
+    pub(super) fn large_message_came(
+        &mut self,
+        now: Now,
+        media: MediaId,
+        incoming: IncomingId,
+        message_id: &str,
+        content_type: &str,
+        prefix: &bytes::Bytes,
+        body: Body,
+    ) {
+        let Some(session) = self.media.get(&media) else { return };
+        let MediaKind::Incoming { key, sender, request } = &session.kind else { return };
+        let (key, sender, request) = (key.clone(), sender.clone(), request.clone());
+        let facts = match facts::read_body(content_type, prefix) {
+            Ok(facts) => facts,
+            Err(unkeepable) => {
+                self.drop_body(&body);
+                return self.command(media, Command::Reject(incoming, unkeepable.status()));
+            }
+        };
+        let deduplication = facts::deduplication(&key, &sender.address, &facts, &request, Some(message_id));
+        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender);
+        let reply = ReplyToken(self.token());
+        let arrival = Arrival {
+            reply,
+            deduplication,
+            envelope: facts::envelope(&request, Mode::Large, sender, content_type, facts, body.size_bytes()),
+            body,
+            // An INVITE's Expires limits the invitation, not the keeping (RFC 3261 §13.2.1).
+            expires_at: None,
+            sender_counts,
+            tenant_counts,
+            recipient_rates,
+            upstream_failure: self.upstream_failure(&request),
+        };
+        self.waiting.insert(reply, Waiting::Received { media, incoming });
+        self.tell(now, &key, Input::Arrival(Box::new(arrival)));
+    }
+
+    pub(super) fn reply_to_message(&mut self, now: Now, transaction: ServerTransactionId, reply: &Reply) {
+        match reply {
+            Reply::Accepted => self.answer(now, transaction, 202),
+            Reply::Relayed { status } => self.answer(now, transaction, *status),
+            Reply::Refused { status, reason, retry_after_seconds } => {
+                self.refuse(now, transaction, *status, reason, *retry_after_seconds);
+            }
+            Reply::Unavailable(CommitError::Overloaded | CommitError::Full) => {
+                self.refuse(now, transaction, 503, "Store Overloaded", Some(OVERLOAD_RETRY_SECONDS));
+            }
+            _ => self.answer(now, transaction, 500),
+        }
+    }
+
+    pub(super) fn reply_to_received(&mut self, media: MediaId, incoming: IncomingId, reply: &Reply) {
+        let command = match reply {
+            Reply::Accepted => Command::Accept(incoming),
+            // MSRP has no status for "not now": 413 makes the sender stop, and it still has the message.
+            Reply::Refused { status: 403, .. } => Command::Reject(incoming, 403),
+            _ => Command::Reject(incoming, 413),
+        };
+        self.command(media, command);
+    }
+
+    /// Whose queue a request is for, and who sent it.
+    fn addressed(&self, message: &SipMessage, uri: &Uri, came: Flow) -> Result<(RecipientKey, Sender), (u16, &'static str)> {
+        let (tenant, key) = self.shared.directory.served(uri).ok_or((404, "Not Found"))?;
+        let sender = self.sender(tenant, message, came)?;
+        Ok((key, sender))
+    }
+
+    /// Who sent a request: what a trusted peer asserts (RFC 3325 §5), else From.
+    pub(super) fn sender(&self, tenant: &TenantEntry, message: &SipMessage, came: Flow) -> Result<Sender, (u16, &'static str)> {
+        if !tenant.trusts(came.remote.ip()) {
+            return Err((403, "Sender Not Authenticated"));
+        }
+        let asserted = message.name_addrs(Name::PAssertedIdentity).map_err(|_| (400, "Malformed P-Asserted-Identity"))?;
+        let from: NameAddr = message.from().map_err(|_| (400, "Malformed From"))?;
+        let uri = asserted.into_iter().map(|it| it.uri).next().unwrap_or(from.uri);
+        let address = self.shared.directory.address(&uri).ok_or((403, "Sender Is Not A User"))?;
+        let private = message.headers(Name::Privacy).flat_map(|value| value.split(';')).any(|value| value.trim().eq_ignore_ascii_case("id"));
+        Ok(Sender { address, uri: uri.to_string(), verification: Verification::TrustedPeer, private })
+    }
+
+    /// Counts an arrival: what is stored of the sender and in the tenant, and how much came lately.
+    fn counts(&self, now: Now, key: &RecipientKey, sender: &Sender) -> (Counts, Counts, Counts) {
+        let shared = &self.shared;
+        let sender_key = RecipientKey { tenant: key.tenant.clone(), address: sender.address.clone() };
+        let (_, sent) = shared.store.totals(&sender_key);
+        let whole = shared.store.tenant_totals(&key.tenant);
+        let rate = |party: String| shared.rates.count(&party, now.wall);
+        let (sender_minute, sender_hour) = rate(format!("s {} {}", key.tenant, sender.address));
+        let (tenant_minute, tenant_hour) = rate(format!("t {}", key.tenant));
+        let (recipient_minute, recipient_hour) = rate(format!("r {} {}", key.tenant, key.address));
+        (
+            Counts { stored_messages: sent.messages, stored_bytes: sent.size_bytes, last_minute: sender_minute, last_hour: sender_hour },
+            Counts { stored_messages: whole.messages, stored_bytes: whole.size_bytes, last_minute: tenant_minute, last_hour: tenant_hour },
+            Counts { last_minute: recipient_minute, last_hour: recipient_hour, ..Counts::default() },
+        )
+    }
+
+    fn upstream_failure(&self, message: &SipMessage) -> Option<u16> {
+        message.header_by_text(&self.shared.upstream_failure_header)?.trim().parse().ok()
+    }
+}
+
+/// Whether the caller takes the only kind of answer there is (RFC 4475 §3.3.15).
+fn accepts_sdp_answer(message: &SipMessage) -> bool {
+    let mut types = message.list(Name::Accept).peekable();
+    types.peek().is_none() || types.any(|entry| matches!(essence(entry).as_str(), "application/sdp" | "application/*" | "*/*"))
+}

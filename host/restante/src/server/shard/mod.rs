@@ -1,0 +1,364 @@
+//! A shard: one thread that owns its recipients' machines, its transactions, dialogs, sessions and timers. Nothing of it
+//! is shared; whatever concerns it comes through its queue.
+//!
+//! * [`mod@self`]: the loop, and what the parts have in common.
+//! * `requests`, `registrar`, `incoming`, `pull`, `subscriptions`: requests that come.
+//! * `recipients`: machines, what they are told and what they want done.
+//! * `delivery`, `session`, `responses`: requests of ours and what becomes of them.
+
+mod delivery;
+mod incoming;
+mod pull;
+mod recipients;
+mod registrar;
+mod requests;
+mod responses;
+mod route;
+mod session;
+mod subscriptions;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use restante_deferral::commit::CommitError;
+use restante_deferral::decision::{Answer, Undecided};
+use restante_deferral::model::{MessageId, Profile, RecipientKey, Timestamp};
+use restante_deferral::participating_function::{CommitToken, Input, LoadToken, QuestionToken, ReplyToken};
+use restante_sip::dialog::DialogId;
+use restante_sip::message::SipMessage;
+use restante_sip::transaction::{ClientTransactionId, Endpoint, EndpointConfiguration, Event, Flow, ServerTransactionId, TimerValues};
+use restante_store::{Completion, Outcome, Ticket};
+use restante_transport::msrp::HandedOver;
+use restante_transport::queue::QueueReceiver;
+use restante_transport::{ConnectionId, SendToken};
+use tokio::sync::{mpsc, oneshot};
+
+use self::recipients::Slot;
+use self::session::MediaSession;
+use super::Shared;
+use super::flow;
+use super::media::{MediaId, Report};
+
+pub use self::route::SavedBindings;
+
+/// Items taken from the queue before timers and sockets get their turn.
+const BATCH: usize = 256;
+
+/// What comes to a shard.
+pub enum ToShard {
+    /// A SIP message that passed validation.
+    Sip {
+        /// The message.
+        message: SipMessage,
+        /// Where it came from.
+        flow: Flow,
+    },
+    /// Something that was to be sent was not.
+    SendFailed(u64),
+    /// A connection is gone.
+    Closed(ConnectionId),
+    /// The store is done with some orders.
+    Stored(Vec<Completion>),
+    /// A policy answered, or could not.
+    Decided(DecisionTicket, Result<Answer, Undecided>),
+    /// An MSRP connection for one of its sessions.
+    Connection(HandedOver<String>),
+    /// These recipients want to be looked at.
+    Due(Vec<RecipientKey>),
+    /// A recipient's queue was added to by another shard.
+    Grew(RecipientKey),
+    /// A user's preferences changed.
+    Profile(RecipientKey, Profile),
+    /// A user's preferences are to be kept; told how that ended.
+    SaveProfile(RecipientKey, Profile, oneshot::Sender<Result<(), CommitError>>),
+    /// The operator drops messages.
+    Discard {
+        /// Whose.
+        recipient: RecipientKey,
+        /// Which; none: all.
+        messages: Option<Vec<MessageId>>,
+        /// Tell the senders.
+        report: bool,
+        /// Told how many.
+        done: oneshot::Sender<usize>,
+    },
+    /// Which contacts a user has.
+    Contacts(RecipientKey, oneshot::Sender<Vec<(String, Timestamp)>>),
+    /// Stop taking new work; end when what is in flight is done.
+    Drain,
+}
+
+/// Finds the machine that asked.
+pub type DecisionTicket = (usize, RecipientKey, QuestionToken);
+
+/// What a token given to the store stands for.
+enum Order {
+    Commit(RecipientKey, CommitToken),
+    Load(RecipientKey, LoadToken),
+    Registration(Box<registrar::PendingRegistration>),
+    Profile(oneshot::Sender<Result<(), CommitError>>),
+    Ignored,
+}
+
+/// Who waits for a machine's reply.
+enum Waiting {
+    Message { transaction: ServerTransactionId, arrived: Instant },
+    Invitation(MediaId),
+    Received { media: MediaId, incoming: restante_msrp::session::IncomingId },
+    Pull(MediaId),
+    Operator(oneshot::Sender<usize>),
+}
+
+/// One moment on both clocks.
+#[derive(Clone, Copy)]
+struct Now {
+    monotonic: Instant,
+    wall: Timestamp,
+}
+
+/// The shard.
+pub struct Shard {
+    index: usize,
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    slots: HashMap<RecipientKey, Slot>,
+    registrations: HashMap<RecipientKey, restante_sip::registration::Bindings>,
+    /// Results of attempts per contact live in the machines; here is when registrations end.
+    registration_ends: BinaryHeap<Reverse<(u64, RecipientKey)>>,
+    wakes: BinaryHeap<Reverse<(Timestamp, RecipientKey)>>,
+    orders: HashMap<u64, Order>,
+    waiting: HashMap<ReplyToken, Waiting>,
+    purposes: HashMap<ClientTransactionId, responses::Purpose>,
+    media: HashMap<MediaId, MediaSession>,
+    session_ids: HashMap<String, MediaId>,
+    dialogs: HashMap<DialogId, MediaId>,
+    subscriptions: HashMap<RecipientKey, subscriptions::Subscribed>,
+    reports: mpsc::Sender<Report>,
+    next_token: u64,
+    draining: bool,
+    drain_deadline: Option<Instant>,
+}
+
+impl Shard {
+    /// A shard, with the registrations that it takes over from an earlier run.
+    #[must_use]
+    pub fn new(
+        index: usize,
+        shared: Arc<Shared>,
+        key: [u8; 32],
+        registrations: HashMap<RecipientKey, restante_sip::registration::Bindings>,
+        reports: mpsc::Sender<Report>,
+    ) -> Shard {
+        let limits = &shared.limits;
+        let configuration = EndpointConfiguration {
+            shard: u8::try_from(index).unwrap_or(u8::MAX),
+            key,
+            timers: TimerValues::default(),
+            max_server_transactions: size(limits.max_server_transactions),
+            max_client_transactions: size(limits.max_client_transactions),
+        };
+        let registration_ends = registrations
+            .iter()
+            .filter_map(|(key, bindings)| Some(Reverse((bindings.next_expiry()?, key.clone()))))
+            .collect();
+        Shard {
+            index,
+            endpoint: Endpoint::new(configuration),
+            shared,
+            slots: HashMap::new(),
+            registrations,
+            registration_ends,
+            wakes: BinaryHeap::new(),
+            orders: HashMap::new(),
+            waiting: HashMap::new(),
+            purposes: HashMap::new(),
+            media: HashMap::new(),
+            session_ids: HashMap::new(),
+            dialogs: HashMap::new(),
+            subscriptions: HashMap::new(),
+            reports,
+            next_token: 1,
+            draining: false,
+            drain_deadline: None,
+        }
+    }
+
+    /// Runs until everybody who could give it work is gone, or it was told to stop and has nothing in flight.
+    pub async fn run(mut self, mut inbox: QueueReceiver<ToShard>, mut reports: mpsc::Receiver<Report>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let wake = self.next_wake();
+            tokio::select! {
+                biased;
+                report = reports.recv() => {
+                    if let Some(report) = report {
+                        let now = Now::read(&self.shared);
+                        self.media_report(now, report);
+                    }
+                }
+                open = inbox.pop_batch(&mut batch, BATCH) => {
+                    if !open {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            let now = Now::read(&self.shared);
+            for item in batch.drain(..) {
+                self.take(now, item);
+            }
+            self.handle_wakes(now);
+            self.flush(now);
+            if self.draining && self.is_quiet(now) {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, now: Now, item: ToShard) {
+        match item {
+            ToShard::Sip { message, flow } => {
+                self.endpoint.receive(now.monotonic, message, flow);
+                self.handle_events(now);
+            }
+            ToShard::SendFailed(key) => {
+                self.endpoint.transport_failed(ClientTransactionId(key));
+                self.handle_events(now);
+            }
+            ToShard::Closed(connection) => self.connection_closed(connection),
+            ToShard::Stored(completions) => completions.into_iter().for_each(|completion| self.stored(now, completion)),
+            ToShard::Decided((_, key, token), answer) => self.tell(now, &key, Input::Answered(token, answer)),
+            ToShard::Connection(handed) => self.connection_came(handed),
+            ToShard::Due(recipients) => recipients.iter().for_each(|key| self.tell(now, key, Input::Wake)),
+            ToShard::Grew(recipient) => self.tell(now, &recipient, Input::QueueGrew),
+            ToShard::Profile(recipient, profile) => {
+                if self.slots.contains_key(&recipient) || self.registrations.contains_key(&recipient) {
+                    self.tell(now, &recipient, Input::Profile(profile));
+                }
+            }
+            ToShard::SaveProfile(user, profile, done) => {
+                let ticket = self.ticket();
+                self.orders.insert(ticket.token, Order::Profile(done));
+                if let Err(error) = self.shared.store.save(ticket, user, restante_store::Record::Profile(profile))
+                    && let Some(Order::Profile(done)) = self.orders.remove(&ticket.token)
+                {
+                    let _ = done.send(Err(error));
+                }
+            }
+            ToShard::Discard { recipient, messages, report, done } => {
+                let reply = ReplyToken(self.token());
+                self.waiting.insert(reply, Waiting::Operator(done));
+                self.tell(now, &recipient, Input::Discard { reply, messages, report });
+            }
+            ToShard::Contacts(recipient, answer) => {
+                let bindings = self.registrations.get(&recipient).map(|known| known.bindings.as_slice()).unwrap_or_default();
+                let contacts = bindings.iter().map(|it| (it.contact_uri.clone(), Timestamp(it.expires_at))).collect();
+                let _ = answer.send(contacts);
+            }
+            ToShard::Drain => {
+                self.draining = true;
+                self.drain_deadline = Some(now.monotonic + Duration::from_secs(self.shared.limits.max_drain_seconds));
+            }
+        }
+    }
+
+    fn handle_events(&mut self, now: Now) {
+        while let Some(event) = self.endpoint.poll_event() {
+            match event {
+                Event::Request { transaction, message, flow } => self.request(now, transaction, &message, flow),
+                Event::Response { transaction, message, flow, .. } => self.response(now, transaction, &message, flow),
+                Event::TimedOut { transaction } => self.no_response(now, transaction, responses::Silence::TimedOut),
+                Event::NotSent { transaction } => self.no_response(now, transaction, responses::Silence::NotSent),
+                Event::Ack { message, .. } => self.acknowledged(now, &message),
+                Event::Cancelled { transaction } => self.cancelled(now, transaction),
+                Event::AckMissing { transaction } => self.ack_missing(now, transaction),
+                _ => {}
+            }
+        }
+    }
+
+    fn stored(&mut self, now: Now, completion: Completion) {
+        let Some(order) = self.orders.remove(&completion.token) else { return };
+        match (order, completion.outcome) {
+            (Order::Commit(key, token), Outcome::Written(result)) => self.tell(now, &key, Input::Committed(token, result)),
+            (Order::Load(key, token), Outcome::Loaded(result)) => self.tell(now, &key, Input::Loaded(token, result)),
+            (Order::Profile(done), Outcome::Saved(result)) => _ = done.send(result),
+            (Order::Registration(pending), Outcome::Saved(result)) => self.registration_saved(now, *pending, result),
+            _ => {}
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let wall = (self.shared.clock)();
+        let after = |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(wall.0).min(3_600_000));
+        let machines = self.wakes.peek().map(|Reverse((at, _))| after(at.0));
+        let registrations = self.registration_ends.peek().map(|Reverse((at, _))| after(*at));
+        let subscriptions = self.subscriptions.values().map(|it| after(it.subscription.expires_at)).min();
+        let candidates = [self.endpoint.next_wake(), machines, registrations, subscriptions, self.drain_deadline];
+        candidates.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+    }
+
+    fn handle_wakes(&mut self, now: Now) {
+        self.endpoint.handle_wake(now.monotonic);
+        self.handle_events(now);
+        while let Some(Reverse((at, _))) = self.wakes.peek()
+            && *at <= now.wall
+            && let Some(Reverse((at, key))) = self.wakes.pop()
+        {
+            // An entry that its machine replaced since is left over.
+            if self.slots.get(&key).is_some_and(|slot| slot.scheduled == Some(at)) {
+                self.tell(now, &key, Input::Wake);
+            }
+        }
+        self.end_registrations(now);
+        self.end_subscriptions(now);
+    }
+
+    /// Hands what the transactions want sent to the sockets.
+    fn flush(&mut self, now: Now) {
+        while let Some(transmit) = self.endpoint.poll_transmit() {
+            let token = transmit.client.map(|id| SendToken { shard: u16::try_from(self.index).unwrap_or(0), key: id.0 });
+            let target = flow::to_target(&transmit.flow);
+            let sent = self.shared.sender().map(|sender| sender.send(&target, transmit.bytes.clone(), token));
+            let failed = match sent {
+                Some(Err(_)) if transmit.flow.connection.is_some() => {
+                    // The connection is gone: the address may still be reached (RFC 3261 §18.2.2).
+                    let target = flow::to_target(&Flow { connection: None, ..transmit.flow });
+                    self.shared.sender().is_none_or(|sender| sender.send(&target, transmit.bytes, token).is_err())
+                }
+                Some(result) => result.is_err(),
+                None => true,
+            };
+            if failed && let Some(client) = transmit.client {
+                self.endpoint.transport_failed(client);
+                self.handle_events(now);
+            }
+        }
+    }
+
+    fn is_quiet(&self, now: Now) -> bool {
+        let late = self.drain_deadline.is_some_and(|deadline| deadline <= now.monotonic);
+        late || (self.orders.is_empty() && self.waiting.is_empty() && self.purposes.is_empty() && self.media.is_empty())
+    }
+
+    fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        Ticket { shard: self.index, token: self.token() }
+    }
+}
+
+impl Now {
+    fn read(shared: &Shared) -> Now {
+        Now { monotonic: Instant::now(), wall: (shared.clock)() }
+    }
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,132 @@
+//! A client asks for its messages: INVITE to the deferred messaging URI, or to its own address with the CPM deferred
+//! feature tag.
+
+use restante_deferral::decision::Selection;
+use restante_deferral::model::{ContactId, MessageId, Origin, StoredMessage, Verification};
+use restante_deferral::participating_function::{AttemptId, Input, PullRequest, Reply, ReplyToken};
+use restante_cpim::resource_lists;
+use restante_sip::header::{ICSI_DEFERRED, icsi_values};
+use restante_sip::identity::same_user;
+use restante_sip::message::{Name, SipMessage};
+use restante_sip::transaction::{Flow, ServerTransactionId};
+use restante_sip::uri::Uri;
+
+use super::session::{Delivery, MediaKind, Offer};
+use super::{Now, Shard, Waiting};
+use crate::server::media::MediaId;
+
+impl Shard {
+    /// Whether an INVITE fetches.
+    pub(super) fn is_pull(&self, message: &SipMessage, uri: &Uri) -> bool {
+        let Some(tenant) = self.shared.directory.tenant_of(uri) else { return false };
+        let user = uri.as_sip().and_then(|uri| uri.user.as_deref());
+        if user == Some(&*tenant.deferred_user) {
+            return true;
+        }
+        let deferred = message.headers(Name::AcceptContact).flat_map(icsi_values).any(|service| service == ICSI_DEFERRED);
+        deferred && message.from().is_ok_and(|from| same_user(&from.uri, uri))
+    }
+
+    pub(super) fn pull(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, came: Flow) {
+        let Some(Ok(uri)) = message.request_uri().map(Uri::parse) else { return self.answer(now, transaction, 400) };
+        let Some(tenant) = self.shared.directory.tenant_of(&uri).cloned() else { return self.answer(now, transaction, 404) };
+        let asker = match self.sender(&tenant, message, came) {
+            Ok(asker) => asker,
+            Err((status, reason)) => return self.refuse(now, transaction, status, reason, None),
+        };
+        let Some((_, key)) = Uri::parse(&asker.uri).ok().and_then(|uri| self.shared.directory.served(&uri)) else {
+            return self.answer(now, transaction, 404);
+        };
+        let offer = match Offer::read(message) {
+            Ok(offer) => offer,
+            Err(status) => return self.answer(now, transaction, status),
+        };
+        if !offer.media.direction.receives() {
+            return self.answer(now, transaction, 488);
+        }
+        let selection = match offer.selection.as_deref().map(resource_lists::parse) {
+            None => Selection::All,
+            Some(Ok(uris)) => Selection::Listed(
+                uris.iter().filter_map(|uri| resource_lists::message_id_of(uri)?.parse().ok()).map(MessageId).collect(),
+            ),
+            Some(Err(_)) => return self.answer(now, transaction, 400),
+        };
+        if self.media.len() as u64 >= self.shared.limits.max_sessions {
+            return self.refuse(now, transaction, 503, "Too Many Sessions", Some(5));
+        }
+        let (contact, device) = self.device_of(&key, message);
+        let types = |list: Option<String>| list.map(|list| list.split_ascii_whitespace().map(str::to_owned).collect()).unwrap_or_default();
+        let request = PullRequest {
+            reply: ReplyToken(self.token()),
+            contact,
+            device,
+            verification: Verification::TrustedPeer,
+            selection,
+            accept_types: types(Some(offer.media.accept_types.to_string())),
+            accept_wrapped_types: types(offer.media.accept_wrapped_types.as_ref().map(ToString::to_string)),
+            max_size_bytes: offer.media.max_size_bytes,
+        };
+        let delivery = Delivery {
+            key: key.clone(),
+            attempt: None,
+            is_device: contact.is_some(),
+            settled: Vec::new(),
+            status: None,
+            origin: Origin::Transport,
+            retry_after_seconds: None,
+        };
+        let media = self.new_media(transaction, message, offer, MediaKind::Pull(delivery), came);
+        self.waiting.insert(request.reply, Waiting::Pull(media));
+        self.tell(now, &key, Input::Pull(Box::new(request)));
+    }
+
+    /// The machine gives a pull its messages.
+    pub(super) fn start_pull(&mut self, now: Now, reply: ReplyToken, attempt: AttemptId, messages: &[StoredMessage]) -> Option<MediaId> {
+        let Some(Waiting::Pull(media)) = self.waiting.remove(&reply) else { return None };
+        let outgoing = messages.iter().map(|message| self.outgoing(message)).collect();
+        let session = self.media.get_mut(&media)?;
+        let MediaKind::Pull(delivery) = &mut session.kind else { return None };
+        delivery.attempt = Some(attempt);
+        session.outgoing = outgoing;
+        self.accept_invitation(now, media);
+        self.media.contains_key(&media).then_some(media)
+    }
+
+    pub(super) fn reply_to_pull(&mut self, now: Now, media: MediaId, reply: &Reply) {
+        let Some(transaction) = self.media.get(&media).and_then(|session| session.transaction) else { return };
+        match reply {
+            // The BYE follows the ACK.
+            Reply::NothingWaiting => {
+                self.accept_invitation(now, media);
+                self.end_session(now, media);
+            }
+            Reply::Refused { status, reason, retry_after_seconds } => {
+                self.refuse(now, transaction, *status, reason, *retry_after_seconds);
+                self.forget_media(media);
+            }
+            _ => {
+                self.refuse(now, transaction, 503, "Not Now", Some(5));
+                self.forget_media(media);
+            }
+        }
+    }
+
+    /// The registered contact that asks, by its instance or address.
+    fn device_of(&self, key: &restante_deferral::model::RecipientKey, message: &SipMessage) -> (Option<ContactId>, String) {
+        let contact = message.contacts().ok().and_then(|contacts| contacts.into_iter().next());
+        let instance = contact.as_ref().and_then(|contact| contact.instance().map(str::to_owned));
+        let address = contact.as_ref().map(|contact| contact.address.uri.to_string());
+        let known = self.registrations.get(key).and_then(|bindings| {
+            bindings.bindings.iter().find(|binding| {
+                (instance.is_some() && binding.instance == instance) || address.as_deref() == Some(binding.contact_uri.as_str())
+            })
+        });
+        let device = instance.or(address).unwrap_or_else(|| key.address.0.to_string());
+        match known {
+            Some(binding) => {
+                (Some(ContactId(binding.id.0)), binding.instance.clone().unwrap_or_else(|| binding.contact_uri.clone()))
+            }
+            None => (None, device),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The machines of this shard's recipients: made when something concerns them, put away when idle.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use restante_deferral::commit::CommitError;
+use restante_deferral::decision::Trigger;
+use restante_deferral::model::{Body, RecipientKey, Timestamp};
+use restante_deferral::participating_function::{AttemptId, Event, Input, Output, Recipient, Reply, ReplyToken};
+use restante_sip::transaction::ClientTransactionId;
+
+use super::super::media::MediaId;
+use super::{Now, Order, Shard, ToShard, Waiting};
+use crate::logging::Shortened;
+
+/// One recipient in memory.
+pub(super) struct Slot {
+    pub(super) machine: Recipient,
+    /// The wake-up that counts; others in the queue are left over.
+    pub(super) scheduled: Option<Timestamp>,
+    /// What carries each running attempt.
+    pub(super) attempts: HashMap<AttemptId, Carrier>,
+    last_used: Instant,
+}
+
+/// What carries an attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Carrier {
+    Transaction(ClientTransactionId),
+    Session(MediaId),
+}
+
+impl Shard {
+    /// Tells a machine something and does what it wants done.
+    pub(super) fn tell(&mut self, now: Now, key: &RecipientKey, input: Input) {
+        let mut inputs = VecDeque::from([(key.clone(), input)]);
+        while let Some((key, input)) = inputs.pop_front() {
+            self.hydrate(now, &key);
+            let Some(slot) = self.slots.get_mut(&key) else { return };
+            slot.last_used = now.monotonic;
+            slot.machine.handle(now.wall, input);
+            let mut outputs = Vec::new();
+            while let Some(output) = slot.machine.poll_output() {
+                outputs.push(output);
+            }
+            for output in outputs {
+                self.carry_out(now, &key, output, &mut inputs);
+            }
+            self.schedule(&key);
+        }
+    }
+
+    /// Makes the machine of a recipient that has none in memory.
+    fn hydrate(&mut self, now: Now, key: &RecipientKey) {
+        if self.slots.contains_key(key) {
+            return;
+        }
+        self.make_room(now);
+        let limits = self.shared.deferral_limits(&key.tenant);
+        let mut machine = Recipient::new(key.clone(), limits);
+        let contacts = self.contacts_of(key);
+        if !contacts.is_empty() {
+            machine.handle(now.wall, Input::Contacts(contacts, Trigger::Timer));
+        }
+        let slot = Slot { machine, scheduled: None, attempts: HashMap::new(), last_used: now.monotonic };
+        self.slots.insert(key.clone(), slot);
+        self.shared.metrics.recipients.inc();
+    }
+
+    /// Puts idle machines away when there are too many: everything about them is in the store.
+    fn make_room(&mut self, now: Now) {
+        let most = super::size(self.shared.limits.max_recipients);
+        if self.slots.len() < most {
+            return;
+        }
+        let mut ages: Vec<Instant> = self.slots.values().map(|slot| slot.last_used).collect();
+        let middle = ages.len() / 2;
+        let (_, median, _) = ages.select_nth_unstable(middle);
+        let old = (*median).min(now.monotonic);
+        let before = self.slots.len();
+        self.slots.retain(|_, slot| slot.last_used > old || !slot.machine.is_idle() || !slot.attempts.is_empty());
+        let removed = i64::try_from(before - self.slots.len()).unwrap_or(i64::MAX);
+        self.shared.metrics.recipients.dec_by(removed);
+    }
+
+    fn schedule(&mut self, key: &RecipientKey) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let wake = slot.machine.next_wake();
+        if wake != slot.scheduled {
+            slot.scheduled = wake;
+            if let Some(at) = wake {
+                self.wakes.push(Reverse((at, key.clone())));
+            }
+        }
+    }
+
+    fn carry_out(&mut self, now: Now, key: &RecipientKey, output: Output, inputs: &mut VecDeque<(RecipientKey, Input)>) {
+        match output {
+            Output::Load(token, request) => {
+                let ticket = self.ticket();
+                self.orders.insert(ticket.token, Order::Load(key.clone(), token));
+                if let Err(error) = self.shared.store.load(ticket, key.clone(), request) {
+                    self.orders.remove(&ticket.token);
+                    inputs.push_back((key.clone(), Input::Loaded(token, Err::<_, CommitError>(error))));
+                }
+            }
+            Output::Ask(token, question) => {
+                if let Err(undecided) = self.shared.ask((self.index, key.clone(), token), *question) {
+                    inputs.push_back((key.clone(), Input::Answered(token, Err(undecided))));
+                }
+            }
+            Output::Commit(token, transaction) => {
+                let ticket = self.ticket();
+                self.orders.insert(ticket.token, Order::Commit(key.clone(), token));
+                if let Err(error) = self.shared.store.write(ticket, transaction) {
+                    self.orders.remove(&ticket.token);
+                    inputs.push_back((key.clone(), Input::Committed(token, Err(error))));
+                }
+            }
+            Output::Reply(token, reply) => self.reply(now, token, reply),
+            Output::Start(attempt) => {
+                if let Err(end) = self.start_attempt(now, key, *attempt) {
+                    let (id, end) = *end;
+                    inputs.push_back((key.clone(), Input::AttemptEnded(id, end)));
+                }
+            }
+            Output::Cancel(attempt) => self.cancel_attempt(now, key, attempt),
+            Output::Grew(other) => self.shared.to_recipient(&other, ToShard::Grew(other.clone())),
+            Output::DropBody(Body::Spooled { id, .. }) => {
+                if let Err(error) = self.shared.spool.remove(id) {
+                    tracing::warn!(%error, "a body file could not be removed");
+                }
+            }
+            Output::DropBody(Body::Inline(_)) => {}
+            Output::Event(event) => self.note(key, &event),
+        }
+    }
+
+    fn note(&self, key: &RecipientKey, event: &Event) {
+        self.shared.metrics.count(event);
+        let to = Shortened(&key.address.0);
+        let tenant = &key.tenant;
+        match event {
+            Event::Expired(id) => tracing::info!(%tenant, %to, message = id.0, "expired"),
+            Event::GivenUp(id) => tracing::info!(%tenant, %to, message = id.0, "given up: the device refused it for good"),
+            Event::Discarded(id, why) => {
+                tracing::info!(%tenant, %to, message = id.map(|id| id.0), why = %why.escape_default(), "discarded");
+            }
+            Event::FellBack(reason, hook) => tracing::warn!(%tenant, %to, hook, ?reason, "the fallback decided"),
+            Event::AttemptFailed(kind, status, origin) => tracing::debug!(%tenant, %to, ?kind, status, ?origin, "attempt failed"),
+            other => tracing::debug!(%tenant, %to, ?other, "event"),
+        }
+    }
+
+    /// Ends an attempt for its machine.
+    pub(super) fn attempt_ended(
+        &mut self,
+        now: Now,
+        key: &RecipientKey,
+        attempt: AttemptId,
+        end: restante_deferral::participating_function::AttemptEnd,
+    ) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.attempts.remove(&attempt);
+            self.tell(now, key, Input::AttemptEnded(attempt, end));
+        }
+    }
+
+    fn reply(&mut self, now: Now, token: ReplyToken, reply: Reply) {
+        let Some(waiting) = self.waiting.remove(&token) else { return };
+        match waiting {
+            Waiting::Message { transaction, arrived } => {
+                self.shared.metrics.accept_seconds.observe(arrived.elapsed().as_secs_f64());
+                self.reply_to_message(now, transaction, &reply);
+            }
+            Waiting::Invitation(media) => self.reply_to_invitation(now, media, reply),
+            Waiting::Received { media, incoming } => self.reply_to_received(media, incoming, &reply),
+            Waiting::Pull(media) => self.reply_to_pull(now, media, &reply),
+            Waiting::Operator(done) => {
+                let count = if let Reply::Done(count) = reply { count } else { 0 };
+                let _ = done.send(count);
+            }
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Where a recipient is and how to get there.
+
+use std::net::{IpAddr, SocketAddr};
+
+use restante_deferral::model::{Abilities, Contact, ContactId, RecipientKey, Timestamp};
+use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, NameAddr, icsi_values};
+use restante_sip::registration::{Binding, BindingId, BindingKind, Bindings, EmbeddedDevice};
+use restante_sip::transaction::{Flow, Transport};
+use restante_sip::uri::{SipUri, Uri};
+use serde::{Deserialize, Serialize};
+
+use super::Shard;
+use crate::configuration::Protocol;
+use crate::server::Shared;
+use crate::server::flow;
+
+/// Largest MESSAGE unless every hop is congestion-safe (RFC 3428 §8).
+const MAX_PAGE_BYTES: u32 = 1300;
+/// Largest MESSAGE where they are.
+const MAX_SAFE_PAGE_BYTES: u32 = 64 * 1024;
+
+/// The way of one request.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub(super) request_uri: String,
+    pub(super) routes: Vec<String>,
+    pub(super) flow: Flow,
+    /// What answers is the device itself.
+    pub(super) is_device: bool,
+    /// Where the signalling comes from, for what it may make us connect to.
+    pub(super) signalled_from: IpAddr,
+    /// The next hop, as a breaker knows it.
+    pub(super) hop: SocketAddr,
+    /// The next hop is one that we trust with asserted identities (RFC 3325).
+    pub(super) is_trusted: bool,
+}
+
+impl Shard {
+    /// A recipient's contacts as its machine sees them.
+    pub(super) fn contacts_of(&self, key: &RecipientKey) -> Vec<Contact> {
+        let now = (self.shared.clock)();
+        match self.registrations.get(key) {
+            Some(bindings) => bindings
+                .bindings
+                .iter()
+                .filter(|binding| binding.expires_at > now.0)
+                .map(|binding| self.contact(key, binding))
+                .collect(),
+            None => self.foreign_contact(key).into_iter().collect(),
+        }
+    }
+
+    /// Somebody who is not served here, a sender who gets a report, is reached through the outbound proxy.
+    fn foreign_contact(&self, key: &RecipientKey) -> Option<Contact> {
+        let uri = Uri::parse(&key.address.0).ok()?;
+        if self.shared.directory.served(&uri).is_some() {
+            return None;
+        }
+        let outbound = self.shared.outbound?;
+        Some(Contact {
+            id: ContactId(0),
+            instance: None,
+            device: key.address.0.to_string(),
+            q_permille: 1000,
+            abilities: Abilities {
+                page_mode: true,
+                large_message_mode: false,
+                reliable_transport: outbound.protocol == Protocol::Tcp,
+                through_proxy: true,
+                ..Abilities::default()
+            },
+            tags: Vec::new(),
+            route_bytes: u32::try_from(key.address.0.len()).unwrap_or(u32::MAX),
+            max_page_bytes: self.max_page_bytes(outbound.protocol == Protocol::Tcp),
+            subscribed: false,
+            accepts_summary: false,
+            expires_at: Timestamp::NEVER,
+        })
+    }
+
+    fn contact(&self, key: &RecipientKey, binding: &Binding) -> Contact {
+        let tags = binding.feature_tags();
+        let services: Vec<String> = tags
+            .iter()
+            .filter(|(name, _)| name == "+g.3gpp.icsi-ref")
+            .flat_map(|(name, value)| icsi_values(&format!("*;{name}=\"{}\"", value.as_deref().unwrap_or(""))))
+            .collect();
+        let serves = |service: &str| services.iter().any(|known| known == service);
+        let methods = binding.methods();
+        let takes = |method: &str| methods.is_empty() || methods.iter().any(|known| known.eq_ignore_ascii_case(method));
+        let reliable = match self.shared.outbound {
+            Some(outbound) => outbound.protocol == Protocol::Tcp,
+            None => binding.flow.as_deref().and_then(|text| flow::read(text, true)).is_some_and(|it| it.transport != Transport::Udp),
+        };
+        let target = binding.target(&key.address.0);
+        let route_bytes = target.request_uri.len() + target.routes.iter().map(|route| route.len() + 9).sum::<usize>();
+        let summary = restante_cpim::message_summary::CONTENT_TYPE;
+        let accepts_summary = binding.contact_parameters.contains(summary)
+            || tags.iter().any(|(name, value)| name == "+g.oma.message-summary" || value.as_deref().is_some_and(|it| it.contains(summary)));
+        let unsolicited = self.shared.directory.tenant(&key.tenant).is_some_and(|tenant| tenant.unsolicited_notify);
+        Contact {
+            id: ContactId(binding.id.0),
+            instance: binding.instance.clone(),
+            device: binding.instance.clone().unwrap_or_else(|| binding.contact_uri.clone()),
+            q_permille: binding.q_permille(),
+            abilities: Abilities {
+                page_mode: takes("MESSAGE"),
+                large_message_mode: takes("INVITE"),
+                cpm_deferred: serves(ICSI_DEFERRED),
+                cpm_messaging: serves(ICSI_MESSAGE) || serves(ICSI_LARGE_MESSAGE) || tags.iter().any(|(name, _)| name == "+g.gsma.rcs.cpm.pager-large"),
+                reliable_transport: reliable,
+                through_proxy: binding.kind == BindingKind::Core,
+            },
+            tags: tags.into_iter().map(|(name, value)| value.map_or(name.clone(), |value| format!("{name}={value}"))).collect(),
+            route_bytes: u32::try_from(route_bytes).unwrap_or(u32::MAX),
+            max_page_bytes: self.max_page_bytes(reliable),
+            subscribed: self.subscriptions.get(key).is_some_and(|it| it.subscription.is_active()),
+            accepts_summary: accepts_summary || unsolicited,
+            expires_at: Timestamp(binding.expires_at),
+        }
+    }
+
+    fn max_page_bytes(&self, reliable: bool) -> u32 {
+        if reliable && self.shared.congestion_safe { MAX_SAFE_PAGE_BYTES } else { MAX_PAGE_BYTES }
+    }
+
+    /// The way to a contact; none when it is gone or nothing allowed leads there.
+    pub(super) fn route_to(&self, key: &RecipientKey, contact: ContactId) -> Option<Route> {
+        let outbound = self.shared.outbound.map(|listen| {
+            let transport = if listen.protocol == Protocol::Udp { Transport::Udp } else { Transport::Tcp };
+            flow::towards(transport, listen.socket)
+        });
+        let binding = self.registrations.get(key).and_then(|known| known.bindings.iter().find(|it| it.id.0 == contact.0));
+        let Some(binding) = binding else {
+            let flow = outbound.filter(|_| contact == ContactId(0))?;
+            return Some(Route {
+                request_uri: key.address.0.to_string(),
+                routes: Vec::new(),
+                flow,
+                is_device: false,
+                signalled_from: flow.remote.ip(),
+                hop: flow.remote,
+                is_trusted: true,
+            });
+        };
+        let target = binding.target(&self.shared.called(key));
+        let seen = binding.flow.as_deref().and_then(|text| flow::read(text, true));
+        let flow = match outbound {
+            Some(flow) => flow,
+            None => self.direct_flow(target.routes.first().map_or(target.request_uri.as_str(), String::as_str), seen)?,
+        };
+        let is_device = binding.kind == BindingKind::Device && target.routes.is_empty() && outbound.is_none();
+        Some(Route {
+            request_uri: target.request_uri,
+            routes: target.routes,
+            signalled_from: seen.map_or(flow.remote.ip(), |seen| seen.remote.ip()),
+            hop: flow.remote,
+            flow,
+            is_device,
+            is_trusted: !is_device,
+        })
+    }
+
+    /// To a next hop that a registration named: where the REGISTER came from if that is the same host or the name cannot be
+    /// used, else the address in it, if it may be connected to.
+    fn direct_flow(&self, next_hop: &str, seen: Option<Flow>) -> Option<Flow> {
+        let uri = NameAddr::parse(next_hop).map(|it| it.uri).or_else(|_| Uri::parse(next_hop).map_err(drop)).ok()?;
+        let named = uri.as_sip().and_then(socket_of);
+        let transport = match uri.parameter("transport") {
+            Some(name) if name.eq_ignore_ascii_case("tcp") => Some(Transport::Tcp),
+            Some(name) if name.eq_ignore_ascii_case("udp") => Some(Transport::Udp),
+            _ => None,
+        };
+        match (named, seen) {
+            // A connection that the client opened is the only way back through its address translation.
+            (_, Some(seen)) if seen.connection.is_some() && transport != Some(Transport::Udp) => Some(seen),
+            (Some(named), Some(seen)) => {
+                let allowed = self.shared.destinations.check(named, seen.remote.ip());
+                let wanted = flow::towards(transport.unwrap_or(seen.transport), named);
+                match allowed {
+                    Ok(()) => Some(wanted),
+                    Err(_) => Some(Flow { connection: None, ..seen }),
+                }
+            }
+            (None, Some(seen)) => Some(Flow { connection: None, ..seen }),
+            (Some(named), None) => {
+                self.shared.destinations.check(named, named.ip()).ok()?;
+                Some(flow::towards(transport.unwrap_or(Transport::Udp), named))
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+/// The address in a SIP URI whose host is one. Names wait for a resolver.
+pub(super) fn socket_of(uri: &SipUri) -> Option<SocketAddr> {
+    let host = uri.host.trim_start_matches('[').trim_end_matches(']');
+    Some(SocketAddr::new(host.parse().ok()?, uri.port_or_default()))
+}
+
+impl Shared {
+    /// How a recipient is called towards a core: its canonical address.
+    pub(super) fn called(&self, key: &restante_deferral::model::RecipientKey) -> String {
+        key.address.0.to_string()
+    }
+}
+
+/// Bindings as they are stored.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct SavedBindings {
+    last_id: u64,
+    bindings: Vec<SavedBinding>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct SavedBinding {
+    id: u64,
+    core: bool,
+    contact_uri: String,
+    contact_parameters: String,
+    instance: Option<String>,
+    reg_id: Option<u32>,
+    methods: Vec<String>,
+    path: Vec<String>,
+    call_id: String,
+    cseq_number: u32,
+    registered_at: u64,
+    refreshed_at: u64,
+    expires_at: u64,
+    flow: Option<String>,
+    user_agent: Option<String>,
+    doubtful: bool,
+    devices: Vec<SavedDevice>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct SavedDevice {
+    contact: String,
+    methods: Vec<String>,
+    leaves: bool,
+}
+
+impl SavedBindings {
+    /// For the store.
+    #[must_use]
+    pub fn write(bindings: &Bindings) -> Vec<u8> {
+        let saved = SavedBindings {
+            last_id: bindings.last_id,
+            bindings: bindings.bindings.iter().cloned().map(SavedBinding::from).collect(),
+        };
+        serde_json::to_vec(&saved).unwrap_or_default()
+    }
+
+    /// From the store.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Bindings> {
+        let saved: SavedBindings = serde_json::from_slice(bytes).ok()?;
+        let mut bindings = Bindings::default();
+        bindings.last_id = saved.last_id;
+        bindings.bindings = saved.bindings.into_iter().map(Binding::from).collect();
+        Some(bindings)
+    }
+}
+
+impl From<Binding> for SavedBinding {
+    fn from(it: Binding) -> SavedBinding {
+        SavedBinding {
+            id: it.id.0,
+            core: it.kind == BindingKind::Core,
+            contact_uri: it.contact_uri,
+            contact_parameters: it.contact_parameters,
+            instance: it.instance,
+            reg_id: it.reg_id,
+            methods: it.methods,
+            path: it.path,
+            call_id: it.call_id,
+            cseq_number: it.cseq_number,
+            registered_at: it.registered_at,
+            refreshed_at: it.refreshed_at,
+            expires_at: it.expires_at,
+            flow: it.flow,
+            user_agent: it.user_agent,
+            doubtful: it.doubtful,
+            devices: it
+                .devices
+                .into_iter()
+                .map(|device| SavedDevice { contact: device.contact, methods: device.methods, leaves: device.leaves })
+                .collect(),
+        }
+    }
+}
+
+impl From<SavedBinding> for Binding {
+    fn from(it: SavedBinding) -> Binding {
+        Binding {
+            id: BindingId(it.id),
+            kind: if it.core { BindingKind::Core } else { BindingKind::Device },
+            contact_uri: it.contact_uri,
+            contact_parameters: it.contact_parameters,
+            instance: it.instance,
+            reg_id: it.reg_id,
+            methods: it.methods,
+            path: it.path,
+            call_id: it.call_id,
+            cseq_number: it.cseq_number,
+            registered_at: it.registered_at,
+            refreshed_at: it.refreshed_at,
+            expires_at: it.expires_at,
+            // A connection does not outlive the process that had it.
+            flow: it.flow.as_deref().and_then(|text| flow::read(text, false)).map(|flow| flow::write(&flow)),
+            user_agent: it.user_agent,
+            doubtful: it.doubtful,
+            devices: it
+                .devices
+                .into_iter()
+                .map(|device| EmbeddedDevice { contact: device.contact, methods: device.methods, leaves: device.leaves })
+                .collect(),
+        }
+    }
+}

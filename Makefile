@@ -1,0 +1,37 @@
+# Everything is one cargo build: one profile, one package selection, one target directory, so that nothing large is built
+# twice. `make demo` and `make test` do all their own set-up.
+
+CARGO ?= cargo
+SELECTION := --workspace --locked --release
+RESTANTE := target/release/restante
+
+.PHONY: demo test build bench mutations interop toolchain
+
+demo: build
+	$(RESTANTE) demo
+
+test: toolchain interop
+	$(CARGO) fmt --all --check
+	cd plugin && $(CARGO) fmt --all --check
+	$(CARGO) build $(SELECTION) --all-targets
+	$(CARGO) clippy $(SELECTION) --all-targets -- -D warnings
+	$(CARGO) test $(SELECTION)
+	cd plugin && $(CARGO) test --locked --workspace --target-dir ../target/guest-tests
+
+build: toolchain
+	$(CARGO) build $(SELECTION)
+
+# Figures, each beside what the machine itself can do.
+bench: build
+	$(CARGO) bench $(SELECTION) --bench throughput
+
+# Breaks one rule at a time and asks the suite to notice. Not part of every run.
+mutations: toolchain
+	tests/mutations/run
+
+# An MSRP implementation that is not ours; tests that need it say when it cannot be had.
+interop:
+	@tests/interop/install.sh target/interop || true
+
+toolchain:
+	@rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown

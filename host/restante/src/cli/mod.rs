@@ -1,6 +1,7 @@
 //! The command line.
 
 pub(crate) mod admin_client;
+mod client;
 mod demo;
 mod progress;
 mod queue;
@@ -27,6 +28,11 @@ enum Command {
     Serve(serve::Arguments),
     /// Show deferred delivery: a server and its clients on loopback, and what crossed the wire.
     Demo(demo::Arguments),
+    /// Send and receive messages by hand.
+    Client {
+        #[command(subcommand)]
+        command: client::Command,
+    },
     /// See and discard what waits.
     Queue {
         #[command(subcommand)]
@@ -80,6 +86,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Client { command } => client::run(command),
         Command::Queue { command, server } => queue::run(command, &server),
         Command::User { command, server } => user::run(command, &server),
     };

@@ -24,30 +24,15 @@ const MAX_FORKS: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
     /// A delivery, a relayed or handed over message.
-    Attempt {
-        key: RecipientKey,
-        attempt: AttemptId,
-        messages: Vec<MessageId>,
-        is_device: bool,
-        hop: SocketAddr,
-    },
+    Attempt { key: RecipientKey, attempt: AttemptId, messages: Vec<MessageId>, is_device: bool, hop: SocketAddr },
     /// NOTIFY in a subscription; where it announces messages, for this attempt.
-    Notify {
-        dialog: DialogId,
-        announces: Option<Announcement>,
-    },
+    Notify { dialog: DialogId, announces: Option<Announcement> },
     /// INVITE for a session.
-    Invite {
-        media: MediaId,
-        hop: SocketAddr,
-    },
+    Invite { media: MediaId, hop: SocketAddr },
     /// What we sent came back and was passed on.
-    Forwarded {
-        server: ServerTransactionId,
-        came: Flow,
-        is_invite: bool,
-    },
-    Bye,
+    Forwarded { server: ServerTransactionId, came: Flow, is_invite: bool },
+    /// BYE, of a session that waits for its answer.
+    Bye { media: Option<MediaId> },
 }
 
 /// An attempt that announces messages.
@@ -112,6 +97,7 @@ impl Shard {
                     self.attempt_ended(now, &key, attempt, end);
                 }
             }
+            Some(Purpose::Bye { media }) => self.bye_answered(media),
             _ => {}
         }
     }
@@ -136,7 +122,8 @@ impl Shard {
                 self.forwarded.remove(&server);
                 self.answer(now, server, status);
             }
-            Some(Purpose::Bye) | None => {}
+            Some(Purpose::Bye { media }) => self.bye_answered(media),
+            None => {}
         }
     }
 
@@ -186,7 +173,7 @@ impl Shard {
             // An answer that no dialog can be made of cannot be gone on with.
             return self.invite_failed(now, media, Some(488), Origin::Device, None);
         };
-        let Some(session) = self.media.get_mut(&media) else { return self.send_bye(now, &dialog, flow) };
+        let Some(session) = self.media.get_mut(&media) else { return self.send_bye(now, &dialog, flow, None) };
         self.dialogs.insert(dialog.id(), media);
         session.dialog = Some(dialog);
         let answer = MsrpDescription::parse(&message.body(), false).ok().filter(|answer| answer.direction.receives());
@@ -254,7 +241,7 @@ impl Shard {
         if accepted.acks.len() < MAX_FORKS
             && let Some(dialog) = self.acknowledge(client, message)
         {
-            self.send_bye(now, &dialog, flow);
+            self.send_bye(now, &dialog, flow, None);
         }
     }
 

@@ -389,7 +389,7 @@ impl Shard {
     /// Nothing is in flight that is worth waiting for: the answer to a BYE is not.
     fn is_quiet(&self, now: Now) -> bool {
         let late = self.drain_deadline.is_some_and(|deadline| deadline <= now.monotonic);
-        let in_flight = |purpose: &responses::Purpose| !matches!(purpose, responses::Purpose::Bye);
+        let in_flight = |purpose: &responses::Purpose| !matches!(purpose, responses::Purpose::Bye { .. });
         late || (self.orders.is_empty()
             && self.waiting.is_empty()
             && self.media.is_empty()

@@ -16,7 +16,7 @@ use restante_sip::transaction::MAX_UDP_REQUEST_BYTES;
 use restante_sip::uri::Uri;
 use restante_sip::writer::{Builder, Edit, WriteError, reason};
 use restante_transport::queue::{self, Lane, QueueLimits};
-use restante_transport::{Flow, Handler, Intake, Protocol, Sender, Target, Transport, TransportEvent};
+use restante_transport::{Flow, Handler, Intake, Protocol, Sender, Target, TransportEvent};
 use tokio::sync::oneshot;
 
 use crate::client::{event_bytes, open};

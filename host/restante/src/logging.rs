@@ -31,7 +31,8 @@ pub struct Shortened<'a>(pub &'a str);
 impl fmt::Display for Shortened<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, rest) = self.0.split_once(':').unwrap_or(("", self.0));
-        let shown = |text: &str, most: usize| -> String { text.chars().take(most).flat_map(char::escape_default).collect() };
+        let shown =
+            |text: &str, most: usize| -> String { text.chars().take(most).flat_map(char::escape_default).collect() };
         match rest.rsplit_once('@') {
             Some((user, host)) => write!(formatter, "{}:{}…@{}", shown(scheme, 8), shown(user, 1), shown(host, 64)),
             None => write!(formatter, "{}:{}…", shown(scheme, 8), shown(rest, 4)),

@@ -1,7 +1,6 @@
 //! What is counted, in Prometheus' form.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
@@ -191,9 +190,10 @@ impl Metrics {
         self.dropped.get_or_create(&DropLabels { reason }).inc();
     }
 
-    /// The text form; nothing when that fails, which it does not on a string.
+    /// The text form, with whatever `further` appends by [`write_family`]; nothing when that fails, which it does not on a
+    /// string.
     #[must_use]
-    pub fn encode(&self, further: &[(&str, &AtomicU64)]) -> String {
+    pub fn encode(&self, further: impl FnOnce(&mut String)) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             return String::new();
@@ -202,11 +202,35 @@ impl Metrics {
         if text.ends_with(end) {
             text.truncate(text.len() - end.len());
         }
-        for (name, value) in further {
-            _ = writeln!(text, "# TYPE restante_{name} gauge\nrestante_{name} {}", value.load(Ordering::Relaxed));
-        }
+        further(&mut text);
         text.push_str(end);
         text
+    }
+}
+
+/// Writes what somebody else counts: a family `restante_NAME` of so many rows, each with its labels and value.
+pub fn write_family(
+    text: &mut String,
+    name: &str,
+    kind: &str,
+    rows: impl IntoIterator<Item = (Vec<(&'static str, String)>, f64)>,
+) {
+    let mut rows = rows.into_iter().peekable();
+    if rows.peek().is_none() {
+        return;
+    }
+    _ = writeln!(text, "# TYPE restante_{name} {kind}");
+    let suffix = if kind == "counter" { "_total" } else { "" };
+    for (labels, value) in rows {
+        _ = write!(text, "restante_{name}{suffix}");
+        let mut separator = '{';
+        for (label, value) in &labels {
+            let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            _ = write!(text, "{separator}{label}=\"{escaped}\"");
+            separator = ',';
+        }
+        let close = if labels.is_empty() { "" } else { "}" };
+        _ = writeln!(text, "{close} {value}");
     }
 }
 
@@ -238,5 +262,29 @@ fn undecided_label(reason: Undecided) -> &'static str {
         Undecided::OutOfMemory => "out-of-memory",
         Undecided::Overloaded => "overloaded",
         Undecided::Impossible => "impossible",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_of_others_are_appended_with_escaped_labels_before_the_end() {
+        let text = Metrics::new().encode(|text| {
+            write_family(text, "none", "counter", []);
+            write_family(
+                text,
+                "decisions",
+                "counter",
+                [(vec![("tenant", "a\"b\\\n".to_owned()), ("hook", "x".to_owned())], 2.0)],
+            );
+            write_family(text, "age_seconds", "gauge", [(Vec::new(), 0.5)]);
+        });
+        let expected = "# TYPE restante_decisions counter\n\
+                        restante_decisions_total{tenant=\"a\\\"b\\\\\\n\",hook=\"x\"} 2\n\
+                        # TYPE restante_age_seconds gauge\nrestante_age_seconds 0.5\n# EOF\n";
+        assert!(text.ends_with(expected), "{text}");
+        assert!(text.contains("# TYPE restante_messages_stored counter"), "{text}");
     }
 }

@@ -8,7 +8,6 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context, Result};
 use axum::extract::{Request, State};
@@ -22,7 +21,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use crate::configuration::Configuration;
+use crate::metrics::write_family;
 use crate::server::{Server, Shared};
+use restante_policy::{HookStatistics, TenantStatistics};
 
 /// Longest request body.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -86,7 +87,9 @@ pub async fn start(configuration: &Configuration, server: &Server) -> Result<Run
     let (stop, stopped) = watch::channel(false);
     let socket = configuration.data.join("admin.sock");
     match std::fs::remove_file(&socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).context(socket.display().to_string()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).context(socket.display().to_string());
+        }
         _ => {}
     }
     let listener = UnixListener::bind(&socket).with_context(|| socket.display().to_string())?;
@@ -96,7 +99,11 @@ pub async fn start(configuration: &Configuration, server: &Server) -> Result<Run
     if let Some(address) = configuration.admin.listen {
         let token = token(configuration)?;
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        let guard = Guard { token: token.into(), host: listener.local_addr()?.to_string().into(), port: listener.local_addr()?.port() };
+        let guard = Guard {
+            token: token.into(),
+            host: listener.local_addr()?.to_string().into(),
+            port: listener.local_addr()?.port(),
+        };
         let remote = routes(administration).layer(middleware::from_fn_with_state(guard, check));
         tokio::spawn(axum::serve(listener, remote).with_graceful_shutdown(until(stopped)).into_future());
     }
@@ -172,20 +179,51 @@ async fn metrics(State(administration): State<Administration>) -> Response {
     let shared = &administration.shared;
     let waiting: u32 = shared.directory.tenants().iter().map(|it| shared.store.tenant_totals(&it.name).messages).sum();
     shared.metrics.waiting_messages.set(i64::from(waiting));
-    let mut further: Vec<(String, AtomicU64)> = administration
-        .counters
-        .snapshot()
-        .into_iter()
-        .map(|(name, value)| (format!("transport_{}", name.replace('-', "_")), AtomicU64::new(value)))
-        .collect();
-    for tenant in shared.policies().map(restante_policy::PolicyHost::statistics).unwrap_or_default() {
-        further.extend(policy_counters(&tenant));
-    }
-    let further: Vec<(&str, &AtomicU64)> = further.iter().map(|(name, value)| (name.as_str(), value)).collect();
-    let text = shared.metrics.encode(&further);
+    let text = shared.metrics.encode(|text| {
+        for (name, value) in administration.counters.snapshot() {
+            write_family(text, &format!("transport_{}", name.replace('-', "_")), "gauge", [(Vec::new(), value as f64)]);
+        }
+        write_policies(text, &shared.policies().map(restante_policy::PolicyHost::statistics).unwrap_or_default());
+    });
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 
-fn policy_counters(_tenant: &restante_policy::TenantStatistics) -> Vec<(String, AtomicU64)> {
-    Vec::new()
+/// What the policies did, by tenant and hook.
+fn write_policies(text: &mut String, tenants: &[TenantStatistics]) {
+    let labels = |tenant: &TenantStatistics, hook: &HookStatistics| {
+        vec![("tenant", tenant.tenant.to_string()), ("hook", hook.hook.name().to_owned())]
+    };
+    let hooks = || tenants.iter().flat_map(|tenant| tenant.hooks.iter().map(move |hook| (tenant, hook)));
+    let of_tenant = |tenant: &TenantStatistics| vec![("tenant", tenant.tenant.to_string())];
+    write_family(
+        text,
+        "policy_decisions",
+        "counter",
+        hooks().map(|(tenant, hook)| (labels(tenant, hook), hook.asked as f64)),
+    );
+    let seconds = hooks().map(|(tenant, hook)| (labels(tenant, hook), hook.total_micros as f64 / 1e6));
+    write_family(text, "policy_decision_seconds", "counter", seconds);
+    let undecided = hooks().flat_map(|(tenant, hook)| {
+        let reasons = [
+            ("declined", hook.declined),
+            ("trapped", hook.trapped),
+            ("timed-out", hook.timed_out),
+            ("out-of-memory", hook.out_of_memory),
+            ("overloaded", hook.overloaded),
+            ("impossible", hook.impossible),
+        ];
+        let labels = labels(tenant, hook);
+        reasons.into_iter().map(move |(reason, count)| {
+            (labels.iter().cloned().chain([("reason", reason.to_owned())]).collect(), count as f64)
+        })
+    });
+    write_family(text, "policy_undecided", "counter", undecided);
+    write_family(
+        text,
+        "policy_waiting_decisions",
+        "gauge",
+        tenants.iter().map(|it| (of_tenant(it), it.waiting as f64)),
+    );
+    let dropped = tenants.iter().map(|it| (of_tenant(it), it.dropped_lines as f64));
+    write_family(text, "policy_dropped_log_lines", "counter", dropped);
 }

@@ -30,10 +30,16 @@ fn fifty() -> u32 {
     50
 }
 
-pub async fn list(State(it): State<Administration>, Query(query): Query<ListQuery>) -> Result<Json<QueuePage>, Problem> {
+pub async fn list(
+    State(it): State<Administration>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<QueuePage>, Problem> {
     let recipient = query.to.as_deref().map(|to| recipient(&it, to)).transpose()?;
-    let filter =
-        Filter { tenant: query.tenant.map(|name| TenantName(name.into())), recipient, after: query.after.map(MessageId) };
+    let filter = Filter {
+        tenant: query.tenant.map(|name| TenantName(name.into())),
+        recipient,
+        after: query.after.map(MessageId),
+    };
     let limit = query.limit.clamp(1, MAX_PAGE) as usize;
     let found = blocking(&it, move |store| store.list(&filter, limit.saturating_add(1))).await?;
     let more = found.len() > limit;
@@ -44,11 +50,15 @@ pub async fn list(State(it): State<Administration>, Query(query): Query<ListQuer
 
 pub async fn show(State(it): State<Administration>, Path(id): Path<u64>) -> Result<Json<QueueEntry>, Problem> {
     let found = blocking(&it, move |store| store.show(MessageId(id))).await?;
-    let (message, size) = found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("message {id} does not wait")))?;
+    let (message, size) =
+        found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("message {id} does not wait")))?;
     Ok(Json(entry(&message, size)))
 }
 
-pub async fn discard(State(it): State<Administration>, Json(request): Json<DiscardRequest>) -> Result<Json<Discarded>, Problem> {
+pub async fn discard(
+    State(it): State<Administration>,
+    Json(request): Json<DiscardRequest>,
+) -> Result<Json<Discarded>, Problem> {
     let mut total = 0;
     if let Some(to) = &request.to {
         total += discard_of(&it, recipient(&it, to)?, None, request.report).await?;
@@ -71,7 +81,10 @@ async fn discard_of(
     let (done, answer) = oneshot::channel();
     it.shared.to_recipient(&recipient.clone(), ToShard::Discard { recipient, messages, report, done });
     let answer = tokio::time::timeout(std::time::Duration::from_secs(30), answer).await;
-    answer.ok().and_then(Result::ok).ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server did not answer in time"))
+    answer
+        .ok()
+        .and_then(Result::ok)
+        .ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server did not answer in time"))
 }
 
 /// The served user that a URI names.

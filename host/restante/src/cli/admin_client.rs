@@ -47,8 +47,10 @@ async fn exchange(
             .strip_prefix("http://")
             .map(|rest| rest.trim_end_matches('/'))
             .ok_or_else(|| anyhow!("{url}: expected http://HOST:PORT"))?;
-        let token = std::fs::read_to_string(token_file).with_context(|| format!("cannot read {}", token_file.display()))?;
-        let stream = tokio::net::TcpStream::connect(host).await.with_context(|| format!("no server answers at {url}"))?;
+        let token =
+            std::fs::read_to_string(token_file).with_context(|| format!("cannot read {}", token_file.display()))?;
+        let stream =
+            tokio::net::TcpStream::connect(host).await.with_context(|| format!("no server answers at {url}"))?;
         let request = request.header("host", host).header("authorization", format!("Bearer {}", token.trim()));
         return send(stream, request.body(body)?).await;
     }

@@ -43,7 +43,13 @@ enum Command {
 #[derive(Args, Debug)]
 pub struct RunningServer {
     /// Unix socket of the server.
-    #[arg(long, value_name = "PATH", global = true, default_value = "restante-data/admin.sock", conflicts_with = "url")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        global = true,
+        default_value = "restante-data/admin.sock",
+        conflicts_with = "url"
+    )]
     socket: PathBuf,
     /// Ask over TCP instead: http://HOST:PORT
     #[arg(long, value_name = "URL", global = true, requires = "token_file")]

@@ -57,7 +57,13 @@ pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
     }
 }
 
-fn list(server: &RunningServer, tenant: Option<String>, to: Option<String>, after: Option<u64>, limit: u32) -> Result<ExitCode> {
+fn list(
+    server: &RunningServer,
+    tenant: Option<String>,
+    to: Option<String>,
+    after: Option<u64>,
+    limit: u32,
+) -> Result<ExitCode> {
     let mut path = format!("/queue?limit={limit}");
     for (name, value) in [("tenant", tenant), ("to", to), ("after", after.map(|after| after.to_string()))] {
         if let Some(value) = value {

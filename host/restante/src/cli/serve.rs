@@ -68,7 +68,9 @@ fn greet(server: &Server) {
     let udp = server.sip().iter().find(|(protocol, _)| *protocol == restante_transport::Protocol::Udp);
     let Some((_, address)) = udp else { return };
     eprintln!("\nA first message, for somebody who is away:");
-    eprintln!("  restante client send --server {address} --from sip:alice@example.org --to sip:bob@example.org --text 'See you at six'");
+    eprintln!(
+        "  restante client send --server {address} --from sip:alice@example.org --to sip:bob@example.org --text 'See you at six'"
+    );
     eprintln!("and bob is back:");
     eprintln!("  restante client listen --server {address} --as sip:bob@example.org\n");
 }

@@ -6,7 +6,8 @@ use std::borrow::Cow;
 #[must_use]
 pub fn harmless(text: &str) -> Cow<'_, str> {
     let hidden = |character: char| {
-        character.is_control() || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        character.is_control()
+            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if text.contains(hidden) {
         Cow::Owned(
@@ -56,7 +57,8 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = vec![vec!["1".to_owned(), "sip:bob@example.org".to_owned()], vec!["12345".to_owned(), "x".to_owned()]];
+        let rows =
+            vec![vec!["1".to_owned(), "sip:bob@example.org".to_owned()], vec!["12345".to_owned(), "x".to_owned()]];
         assert_eq!(table(&["id", "from"], &rows), "id     from\n1      sip:bob@example.org\n12345  x\n");
     }
 }

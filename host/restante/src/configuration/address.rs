@@ -62,7 +62,11 @@ impl FromStr for ListenAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || format!("{text:?}: expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\"");
+        let expected = || {
+            format!(
+                "{text:?}: expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\""
+            )
+        };
         let (protocol, rest) = text.split_once(':').ok_or_else(expected)?;
         let protocol = match protocol {
             "udp" => Protocol::Udp,
@@ -132,7 +136,9 @@ impl FromStr for AddressRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = |most: u8| format!("{text:?}: expected ADDRESS or ADDRESS/BITS with BITS from 0 to {most}, such as \"127.0.0.0/8\"");
+        let expected = |most: u8| {
+            format!("{text:?}: expected ADDRESS or ADDRESS/BITS with BITS from 0 to {most}, such as \"127.0.0.0/8\"")
+        };
         let (network, bits) = match text.split_once('/') {
             Some((network, bits)) => (network, Some(bits)),
             None => (text, None),

@@ -242,9 +242,7 @@ impl Configuration {
     fn parse(path: &Path, text: &str) -> Result<Configuration, ConfigurationError> {
         let configuration: Configuration = toml::from_str(text)
             .map_err(|source| ConfigurationError::Invalid { path: path.to_owned(), source: Box::new(source) })?;
-        configuration
-            .check()
-            .map_err(|text| ConfigurationError::Inconsistent { path: path.to_owned(), text })?;
+        configuration.check().map_err(|text| ConfigurationError::Inconsistent { path: path.to_owned(), text })?;
         Ok(configuration)
     }
 
@@ -347,7 +345,9 @@ mod tests {
 
     #[test]
     fn trust_by_address_on_an_open_port_is_warned_of() {
-        let open = parse("[sip]\nlisten = [\"udp:0.0.0.0:5060\"]\n[tenants.a]\ndomains = [\"a.org\"]\ntrust = [\"10.0.0.0/8\"]\n");
+        let open = parse(
+            "[sip]\nlisten = [\"udp:0.0.0.0:5060\"]\n[tenants.a]\ndomains = [\"a.org\"]\ntrust = [\"10.0.0.0/8\"]\n",
+        );
         assert_eq!(open.unwrap().warnings().len(), 1);
         assert!(Configuration::default().warnings().is_empty());
     }

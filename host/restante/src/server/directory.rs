@@ -184,7 +184,12 @@ mod tests {
     fn every_name_reaches_one_queue() {
         let directory = directory();
         directory.learn(&[("sip:robert@example.org".to_owned(), CanonicalAddress("sip:bob@example.org".into()))]);
-        for name in ["sip:bob@EXAMPLE.org;transport=tcp", "tel:+15550001", "sip:+15550001@elsewhere.net;user=phone", "sip:robert@example.org"] {
+        for name in [
+            "sip:bob@EXAMPLE.org;transport=tcp",
+            "tel:+15550001",
+            "sip:+15550001@elsewhere.net;user=phone",
+            "sip:robert@example.org",
+        ] {
             let (_, key) = directory.served(&Uri::parse(name).unwrap()).unwrap();
             assert_eq!(&*key.address.0, "sip:bob@example.org", "{name}");
         }

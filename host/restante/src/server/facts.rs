@@ -5,7 +5,8 @@ use restante_cpim::cpim::{CONTENT_TYPE as CPIM, CpimMessage};
 use restante_cpim::imdn::{self, Imdn};
 use restante_cpim::media_type::essence;
 use restante_deferral::model::{
-    CanonicalAddress, DeduplicationKey, Dispositions, Envelope, ImdnHeaders, MessageKind, Mode, RecipientKey, Sender, Timestamp,
+    CanonicalAddress, DeduplicationKey, Dispositions, Envelope, ImdnHeaders, MessageKind, Mode, RecipientKey, Sender,
+    Timestamp,
 };
 use restante_sip::header::parse_date;
 use restante_sip::message::{Name, SipMessage, unfold};
@@ -107,7 +108,14 @@ fn report_of(xml: &[u8]) -> Option<String> {
 
 /// The envelope of a request.
 #[must_use]
-pub fn envelope(request: &SipMessage, mode: Mode, sender: Sender, content_type: &str, body: BodyFacts, body_bytes: u64) -> Envelope {
+pub fn envelope(
+    request: &SipMessage,
+    mode: Mode,
+    sender: Sender,
+    content_type: &str,
+    body: BodyFacts,
+    body_bytes: u64,
+) -> Envelope {
     let headers: Vec<(String, String)> = KEPT
         .into_iter()
         .flat_map(|name| request.headers(name).map(move |value| (name, value)))
@@ -194,13 +202,17 @@ mod tests {
 
     #[test]
     fn messages_dispositions_and_typing_are_told_apart() {
-        let plain = body("NS: x <urn:ietf:params:imdn>\r\nx.Message-ID: 1\r\n\r\nContent-Type: text/plain\r\n\r\nhi").unwrap();
+        let plain =
+            body("NS: x <urn:ietf:params:imdn>\r\nx.Message-ID: 1\r\n\r\nContent-Type: text/plain\r\n\r\nhi").unwrap();
         assert_eq!((plain.kind, plain.imdn.unwrap().message_id.as_str()), (MessageKind::Message, "1"));
         let report = "<imdn><message-id>7</message-id><delivery-notification><status><delivered/></status></delivery-notification></imdn>";
         let disposition = body(&format!("From: a\r\n\r\nContent-Type: message/imdn+xml\r\n\r\n{report}")).unwrap();
         assert_eq!(disposition.kind, MessageKind::Disposition);
         assert_eq!(disposition.reports.as_deref(), Some("7 delivery-notification delivered"));
-        assert_eq!(body("From: a\r\n\r\nContent-Type: application/im-iscomposing+xml\r\n\r\nx").err(), Some(Unkeepable::Transient));
+        assert_eq!(
+            body("From: a\r\n\r\nContent-Type: application/im-iscomposing+xml\r\n\r\nx").err(),
+            Some(Unkeepable::Transient)
+        );
         assert_eq!(body("nonsense").err(), Some(Unkeepable::MalformedCpim));
     }
 }

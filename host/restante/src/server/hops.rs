@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn a_row_of_refusals_is_the_hops_until_it_answers_well() {
-        let (mut hops, hop, other) = (Hops::default(), "192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
+        let (mut hops, hop, other) =
+            (Hops::default(), "192.0.2.1:5060".parse().unwrap(), "192.0.2.2:5060".parse().unwrap());
         let believed: Vec<bool> = (0..6).map(|_| !hops.note(Timestamp(1), hop, true)).collect();
         assert_eq!(believed, [true, true, true, true, false, false]);
         assert!(!hops.note(Timestamp(1), other, true), "another hop is not touched");

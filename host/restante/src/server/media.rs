@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use restante_deferral::model::{Body, BodyId, MessageId};
 use restante_msrp::framing::FailureReport;
-use restante_msrp::session::{EndReason, Event, IncomingId, Outcome, OutgoingId, OutgoingMessage, Session, SessionConfiguration};
+use restante_msrp::session::{
+    EndReason, Event, IncomingId, Outcome, OutgoingId, OutgoingMessage, Session, SessionConfiguration,
+};
 use restante_msrp::status::Status;
 use restante_store::spool::{BodyWriter, Spool};
 use restante_transport::ConnectionPermit;
@@ -131,7 +133,9 @@ pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: m
         ended: None,
     };
     let stream = match start.connection {
-        Connection::To(remote) => connect(remote, connect_timeout).await.ok().map(|stream| (stream, Bytes::new(), None)),
+        Connection::To(remote) => {
+            connect(remote, connect_timeout).await.ok().map(|stream| (stream, Bytes::new(), None))
+        }
         Connection::FromPeer => media.await_connection(&mut commands, connect_timeout).await,
     };
     let reason = match stream {
@@ -273,7 +277,8 @@ impl Media {
     async fn handle(&mut self, event: Event) {
         match event {
             Event::IncomingMessage { message, message_id, content_type, .. } => {
-                self.incoming.insert(message, Incoming { message_id, content_type, sink: Sink::new(self.spool.clone()) });
+                self.incoming
+                    .insert(message, Incoming { message_id, content_type, sink: Sink::new(self.spool.clone()) });
             }
             Event::IncomingData { message, offset, bytes } => {
                 if let Some(incoming) = self.incoming.get_mut(&message)
@@ -374,7 +379,8 @@ impl Media {
     /// What was not sent when the session ended.
     async fn settle_rest(&mut self) {
         if let Some((_, outgoing, _)) = self.sending.take() {
-            self.tell(ReportKind::Settled(outgoing.id, Outcome::Partial { sent_bytes: 0, acknowledged_bytes: 0 })).await;
+            self.tell(ReportKind::Settled(outgoing.id, Outcome::Partial { sent_bytes: 0, acknowledged_bytes: 0 }))
+                .await;
         }
         while let Some(outgoing) = self.queue.pop_front() {
             self.tell(ReportKind::Settled(outgoing.id, Outcome::Unsent)).await;

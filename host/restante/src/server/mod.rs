@@ -129,7 +129,11 @@ impl Shared {
     ///
     /// # Errors
     /// [`CommitError`]
-    pub async fn save_profile(&self, key: &RecipientKey, profile: restante_deferral::model::Profile) -> Result<(), CommitError> {
+    pub async fn save_profile(
+        &self,
+        key: &RecipientKey,
+        profile: restante_deferral::model::Profile,
+    ) -> Result<(), CommitError> {
         let (done, saved) = tokio::sync::oneshot::channel();
         let save = ToShard::SaveProfile(key.clone(), profile, done);
         self.to_recipient(key, save);
@@ -157,9 +161,9 @@ impl Shared {
     }
 
     fn is_ours(&self, uri: &SipUri) -> bool {
-        self.own_hosts.iter().any(|(host, port)| {
-            host.eq_ignore_ascii_case(&uri.host) && port.unwrap_or(5060) == uri.port_or_default()
-        })
+        self.own_hosts
+            .iter()
+            .any(|(host, port)| host.eq_ignore_ascii_case(&uri.host) && port.unwrap_or(5060) == uri.port_or_default())
     }
 
     fn hop_refused(&self, now: Timestamp, hop: SocketAddr, for_good: bool) -> bool {
@@ -236,7 +240,10 @@ impl Server {
         // from what was bound.
         let bound = BoundMsrp::reserve(configuration)?;
         let shared = Arc::new(Shared {
-            own_mark: OwnMark::new(secrets.own_mark, directory.tenants().first().map_or("localhost", |tenant| &tenant.domain)),
+            own_mark: OwnMark::new(
+                secrets.own_mark,
+                directory.tenants().first().map_or("localhost", |tenant| &tenant.domain),
+            ),
             deferral: deferral_limits(configuration, &directory),
             directory,
             metrics: Metrics::new(),
@@ -445,7 +452,11 @@ impl BoundMsrp {
             if bind.port() == 0 {
                 bind = std::net::TcpListener::bind(bind).and_then(|socket| socket.local_addr())?;
             }
-            listeners.push(Listener { protocol: Protocol::Tcp, bind, advertise: advertised(configuration.msrp.advertise.as_ref()) });
+            listeners.push(Listener {
+                protocol: Protocol::Tcp,
+                bind,
+                advertise: advertised(configuration.msrp.advertise.as_ref()),
+            });
         }
         let Some(first) = listeners.first() else { bail!("msrp.listen is empty: expected \"tcp:HOST:PORT\"") };
         let place = first.advertised(first.bind);
@@ -460,11 +471,14 @@ impl BoundMsrp {
             let (limits, shared) = (FramingLimits::default(), shared.clone());
             let peek = move |bytes: &[u8]| match peek_to_path(bytes, &limits) {
                 FirstBytes::NeedMore => Peek::Incomplete,
-                FirstBytes::Found(request) => request.session_id().map_or(Peek::Refused, |id| Peek::Session(id.to_owned())),
+                FirstBytes::Found(request) => {
+                    request.session_id().map_or(Peek::Refused, |id| Peek::Session(id.to_owned()))
+                }
                 FirstBytes::Invalid => Peek::Refused,
             };
             let hand_over = move |handed: HandedOver<String>| {
-                let shard = shard_of_session_id(&handed.session).map(usize::from).filter(|shard| *shard < shared.shards());
+                let shard =
+                    shard_of_session_id(&handed.session).map(usize::from).filter(|shard| *shard < shared.shards());
                 match shard {
                     Some(shard) => {
                         let _ = shared.push(shard, Lane::Priority, ToShard::Connection(handed), 1024);
@@ -550,13 +564,17 @@ fn abilities(configuration: &Configuration, tenant: &crate::configuration::Tenan
 
 /// Where peers may make us connect to. A server that nobody but this machine can reach may reach this machine.
 fn destinations(configuration: &Configuration) -> DestinationPolicy {
-    let mut allowed: Vec<AllowedTarget> = configuration.sip.allow_targets.iter().filter_map(|range| range.to_string().parse().ok()).collect();
+    let mut allowed: Vec<AllowedTarget> =
+        configuration.sip.allow_targets.iter().filter_map(|range| range.to_string().parse().ok()).collect();
     let sip = configuration.sip.listen.iter();
     if sip.chain(&configuration.msrp.listen).all(|listen| listen.socket.ip().is_loopback()) {
         allowed.extend(["127.0.0.0/8", "::1"].into_iter().filter_map(|range| range.parse::<AllowedTarget>().ok()));
     }
     let own = configuration.sip.listen.iter().chain(&configuration.msrp.listen).map(|listen| listen.socket);
-    DestinationPolicy { own: own.chain(configuration.admin.listen).filter(|socket| socket.port() != 0).collect(), allowed }
+    DestinationPolicy {
+        own: own.chain(configuration.admin.listen).filter(|socket| socket.port() != 0).collect(),
+        allowed,
+    }
 }
 
 fn own_hosts(configuration: &Configuration) -> Vec<(String, Option<u16>)> {

@@ -7,8 +7,8 @@ use restante_deferral::model::TenantName;
 use restante_policy::{CompiledCache, Loader, PolicyEngine, PolicyHost, PolicyLimits};
 use restante_transport::queue::{Lane, QueueSender};
 
-use super::shard::{DecisionTicket, ToShard};
 use super::abilities;
+use super::shard::{DecisionTicket, ToShard};
 use crate::configuration::Configuration;
 
 /// The engine with every tenant's policy active.
@@ -39,7 +39,9 @@ pub async fn start(
     let tenants: Vec<_> = configuration
         .tenants
         .iter()
-        .map(|(name, tenant)| (name.clone(), tenant.policy.clone(), tenant.settings.clone(), abilities(configuration, tenant)))
+        .map(|(name, tenant)| {
+            (name.clone(), tenant.policy.clone(), tenant.settings.clone(), abilities(configuration, tenant))
+        })
         .collect();
     let loaded = tokio::task::spawn_blocking(move || -> Result<_> {
         let cache = CompiledCache::open(&data.join("policy-cache"), &data.join("policy-cache.key"))

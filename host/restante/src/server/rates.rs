@@ -85,7 +85,11 @@ mod tests {
         }
         assert_eq!(rates.count("a", Timestamp(HOUR)), (11, 11));
         assert_eq!(rates.count("b", Timestamp(HOUR)), (1, 1));
-        assert_eq!(rates.count("a", Timestamp(HOUR + MINUTE + MINUTE / 2)), (6, 12), "half of the minute before counts");
+        assert_eq!(
+            rates.count("a", Timestamp(HOUR + MINUTE + MINUTE / 2)),
+            (6, 12),
+            "half of the minute before counts"
+        );
         assert_eq!(rates.count("a", Timestamp(HOUR + 10 * MINUTE)), (1, 13));
         assert_eq!(rates.count("a", Timestamp(5 * HOUR)), (1, 1));
     }

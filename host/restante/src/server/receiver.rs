@@ -14,9 +14,9 @@ use restante_sip::writer::{Builder, reason};
 use restante_transport::queue::Lane;
 use restante_transport::{Handler, Intake, SendToken, TransportEvent, Unreadable};
 
+use super::Shared;
 use super::flow;
 use super::shard::ToShard;
-use super::Shared;
 
 /// The handler that the transport calls.
 #[must_use]
@@ -71,7 +71,9 @@ fn received(shared: &Shared, message: SipMessage, flow: &Flow) -> Intake {
     }
     let (shard, lane) = destination(shared, &message);
     let begins_work = lane == Lane::Ordinary;
-    if begins_work && shared.store.oldest_write_age() > Duration::from_millis(shared.limits.max_commit_wait_milliseconds) {
+    if begins_work
+        && shared.store.oldest_write_age() > Duration::from_millis(shared.limits.max_commit_wait_milliseconds)
+    {
         shared.metrics.count_dropped("store-late");
         answer(shared, &message, flow, 503, reason(503));
         return Intake::Congested;
@@ -119,8 +121,12 @@ fn destination(shared: &Shared, message: &SipMessage) -> (usize, Lane) {
     let user = match method {
         Some(Method::Register) => message.to().ok().map(|to| to.uri),
         // A client that fetches names itself in From; the URI it fetches from is nobody's queue.
-        Some(Method::Invite | Method::Cancel | Method::Ack) if request_uri.as_ref().is_some_and(|uri| shared.is_deferred_uri(uri)) => {
-            own(Name::PAssertedIdentity).filter(|_| method == Some(Method::Invite)).or_else(|| message.from().ok().map(|from| from.uri))
+        Some(Method::Invite | Method::Cancel | Method::Ack)
+            if request_uri.as_ref().is_some_and(|uri| shared.is_deferred_uri(uri)) =>
+        {
+            own(Name::PAssertedIdentity)
+                .filter(|_| method == Some(Method::Invite))
+                .or_else(|| message.from().ok().map(|from| from.uri))
         }
         _ => request_uri,
     };

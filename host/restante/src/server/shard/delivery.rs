@@ -31,9 +31,7 @@ impl Shard {
             AttemptTask::Session { messages } => self.push(now, key, id, contact, &messages),
             AttemptTask::Notify { messages, not_shown } => self.announce(now, key, id, contact, &messages, not_shown),
             AttemptTask::Pull { reply, messages, mode } => self.give(now, key, id, reply, &messages, mode),
-            AttemptTask::Relay { reply, envelope, body } => {
-                self.relay(now, key, id, contact, reply, &envelope, &body)
-            }
+            AttemptTask::Relay { reply, envelope, body } => self.relay(now, key, id, contact, reply, &envelope, &body),
             AttemptTask::HandOver { target, message, mode, repetition } => {
                 self.hand_over(now, key, id, &target, &message, mode, repetition)
             }
@@ -118,7 +116,8 @@ impl Shard {
             return Err(NoAttempt::Busy);
         }
         let first = messages.first().ok_or(NoAttempt::WrongMode)?;
-        let mixed = messages.iter().any(|it| it.message.envelope.sender.address != first.message.envelope.sender.address);
+        let mixed =
+            messages.iter().any(|it| it.message.envelope.sender.address != first.message.envelope.sender.address);
         let outgoing = messages.iter().map(|message| self.outgoing(message)).collect();
         let delivery = Delivery {
             key: key.clone(),
@@ -133,7 +132,8 @@ impl Shard {
         let (media, offer) = self.offer_media(delivery, flow, outgoing);
         let name = format!("s{:016x}{:04x}", first.id.0, self.endpoint.identifiers().random() >> 112);
         let call_id = self.shared.own_mark.call_id(&name);
-        let (tag, contact_uri, sent_by) = (self.endpoint.identifiers().tag(), self.contact_uri(&flow), self.sent_by(&flow));
+        let (tag, contact_uri, sent_by) =
+            (self.endpoint.identifiers().tag(), self.contact_uri(&flow), self.sent_by(&flow));
         let domain = self.shared.domain_of(&key.tenant);
         let envelope = &first.message.envelope;
         let sender = &envelope.sender;
@@ -148,12 +148,18 @@ impl Shard {
                 .field("Contact", &contact_uri)
                 .field("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE");
             let builder = if mixed { builder } else { asserted(builder, &route, sender) };
-            let builder = if mixed || sender.private { builder } else { builder.field("Referred-By", &format!("<{}>", sender.uri)) };
+            let builder = if mixed || sender.private {
+                builder
+            } else {
+                builder.field("Referred-By", &format!("<{}>", sender.uri))
+            };
             let service = if mixed { ICSI_DEFERRED } else { ICSI_LARGE_MESSAGE };
             let headers: Vec<(String, String)> = envelope
                 .headers
                 .iter()
-                .filter(|(name, _)| !name.eq_ignore_ascii_case("Accept-Contact") && !name.eq_ignore_ascii_case("P-Asserted-Service"))
+                .filter(|(name, _)| {
+                    !name.eq_ignore_ascii_case("Accept-Contact") && !name.eq_ignore_ascii_case("P-Asserted-Service")
+                })
                 .cloned()
                 .collect();
             let builder = kept_fields(builder, &headers, service);
@@ -209,7 +215,8 @@ impl Shard {
         });
         let method = if takes_summary || !unsolicited { Method::Message } else { Method::Notify };
         let call_id = self.shared.own_mark.call_id(&format!("n{:032x}", self.endpoint.identifiers().random()));
-        let (tag, contact_uri, sent_by) = (self.endpoint.identifiers().tag(), self.contact_uri(&route.flow), self.sent_by(&route.flow));
+        let (tag, contact_uri, sent_by) =
+            (self.endpoint.identifiers().tag(), self.contact_uri(&route.flow), self.sent_by(&route.flow));
         let domain = self.shared.domain_of(&key.tenant);
         let body = summary.write();
         let to = self.shared.called(key);
@@ -220,7 +227,10 @@ impl Shard {
                 .field("Call-ID", &call_id)
                 .field("CSeq", &format!("1 {method}"));
             let builder = if method == Method::Notify {
-                builder.field("Contact", &contact_uri).field("Event", "message-summary").field("Subscription-State", "active")
+                builder
+                    .field("Contact", &contact_uri)
+                    .field("Event", "message-summary")
+                    .field("Subscription-State", "active")
             } else {
                 builder
             };
@@ -247,7 +257,10 @@ impl Shard {
         MessageSummary {
             messages_waiting: shown > 0,
             account: Some(self.shared.called(key)),
-            classes: vec![("Text-Message".to_owned(), Counts { new: shown.saturating_add(not_shown), ..Counts::default() })],
+            classes: vec![(
+                "Text-Message".to_owned(),
+                Counts { new: shown.saturating_add(not_shown), ..Counts::default() },
+            )],
             messages: listed.collect(),
         }
     }
@@ -268,7 +281,9 @@ impl Shard {
             }
             return Err(NoAttempt::NoWay);
         }
-        self.start_pull(now, reply, attempt, messages).map(|media| Some(Carrier::Session(media))).ok_or(NoAttempt::NoWay)
+        self.start_pull(now, reply, attempt, messages)
+            .map(|media| Some(Carrier::Session(media)))
+            .ok_or(NoAttempt::NoWay)
     }
 
     /// Passes a MESSAGE on that is not stored: the sender gets the device's own answer.
@@ -366,7 +381,8 @@ impl Shard {
         let head = if is_cpim {
             bytes::Bytes::new()
         } else {
-            let from = if envelope.sender.private { "sip:anonymous@anonymous.invalid" } else { envelope.sender.uri.as_str() };
+            let from =
+                if envelope.sender.private { "sip:anonymous@anonymous.invalid" } else { envelope.sender.uri.as_str() };
             CpimBuilder::new()
                 .from(&format!("<{from}>"))
                 .to(&format!("<{}>", envelope.request_uri))
@@ -412,7 +428,9 @@ impl From<SendError> for NoAttempt {
         match error {
             SendError::Busy => NoAttempt::Busy,
             SendError::TooLargeForUdp => NoAttempt::WrongMode,
-            SendError::Write(WriteError::ControlCharacter | WriteError::Name | WriteError::Missing) => NoAttempt::WrongMode,
+            SendError::Write(WriteError::ControlCharacter | WriteError::Name | WriteError::Missing) => {
+                NoAttempt::WrongMode
+            }
             #[allow(unreachable_patterns)]
             _ => NoAttempt::Busy,
         }
@@ -422,9 +440,9 @@ impl From<SendError> for NoAttempt {
 fn ids_of(task: &AttemptTask) -> Vec<MessageId> {
     match task {
         AttemptTask::Page { message, .. } | AttemptTask::HandOver { message, .. } => vec![message.id],
-        AttemptTask::Session { messages } | AttemptTask::Notify { messages, .. } | AttemptTask::Pull { messages, .. } => {
-            messages.iter().map(|message| message.id).collect()
-        }
+        AttemptTask::Session { messages }
+        | AttemptTask::Notify { messages, .. }
+        | AttemptTask::Pull { messages, .. } => messages.iter().map(|message| message.id).collect(),
         AttemptTask::Relay { .. } => Vec::new(),
     }
 }
@@ -436,7 +454,11 @@ fn self_request(method: &Method, route: &Route, via: &str) -> Builder {
 }
 
 fn from_of(sender: &restante_deferral::model::Sender) -> String {
-    if sender.private { "\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_owned() } else { format!("<{}>", sender.uri) }
+    if sender.private {
+        "\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_owned()
+    } else {
+        format!("<{}>", sender.uri)
+    }
 }
 
 /// What the sender called the recipient, without header parameters that a URI may have carried.
@@ -457,13 +479,21 @@ fn asserted(builder: Builder, route: &Route, sender: &restante_deferral::model::
 fn kept_fields(builder: Builder, headers: &[(String, String)], service: &str) -> Builder {
     let named = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Accept-Contact"));
     let builder = headers.iter().fold(builder, |builder, (name, value)| builder.field(name, value));
-    if named { builder } else { builder.field("Accept-Contact", &format!("*;+g.3gpp.icsi-ref=\"{}\"", service.replace(':', "%3A"))) }
+    if named {
+        builder
+    } else {
+        builder.field("Accept-Contact", &format!("*;+g.3gpp.icsi-ref=\"{}\"", service.replace(':', "%3A")))
+    }
 }
 
 /// Conversation-ID and Contribution-ID, which some clients refuse a session without.
 fn identified(builder: Builder, headers: &[(String, String)], name: &str) -> Builder {
     ["Conversation-ID", "Contribution-ID"].into_iter().fold(builder, |builder, field| {
-        if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(field)) { builder } else { builder.field(field, name) }
+        if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(field)) {
+            builder
+        } else {
+            builder.field(field, name)
+        }
     })
 }
 
@@ -474,4 +504,3 @@ fn rfc3339(milliseconds: u64) -> String {
         .and_then(|milliseconds| jiff::Timestamp::from_millisecond(milliseconds).ok())
         .map_or_else(|| "1970-01-01T00:00:00Z".to_owned(), |time| time.to_string())
 }
-

@@ -20,7 +20,14 @@ use crate::server::media::{Command, MediaId};
 const OVERLOAD_RETRY_SECONDS: u32 = 5;
 
 impl Shard {
-    pub(super) fn message(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, uri: &Uri, came: Flow) {
+    pub(super) fn message(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        message: &SipMessage,
+        uri: &Uri,
+        came: Flow,
+    ) {
         let (key, sender) = match self.addressed(message, uri, came) {
             Ok(addressed) => addressed,
             Err((status, reason)) => return self.refuse(now, transaction, status, reason, None),
@@ -53,7 +60,14 @@ impl Shard {
         self.tell(now, &key, Input::Arrival(Box::new(arrival)));
     }
 
-    pub(super) fn invite(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, uri: &Uri, came: Flow) {
+    pub(super) fn invite(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        message: &SipMessage,
+        uri: &Uri,
+        came: Flow,
+    ) {
         if self.is_pull(message, uri) {
             return self.pull(now, transaction, message, came);
         }
@@ -63,7 +77,10 @@ impl Shard {
         };
         let offer = match Offer::read(message) {
             Ok(offer) => offer,
-            Err(415) => return self.answer_with(now, transaction, 415, |it| it.field("Accept", "application/sdp, multipart/mixed")),
+            Err(415) => {
+                return self
+                    .answer_with(now, transaction, 415, |it| it.field("Accept", "application/sdp, multipart/mixed"));
+            }
             Err(status) => return self.answer(now, transaction, status),
         };
         if !accepts_sdp_answer(message) {
@@ -171,22 +188,36 @@ impl Shard {
     }
 
     /// Whose queue a request is for, and who sent it.
-    fn addressed(&self, message: &SipMessage, uri: &Uri, came: Flow) -> Result<(RecipientKey, Sender), (u16, &'static str)> {
+    fn addressed(
+        &self,
+        message: &SipMessage,
+        uri: &Uri,
+        came: Flow,
+    ) -> Result<(RecipientKey, Sender), (u16, &'static str)> {
         let (tenant, key) = self.shared.directory.served(uri).ok_or((404, "Not Found"))?;
         let sender = self.sender(tenant, message, came)?;
         Ok((key, sender))
     }
 
     /// Who sent a request: what a trusted peer asserts (RFC 3325 §5), else From.
-    pub(super) fn sender(&self, tenant: &TenantEntry, message: &SipMessage, came: Flow) -> Result<Sender, (u16, &'static str)> {
+    pub(super) fn sender(
+        &self,
+        tenant: &TenantEntry,
+        message: &SipMessage,
+        came: Flow,
+    ) -> Result<Sender, (u16, &'static str)> {
         if !tenant.trusts(came.remote.ip()) {
             return Err((403, "Sender Not Authenticated"));
         }
-        let asserted = message.name_addrs(Name::PAssertedIdentity).map_err(|_| (400, "Malformed P-Asserted-Identity"))?;
+        let asserted =
+            message.name_addrs(Name::PAssertedIdentity).map_err(|_| (400, "Malformed P-Asserted-Identity"))?;
         let from: NameAddr = message.from().map_err(|_| (400, "Malformed From"))?;
         let uri = asserted.into_iter().map(|it| it.uri).next().unwrap_or(from.uri);
         let address = self.shared.directory.address(&uri).ok_or((403, "Sender Is Not A User"))?;
-        let private = message.headers(Name::Privacy).flat_map(|value| value.split(';')).any(|value| value.trim().eq_ignore_ascii_case("id"));
+        let private = message
+            .headers(Name::Privacy)
+            .flat_map(|value| value.split(';'))
+            .any(|value| value.trim().eq_ignore_ascii_case("id"));
         Ok(Sender { address, uri: uri.to_string(), verification: Verification::TrustedPeer, private })
     }
 
@@ -201,8 +232,18 @@ impl Shard {
         let (tenant_minute, tenant_hour) = rate(format!("t {}", key.tenant));
         let (recipient_minute, recipient_hour) = rate(format!("r {} {}", key.tenant, key.address));
         (
-            Counts { stored_messages: sent.messages, stored_bytes: sent.size_bytes, last_minute: sender_minute, last_hour: sender_hour },
-            Counts { stored_messages: whole.messages, stored_bytes: whole.size_bytes, last_minute: tenant_minute, last_hour: tenant_hour },
+            Counts {
+                stored_messages: sent.messages,
+                stored_bytes: sent.size_bytes,
+                last_minute: sender_minute,
+                last_hour: sender_hour,
+            },
+            Counts {
+                stored_messages: whole.messages,
+                stored_bytes: whole.size_bytes,
+                last_minute: tenant_minute,
+                last_hour: tenant_hour,
+            },
             Counts { last_minute: recipient_minute, last_hour: recipient_hour, ..Counts::default() },
         )
     }
@@ -215,5 +256,6 @@ impl Shard {
 /// Whether the caller takes the only kind of answer there is (RFC 4475 §3.3.15).
 fn accepts_sdp_answer(message: &SipMessage) -> bool {
     let mut types = message.list(Name::Accept).peekable();
-    types.peek().is_none() || types.any(|entry| matches!(essence(entry).as_str(), "application/sdp" | "application/*" | "*/*"))
+    types.peek().is_none()
+        || types.any(|entry| matches!(essence(entry).as_str(), "application/sdp" | "application/*" | "*/*"))
 }

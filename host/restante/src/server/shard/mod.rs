@@ -28,7 +28,9 @@ use restante_deferral::model::{MessageId, Profile, RecipientKey, Timestamp};
 use restante_deferral::participating_function::{CommitToken, Input, LoadToken, QuestionToken, ReplyToken};
 use restante_sip::dialog::DialogId;
 use restante_sip::message::SipMessage;
-use restante_sip::transaction::{ClientTransactionId, Endpoint, EndpointConfiguration, Event, Flow, ServerTransactionId, TimerValues};
+use restante_sip::transaction::{
+    ClientTransactionId, Endpoint, EndpointConfiguration, Event, Flow, ServerTransactionId, TimerValues,
+};
 use restante_store::{Completion, Outcome, Ticket};
 use restante_transport::msrp::HandedOver;
 use restante_transport::queue::QueueReceiver;
@@ -253,7 +255,8 @@ impl Shard {
                 self.tell(now, &recipient, Input::Discard { reply, messages, report });
             }
             ToShard::Contacts(recipient, answer) => {
-                let bindings = self.registrations.get(&recipient).map(|known| known.bindings.as_slice()).unwrap_or_default();
+                let bindings =
+                    self.registrations.get(&recipient).map(|known| known.bindings.as_slice()).unwrap_or_default();
                 let contacts = bindings.iter().map(|it| (it.contact_uri.clone(), Timestamp(it.expires_at))).collect();
                 let _ = answer.send(contacts);
             }
@@ -282,7 +285,9 @@ impl Shard {
     fn stored(&mut self, now: Now, completion: Completion) {
         let Some(order) = self.orders.remove(&completion.token) else { return };
         match (order, completion.outcome) {
-            (Order::Commit(key, token), Outcome::Written(result)) => self.tell(now, &key, Input::Committed(token, result)),
+            (Order::Commit(key, token), Outcome::Written(result)) => {
+                self.tell(now, &key, Input::Committed(token, result))
+            }
             (Order::Load(key, token), Outcome::Loaded(result)) => self.tell(now, &key, Input::Loaded(token, result)),
             (Order::Profile(done), Outcome::Saved(result)) => _ = done.send(result),
             (Order::Registration(pending), Outcome::Saved(result)) => self.registration_saved(now, *pending, result),
@@ -319,7 +324,8 @@ impl Shard {
     /// Hands what the transactions want sent to the sockets.
     fn flush(&mut self, now: Now) {
         while let Some(transmit) = self.endpoint.poll_transmit() {
-            let token = transmit.client.map(|id| SendToken { shard: u16::try_from(self.index).unwrap_or(0), key: id.0 });
+            let token =
+                transmit.client.map(|id| SendToken { shard: u16::try_from(self.index).unwrap_or(0), key: id.0 });
             let target = flow::to_target(&transmit.flow);
             let sent = self.shared.sender().map(|sender| sender.send(&target, transmit.bytes.clone(), token));
             let failed = match sent {

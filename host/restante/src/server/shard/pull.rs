@@ -1,10 +1,10 @@
 //! A client asks for its messages: INVITE to the deferred messaging URI, or to its own address with the CPM deferred
 //! feature tag.
 
+use restante_cpim::resource_lists;
 use restante_deferral::decision::Selection;
 use restante_deferral::model::{ContactId, MessageId, Origin, StoredMessage, Verification};
 use restante_deferral::participating_function::{AttemptId, Input, PullRequest, Reply, ReplyToken};
-use restante_cpim::resource_lists;
 use restante_sip::header::{ICSI_DEFERRED, icsi_values};
 use restante_sip::identity::same_user;
 use restante_sip::message::{Name, SipMessage};
@@ -23,13 +23,16 @@ impl Shard {
         if user == Some(&*tenant.deferred_user) {
             return true;
         }
-        let deferred = message.headers(Name::AcceptContact).flat_map(icsi_values).any(|service| service == ICSI_DEFERRED);
+        let deferred =
+            message.headers(Name::AcceptContact).flat_map(icsi_values).any(|service| service == ICSI_DEFERRED);
         deferred && message.from().is_ok_and(|from| same_user(&from.uri, uri))
     }
 
     pub(super) fn pull(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, came: Flow) {
         let Some(Ok(uri)) = message.request_uri().map(Uri::parse) else { return self.answer(now, transaction, 400) };
-        let Some(tenant) = self.shared.directory.tenant_of(&uri).cloned() else { return self.answer(now, transaction, 404) };
+        let Some(tenant) = self.shared.directory.tenant_of(&uri).cloned() else {
+            return self.answer(now, transaction, 404);
+        };
         let asker = match self.sender(&tenant, message, came) {
             Ok(asker) => asker,
             Err((status, reason)) => return self.refuse(now, transaction, status, reason, None),
@@ -55,7 +58,9 @@ impl Shard {
             return self.refuse(now, transaction, 503, "Too Many Sessions", Some(5));
         }
         let (contact, device) = self.device_of(&key, message);
-        let types = |list: Option<String>| list.map(|list| list.split_ascii_whitespace().map(str::to_owned).collect()).unwrap_or_default();
+        let types = |list: Option<String>| {
+            list.map(|list| list.split_ascii_whitespace().map(str::to_owned).collect()).unwrap_or_default()
+        };
         let request = PullRequest {
             reply: ReplyToken(self.token()),
             contact,
@@ -81,7 +86,13 @@ impl Shard {
     }
 
     /// The machine gives a pull its messages.
-    pub(super) fn start_pull(&mut self, now: Now, reply: ReplyToken, attempt: AttemptId, messages: &[StoredMessage]) -> Option<MediaId> {
+    pub(super) fn start_pull(
+        &mut self,
+        now: Now,
+        reply: ReplyToken,
+        attempt: AttemptId,
+        messages: &[StoredMessage],
+    ) -> Option<MediaId> {
         let Some(Waiting::Pull(media)) = self.waiting.remove(&reply) else { return None };
         let outgoing = messages.iter().map(|message| self.outgoing(message)).collect();
         let session = self.media.get_mut(&media)?;
@@ -112,13 +123,18 @@ impl Shard {
     }
 
     /// The registered contact that asks, by its instance or address.
-    fn device_of(&self, key: &restante_deferral::model::RecipientKey, message: &SipMessage) -> (Option<ContactId>, String) {
+    fn device_of(
+        &self,
+        key: &restante_deferral::model::RecipientKey,
+        message: &SipMessage,
+    ) -> (Option<ContactId>, String) {
         let contact = message.contacts().ok().and_then(|contacts| contacts.into_iter().next());
         let instance = contact.as_ref().and_then(|contact| contact.instance().map(str::to_owned));
         let address = contact.as_ref().map(|contact| contact.address.uri.to_string());
         let known = self.registrations.get(key).and_then(|bindings| {
             bindings.bindings.iter().find(|binding| {
-                (instance.is_some() && binding.instance == instance) || address.as_deref() == Some(binding.contact_uri.as_str())
+                (instance.is_some() && binding.instance == instance)
+                    || address.as_deref() == Some(binding.contact_uri.as_str())
             })
         });
         let device = instance.or(address).unwrap_or_else(|| key.address.0.to_string());

@@ -95,7 +95,13 @@ impl Shard {
         }
     }
 
-    fn carry_out(&mut self, now: Now, key: &RecipientKey, output: Output, inputs: &mut VecDeque<(RecipientKey, Input)>) {
+    fn carry_out(
+        &mut self,
+        now: Now,
+        key: &RecipientKey,
+        output: Output,
+        inputs: &mut VecDeque<(RecipientKey, Input)>,
+    ) {
         match output {
             Output::Load(token, request) => {
                 let ticket = self.ticket();
@@ -143,12 +149,16 @@ impl Shard {
         let tenant = &key.tenant;
         match event {
             Event::Expired(id) => tracing::info!(%tenant, %to, message = id.0, "expired"),
-            Event::GivenUp(id) => tracing::info!(%tenant, %to, message = id.0, "given up: the device refused it for good"),
+            Event::GivenUp(id) => {
+                tracing::info!(%tenant, %to, message = id.0, "given up: the device refused it for good")
+            }
             Event::Discarded(id, why) => {
                 tracing::info!(%tenant, %to, message = id.map(|id| id.0), why = %why.escape_default(), "discarded");
             }
             Event::FellBack(reason, hook) => tracing::warn!(%tenant, %to, hook, ?reason, "the fallback decided"),
-            Event::AttemptFailed(kind, status, origin) => tracing::debug!(%tenant, %to, ?kind, status, ?origin, "attempt failed"),
+            Event::AttemptFailed(kind, status, origin) => {
+                tracing::debug!(%tenant, %to, ?kind, status, ?origin, "attempt failed")
+            }
             other => tracing::debug!(%tenant, %to, ?other, "event"),
         }
     }

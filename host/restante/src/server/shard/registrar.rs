@@ -54,7 +54,10 @@ impl Shard {
             Ok(outcome) => outcome,
             Err(error) => return self.refuse_registration(now, transaction, error),
         };
-        let new = outcome.changes.iter().any(|change| matches!(change.kind, ChangeKind::Added | ChangeKind::Refreshed { moved: true }));
+        let new = outcome
+            .changes
+            .iter()
+            .any(|change| matches!(change.kind, ChangeKind::Added | ChangeKind::Refreshed { moved: true }));
         let trigger = outcome.makes_available().then_some(if new { Trigger::Registered } else { Trigger::Refreshed });
         let aliases = if registrant == Registrant::Core { request.associated_addresses.clone() } else { Vec::new() };
         let associated = self.associated_uris(&key, &aliases);
@@ -78,8 +81,14 @@ impl Shard {
             if bindings.expire(now.wall.0).is_empty() {
                 continue;
             }
-            let pending =
-                PendingRegistration { transaction: None, key, bindings, answer: Vec::new(), trigger: None, aliases: Vec::new() };
+            let pending = PendingRegistration {
+                transaction: None,
+                key,
+                bindings,
+                answer: Vec::new(),
+                trigger: None,
+                aliases: Vec::new(),
+            };
             self.save_registration(now, pending);
         }
     }
@@ -109,7 +118,12 @@ impl Shard {
         }
     }
 
-    pub(super) fn registration_saved(&mut self, now: Now, pending: PendingRegistration, result: Result<(), CommitError>) {
+    pub(super) fn registration_saved(
+        &mut self,
+        now: Now,
+        pending: PendingRegistration,
+        result: Result<(), CommitError>,
+    ) {
         let PendingRegistration { transaction, key, answer, trigger, aliases, .. } = pending;
         if let Err(error) = result {
             tracing::error!(%error, "a registration could not be kept");
@@ -119,7 +133,9 @@ impl Shard {
             return;
         }
         if let Some(transaction) = transaction {
-            self.answer_with(now, transaction, 200, |builder| answer.iter().fold(builder, |builder, header| builder.header(header)));
+            self.answer_with(now, transaction, 200, |builder| {
+                answer.iter().fold(builder, |builder, header| builder.header(header))
+            });
         }
         self.learn_aliases(&key, aliases);
         self.contacts_changed(now, &key, trigger);
@@ -155,13 +171,17 @@ impl Shard {
     fn learn_aliases(&mut self, key: &RecipientKey, aliases: Vec<String>) {
         let foreign = |alias: &String| {
             **alias != *key.address.0
-                && Uri::parse(alias).ok().and_then(|uri| self.shared.directory.served(&uri)).is_some_and(|(tenant, _)| tenant.name == key.tenant)
+                && Uri::parse(alias)
+                    .ok()
+                    .and_then(|uri| self.shared.directory.served(&uri))
+                    .is_some_and(|(tenant, _)| tenant.name == key.tenant)
         };
         let aliases: Vec<String> = aliases.into_iter().filter(foreign).collect();
         if aliases.is_empty() {
             return;
         }
-        let names: Vec<(String, CanonicalAddress)> = aliases.iter().map(|alias| (alias.clone(), key.address.clone())).collect();
+        let names: Vec<(String, CanonicalAddress)> =
+            aliases.iter().map(|alias| (alias.clone(), key.address.clone())).collect();
         self.shared.directory.learn(&names);
         let mut profile: Profile = self.shared.store.profile(key).unwrap_or_default();
         let before = profile.aliases.len();
@@ -190,10 +210,17 @@ impl Shard {
         }
     }
 
-    fn refuse_registration(&mut self, now: Now, transaction: ServerTransactionId, error: restante_sip::registration::RegisterError) {
+    fn refuse_registration(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        error: restante_sip::registration::RegisterError,
+    ) {
         let tag = self.endpoint.identifiers().tag();
         let text = error.to_string();
-        let Some(builder) = self.endpoint.response_with_reason(transaction, error.status(), &text, Some(&tag)) else { return };
+        let Some(builder) = self.endpoint.response_with_reason(transaction, error.status(), &text, Some(&tag)) else {
+            return;
+        };
         let builder = error.fields().iter().fold(builder, restante_sip::writer::Builder::header);
         if let Ok(bytes) = builder.finish() {
             self.endpoint.respond(now.monotonic, transaction, error.status(), bytes);

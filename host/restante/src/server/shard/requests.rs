@@ -33,7 +33,9 @@ impl Shard {
         if matches!(uri, Uri::Other(..)) {
             return self.answer(now, transaction, 416);
         }
-        if message.call_id().is_some_and(|call_id| self.shared.own_mark.name_of(call_id).is_some()) && method != Method::Bye {
+        if message.call_id().is_some_and(|call_id| self.shared.own_mark.name_of(call_id).is_some())
+            && method != Method::Bye
+        {
             return self.forward(now, transaction, message, &uri, flow);
         }
         if message.to().is_ok_and(|to| to.tag().is_some()) {
@@ -111,7 +113,8 @@ impl Shard {
 
     fn forward_target(&self, uri: &Uri) -> Option<Flow> {
         if let Some(outbound) = self.shared.outbound {
-            let transport = if outbound.protocol == crate::configuration::Protocol::Udp { Transport::Udp } else { Transport::Tcp };
+            let transport =
+                if outbound.protocol == crate::configuration::Protocol::Udp { Transport::Udp } else { Transport::Tcp };
             return Some(flow::towards(transport, outbound.socket));
         }
         let (_, key) = self.shared.directory.served(uri)?;
@@ -178,7 +181,12 @@ impl Shard {
         format!("<sip:{}{transport}>", self.sent_by(target))
     }
 
-    pub(super) fn cancel_attempt(&mut self, now: Now, key: &restante_deferral::model::RecipientKey, attempt: AttemptId) {
+    pub(super) fn cancel_attempt(
+        &mut self,
+        now: Now,
+        key: &restante_deferral::model::RecipientKey,
+        attempt: AttemptId,
+    ) {
         let carrier = self.slots.get(key).and_then(|slot| slot.attempts.get(&attempt)).copied();
         match carrier {
             Some(Carrier::Transaction(client)) => self.endpoint.cancel(now.monotonic, client),

@@ -29,9 +29,14 @@ pub(super) enum Purpose {
     /// NOTIFY that tells a subscriber the state.
     SubscriptionNotify(RecipientKey),
     /// INVITE for a session.
-    Invite { media: MediaId, hop: SocketAddr },
+    Invite {
+        media: MediaId,
+        hop: SocketAddr,
+    },
     /// What we sent came back and was passed on.
-    Forwarded { server: ServerTransactionId },
+    Forwarded {
+        server: ServerTransactionId,
+    },
     Bye,
 }
 
@@ -59,7 +64,9 @@ impl Shard {
         match purpose {
             Purpose::Attempt { key, attempt, messages, is_device, hop, .. } => {
                 let retry_after_seconds = message.number(Name::RetryAfter).ok().flatten();
-                if self.subscriptions.contains_key(&key) && message.cseq().is_ok_and(|cseq| cseq.method.as_str() == "NOTIFY") {
+                if self.subscriptions.contains_key(&key)
+                    && message.cseq().is_ok_and(|cseq| cseq.method.as_str() == "NOTIFY")
+                {
                     self.notify_answered(now, &key, status, retry_after_seconds.is_some());
                 }
                 let origin = self.origin(is_device, hop, status, now);
@@ -163,7 +170,14 @@ impl Shard {
         }
     }
 
-    fn invite_failed(&mut self, now: Now, media: MediaId, status: Option<u16>, origin: Origin, retry_after_seconds: Option<u32>) {
+    fn invite_failed(
+        &mut self,
+        now: Now,
+        media: MediaId,
+        status: Option<u16>,
+        origin: Origin,
+        retry_after_seconds: Option<u32>,
+    ) {
         if let Some(session) = self.media.get_mut(&media)
             && let MediaKind::Push(delivery) = &mut session.kind
         {
@@ -189,7 +203,12 @@ impl Shard {
     }
 }
 
-fn attempt_end(messages: &[MessageId], status: Option<u16>, origin: Origin, retry_after_seconds: Option<u32>) -> AttemptEnd {
+fn attempt_end(
+    messages: &[MessageId],
+    status: Option<u16>,
+    origin: Origin,
+    retry_after_seconds: Option<u32>,
+) -> AttemptEnd {
     let accepted = status.is_some_and(|status| (200..300).contains(&status));
     let outcome = if accepted {
         Outcome::Acknowledged

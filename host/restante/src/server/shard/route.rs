@@ -90,13 +90,19 @@ impl Shard {
         let takes = |method: &str| methods.is_empty() || methods.iter().any(|known| known.eq_ignore_ascii_case(method));
         let reliable = match self.shared.outbound {
             Some(outbound) => outbound.protocol == Protocol::Tcp,
-            None => binding.flow.as_deref().and_then(|text| flow::read(text, true)).is_some_and(|it| it.transport != Transport::Udp),
+            None => binding
+                .flow
+                .as_deref()
+                .and_then(|text| flow::read(text, true))
+                .is_some_and(|it| it.transport != Transport::Udp),
         };
         let target = binding.target(&key.address.0);
         let route_bytes = target.request_uri.len() + target.routes.iter().map(|route| route.len() + 9).sum::<usize>();
         let summary = restante_cpim::message_summary::CONTENT_TYPE;
         let accepts_summary = binding.contact_parameters.contains(summary)
-            || tags.iter().any(|(name, value)| name == "+g.oma.message-summary" || value.as_deref().is_some_and(|it| it.contains(summary)));
+            || tags.iter().any(|(name, value)| {
+                name == "+g.oma.message-summary" || value.as_deref().is_some_and(|it| it.contains(summary))
+            });
         let unsolicited = self.shared.directory.tenant(&key.tenant).is_some_and(|tenant| tenant.unsolicited_notify);
         Contact {
             id: ContactId(binding.id.0),
@@ -107,11 +113,16 @@ impl Shard {
                 page_mode: takes("MESSAGE"),
                 large_message_mode: takes("INVITE"),
                 cpm_deferred: serves(ICSI_DEFERRED),
-                cpm_messaging: serves(ICSI_MESSAGE) || serves(ICSI_LARGE_MESSAGE) || tags.iter().any(|(name, _)| name == "+g.gsma.rcs.cpm.pager-large"),
+                cpm_messaging: serves(ICSI_MESSAGE)
+                    || serves(ICSI_LARGE_MESSAGE)
+                    || tags.iter().any(|(name, _)| name == "+g.gsma.rcs.cpm.pager-large"),
                 reliable_transport: reliable,
                 through_proxy: binding.kind == BindingKind::Core,
             },
-            tags: tags.into_iter().map(|(name, value)| value.map_or(name.clone(), |value| format!("{name}={value}"))).collect(),
+            tags: tags
+                .into_iter()
+                .map(|(name, value)| value.map_or(name.clone(), |value| format!("{name}={value}")))
+                .collect(),
             route_bytes: u32::try_from(route_bytes).unwrap_or(u32::MAX),
             max_page_bytes: self.max_page_bytes(reliable),
             subscribed: self.subscriptions.get(key).is_some_and(|it| it.subscription.is_active()),
@@ -130,7 +141,8 @@ impl Shard {
             let transport = if listen.protocol == Protocol::Udp { Transport::Udp } else { Transport::Tcp };
             flow::towards(transport, listen.socket)
         });
-        let binding = self.registrations.get(key).and_then(|known| known.bindings.iter().find(|it| it.id.0 == contact.0));
+        let binding =
+            self.registrations.get(key).and_then(|known| known.bindings.iter().find(|it| it.id.0 == contact.0));
         let Some(binding) = binding else {
             let flow = outbound.filter(|_| contact == ContactId(0))?;
             return Some(Route {
@@ -147,7 +159,9 @@ impl Shard {
         let seen = binding.flow.as_deref().and_then(|text| flow::read(text, true));
         let flow = match outbound {
             Some(flow) => flow,
-            None => self.direct_flow(target.routes.first().map_or(target.request_uri.as_str(), String::as_str), seen)?,
+            None => {
+                self.direct_flow(target.routes.first().map_or(target.request_uri.as_str(), String::as_str), seen)?
+            }
         };
         let is_device = binding.kind == BindingKind::Device && target.routes.is_empty() && outbound.is_none();
         Some(Route {
@@ -313,7 +327,11 @@ impl From<SavedBinding> for Binding {
             devices: it
                 .devices
                 .into_iter()
-                .map(|device| EmbeddedDevice { contact: device.contact, methods: device.methods, leaves: device.leaves })
+                .map(|device| EmbeddedDevice {
+                    contact: device.contact,
+                    methods: device.methods,
+                    leaves: device.leaves,
+                })
                 .collect(),
         }
     }

@@ -128,7 +128,8 @@ impl Shard {
         kind: MediaKind,
         flow: Flow,
     ) -> MediaId {
-        let direction = if matches!(kind, MediaKind::Incoming { .. }) { Direction::ReceiveOnly } else { Direction::SendOnly };
+        let direction =
+            if matches!(kind, MediaKind::Incoming { .. }) { Direction::ReceiveOnly } else { Direction::SendOnly };
         let (id, local) = self.local_media(direction);
         let session = MediaSession {
             kind,
@@ -168,7 +169,11 @@ impl Shard {
                 transport: "tcp".to_owned(),
                 parameters: Vec::new(),
             },
-            accept_types: if receives { AcceptTypes::parse("message/cpim text/* application/* image/* audio/* video/* *") } else { AcceptTypes::any() },
+            accept_types: if receives {
+                AcceptTypes::parse("message/cpim text/* application/* image/* audio/* video/* *")
+            } else {
+                AcceptTypes::any()
+            },
             accept_wrapped_types: Some(AcceptTypes::any()),
             max_size_bytes: receives.then_some(self.shared.limits.max_large_body_bytes),
             direction,
@@ -179,7 +184,12 @@ impl Shard {
     }
 
     /// Makes the session for an INVITE of ours.
-    pub(super) fn offer_media(&mut self, delivery: Delivery, flow: Flow, outgoing: Vec<media::Outgoing>) -> (MediaId, bytes::Bytes) {
+    pub(super) fn offer_media(
+        &mut self,
+        delivery: Delivery,
+        flow: Flow,
+        outgoing: Vec<media::Outgoing>,
+    ) -> (MediaId, bytes::Bytes) {
         let (id, local) = self.local_media(Direction::SendOnly);
         let offer = sdp::make_offer(&local);
         let session = MediaSession {
@@ -233,8 +243,12 @@ impl Shard {
             self.answer(now, transaction, 400);
             return self.forget_media(media);
         };
-        let Some(builder) = self.endpoint.response(transaction, 200, Some(&tag)) else { return self.forget_media(media) };
-        let built = establish(builder, &request, &contact).field("Content-Type", "application/sdp").finish_with_body(&answer.sdp);
+        let Some(builder) = self.endpoint.response(transaction, 200, Some(&tag)) else {
+            return self.forget_media(media);
+        };
+        let built = establish(builder, &request, &contact)
+            .field("Content-Type", "application/sdp")
+            .finish_with_body(&answer.sdp);
         let Ok(bytes) = built else { return self.forget_media(media) };
         if let Some(session) = self.media.get_mut(&media) {
             self.session_ids.insert(session.session_id.clone(), media);
@@ -250,7 +264,14 @@ impl Shard {
     }
 
     /// What the task needs; none when the peer's path is none that may be connected to.
-    pub(super) fn prepare(&self, media: MediaId, role: Role, theirs: &MsrpDescription, sends: bool, receives: bool) -> Option<Start> {
+    pub(super) fn prepare(
+        &self,
+        media: MediaId,
+        role: Role,
+        theirs: &MsrpDescription,
+        sends: bool,
+        receives: bool,
+    ) -> Option<Start> {
         let session = self.media.get(&media)?;
         let limits = &self.shared.limits;
         let connection = match role {
@@ -403,7 +424,9 @@ impl Shard {
         let mut dialog = dialog.clone();
         let flow = session.flow;
         let sent_by = self.sent_by(&flow);
-        let sent = self.endpoint.send_request(now.monotonic, Method::Bye, flow, &sent_by, |via| dialog.request(&Method::Bye, via).finish());
+        let sent = self
+            .endpoint
+            .send_request(now.monotonic, Method::Bye, flow, &sent_by, |via| dialog.request(&Method::Bye, via).finish());
         if let Ok(client) = sent {
             self.purposes.insert(client, Purpose::Bye);
         }

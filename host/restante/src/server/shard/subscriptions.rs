@@ -19,7 +19,14 @@ pub(super) struct Subscribed {
 }
 
 impl Shard {
-    pub(super) fn subscribe(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, uri: &Uri, came: Flow) {
+    pub(super) fn subscribe(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        message: &SipMessage,
+        uri: &Uri,
+        came: Flow,
+    ) {
         let Some((tenant, key)) = self.shared.directory.served(uri).map(|(tenant, key)| (tenant.clone(), key)) else {
             return self.answer(now, transaction, 404);
         };
@@ -41,7 +48,13 @@ impl Shard {
         self.subscription_answered(now, transaction, message, &key, &tag);
     }
 
-    pub(super) fn subscribe_in_dialog(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, id: &DialogId) {
+    pub(super) fn subscribe_in_dialog(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        message: &SipMessage,
+        id: &DialogId,
+    ) {
         let known = self.subscriptions.iter().find(|(_, it)| it.subscription.dialog.id() == *id);
         let Some(key) = known.map(|(key, _)| key.clone()) else { return self.answer(now, transaction, 481) };
         let limits = self.subscription_limits();
@@ -52,7 +65,14 @@ impl Shard {
         self.subscription_answered(now, transaction, message, &key, "");
     }
 
-    fn subscription_answered(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, key: &RecipientKey, tag: &str) {
+    fn subscription_answered(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        message: &SipMessage,
+        key: &RecipientKey,
+        tag: &str,
+    ) {
         let Some(subscribed) = self.subscriptions.get(key) else { return };
         let contact = self.contact_uri(&subscribed.flow);
         let tag = (!tag.is_empty()).then_some(tag);
@@ -78,7 +98,13 @@ impl Shard {
     }
 
     /// NOTIFY inside a subscription; whether it was sent.
-    pub(super) fn send_notify(&mut self, now: Now, key: &RecipientKey, summary: &MessageSummary, purpose: Purpose) -> bool {
+    pub(super) fn send_notify(
+        &mut self,
+        now: Now,
+        key: &RecipientKey,
+        summary: &MessageSummary,
+        purpose: Purpose,
+    ) -> bool {
         let Some(subscribed) = self.subscriptions.get(key) else { return false };
         let flow = subscribed.flow;
         let (contact, sent_by) = (self.contact_uri(&flow), self.sent_by(&flow));

@@ -1,0 +1,100 @@
+//! What a running server does per second and what it costs, beside what this machine can do at all.
+//!
+//! `make bench`, or `cargo bench --workspace --locked --bench throughput -- [--messages N] [--megabytes N]`
+//!
+//! The server is the binary in a process of its own, with the embedded policy, a real disk and the sockets of loopback;
+//! this process is the senders and the devices, on the same cores. CPU is that of the server's process alone.
+
+mod large;
+mod machine;
+mod page;
+mod process;
+
+use std::time::Duration;
+
+use restante_policy::{Loader, PolicyEngine, PolicyLimits};
+
+/// What the figures must reach.
+const LEAST_STORED_PER_SECOND: f64 = 5_000.0;
+const MOST_MICROS_PER_STORED: f64 = 130.0;
+
+fn main() -> anyhow::Result<()> {
+    let messages = argument("--messages").unwrap_or(60_000);
+    let megabytes = argument("--megabytes").unwrap_or(200);
+    let directory = tempfile::Builder::new().prefix("restante-bench").tempdir_in(".")?;
+
+    let echo = machine::udp_echo(Duration::from_secs(2))?;
+    println!(
+        "udp echo        {:>8.0} /s    {:>6.1} CPU µs each   (receive and send, nothing else)",
+        echo.per_second, echo.micros
+    );
+    let sync = machine::fdatasync(directory.path(), Duration::from_secs(2))?;
+    println!("fdatasync       {:>8.0} /s    one 1 KiB write each", sync);
+
+    let server = process::Server::start(directory.path())?;
+    let stored = page::store(&server, messages)?;
+    println!(
+        "stored          {:>8.0} /s    {:>6.1} CPU µs each   {messages} MESSAGEs, 202 awaited by {}",
+        stored.per_second,
+        stored.micros,
+        page::WINDOW
+    );
+    println!(
+        "                slowest 202 {} ms, 99 % within {:.1} ms, sent again {}",
+        stored.slowest.as_millis(),
+        stored.p99.as_secs_f64() * 1e3,
+        stored.sent_again
+    );
+    let delivered = page::deliver(&server, messages)?;
+    println!(
+        "delivered       {:>8.0} /s    {:>6.1} CPU µs each   one in flight per contact, {} contacts",
+        delivered.per_second,
+        delivered.micros,
+        page::RECIPIENTS
+    );
+    println!("                lost {}, repeated {}", delivered.lost, delivered.repeated);
+    for (name, figures) in [("decision", server.decisions()?)] {
+        println!("{name}s       {}", figures);
+    }
+    let large = large::exchange(&server, megabytes)?;
+    println!(
+        "MSRP in         {:>8.0} MB/s  durable before it is acknowledged, {megabytes} MB",
+        large.in_megabytes_per_second
+    );
+    println!("MSRP out        {:>8.0} MB/s", large.out_megabytes_per_second);
+    println!("memory          {:>8} MB at most", server.peak_memory_bytes()? / 1_000_000);
+    server.stop()?;
+
+    decisions_alone()?;
+    println!();
+    println!(
+        "stored: {:.1} echoes of CPU, {:.1} messages per fdatasync of this disk",
+        stored.micros / echo.micros,
+        stored.per_second / sync
+    );
+    let good = stored.per_second >= LEAST_STORED_PER_SECOND && stored.micros <= MOST_MICROS_PER_STORED;
+    println!(
+        "{}: at least {LEAST_STORED_PER_SECOND:.0} stored per second at most {MOST_MICROS_PER_STORED:.0} CPU µs each",
+        if good { "reached" } else { "MISSED" }
+    );
+    anyhow::ensure!(good && delivered.lost == 0, "the figures are not those that were promised");
+    Ok(())
+}
+
+/// What one fresh instance of the standard policy costs by itself, on one thread.
+fn decisions_alone() -> anyhow::Result<()> {
+    let engine = PolicyEngine::new(PolicyLimits::default())?;
+    let generation = machine::generation(&Loader::new(engine, None)?)?;
+    for waiting in [1, 50] {
+        println!(
+            "decision        {:>8.1} µs    a fresh instance, {waiting} waiting, alone on one thread",
+            machine::decision_micros(&generation, waiting)?
+        );
+    }
+    Ok(())
+}
+
+fn argument(name: &str) -> Option<u32> {
+    let mut words = std::env::args().skip_while(|word| word != name);
+    words.nth(1)?.parse().ok()
+}

@@ -215,7 +215,7 @@ impl World {
     /// The sum of a metric over its labels; with labels, of those that have them all.
     #[must_use]
     pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
-        metric_in(&self.shared().metrics.encode(&[]), name, labels)
+        metric_in(&self.shared().metrics.encode(|_| {}), name, labels)
     }
 
     async fn start_proxy(&mut self, host: IpAddr, transport: Option<Protocol>) {

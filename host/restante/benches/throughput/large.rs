@@ -18,7 +18,7 @@ pub struct Exchanged {
 pub fn exchange(server: &Server, megabytes: u32) -> Result<Exchanged> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let directory = tempfile::Builder::new().prefix("restante-bench").tempdir_in(".")?;
+        let directory = tempfile::Builder::new().prefix("restante-bench").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let path = directory.path().join("body");
         let mut file = std::fs::File::create(&path)?;
         let block: Vec<u8> = (0..1_000_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();

@@ -21,7 +21,7 @@ const MOST_MICROS_PER_STORED: f64 = 130.0;
 fn main() -> anyhow::Result<()> {
     let messages = argument("--messages").unwrap_or(60_000);
     let megabytes = argument("--megabytes").unwrap_or(200);
-    let directory = tempfile::Builder::new().prefix("restante-bench").tempdir_in(".")?;
+    let directory = tempfile::Builder::new().prefix("restante-bench").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
 
     let echo = machine::udp_echo(Duration::from_secs(2))?;
     println!(

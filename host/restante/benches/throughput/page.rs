@@ -94,7 +94,7 @@ fn send_all(
     messages: u32,
     sent_again: &mut u32,
 ) -> Result<()> {
-    let mut next = 0;
+    let (mut next, mut oldest) = (0, 0);
     let mut progress = (0, Instant::now());
     let mut checked = Instant::now();
     while book.answered.load(Ordering::Acquire) < messages {
@@ -117,10 +117,13 @@ fn send_all(
         }
         if checked.elapsed() > AGAIN_AFTER / 4 {
             checked = Instant::now();
-            for number in next.saturating_sub(WINDOW * 4)..next {
+            let unanswered =
+                |number: &u32| book.took.get(*number as usize).is_some_and(|it| it.load(Ordering::Acquire) == 0);
+            oldest = (oldest..next).find(unanswered).unwrap_or(next);
+            for number in (oldest..next).filter(unanswered) {
                 let at = |list: &[AtomicU64]| list.get(number as usize).map_or(0, |it| it.load(Ordering::Acquire));
                 let age = began.elapsed().saturating_sub(Duration::from_micros(at(&book.sent_at)));
-                if at(&book.took) == 0 && age > AGAIN_AFTER {
+                if age > AGAIN_AFTER {
                     socket.send(request(number, port).as_bytes())?;
                     *sent_again += 1;
                 }

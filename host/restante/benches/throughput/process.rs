@@ -35,13 +35,14 @@ impl Server {
                 [msrp]
                 listen = ["tcp:{msrp}"]
                 [limits]
-                max_large_body_bytes = 4000000000
+                max_large_body_bytes = 2000000000
                 [tenants.bench]
                 domains = ["example.org"]
                 trust = ["127.0.0.0/8"]
                 [tenants.bench.settings]
-                few = 1000000
-                sender_quota = {{ messages = 10000000 }}
+                few = 100
+                recipient_quota = {{ messages = 1000000, bytes = 10000000000 }}
+                sender_quota = {{ messages = 10000000, bytes = 10000000000 }}
                 "#,
                 data.display()
             ),
@@ -54,13 +55,18 @@ impl Server {
             .spawn()?;
         let stderr = child.stderr.take().context("standard error")?;
         let mut lines = BufReader::new(stderr).lines();
-        let listening = lines.by_ref().find(|line| line.as_ref().is_ok_and(|line| line.contains("administration at")));
+        let mut said = Vec::new();
+        let listening = lines.by_ref().map_while(Result::ok).any(|line| {
+            let listening = line.contains("administration at");
+            said.push(line);
+            listening
+        });
+        let server = Server { child, sip, socket: data.join("admin.sock") };
+        if !listening {
+            bail!("the server does not start: {}", said.join("\n"));
+        }
         // Whatever else it says is for people.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
-        let server = Server { child, sip, socket: data.join("admin.sock") };
-        if listening.is_none() {
-            bail!("the server does not start");
-        }
         Ok(server)
     }
 

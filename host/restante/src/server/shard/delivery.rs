@@ -145,7 +145,7 @@ impl Shard {
                 .field("To", &format!("<{}>", to_of(&envelope.request_uri)))
                 .field("Call-ID", &call_id)
                 .field("CSeq", "1 INVITE")
-                .field("Contact", &contact_uri)
+                .field("Contact", &format!("<{contact_uri}>"))
                 .field("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE");
             let builder = if mixed { builder } else { asserted(builder, &route, sender) };
             let builder = if mixed || sender.private {
@@ -228,7 +228,7 @@ impl Shard {
                 .field("CSeq", &format!("1 {method}"));
             let builder = if method == Method::Notify {
                 builder
-                    .field("Contact", &contact_uri)
+                    .field("Contact", &format!("<{contact_uri}>"))
                     .field("Event", "message-summary")
                     .field("Subscription-State", "active")
             } else {

@@ -175,10 +175,10 @@ impl Shard {
         }
     }
 
-    /// Our Contact towards a target.
+    /// The URI of our Contact towards a target.
     pub(super) fn contact_uri(&self, target: &Flow) -> String {
         let transport = if target.transport == Transport::Tcp { ";transport=tcp" } else { "" };
-        format!("<sip:{}{transport}>", self.sent_by(target))
+        format!("sip:{}{transport}", self.sent_by(target))
     }
 
     pub(super) fn cancel_attempt(

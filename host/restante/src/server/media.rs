@@ -12,7 +12,8 @@ use bytes::{Bytes, BytesMut};
 use restante_deferral::model::{Body, BodyId, MessageId};
 use restante_msrp::framing::FailureReport;
 use restante_msrp::session::{
-    EndReason, Event, IncomingId, Outcome, OutgoingId, OutgoingMessage, Session, SessionConfiguration,
+    EndReason, Event, IncomingId, Outcome, OutgoingId, OutgoingMessage, RejectionOrigin, SendError, Session,
+    SessionConfiguration,
 };
 use restante_msrp::status::Status;
 use restante_store::spool::{BodyWriter, Spool};
@@ -32,6 +33,13 @@ const MAX_PENDING_BYTES: usize = 64 * 1024;
 const PREFIX_BYTES: usize = restante_cpim::cpim::MAX_HEADER_BYTES;
 /// Time to write what is left after a session ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Time in which bytes that a BYE overtook may still come.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Messages that wait for the shard's word; no more is read from the connection meanwhile, so that the orders of one
+/// session are never more than its queue holds.
+const MAX_WITHOUT_VERDICT: usize = 16;
+/// Orders that can wait for a session: a verdict for each of those, and each of the others once.
+pub const MAX_COMMANDS: usize = MAX_WITHOUT_VERDICT + 8;
 
 /// Names a session within its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +68,8 @@ pub struct Outgoing {
     pub message_id: String,
     /// Content-Type of the MSRP message.
     pub content_type: String,
+    /// Media type inside it.
+    pub wrapped_type: String,
     /// CPIM headers of ours, empty where the body has its own.
     pub head: Bytes,
     /// The body.
@@ -121,6 +131,8 @@ pub struct Start {
 /// Runs a session to its end.
 pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: mpsc::Sender<Report>, spool: Spool) {
     let connect_timeout = start.configuration.limits.connection_timeout;
+    // A relay's 200 says that the relay has it (RFC 4976 §6.1); what the far end has is known from REPORT alone.
+    let asks_for_success_report = start.configuration.remote_path.has_relays();
     let mut media = Media {
         id: start.media,
         session: Session::new(Instant::now(), start.configuration, start.random),
@@ -130,6 +142,8 @@ pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: m
         queue: VecDeque::new(),
         sending: None,
         sent_any: false,
+        without_verdict: 0,
+        asks_for_success_report,
         ended: None,
     };
     let stream = match start.connection {
@@ -155,6 +169,8 @@ struct Media {
     queue: VecDeque<Outgoing>,
     sending: Option<(OutgoingId, Outgoing, ReadAhead)>,
     sent_any: bool,
+    without_verdict: usize,
+    asks_for_success_report: bool,
     ended: Option<EndReason>,
 }
 
@@ -189,6 +205,10 @@ impl Media {
         }
     }
 
+    fn may_take_more(&self) -> bool {
+        self.without_verdict < MAX_WITHOUT_VERDICT
+    }
+
     async fn converse(
         &mut self,
         stream: TcpStream,
@@ -219,7 +239,7 @@ impl Media {
                     Some(command) => self.obey(command),
                     None => self.session.close(),
                 },
-                read = reader.read_buf(&mut input), if readable => match read {
+                read = reader.read_buf(&mut input), if readable && self.may_take_more() => match read {
                     Ok(0) | Err(_) => {
                         readable = false;
                         self.session.disconnected();
@@ -241,13 +261,17 @@ impl Media {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Accept(incoming) => _ = self.session.accept(Instant::now(), incoming),
+            Command::Accept(incoming) => {
+                self.without_verdict = self.without_verdict.saturating_sub(1);
+                _ = self.session.accept(Instant::now(), incoming);
+            }
             Command::Reject(incoming, status) => {
+                self.without_verdict = self.without_verdict.saturating_sub(1);
                 let status = Status::new(status).unwrap_or(Status::STOP_SENDING);
                 _ = self.session.reject(Instant::now(), incoming, status);
             }
             Command::Send(messages) => self.queue.extend(messages),
-            Command::Drain => self.session.drain(Instant::now(), Duration::from_secs(2)),
+            Command::Drain => self.session.drain(Instant::now(), DRAIN),
             // A second connection is refused where it is accepted.
             Command::Connected(_) => {}
         }
@@ -257,11 +281,13 @@ impl Media {
     async fn advance(&mut self, output: &mut BytesMut) {
         loop {
             let mut progress = false;
-            while let Some(event) = self.session.poll_event() {
+            while self.may_take_more()
+                && let Some(event) = self.session.poll_event()
+            {
                 progress = true;
                 self.handle(event).await;
             }
-            self.begin_next().await;
+            progress |= self.begin_next().await;
             while output.len() < MAX_PENDING_BYTES
                 && let Some(bytes) = self.session.poll_transmit(Instant::now())
             {
@@ -302,38 +328,35 @@ impl Media {
         }
     }
 
-    async fn begin_next(&mut self) {
+    /// Begins the next message that can be sent; what cannot is settled. True: something was done.
+    async fn begin_next(&mut self) -> bool {
         if self.sending.is_some() || self.session.is_ended() {
-            return;
+            return false;
         }
-        let Some(next) = self.queue.pop_front() else {
-            if std::mem::take(&mut self.sent_any) {
-                self.tell(ReportKind::AllSettled).await;
-            }
-            return;
-        };
-        self.sent_any = true;
-        let message = OutgoingMessage {
-            message_id: next.message_id.clone(),
-            content_type: next.content_type.clone(),
-            other_headers: Vec::new(),
-            total_bytes: next.body.size_bytes().saturating_add(next.head.len() as u64),
-            success_report: false,
-            failure_report: FailureReport::Yes,
-        };
-        match self.session.send_message(Instant::now(), message) {
-            Ok(id) => {
-                let body = ReadAhead::new(&self.spool, &next.body);
-                self.sending = Some((id, next, body));
-            }
-            Err(_) => {
-                let outcome = Outcome::Rejected {
-                    status: Status::STOP_SENDING,
-                    origin: restante_msrp::session::RejectionOrigin::Response,
-                };
-                self.tell(ReportKind::Settled(next.id, outcome)).await;
+        while let Some(next) = self.queue.pop_front() {
+            self.sent_any = true;
+            let message = OutgoingMessage {
+                message_id: next.message_id.clone(),
+                content_type: next.content_type.clone(),
+                other_headers: Vec::new(),
+                total_bytes: next.body.size_bytes().saturating_add(next.head.len() as u64),
+                success_report: self.asks_for_success_report,
+                failure_report: FailureReport::Yes,
+            };
+            match self.session.send_message(Instant::now(), message) {
+                Ok(id) => {
+                    let body = ReadAhead::new(&self.spool, &next.body);
+                    self.sending = Some((id, next, body));
+                    return true;
+                }
+                Err(error) => self.tell(ReportKind::Settled(next.id, unsendable(&error))).await,
             }
         }
+        let all_settled = std::mem::take(&mut self.sent_any);
+        if all_settled {
+            self.tell(ReportKind::AllSettled).await;
+        }
+        all_settled
     }
 
     async fn supply(&mut self, message: OutgoingId, offset: u64, max_bytes: usize) {
@@ -362,6 +385,7 @@ impl Media {
         let Some(Incoming { message_id, content_type, sink }) = self.incoming.remove(&message) else { return };
         match sink.finish().await {
             Ok((body, prefix)) => {
+                self.without_verdict = self.without_verdict.saturating_add(1);
                 self.tell(ReportKind::Received { incoming: message, message_id, content_type, prefix, body }).await;
             }
             Err(error) => self.refuse(message, &error),
@@ -385,6 +409,17 @@ impl Media {
         while let Some(outgoing) = self.queue.pop_front() {
             self.tell(ReportKind::Settled(outgoing.id, Outcome::Unsent)).await;
         }
+    }
+}
+
+/// What became of a message that the session does not begin.
+fn unsendable(error: &SendError) -> Outcome {
+    match error {
+        // The peer said how much it takes.
+        SendError::TooLargeForPeer => {
+            Outcome::Rejected { status: Status::STOP_SENDING, origin: RejectionOrigin::Response }
+        }
+        _ => Outcome::Unsent,
     }
 }
 

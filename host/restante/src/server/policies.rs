@@ -28,7 +28,7 @@ pub async fn start(
     let engine = PolicyEngine::new(policy_limits)?;
     let sink = move |ticket: DecisionTicket, answer| {
         if let Some(inbox) = inboxes.get(ticket.0) {
-            let _ = inbox.try_push(Lane::Priority, ToShard::Decided(ticket, answer), 256);
+            let _ = inbox.try_push(Lane::Ordered, ToShard::Decided(ticket, answer), 256);
         }
     };
     let log = |line: restante_policy::GuestLog<'_>| {

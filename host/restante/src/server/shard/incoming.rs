@@ -5,7 +5,7 @@ use restante_deferral::commit::CommitError;
 use restante_deferral::model::{Body, Counts, Envelope, Mode, RecipientKey, Sender, Verification};
 use restante_deferral::participating_function::{Arrival, Input, Invitation, Reply, ReplyToken};
 use restante_msrp::session::IncomingId;
-use restante_sip::header::NameAddr;
+use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, NameAddr, icsi_values};
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
@@ -18,6 +18,11 @@ use crate::server::media::{Command, MediaId};
 
 /// Seconds for Retry-After where the server itself is overloaded.
 const OVERLOAD_RETRY_SECONDS: u32 = 5;
+/// What the body of an INVITE may be.
+pub(super) const ACCEPT_OFFER: &str = "application/sdp, multipart/mixed";
+/// Services of large messages; a chat has another.
+const LARGE_MESSAGE_SERVICES: [&str; 3] =
+    [ICSI_LARGE_MESSAGE, ICSI_DEFERRED, "urn:urn-7:3gpp-service.ims.icsi.oma.cpm.filetransfer"];
 
 impl Shard {
     pub(super) fn message(
@@ -39,7 +44,10 @@ impl Shard {
         let content_type = message.header(Name::ContentType).unwrap_or("text/plain").to_owned();
         let facts = match facts::read_body(&content_type, &body) {
             Ok(facts) => facts,
-            Err(unkeepable) => return self.answer(now, transaction, unkeepable.status()),
+            Err(unkeepable) => {
+                let accept = (unkeepable.status() == 415).then_some("message/cpim, message/imdn+xml, text/*, */*");
+                return self.answer_with(now, transaction, unkeepable.status(), |it| it.optional("Accept", accept));
+            }
         };
         let deduplication = facts::deduplication(&key, &sender.address, &facts, message, None);
         let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender);
@@ -86,9 +94,13 @@ impl Shard {
         if !accepts_sdp_answer(message) {
             return self.answer(now, transaction, 406);
         }
-        // Ours is what one sends to another as a whole: a large message service, or MSRP alone with the sender sending. A chat
-        // or a call is not for keeping.
-        if !offer.media.direction.sends() || offer.media.other_media() > 0 {
+        // Ours is what one sends to another as a whole: a large message service, or MSRP alone that only the sender sends
+        // on. A chat or a call is not for keeping.
+        let services = services(message);
+        let is_large_message = services.iter().any(|service| LARGE_MESSAGE_SERVICES.contains(&service.as_str()));
+        let is_one_way = services.is_empty() && !offer.media.direction.receives();
+        let only_messages = offer.media.direction.sends() && offer.media.other_media() == 0;
+        if !only_messages || !(is_large_message || is_one_way) {
             return self.answer(now, transaction, 488);
         }
         if self.media.len() as u64 >= self.shared.limits.max_sessions {
@@ -109,7 +121,7 @@ impl Shard {
             sender: sender.clone(),
         };
         let kind = MediaKind::Incoming { key: key.clone(), sender, request: Box::new(message.clone()) };
-        let media = self.new_media(transaction, message, offer, kind, came);
+        let media = self.new_media(transaction, offer, kind, came);
         let invitation = Invitation {
             reply,
             envelope,
@@ -251,6 +263,13 @@ impl Shard {
     fn upstream_failure(&self, message: &SipMessage) -> Option<u16> {
         message.header_by_text(&self.shared.upstream_failure_header)?.trim().parse().ok()
     }
+}
+
+/// The services that an INVITE names.
+fn services(message: &SipMessage) -> Vec<String> {
+    let asserted = message.headers(Name::PAssertedService).chain(message.headers(Name::PPreferredService));
+    let named = message.headers(Name::AcceptContact).flat_map(icsi_values);
+    named.chain(asserted.map(|value| value.trim().to_ascii_lowercase())).collect()
 }
 
 /// Whether the caller takes the only kind of answer there is (RFC 4475 §3.3.15).

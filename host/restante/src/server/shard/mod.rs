@@ -2,11 +2,14 @@
 //! is shared; whatever concerns it comes through its queue.
 //!
 //! * [`mod@self`]: the loop, and what the parts have in common.
-//! * `requests`, `registrar`, `incoming`, `pull`, `subscriptions`: requests that come.
+//! * `requests`, `registrar`, `incoming`, `pull`, `subscriptions`, `forward`: requests that come.
 //! * `recipients`: machines, what they are told and what they want done.
-//! * `delivery`, `session`, `responses`: requests of ours and what becomes of them.
+//! * `delivery`, `announce`, `fields`, `route`, `session`, `responses`: requests of ours and what becomes of them.
 
+mod announce;
 mod delivery;
+mod fields;
+mod forward;
 mod incoming;
 mod pull;
 mod recipients;
@@ -18,7 +21,7 @@ mod session;
 mod subscriptions;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -129,16 +132,26 @@ pub struct Shard {
     registrations: HashMap<RecipientKey, restante_sip::registration::Bindings>,
     /// Results of attempts per contact live in the machines; here is when registrations end.
     registration_ends: BinaryHeap<Reverse<(u64, RecipientKey)>>,
-    wakes: BinaryHeap<Reverse<(Timestamp, RecipientKey)>>,
+    /// When each machine in memory wants to be woken.
+    wakes: BTreeSet<(Timestamp, RecipientKey)>,
     orders: HashMap<u64, Order>,
     waiting: HashMap<ReplyToken, Waiting>,
     purposes: HashMap<ClientTransactionId, responses::Purpose>,
     media: HashMap<MediaId, MediaSession>,
+    media_of_invites: HashMap<ServerTransactionId, MediaId>,
     session_ids: HashMap<String, MediaId>,
     dialogs: HashMap<DialogId, MediaId>,
-    subscriptions: HashMap<RecipientKey, subscriptions::Subscribed>,
+    /// INVITEs of ours with a 2xx, as long as more of them may come; and their order.
+    accepted: HashMap<ClientTransactionId, responses::Accepted>,
+    accepted_order: VecDeque<ClientTransactionId>,
+    /// Requests of ours that came back and went on.
+    forwarded: HashMap<ServerTransactionId, ClientTransactionId>,
+    subscriptions: subscriptions::Subscriptions,
+    /// Whose registrations came over a connection that is open.
+    connections: HashMap<restante_sip::transaction::ConnectionId, Vec<RecipientKey>>,
     reports: mpsc::Sender<Report>,
     next_token: u64,
+    counted_transactions: i64,
     draining: bool,
     drain_deadline: Option<Instant>,
 }
@@ -172,16 +185,22 @@ impl Shard {
             slots: HashMap::new(),
             registrations,
             registration_ends,
-            wakes: BinaryHeap::new(),
+            wakes: BTreeSet::new(),
             orders: HashMap::new(),
             waiting: HashMap::new(),
             purposes: HashMap::new(),
             media: HashMap::new(),
+            media_of_invites: HashMap::new(),
             session_ids: HashMap::new(),
             dialogs: HashMap::new(),
-            subscriptions: HashMap::new(),
+            accepted: HashMap::new(),
+            accepted_order: VecDeque::new(),
+            forwarded: HashMap::new(),
+            subscriptions: subscriptions::Subscriptions::default(),
+            connections: HashMap::new(),
             reports,
             next_token: 1,
+            counted_transactions: 0,
             draining: false,
             drain_deadline: None,
         }
@@ -206,6 +225,10 @@ impl Shard {
                     }
                 }
                 () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            // What the queue gives without waiting would leave the sessions' tasks no turn.
+            if !self.media.is_empty() {
+                tokio::task::yield_now().await;
             }
             let now = Now::read(&self.shared);
             for item in batch.drain(..) {
@@ -233,6 +256,7 @@ impl Shard {
             ToShard::Stored(completions) => completions.into_iter().for_each(|completion| self.stored(now, completion)),
             ToShard::Decided((_, key, token), answer) => self.tell(now, &key, Input::Answered(token, answer)),
             ToShard::Connection(handed) => self.connection_came(handed),
+            ToShard::Due(_) if self.draining => {}
             ToShard::Due(recipients) => recipients.iter().for_each(|key| self.tell(now, key, Input::Wake)),
             ToShard::Grew(recipient) => self.tell(now, &recipient, Input::QueueGrew),
             ToShard::Profile(recipient, profile) => {
@@ -262,6 +286,7 @@ impl Shard {
             }
             ToShard::Drain => {
                 self.draining = true;
+                self.deactivate_subscriptions(now);
                 self.drain_deadline = Some(now.monotonic + Duration::from_secs(self.shared.limits.max_drain_seconds));
             }
         }
@@ -298,27 +323,41 @@ impl Shard {
     fn next_wake(&self) -> Instant {
         let wall = (self.shared.clock)();
         let after = |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(wall.0).min(3_600_000));
-        let machines = self.wakes.peek().map(|Reverse((at, _))| after(at.0));
+        let machines = self.wakes.first().map(|(at, _)| after(at.0));
         let registrations = self.registration_ends.peek().map(|Reverse((at, _))| after(*at));
-        let subscriptions = self.subscriptions.values().map(|it| after(it.subscription.expires_at)).min();
-        let candidates = [self.endpoint.next_wake(), machines, registrations, subscriptions, self.drain_deadline];
+        let subscriptions = self.subscriptions.next_end().map(after);
+        let changes = self.subscriptions.next_change();
+        let candidates =
+            [self.endpoint.next_wake(), machines, registrations, subscriptions, changes, self.drain_deadline];
         candidates.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
 
     fn handle_wakes(&mut self, now: Now) {
         self.endpoint.handle_wake(now.monotonic);
         self.handle_events(now);
-        while let Some(Reverse((at, _))) = self.wakes.peek()
-            && *at <= now.wall
-            && let Some(Reverse((at, key))) = self.wakes.pop()
+        // What a server that stops does not begin any more is in the store.
+        while !self.draining
+            && self.wakes.first().is_some_and(|(at, _)| *at <= now.wall)
+            && let Some((_, key)) = self.wakes.pop_first()
         {
-            // An entry that its machine replaced since is left over.
-            if self.slots.get(&key).is_some_and(|slot| slot.scheduled == Some(at)) {
+            if let Some(slot) = self.slots.get_mut(&key) {
+                slot.scheduled = None;
                 self.tell(now, &key, Input::Wake);
             }
         }
         self.end_registrations(now);
         self.end_subscriptions(now);
+        self.tell_changes(now);
+        self.forget_accepted(now);
+        let (server, client) = self.endpoint.len();
+        self.count_transactions(server.saturating_add(client));
+    }
+
+    /// Every shard adds its own to the gauge.
+    fn count_transactions(&mut self, held: usize) {
+        let held = i64::try_from(held).unwrap_or(i64::MAX);
+        self.shared.metrics.transactions.inc_by(held - self.counted_transactions);
+        self.counted_transactions = held;
     }
 
     /// Hands what the transactions want sent to the sockets.

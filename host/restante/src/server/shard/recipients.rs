@@ -1,12 +1,11 @@
 //! The machines of this shard's recipients: made when something concerns them, put away when idle.
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use restante_deferral::commit::CommitError;
 use restante_deferral::decision::Trigger;
-use restante_deferral::model::{Body, RecipientKey, Timestamp};
+use restante_deferral::model::{RecipientKey, Timestamp};
 use restante_deferral::participating_function::{AttemptId, Event, Input, Output, Recipient, Reply, ReplyToken};
 use restante_sip::transaction::ClientTransactionId;
 
@@ -17,7 +16,7 @@ use crate::logging::Shortened;
 /// One recipient in memory.
 pub(super) struct Slot {
     pub(super) machine: Recipient,
-    /// The wake-up that counts; others in the queue are left over.
+    /// Its entry in the shard's wake-ups.
     pub(super) scheduled: Option<Timestamp>,
     /// What carries each running attempt.
     pub(super) attempts: HashMap<AttemptId, Carrier>,
@@ -87,11 +86,14 @@ impl Shard {
     fn schedule(&mut self, key: &RecipientKey) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let wake = slot.machine.next_wake();
-        if wake != slot.scheduled {
-            slot.scheduled = wake;
-            if let Some(at) = wake {
-                self.wakes.push(Reverse((at, key.clone())));
-            }
+        if wake == slot.scheduled {
+            return;
+        }
+        if let Some(at) = std::mem::replace(&mut slot.scheduled, wake) {
+            self.wakes.remove(&(at, key.clone()));
+        }
+        if let Some(at) = wake {
+            self.wakes.insert((at, key.clone()));
         }
     }
 
@@ -133,18 +135,19 @@ impl Shard {
             }
             Output::Cancel(attempt) => self.cancel_attempt(now, key, attempt),
             Output::Grew(other) => self.shared.to_recipient(&other, ToShard::Grew(other.clone())),
-            Output::DropBody(Body::Spooled { id, .. }) => {
-                if let Err(error) = self.shared.spool.remove(id) {
-                    tracing::warn!(%error, "a body file could not be removed");
-                }
-            }
-            Output::DropBody(Body::Inline(_)) => {}
+            Output::DropBody(body) => self.drop_body(&body),
             Output::Event(event) => self.note(key, &event),
         }
     }
 
-    fn note(&self, key: &RecipientKey, event: &Event) {
+    fn note(&mut self, key: &RecipientKey, event: &Event) {
         self.shared.metrics.count(event);
+        if matches!(
+            event,
+            Event::Delivered(_) | Event::Expired(_) | Event::GivenUp(_) | Event::Discarded(..) | Event::HandedOver(_)
+        ) {
+            self.summary_changed(key);
+        }
         let to = Shortened(&key.address.0);
         let tenant = &key.tenant;
         match event {

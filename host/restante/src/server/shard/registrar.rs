@@ -6,7 +6,7 @@ use restante_deferral::commit::CommitError;
 use restante_deferral::decision::Trigger;
 use restante_deferral::model::{CanonicalAddress, Profile, RecipientKey, Timestamp};
 use restante_deferral::participating_function::Input;
-use restante_sip::message::SipMessage;
+use restante_sip::message::{Name, SipMessage};
 use restante_sip::registration::{Bindings, ChangeKind, RegisterRequest, Registrant, RegistrarLimits};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
@@ -43,7 +43,8 @@ impl Shard {
         if !trusted {
             return self.refuse(now, transaction, 403, "Sender Not Authenticated", None);
         }
-        request.flow = Some(flow::write(&came));
+        request.flow = Some(flow::write(&came, message.list(Name::Via).count() > 1));
+        self.note_connection(&key, came);
         let registrant = self.registrant(&request, &key);
         if registrant == Registrant::Device && !tenant.registrar {
             return self.refuse(now, transaction, 403, "Not A Registrar", None);

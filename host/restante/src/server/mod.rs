@@ -32,8 +32,8 @@ use restante_sip::registration::Bindings;
 use restante_sip::transaction::OwnMark;
 use restante_sip::uri::Uri;
 use restante_store::spool::Spool;
-use restante_store::sqlite::{OpenOptions, SqliteStore, WriteLimits};
-use restante_store::{Sink, Store};
+use restante_store::sqlite::{Clock, OpenOptions, SqliteStore, WriteLimits};
+use restante_store::{Sink, Store, StoreError};
 use restante_transport::destination::{AllowedTarget, DestinationPolicy};
 use restante_transport::msrp::{HandedOver, Peek};
 use restante_transport::queue::{Lane, QueueLimits, QueueSender, channel};
@@ -85,7 +85,7 @@ pub struct Shared {
     /// Large bodies.
     pub spool: Spool,
     /// The time.
-    pub clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    pub clock: Clock,
     own_mark: OwnMark,
     rates: Rates,
     hops: Mutex<Hops>,
@@ -183,6 +183,31 @@ impl Shared {
     }
 }
 
+/// Opens what the server keeps things in, told where and by whom completions are awaited.
+pub type StoreOpener = Box<dyn FnOnce(OpenOptions, Sink) -> Result<(Arc<dyn Store>, Spool), StoreError> + Send>;
+
+/// What a server is made of where that is not always the same. The default is what serves; a test puts something else in
+/// its place, to hold commits back or to let time pass.
+pub struct Parts {
+    /// The store.
+    pub store: StoreOpener,
+    /// The time, for the store too.
+    pub clock: Clock,
+}
+
+impl Default for Parts {
+    fn default() -> Parts {
+        Parts {
+            store: Box::new(|options, sink| {
+                let store = SqliteStore::open(options, sink)?;
+                let spool = store.spool().clone();
+                Ok((Arc::new(store), spool))
+            }),
+            clock: Arc::new(wall_clock),
+        }
+    }
+}
+
 /// A server that runs.
 pub struct Server {
     shared: Arc<Shared>,
@@ -200,6 +225,14 @@ impl Server {
     /// # Errors
     /// What is wrong, for the operator.
     pub async fn start(configuration: &Configuration) -> Result<Server> {
+        Server::start_with(configuration, Parts::default()).await
+    }
+
+    /// The same with other parts.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_with(configuration: &Configuration, parts: Parts) -> Result<Server> {
         let count = std::thread::available_parallelism().map_or(1, usize::from).min(usize::from(u8::MAX));
         let limits = configuration.limits.clone();
         let queue_limits = QueueLimits {
@@ -210,7 +243,7 @@ impl Server {
         };
         let (inboxes, outboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| channel::<ToShard>(queue_limits)).unzip();
         let inboxes = Arc::new(inboxes);
-        let store = open_store(configuration, &inboxes)?;
+        let (store, spool) = open_store(configuration, &inboxes, &parts.clock, parts.store)?;
         let secrets = Secrets::open(&configuration.data)?;
         let transport_limits = transport_limits(&limits);
         let directory = Directory::new(configuration).map_err(anyhow::Error::msg)?;
@@ -226,9 +259,9 @@ impl Server {
             deferral: deferral_limits(configuration, &directory),
             directory,
             metrics: Metrics::new(),
-            spool: store.spool().clone(),
+            spool,
             store: store.clone(),
-            clock: Box::new(wall_clock),
+            clock: parts.clock,
             rates: Rates::default(),
             hops: Mutex::default(),
             destinations: destinations(configuration),
@@ -298,7 +331,12 @@ impl Server {
     }
 }
 
-fn open_store(configuration: &Configuration, inboxes: &Arc<Vec<QueueSender<ToShard>>>) -> Result<Arc<SqliteStore>> {
+fn open_store(
+    configuration: &Configuration,
+    inboxes: &Arc<Vec<QueueSender<ToShard>>>,
+    clock: &Clock,
+    open: StoreOpener,
+) -> Result<(Arc<dyn Store>, Spool)> {
     let limits = &configuration.limits;
     let mut options = OpenOptions::new(&configuration.data);
     options.limits = WriteLimits {
@@ -307,6 +345,7 @@ fn open_store(configuration: &Configuration, inboxes: &Arc<Vec<QueueSender<ToSha
         ..WriteLimits::default()
     };
     options.deduplication_hours = limits.deduplication_hours;
+    options.clock = clock.clone();
     let inboxes = inboxes.clone();
     let sink: Sink = Arc::new(move |shard, completions| {
         if let Some(inbox) = inboxes.get(shard) {
@@ -314,17 +353,15 @@ fn open_store(configuration: &Configuration, inboxes: &Arc<Vec<QueueSender<ToSha
             let _ = inbox.try_push(Lane::Ordered, ToShard::Stored(completions), 64);
         }
     });
-    let store = SqliteStore::open(options, sink)
-        .with_context(|| format!("cannot open the data directory {}", configuration.data.display()))?;
-    Ok(Arc::new(store))
+    open(options, sink).with_context(|| format!("cannot open the data directory {}", configuration.data.display()))
 }
 
 fn start_shards(
     shared: &Arc<Shared>,
     outboxes: Vec<restante_transport::queue::QueueReceiver<ToShard>>,
-    store: &Arc<SqliteStore>,
+    store: &Arc<dyn Store>,
 ) -> Result<Vec<JoinHandle<()>>> {
-    let mut registrations = load_registrations(store, outboxes.len())?;
+    let mut registrations = load_registrations(store, (shared.clock)(), outboxes.len())?;
     let mut threads = Vec::new();
     for (index, inbox) in outboxes.into_iter().enumerate() {
         let shared = shared.clone();
@@ -363,11 +400,15 @@ impl Drop for AbortOnPanic {
     }
 }
 
-fn load_registrations(store: &Arc<SqliteStore>, shards: usize) -> Result<Vec<HashMap<RecipientKey, Bindings>>> {
+fn load_registrations(
+    store: &Arc<dyn Store>,
+    now: Timestamp,
+    shards: usize,
+) -> Result<Vec<HashMap<RecipientKey, Bindings>>> {
     let mut found: Vec<HashMap<RecipientKey, Bindings>> = (0..shards).map(|_| HashMap::new()).collect();
     let mut after = None;
     loop {
-        let page = store.registrations(wall_clock(), after, REGISTRATION_PAGE)?;
+        let page = store.registrations(now, after, REGISTRATION_PAGE)?;
         let Some(last) = page.last().map(|(id, ..)| *id) else { return Ok(found) };
         after = Some(last);
         for (_, key, saved) in page {
@@ -382,7 +423,7 @@ fn load_registrations(store: &Arc<SqliteStore>, shards: usize) -> Result<Vec<Has
     }
 }
 
-fn learn_aliases(directory: &Directory, store: &Arc<SqliteStore>) -> Result<()> {
+fn learn_aliases(directory: &Directory, store: &Arc<dyn Store>) -> Result<()> {
     let names: Vec<(String, CanonicalAddress)> = store
         .profiles()?
         .into_iter()

@@ -86,26 +86,28 @@ pub struct Report {
 
 /// What happened.
 pub enum ReportKind {
-    /// A whole message came; a large one is durable as a file already. Answer with [`Command::Accept`] or
-    /// [`Command::Reject`].
-    Received {
-        /// The message.
-        incoming: IncomingId,
-        /// Its Message-ID.
-        message_id: String,
-        /// Its Content-Type.
-        content_type: String,
-        /// Its beginning, as far as CPIM headers may reach.
-        prefix: Bytes,
-        /// Its body.
-        body: Body,
-    },
+    /// A whole message came. Answer with [`Command::Accept`] or [`Command::Reject`].
+    Received(Received),
     /// One message that was to be sent is done with.
     Settled(MessageId, Outcome),
     /// All are.
     AllSettled,
     /// The session is over.
     Ended(Option<EndReason>),
+}
+
+/// A message that came whole; a large one is durable as a file already.
+pub struct Received {
+    /// The message.
+    pub incoming: IncomingId,
+    /// Its Message-ID.
+    pub message_id: String,
+    /// Its Content-Type.
+    pub content_type: String,
+    /// Its beginning, as far as CPIM headers may reach.
+    pub prefix: Bytes,
+    /// Its body.
+    pub body: Body,
 }
 
 /// Where the connection comes from.
@@ -386,7 +388,8 @@ impl Media {
         match sink.finish().await {
             Ok((body, prefix)) => {
                 self.without_verdict = self.without_verdict.saturating_add(1);
-                self.tell(ReportKind::Received { incoming: message, message_id, content_type, prefix, body }).await;
+                let received = Received { incoming: message, message_id, content_type, prefix, body };
+                self.tell(ReportKind::Received(received)).await;
             }
             Err(error) => self.refuse(message, &error),
         }

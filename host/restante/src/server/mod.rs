@@ -117,10 +117,10 @@ impl Shared {
         self.policy.get().map(Arc::as_ref)
     }
 
-    fn push(&self, shard: usize, lane: Lane, item: ToShard, bytes: usize) -> Result<(), ToShard> {
+    fn push(&self, shard: usize, lane: Lane, item: ToShard, bytes: usize) -> Result<(), Box<ToShard>> {
         match self.inboxes.get(shard) {
-            Some(inbox) => inbox.try_push(lane, item, bytes).map_err(|rejected| rejected.item),
-            None => Err(item),
+            Some(inbox) => inbox.try_push(lane, item, bytes).map_err(|rejected| Box::new(rejected.item)),
+            None => Err(Box::new(item)),
         }
     }
 
@@ -630,7 +630,6 @@ fn transport_limits(limits: &Limits) -> TransportLimits {
             max_header_bytes: size(limits.max_sip_header_bytes),
             max_header_fields: size(limits.max_sip_header_fields),
             max_body_bytes: size(limits.max_sip_message_bytes.saturating_sub(limits.max_sip_header_bytes)),
-            ..MessageLimits::default()
         },
         max_connections: size(limits.max_connections),
         max_connections_per_source: size(limits.max_connections_per_source),

@@ -109,12 +109,15 @@ limits! {
 
 impl Limits {
     /// # Errors
-    /// Names the key and what was expected.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// The key, and what was expected.
+    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
         match self.all().into_iter().find(|(_, value)| *value == 0 || *value > i64::MAX as u64 / 1000) {
-            Some((name, value)) => Err(format!("limits.{name} = {value}: expected a whole number of at least 1")),
+            Some((name, value)) => {
+                Err((name, format!("limits.{name} = {value}: expected a whole number of at least 1")))
+            }
             None if self.min_registration_seconds > self.max_registration_seconds => {
-                Err("limits.min_registration_seconds is larger than max_registration_seconds".to_owned())
+                let text = "limits.min_registration_seconds is larger than max_registration_seconds";
+                Err(("min_registration_seconds", text.to_owned()))
             }
             None => Ok(()),
         }

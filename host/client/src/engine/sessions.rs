@@ -439,6 +439,10 @@ impl Engine {
             self.violation("BYE of no dialog".to_owned());
             return self.answer(transaction, 481);
         };
+        if session.bye != Bye::None {
+            // Ours crossed it (RFC 3261 §15.1.1).
+            return self.answer(transaction, 481);
+        }
         if let Some(Err(error)) = session.dialog.as_mut().map(|dialog| dialog.receive(message)) {
             self.violation(format!("BYE: {error}"));
             return self.answer(transaction, error.status());

@@ -47,7 +47,8 @@ pub(super) enum Purpose {
         came: Flow,
         is_invite: bool,
     },
-    Bye,
+    /// BYE of a session, or of a dialog that never became one.
+    Bye(Option<MediaId>),
 }
 
 /// An attempt that announces messages.
@@ -112,6 +113,7 @@ impl Shard {
                     self.attempt_ended(now, &key, attempt, end);
                 }
             }
+            Some(Purpose::Bye(media)) => self.bye_settled(media),
             _ => {}
         }
     }
@@ -136,7 +138,8 @@ impl Shard {
                 self.forwarded.remove(&server);
                 self.answer(now, server, status);
             }
-            Some(Purpose::Bye) | None => {}
+            Some(Purpose::Bye(media)) => self.bye_settled(media),
+            None => {}
         }
     }
 
@@ -186,7 +189,7 @@ impl Shard {
             // An answer that no dialog can be made of cannot be gone on with.
             return self.invite_failed(now, media, Some(488), Origin::Device, None);
         };
-        let Some(session) = self.media.get_mut(&media) else { return self.send_bye(now, &dialog, flow) };
+        let Some(session) = self.media.get_mut(&media) else { return self.send_bye(now, &dialog, flow, None) };
         self.dialogs.insert(dialog.id(), media);
         session.dialog = Some(dialog);
         let answer = MsrpDescription::parse(&message.body(), false).ok().filter(|answer| answer.direction.receives());
@@ -254,7 +257,7 @@ impl Shard {
         if accepted.acks.len() < MAX_FORKS
             && let Some(dialog) = self.acknowledge(client, message)
         {
-            self.send_bye(now, &dialog, flow);
+            self.send_bye(now, &dialog, flow, None);
         }
     }
 

@@ -73,19 +73,33 @@ impl Shard {
         let (Some(dialog), false) = (session.dialog.clone(), session.bye_sent) else { return };
         session.bye_sent = true;
         let flow = session.flow;
-        self.send_bye(now, &dialog, flow);
-        self.command(media, Command::Drain);
+        self.send_bye(now, &dialog, flow, Some(media));
         self.without_task(now, media);
     }
 
-    pub(in crate::server::shard) fn send_bye(&mut self, now: Now, dialog: &Dialog, flow: Flow) {
+    /// The connection stays until the BYE is answered: a client that sees it closed first takes the session for broken.
+    pub(in crate::server::shard) fn send_bye(
+        &mut self,
+        now: Now,
+        dialog: &Dialog,
+        flow: Flow,
+        media: Option<MediaId>,
+    ) {
         let flow = self.in_dialog_flow(dialog, flow);
         let sent = self.send_request(now, &Method::Bye, flow, |via, _| {
             // The last request of the dialog: the copy's numbers are of no further use.
             dialog.clone().request(&Method::Bye, via).finish()
         });
-        if let Ok((client, _)) = sent {
-            self.purposes.insert(client, Purpose::Bye);
+        match sent {
+            Ok((client, _)) => _ = self.purposes.insert(client, Purpose::Bye(media)),
+            Err(_) => self.bye_settled(media),
+        }
+    }
+
+    /// Our BYE was answered, or never will be.
+    pub(in crate::server::shard) fn bye_settled(&mut self, media: Option<MediaId>) {
+        if let Some(media) = media {
+            self.command(media, Command::Drain);
         }
     }
 

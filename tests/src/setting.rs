@@ -92,6 +92,7 @@ impl Setting {
     /// # Panics
     /// The story does, or a client objected to what it received.
     pub fn tell(self, tale: impl AsyncFnOnce(&mut World)) {
+        log_if_asked();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let mut world = World::make(self).await;
@@ -111,5 +112,13 @@ impl Setting {
                 Err(panic) => resume_unwind(panic),
             }
         });
+    }
+}
+
+/// `RESTANTE_LOG=debug` shows what the server does.
+fn log_if_asked() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    if std::env::var_os("RESTANTE_LOG").is_some() {
+        ONCE.call_once(|| restante::logging::start(&Default::default()).expect("a log"));
     }
 }

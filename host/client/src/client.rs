@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use restante_msrp::framing::{FramingLimits, Peek as MsrpPeek, peek_to_path};
-use restante_sip::transaction::{Endpoint, EndpointConfiguration, TimerValues};
+use restante_sip::transaction::{Endpoint, EndpointConfiguration, MAX_UDP_REQUEST_BYTES, TimerValues};
 use restante_transport::msrp::Peek;
 use restante_transport::queue::{self, Lane, QueueLimits, QueueReceiver};
 use restante_transport::{Handler, Intake, Listener, ListenerId, Protocol, Transport, TransportEvent, TransportLimits};
@@ -172,6 +172,16 @@ impl Client {
     /// [`ClientError`]; a refusal is an answer.
     pub async fn send(&self, message: PageMessage) -> Result<PageOutcome, ClientError> {
         self.ask(|reply| Command::Send { message: Box::new(message), reply }).await
+    }
+
+    /// Whether a message fits page mode: its request may have no more bytes than UDP may carry, whatever it goes over
+    /// (RFC 3428 §8).
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn fits_page_mode(&self, message: &PageMessage) -> Result<bool, ClientError> {
+        let message = Box::new(message.clone());
+        Ok(self.ask(|reply| Command::Measure { message, reply }).await? <= MAX_UDP_REQUEST_BYTES)
     }
 
     /// Sends a message in large message mode and waits until every byte is acknowledged, or the session is over.

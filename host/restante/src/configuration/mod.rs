@@ -102,6 +102,8 @@ pub struct Admin {
     pub listen: Option<std::net::SocketAddr>,
     /// File with the bearer token that TCP requests need; default: `admin.token` in the data directory, made at start.
     pub token_file: Option<PathBuf>,
+    /// Further values of `Host` that TCP requests may have: names under which this interface is asked for, with the port.
+    pub hosts: Vec<String>,
 }
 
 /// `[log]`
@@ -149,7 +151,7 @@ pub struct Tenant {
     /// Further names of users: alias to address.
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
-    /// Named targets that a policy may hand messages to: name to SIP URI.
+    /// Named targets that a policy may hand messages to: name to SIP URI, its host a number.
     #[serde(default)]
     pub hand_over: BTreeMap<String, String>,
     /// User part of the URI that clients fetch from: `sip:deferred@DOMAIN`.
@@ -271,6 +273,17 @@ impl Configuration {
         if self.msrp.listen.iter().any(|listen| listen.protocol != Protocol::Tcp) {
             return Err("msrp.listen: MSRP runs over TCP, expected \"tcp:HOST:PORT\"".to_owned());
         }
+        for (key, listen, advertise) in [
+            ("sip", &self.sip.listen, self.sip.advertise.is_some()),
+            ("msrp", &self.msrp.listen, self.msrp.advertise.is_some()),
+        ] {
+            if let Some(open) = listen.iter().find(|listen| listen.socket.ip().is_unspecified() && !advertise) {
+                return Err(format!(
+                    "{key}.listen: {open} is every address of this machine, and peers must be told one: \
+                     expected {key}.advertise with a name or address"
+                ));
+            }
+        }
         if self.tenants.is_empty() {
             return Err("no tenant: expected at least one [tenants.NAME] with domains".to_owned());
         }
@@ -278,6 +291,18 @@ impl Configuration {
         for (name, tenant) in &self.tenants {
             if tenant.domains.is_empty() {
                 return Err(format!("tenants.{name}.domains is empty: expected at least one domain"));
+            }
+            for (target, uri) in &tenant.hand_over {
+                let numeric =
+                    |host: &str| host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
+                let parsed = restante_sip::uri::Uri::parse(uri).ok();
+                let is_usable = parsed.as_ref().and_then(|uri| uri.as_sip()).is_some_and(|uri| numeric(&uri.host));
+                if !is_usable {
+                    return Err(format!(
+                        "tenants.{name}.hand_over.{target}: {uri:?}: expected a SIP URI with a numeric host, \
+                         such as \"sip:192.0.2.9:5060;transport=tcp\""
+                    ));
+                }
             }
             for domain in tenant.domains.iter().chain(&tenant.numbers) {
                 if let Some(other) = owners.insert(domain.to_ascii_lowercase(), name) {
@@ -331,6 +356,12 @@ mod tests {
             ("[tenants.a]\n", vec!["line 1", "missing field `domains`"]),
             ("[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n", vec!["MSRP runs over TCP"]),
             ("[limits]\nmax_sessions = 0\n", vec!["limits.max_sessions"]),
+            ("[sip]\nlisten = [\"udp:0.0.0.0:5060\"]\n", vec!["sip.listen", "sip.advertise"]),
+            ("[msrp]\nlisten = [\"tcp:[::]:2855\"]\n", vec!["msrp.listen", "msrp.advertise"]),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\nhand_over = { sms = \"sip:gateway.example.org\" }\n",
+                vec!["tenants.a.hand_over.sms", "numeric host"],
+            ),
             (
                 "[tenants.a]\ndomains = [\"x.org\"]\n[tenants.b]\ndomains = [\"X.org\"]\n",
                 vec!["tenants.b", "belongs to tenants.a"],

@@ -2,7 +2,7 @@
 
 use restante_cpim::media_type::essence;
 use restante_deferral::commit::CommitError;
-use restante_deferral::model::{Body, Counts, Envelope, Mode, RecipientKey, Sender, Verification};
+use restante_deferral::model::{Body, Counts, Envelope, MessageKind, Mode, RecipientKey, Sender, Verification};
 use restante_deferral::participating_function::{Arrival, Input, Invitation, Reply, ReplyToken};
 use restante_msrp::session::IncomingId;
 use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, NameAddr, icsi_values};
@@ -50,7 +50,8 @@ impl Shard {
             }
         };
         let deduplication = facts::deduplication(&key, &sender.address, &facts, message, None);
-        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender);
+        let (sender_counts, tenant_counts, recipient_rates) =
+            self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
         let reply = ReplyToken(self.token());
         let arrival = Arrival {
             reply,
@@ -106,11 +107,11 @@ impl Shard {
         if self.media.len() as u64 >= self.shared.limits.max_sessions {
             return self.refuse(now, transaction, 503, "Too Many Sessions", Some(OVERLOAD_RETRY_SECONDS));
         }
-        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender);
+        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender, false);
         let reply = ReplyToken(self.token());
         let size_bytes = offer.file_size_bytes();
         let envelope = Envelope {
-            kind: restante_deferral::model::MessageKind::Message,
+            kind: MessageKind::Message,
             mode: Mode::Large,
             request_uri: message.request_uri().unwrap_or("").to_owned(),
             headers: Vec::new(),
@@ -157,7 +158,8 @@ impl Shard {
             }
         };
         let deduplication = facts::deduplication(&key, &sender.address, &facts, &request, Some(message_id));
-        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender);
+        let (sender_counts, tenant_counts, recipient_rates) =
+            self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
         let reply = ReplyToken(self.token());
         let arrival = Arrival {
             reply,
@@ -233,13 +235,16 @@ impl Shard {
         Ok(Sender { address, uri: uri.to_string(), verification: Verification::TrustedPeer, private })
     }
 
-    /// Counts an arrival: what is stored of the sender and in the tenant, and how much came lately.
-    fn counts(&self, now: Now, key: &RecipientKey, sender: &Sender) -> (Counts, Counts, Counts) {
+    /// What is stored of the sender and in the tenant, and how much came lately: with this arrival where it `counts`. A
+    /// disposition does not, nor does an INVITE, whose message is counted when it comes.
+    fn counts(&self, now: Now, key: &RecipientKey, sender: &Sender, counts: bool) -> (Counts, Counts, Counts) {
         let shared = &self.shared;
         let sender_key = RecipientKey { tenant: key.tenant.clone(), address: sender.address.clone() };
         let (_, sent) = shared.store.totals(&sender_key);
         let whole = shared.store.tenant_totals(&key.tenant);
-        let rate = |party: String| shared.rates.count(&party, now.wall);
+        let rate = |party: String| {
+            if counts { shared.rates.count(&party, now.wall) } else { shared.rates.look(&party, now.wall) }
+        };
         let (sender_minute, sender_hour) = rate(format!("s {} {}", key.tenant, sender.address));
         let (tenant_minute, tenant_hour) = rate(format!("t {}", key.tenant));
         let (recipient_minute, recipient_hour) = rate(format!("r {} {}", key.tenant, key.address));

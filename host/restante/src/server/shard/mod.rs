@@ -134,6 +134,8 @@ pub struct Shard {
     registration_ends: BinaryHeap<Reverse<(u64, RecipientKey)>>,
     /// When each machine in memory wants to be woken.
     wakes: BTreeSet<(Timestamp, RecipientKey)>,
+    /// When machines were last put away for want of room.
+    room_made_at: Option<Instant>,
     orders: HashMap<u64, Order>,
     waiting: HashMap<ReplyToken, Waiting>,
     purposes: HashMap<ClientTransactionId, responses::Purpose>,
@@ -186,6 +188,7 @@ impl Shard {
             registrations,
             registration_ends,
             wakes: BTreeSet::new(),
+            room_made_at: None,
             orders: HashMap::new(),
             waiting: HashMap::new(),
             purposes: HashMap::new(),
@@ -383,9 +386,14 @@ impl Shard {
         }
     }
 
+    /// Nothing is in flight that is worth waiting for: the answer to a BYE is not.
     fn is_quiet(&self, now: Now) -> bool {
         let late = self.drain_deadline.is_some_and(|deadline| deadline <= now.monotonic);
-        late || (self.orders.is_empty() && self.waiting.is_empty() && self.purposes.is_empty() && self.media.is_empty())
+        let in_flight = |purpose: &responses::Purpose| !matches!(purpose, responses::Purpose::Bye { .. });
+        late || (self.orders.is_empty()
+            && self.waiting.is_empty()
+            && self.media.is_empty()
+            && !self.purposes.values().any(in_flight))
     }
 
     fn token(&mut self) -> u64 {

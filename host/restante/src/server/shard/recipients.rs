@@ -1,7 +1,7 @@
 //! The machines of this shard's recipients: made when something concerns them, put away when idle.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use restante_deferral::commit::CommitError;
 use restante_deferral::decision::Trigger;
@@ -12,6 +12,9 @@ use restante_sip::transaction::ClientTransactionId;
 use super::super::media::MediaId;
 use super::{Now, Order, Shard, ToShard, Waiting};
 use crate::logging::Shortened;
+
+/// Between two looks for machines that can be put away.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One recipient in memory.
 pub(super) struct Slot {
@@ -35,7 +38,10 @@ impl Shard {
     pub(super) fn tell(&mut self, now: Now, key: &RecipientKey, input: Input) {
         let mut inputs = VecDeque::from([(key.clone(), input)]);
         while let Some((key, input)) = inputs.pop_front() {
-            self.hydrate(now, &key);
+            if !self.hydrate(now, &key) {
+                self.turn_away(now, input);
+                continue;
+            }
             let Some(slot) = self.slots.get_mut(&key) else { return };
             slot.last_used = now.monotonic;
             slot.machine.handle(now.wall, input);
@@ -50,12 +56,14 @@ impl Shard {
         }
     }
 
-    /// Makes the machine of a recipient that has none in memory.
-    fn hydrate(&mut self, now: Now, key: &RecipientKey) {
+    /// Makes the machine of a recipient that has none in memory. False: there is no room for one more.
+    fn hydrate(&mut self, now: Now, key: &RecipientKey) -> bool {
         if self.slots.contains_key(key) {
-            return;
+            return true;
         }
-        self.make_room(now);
+        if !self.make_room(now) {
+            return false;
+        }
         let limits = self.shared.deferral_limits(&key.tenant);
         let mut machine = Recipient::new(key.clone(), limits);
         let contacts = self.contacts_of(key);
@@ -65,22 +73,52 @@ impl Shard {
         let slot = Slot { machine, scheduled: None, attempts: HashMap::new(), last_used: now.monotonic };
         self.slots.insert(key.clone(), slot);
         self.shared.metrics.recipients.inc();
+        true
     }
 
-    /// Puts idle machines away when there are too many: everything about them is in the store.
-    fn make_room(&mut self, now: Now) {
+    /// Puts idle machines away when there are too many: everything about them is in the store. Looked for at most once a
+    /// second, since it looks at all of them.
+    fn make_room(&mut self, now: Now) -> bool {
         let most = super::size(self.shared.limits.max_recipients);
         if self.slots.len() < most {
-            return;
+            return true;
         }
+        if self.room_made_at.is_some_and(|at| now.monotonic < at + ROOM_INTERVAL) {
+            return false;
+        }
+        self.room_made_at = Some(now.monotonic);
         let mut ages: Vec<Instant> = self.slots.values().map(|slot| slot.last_used).collect();
         let middle = ages.len() / 2;
         let (_, median, _) = ages.select_nth_unstable(middle);
-        let old = (*median).min(now.monotonic);
+        let old = *median;
         let before = self.slots.len();
-        self.slots.retain(|_, slot| slot.last_used > old || !slot.machine.is_idle() || !slot.attempts.is_empty());
+        let wakes = &mut self.wakes;
+        self.slots.retain(|key, slot| {
+            let stays = slot.last_used > old || !slot.machine.is_idle() || !slot.attempts.is_empty();
+            if let (false, Some(at)) = (stays, slot.scheduled) {
+                wakes.remove(&(at, key.clone()));
+            }
+            stays
+        });
         let removed = i64::try_from(before - self.slots.len()).unwrap_or(i64::MAX);
         self.shared.metrics.recipients.dec_by(removed);
+        self.slots.len() < most
+    }
+
+    /// Whoever waits is told that the server is overloaded; anything else is durable and comes again.
+    fn turn_away(&mut self, now: Now, input: Input) {
+        self.shared.metrics.count_dropped("too-many-recipients");
+        let unavailable = Reply::Unavailable(CommitError::Overloaded);
+        match input {
+            Input::Arrival(arrival) => {
+                self.drop_body(&arrival.body);
+                self.reply(now, arrival.reply, unavailable);
+            }
+            Input::Invitation(invitation) => self.reply(now, invitation.reply, unavailable),
+            Input::Pull(request) => self.reply(now, request.reply, unavailable),
+            Input::Discard { reply, .. } => self.reply(now, reply, Reply::Done(0)),
+            _ => {}
+        }
     }
 
     fn schedule(&mut self, key: &RecipientKey) {

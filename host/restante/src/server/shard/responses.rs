@@ -24,31 +24,15 @@ const MAX_FORKS: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
     /// A delivery, a relayed or handed over message.
-    Attempt {
-        key: RecipientKey,
-        attempt: AttemptId,
-        messages: Vec<MessageId>,
-        is_device: bool,
-        hop: SocketAddr,
-    },
+    Attempt { key: RecipientKey, attempt: AttemptId, messages: Vec<MessageId>, is_device: bool, hop: SocketAddr },
     /// NOTIFY in a subscription; where it announces messages, for this attempt.
-    Notify {
-        dialog: DialogId,
-        announces: Option<Announcement>,
-    },
+    Notify { dialog: DialogId, announces: Option<Announcement> },
     /// INVITE for a session.
-    Invite {
-        media: MediaId,
-        hop: SocketAddr,
-    },
+    Invite { media: MediaId, hop: SocketAddr },
     /// What we sent came back and was passed on.
-    Forwarded {
-        server: ServerTransactionId,
-        came: Flow,
-        is_invite: bool,
-    },
-    /// BYE of a session, or of a dialog that never became one.
-    Bye(Option<MediaId>),
+    Forwarded { server: ServerTransactionId, came: Flow, is_invite: bool },
+    /// BYE, of a session that waits for its answer.
+    Bye { media: Option<MediaId> },
 }
 
 /// An attempt that announces messages.
@@ -113,7 +97,7 @@ impl Shard {
                     self.attempt_ended(now, &key, attempt, end);
                 }
             }
-            Some(Purpose::Bye(media)) => self.bye_settled(media),
+            Some(Purpose::Bye { media }) => self.bye_answered(media),
             _ => {}
         }
     }
@@ -138,7 +122,7 @@ impl Shard {
                 self.forwarded.remove(&server);
                 self.answer(now, server, status);
             }
-            Some(Purpose::Bye(media)) => self.bye_settled(media),
+            Some(Purpose::Bye { media }) => self.bye_answered(media),
             None => {}
         }
     }
@@ -214,6 +198,7 @@ impl Shard {
                 };
                 if let Some(session) = self.media.get_mut(&media) {
                     session.outgoing.clear();
+                    session.end_wanted = true;
                 }
             }
             _ => {}

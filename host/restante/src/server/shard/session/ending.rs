@@ -58,6 +58,15 @@ impl Shard {
         self.attempt_ended(now, &key, attempt, end);
     }
 
+    /// Everything was sent and something said of it: the delivery is over, whatever becomes of the session.
+    pub(super) fn all_settled(&mut self, now: Now, media: MediaId) {
+        if let Some(session) = self.media.get_mut(&media) {
+            session.settled = true;
+        }
+        self.end_session(now, media);
+        self.finish_delivery(now, media);
+    }
+
     /// Ends the dialog from our side, now or as soon as it may be ended.
     pub(in crate::server::shard) fn end_session(&mut self, now: Now, media: MediaId) {
         let Some(session) = self.media.get_mut(&media) else { return };
@@ -72,32 +81,31 @@ impl Shard {
         }
         let (Some(dialog), false) = (session.dialog.clone(), session.bye_sent) else { return };
         session.bye_sent = true;
+        // A connection that closes before the BYE came looks like one that broke: clients answer it with a BYE of their own.
+        let waits = session.settled;
         let flow = session.flow;
-        self.send_bye(now, &dialog, flow, Some(media));
+        self.send_bye(now, &dialog, flow, waits.then_some(media));
+        if !waits {
+            self.command(media, Command::Drain);
+        }
         self.without_task(now, media);
     }
 
-    /// The connection stays until the BYE is answered: a client that sees it closed first takes the session for broken.
-    pub(in crate::server::shard) fn send_bye(
-        &mut self,
-        now: Now,
-        dialog: &Dialog,
-        flow: Flow,
-        media: Option<MediaId>,
-    ) {
+    /// Sends a BYE, for whose answer a session may wait.
+    pub(in crate::server::shard) fn send_bye(&mut self, now: Now, dialog: &Dialog, flow: Flow, media: Option<MediaId>) {
         let flow = self.in_dialog_flow(dialog, flow);
         let sent = self.send_request(now, &Method::Bye, flow, |via, _| {
             // The last request of the dialog: the copy's numbers are of no further use.
             dialog.clone().request(&Method::Bye, via).finish()
         });
         match sent {
-            Ok((client, _)) => _ = self.purposes.insert(client, Purpose::Bye(media)),
-            Err(_) => self.bye_settled(media),
+            Ok((client, _)) => _ = self.purposes.insert(client, Purpose::Bye { media }),
+            Err(_) => self.bye_answered(media),
         }
     }
 
     /// Our BYE was answered, or never will be.
-    pub(in crate::server::shard) fn bye_settled(&mut self, media: Option<MediaId>) {
+    pub(in crate::server::shard) fn bye_answered(&mut self, media: Option<MediaId>) {
         if let Some(media) = media {
             self.command(media, Command::Drain);
         }

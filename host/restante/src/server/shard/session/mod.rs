@@ -66,7 +66,9 @@ pub(super) struct MediaSession {
     /// The ACK for our 200 came, or our own ACK went out. No BYE of ours before that (RFC 3261 §15).
     acknowledged: bool,
     /// BYE as soon as it may be sent.
-    end_wanted: bool,
+    pub(super) end_wanted: bool,
+    /// Everything that was to be sent is settled.
+    settled: bool,
 }
 
 /// The connection that the peer makes. A session has one; a second is refused with 506.
@@ -171,6 +173,7 @@ impl MediaSession {
             bye_sent: false,
             acknowledged: false,
             end_wanted: false,
+            settled: false,
         }
     }
 }
@@ -454,7 +457,7 @@ impl Shard {
                 }
             }
             ReportKind::Settled(message, outcome) => self.message_settled(now, media, message, &outcome),
-            ReportKind::AllSettled => self.end_session(now, media),
+            ReportKind::AllSettled => self.all_settled(now, media),
             ReportKind::Ended(reason) => self.task_ended(now, media, reason.as_ref()),
         }
     }

@@ -30,7 +30,7 @@ pub use raw_msrp::{Chunk, MsrpReply, RawMsrp};
 pub use raw_sip::{RawSip, Request};
 pub use recorder::Recorder;
 pub use setting::{Setting, setting, story};
-pub use world::World;
+pub use world::{World, free_tcp_port};
 
 /// Content that is no repetition of itself within a block.
 #[must_use]

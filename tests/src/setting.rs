@@ -15,6 +15,7 @@ pub struct Setting {
     pub(crate) changes: Vec<Box<dyn FnOnce(&mut Configuration)>>,
     pub(crate) host: IpAddr,
     pub(crate) is_held: bool,
+    pub(crate) is_administered: bool,
     pub(crate) proxy: Option<Protocol>,
     pub(crate) allows_objections: bool,
 }
@@ -26,6 +27,7 @@ pub fn setting() -> Setting {
         changes: Vec::new(),
         host: IpAddr::V4(Ipv4Addr::LOCALHOST),
         is_held: false,
+        is_administered: false,
         proxy: None,
         allows_objections: false,
     }
@@ -70,6 +72,13 @@ impl Setting {
     #[must_use]
     pub fn held(mut self) -> Setting {
         self.is_held = true;
+        self
+    }
+
+    /// With the administration interface: [`World::administration`].
+    #[must_use]
+    pub fn administered(mut self) -> Setting {
+        self.is_administered = true;
         self
     }
 

@@ -32,6 +32,12 @@ pub use recorder::Recorder;
 pub use setting::{Setting, setting, story};
 pub use world::{World, free_tcp_port};
 
+/// The file of a guest of `plugin/`: `hostile`, `scripted`.
+#[must_use]
+pub fn guest(name: &str) -> String {
+    format!("{}/{name}.wasm", env!("RESTANTE_GUESTS"))
+}
+
 /// Content that is no repetition of itself within a block.
 #[must_use]
 pub fn pattern(length: usize) -> bytes::Bytes {

@@ -270,7 +270,7 @@ impl Server {
             count_unreported_as_delivered: configuration.msrp.count_unreported_as_delivered,
             upstream_failure_header: configuration.sip.upstream_failure_header.clone(),
             msrp_places: bound.places.clone(),
-            msrp_limits: FramingLimits::default(),
+            msrp_limits: framing_limits(&limits),
             sender: OnceLock::new(),
             policy: OnceLock::new(),
             inboxes: inboxes.clone(),
@@ -342,6 +342,7 @@ fn open_store(
     options.limits = WriteLimits {
         max_waiting: size(limits.max_waiting_commits),
         max_waiting_bytes: size(limits.max_waiting_commit_bytes),
+        max_database_bytes: limits.max_database_bytes,
         ..WriteLimits::default()
     };
     options.deduplication_hours = limits.deduplication_hours;
@@ -501,7 +502,7 @@ impl BoundMsrp {
     fn listen(self, transport: &Transport, shared: &Arc<Shared>) -> Result<Vec<SocketAddr>> {
         let mut bound = Vec::new();
         for (index, listener) in self.listeners.iter().enumerate() {
-            let (limits, shared) = (FramingLimits::default(), shared.clone());
+            let (limits, shared) = (shared.msrp_limits.clone(), shared.clone());
             let peek = move |bytes: &[u8]| match peek_to_path(bytes, &limits) {
                 FirstBytes::NeedMore => Peek::Incomplete,
                 FirstBytes::Found(request) => {
@@ -633,7 +634,18 @@ fn transport_limits(limits: &Limits) -> TransportLimits {
         },
         max_connections: size(limits.max_connections),
         max_connections_per_source: size(limits.max_connections_per_source),
+        max_outgoing_connections: size(limits.max_outgoing_connections),
+        max_msrp_connections: size(limits.max_msrp_connections),
         ..TransportLimits::default()
+    }
+}
+
+fn framing_limits(limits: &Limits) -> FramingLimits {
+    FramingLimits {
+        max_headers: size(limits.max_msrp_header_fields),
+        max_head_bytes: size(limits.max_msrp_header_bytes),
+        max_chunk_bytes: limits.max_chunk_bytes,
+        ..FramingLimits::default()
     }
 }
 

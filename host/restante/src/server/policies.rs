@@ -22,6 +22,7 @@ pub async fn start(
     let limits = &configuration.limits;
     let policy_limits = PolicyLimits {
         deadline: std::time::Duration::from_millis(limits.max_decision_milliseconds),
+        max_memory_bytes: super::size(limits.max_policy_memory_bytes),
         max_waiting_per_tenant: super::size(limits.max_waiting_decisions),
         ..PolicyLimits::default()
     };

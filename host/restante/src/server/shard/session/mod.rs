@@ -316,7 +316,10 @@ impl Shard {
             Role::Active => Connection::To(self.connect_to(theirs, session.signalled_from)?),
         };
         let mut session_limits = SessionLimits {
+            framing: self.shared.msrp_limits.clone(),
             max_incoming_message_bytes: limits.max_large_body_bytes,
+            max_incoming_messages: super::size(limits.max_incoming_messages_per_session),
+            max_ranges_per_message: super::size(limits.max_pieces_per_message),
             connection_timeout: Duration::from_secs(limits.max_session_setup_seconds),
             idle_timeout: Duration::from_secs(limits.max_session_idle_seconds),
             max_outgoing_messages: 4,

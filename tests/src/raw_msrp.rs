@@ -79,9 +79,15 @@ impl RawMsrp {
         let invite = RawMsrp::invitation(sip, to);
         let answer = sip.ask(&invite).await;
         assert_eq!(answer.status(), Some(200), "{:?}", answer.bytes());
-        sip.send(&in_dialog(sip, &invite, &answer, "ACK", 1).bytes()).await;
+        sip.send(&RawMsrp::ack(sip, &invite, &answer).bytes()).await;
         let connection = RawMsrp::connect(&answer).await;
         (connection, invite, answer)
+    }
+
+    /// The ACK for that answer.
+    #[must_use]
+    pub fn ack(sip: &RawSip, invite: &Request, answer: &SipMessage) -> Request {
+        in_dialog(sip, invite, answer, "ACK", 1)
     }
 
     /// A BYE for that dialog.
@@ -116,6 +122,11 @@ impl RawMsrp {
     /// They do not leave.
     pub async fn send(&mut self, bytes: &[u8]) {
         in_time("bytes leave", self.stream.write_all(bytes)).await.expect("bytes leave");
+    }
+
+    /// Sends bytes, or as many as the peer takes before it closes.
+    pub async fn send_anyway(&mut self, bytes: &[u8]) {
+        let _ = in_time("bytes leave", self.stream.write_all(bytes)).await;
     }
 
     /// Sends a chunk; gives its transaction id.

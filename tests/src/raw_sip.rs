@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use restante_sip::framing::{Frame, StreamFramer};
 use restante_sip::message::{MessageLimits, SipMessage};
+use restante_sip::writer::{Builder, reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -34,7 +35,15 @@ impl RawSip {
     /// # Panics
     /// There is none.
     pub async fn udp(bind: IpAddr, server: SocketAddr) -> RawSip {
-        let socket = UdpSocket::bind((bind, 0)).await.expect("a UDP socket");
+        RawSip::udp_at(SocketAddr::new(bind, 0), server).await
+    }
+
+    /// A UDP socket at a certain place.
+    ///
+    /// # Panics
+    /// It is taken.
+    pub async fn udp_at(place: SocketAddr, server: SocketAddr) -> RawSip {
+        let socket = UdpSocket::bind(place).await.unwrap_or_else(|error| panic!("a UDP socket at {place}: {error}"));
         let local = socket.local_addr().expect("a bound socket");
         RawSip { socket: Socket::Udp(socket), local, server, unread: VecDeque::new() }
     }
@@ -117,6 +126,15 @@ impl RawSip {
                 && message.header_by_text("CSeq") == Some(&cseq)
         })
         .await
+    }
+
+    /// Answers a request of the server.
+    ///
+    /// # Panics
+    /// It cannot be answered.
+    pub async fn respond(&mut self, request: &SipMessage, status: u16) {
+        let answer = Builder::response(request, status, reason(status), None, Some("story")).finish();
+        self.send(&answer.expect("a request that can be answered")).await;
     }
 
     /// The next message that is of this kind; others wait.
@@ -204,6 +222,12 @@ impl Request {
     pub fn field(&self, name: &str) -> &str {
         let field = self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         &field.unwrap_or_else(|| panic!("no {name} in {self:?}")).1
+    }
+
+    /// With another method and Request-URI.
+    #[must_use]
+    pub fn line_of(self, method: &str, uri: &str) -> Request {
+        Request { line: format!("{method} {uri} SIP/2.0"), ..self }
     }
 
     /// With this field, instead of any of that name.

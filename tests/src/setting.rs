@@ -15,6 +15,7 @@ pub struct Setting {
     pub(crate) changes: Vec<Box<dyn FnOnce(&mut Configuration)>>,
     pub(crate) host: IpAddr,
     pub(crate) is_held: bool,
+    pub(crate) is_administered: bool,
     pub(crate) proxy: Option<Protocol>,
     pub(crate) allows_objections: bool,
 }
@@ -26,6 +27,7 @@ pub fn setting() -> Setting {
         changes: Vec::new(),
         host: IpAddr::V4(Ipv4Addr::LOCALHOST),
         is_held: false,
+        is_administered: false,
         proxy: None,
         allows_objections: false,
     }
@@ -73,6 +75,13 @@ impl Setting {
         self
     }
 
+    /// With the administration interface: [`World::administration`].
+    #[must_use]
+    pub fn administered(mut self) -> Setting {
+        self.is_administered = true;
+        self
+    }
+
     /// Everything goes through a proxy: [`World::proxy`].
     #[must_use]
     pub fn behind_proxy(mut self, transport: Protocol) -> Setting {
@@ -92,6 +101,7 @@ impl Setting {
     /// # Panics
     /// The story does, or a client objected to what it received.
     pub fn tell(self, tale: impl AsyncFnOnce(&mut World)) {
+        log_if_asked();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let mut world = World::make(self).await;
@@ -111,5 +121,13 @@ impl Setting {
                 Err(panic) => resume_unwind(panic),
             }
         });
+    }
+}
+
+/// `RESTANTE_LOG=debug` shows what the server does.
+fn log_if_asked() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    if std::env::var_os("RESTANTE_LOG").is_some() {
+        ONCE.call_once(|| restante::logging::start(&Default::default()).expect("a log"));
     }
 }

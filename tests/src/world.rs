@@ -1,6 +1,6 @@
 //! The server of a story, and who is around it.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::compiled_policies;
 use crate::held_store::HeldStore;
+use crate::http::{HttpAnswer, http_over_socket};
 use crate::patience::{in_time, until_equal};
 use crate::person::Person;
 use crate::raw_sip::RawSip;
@@ -32,6 +33,8 @@ pub struct World {
     server: Option<Server>,
     held: Option<Arc<HeldStore>>,
     is_held: bool,
+    administration: Option<restante::admin::Running>,
+    is_administered: bool,
     proxy: Option<Proxy>,
     proxy_wire: Arc<Recorder>,
     clients: Vec<Client>,
@@ -50,6 +53,8 @@ impl World {
             server: None,
             held: None,
             is_held: setting.is_held,
+            administration: None,
+            is_administered: setting.is_administered,
             proxy: None,
             proxy_wire: Arc::default(),
             clients: Vec::new(),
@@ -104,6 +109,18 @@ impl World {
     #[must_use]
     pub fn held(&self) -> &HeldStore {
         self.held.as_ref().expect("a setting with a held store")
+    }
+
+    /// The same, to be kept.
+    #[must_use]
+    pub fn held_store(&self) -> Arc<HeldStore> {
+        self.held.clone().expect("a setting with a held store")
+    }
+
+    /// Asks the administration interface, on its Unix socket.
+    pub async fn administration(&self, path: &str) -> HttpAnswer {
+        let running = self.administration.as_ref().expect("a setting with administration");
+        http_over_socket(running.socket(), path).await
     }
 
     /// The proxy that everything goes through.
@@ -167,6 +184,9 @@ impl World {
     /// Stops the server.
     pub async fn stop_server(&mut self) {
         self.held = None;
+        if let Some(administration) = self.administration.take() {
+            administration.stop();
+        }
         if let Some(server) = self.server.take() {
             in_time("the server stops", server.stop()).await;
         }
@@ -247,7 +267,11 @@ impl World {
                 Ok((store as Arc<dyn Store>, spool))
             });
         }
-        self.server = Some(Server::start_with(&self.configuration, parts).await?);
+        let server = Server::start_with(&self.configuration, parts).await?;
+        if self.is_administered {
+            self.administration = Some(restante::admin::start(&self.configuration, &server).await?);
+        }
+        self.server = Some(server);
         self.held = held.get().cloned();
         Ok(())
     }
@@ -299,6 +323,16 @@ pub(crate) fn free_ports(host: IpAddr) -> (u16, u16) {
         }
     }
     panic!("no port is free for UDP and TCP");
+}
+
+/// A place on loopback that is free for TCP.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn free_tcp_port() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listener.local_addr().expect("a bound port")
 }
 
 fn is_taken(error: &anyhow::Error) -> bool {

@@ -207,6 +207,7 @@ impl Shard {
                 };
                 if let Some(session) = self.media.get_mut(&media) {
                     session.outgoing.clear();
+                    session.end_wanted = true;
                 }
             }
             _ => {}

@@ -66,7 +66,7 @@ pub(super) struct MediaSession {
     /// The ACK for our 200 came, or our own ACK went out. No BYE of ours before that (RFC 3261 §15).
     acknowledged: bool,
     /// BYE as soon as it may be sent.
-    end_wanted: bool,
+    pub(super) end_wanted: bool,
     /// Everything that was to be sent is settled.
     settled: bool,
 }

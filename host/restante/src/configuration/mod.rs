@@ -19,20 +19,20 @@ pub use limits::Limits;
 #[derive(Debug, Error)]
 pub enum ConfigurationError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {path}: {source}")]
+    #[error("cannot read the configuration {path}: {reason}")]
     Unreadable {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The file does not say what it should; line and column are in the message.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", reason.to_string().trim_end())]
     Invalid {
         /// Which file.
         path: PathBuf,
         /// Where and why.
-        source: Box<toml::de::Error>,
+        reason: Box<toml::de::Error>,
     },
     /// The parts do not fit together.
     #[error("{path}: {text}")]
@@ -237,13 +237,13 @@ impl Configuration {
     /// [`ConfigurationError`]: the message names the place and what was expected.
     pub fn read(path: &Path) -> Result<Configuration, ConfigurationError> {
         let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigurationError::Unreadable { path: path.to_owned(), source })?;
+            .map_err(|reason| ConfigurationError::Unreadable { path: path.to_owned(), reason })?;
         Configuration::parse(path, &text)
     }
 
     fn parse(path: &Path, text: &str) -> Result<Configuration, ConfigurationError> {
         let configuration: Configuration = toml::from_str(text)
-            .map_err(|source| ConfigurationError::Invalid { path: path.to_owned(), source: Box::new(source) })?;
+            .map_err(|reason| ConfigurationError::Invalid { path: path.to_owned(), reason: Box::new(reason) })?;
         configuration.check().map_err(|text| ConfigurationError::Inconsistent { path: path.to_owned(), text })?;
         Ok(configuration)
     }

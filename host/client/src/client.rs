@@ -23,6 +23,8 @@ use crate::outgoing::{Answer, FetchOutcome, LargeMessage, LargeOutcome, PageMess
 const MAX_COMMANDS: usize = 1_024;
 /// Messages from the sockets that wait for it before streams are read no further.
 const MAX_WAITING_MESSAGES: usize = 4_096;
+/// The fraction of a second in a CPIM DateTime, which may be written or not.
+const FRACTION_BYTES: usize = 4;
 /// How often another port is tried when one is free for TCP and taken for UDP.
 const PORT_ATTEMPTS: usize = 50;
 
@@ -181,7 +183,8 @@ impl Client {
     /// [`ClientError`]
     pub async fn fits_page_mode(&self, message: &PageMessage) -> Result<bool, ClientError> {
         let message = Box::new(message.clone());
-        Ok(self.ask(|reply| Command::Measure { message, reply }).await? <= MAX_UDP_REQUEST_BYTES)
+        let bytes = self.ask(|reply| Command::Measure { message, reply }).await?;
+        Ok(bytes.saturating_add(FRACTION_BYTES) <= MAX_UDP_REQUEST_BYTES)
     }
 
     /// Sends a message in large message mode and waits until every byte is acknowledged, or the session is over.

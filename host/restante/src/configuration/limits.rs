@@ -27,11 +27,11 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Largest SIP message with its headers; larger: 513, or a stream is closed.
+    /// Largest SIP message with its headers; larger: 513, and a stream is closed.
     max_sip_message_bytes = 256 * 1024;
-    /// Header part of a SIP message; larger: 400 (413 where it can be told).
+    /// Header part of a SIP message; larger: 513 over UDP, and a stream is closed.
     max_sip_header_bytes = 32 * 1024;
-    /// Header fields of a SIP message; more: 400.
+    /// Header fields of a SIP message; more: 513 over UDP, and a stream is closed.
     max_sip_header_fields = 256;
     /// Body of a page-mode message; larger: 413.
     max_page_body_bytes = 64 * 1024;
@@ -53,7 +53,7 @@ limits! {
     max_pieces_per_message = 256;
     /// Messages that may come interleaved in one session; more: 413.
     max_incoming_messages_per_session = 16;
-    /// SIP connections per listener; more are not accepted.
+    /// SIP connections per listener; more are closed at once.
     max_connections = 10_000;
     /// SIP and MSRP connections of one source address; more are closed at once.
     max_connections_per_source = 1_000;
@@ -109,12 +109,15 @@ limits! {
 
 impl Limits {
     /// # Errors
-    /// Names the key and what was expected.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// The key, and what was expected.
+    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
         match self.all().into_iter().find(|(_, value)| *value == 0 || *value > i64::MAX as u64 / 1000) {
-            Some((name, value)) => Err(format!("limits.{name} = {value}: expected a whole number of at least 1")),
+            Some((name, value)) => {
+                Err((name, format!("limits.{name} = {value}: expected a whole number of at least 1")))
+            }
             None if self.min_registration_seconds > self.max_registration_seconds => {
-                Err("limits.min_registration_seconds is larger than max_registration_seconds".to_owned())
+                let text = "limits.min_registration_seconds is larger than max_registration_seconds";
+                Err(("min_registration_seconds", text.to_owned()))
             }
             None => Ok(()),
         }

@@ -21,10 +21,10 @@ use super::ledger::{Ledger, Received, Sent};
 use super::recorder::Lane;
 use super::{Progress, Transfer};
 
-/// How long anything may take that must happen, on a machine that is busy with other things.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long anything may take that must happen. A disk that others write to may hold one commit up for half a minute.
+pub const PATIENCE: Duration = Duration::from_secs(45);
 /// How long the transfer of a large message may take.
-const TRANSFER_PATIENCE: Duration = Duration::from_secs(40);
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(60);
 /// Lifetime of registrations and subscriptions.
 const LIFETIME_SECONDS: u32 = 600;
 /// Characters of a message that name it.

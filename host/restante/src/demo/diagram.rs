@@ -191,17 +191,18 @@ mod tests {
             Step::Arrow(many),
             arrow(1_600, 0, 2, "straight through"),
         ];
-        let expected = "
-              Alice                   Restante                      Bob
-                |                          |                          |
-   0.000 s      |-- 1. MESSAGE ----------->|                          |
-   0.012 s      |<------ 2. 202 Accepted --|                          |
-   0.700 s    == killed ===============================================
-   1.500 s      |                          |.. ... 3 more SENDs ... .>|
-   1.600 s      |-- 3. straight through ----------------------------->|
-                |                          |                          |";
-        let drawn = draw(&columns(&["Alice", "Restante", "Bob"]), &steps).join("\n");
-        assert_eq!(format!("\n{drawn}").replace("\n  ", "\n"), expected.replace("\n  ", "\n"), "\n{drawn}");
+        let expected = [
+            "            Alice                    Restante                      Bob",
+            "              |                          |                          |",
+            "   0.000 s    |-- 1. MESSAGE ----------->|                          |",
+            "   0.012 s    |<------ 2. 202 Accepted --|                          |",
+            "   0.700 s  == killed ===============================================",
+            "   1.500 s    |                          |.. ... 3 more SENDs ... .>|",
+            "   1.600 s    |-- 3. straight through ----------------------------->|",
+            "              |                          |                          |",
+        ];
+        let drawn = draw(&columns(&["Alice", "Restante", "Bob"]), &steps);
+        assert_eq!(drawn, expected, "\n{}", drawn.join("\n"));
     }
 
     #[test]

@@ -149,10 +149,16 @@ impl Ledger {
 }
 
 impl Sums {
-    /// Nothing is missing, nothing came twice, nothing came that should not.
+    /// What is missing, came twice, or came and should not; nothing when all is right.
     #[must_use]
-    pub fn is_right(&self) -> bool {
-        (self.lost, self.repeated, self.wrong) == (0, 0, 0)
+    pub fn objections(&self) -> Vec<String> {
+        let Sums { sent, lost, repeated, wrong, .. } = self;
+        let texts = [
+            (lost, format!("{lost} of {sent} messages are lost")),
+            (repeated, format!("messages came {repeated} times too often")),
+            (wrong, format!("{wrong} bodies came that should not have come, or not so")),
+        ];
+        texts.into_iter().filter(|(count, _)| **count > 0).map(|(_, text)| text).collect()
     }
 
     /// Both together.
@@ -220,7 +226,7 @@ mod tests {
     fn everything_once_is_right_whichever_was_noted_first() {
         let ledger = ledger(&[("1", "aa"), ("2", "bb")], &[("1", "aa"), ("2", "bb")]);
         assert_eq!(ledger.sums(), Sums { sent: 2, delivered: 2, ..Sums::default() });
-        assert!(ledger.sums().is_right() && ledger.is_in_order("sip:bob@example.org"));
+        assert!(ledger.sums().objections().is_empty() && ledger.is_in_order("sip:bob@example.org"));
         let (went_in, came_out) = ledger.digests();
         assert!(went_in.is_some() && went_in == came_out);
     }
@@ -236,7 +242,7 @@ mod tests {
         ] {
             let ledger = ledger(&[("1", "aa")], &came_out);
             assert_eq!(ledger.sums(), expected, "{came_out:?}");
-            assert!(!ledger.sums().is_right());
+            assert!(!ledger.sums().objections().is_empty());
             assert_ne!(ledger.digests().0, ledger.digests().1, "{came_out:?}");
         }
     }

@@ -33,7 +33,7 @@ pub use stories::stories;
 use stage::Stage;
 
 /// How long a story may take.
-const STORY_PATIENCE: Duration = Duration::from_secs(60);
+const STORY_PATIENCE: Duration = Duration::from_secs(180);
 /// The size that the large message has: 20 MB.
 const LARGE_BYTES: u64 = 20_000_000;
 

@@ -100,14 +100,10 @@ impl<W: Write> Printer<W> {
             self.out,
             "Counted by the clients from the bodies that they received; of several bodies the hash is over their hashes."
         )?;
+        let stories = if reports.len() == 1 { "1 story".to_owned() } else { format!("{} stories", reports.len()) };
         let text = format!(
-            "{} stories, {failed} failed: in {}, out {}, expired {}, repeated {}, lost {}",
-            reports.len(),
-            total.sent,
-            total.delivered,
-            total.expired,
-            total.repeated,
-            total.lost
+            "{stories}, {failed} failed: in {}, out {}, expired {}, repeated {}, lost {}",
+            total.sent, total.delivered, total.expired, total.repeated, total.lost
         );
         let text = if failed == 0 { self.green(&text) } else { self.red(&text) };
         writeln!(self.out, "{text}")

@@ -14,7 +14,7 @@ use crate::cli::RunningServer;
 use crate::cli::admin_client::request;
 
 /// How long the server may take to start on a busy machine.
-const START_PATIENCE: Duration = Duration::from_secs(20);
+const START_PATIENCE: Duration = Duration::from_secs(45);
 /// How often it is asked whether it is there.
 const ASK_INTERVAL: Duration = Duration::from_millis(20);
 /// Lines of its log that are shown when it did not start.

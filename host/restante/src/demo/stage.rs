@@ -38,7 +38,7 @@ const PORT_ATTEMPTS: usize = 10;
 /// How often the server is asked whether anything still waits.
 const ASK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the server may take to stop.
-const STOP_PATIENCE: Duration = Duration::from_secs(15);
+const STOP_PATIENCE: Duration = Duration::from_secs(45);
 
 /// What is particular about a story's server.
 #[derive(Clone, Debug, Default)]

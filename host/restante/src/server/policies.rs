@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use restante_deferral::model::TenantName;
-use restante_policy::{CompiledCache, Loader, PolicyEngine, PolicyHost, PolicyLimits};
+use restante_policy::{CompiledCache, LoadError, Loader, LogLevel, PolicyEngine, PolicyHost, PolicyLimits};
 use restante_transport::queue::{Lane, QueueSender};
 
 use super::abilities;
 use super::shard::{DecisionTicket, ToShard};
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Source};
 
 /// The engine with every tenant's policy active.
 ///
@@ -33,10 +33,15 @@ pub async fn start(
         }
     };
     let log = |line: restante_policy::GuestLog<'_>| {
-        tracing::info!(target: "restante::policy", tenant = %line.tenant, level = ?line.level, "{}", line.text);
+        let (tenant, text) = (line.tenant, line.text);
+        match line.level {
+            LogLevel::Debug => tracing::debug!(target: "restante::policy", %tenant, "{text}"),
+            LogLevel::Info => tracing::info!(target: "restante::policy", %tenant, "{text}"),
+            LogLevel::Warning => tracing::warn!(target: "restante::policy", %tenant, "{text}"),
+        }
     };
     let host = PolicyHost::start(&engine, sink, log)?;
-    let data = configuration.data.clone();
+    let (data, source) = (configuration.data.clone(), configuration.source.clone());
     let tenants: Vec<_> = configuration
         .tenants
         .iter()
@@ -56,11 +61,10 @@ pub async fn start(
                 path => std::fs::read(path).with_context(|| format!("tenants.{name}.policy: cannot read {path}"))?,
             };
             let settings = serde_json::to_string(&settings)?;
-            let loaded = loader
-                .load(&component, &settings, &abilities)
-                .with_context(|| format!("tenants.{name}: policy {policy:?} cannot be used"))?;
+            let loaded = loader.load(&component, &settings, &abilities);
+            let loaded = loaded.map_err(|error| unusable(&source, &name, &policy, &error))?;
             for problem in &loaded.warnings {
-                tracing::warn!(tenant = %name, "settings{}: {}", problem.pointer, problem.text);
+                tracing::warn!("{}: {}", place(&source, &name, &problem.pointer), problem.text);
             }
             generations.push((TenantName(name.as_str().into()), loaded.generation));
         }
@@ -71,4 +75,24 @@ pub async fn start(
         host.set_generation(&tenant, generation);
     }
     Ok(host)
+}
+
+/// Where a JSON pointer into a tenant's settings leads in the configuration.
+fn place(source: &Source, tenant: &str, pointer: &str) -> String {
+    let keys = ["tenants", tenant, "settings"].into_iter().chain(pointer.split('/').filter(|key| !key.is_empty()));
+    format!("{}: tenants.{tenant}.settings{}", source.place(&keys.collect::<Vec<_>>()), pointer.replace('/', "."))
+}
+
+fn unusable(source: &Source, tenant: &str, policy: &str, error: &LoadError) -> anyhow::Error {
+    match error {
+        LoadError::Settings(problems) => {
+            let said =
+                problems.iter().map(|problem| format!("{}: {}", place(source, tenant, &problem.pointer), problem.text));
+            anyhow::anyhow!("{}", said.collect::<Vec<_>>().join("\n"))
+        }
+        error => {
+            let place = source.place(&["tenants", tenant, "policy"]);
+            anyhow::anyhow!("{place}: tenants.{tenant}: the policy {policy:?} cannot be used: {error}")
+        }
+    }
 }

@@ -85,8 +85,10 @@ fn give(shared: &Shared, shard: usize, lane: Lane, message: SipMessage, flow: &F
     let bytes = message.bytes().len();
     let refused = match shared.push(shard, lane, ToShard::Sip { message, flow: *flow }, bytes) {
         Ok(()) => return Intake::Open,
-        Err(ToShard::Sip { message, .. }) => message,
-        Err(_) => return Intake::Congested,
+        Err(refused) => match *refused {
+            ToShard::Sip { message, .. } => message,
+            _ => return Intake::Congested,
+        },
     };
     shared.metrics.count_dropped("shard-busy");
     if refused.is_request() && refused.method() != Some(Method::Ack) {

@@ -11,7 +11,7 @@ use restante_sip::transaction::{Flow, ServerTransactionId, Transport};
 use restante_sip::uri::Uri;
 use restante_sip::writer::{Edit, WriteError};
 
-use super::responses::Purpose;
+use super::responses::{Forwarded, Purpose};
 use super::route::socket_of;
 use super::{Now, Shard};
 use crate::server::flow;
@@ -73,7 +73,7 @@ impl Shard {
                     _ => came,
                 };
                 self.forwarded.insert(transaction, client);
-                self.purposes.insert(client, Purpose::Forwarded { server: transaction, came, is_invite });
+                self.purposes.insert(client, Purpose::Forwarded(Forwarded { server: transaction, came, is_invite }));
             }
             Err(restante_sip::transaction::SendError::Write(WriteError::TooManyHops)) => {
                 self.answer(now, transaction, 483);

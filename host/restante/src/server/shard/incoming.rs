@@ -14,7 +14,7 @@ use super::session::{MediaKind, Offer};
 use super::{Now, Shard, Waiting};
 use crate::server::directory::TenantEntry;
 use crate::server::facts;
-use crate::server::media::{Command, MediaId};
+use crate::server::media::{Command, MediaId, Received};
 
 /// Seconds for Retry-After where the server itself is overloaded.
 const OVERLOAD_RETRY_SECONDS: u32 = 5;
@@ -137,34 +137,26 @@ impl Shard {
     }
 
     /// A large message is here, durable as far as it is a file.
-    pub(super) fn large_message_came(
-        &mut self,
-        now: Now,
-        media: MediaId,
-        incoming: IncomingId,
-        message_id: &str,
-        content_type: &str,
-        prefix: &bytes::Bytes,
-        body: Body,
-    ) {
+    pub(super) fn large_message_came(&mut self, now: Now, media: MediaId, received: Received) {
+        let Received { incoming, message_id, content_type, prefix, body } = received;
         let Some(session) = self.media.get(&media) else { return };
         let MediaKind::Incoming { key, sender, request } = &session.kind else { return };
         let (key, sender, request) = (key.clone(), sender.clone(), request.clone());
-        let facts = match facts::read_body(content_type, prefix) {
+        let facts = match facts::read_body(&content_type, &prefix) {
             Ok(facts) => facts,
             Err(unkeepable) => {
                 self.drop_body(&body);
                 return self.command(media, Command::Reject(incoming, unkeepable.status()));
             }
         };
-        let deduplication = facts::deduplication(&key, &sender.address, &facts, &request, Some(message_id));
+        let deduplication = facts::deduplication(&key, &sender.address, &facts, &request, Some(&message_id));
         let (sender_counts, tenant_counts, recipient_rates) =
             self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
         let reply = ReplyToken(self.token());
         let arrival = Arrival {
             reply,
             deduplication,
-            envelope: facts::envelope(&request, Mode::Large, sender, content_type, facts, body.size_bytes()),
+            envelope: facts::envelope(&request, Mode::Large, sender, &content_type, facts, body.size_bytes()),
             body,
             // An INVITE's Expires limits the invitation, not the keeping (RFC 3261 §13.2.1).
             expires_at: None,

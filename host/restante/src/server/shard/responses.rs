@@ -30,7 +30,7 @@ pub(super) enum Purpose {
     /// INVITE for a session.
     Invite { media: MediaId, hop: SocketAddr },
     /// What we sent came back and was passed on.
-    Forwarded { server: ServerTransactionId, came: Flow, is_invite: bool },
+    Forwarded(Forwarded),
     /// BYE, of a session that waits for its answer.
     Bye { media: Option<MediaId> },
 }
@@ -43,6 +43,15 @@ pub(super) struct Announcement {
     pub(super) messages: Vec<MessageId>,
     pub(super) is_device: bool,
     pub(super) hop: SocketAddr,
+}
+
+/// A request of ours that came back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Forwarded {
+    pub(super) server: ServerTransactionId,
+    /// Where its answers go.
+    pub(super) came: Flow,
+    pub(super) is_invite: bool,
 }
 
 /// No response came.
@@ -67,10 +76,10 @@ impl Shard {
         let Some(status) = message.status() else { return };
         match self.purposes.get(&client).cloned() {
             Some(Purpose::Invite { media, hop }) => {
-                return self.invite_answered(now, client, media, hop, status, message, came);
+                return self.invite_answered(now, client, media, hop, message, came);
             }
-            Some(Purpose::Forwarded { server, came, is_invite }) => {
-                return self.forward_response(now, client, server, came, is_invite, status, message);
+            Some(Purpose::Forwarded(forwarded)) => {
+                return self.forward_response(now, client, forwarded, message);
             }
             None if (200..300).contains(&status) => return self.accepted_again(now, client, message),
             _ => {}
@@ -118,7 +127,7 @@ impl Shard {
                 }
             }
             Some(Purpose::Invite { media, .. }) => self.invite_failed(now, media, None, origin, None),
-            Some(Purpose::Forwarded { server, .. }) => {
+            Some(Purpose::Forwarded(Forwarded { server, .. })) => {
                 self.forwarded.remove(&server);
                 self.answer(now, server, status);
             }
@@ -133,12 +142,12 @@ impl Shard {
         client: ClientTransactionId,
         media: MediaId,
         hop: SocketAddr,
-        status: u16,
         message: &SipMessage,
         came: Flow,
     ) {
+        let status = message.status().unwrap_or(0);
         match status {
-            100..200 => {}
+            ..200 => {}
             200..300 => {
                 self.purposes.remove(&client);
                 self.shared.hop_refused(now.wall, hop, false);
@@ -276,16 +285,9 @@ impl Shard {
 
     /// What a forwarded request was answered goes back the way it came. A 2xx to an INVITE passes by the transaction: who
     /// sent the INVITE acknowledges it end to end.
-    fn forward_response(
-        &mut self,
-        now: Now,
-        client: ClientTransactionId,
-        server: ServerTransactionId,
-        came: Flow,
-        is_invite: bool,
-        status: u16,
-        message: &SipMessage,
-    ) {
+    fn forward_response(&mut self, now: Now, client: ClientTransactionId, forwarded: Forwarded, message: &SipMessage) {
+        let Forwarded { server, came, is_invite } = forwarded;
+        let status = message.status().unwrap_or(0);
         if status == 100 {
             return;
         }

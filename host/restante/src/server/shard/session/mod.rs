@@ -451,12 +451,12 @@ impl Shard {
     pub(super) fn media_report(&mut self, now: Now, report: Report) {
         let Report { media, kind } = report;
         match kind {
-            ReportKind::Received { incoming, message_id, content_type, prefix, body } => {
+            ReportKind::Received(received) => {
                 if self.media.get(&media).is_some_and(|session| matches!(session.kind, MediaKind::Incoming { .. })) {
-                    self.large_message_came(now, media, incoming, &message_id, &content_type, &prefix, body);
+                    self.large_message_came(now, media, received);
                 } else {
-                    self.drop_body(&body);
-                    self.command(media, Command::Reject(incoming, 403));
+                    self.drop_body(&received.body);
+                    self.command(media, Command::Reject(received.incoming, 403));
                 }
             }
             ReportKind::Settled(message, outcome) => self.message_settled(now, media, message, &outcome),

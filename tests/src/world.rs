@@ -181,14 +181,16 @@ impl World {
         restarted.unwrap_or_else(|error| panic!("the server does not start again: {error:#}"));
     }
 
-    /// Stops the server.
+    /// Stops the server; nothing of it is left then, and its store is closed.
     pub async fn stop_server(&mut self) {
         self.held = None;
         if let Some(administration) = self.administration.take() {
             administration.stop();
         }
         if let Some(server) = self.server.take() {
+            let shared = Arc::downgrade(server.shared());
             in_time("the server stops", server.stop()).await;
+            until_equal("holders of what the server's parts share", 0, || shared.strong_count()).await;
         }
     }
 

@@ -21,23 +21,23 @@ fn what_is_wrong_is_said_with_line_and_column_and_what_was_expected() {
             "[sip]\nlissten = []\n",
             "restante: FILE: TOML parse error at line 2, column 1\n  |\n2 | lissten = []\n  | ^^^^^^^\nunknown field `lissten`, \
              expected one of `listen`, `advertise`, `outbound`, `congestion_safe`, `allow_targets`, \
-             `upstream_failure_header`\n\n",
+             `upstream_failure_header`\n",
         ),
         (
             "[sip]\nlisten = [\"udp:example.org:5060\"]\n",
             "restante: FILE: TOML parse error at line 2, column 11\n  |\n2 | listen = [\"udp:example.org:5060\"]\n  |           \
              ^^^^^^^^^^^^^^^^^^^^^^\n\"udp:example.org:5060\": expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric \
-             host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\"\n\n",
+             host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\"\n",
         ),
         (
             "data = 7\n",
             "restante: FILE: TOML parse error at line 1, column 8\n  |\n1 | data = 7\n  |        ^\ninvalid type: integer `7`, \
-             expected path string\n\n",
+             expected path string\n",
         ),
         (
             "[limits]\nmax_sessions = -1\n",
             "restante: FILE: TOML parse error at line 2, column 16\n  |\n2 | max_sessions = -1\n  |                ^^\ninvalid \
-             value: integer `-1`, expected u64\n\n",
+             value: integer `-1`, expected u64\n",
         ),
     ];
     for (text, expected) in cases {

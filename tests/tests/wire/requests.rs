@@ -72,7 +72,7 @@ const CASES: &[Case] = &[
         415,
         Some(("Accept", "application/sdp")),
     ),
-    ("a description that is none", |it| RawMsrp::invitation(it, BOB).body("application/sdp", "v=1"), 400, None),
+    ("a description that is none", |it| RawMsrp::invitation(it, BOB).body("application/sdp", "v=1"), 488, None),
     ("no answer would do", |it| RawMsrp::invitation(it, BOB).with("Accept", "text/html"), 406, None),
     ("no hop is left, but none is needed", |it| it.request("OPTIONS", BOB).set("Max-Forwards", "0"), 200, None),
 ];

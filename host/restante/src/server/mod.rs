@@ -218,6 +218,7 @@ pub struct Server {
     shared: Arc<Shared>,
     transport: Transport,
     shards: Vec<JoinHandle<()>>,
+    scheduler: tokio::task::JoinHandle<()>,
     stop_scheduler: tokio::sync::watch::Sender<bool>,
     sip: Vec<(Protocol, SocketAddr)>,
     msrp: Vec<SocketAddr>,
@@ -284,14 +285,14 @@ impl Server {
         let policy = policies::start(configuration, inboxes.clone()).await?;
         let _ = shared.policy.set(Arc::new(policy));
         let listeners: Vec<Listener> = configuration.sip.listen.iter().map(|it| listener(it, configuration)).collect();
-        let transport = Transport::start(&listeners, transport_limits, receiver::handler(shared.clone())).await?;
+        let transport = Transport::start(&listeners, transport_limits, receiver::handler(&shared)).await?;
         let _ = shared.sender.set(transport.sender());
         let sip = transport.listeners().iter().map(|bound| (bound.protocol, bound.local)).collect();
         let msrp = bound.listen(&transport, &shared)?;
         let shards = start_shards(&shared, outboxes, &store)?;
         let (stop_scheduler, stopped) = tokio::sync::watch::channel(false);
-        tokio::spawn(schedule(shared.clone(), stopped));
-        Ok(Server { shared, transport, shards, stop_scheduler, sip, msrp })
+        let scheduler = tokio::spawn(schedule(shared.clone(), stopped));
+        Ok(Server { shared, transport, shards, scheduler, stop_scheduler, sip, msrp })
     }
 
     /// What shards share, for the administration.
@@ -333,6 +334,8 @@ impl Server {
         });
         let _ = joined.await;
         self.transport.shutdown().await;
+        // The store closes with the last that knows it.
+        let _ = self.scheduler.await;
     }
 }
 

@@ -406,7 +406,7 @@ mod tests {
             ("[msrp]\nlisten = [\"tcp:[::]:2855\"]\n", vec!["msrp.listen", "msrp.advertise"]),
             (
                 "[tenants.a]\ndomains = [\"a.org\"]\nhand_over = { sms = \"sip:gateway.example.org\" }\n",
-                vec!["line 3, column 19", "tenants.a.hand_over.sms", "numeric host"],
+                vec!["line 3, column 21", "tenants.a.hand_over.sms", "numeric host"],
             ),
             (
                 "[tenants.a]\ndomains = [\"x.org\"]\n[tenants.b]\ndomains = [\"X.org\"]\n",

@@ -25,8 +25,8 @@ fn what_is_wrong_is_said_with_line_and_column_and_what_was_expected() {
         ),
         (
             "[sip]\nlisten = [\"udp:example.org:5060\"]\n",
-            "restante: FILE: TOML parse error at line 2, column 11\n  |\n2 | listen = [\"udp:example.org:5060\"]\n  |           \
-             ^^^^^^^^^^^^^^^^^^^^^^\n\"udp:example.org:5060\": expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric \
+            "restante: FILE: TOML parse error at line 2, column 10\n  |\n2 | listen = [\"udp:example.org:5060\"]\n  |          \
+             ^^^^^^^^^^^^^^^^^^^^^^^^\n\"udp:example.org:5060\": expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric \
              host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\"\n\n",
         ),
         (
@@ -46,17 +46,25 @@ fn what_is_wrong_is_said_with_line_and_column_and_what_was_expected() {
 }
 
 #[test]
-fn what_does_not_fit_together_is_said_with_its_key() {
+fn what_does_not_fit_together_is_said_with_its_place_and_key() {
     let tenant = "[tenants.example]\ndomains = [\"example.org\"]\n";
     let cases = [
-        ("[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n".to_owned(), "msrp.listen: MSRP runs over TCP"),
-        (format!("{tenant}[tenants.b]\ndomains = [\"EXAMPLE.org\"]\n"), "belongs to tenants.b"),
-        ("[limits]\nmax_sessions = 0\n".to_owned(), "limits.max_sessions = 0: expected a whole number of at least 1"),
-        ("[tenants]\n".to_owned(), "no tenant"),
+        (
+            "[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n".to_owned(),
+            "line 2, column 10: msrp.listen: MSRP runs over TCP, expected \"tcp:HOST:PORT\"",
+        ),
+        (
+            format!("{tenant}[tenants.b]\ndomains = [\"EXAMPLE.org\"]\n"),
+            "line 2, column 12: tenants.example: \"example.org\" belongs to tenants.b already",
+        ),
+        (
+            "[limits]\nmax_sessions = 0\n".to_owned(),
+            "line 2, column 16: limits.max_sessions = 0: expected a whole number of at least 1",
+        ),
+        ("[tenants]\n".to_owned(), "line 1, column 1: no tenant: expected at least one [tenants.NAME] with domains"),
     ];
     for (text, expected) in cases {
-        let said = refusal(&text);
-        assert!(said.starts_with("restante: FILE: ") && said.contains(expected), "{text}: {said}");
+        assert_eq!(refusal(&text), format!("restante: FILE: {expected}\n"), "{text}");
     }
 }
 
@@ -65,7 +73,7 @@ fn settings_of_a_policy_are_checked_by_the_policy_and_have_their_place_too() {
     let tenant = "[tenants.example]\ndomains = [\"example.org\"]\n[tenants.example.settings]\n";
     let cases = [
         ("few = \"many\"\n", "line 5, column 7: tenants.example.settings.few: expected a whole number from 0 to 100"),
-        ("fewer = 3\n", "line 5, column 1: tenants.example.settings.fewer: is not a setting; expected delivery"),
+        ("fewer = 3\n", "line 5, column 9: tenants.example.settings.fewer: is not a setting; expected delivery"),
     ];
     for (setting, expected) in cases {
         let said = refusal(&format!("data = \"HERE\"\n{tenant}{setting}"));

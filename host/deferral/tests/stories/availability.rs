@@ -51,7 +51,8 @@ fn what_is_over_the_limit_of_its_hop_goes_in_no_message() {
         world.registers(&[Contact { max_page_bytes, ..phone() }]);
         world.seconds(10);
         assert_eq!(world.delivered, ["m1"], "one way or the other");
-        let pages = world.attempts.iter().filter(|(_, attempt)| matches!(attempt.task, AttemptTask::Page { .. })).count();
+        let pages =
+            world.attempts.iter().filter(|(_, attempt)| matches!(attempt.task, AttemptTask::Page { .. })).count();
         assert_eq!(pages, usize::from(in_page_mode), "{page_base_bytes} of {max_page_bytes}");
     }
 }

@@ -177,8 +177,17 @@ impl World {
     /// It does not start.
     pub async fn restart(&mut self) {
         self.stop_server().await;
-        let restarted = self.try_start().await;
-        restarted.unwrap_or_else(|error| panic!("the server does not start again: {error:#}"));
+        let again = async {
+            loop {
+                match self.try_start().await {
+                    Ok(()) => return,
+                    // The socket goes with the task that had it.
+                    Err(error) if is_taken(&error) => tokio::task::yield_now().await,
+                    Err(error) => panic!("the server does not start again: {error:#}"),
+                }
+            }
+        };
+        in_time("the server starts again", again).await;
     }
 
     /// Stops the server; nothing of it is left then, and its store is closed.

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use restante_deferral::commit::CommitError;
-use restante_deferral::decision::{Answer, Undecided};
+use restante_deferral::decision::{Answer, Trigger, Undecided};
 use restante_deferral::model::{MessageId, Profile, RecipientKey, Timestamp};
 use restante_deferral::participating_function::{CommitToken, Input, LoadToken, QuestionToken, ReplyToken};
 use restante_sip::dialog::DialogId;
@@ -265,6 +265,8 @@ impl Shard {
             ToShard::Profile(recipient, profile) => {
                 if self.slots.contains_key(&recipient) || self.registrations.contains_key(&recipient) {
                     self.tell(now, &recipient, Input::Profile(profile));
+                    // What was held may go now.
+                    self.contacts_changed(now, &recipient, Some(Trigger::Operator));
                 }
             }
             ToShard::SaveProfile(user, profile, done) => {

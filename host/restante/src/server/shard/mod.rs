@@ -289,8 +289,10 @@ impl Shard {
                 self.tell(now, &key, Input::Committed(token, result))
             }
             (Order::Load(key, token), Outcome::Loaded(result)) => self.tell(now, &key, Input::Loaded(token, result)),
-            (Order::Profile(done), Outcome::Saved(result)) => _ = done.send(result),
-            (Order::Registration(pending), Outcome::Saved(result)) => self.registration_saved(now, *pending, result),
+            (Order::Profile(done), Outcome::Saved(result)) => _ = done.send(result.map(drop)),
+            (Order::Registration(pending), Outcome::Saved(result)) => {
+                self.registration_saved(now, *pending, result.map(drop))
+            }
             _ => {}
         }
     }

@@ -1,5 +1,6 @@
 //! Builds the guests of `plugin/` for wasm32-unknown-unknown and makes components of them, in `OUT_DIR`:
-//! `standard.wasm`, which the library embeds, and `hostile.wasm` with both core modules, which only tests read.
+//! `standard.wasm`, which the library embeds, and `hostile.wasm` and `scripted.wasm`, which only tests read; and the core
+//! modules of all.
 //!
 //! The guests have a workspace, a lock file and a target directory of their own. Flags and wrappers meant for the host
 //! are kept from them.
@@ -13,7 +14,7 @@ use std::process::Command;
 use wit_component::ComponentEncoder;
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const GUESTS: [&str; 2] = ["standard", "hostile"];
+const GUESTS: [&str; 3] = ["standard", "hostile", "scripted"];
 
 /// What cargo or its user set for the host.
 const HOST_VARIABLES: [&str; 9] = [
@@ -39,11 +40,12 @@ fn build() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("../..");
     let plugin = root.join("plugin");
     let out = PathBuf::from(variable("OUT_DIR")?);
-    for watched in ["Cargo.toml", "Cargo.lock", ".cargo/config.toml", "standard", "hostile"] {
+    for watched in ["Cargo.toml", "Cargo.lock", ".cargo/config.toml", "standard", "hostile", "scripted"] {
         println!("cargo::rerun-if-changed={}", plugin.join(watched).display());
     }
     println!("cargo::rerun-if-changed={}", root.join("wit").display());
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::metadata=directory={}", out.display());
 
     check_target()?;
     let built = compile(&plugin, &out.join("guest"))?;

@@ -1,1 +1,46 @@
-//! Stories told end to end over real sockets.
+//! A small world to tell stories in: a server in this process or in one of its own, clients, a proxy, and bare sockets, all
+//! on loopback, with a real policy and a real disk. Everything ends with its story.
+//!
+//! * [`story`], [`Setting`], [`World`]: the server and where it stands.
+//! * [`Person`]: a client and what happened to it.
+//! * [`HeldStore`]: a store whose commits wait until they are told to go on.
+//! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would.
+//! * [`Program`]: the binary as a child process.
+//!
+//! Nothing here sleeps to let something happen: whoever waits says for what, and fails after [`PATIENCE`].
+
+mod compiled_policies;
+mod held_store;
+mod http;
+mod patience;
+mod person;
+mod program;
+mod raw_msrp;
+mod raw_sip;
+mod recorder;
+mod setting;
+mod world;
+
+pub use held_store::HeldStore;
+pub use http::{HttpAnswer, http};
+pub use patience::{PATIENCE, in_time, until, until_equal};
+pub use person::Person;
+pub use program::{Finished, Program, Served, run};
+pub use raw_msrp::{Chunk, MsrpReply, RawMsrp};
+pub use raw_sip::{RawSip, Request};
+pub use recorder::Recorder;
+pub use setting::{Setting, setting, story};
+pub use world::{World, free_tcp_port};
+
+/// The file of a guest of `plugin/`: `hostile`, `scripted`.
+#[must_use]
+pub fn guest(name: &str) -> String {
+    format!("{}/{name}.wasm", env!("RESTANTE_GUESTS"))
+}
+
+/// Content that is no repetition of itself within a block.
+#[must_use]
+pub fn pattern(length: usize) -> bytes::Bytes {
+    let byte = |at: usize| u8::try_from((at.wrapping_mul(31) ^ (at >> 8).wrapping_mul(17)) % 251).unwrap_or(0);
+    (0..length).map(byte).collect::<Vec<u8>>().into()
+}

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use restante_msrp::framing::{FramingLimits, Peek as MsrpPeek, peek_to_path};
-use restante_sip::transaction::{Endpoint, EndpointConfiguration, TimerValues};
+use restante_sip::transaction::{Endpoint, EndpointConfiguration, MAX_UDP_REQUEST_BYTES, TimerValues};
 use restante_transport::msrp::Peek;
 use restante_transport::queue::{self, Lane, QueueLimits, QueueReceiver};
 use restante_transport::{Handler, Intake, Listener, ListenerId, Protocol, Transport, TransportEvent, TransportLimits};
@@ -23,6 +23,8 @@ use crate::outgoing::{Answer, FetchOutcome, LargeMessage, LargeOutcome, PageMess
 const MAX_COMMANDS: usize = 1_024;
 /// Messages from the sockets that wait for it before streams are read no further.
 const MAX_WAITING_MESSAGES: usize = 4_096;
+/// The fraction of a second in a CPIM DateTime, which may be written or not.
+const FRACTION_BYTES: usize = 4;
 /// How often another port is tried when one is free for TCP and taken for UDP.
 const PORT_ATTEMPTS: usize = 50;
 
@@ -172,6 +174,17 @@ impl Client {
     /// [`ClientError`]; a refusal is an answer.
     pub async fn send(&self, message: PageMessage) -> Result<PageOutcome, ClientError> {
         self.ask(|reply| Command::Send { message: Box::new(message), reply }).await
+    }
+
+    /// Whether a message fits page mode: its request may have no more bytes than UDP may carry, whatever it goes over
+    /// (RFC 3428 §8).
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn fits_page_mode(&self, message: &PageMessage) -> Result<bool, ClientError> {
+        let message = Box::new(message.clone());
+        let bytes = self.ask(|reply| Command::Measure { message, reply }).await?;
+        Ok(bytes.saturating_add(FRACTION_BYTES) <= MAX_UDP_REQUEST_BYTES)
     }
 
     /// Sends a message in large message mode and waits until every byte is acknowledged, or the session is over.

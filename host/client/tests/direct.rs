@@ -223,3 +223,19 @@ async fn nobody_there_is_told_apart_from_a_refusal() {
     pair.alice.stop().await;
     assert!(matches!(pair.alice.send(PageMessage::text(BOB, "a")).await, Err(ClientError::Stopped)));
 }
+
+#[tokio::test]
+async fn the_longest_text_of_page_mode_fits_one_datagram_and_one_byte_more_does_not() {
+    let pair = pair(|_, _| {}).await;
+    let mut fitting = 0;
+    for length in 1..1_300 {
+        if pair.alice.fits_page_mode(&PageMessage::text(BOB, &"x".repeat(length))).await.unwrap() {
+            fitting = length;
+        }
+    }
+    assert!((100..1_000).contains(&fitting), "{fitting}");
+    assert_eq!(pair.alice.send(PageMessage::text(BOB, &"x".repeat(fitting))).await.unwrap().answer.status, 200);
+    let sent = pair.wire.records().into_iter().find(|record| record.line.starts_with("MESSAGE")).unwrap();
+    // How long the port, the branch and the like are written is a matter of a few bytes.
+    assert!((1_290..=1_300).contains(&sent.bytes), "{}", sent.bytes);
+}

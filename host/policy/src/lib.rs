@@ -26,6 +26,7 @@ mod convert;
 mod decide;
 mod engine;
 mod generation;
+pub mod hostile;
 mod limits;
 mod load;
 mod log;

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod cli;
 pub mod configuration;
+pub mod demo;
 pub mod logging;
 pub mod metrics;
 pub mod server;

@@ -38,6 +38,8 @@ impl Default for QueueLimits {
 /// Which way an item goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
+    /// What the taker itself ordered and what comes back of it: never refused, since there is only as much as was ordered.
+    Ordered,
     /// What ends work or keeps users reachable: responses, ACK, BYE, REGISTER, failures of sockets.
     Priority,
     /// What begins work.
@@ -84,6 +86,7 @@ struct Shared<T> {
 
 #[derive(Debug)]
 struct Lanes<T> {
+    ordered: LaneQueue<T>,
     priority: LaneQueue<T>,
     ordinary: LaneQueue<T>,
     /// The taker found nothing and waits.
@@ -100,7 +103,13 @@ struct LaneQueue<T> {
 /// A queue.
 #[must_use]
 pub fn channel<T>(limits: QueueLimits) -> (QueueSender<T>, QueueReceiver<T>) {
-    let lanes = Lanes { priority: LaneQueue::new(), ordinary: LaneQueue::new(), sleeping: false, closed: false };
+    let lanes = Lanes {
+        ordered: LaneQueue::new(),
+        priority: LaneQueue::new(),
+        ordinary: LaneQueue::new(),
+        sleeping: false,
+        closed: false,
+    };
     let shared =
         Arc::new(Shared { limits, lanes: Mutex::new(lanes), wake: Notify::new(), senders: AtomicUsize::new(1) });
     (QueueSender { shared: Arc::clone(&shared) }, QueueReceiver { shared })
@@ -118,6 +127,7 @@ impl<T> QueueSender<T> {
             return Err(Rejected { item, reason: RejectReason::Closed });
         }
         let (queue, most_items, most_bytes) = match lane {
+            Lane::Ordered => (&mut lanes.ordered, usize::MAX, usize::MAX),
             Lane::Priority => (&mut lanes.priority, limits.max_priority_items, limits.max_priority_bytes),
             Lane::Ordinary => (&mut lanes.ordinary, limits.max_ordinary_items, limits.max_ordinary_bytes),
         };
@@ -155,8 +165,8 @@ impl<T> QueueSender<T> {
 }
 
 impl<T> QueueReceiver<T> {
-    /// Waits until something is there, then moves at most `most` items to the end of `into`: those of the priority lane
-    /// first, but a quarter of the batch is the ordinary lane's if it has as many. False when nothing is left and every
+    /// Waits until something is there, then moves at most `most` items to the end of `into`: what was ordered first, then the
+    /// priority lane, but a quarter of the batch is the ordinary lane's if it has as many, and a quarter the priority lane's. False when nothing is left and every
     /// sender is gone. Dropping the future loses nothing.
     pub async fn pop_batch(&mut self, into: &mut Vec<T>, most: usize) -> bool {
         loop {
@@ -183,6 +193,7 @@ impl<T> QueueReceiver<T> {
 impl<T> Lanes<T> {
     fn lane(&self, lane: Lane) -> &LaneQueue<T> {
         match lane {
+            Lane::Ordered => &self.ordered,
             Lane::Priority => &self.priority,
             Lane::Ordinary => &self.ordinary,
         }
@@ -191,8 +202,11 @@ impl<T> Lanes<T> {
     fn take(&mut self, into: &mut Vec<T>, most: usize) -> bool {
         let before = into.len();
         let kept_for_ordinary = (most / 4).min(self.ordinary.items.len());
-        let first = self.priority.take(into, most.saturating_sub(kept_for_ordinary));
-        self.ordinary.take(into, most.saturating_sub(first));
+        let kept_for_priority = (most / 4).min(self.priority.items.len());
+        let mut left = most;
+        left -= self.ordered.take(into, left.saturating_sub(kept_for_ordinary).saturating_sub(kept_for_priority));
+        left -= self.priority.take(into, left.saturating_sub(kept_for_ordinary));
+        self.ordinary.take(into, left);
         into.len() > before
     }
 }
@@ -231,7 +245,11 @@ impl<T> Drop for QueueReceiver<T> {
     fn drop(&mut self) {
         let mut lanes = lock(&self.shared.lanes);
         lanes.closed = true;
-        let left = (std::mem::take(&mut lanes.priority.items), std::mem::take(&mut lanes.ordinary.items));
+        let left = (
+            std::mem::take(&mut lanes.ordered.items),
+            std::mem::take(&mut lanes.priority.items),
+            std::mem::take(&mut lanes.ordinary.items),
+        );
         drop(lanes);
         drop(left);
     }
@@ -283,6 +301,19 @@ mod tests {
         let mut batch = Vec::new();
         receiver.try_pop_batch(&mut batch, 8);
         assert_eq!(batch, [1_000, 1_001, 1_002, 1_003, 1_004, 1_005, 0, 1]);
+    }
+
+    #[test]
+    fn what_was_ordered_is_never_refused_and_comes_first() {
+        let (sender, mut receiver) = channel(LIMITS);
+        for item in 0..20 {
+            sender.try_push(Lane::Ordered, item, 1_000).unwrap();
+        }
+        sender.try_push(Lane::Priority, 100, 1).unwrap();
+        sender.try_push(Lane::Ordinary, 200, 1).unwrap();
+        let mut batch = Vec::new();
+        receiver.try_pop_batch(&mut batch, 8);
+        assert_eq!(batch, [0, 1, 2, 3, 4, 5, 100, 200]);
     }
 
     #[test]

@@ -14,8 +14,9 @@ use std::hint::black_box;
 
 use bindings::restante::policy::log::{Level, log};
 use bindings::restante::policy::types::{
-    Availability, CheckedSettings, Context, ExpiringMessage, ExpiryAnswer, Failure, FailureAction, FailureAnswer,
-    HostAbilities, Incoming, IncomingAnswer, Keep, Plan, Problem, Pull, PullAnswer,
+    Availability, CheckedSettings, Context, DeliveryStep, ExpiringMessage, ExpiryAnswer, Failure, FailureAction,
+    FailureAnswer, HostAbilities, Incoming, IncomingAnswer, Keep, Plan, Problem, Pull, PullAnswer, Rejection, Step,
+    Target,
 };
 
 struct Hostile;
@@ -38,13 +39,30 @@ impl bindings::Guest for Hostile {
         match name.as_str() {
             "err" => Err("cannot decide".to_owned()),
             "long-err" => Err("x".repeat(100_000)),
+            // A refusal that is none.
+            "impossible" => Ok(IncomingAnswer::Reject(Rejection {
+                status: 200,
+                reason: "OK".to_owned(),
+                retry_after_seconds: None,
+            })),
             "remember" => Ok(IncomingAnswer::Discard(remembered().to_string())),
             _ => Ok(IncomingAnswer::Keep(Keep { expires_at, priority: 100, deliver_now: true })),
         }
     }
 
-    fn on_available(_context: Context, _availability: Availability) -> Result<Plan, String> {
-        Ok(Plan { steps: Vec::new(), ask_again_at: None })
+    fn on_available(context: Context, _availability: Availability) -> Result<Plan, String> {
+        let name = String::from_utf8_lossy(&context.settings).into_owned();
+        misbehave(&name);
+        match name.as_str() {
+            "err" => Err("cannot decide".to_owned()),
+            "long-err" => Err("x".repeat(100_000)),
+            // A message that nobody has.
+            "impossible" => {
+                let nobodys = DeliveryStep { messages: vec![u64::MAX], target: Target::Any };
+                Ok(Plan { steps: vec![Step::Page(nobodys)], ask_again_at: None })
+            }
+            _ => Ok(Plan { steps: Vec::new(), ask_again_at: None }),
+        }
     }
 
     fn on_pull(_context: Context, _pull: Pull) -> Result<PullAnswer, String> {

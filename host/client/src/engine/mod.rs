@@ -55,6 +55,7 @@ pub(crate) enum Command {
     RegisterThirdParty { address_of_record: String, contact_uri: String, expires_seconds: u32, reply: Reply<Answer> },
     Subscribe { expires_seconds: u32, reply: Reply<Answer> },
     Send { message: Box<PageMessage>, reply: Reply<PageOutcome> },
+    Measure { message: Box<PageMessage>, reply: Reply<usize> },
     SendLarge { prepared: Box<PreparedLarge>, reply: Reply<LargeOutcome> },
     Fetch { selection: Selection, reply: Reply<FetchOutcome> },
     SetBehaviour(Box<Behaviour>),
@@ -163,6 +164,7 @@ impl Engine {
             }
             Command::Subscribe { expires_seconds, reply } => self.subscribe(expires_seconds, Some(reply)),
             Command::Send { message, reply } => self.send_page(&message, reply),
+            Command::Measure { message, reply } => _ = reply.send(self.page_bytes(&message)),
             Command::SendLarge { prepared, reply } => self.send_large(*prepared, reply),
             Command::Fetch { selection, reply } => self.fetch(&selection, reply),
             Command::SetBehaviour(behaviour) => self.state.behaviour = *behaviour,

@@ -7,11 +7,14 @@ use restante_cpim::imdn::{Disposition, Report};
 use restante_sip::dialog::Dialog;
 use restante_sip::header::{ICSI_MESSAGE, write_date};
 use restante_sip::message::{Method, Name, SipMessage};
+use restante_sip::transaction::Transport;
 use restante_sip::uri::Uri;
+use restante_sip::writer::WriteError;
 
 use super::{Engine, Outline, Pending, Registration, Reply, Subscription, answer_of, begin};
 use crate::compose::{self, ACCEPT, ALLOW, CpimHead};
 use crate::content;
+use crate::error::ClientError;
 use crate::event::{ClientEvent, ReceivedMessage};
 use crate::outgoing::{Answer, PageMessage, PageOutcome};
 use crate::random::token;
@@ -165,43 +168,38 @@ impl Engine {
     }
 
     pub(super) fn send_page(&mut self, message: &PageMessage, reply: Reply<PageOutcome>) {
-        let message_id = message.message_id.clone().unwrap_or_else(token);
-        let call_id = message.call_id.clone().unwrap_or_else(token);
-        let (content_type, body) = self.page_body(message, &message_id);
+        let draft = self.draft_page(message);
         let outcome = PageOutcome {
             answer: Answer { status: 0, reason: String::new(), fields: Vec::new() },
-            message_id,
-            call_id: call_id.clone(),
+            message_id: draft.message_id.clone(),
+            call_id: draft.call_id.clone(),
             sha256: content::sha256(&message.content),
         };
-        let from = message.from.clone().unwrap_or_else(|| self.configuration.identity.clone());
-        let (from_tag, conversation_id, contribution_id) = (token(), token(), token());
-        let outline = Outline { from: &from, from_tag: &from_tag, to: &message.to, call_id: &call_id, cseq: 1 };
-        let date = write_date(unix_seconds());
-        let has = |name: &str| message.fields.iter().any(|(field, _)| field.eq_ignore_ascii_case(name));
-        let build = |via: &str| {
-            let mut builder = begin(&Method::Message, &message.to, via, &outline);
-            for (name, value) in [
-                ("Accept-Contact", compose::accept_contact(ICSI_MESSAGE)),
-                ("P-Preferred-Service", ICSI_MESSAGE.to_owned()),
-                ("Conversation-ID", conversation_id.clone()),
-                ("Contribution-ID", contribution_id.clone()),
-            ] {
-                if !has(name) {
-                    builder = builder.field(name, &value);
-                }
-            }
-            if let Some(expires_seconds) = message.expires_seconds {
-                builder = builder.field("Expires", &expires_seconds.to_string()).field("Date", &date);
-            }
-            for (name, value) in &message.fields {
-                builder = builder.field(name, value);
-            }
-            builder.field("Content-Type", &content_type).finish_with_body(&body)
-        };
-        match self.send_request(&Method::Message, self.server(), build) {
+        match self.send_request(&Method::Message, self.server(), |via| draft.write(message, via)) {
             Ok((transaction, _)) => _ = self.state.pending.insert(transaction, Pending::Page { outcome, reply }),
             Err(error) => _ = reply.send(Err(error)),
+        }
+    }
+
+    /// The size of the request that a message would be sent as.
+    pub(super) fn page_bytes(&mut self, message: &PageMessage) -> Result<usize, ClientError> {
+        let via = self.endpoint.via(Transport::Udp, &self.local.to_string());
+        Ok(self.draft_page(message).write(message, &via)?.len())
+    }
+
+    fn draft_page(&self, message: &PageMessage) -> PageDraft {
+        let message_id = message.message_id.clone().unwrap_or_else(token);
+        let (content_type, body) = self.page_body(message, &message_id);
+        PageDraft {
+            from: message.from.clone().unwrap_or_else(|| self.configuration.identity.clone()),
+            from_tag: token(),
+            call_id: message.call_id.clone().unwrap_or_else(token),
+            conversation_id: token(),
+            contribution_id: token(),
+            date: write_date(unix_seconds()),
+            message_id,
+            content_type,
+            body,
         }
     }
 
@@ -262,6 +260,45 @@ impl Engine {
         if !matches!(status, Some(200..300)) {
             self.event(ClientEvent::NotificationRefused { at: SystemTime::now(), status });
         }
+    }
+}
+
+/// Everything that is made up for one MESSAGE.
+struct PageDraft {
+    message_id: String,
+    from: String,
+    from_tag: String,
+    call_id: String,
+    conversation_id: String,
+    contribution_id: String,
+    date: String,
+    content_type: String,
+    body: Bytes,
+}
+
+impl PageDraft {
+    fn write(&self, message: &PageMessage, via: &str) -> Result<Bytes, WriteError> {
+        let outline =
+            Outline { from: &self.from, from_tag: &self.from_tag, to: &message.to, call_id: &self.call_id, cseq: 1 };
+        let has = |name: &str| message.fields.iter().any(|(field, _)| field.eq_ignore_ascii_case(name));
+        let mut builder = begin(&Method::Message, &message.to, via, &outline);
+        for (name, value) in [
+            ("Accept-Contact", compose::accept_contact(ICSI_MESSAGE).as_str()),
+            ("P-Preferred-Service", ICSI_MESSAGE),
+            ("Conversation-ID", &self.conversation_id),
+            ("Contribution-ID", &self.contribution_id),
+        ] {
+            if !has(name) {
+                builder = builder.field(name, value);
+            }
+        }
+        if let Some(expires_seconds) = message.expires_seconds {
+            builder = builder.field("Expires", &expires_seconds.to_string()).field("Date", &self.date);
+        }
+        for (name, value) in &message.fields {
+            builder = builder.field(name, value);
+        }
+        builder.field("Content-Type", &self.content_type).finish_with_body(&self.body)
     }
 }
 

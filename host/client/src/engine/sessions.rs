@@ -439,7 +439,9 @@ impl Engine {
             self.violation("BYE of no dialog".to_owned());
             return self.answer(transaction, 481);
         };
-        if let Some(Err(error)) = session.dialog.as_mut().map(|dialog| dialog.receive(message)) {
+        // Both sides may end a session at once: ours is over then, and theirs is answered all the same (RFC 5407 §3.2.1).
+        let crosses = matches!(session.bye, Bye::Sent | Bye::Answered);
+        if let (Some(Err(error)), false) = (session.dialog.as_mut().map(|dialog| dialog.receive(message)), crosses) {
             self.violation(format!("BYE: {error}"));
             return self.answer(transaction, error.status());
         }

@@ -231,7 +231,7 @@ impl Recipient {
         let stores = waiting.arrival.expires_at.is_none_or(|at| at > self.now);
         let decided = match answer {
             Ok(Answer::Incoming(answer)) => {
-                validate::incoming(&answer, self.now, stores, &self.limits.hand_over_targets)
+                validate::incoming(&answer, self.asked_at, stores, &self.limits.hand_over_targets)
                     .map(|()| answer)
                     .map_err(|_| Undecided::Impossible)
             }

@@ -350,7 +350,7 @@ impl Recipient {
     pub(super) fn on_plan(&mut self, answer: Result<Answer, Undecided>) {
         let State::Asking(pass, offered, contacts) = std::mem::take(&mut self.push.state) else { return };
         let situation = Situation {
-            now: self.now,
+            now: self.asked_at,
             messages: &offered,
             contacts: &contacts,
             hand_over_targets: &self.limits.hand_over_targets,

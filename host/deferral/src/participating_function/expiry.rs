@@ -127,7 +127,7 @@ impl Recipient {
             .collect();
         let decided = match answer {
             Ok(Answer::Expiry(answers)) => {
-                match validate::expiry(&answers, &waiting, self.now, &self.limits.hand_over_targets) {
+                match validate::expiry(&answers, &waiting, self.asked_at, &self.limits.hand_over_targets) {
                     Ok(()) => Ok(answers),
                     Err(_) => Err(Undecided::Impossible),
                 }

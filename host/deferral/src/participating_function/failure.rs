@@ -103,7 +103,7 @@ impl Recipient {
         let ids: Vec<MessageId> = batch.messages.iter().map(|(id, ..)| *id).collect();
         let decided = match answer {
             Ok(Answer::Failure(answers)) => {
-                match validate::failure(&answers, &ids, self.now, &self.limits.hand_over_targets) {
+                match validate::failure(&answers, &ids, self.asked_at, &self.limits.hand_over_targets) {
                     Ok(()) => Ok(answers),
                     Err(_) => Err(Undecided::Impossible),
                 }

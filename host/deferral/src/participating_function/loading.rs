@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use super::{AttemptId, Input, LoadToken, Output, Recipient, Reply, ReplyToken};
 use crate::commit::{CommitError, LoadRequest, Select, Window};
-use crate::model::{Body, Duration, MessageId, QueueTotals, StoredMessage, Timestamp};
+use crate::model::{Body, Duration, MessageId, StoredMessage, Timestamp};
 
 /// Wait before a queue that could not be read is read again.
 const RELOAD_AFTER: Duration = Duration::from_secs(1);
@@ -201,7 +201,7 @@ impl Recipient {
     fn on_part_loaded(&mut self, token: LoadToken, result: Result<Box<Window>, CommitError>) {
         let Some(purpose) = self.loads.remove(&token) else { return };
         if let Some(counting) = self.recount.under_way.filter(|counting| counting.load == token) {
-            self.on_counted(counting, result.as_ref().ok().map(|window| window.totals));
+            self.on_counted(counting, result.as_deref().ok());
         }
         match result {
             Ok(window) => self.take_part(purpose, *window),
@@ -277,13 +277,17 @@ impl Recipient {
         }
     }
 
-    fn on_counted(&mut self, counting: Counting, totals: Option<QueueTotals>) {
+    fn on_counted(&mut self, counting: Counting, window: Option<&Window>) {
         self.recount.under_way = None;
-        let Some(totals) = totals else {
+        let Some(window) = window else {
             self.recount.not_before = Some(self.now.after(RELOAD_AFTER));
             return;
         };
-        self.totals = totals;
+        self.totals = window.totals;
+        // What came may have times of its own.
+        let (earliest_expiry, earliest_due) = (window.earliest_expiry, window.earliest_due);
+        self.note_expiry(earliest_expiry);
+        self.note_due(earliest_due);
         self.oldest_is_stale = false;
         self.recount.not_before = None;
         self.recount.is_wanted = counting.quiet_since != Some(self.commits_given);

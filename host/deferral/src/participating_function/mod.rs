@@ -83,7 +83,10 @@ pub struct Recipient {
     arrivals: arrival::Arrivals,
     pulls: Vec<pull::PendingPull>,
     discards: Vec<discard::PendingDiscard>,
-    questions: BTreeMap<QuestionToken, Asked>,
+    /// What was asked, and when.
+    questions: BTreeMap<QuestionToken, (Asked, Timestamp)>,
+    /// When the question was asked that is being answered: an answer is judged by the time its policy was told.
+    asked_at: Timestamp,
     commits: BTreeMap<CommitToken, Vec<commits::Effect>>,
     /// How many were given out.
     commits_given: u64,
@@ -135,6 +138,7 @@ impl Recipient {
             pulls: Vec::new(),
             discards: Vec::new(),
             questions: BTreeMap::new(),
+            asked_at: Timestamp::default(),
             commits: BTreeMap::new(),
             commits_given: 0,
             loads: BTreeMap::new(),
@@ -229,14 +233,15 @@ impl Recipient {
 
     /// An answer that nobody waits for any more is dropped.
     fn on_answered(&mut self, token: QuestionToken, answer: Result<Answer, Undecided>) {
-        match self.questions.remove(&token) {
-            Some(Asked::Arrival(number)) => self.on_incoming_answer(number, answer),
-            Some(Asked::Invitation(reply)) => self.on_invitation_answer(reply, answer),
-            Some(Asked::Available) => self.on_plan(answer),
-            Some(Asked::Pull) => self.on_pull_answer(token, answer),
-            Some(Asked::Failure(batch)) => self.on_failure_answer(token, *batch, answer),
-            Some(Asked::Expiry(messages)) => self.on_expiry_answer(token, messages, answer),
-            None => {}
+        let Some((asked, asked_at)) = self.questions.remove(&token) else { return };
+        self.asked_at = asked_at;
+        match asked {
+            Asked::Arrival(number) => self.on_incoming_answer(number, answer),
+            Asked::Invitation(reply) => self.on_invitation_answer(reply, answer),
+            Asked::Available => self.on_plan(answer),
+            Asked::Pull => self.on_pull_answer(token, answer),
+            Asked::Failure(batch) => self.on_failure_answer(token, *batch, answer),
+            Asked::Expiry(messages) => self.on_expiry_answer(token, messages, answer),
         }
     }
 
@@ -291,7 +296,7 @@ impl Recipient {
 
     fn ask(&mut self, question: crate::decision::Question, asked: Asked) -> QuestionToken {
         let token = QuestionToken(self.next_number());
-        self.questions.insert(token, asked);
+        self.questions.insert(token, (asked, self.now));
         self.emit(Output::Ask(token, Box::new(question)));
         token
     }

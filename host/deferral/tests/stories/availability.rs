@@ -412,6 +412,24 @@ fn a_notified_client_that_never_fetches_is_asked_about_again_or_pushed_to() {
 }
 
 #[test]
+fn a_decision_that_takes_its_time_is_judged_by_the_time_it_was_asked() {
+    let mut world = with_messages(&["m1"]);
+    world.policy = Box::new(move |question| match question {
+        Question::Available(context, availability) => {
+            let fetch_deadline = context.now.after(Duration::from_secs(1));
+            let messages = ids(&availability.messages);
+            planned(vec![Step::Notify(NotifyStep { messages, fetch_deadline, afterwards: AfterDeadline::Push })])
+        }
+        question => pages_all(question),
+    });
+    world.policy_delay = 300;
+    world.registers(&[subscribed(phone())]);
+    world.seconds(3);
+    assert_eq!(world.log(), ["notify m1 to 1"]);
+    assert_eq!(world.count(|event| matches!(event, Event::FellBack(..))), 0);
+}
+
+#[test]
 fn without_a_usable_notification_messages_are_pushed() {
     let notify_all = |question: &Question| match question {
         Question::Available(context, availability) => {

@@ -1,8 +1,8 @@
 //! Queues that are longer than the window.
 
-use restante_deferral::commit::{Change, Transaction};
+use restante_deferral::commit::{Change, MessageState, Transaction};
 use restante_deferral::decision::{HoldStep, Question, Step};
-use restante_deferral::model::{Duration, ExpirySource, NewMessage};
+use restante_deferral::model::{Duration, ExpirySource, LastResult, NewMessage, Origin};
 use restante_deferral::participating_function::{Input, Limits};
 
 use super::simulator::build::*;
@@ -178,6 +178,41 @@ fn what_somebody_else_stored_is_counted_and_delivered() {
         world.seconds(5);
         assert_eq!(last_count(&world), Some(0));
     }
+}
+
+#[test]
+fn what_somebody_else_stored_is_tried_again_at_its_own_time() {
+    let mut world = small();
+    world.policy = Box::new(pages_all);
+    world.registers(&[phone()]);
+    world.seconds(10);
+    for number in 1..=9 {
+        stores_elsewhere(&mut world, &format!("m{number}"));
+    }
+    // The first failed under another name, and what is behind it waits for it.
+    let first = world.store.queue(&world.key)[0].clone();
+    let failure = LastResult { at: world.now, status: None, origin: Origin::Timeout };
+    let state = MessageState {
+        attempts: 1,
+        not_before: Some(world.now.after(Duration::from_secs(60))),
+        last_failure: Some(failure),
+        page_refused: false,
+        large_refused: false,
+        notified_at: None,
+        fetch_deadline: None,
+        push_after_deadline: false,
+        expires_at: first.message.expires_at,
+        hand_over_to: None,
+        devices: Vec::new(),
+    };
+    let update = Change::Update { recipient: world.key.clone(), id: first.id, state: Box::new(state) };
+    world.store.apply(world.now, Transaction { changes: vec![update], settles: true });
+    world.tell(Input::QueueGrew);
+    world.seconds(50);
+    assert!(world.delivered.is_empty());
+    world.seconds(30);
+    assert_eq!(world.delivered.len(), 9);
+    assert!(world.delivered.is_sorted());
 }
 
 #[test]

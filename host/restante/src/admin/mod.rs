@@ -2,10 +2,11 @@
 
 pub mod model;
 mod queue;
+mod serve;
 mod users;
 
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,9 +18,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use subtle::ConstantTimeEq;
+
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
+use self::serve::{Listening, serve};
 use crate::configuration::Configuration;
 use crate::metrics::write_family;
 use crate::server::{Server, Shared};
@@ -92,26 +95,23 @@ pub async fn start(configuration: &Configuration, server: &Server) -> Result<Run
         }
         _ => {}
     }
-    let listener = UnixListener::bind(&socket).with_context(|| socket.display().to_string())?;
-    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))?;
-    let local = routes(administration.clone());
-    tokio::spawn(axum::serve(listener, local).with_graceful_shutdown(until(stopped.clone())).into_future());
+    // From its first moment on nobody else may open it.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(&socket);
+    rustix::process::umask(before);
+    let listener = bound.with_context(|| socket.display().to_string())?;
+    tokio::spawn(serve(Listening::Unix(listener), routes(administration.clone()), stopped.clone()));
     if let Some(address) = configuration.admin.listen {
         let token = token(configuration)?;
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        let guard = Guard {
-            token: token.into(),
-            host: listener.local_addr()?.to_string().into(),
-            port: listener.local_addr()?.port(),
-        };
+        let local = listener.local_addr()?;
+        let mut hosts = vec![local.to_string(), format!("localhost:{}", local.port())];
+        hosts.extend(configuration.admin.hosts.iter().cloned());
+        let guard = Guard { token: token.into(), hosts: hosts.into() };
         let remote = routes(administration).layer(middleware::from_fn_with_state(guard, check));
-        tokio::spawn(axum::serve(listener, remote).with_graceful_shutdown(until(stopped)).into_future());
+        tokio::spawn(serve(Listening::Tcp(listener), remote, stopped));
     }
     Ok(Running { socket, stop })
-}
-
-async fn until(mut stopped: watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 fn routes(administration: Administration) -> Router {
@@ -130,17 +130,15 @@ fn routes(administration: Administration) -> Router {
 #[derive(Clone)]
 struct Guard {
     token: Arc<str>,
-    host: Arc<str>,
-    port: u16,
+    hosts: Arc<[String]>,
 }
 
 /// The token, compared in constant time, and a Host that is this server's, so that no page in a browser can be made to ask
 /// here under another name.
 async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request, next: Next) -> Response {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let local = format!("localhost:{}", guard.port);
-    if host != &*guard.host && host != local {
-        return Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown Host").into_response();
+    if !guard.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)) {
+        return Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown Host; see admin.hosts").into_response();
     }
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let given = given.unwrap_or("").as_bytes();

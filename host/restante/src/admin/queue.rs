@@ -34,7 +34,7 @@ pub async fn list(
     State(it): State<Administration>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<QueuePage>, Problem> {
-    let recipient = query.to.as_deref().map(|to| recipient(&it, to)).transpose()?;
+    let recipient = query.to.as_deref().map(|to| queue_of(&it, query.tenant.as_deref(), to)).transpose()?;
     let filter = Filter {
         tenant: query.tenant.map(|name| TenantName(name.into())),
         recipient,
@@ -85,6 +85,21 @@ async fn discard_of(
         .ok()
         .and_then(Result::ok)
         .ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server did not answer in time"))
+}
+
+/// The queue of a user, or of somebody elsewhere: what a tenant keeps for those are reports on messages they sent.
+fn queue_of(it: &Administration, tenant: Option<&str>, uri: &str) -> Result<RecipientKey, Problem> {
+    let parsed = Uri::parse(uri).ok();
+    let served = parsed.as_ref().and_then(|uri| it.shared.directory.served(uri));
+    if let (Some(tenant), Some(parsed), None) = (tenant, &parsed, served)
+        && let Some(address) = it.shared.directory.address(parsed)
+    {
+        return Ok(RecipientKey { tenant: TenantName(tenant.into()), address });
+    }
+    recipient(it, uri).map_err(|Problem(status, text)| match status {
+        StatusCode::NOT_FOUND => Problem::new(status, format!("{text}; with a tenant, reports for others are shown")),
+        _ => Problem(status, text),
+    })
 }
 
 /// The served user that a URI names.

@@ -1,12 +1,15 @@
 //! The command line.
 
-mod admin_client;
+pub(crate) mod admin_client;
+mod client;
+mod demo;
+mod progress;
 mod queue;
 mod serve;
-mod table;
+pub(crate) mod table;
 mod user;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -23,6 +26,13 @@ pub struct Cli {
 enum Command {
     /// Run the server.
     Serve(serve::Arguments),
+    /// Show deferred delivery: a server and its clients on loopback, and what crossed the wire.
+    Demo(demo::Arguments),
+    /// Send and receive messages by hand.
+    Client {
+        #[command(subcommand)]
+        command: client::Command,
+    },
     /// See and discard what waits.
     Queue {
         #[command(subcommand)]
@@ -62,12 +72,21 @@ pub struct RunningServer {
     json: bool,
 }
 
+impl RunningServer {
+    /// The one with this Unix socket.
+    pub(crate) fn at(socket: &Path) -> RunningServer {
+        RunningServer { socket: socket.to_owned(), url: None, token_file: None, json: false }
+    }
+}
+
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Client { command } => client::run(command),
         Command::Queue { command, server } => queue::run(command, &server),
         Command::User { command, server } => user::run(command, &server),
     };

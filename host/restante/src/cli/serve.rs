@@ -17,6 +17,9 @@ pub struct Arguments {
     /// The configuration; without one the server listens on loopback for example.org.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// End when the process that started this one does.
+    #[arg(long, hide = true)]
+    with_parent: bool,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -24,6 +27,10 @@ pub struct Arguments {
 /// # Errors
 /// What keeps the server from starting.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.with_parent {
+        let signal = Some(rustix::process::Signal::KILL);
+        rustix::process::set_parent_process_death_signal(signal).context("cannot be tied to its parent process")?;
+    }
     let configuration = match &arguments.config {
         Some(path) => Configuration::read(path)?,
         None => Configuration::default(),

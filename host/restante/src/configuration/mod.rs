@@ -5,6 +5,7 @@
 
 mod address;
 mod limits;
+mod source;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 pub use address::{AddressRange, HostPort, ListenAddress, Protocol};
 pub use limits::Limits;
+pub use source::Source;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
@@ -35,11 +37,11 @@ pub enum ConfigurationError {
         source: Box<toml::de::Error>,
     },
     /// The parts do not fit together.
-    #[error("{path}: {text}")]
+    #[error("{place}: {text}")]
     Inconsistent {
-        /// Which file.
-        path: PathBuf,
-        /// What and where.
+        /// File, line and column.
+        place: String,
+        /// What is wrong and what was expected.
         text: String,
     },
 }
@@ -62,6 +64,9 @@ pub struct Configuration {
     pub limits: Limits,
     /// Tenants by name.
     pub tenants: BTreeMap<String, Tenant>,
+    /// Where this was read from.
+    #[serde(skip)]
+    pub source: Source,
 }
 
 /// `[sip]`
@@ -102,6 +107,8 @@ pub struct Admin {
     pub listen: Option<std::net::SocketAddr>,
     /// File with the bearer token that TCP requests need; default: `admin.token` in the data directory, made at start.
     pub token_file: Option<PathBuf>,
+    /// Further values of `Host` that TCP requests may have: names under which this interface is asked for, with the port.
+    pub hosts: Vec<String>,
 }
 
 /// `[log]`
@@ -149,7 +156,7 @@ pub struct Tenant {
     /// Further names of users: alias to address.
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
-    /// Named targets that a policy may hand messages to: name to SIP URI.
+    /// Named targets that a policy may hand messages to: name to SIP URI, its host a number.
     #[serde(default)]
     pub hand_over: BTreeMap<String, String>,
     /// User part of the URI that clients fetch from: `sip:deferred@DOMAIN`.
@@ -182,6 +189,7 @@ impl Default for Configuration {
             log: Log::default(),
             limits: Limits::default(),
             tenants: BTreeMap::from([("example".to_owned(), Tenant::example())]),
+            source: Source::default(),
         }
     }
 }
@@ -240,9 +248,13 @@ impl Configuration {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Configuration, ConfigurationError> {
-        let configuration: Configuration = toml::from_str(text)
+        let mut configuration: Configuration = toml::from_str(text)
             .map_err(|source| ConfigurationError::Invalid { path: path.to_owned(), source: Box::new(source) })?;
-        configuration.check().map_err(|text| ConfigurationError::Inconsistent { path: path.to_owned(), text })?;
+        configuration.source = Source::new(path, text);
+        configuration.check().map_err(|Wrong { keys, text }| {
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            ConfigurationError::Inconsistent { place: configuration.source.place(&keys), text }
+        })?;
         Ok(configuration)
     }
 
@@ -264,29 +276,83 @@ impl Configuration {
         warnings
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Wrong> {
         if self.sip.listen.is_empty() {
-            return Err("sip.listen is empty: expected at least one address such as \"udp:127.0.0.1:5060\"".to_owned());
+            let text = "sip.listen is empty: expected at least one address such as \"udp:127.0.0.1:5060\"";
+            return Err(wrong(&["sip", "listen"], text));
         }
         if self.msrp.listen.iter().any(|listen| listen.protocol != Protocol::Tcp) {
-            return Err("msrp.listen: MSRP runs over TCP, expected \"tcp:HOST:PORT\"".to_owned());
+            return Err(wrong(&["msrp", "listen"], "msrp.listen: MSRP runs over TCP, expected \"tcp:HOST:PORT\""));
+        }
+        for (key, listen, advertise) in [
+            ("sip", &self.sip.listen, self.sip.advertise.is_some()),
+            ("msrp", &self.msrp.listen, self.msrp.advertise.is_some()),
+        ] {
+            if let Some(open) = listen.iter().find(|listen| listen.socket.ip().is_unspecified() && !advertise) {
+                let text = format!(
+                    "{key}.listen: {open} is every address of this machine, and peers must be told one: \
+                     expected {key}.advertise with a name or address"
+                );
+                return Err(wrong(&[key, "listen"], text));
+            }
         }
         if self.tenants.is_empty() {
-            return Err("no tenant: expected at least one [tenants.NAME] with domains".to_owned());
+            return Err(wrong(&["tenants"], "no tenant: expected at least one [tenants.NAME] with domains"));
         }
         let mut owners: BTreeMap<String, &str> = BTreeMap::new();
         for (name, tenant) in &self.tenants {
-            if tenant.domains.is_empty() {
-                return Err(format!("tenants.{name}.domains is empty: expected at least one domain"));
-            }
-            for domain in tenant.domains.iter().chain(&tenant.numbers) {
-                if let Some(other) = owners.insert(domain.to_ascii_lowercase(), name) {
-                    return Err(format!("tenants.{name}: {domain:?} belongs to tenants.{other} already"));
+            tenant.check(name)?;
+            for (key, domains) in [("domains", &tenant.domains), ("numbers", &tenant.numbers)] {
+                for (index, domain) in domains.iter().enumerate() {
+                    if let Some(other) = owners.insert(domain.to_ascii_lowercase(), name) {
+                        let text = format!("tenants.{name}: {domain:?} belongs to tenants.{other} already");
+                        return Err(wrong(&["tenants", name, key, &index.to_string()], text));
+                    }
                 }
             }
         }
-        self.limits.check()
+        self.limits.check().map_err(|(key, text)| wrong(&["limits", key], text))
     }
+}
+
+impl Tenant {
+    fn check(&self, name: &str) -> Result<(), Wrong> {
+        if self.domains.is_empty() {
+            let text = format!("tenants.{name}.domains is empty: expected at least one domain");
+            return Err(wrong(&["tenants", name, "domains"], text));
+        }
+        if self.policy != "standard" && !Path::new(&self.policy).is_file() {
+            let text = format!(
+                "tenants.{name}.policy: there is no file {:?}: expected \"standard\" or the path of a component",
+                self.policy
+            );
+            return Err(wrong(&["tenants", name, "policy"], text));
+        }
+        for (target, uri) in &self.hand_over {
+            let numeric =
+                |host: &str| host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
+            let parsed = restante_sip::uri::Uri::parse(uri).ok();
+            let is_usable = parsed.as_ref().and_then(|uri| uri.as_sip()).is_some_and(|uri| numeric(&uri.host));
+            if !is_usable {
+                let text = format!(
+                    "tenants.{name}.hand_over.{target}: {uri:?}: expected a SIP URI with a numeric host, \
+                     such as \"sip:192.0.2.9:5060;transport=tcp\""
+                );
+                return Err(wrong(&["tenants", name, "hand_over", target], text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value that cannot be, and the keys that lead to it.
+struct Wrong {
+    keys: Vec<String>,
+    text: String,
+}
+
+fn wrong(keys: &[&str], text: impl Into<String>) -> Wrong {
+    Wrong { keys: keys.iter().map(|key| (*key).to_owned()).collect(), text: text.into() }
 }
 
 #[cfg(test)]
@@ -329,11 +395,21 @@ mod tests {
             ("[sip]\nlisten = [\"udp:127.0.0.1\"]\n", vec!["line 2", "expected \"udp:HOST:PORT\""]),
             ("[tenants.a]\ndomains = [\"a.org\"]\ntrust = [\"10.0.0.0/33\"]\n", vec!["line 3", "0 to 32"]),
             ("[tenants.a]\n", vec!["line 1", "missing field `domains`"]),
-            ("[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n", vec!["MSRP runs over TCP"]),
-            ("[limits]\nmax_sessions = 0\n", vec!["limits.max_sessions"]),
+            ("[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n", vec!["line 2, column 10", "MSRP runs over TCP"]),
+            ("[limits]\nmax_sessions = 0\n", vec!["line 2, column 16", "limits.max_sessions"]),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\npolicy = \"/no/such.wasm\"\n",
+                vec!["line 3, column 10", "/no/such.wasm", "\"standard\" or the path of a component"],
+            ),
+            ("[sip]\nlisten = [\"udp:0.0.0.0:5060\"]\n", vec!["sip.listen", "sip.advertise"]),
+            ("[msrp]\nlisten = [\"tcp:[::]:2855\"]\n", vec!["msrp.listen", "msrp.advertise"]),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\nhand_over = { sms = \"sip:gateway.example.org\" }\n",
+                vec!["line 3, column 19", "tenants.a.hand_over.sms", "numeric host"],
+            ),
             (
                 "[tenants.a]\ndomains = [\"x.org\"]\n[tenants.b]\ndomains = [\"X.org\"]\n",
-                vec!["tenants.b", "belongs to tenants.a"],
+                vec!["line 4, column 12", "tenants.b", "belongs to tenants.a"],
             ),
         ] {
             let error = parse(text).unwrap_err();

@@ -279,7 +279,8 @@ impl Directory {
                     free.push(name.clone());
                 }
                 Ok(None) => {}
-                Err(taken) => tracing::warn!(tenant = %user.tenant, %taken, "a registration names somebody else"),
+                // A core tells of it with every refresh.
+                Err(taken) => tracing::debug!(tenant = %user.tenant, %taken, "a registration names somebody else"),
             }
         }
         self.learnt.reserve(&mut reserved, user, free, displaced)

@@ -24,9 +24,14 @@ const KEPT: [Name; 6] = [
 ];
 /// Longest value that is kept.
 const MAX_KEPT_BYTES: usize = 2048;
-/// What a MESSAGE of ours has besides the kept fields, Request-URI, route and body: start line, Via, From, To, Call-ID,
-/// CSeq, Max-Forwards, Date, Expires, P-Asserted-Identity, Content-Type, Content-Length.
-const OWN_FIELDS_BYTES: usize = 560;
+/// What a MESSAGE of ours has besides the kept fields, addresses, route and body: start line, Via, From, To, Call-ID, CSeq,
+/// Max-Forwards, Date, Expires, P-Asserted-Identity, Content-Type, Content-Length. About 360 with short names of our own;
+/// one that becomes larger than this says is not sent and goes the other way.
+const OWN_FIELDS_BYTES: usize = 400;
+/// An Accept-Contact of ours, where none is kept.
+const ACCEPT_CONTACT_BYTES: usize = 90;
+/// Privacy, and a From that names nobody.
+const PRIVACY_BYTES: usize = 70;
 
 /// Why a message cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +130,11 @@ pub fn envelope(
         .collect();
     let request_uri = request.request_uri().unwrap_or("").to_owned();
     let kept: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-    let fields = OWN_FIELDS_BYTES + kept + content_type.len() + sender.uri.len() * 2 + request_uri.len();
+    let named = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Accept-Contact"));
+    let own = OWN_FIELDS_BYTES
+        + if named { 0 } else { ACCEPT_CONTACT_BYTES }
+        + if sender.private { PRIVACY_BYTES } else { 0 };
+    let fields = own + kept + content_type.len() + sender.uri.len() * 2 + request_uri.len();
     let page = u64::try_from(fields).unwrap_or(u64::MAX).saturating_add(body_bytes);
     Envelope {
         kind: body.kind,

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use restante_sip::transaction::{ConnectionId, Flow, Transport};
 use restante_transport::{Flow as SocketFlow, Protocol, Target};
 
+use crate::configuration::ListenAddress;
+
 /// What a message came over, for the transactions.
 #[must_use]
 pub fn from_socket(flow: &SocketFlow) -> Flow {
@@ -38,6 +40,18 @@ pub fn to_target(flow: &Flow) -> Target {
     }
 }
 
+impl ListenAddress {
+    /// To this address, from wherever fits.
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        let transport = match self.protocol {
+            crate::configuration::Protocol::Udp => Transport::Udp,
+            crate::configuration::Protocol::Tcp => Transport::Tcp,
+        };
+        towards(transport, self.socket)
+    }
+}
+
 /// To an address, from wherever fits.
 #[must_use]
 pub fn towards(transport: Transport, remote: SocketAddr) -> Flow {
@@ -48,17 +62,19 @@ pub fn towards(transport: Transport, remote: SocketAddr) -> Flow {
     Flow { transport, local: SocketAddr::new(any, 0), remote, connection: None }
 }
 
-/// A flow as text, kept with a registration: `udp 192.0.2.1:5060 7`.
+/// A flow as text, kept with a registration: `udp 192.0.2.1:5060 7`, with `relayed` behind it where a proxy passed the
+/// REGISTER on.
 #[must_use]
-pub fn write(flow: &Flow) -> String {
+pub fn write(flow: &Flow, relayed: bool) -> String {
     let transport = if flow.transport == Transport::Udp { "udp" } else { "tcp" };
     let connection = flow.connection.map_or(0, |id| id.0);
-    format!("{transport} {} {connection}", flow.remote)
+    let relayed = if relayed { " relayed" } else { "" };
+    format!("{transport} {} {connection}{relayed}", flow.remote)
 }
 
 /// Reads it back. Connections do not outlive the process that had them: `alive` says whether this one may be meant.
 #[must_use]
-pub fn read(text: &str, alive: bool) -> Option<Flow> {
+pub fn read(text: &str, alive: bool) -> Option<(Flow, bool)> {
     let mut parts = text.split(' ');
     let transport = match parts.next()? {
         "udp" => Transport::Udp,
@@ -68,5 +84,23 @@ pub fn read(text: &str, alive: bool) -> Option<Flow> {
     let remote = parts.next()?.parse().ok()?;
     let connection: u64 = parts.next()?.parse().ok()?;
     let connection = (alive && connection != 0).then_some(ConnectionId(connection));
-    Some(Flow { connection, ..towards(transport, remote) })
+    Some((Flow { connection, ..towards(transport, remote) }, parts.next() == Some("relayed")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_is_read_as_it_was_written_but_for_dead_connections() {
+        for (text, connection, relayed) in
+            [("udp 192.0.2.1:5060 0", None, false), ("tcp [2001:db8::1]:5060 7 relayed", Some(ConnectionId(7)), true)]
+        {
+            let (flow, was_relayed) = read(text, true).unwrap();
+            assert_eq!((flow.connection, was_relayed), (connection, relayed));
+            assert_eq!(write(&flow, was_relayed), text);
+            assert_eq!(read(text, false).unwrap().0.connection, None);
+        }
+        assert!(read("sctp 192.0.2.1:5060 0", true).is_none() && read("", true).is_none());
+    }
 }

@@ -12,7 +12,7 @@ pub mod shard;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -30,10 +30,10 @@ use restante_policy::PolicyHost;
 use restante_sip::message::MessageLimits;
 use restante_sip::registration::Bindings;
 use restante_sip::transaction::OwnMark;
-use restante_sip::uri::{SipUri, Uri};
+use restante_sip::uri::Uri;
 use restante_store::spool::Spool;
-use restante_store::sqlite::{OpenOptions, SqliteStore, WriteLimits};
-use restante_store::{Sink, Store};
+use restante_store::sqlite::{Clock, OpenOptions, SqliteStore, WriteLimits};
+use restante_store::{Sink, Store, StoreError};
 use restante_transport::destination::{AllowedTarget, DestinationPolicy};
 use restante_transport::msrp::{HandedOver, Peek};
 use restante_transport::queue::{Lane, QueueLimits, QueueSender, channel};
@@ -46,8 +46,10 @@ use self::shard::{DecisionTicket, ProfileOrder, SavedBindings, Shard, ToShard};
 use crate::configuration::{Configuration, Limits, ListenAddress};
 use crate::metrics::Metrics;
 
-/// Room for what must never be turned away: completions and answers, of which there are only as many as were ordered.
-const UNBOUNDED: usize = 1 << 40;
+/// Responses, ACK, BYE, CANCEL and REGISTER that wait for a shard; more are dropped and come again.
+const MAX_PRIORITY_ITEMS: usize = 65_536;
+/// Bytes of them.
+const MAX_PRIORITY_BYTES: usize = 64 * 1024 * 1024;
 /// How often due recipients are looked for.
 const DUE_INTERVAL: Duration = Duration::from_millis(500);
 /// Due recipients taken at once.
@@ -64,7 +66,13 @@ pub struct MsrpPlace {
     pub host: restante_msrp::uri::Host,
     /// Port.
     pub port: Option<u16>,
+    /// Family of the listener; none where a name is advertised, which may have addresses of both.
+    pub is_ipv6: Option<bool>,
 }
+
+/// Never used: a server without an MSRP listener does not start.
+const NO_PLACE: MsrpPlace =
+    MsrpPlace { host: restante_msrp::uri::Host::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)), port: None, is_ipv6: None };
 
 /// What all shards and receivers see. Nothing in it is changed under a lock that is held for long.
 pub struct Shared {
@@ -79,7 +87,7 @@ pub struct Shared {
     /// Large bodies.
     pub spool: Spool,
     /// The time.
-    pub clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    pub clock: Clock,
     own_mark: OwnMark,
     rates: Rates,
     hops: Mutex<Hops>,
@@ -88,9 +96,8 @@ pub struct Shared {
     congestion_safe: bool,
     count_unreported_as_delivered: bool,
     upstream_failure_header: String,
-    msrp_place: MsrpPlace,
+    msrp_places: Vec<MsrpPlace>,
     msrp_limits: FramingLimits,
-    own_hosts: Vec<(String, Option<u16>)>,
     sender: OnceLock<Sender>,
     policy: OnceLock<Arc<PolicyHost<DecisionTicket>>>,
     deferral: HashMap<TenantName, Arc<DeferralLimits>>,
@@ -112,16 +119,16 @@ impl Shared {
         self.policy.get().map(Arc::as_ref)
     }
 
-    fn push(&self, shard: usize, lane: Lane, item: ToShard, bytes: usize) -> Result<(), ToShard> {
+    fn push(&self, shard: usize, lane: Lane, item: ToShard, bytes: usize) -> Result<(), Box<ToShard>> {
         match self.inboxes.get(shard) {
-            Some(inbox) => inbox.try_push(lane, item, bytes).map_err(|rejected| rejected.item),
-            None => Err(item),
+            Some(inbox) => inbox.try_push(lane, item, bytes).map_err(|rejected| Box::new(rejected.item)),
+            None => Err(Box::new(item)),
         }
     }
 
     /// Gives something to the shard of a recipient.
     pub fn to_recipient(&self, key: &RecipientKey, item: ToShard) {
-        if self.push(receiver::shard_of(key, self.shards()), Lane::Priority, item, 64).is_err() {
+        if self.push(receiver::shard_of(key, self.shards()), Lane::Ordered, item, 64).is_err() {
             // The recipient has a wake-up in the store: it is looked at in any case.
             self.metrics.count_dropped("shard-busy");
         }
@@ -164,14 +171,44 @@ impl Shared {
         user.is_some_and(|user| self.directory.tenant_of(uri).is_some_and(|tenant| *tenant.deferred_user == *user))
     }
 
-    fn is_ours(&self, uri: &SipUri) -> bool {
-        self.own_hosts
-            .iter()
-            .any(|(host, port)| host.eq_ignore_ascii_case(&uri.host) && port.unwrap_or(5060) == uri.port_or_default())
+    /// What our MSRP paths name towards a peer: the listener of its address family, where there is one.
+    fn msrp_place(&self, peer: IpAddr) -> &MsrpPlace {
+        let of_family = |place: &&MsrpPlace| place.is_ipv6 == Some(peer.is_ipv6());
+        let any = || self.msrp_places.first().unwrap_or(&NO_PLACE);
+        self.msrp_places.iter().find(of_family).unwrap_or_else(any)
+    }
+
+    fn message_limits(&self) -> MessageLimits {
+        transport_limits(&self.limits).message
     }
 
     fn hop_refused(&self, now: Timestamp, hop: SocketAddr, for_good: bool) -> bool {
         self.hops.lock().unwrap_or_else(PoisonError::into_inner).note(now, hop, for_good)
+    }
+}
+
+/// Opens what the server keeps things in, told where and by whom completions are awaited.
+pub type StoreOpener = Box<dyn FnOnce(OpenOptions, Sink) -> Result<(Arc<dyn Store>, Spool), StoreError> + Send>;
+
+/// What a server is made of where that is not always the same. The default is what serves; a test puts something else in
+/// its place, to hold commits back or to let time pass.
+pub struct Parts {
+    /// The store.
+    pub store: StoreOpener,
+    /// The time, for the store too.
+    pub clock: Clock,
+}
+
+impl Default for Parts {
+    fn default() -> Parts {
+        Parts {
+            store: Box::new(|options, sink| {
+                let store = SqliteStore::open(options, sink)?;
+                let spool = store.spool().clone();
+                Ok((Arc::new(store), spool))
+            }),
+            clock: Arc::new(wall_clock),
+        }
     }
 }
 
@@ -192,17 +229,25 @@ impl Server {
     /// # Errors
     /// What is wrong, for the operator.
     pub async fn start(configuration: &Configuration) -> Result<Server> {
+        Server::start_with(configuration, Parts::default()).await
+    }
+
+    /// The same with other parts.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_with(configuration: &Configuration, parts: Parts) -> Result<Server> {
         let count = std::thread::available_parallelism().map_or(1, usize::from).min(usize::from(u8::MAX));
         let limits = configuration.limits.clone();
         let queue_limits = QueueLimits {
             max_ordinary_items: size(limits.max_receive_queue),
             max_ordinary_bytes: size(limits.max_receive_queue_bytes),
-            max_priority_items: UNBOUNDED,
-            max_priority_bytes: UNBOUNDED,
+            max_priority_items: MAX_PRIORITY_ITEMS,
+            max_priority_bytes: MAX_PRIORITY_BYTES,
         };
         let (inboxes, outboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| channel::<ToShard>(queue_limits)).unzip();
         let inboxes = Arc::new(inboxes);
-        let store = open_store(configuration, &inboxes)?;
+        let (store, spool) = open_store(configuration, &inboxes, &parts.clock, parts.store)?;
         let secrets = Secrets::open(&configuration.data)?;
         let transport_limits = transport_limits(&limits);
         let directory = Directory::new(configuration).map_err(anyhow::Error::msg)?;
@@ -218,9 +263,9 @@ impl Server {
             deferral: deferral_limits(configuration, &directory),
             directory,
             metrics: Metrics::new(),
-            spool: store.spool().clone(),
+            spool,
             store: store.clone(),
-            clock: Box::new(wall_clock),
+            clock: parts.clock,
             rates: Rates::default(),
             hops: Mutex::default(),
             destinations: destinations(configuration),
@@ -228,9 +273,8 @@ impl Server {
             congestion_safe: configuration.sip.congestion_safe,
             count_unreported_as_delivered: configuration.msrp.count_unreported_as_delivered,
             upstream_failure_header: configuration.sip.upstream_failure_header.clone(),
-            msrp_place: bound.place.clone(),
-            msrp_limits: FramingLimits::default(),
-            own_hosts: own_hosts(configuration),
+            msrp_places: bound.places.clone(),
+            msrp_limits: framing_limits(&limits),
             sender: OnceLock::new(),
             policy: OnceLock::new(),
             inboxes: inboxes.clone(),
@@ -280,7 +324,7 @@ impl Server {
         self.transport.stop_accepting();
         let _ = self.stop_scheduler.send(true);
         for shard in 0..self.shared.shards() {
-            let _ = self.shared.push(shard, Lane::Priority, ToShard::Drain, 64);
+            let _ = self.shared.push(shard, Lane::Ordered, ToShard::Drain, 64);
         }
         let shards = self.shards;
         let joined = tokio::task::spawn_blocking(move || {
@@ -293,33 +337,38 @@ impl Server {
     }
 }
 
-fn open_store(configuration: &Configuration, inboxes: &Arc<Vec<QueueSender<ToShard>>>) -> Result<Arc<SqliteStore>> {
+fn open_store(
+    configuration: &Configuration,
+    inboxes: &Arc<Vec<QueueSender<ToShard>>>,
+    clock: &Clock,
+    open: StoreOpener,
+) -> Result<(Arc<dyn Store>, Spool)> {
     let limits = &configuration.limits;
     let mut options = OpenOptions::new(&configuration.data);
     options.limits = WriteLimits {
         max_waiting: size(limits.max_waiting_commits),
         max_waiting_bytes: size(limits.max_waiting_commit_bytes),
+        max_database_bytes: limits.max_database_bytes,
         ..WriteLimits::default()
     };
     options.deduplication_hours = limits.deduplication_hours;
+    options.clock = clock.clone();
     let inboxes = inboxes.clone();
     let sink: Sink = Arc::new(move |shard, completions| {
         if let Some(inbox) = inboxes.get(shard) {
             // Refused only when the shard has ended, and then nobody waits any more.
-            let _ = inbox.try_push(Lane::Priority, ToShard::Stored(completions), 64);
+            let _ = inbox.try_push(Lane::Ordered, ToShard::Stored(completions), 64);
         }
     });
-    let store = SqliteStore::open(options, sink)
-        .with_context(|| format!("cannot open the data directory {}", configuration.data.display()))?;
-    Ok(Arc::new(store))
+    open(options, sink).with_context(|| format!("cannot open the data directory {}", configuration.data.display()))
 }
 
 fn start_shards(
     shared: &Arc<Shared>,
     outboxes: Vec<restante_transport::queue::QueueReceiver<ToShard>>,
-    store: &Arc<SqliteStore>,
+    store: &Arc<dyn Store>,
 ) -> Result<Vec<JoinHandle<()>>> {
-    let mut registrations = load_registrations(store, outboxes.len())?;
+    let mut registrations = load_registrations(store, (shared.clock)(), outboxes.len())?;
     let mut threads = Vec::new();
     for (index, inbox) in outboxes.into_iter().enumerate() {
         let shared = shared.clone();
@@ -334,6 +383,7 @@ fn start_shards(
                     std::process::exit(71);
                 }
             };
+            let _guard = AbortOnPanic;
             let local = tokio::task::LocalSet::new();
             let (reports, received) = tokio::sync::mpsc::channel(1024);
             let shard = Shard::new(index, shared, key, registrations, reports);
@@ -344,11 +394,28 @@ fn start_shards(
     Ok(threads)
 }
 
-fn load_registrations(store: &Arc<SqliteStore>, shards: usize) -> Result<Vec<HashMap<RecipientKey, Bindings>>> {
+/// A shard that is gone would leave its recipients waiting for ever: the process ends instead, and the next one goes on
+/// with what is durable.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a shard panicked; the process ends");
+            std::process::abort();
+        }
+    }
+}
+
+fn load_registrations(
+    store: &Arc<dyn Store>,
+    now: Timestamp,
+    shards: usize,
+) -> Result<Vec<HashMap<RecipientKey, Bindings>>> {
     let mut found: Vec<HashMap<RecipientKey, Bindings>> = (0..shards).map(|_| HashMap::new()).collect();
     let mut after = None;
     loop {
-        let page = store.registrations(wall_clock(), after, REGISTRATION_PAGE)?;
+        let page = store.registrations(now, after, REGISTRATION_PAGE)?;
         let Some(last) = page.last().map(|(id, ..)| *id) else { return Ok(found) };
         after = Some(last);
         for (_, key, saved) in page {
@@ -416,7 +483,7 @@ async fn schedule(shared: Arc<Shared>, mut stopped: tokio::sync::watch::Receiver
 /// The MSRP listeners: what paths name must be known before anything is offered.
 struct BoundMsrp {
     listeners: Vec<Listener>,
-    place: MsrpPlace,
+    places: Vec<MsrpPlace>,
 }
 
 impl BoundMsrp {
@@ -434,17 +501,25 @@ impl BoundMsrp {
                 advertise: advertised(configuration.msrp.advertise.as_ref()),
             });
         }
-        let Some(first) = listeners.first() else { bail!("msrp.listen is empty: expected \"tcp:HOST:PORT\"") };
-        let place = first.advertised(first.bind);
+        if listeners.is_empty() {
+            bail!("msrp.listen is empty: expected \"tcp:HOST:PORT\"");
+        }
+        let places = listeners.iter().map(BoundMsrp::place).collect::<Result<_>>()?;
+        Ok(BoundMsrp { listeners, places })
+    }
+
+    fn place(listener: &Listener) -> Result<MsrpPlace> {
+        let place = listener.advertised(listener.bind);
         let example = format!("msrp://{}:1/a;tcp", place.host).parse::<restante_msrp::uri::MsrpUri>();
         let host = example.map_err(|_| anyhow::anyhow!("msrp.advertise: {:?} is no host", place.host))?.host;
-        Ok(BoundMsrp { place: MsrpPlace { host, port: place.port }, listeners })
+        let is_ipv6 = listener.advertise.is_none().then_some(listener.bind.is_ipv6());
+        Ok(MsrpPlace { host, port: place.port, is_ipv6 })
     }
 
     fn listen(self, transport: &Transport, shared: &Arc<Shared>) -> Result<Vec<SocketAddr>> {
         let mut bound = Vec::new();
         for (index, listener) in self.listeners.iter().enumerate() {
-            let (limits, shared) = (FramingLimits::default(), shared.clone());
+            let (limits, shared) = (shared.msrp_limits.clone(), shared.clone());
             let peek = move |bytes: &[u8]| match peek_to_path(bytes, &limits) {
                 FirstBytes::NeedMore => Peek::Incomplete,
                 FirstBytes::Found(request) => {
@@ -459,7 +534,7 @@ impl BoundMsrp {
                     Some(shard) => {
                         let _ = shared.push(shard, Lane::Priority, ToShard::Connection(handed), 1024);
                     }
-                    None => refuse_connection(handed, &shared.msrp_limits),
+                    None => refuse_connection(handed, &shared.msrp_limits, Status::NO_SUCH_SESSION),
                 }
             };
             let id = ListenerId(u16::try_from(index).unwrap_or(u16::MAX).saturating_add(1000));
@@ -469,12 +544,13 @@ impl BoundMsrp {
     }
 }
 
-/// A connection for a session that is not there, or that has one already: 481, and closed (RFC 4975 §7.3).
-fn refuse_connection(handed: HandedOver<String>, limits: &FramingLimits) {
+/// A connection for a session that is not there (481), or that has one already (506): answered and closed
+/// (RFC 4975 §7.3).
+fn refuse_connection(handed: HandedOver<String>, limits: &FramingLimits, status: Status) {
     use std::io::Write;
     if let FirstBytes::Found(request) = peek_to_path(&handed.received, limits) {
         // A fresh socket's buffer takes these few bytes at once.
-        let _ = request.refusal(Status::NO_SUCH_SESSION).map(|answer| (&handed.stream).write(&answer));
+        let _ = request.refusal(status).map(|answer| (&handed.stream).write(&answer));
     }
 }
 
@@ -553,16 +629,6 @@ fn destinations(configuration: &Configuration) -> DestinationPolicy {
     }
 }
 
-fn own_hosts(configuration: &Configuration) -> Vec<(String, Option<u16>)> {
-    let advertised = configuration.sip.advertise.iter().map(|it| (it.host.clone(), it.port));
-    let listened = configuration.sip.listen.iter().map(|listen| {
-        let ip = listen.socket.ip();
-        let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
-        (host, Some(listen.socket.port()))
-    });
-    advertised.chain(listened).collect()
-}
-
 fn listener(listen: &ListenAddress, configuration: &Configuration) -> Listener {
     let protocol = match listen.protocol {
         crate::configuration::Protocol::Udp => Protocol::Udp,
@@ -581,11 +647,21 @@ fn transport_limits(limits: &Limits) -> TransportLimits {
             max_header_bytes: size(limits.max_sip_header_bytes),
             max_header_fields: size(limits.max_sip_header_fields),
             max_body_bytes: size(limits.max_sip_message_bytes.saturating_sub(limits.max_sip_header_bytes)),
-            ..MessageLimits::default()
         },
         max_connections: size(limits.max_connections),
         max_connections_per_source: size(limits.max_connections_per_source),
+        max_outgoing_connections: size(limits.max_outgoing_connections),
+        max_msrp_connections: size(limits.max_msrp_connections),
         ..TransportLimits::default()
+    }
+}
+
+fn framing_limits(limits: &Limits) -> FramingLimits {
+    FramingLimits {
+        max_headers: size(limits.max_msrp_header_fields),
+        max_head_bytes: size(limits.max_msrp_header_bytes),
+        max_chunk_bytes: limits.max_chunk_bytes,
+        ..FramingLimits::default()
     }
 }
 

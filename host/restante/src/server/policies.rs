@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use restante_deferral::model::TenantName;
-use restante_policy::{CompiledCache, Loader, PolicyEngine, PolicyHost, PolicyLimits};
+use restante_policy::{CompiledCache, LoadError, Loader, PolicyEngine, PolicyHost, PolicyLimits};
 use restante_transport::queue::{Lane, QueueSender};
 
 use super::abilities;
 use super::shard::{DecisionTicket, ToShard};
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Source};
 
 /// The engine with every tenant's policy active.
 ///
@@ -22,20 +22,21 @@ pub async fn start(
     let limits = &configuration.limits;
     let policy_limits = PolicyLimits {
         deadline: std::time::Duration::from_millis(limits.max_decision_milliseconds),
+        max_memory_bytes: super::size(limits.max_policy_memory_bytes),
         max_waiting_per_tenant: super::size(limits.max_waiting_decisions),
         ..PolicyLimits::default()
     };
     let engine = PolicyEngine::new(policy_limits)?;
     let sink = move |ticket: DecisionTicket, answer| {
         if let Some(inbox) = inboxes.get(ticket.0) {
-            let _ = inbox.try_push(Lane::Priority, ToShard::Decided(ticket, answer), 256);
+            let _ = inbox.try_push(Lane::Ordered, ToShard::Decided(ticket, answer), 256);
         }
     };
     let log = |line: restante_policy::GuestLog<'_>| {
         tracing::info!(target: "restante::policy", tenant = %line.tenant, level = ?line.level, "{}", line.text);
     };
     let host = PolicyHost::start(&engine, sink, log)?;
-    let data = configuration.data.clone();
+    let (data, source) = (configuration.data.clone(), configuration.source.clone());
     let tenants: Vec<_> = configuration
         .tenants
         .iter()
@@ -55,11 +56,10 @@ pub async fn start(
                 path => std::fs::read(path).with_context(|| format!("tenants.{name}.policy: cannot read {path}"))?,
             };
             let settings = serde_json::to_string(&settings)?;
-            let loaded = loader
-                .load(&component, &settings, &abilities)
-                .with_context(|| format!("tenants.{name}: policy {policy:?} cannot be used"))?;
+            let loaded = loader.load(&component, &settings, &abilities);
+            let loaded = loaded.map_err(|error| unusable(&source, &name, &policy, &error))?;
             for problem in &loaded.warnings {
-                tracing::warn!(tenant = %name, "settings{}: {}", problem.pointer, problem.text);
+                tracing::warn!("{}: {}", place(&source, &name, &problem.pointer), problem.text);
             }
             generations.push((TenantName(name.as_str().into()), loaded.generation));
         }
@@ -70,4 +70,24 @@ pub async fn start(
         host.set_generation(&tenant, generation);
     }
     Ok(host)
+}
+
+/// Where a JSON pointer into a tenant's settings leads in the configuration.
+fn place(source: &Source, tenant: &str, pointer: &str) -> String {
+    let keys = ["tenants", tenant, "settings"].into_iter().chain(pointer.split('/').filter(|key| !key.is_empty()));
+    format!("{}: tenants.{tenant}.settings{}", source.place(&keys.collect::<Vec<_>>()), pointer.replace('/', "."))
+}
+
+fn unusable(source: &Source, tenant: &str, policy: &str, error: &LoadError) -> anyhow::Error {
+    match error {
+        LoadError::Settings(problems) => {
+            let said =
+                problems.iter().map(|problem| format!("{}: {}", place(source, tenant, &problem.pointer), problem.text));
+            anyhow::anyhow!("{}", said.collect::<Vec<_>>().join("\n"))
+        }
+        error => {
+            let place = source.place(&["tenants", tenant, "policy"]);
+            anyhow::anyhow!("{place}: tenants.{tenant}: the policy {policy:?} cannot be used: {error}")
+        }
+    }
 }

@@ -41,6 +41,15 @@ impl Default for Rates {
 impl Rates {
     /// Counts an arrival; says how many there were in the last minute and the last hour, this one included.
     pub fn count(&self, party: &str, now: Timestamp) -> (u32, u32) {
+        self.add(party, now, 1)
+    }
+
+    /// How many there were, without one more.
+    pub fn look(&self, party: &str, now: Timestamp) -> (u32, u32) {
+        self.add(party, now, 0)
+    }
+
+    fn add(&self, party: &str, now: Timestamp, arrivals: u32) -> (u32, u32) {
         let slice = usize::try_from(self.hasher.hash_one(party) % SLICES as u64).unwrap_or(0);
         let Some(slice) = self.slices.get(slice) else { return (0, 0) };
         let mut parties = slice.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,19 +63,19 @@ impl Rates {
             parties.insert(party.to_owned(), Party::default());
         }
         let Some(known) = parties.get_mut(party) else { return (0, 0) };
-        (known.minute.count(now, MINUTE), known.hour.count(now, HOUR))
+        (known.minute.add(now, MINUTE, arrivals), known.hour.add(now, HOUR, arrivals))
     }
 }
 
 impl Window {
-    fn count(&mut self, now: Timestamp, length: u64) -> u32 {
+    fn add(&mut self, now: Timestamp, length: u64, arrivals: u32) -> u32 {
         let index = now.0 / length;
         if index != self.index {
             self.previous = if index == self.index.saturating_add(1) { self.current } else { 0 };
             self.current = 0;
             self.index = index;
         }
-        self.current = self.current.saturating_add(1);
+        self.current = self.current.saturating_add(arrivals);
         let left = length - now.0 % length;
         let share = u64::from(self.previous).saturating_mul(left) / length;
         self.current.saturating_add(u32::try_from(share).unwrap_or(u32::MAX))
@@ -84,6 +93,7 @@ mod tests {
             rates.count("a", Timestamp(HOUR));
         }
         assert_eq!(rates.count("a", Timestamp(HOUR)), (11, 11));
+        assert_eq!(rates.look("a", Timestamp(HOUR)), (11, 11), "looking counts nothing");
         assert_eq!(rates.count("b", Timestamp(HOUR)), (1, 1));
         assert_eq!(
             rates.count("a", Timestamp(HOUR + MINUTE + MINUTE / 2)),

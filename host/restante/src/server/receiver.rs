@@ -3,11 +3,10 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use restante_deferral::model::RecipientKey;
-use restante_sip::message::{Method, Name, SipMessage, validate_request, validate_response};
+use restante_sip::message::{Method, SipMessage, validate_request, validate_response};
 use restante_sip::transaction::{Flow, shard_of_branch, shard_of_tag};
 use restante_sip::uri::Uri;
 use restante_sip::writer::{Builder, reason};
@@ -33,12 +32,12 @@ pub fn handler(shared: Arc<Shared>) -> Handler {
         }
         TransportEvent::SendFailed { token: SendToken { shard, key }, failure, .. } => {
             tracing::debug!(%failure, "not sent");
-            push(&shared, usize::from(shard), Lane::Priority, ToShard::SendFailed(key), 64)
+            push(&shared, usize::from(shard), Lane::Ordered, ToShard::SendFailed(key), 64)
         }
         TransportEvent::Closed { flow, .. } => {
             if let Some(connection) = flow.connection {
                 for shard in 0..shared.shards() {
-                    push(&shared, shard, Lane::Priority, ToShard::Closed(connection), 64);
+                    push(&shared, shard, Lane::Ordered, ToShard::Closed(connection), 64);
                 }
             }
             Intake::Open
@@ -71,14 +70,6 @@ pub(super) fn received(shared: &Shared, message: SipMessage, flow: &Flow) -> Int
     }
     let directory_version = shared.directory.version();
     let (shard, lane) = destination(shared, &message);
-    let begins_work = lane == Lane::Ordinary;
-    if begins_work
-        && shared.store.oldest_write_age() > Duration::from_millis(shared.limits.max_commit_wait_milliseconds)
-    {
-        shared.metrics.count_dropped("store-late");
-        answer(shared, &message, flow, 503, reason(503));
-        return Intake::Congested;
-    }
     give(shared, shard, lane, message, flow, directory_version)
 }
 
@@ -86,8 +77,10 @@ fn give(shared: &Shared, shard: usize, lane: Lane, message: SipMessage, flow: &F
     let bytes = message.bytes().len();
     let refused = match shared.push(shard, lane, ToShard::Sip { message, flow: *flow, directory_version }, bytes) {
         Ok(()) => return Intake::Open,
-        Err(ToShard::Sip { message, .. }) => message,
-        Err(_) => return Intake::Congested,
+        Err(refused) => match *refused {
+            ToShard::Sip { message, .. } => message,
+            _ => return Intake::Congested,
+        },
     };
     shared.metrics.count_dropped("shard-busy");
     if refused.is_request() && refused.method() != Some(Method::Ack) {
@@ -118,16 +111,14 @@ pub(super) fn destination(shared: &Shared, message: &SipMessage) -> (usize, Lane
         return (shard, lane);
     }
     let request_uri = message.request_uri().and_then(|uri| Uri::parse(uri).ok());
-    let own = |name: Name| message.name_addrs(name).ok().and_then(|list| list.into_iter().next()).map(|it| it.uri);
     let user = match method {
         Some(Method::Register) => message.to().ok().map(|to| to.uri),
-        // A client that fetches names itself in From; the URI it fetches from is nobody's queue.
+        // A client that fetches names itself in From; the URI it fetches from is nobody's queue. CANCEL and ACK have
+        // nothing else to find the INVITE's shard by.
         Some(Method::Invite | Method::Cancel | Method::Ack)
             if request_uri.as_ref().is_some_and(|uri| shared.is_deferred_uri(uri)) =>
         {
-            own(Name::PAssertedIdentity)
-                .filter(|_| method == Some(Method::Invite))
-                .or_else(|| message.from().ok().map(|from| from.uri))
+            message.from().ok().map(|from| from.uri)
         }
         _ => request_uri,
     };

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use restante_deferral::model::RecipientKey;
 
+use crate::logging::Shortened;
+
 const SLICES: usize = 64;
 
 /// Who says that a name is a user's.
@@ -189,8 +191,9 @@ impl Names {
                 Some(owner) => {
                     tracing::warn!(
                         tenant = %user.tenant,
-                        "a profile claims a name that is another user's: {name:?} stays with {:?}",
-                        owner.user.address.0
+                        name = %Shortened(name),
+                        owner = %Shortened(&owner.user.address.0),
+                        "a profile claims a name that is another user's and stays so"
                     );
                     continue;
                 }

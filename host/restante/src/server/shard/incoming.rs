@@ -2,10 +2,10 @@
 
 use restante_cpim::media_type::essence;
 use restante_deferral::commit::CommitError;
-use restante_deferral::model::{Body, Counts, Envelope, Mode, RecipientKey, Sender, Verification};
+use restante_deferral::model::{Body, Counts, Envelope, MessageKind, Mode, RecipientKey, Sender, Verification};
 use restante_deferral::participating_function::{Arrival, Input, Invitation, Reply, ReplyToken};
 use restante_msrp::session::IncomingId;
-use restante_sip::header::NameAddr;
+use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, NameAddr, icsi_values};
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
@@ -14,10 +14,15 @@ use super::session::{MediaKind, Offer};
 use super::{Now, Shard, Waiting};
 use crate::server::directory::TenantEntry;
 use crate::server::facts;
-use crate::server::media::{Command, MediaId};
+use crate::server::media::{Command, MediaId, Received};
 
 /// Seconds for Retry-After where the server itself is overloaded.
 const OVERLOAD_RETRY_SECONDS: u32 = 5;
+/// What the body of an INVITE may be.
+pub(super) const ACCEPT_OFFER: &str = "application/sdp, multipart/mixed";
+/// Services of large messages; a chat has another.
+const LARGE_MESSAGE_SERVICES: [&str; 3] =
+    [ICSI_LARGE_MESSAGE, ICSI_DEFERRED, "urn:urn-7:3gpp-service.ims.icsi.oma.cpm.filetransfer"];
 
 impl Shard {
     pub(super) fn message(
@@ -39,10 +44,14 @@ impl Shard {
         let content_type = message.header(Name::ContentType).unwrap_or("text/plain").to_owned();
         let facts = match facts::read_body(&content_type, &body) {
             Ok(facts) => facts,
-            Err(unkeepable) => return self.answer(now, transaction, unkeepable.status()),
+            Err(unkeepable) => {
+                let accept = (unkeepable.status() == 415).then_some("message/cpim, message/imdn+xml, text/*, */*");
+                return self.answer_with(now, transaction, unkeepable.status(), |it| it.optional("Accept", accept));
+            }
         };
         let (deduplication, deduplication_as_written) = facts::deduplication(&key, &sender, &facts, message, None);
-        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender);
+        let (sender_counts, tenant_counts, recipient_rates) =
+            self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
         let reply = ReplyToken(self.token());
         let arrival = Arrival {
             reply,
@@ -87,19 +96,23 @@ impl Shard {
         if !accepts_sdp_answer(message) {
             return self.answer(now, transaction, 406);
         }
-        // Ours is what one sends to another as a whole: a large message service, or MSRP alone with the sender sending. A chat
-        // or a call is not for keeping.
-        if !offer.media.direction.sends() || offer.media.other_media() > 0 {
+        // Ours is what one sends to another as a whole: a large message service, or MSRP alone that only the sender sends
+        // on. A chat or a call is not for keeping.
+        let services = services(message);
+        let is_large_message = services.iter().any(|service| LARGE_MESSAGE_SERVICES.contains(&service.as_str()));
+        let is_one_way = services.is_empty() && !offer.media.direction.receives();
+        let only_messages = offer.media.direction.sends() && offer.media.other_media() == 0;
+        if !only_messages || !(is_large_message || is_one_way) {
             return self.answer(now, transaction, 488);
         }
         if self.media.len() as u64 >= self.shared.limits.max_sessions {
             return self.refuse(now, transaction, 503, "Too Many Sessions", Some(OVERLOAD_RETRY_SECONDS));
         }
-        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender);
+        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender, false);
         let reply = ReplyToken(self.token());
         let size_bytes = offer.file_size_bytes();
         let envelope = Envelope {
-            kind: restante_deferral::model::MessageKind::Message,
+            kind: MessageKind::Message,
             mode: Mode::Large,
             request_uri: message.request_uri().unwrap_or("").to_owned(),
             headers: Vec::new(),
@@ -110,7 +123,7 @@ impl Shard {
             sender: sender.clone(),
         };
         let kind = MediaKind::Incoming { key: key.clone(), sender, request: Box::new(message.clone()) };
-        let media = self.new_media(transaction, message, offer, kind, came);
+        let media = self.new_media(transaction, offer, kind, came);
         let invitation = Invitation {
             reply,
             envelope,
@@ -125,20 +138,12 @@ impl Shard {
     }
 
     /// A large message is here, durable as far as it is a file.
-    pub(super) fn large_message_came(
-        &mut self,
-        now: Now,
-        media: MediaId,
-        incoming: IncomingId,
-        message_id: &str,
-        content_type: &str,
-        prefix: &bytes::Bytes,
-        body: Body,
-    ) {
+    pub(super) fn large_message_came(&mut self, now: Now, media: MediaId, received: Received) {
+        let Received { incoming, message_id, content_type, prefix, body } = received;
         let Some(session) = self.media.get(&media) else { return };
         let MediaKind::Incoming { key, sender, request } = &session.kind else { return };
         let (key, sender, request) = (key.clone(), sender.clone(), request.clone());
-        let facts = match facts::read_body(content_type, prefix) {
+        let facts = match facts::read_body(&content_type, &prefix) {
             Ok(facts) => facts,
             Err(unkeepable) => {
                 self.drop_body(&body);
@@ -146,14 +151,15 @@ impl Shard {
             }
         };
         let (deduplication, deduplication_as_written) =
-            facts::deduplication(&key, &sender, &facts, &request, Some(message_id));
-        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender);
+            facts::deduplication(&key, &sender, &facts, &request, Some(&message_id));
+        let (sender_counts, tenant_counts, recipient_rates) =
+            self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
         let reply = ReplyToken(self.token());
         let arrival = Arrival {
             reply,
             deduplication,
             deduplication_as_written,
-            envelope: facts::envelope(&request, Mode::Large, sender, content_type, facts, body.size_bytes()),
+            envelope: facts::envelope(&request, Mode::Large, sender, &content_type, facts, body.size_bytes()),
             body,
             // An INVITE's Expires limits the invitation, not the keeping (RFC 3261 §13.2.1).
             expires_at: None,
@@ -224,13 +230,16 @@ impl Shard {
         Ok(Sender { address, uri: uri.to_string(), verification: Verification::TrustedPeer, private })
     }
 
-    /// Counts an arrival: what is stored of the sender and in the tenant, and how much came lately.
-    fn counts(&self, now: Now, key: &RecipientKey, sender: &Sender) -> (Counts, Counts, Counts) {
+    /// What is stored of the sender and in the tenant, and how much came lately: with this arrival where it `counts`. A
+    /// disposition does not, nor does an INVITE, whose message is counted when it comes.
+    fn counts(&self, now: Now, key: &RecipientKey, sender: &Sender, counts: bool) -> (Counts, Counts, Counts) {
         let shared = &self.shared;
         let sender_key = RecipientKey { tenant: key.tenant.clone(), address: sender.address.clone() };
         let (_, sent) = shared.store.totals(&sender_key);
         let whole = shared.store.tenant_totals(&key.tenant);
-        let rate = |party: String| shared.rates.count(&party, now.wall);
+        let rate = |party: String| {
+            if counts { shared.rates.count(&party, now.wall) } else { shared.rates.look(&party, now.wall) }
+        };
         let (sender_minute, sender_hour) = rate(format!("s {} {}", key.tenant, sender.address));
         let (tenant_minute, tenant_hour) = rate(format!("t {}", key.tenant));
         let (recipient_minute, recipient_hour) = rate(format!("r {} {}", key.tenant, key.address));
@@ -254,6 +263,13 @@ impl Shard {
     fn upstream_failure(&self, message: &SipMessage) -> Option<u16> {
         message.header_by_text(&self.shared.upstream_failure_header)?.trim().parse().ok()
     }
+}
+
+/// The services that an INVITE names.
+fn services(message: &SipMessage) -> Vec<String> {
+    let asserted = message.headers(Name::PAssertedService).chain(message.headers(Name::PPreferredService));
+    let named = message.headers(Name::AcceptContact).flat_map(icsi_values);
+    named.chain(asserted.map(|value| value.trim().to_ascii_lowercase())).collect()
 }
 
 /// Whether the caller takes the only kind of answer there is (RFC 4475 §3.3.15).

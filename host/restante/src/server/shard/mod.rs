@@ -2,12 +2,15 @@
 //! is shared; whatever concerns it comes through its queue.
 //!
 //! * [`mod@self`]: the loop, and what the parts have in common.
-//! * `requests`, `registrar`, `incoming`, `pull`, `subscriptions`: requests that come.
+//! * `requests`, `registrar`, `incoming`, `pull`, `subscriptions`, `forward`: requests that come.
 //! * `recipients`: machines, what they are told and what they want done.
 //! * `names`: other names of users, and taking in what waits under them.
-//! * `delivery`, `session`, `responses`: requests of ours and what becomes of them.
+//! * `delivery`, `announce`, `fields`, `route`, `session`, `responses`: requests of ours and what becomes of them.
 
+mod announce;
 mod delivery;
+mod fields;
+mod forward;
 mod incoming;
 mod names;
 mod pull;
@@ -21,8 +24,7 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -153,16 +155,28 @@ pub struct Shard {
     /// Names whose queues are being moved, and what waits for that.
     adopting: HashMap<RecipientKey, VecDeque<Input>>,
     adoption_retries: BTreeSet<(Timestamp, RecipientKey)>,
-    wakes: BinaryHeap<Reverse<(Timestamp, RecipientKey)>>,
+    /// When each machine in memory wants to be woken.
+    wakes: BTreeSet<(Timestamp, RecipientKey)>,
+    /// When machines were last put away for want of room.
+    room_made_at: Option<Instant>,
     orders: HashMap<u64, Order>,
     waiting: HashMap<ReplyToken, Waiting>,
     purposes: HashMap<ClientTransactionId, responses::Purpose>,
     media: HashMap<MediaId, MediaSession>,
+    media_of_invites: HashMap<ServerTransactionId, MediaId>,
     session_ids: HashMap<String, MediaId>,
     dialogs: HashMap<DialogId, MediaId>,
-    subscriptions: HashMap<RecipientKey, subscriptions::Subscribed>,
+    /// INVITEs of ours with a 2xx, as long as more of them may come; and their order.
+    accepted: HashMap<ClientTransactionId, responses::Accepted>,
+    accepted_order: VecDeque<ClientTransactionId>,
+    /// Requests of ours that came back and went on.
+    forwarded: HashMap<ServerTransactionId, ClientTransactionId>,
+    subscriptions: subscriptions::Subscriptions,
+    /// Whose registrations came over a connection that is open.
+    connections: HashMap<restante_sip::transaction::ConnectionId, Vec<RecipientKey>>,
     reports: mpsc::Sender<Report>,
     next_token: u64,
+    counted_transactions: i64,
     draining: bool,
     drain_deadline: Option<Instant>,
 }
@@ -197,16 +211,23 @@ impl Shard {
             registering: HashMap::new(),
             adopting: HashMap::new(),
             adoption_retries: BTreeSet::new(),
-            wakes: BinaryHeap::new(),
+            wakes: BTreeSet::new(),
+            room_made_at: None,
             orders: HashMap::new(),
             waiting: HashMap::new(),
             purposes: HashMap::new(),
             media: HashMap::new(),
+            media_of_invites: HashMap::new(),
             session_ids: HashMap::new(),
             dialogs: HashMap::new(),
-            subscriptions: HashMap::new(),
+            accepted: HashMap::new(),
+            accepted_order: VecDeque::new(),
+            forwarded: HashMap::new(),
+            subscriptions: subscriptions::Subscriptions::default(),
+            connections: HashMap::new(),
             reports,
             next_token: 1,
+            counted_transactions: 0,
             draining: false,
             drain_deadline: None,
         }
@@ -232,6 +253,10 @@ impl Shard {
                     }
                 }
                 () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            // What the queue gives without waiting would leave the sessions' tasks no turn.
+            if !self.media.is_empty() {
+                tokio::task::yield_now().await;
             }
             let now = Now::read(&self.shared);
             for item in batch.drain(..) {
@@ -261,6 +286,7 @@ impl Shard {
             ToShard::Stored(completions) => completions.into_iter().for_each(|completion| self.stored(now, completion)),
             ToShard::Decided((_, key, token), answer) => self.tell(now, &key, Input::Answered(token, answer)),
             ToShard::Connection(handed) => self.connection_came(handed),
+            ToShard::Due(_) if self.draining => {}
             ToShard::Due(recipients) => recipients.iter().for_each(|key| self.tell(now, key, Input::Wake)),
             ToShard::Grew(recipient) => self.tell(now, &recipient, Input::QueueGrew),
             ToShard::ChangeProfile(order) => self.change_profile(now, *order),
@@ -281,6 +307,7 @@ impl Shard {
             }
             ToShard::Drain => {
                 self.draining = true;
+                self.deactivate_subscriptions(now);
                 self.drain_deadline = Some(now.monotonic + Duration::from_secs(self.shared.limits.max_drain_seconds));
             }
         }
@@ -299,13 +326,15 @@ impl Shard {
         }
         let bytes = message.bytes().len();
         match self.shared.push(shard, lane, ToShard::Sip { message, flow, directory_version: version }, bytes) {
+            Ok(()) => None,
             // It is full: this shard says so instead.
-            Err(ToShard::Sip { message, .. }) => {
+            Err(refused) => {
                 self.shared.metrics.count_dropped("shard-busy");
-                self.endpoint.refuse(&message, flow, 503, restante_sip::writer::reason(503));
+                if let ToShard::Sip { message, .. } = *refused {
+                    self.endpoint.refuse(&message, flow, 503, restante_sip::writer::reason(503));
+                }
                 None
             }
-            _ => None,
         }
     }
 
@@ -343,30 +372,44 @@ impl Shard {
     fn next_wake(&self) -> Instant {
         let wall = (self.shared.clock)();
         let after = |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(wall.0).min(3_600_000));
-        let machines = self.wakes.peek().map(|Reverse((at, _))| after(at.0));
+        let machines = self.wakes.first().map(|(at, _)| after(at.0));
         let registrations = self.registration_ends.first().map(|(at, _)| after(*at));
         let adoptions = self.adoption_retries.first().map(|(at, _)| after(at.0));
-        let subscriptions = self.subscriptions.values().map(|it| after(it.subscription.expires_at)).min();
+        let subscriptions = self.subscriptions.next_end().map(after);
+        let changes = self.subscriptions.next_change();
+        let transactions = self.endpoint.next_wake();
         let candidates =
-            [self.endpoint.next_wake(), machines, registrations, adoptions, subscriptions, self.drain_deadline];
+            [transactions, machines, registrations, adoptions, subscriptions, changes, self.drain_deadline];
         candidates.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
 
     fn handle_wakes(&mut self, now: Now) {
         self.endpoint.handle_wake(now.monotonic);
         self.handle_events(now);
-        while let Some(Reverse((at, _))) = self.wakes.peek()
-            && *at <= now.wall
-            && let Some(Reverse((at, key))) = self.wakes.pop()
+        // What a server that stops does not begin any more is in the store.
+        while !self.draining
+            && self.wakes.first().is_some_and(|(at, _)| *at <= now.wall)
+            && let Some((_, key)) = self.wakes.pop_first()
         {
-            // An entry that its machine replaced since is left over.
-            if self.slots.get(&key).is_some_and(|slot| slot.scheduled == Some(at)) {
+            if let Some(slot) = self.slots.get_mut(&key) {
+                slot.scheduled = None;
                 self.tell(now, &key, Input::Wake);
             }
         }
         self.end_registrations(now);
         self.retry_adoptions(now);
         self.end_subscriptions(now);
+        self.tell_changes(now);
+        self.forget_accepted(now);
+        let (server, client) = self.endpoint.len();
+        self.count_transactions(server.saturating_add(client));
+    }
+
+    /// Every shard adds its own to the gauge.
+    fn count_transactions(&mut self, held: usize) {
+        let held = i64::try_from(held).unwrap_or(i64::MAX);
+        self.shared.metrics.transactions.inc_by(held - self.counted_transactions);
+        self.counted_transactions = held;
     }
 
     /// Hands what the transactions want sent to the sockets.
@@ -392,9 +435,14 @@ impl Shard {
         }
     }
 
+    /// Nothing is in flight that is worth waiting for: the answer to a BYE is not.
     fn is_quiet(&self, now: Now) -> bool {
         let late = self.drain_deadline.is_some_and(|deadline| deadline <= now.monotonic);
-        late || (self.orders.is_empty() && self.waiting.is_empty() && self.purposes.is_empty() && self.media.is_empty())
+        let in_flight = |purpose: &responses::Purpose| !matches!(purpose, responses::Purpose::Bye { .. });
+        late || (self.orders.is_empty()
+            && self.waiting.is_empty()
+            && self.media.is_empty()
+            && !self.purposes.values().any(in_flight))
     }
 
     fn token(&mut self) -> u64 {

@@ -7,7 +7,7 @@
 //! | step | where | what |
 //! |---|---|---|
 //! | 1 | owner's shard | the owner's profile says so durably; then the directory does ([`Shard::change_profile`]) |
-//! | 2 | name's shard | told to release the name; its bindings go to the owner, who registers them as its own |
+//! | 2 | name's shard | told to release the name; its bindings go to the owner, who registers them as its own; its subscriptions end, and clients subscribe again |
 //! | 3 | name's shard | a machine at work goes on until it is idle, then it is put away |
 //! | 4 | name's shard | the store is ordered to move what waits ([`restante_store::Adoption`]) |
 //! | 5 | owner's shard | its machine is told that its queue grew |
@@ -125,6 +125,7 @@ impl Shard {
             return;
         }
         self.give_bindings_away(now, name, &owner);
+        self.deactivate_subscriptions_of(now, name);
         match self.slots.get_mut(name) {
             Some(slot) => {
                 slot.is_leaving = true;
@@ -149,6 +150,9 @@ impl Shard {
         let Some(slot) = self.slots.get_mut(name).filter(|slot| slot.is_leaving && slot.is_idle()) else { return };
         match self.shared.directory.owner_of(name) {
             Some(owner) => {
+                if let Some(at) = slot.scheduled {
+                    self.wakes.remove(&(at, name.clone()));
+                }
                 self.slots.remove(name);
                 self.shared.metrics.recipients.dec();
                 self.order_adoption(now, name.clone(), owner);

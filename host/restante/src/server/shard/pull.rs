@@ -3,7 +3,7 @@
 
 use restante_cpim::resource_lists;
 use restante_deferral::decision::Selection;
-use restante_deferral::model::{ContactId, MessageId, Origin, StoredMessage, Verification};
+use restante_deferral::model::{ContactId, MessageId, StoredMessage, Verification};
 use restante_deferral::participating_function::{AttemptId, Input, PullRequest, Reply, ReplyToken};
 use restante_sip::header::{ICSI_DEFERRED, icsi_values};
 use restante_sip::identity::same_user;
@@ -40,8 +40,16 @@ impl Shard {
         let Some((_, key)) = Uri::parse(&asker.uri).ok().and_then(|uri| self.shared.directory.served(&uri)) else {
             return self.answer(now, transaction, 404);
         };
+        // The shard was found by what INVITE and CANCEL have in common: From, or the user's own address as Request-URI.
+        let named = message.from().ok().and_then(|from| self.shared.directory.served(&from.uri)).map(|(_, key)| key);
+        if named.as_ref() != Some(&key) {
+            return self.refuse(now, transaction, 403, "Not Your Messages", None);
+        }
         let offer = match Offer::read(message) {
             Ok(offer) => offer,
+            Err(415) => {
+                return self.answer_with(now, transaction, 415, |it| it.field("Accept", super::incoming::ACCEPT_OFFER));
+            }
             Err(status) => return self.answer(now, transaction, status),
         };
         if !offer.media.direction.receives() {
@@ -71,16 +79,8 @@ impl Shard {
             accept_wrapped_types: types(offer.media.accept_wrapped_types.as_ref().map(ToString::to_string)),
             max_size_bytes: offer.media.max_size_bytes,
         };
-        let delivery = Delivery {
-            key: key.clone(),
-            attempt: None,
-            is_device: contact.is_some(),
-            settled: Vec::new(),
-            status: None,
-            origin: Origin::Transport,
-            retry_after_seconds: None,
-        };
-        let media = self.new_media(transaction, message, offer, MediaKind::Pull(delivery), came);
+        let delivery = Delivery::new(key.clone(), None, contact.is_some());
+        let media = self.new_media(transaction, offer, MediaKind::Pull(delivery), came);
         self.waiting.insert(request.reply, Waiting::Pull(media));
         self.tell(now, &key, Input::Pull(Box::new(request)));
     }
@@ -94,10 +94,11 @@ impl Shard {
         messages: &[StoredMessage],
     ) -> Option<MediaId> {
         let Some(Waiting::Pull(media)) = self.waiting.remove(&reply) else { return None };
-        let outgoing = messages.iter().map(|message| self.outgoing(message)).collect();
+        let outgoing: Vec<_> = messages.iter().map(|message| self.outgoing(message)).collect();
         let session = self.media.get_mut(&media)?;
-        let MediaKind::Pull(delivery) = &mut session.kind else { return None };
+        let delivery = session.delivery_mut()?;
         delivery.attempt = Some(attempt);
+        delivery.open = outgoing.len();
         session.outgoing = outgoing;
         self.accept_invitation(now, media);
         self.media.contains_key(&media).then_some(media)

@@ -1,8 +1,7 @@
 //! The machines of this shard's recipients: made when something concerns them, put away when idle.
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use restante_deferral::commit::{Change, CommitError, Transaction};
 use restante_deferral::decision::Trigger;
@@ -15,10 +14,13 @@ use super::super::receiver::shard_of;
 use super::{Now, Order, Shard, ToShard, Waiting};
 use crate::logging::Shortened;
 
+/// Between two looks for machines that can be put away.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+
 /// One recipient in memory.
 pub(super) struct Slot {
     pub(super) machine: Recipient,
-    /// The wake-up that counts; others in the queue are left over.
+    /// Its entry in the shard's wake-ups.
     pub(super) scheduled: Option<Timestamp>,
     /// What carries each running attempt.
     pub(super) attempts: HashMap<AttemptId, Carrier>,
@@ -70,7 +72,7 @@ impl Shard {
         }
         if self.adopting.contains_key(key) {
             if let Err(input) = self.hold_for_adoption(key, input) {
-                self.turn_away(now, input);
+                self.turn_away(now, input, "name-changes-hands");
             }
             return None;
         }
@@ -84,15 +86,30 @@ impl Shard {
                 None
             }
             Some(_) if !somebody_waits => None,
-            // The name came to belong to somebody between two looks: a machine of the owner is the owner's shard's.
-            _ if !self.is_here(key) => {
-                self.turn_away(now, input);
+            Some(owner) if matches!(input, Input::Discard { messages: Some(_), .. }) => {
+                self.pass_discard_on(owner, input);
                 None
             }
-            owner => {
-                self.hydrate(now, key, owner.is_some());
-                Some(input)
+            // The name came to belong to somebody between two looks: a machine of the owner is the owner's shard's.
+            _ if !self.is_here(key) => {
+                self.turn_away(now, input, "name-changes-hands");
+                None
             }
+            owner if self.hydrate(now, key, owner.is_some()) => Some(input),
+            _ => {
+                self.turn_away(now, input, "too-many-recipients");
+                None
+            }
+        }
+    }
+
+    /// Messages that an operator drops came to their owner's queue meanwhile.
+    fn pass_discard_on(&mut self, owner: RecipientKey, input: Input) {
+        if let Input::Discard { reply, messages, report } = input
+            && let Some(Waiting::Operator(done)) = self.waiting.remove(&reply)
+        {
+            let discard = ToShard::Discard { recipient: owner.clone(), messages, report, done };
+            self.shared.to_recipient(&owner, discard);
         }
     }
 
@@ -101,24 +118,11 @@ impl Shard {
         shard_of(key, self.shared.shards()) == self.index
     }
 
-    /// Whoever waits is told to try again.
-    fn turn_away(&mut self, now: Now, input: Input) {
-        let unavailable = Reply::Unavailable(CommitError::Overloaded);
-        match input {
-            Input::Arrival(arrival) => {
-                self.reply(now, arrival.reply, unavailable);
-                self.drop_body(&arrival.body);
-            }
-            Input::Invitation(invitation) => self.reply(now, invitation.reply, unavailable),
-            Input::Pull(pull) => self.reply(now, pull.reply, unavailable),
-            Input::Discard { reply, .. } => self.reply(now, reply, unavailable),
-            _ => {}
+    /// Makes the machine of a recipient that has none in memory. False: there is no room for one more.
+    fn hydrate(&mut self, now: Now, key: &RecipientKey, is_leaving: bool) -> bool {
+        if !self.make_room(now) {
+            return false;
         }
-    }
-
-    /// Makes the machine of a recipient that has none in memory.
-    fn hydrate(&mut self, now: Now, key: &RecipientKey, is_leaving: bool) {
-        self.make_room(now);
         let limits = self.shared.deferral_limits(&key.tenant);
         let mut machine = Recipient::new(key.clone(), limits);
         let contacts = self.contacts_of(key);
@@ -128,32 +132,65 @@ impl Shard {
         let slot = Slot { machine, scheduled: None, attempts: HashMap::new(), is_leaving, last_used: now.monotonic };
         self.slots.insert(key.clone(), slot);
         self.shared.metrics.recipients.inc();
+        true
     }
 
-    /// Puts idle machines away when there are too many: everything about them is in the store.
-    fn make_room(&mut self, now: Now) {
+    /// Puts idle machines away when there are too many: everything about them is in the store. Looked for at most once a
+    /// second, since it looks at all of them.
+    fn make_room(&mut self, now: Now) -> bool {
         let most = super::size(self.shared.limits.max_recipients);
         if self.slots.len() < most {
-            return;
+            return true;
         }
+        if self.room_made_at.is_some_and(|at| now.monotonic < at + ROOM_INTERVAL) {
+            return false;
+        }
+        self.room_made_at = Some(now.monotonic);
         let mut ages: Vec<Instant> = self.slots.values().map(|slot| slot.last_used).collect();
         let middle = ages.len() / 2;
         let (_, median, _) = ages.select_nth_unstable(middle);
-        let old = (*median).min(now.monotonic);
+        let old = *median;
         let before = self.slots.len();
-        self.slots.retain(|_, slot| slot.last_used > old || !slot.is_idle());
+        let wakes = &mut self.wakes;
+        self.slots.retain(|key, slot| {
+            let stays = slot.last_used > old || !slot.is_idle();
+            if let (false, Some(at)) = (stays, slot.scheduled) {
+                wakes.remove(&(at, key.clone()));
+            }
+            stays
+        });
         let removed = i64::try_from(before - self.slots.len()).unwrap_or(i64::MAX);
         self.shared.metrics.recipients.dec_by(removed);
+        self.slots.len() < most
+    }
+
+    /// Whoever waits is told to try again; anything else is durable and comes again.
+    fn turn_away(&mut self, now: Now, input: Input, why: &'static str) {
+        self.shared.metrics.count_dropped(why);
+        let unavailable = Reply::Unavailable(CommitError::Overloaded);
+        match input {
+            Input::Arrival(arrival) => {
+                self.drop_body(&arrival.body);
+                self.reply(now, arrival.reply, unavailable);
+            }
+            Input::Invitation(invitation) => self.reply(now, invitation.reply, unavailable),
+            Input::Pull(request) => self.reply(now, request.reply, unavailable),
+            Input::Discard { reply, .. } => self.reply(now, reply, Reply::Done(0)),
+            _ => {}
+        }
     }
 
     fn schedule(&mut self, key: &RecipientKey) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let wake = slot.machine.next_wake();
-        if wake != slot.scheduled {
-            slot.scheduled = wake;
-            if let Some(at) = wake {
-                self.wakes.push(Reverse((at, key.clone())));
-            }
+        if wake == slot.scheduled {
+            return;
+        }
+        if let Some(at) = std::mem::replace(&mut slot.scheduled, wake) {
+            self.wakes.remove(&(at, key.clone()));
+        }
+        if let Some(at) = wake {
+            self.wakes.insert((at, key.clone()));
         }
     }
 
@@ -220,8 +257,14 @@ impl Shard {
         }
     }
 
-    fn note(&self, key: &RecipientKey, event: &Event) {
+    fn note(&mut self, key: &RecipientKey, event: &Event) {
         self.shared.metrics.count(event);
+        if matches!(
+            event,
+            Event::Delivered(_) | Event::Expired(_) | Event::GivenUp(_) | Event::Discarded(..) | Event::HandedOver(_)
+        ) {
+            self.summary_changed(key);
+        }
         let to = Shortened(&key.address.0);
         let tenant = &key.tenant;
         match event {

@@ -10,7 +10,7 @@ use restante_deferral::commit::CommitError;
 use restante_deferral::decision::Trigger;
 use restante_deferral::model::{RecipientKey, Timestamp};
 use restante_deferral::participating_function::Input;
-use restante_sip::message::SipMessage;
+use restante_sip::message::{Name, SipMessage};
 use restante_sip::registration::{
     Binding, Bindings, ChangeKind, RegisterError, RegisterRequest, Registrant, RegistrarLimits,
 };
@@ -91,7 +91,8 @@ impl Shard {
         if !trusted {
             return self.refuse(now, transaction, 403, "Sender Not Authenticated", None);
         }
-        request.flow = Some(flow::write(&came));
+        request.flow = Some(flow::write(&came, message.list(Name::Via).count() > 1));
+        self.note_connection(&key, came);
         let registrant = self.registrant(&request, &key);
         if registrant == Registrant::Device && !tenant.registrar {
             return self.refuse(now, transaction, 403, "Not A Registrar", None);
@@ -137,6 +138,8 @@ impl Shard {
             Work::Expire if bindings.expire(now.wall.0).is_empty() => return None,
             Work::Expire => Effect::Expired,
             Work::Inherit { from, bindings: others } => {
+                let connections = others.iter().filter_map(|it| flow::read(it.flow.as_deref()?, true));
+                connections.for_each(|(came, _)| self.note_connection(key, came));
                 let alive = others.into_iter().filter(|binding| binding.expires_at > now.wall.0).collect();
                 if !bindings.inherit(alive, self.registrar_limits().max_contacts) {
                     self.forget_bindings(from);

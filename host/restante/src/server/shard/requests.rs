@@ -1,25 +1,36 @@
 //! Requests that come, sent to where they belong.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use restante_deferral::participating_function::{AttemptEnd, AttemptId};
-use restante_sip::dialog::DialogId;
+use restante_sip::dialog::{Dialog, DialogId};
 use restante_sip::message::{Method, Name, SipMessage};
-use restante_sip::transaction::{Flow, ServerTransactionId, Transport};
+use restante_sip::transaction::{ClientTransactionId, Flow, SendError, ServerTransactionId, Transport};
 use restante_sip::uri::Uri;
-use restante_sip::writer::{Builder, Edit};
+use restante_sip::writer::{Builder, WriteError};
 
 use super::recipients::Carrier;
-use super::responses::Purpose;
 use super::{Now, Shard};
 use crate::server::flow;
 
 /// Methods that are answered.
-const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE";
+pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE";
 /// Option tags that a peer may require.
 const SUPPORTED: [&str; 3] = ["path", "outbound", "gruu"];
 
 impl Shard {
     pub(super) fn request(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, flow: Flow) {
         let Some(method) = message.method() else { return };
+        let Some(Ok(uri)) = message.request_uri().map(Uri::parse) else { return self.answer(now, transaction, 400) };
+        if matches!(uri, Uri::Other(..)) {
+            return self.answer(now, transaction, 416);
+        }
+        let has_to_tag = message.to().is_ok_and(|to| to.tag().is_some());
+        let is_in_dialog = has_to_tag && DialogId::of_request(message).is_some_and(|id| self.dialogs.contains_key(&id));
+        if !is_in_dialog && self.is_own(message) {
+            return self.forward(now, transaction, message, &method, &uri, flow);
+        }
         let unsupported: Vec<&str> = message
             .list(Name::Require)
             .chain(message.list(Name::ProxyRequire))
@@ -29,19 +40,14 @@ impl Shard {
             let list = unsupported.join(", ");
             return self.answer_with(now, transaction, 420, |builder| builder.field("Unsupported", &list));
         }
-        let Some(Ok(uri)) = message.request_uri().map(Uri::parse) else { return self.answer(now, transaction, 400) };
-        if matches!(uri, Uri::Other(..)) {
-            return self.answer(now, transaction, 416);
+        if has_to_tag {
+            return self.request_in_dialog(now, transaction, message, &method, flow);
         }
-        if message.call_id().is_some_and(|call_id| self.shared.own_mark.name_of(call_id).is_some())
-            && method != Method::Bye
-        {
-            return self.forward(now, transaction, message, &uri, flow);
-        }
-        if message.to().is_ok_and(|to| to.tag().is_some()) {
-            return self.request_in_dialog(now, transaction, message, &method);
-        }
-        if self.draining {
+        let is_late = || {
+            let limit = Duration::from_millis(self.shared.limits.max_commit_wait_milliseconds);
+            self.shared.store.oldest_write_age() > limit
+        };
+        if self.draining || (matches!(method, Method::Message | Method::Invite) && is_late()) {
             return self.answer_with(now, transaction, 503, |builder| builder.field("Retry-After", "5"));
         }
         match method {
@@ -50,7 +56,11 @@ impl Shard {
             Method::Invite => self.invite(now, transaction, message, &uri, flow),
             Method::Subscribe => self.subscribe(now, transaction, message, &uri, flow),
             Method::Options => self.answer_with(now, transaction, 200, |builder| {
-                builder.field("Allow", ALLOW).field("Accept", "*/*").field("Supported", &SUPPORTED.join(", "))
+                builder
+                    .field("Allow", ALLOW)
+                    .field("Accept", "*/*")
+                    .field("Allow-Events", restante_sip::subscription::MESSAGE_SUMMARY)
+                    .field("Supported", &SUPPORTED.join(", "))
             }),
             Method::Bye => self.answer(now, transaction, 481),
             Method::Notify => self.answer(now, transaction, 481),
@@ -59,7 +69,14 @@ impl Shard {
         }
     }
 
-    fn request_in_dialog(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, method: &Method) {
+    fn request_in_dialog(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        message: &SipMessage,
+        method: &Method,
+        came: Flow,
+    ) {
         let Some(id) = DialogId::of_request(message) else { return self.answer(now, transaction, 481) };
         if let Some(media) = self.dialogs.get(&id).copied() {
             let received = match self.media.get_mut(&media).and_then(|session| session.dialog.as_mut()) {
@@ -73,53 +90,19 @@ impl Shard {
                     self.dialog_ended(now, media);
                 }
                 // A session refresh changes nothing here.
-                (Ok(()), Method::Update | Method::Options | Method::Info) => self.answer(now, transaction, 200),
+                (Ok(()), Method::Update) => {
+                    let contact = format!("<{}>", self.contact_uri(&came));
+                    self.answer_with(now, transaction, 200, |builder| builder.field("Contact", &contact));
+                }
+                (Ok(()), Method::Options | Method::Info) => self.answer(now, transaction, 200),
                 (Ok(()), Method::Invite) => self.answer(now, transaction, 488),
                 (Ok(()), _) => self.answer_with(now, transaction, 405, |builder| builder.field("Allow", ALLOW)),
             };
         }
         match method {
-            Method::Subscribe => self.subscribe_in_dialog(now, transaction, message, &id),
+            Method::Subscribe => self.subscribe_in_dialog(now, transaction, message, &id, came),
             _ => self.answer(now, transaction, 481),
         }
-    }
-
-    /// Passes on what we sent ourselves and the core brought back (RFC 3261 §16.6): it is never deferred again.
-    fn forward(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, uri: &Uri, came: Flow) {
-        let hops = match message.number(Name::MaxForwards) {
-            Ok(hops) => hops.unwrap_or(70),
-            Err(_) => return self.answer(now, transaction, 400),
-        };
-        if hops == 0 {
-            return self.answer(now, transaction, 483);
-        }
-        let route_is_ours = message
-            .name_addrs(Name::Route)
-            .ok()
-            .and_then(|routes| routes.first().and_then(|route| route.uri.as_sip().map(|uri| self.shared.is_ours(uri))))
-            .unwrap_or(false);
-        let Some(target) = self.forward_target(uri) else { return self.answer(now, transaction, 404) };
-        let sent_by = self.sent_by(&target);
-        let result = self.endpoint.send_request(now.monotonic, Method::Message, target, &sent_by, |via| {
-            let edit = Edit::new(message).push(Name::Via, via)?.set(Name::MaxForwards, &(hops - 1).to_string())?;
-            Ok(if route_is_ours { edit.pop(Name::Route).finish() } else { edit.finish() })
-        });
-        let _ = came;
-        match result {
-            Ok(client) => _ = self.purposes.insert(client, Purpose::Forwarded { server: transaction }),
-            Err(_) => self.answer(now, transaction, 503),
-        }
-    }
-
-    fn forward_target(&self, uri: &Uri) -> Option<Flow> {
-        if let Some(outbound) = self.shared.outbound {
-            let transport =
-                if outbound.protocol == crate::configuration::Protocol::Udp { Transport::Udp } else { Transport::Tcp };
-            return Some(flow::towards(transport, outbound.socket));
-        }
-        let (_, key) = self.shared.directory.served(uri)?;
-        let contact = self.contacts_of(&key).into_iter().max_by_key(|contact| contact.q_permille)?;
-        self.route_to(&key, contact.id).map(|route| route.flow)
     }
 
     /// Answers without a body.
@@ -161,24 +144,61 @@ impl Shard {
         }
     }
 
+    /// Sends a request in a transaction of its own; one that is too large for UDP goes over TCP to the same place
+    /// (RFC 3261 §18.1.1). `build` is given Via and the URI of our Contact. Tells also how it went.
+    ///
+    /// # Errors
+    /// [`SendError`]
+    pub(super) fn send_request(
+        &mut self,
+        now: Now,
+        method: &Method,
+        flow: Flow,
+        mut build: impl FnMut(&str, &str) -> Result<Bytes, WriteError>,
+    ) -> Result<(ClientTransactionId, Flow), SendError> {
+        let over_tcp = Flow { transport: Transport::Tcp, connection: None, ..flow };
+        for flow in [flow, over_tcp] {
+            let (sent_by, contact) = (self.sent_by(&flow), self.contact_uri(&flow));
+            let sent =
+                self.endpoint.send_request(now.monotonic, method.clone(), flow, &sent_by, |via| build(via, &contact));
+            match sent {
+                Ok(client) => return Ok((client, flow)),
+                Err(SendError::TooLargeForUdp) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(SendError::TooLargeForUdp)
+    }
+
     /// What Via and Contact name on the way to a target.
     pub(super) fn sent_by(&self, target: &Flow) -> String {
-        let sender = self.shared.sender();
-        let bound = sender.and_then(|sender| sender.listener_towards(&flow::to_target(target)));
-        match bound {
-            Some(bound) => match bound.advertise.port {
-                Some(port) => format!("{}:{port}", bound.advertise.host),
-                None => bound.advertise.host.clone(),
-            },
-            // Nothing listens in that family: the address is never used to reach us, only to be written.
-            None => "localhost".to_owned(),
-        }
+        let towards = |target: &Flow| {
+            self.shared.sender().and_then(|sender| {
+                let bound = sender.listener_towards(&flow::to_target(target))?;
+                Some(match bound.advertise.port {
+                    Some(port) => format!("{}:{port}", bound.advertise.host),
+                    None => bound.advertise.host.clone(),
+                })
+            })
+        };
+        // Over TCP answers come back on the connection: without a listener for it the one of UDP is named.
+        let over_udp = Flow { transport: Transport::Udp, connection: None, ..*target };
+        towards(target).or_else(|| towards(&over_udp)).unwrap_or_else(|| "localhost".to_owned())
     }
 
     /// The URI of our Contact towards a target.
     pub(super) fn contact_uri(&self, target: &Flow) -> String {
         let transport = if target.transport == Transport::Tcp { ";transport=tcp" } else { "" };
         format!("sip:{}{transport}", self.sent_by(target))
+    }
+
+    /// Where a request inside of a dialog goes: to its first route or its remote target where those may be connected to,
+    /// else the way that the dialog began. What goes through the outbound proxy keeps to it.
+    pub(super) fn in_dialog_flow(&self, dialog: &Dialog, began: Flow) -> Flow {
+        if self.shared.outbound.is_some() {
+            return began;
+        }
+        self.direct_flow(dialog.next_hop(), Some(began)).map_or(began, |(flow, _)| flow)
     }
 
     pub(super) fn cancel_attempt(

@@ -1,48 +1,58 @@
 //! What becomes of requests of ours.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
+use bytes::Bytes;
 use restante_deferral::decision::Progress;
 use restante_deferral::model::{MessageId, Origin, RecipientKey};
 use restante_deferral::participating_function::{AttemptEnd, AttemptId, Outcome};
 use restante_msrp::sdp::{self, MsrpDescription};
-use restante_sip::dialog::Dialog;
-use restante_sip::message::{MessageLimits, Name, SipMessage};
+use restante_sip::dialog::{Dialog, DialogId};
+use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::transaction::{ClientTransactionId, Flow, ServerTransactionId};
+use restante_sip::writer::{Builder, Edit, WriteError};
 
-use super::session::MediaKind;
+use super::session::{NoMedia, answers_until};
 use super::{Now, Shard};
 use crate::server::media::MediaId;
+
+/// Answers of different devices to one INVITE that are looked after.
+const MAX_FORKS: usize = 16;
 
 /// What a client transaction is for.
 #[derive(Clone, Debug)]
 pub(super) enum Purpose {
-    /// A delivery, an announcement, a relayed or handed over message.
-    Attempt {
-        key: RecipientKey,
-        attempt: AttemptId,
-        messages: Vec<MessageId>,
-        is_device: bool,
-        hop: SocketAddr,
-        relaying: Option<Relaying>,
-    },
-    /// NOTIFY that tells a subscriber the state.
-    SubscriptionNotify(RecipientKey),
+    /// A delivery, a relayed or handed over message.
+    Attempt { key: RecipientKey, attempt: AttemptId, messages: Vec<MessageId>, is_device: bool, hop: SocketAddr },
+    /// NOTIFY in a subscription; where it announces messages, for this attempt.
+    Notify { dialog: DialogId, announces: Option<Announcement> },
     /// INVITE for a session.
-    Invite {
-        media: MediaId,
-        hop: SocketAddr,
-    },
+    Invite { media: MediaId, hop: SocketAddr },
     /// What we sent came back and was passed on.
-    Forwarded {
-        server: ServerTransactionId,
-    },
-    Bye,
+    Forwarded(Forwarded),
+    /// BYE, of a session that waits for its answer.
+    Bye { media: Option<MediaId> },
 }
 
-/// Marks an attempt that relays: a final answer of the device is the sender's.
+/// An attempt that announces messages.
+#[derive(Clone, Debug)]
+pub(super) struct Announcement {
+    pub(super) key: RecipientKey,
+    pub(super) attempt: AttemptId,
+    pub(super) messages: Vec<MessageId>,
+    pub(super) is_device: bool,
+    pub(super) hop: SocketAddr,
+}
+
+/// A request of ours that came back.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Relaying;
+pub(super) struct Forwarded {
+    pub(super) server: ServerTransactionId,
+    /// Where its answers go.
+    pub(super) came: Flow,
+    pub(super) is_invite: bool,
+}
 
 /// No response came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,54 +61,78 @@ pub(super) enum Silence {
     NotSent,
 }
 
+/// An INVITE of ours that was answered 2xx: more such answers may come, repeated or of other devices, and each wants its
+/// ACK (RFC 3261 §13.2.2.4).
+pub(super) struct Accepted {
+    until: Instant,
+    invite: Bytes,
+    flow: Flow,
+    /// By To-tag.
+    acks: Vec<(String, Flow, Bytes)>,
+}
+
 impl Shard {
     pub(super) fn response(&mut self, now: Now, client: ClientTransactionId, message: &SipMessage, came: Flow) {
         let Some(status) = message.status() else { return };
-        if let Some(Purpose::Invite { media, hop }) = self.purposes.get(&client).cloned() {
-            return self.invite_answered(now, client, media, hop, status, message, came);
+        match self.purposes.get(&client).cloned() {
+            Some(Purpose::Invite { media, hop }) => {
+                return self.invite_answered(now, client, media, hop, message, came);
+            }
+            Some(Purpose::Forwarded(forwarded)) => {
+                return self.forward_response(now, client, forwarded, message);
+            }
+            None if (200..300).contains(&status) => return self.accepted_again(now, client, message),
+            _ => {}
         }
         if status < 200 {
             return;
         }
-        let Some(purpose) = self.purposes.remove(&client) else { return };
-        match purpose {
-            Purpose::Attempt { key, attempt, messages, is_device, hop, .. } => {
-                let retry_after_seconds = message.number(Name::RetryAfter).ok().flatten();
-                if self.subscriptions.contains_key(&key)
-                    && message.cseq().is_ok_and(|cseq| cseq.method.as_str() == "NOTIFY")
-                {
-                    self.notify_answered(now, &key, status, retry_after_seconds.is_some());
-                }
+        let retry_after_seconds = message.number(Name::RetryAfter).ok().flatten();
+        match self.purposes.remove(&client) {
+            Some(Purpose::Attempt { key, attempt, messages, is_device, hop }) => {
                 let origin = self.origin(is_device, hop, status, now);
-                let end = attempt_end(&messages, Some(status), origin, retry_after_seconds);
-                self.attempt_ended(now, &key, attempt, end);
+                self.attempt_ended(
+                    now,
+                    &key,
+                    attempt,
+                    attempt_end(&messages, Some(status), origin, retry_after_seconds),
+                );
             }
-            Purpose::SubscriptionNotify(key) => {
-                let has_retry_after = message.header(Name::RetryAfter).is_some();
-                self.notify_answered(now, &key, status, has_retry_after);
+            Some(Purpose::Notify { dialog, announces }) => {
+                self.notify_answered(now, &dialog, status, retry_after_seconds.is_some());
+                if let Some(Announcement { key, attempt, messages, is_device, hop }) = announces {
+                    let origin = self.origin(is_device, hop, status, now);
+                    let end = attempt_end(&messages, Some(status), origin, retry_after_seconds);
+                    self.attempt_ended(now, &key, attempt, end);
+                }
             }
-            Purpose::Forwarded { server } => self.answer(now, server, status),
-            Purpose::Invite { .. } | Purpose::Bye => {}
+            Some(Purpose::Bye { media }) => self.bye_answered(media),
+            _ => {}
         }
     }
 
     pub(super) fn no_response(&mut self, now: Now, client: ClientTransactionId, silence: Silence) {
-        let Some(purpose) = self.purposes.remove(&client) else { return };
-        let origin = if silence == Silence::TimedOut { Origin::Timeout } else { Origin::Transport };
-        match purpose {
-            Purpose::Attempt { key, attempt, messages, .. } => {
-                let end = attempt_end(&messages, None, origin, None);
-                self.attempt_ended(now, &key, attempt, end);
+        let (origin, status) = match silence {
+            Silence::TimedOut => (Origin::Timeout, 408),
+            Silence::NotSent => (Origin::Transport, 503),
+        };
+        match self.purposes.remove(&client) {
+            Some(Purpose::Attempt { key, attempt, messages, .. }) => {
+                self.attempt_ended(now, &key, attempt, attempt_end(&messages, None, origin, None));
             }
-            Purpose::SubscriptionNotify(key) => {
-                let status = if silence == Silence::TimedOut { 408 } else { 503 };
-                self.notify_answered(now, &key, status, false);
+            Some(Purpose::Notify { dialog, announces }) => {
+                self.notify_answered(now, &dialog, status, false);
+                if let Some(Announcement { key, attempt, messages, .. }) = announces {
+                    self.attempt_ended(now, &key, attempt, attempt_end(&messages, None, origin, None));
+                }
             }
-            Purpose::Invite { media, .. } => self.invite_failed(now, media, None, origin, None),
-            Purpose::Forwarded { server } => {
-                self.answer(now, server, if silence == Silence::TimedOut { 408 } else { 503 });
+            Some(Purpose::Invite { media, .. }) => self.invite_failed(now, media, None, origin, None),
+            Some(Purpose::Forwarded(Forwarded { server, .. })) => {
+                self.forwarded.remove(&server);
+                self.answer(now, server, status);
             }
-            Purpose::Bye => {}
+            Some(Purpose::Bye { media }) => self.bye_answered(media),
+            None => {}
         }
     }
 
@@ -108,19 +142,21 @@ impl Shard {
         client: ClientTransactionId,
         media: MediaId,
         hop: SocketAddr,
-        status: u16,
         message: &SipMessage,
         came: Flow,
     ) {
+        let status = message.status().unwrap_or(0);
         match status {
-            100..200 => {}
-            200..300 => self.invite_accepted(now, media, message, came),
+            ..200 => {}
+            200..300 => {
+                self.purposes.remove(&client);
+                self.shared.hop_refused(now.wall, hop, false);
+                self.invite_accepted(now, client, media, message, came);
+            }
             _ => {
                 self.purposes.remove(&client);
-                let is_device = self.media.get(&media).is_some_and(|session| match &session.kind {
-                    MediaKind::Push(delivery) | MediaKind::Pull(delivery) => delivery.is_device,
-                    MediaKind::Incoming { .. } => false,
-                });
+                let delivery = self.media.get_mut(&media).and_then(|session| session.delivery_mut());
+                let is_device = delivery.is_some_and(|delivery| delivery.is_device);
                 let origin = self.origin(is_device, hop, status, now);
                 let retry_after = message.number(Name::RetryAfter).ok().flatten();
                 self.invite_failed(now, media, Some(status), origin, retry_after);
@@ -128,44 +164,104 @@ impl Shard {
         }
     }
 
-    /// 200: ACK it, whatever it says; then the media, or BYE.
-    fn invite_accepted(&mut self, now: Now, media: MediaId, message: &SipMessage, came: Flow) {
-        let Some(sent) = self.media.get(&media).map(|session| session.invite.clone()) else { return };
-        let Ok(invite) = SipMessage::parse(sent, &MessageLimits::default()) else { return };
-        let Ok(dialog) = Dialog::as_client(&invite, message) else { return };
-        let flow = self.media.get(&media).map_or(came, |session| session.flow);
-        let sent_by = self.sent_by(&flow);
-        let via = self.endpoint.via(flow.transport, &sent_by);
-        if let Ok(ack) = dialog.ack(message, &via).and_then(restante_sip::writer::Builder::finish) {
-            self.endpoint.send_stateless(flow, ack);
-        }
-        let Some(session) = self.media.get_mut(&media) else { return };
-        if session.dialog.is_some() {
-            // A repetition: its ACK is all it wants.
-            return;
-        }
+    /// 2xx: ACK it, whatever it says; then the media, or BYE.
+    fn invite_accepted(
+        &mut self,
+        now: Now,
+        client: ClientTransactionId,
+        media: MediaId,
+        message: &SipMessage,
+        came: Flow,
+    ) {
+        let session = self.media.get(&media);
+        let (invite, flow) = session.map_or((Bytes::new(), came), |session| (session.invite.clone(), session.flow));
+        self.accepted_order.push_back(client);
+        let until = answers_until(now.monotonic);
+        self.accepted.insert(client, Accepted { until, invite, flow, acks: Vec::new() });
+        let Some(dialog) = self.acknowledge(client, message) else {
+            // An answer that no dialog can be made of cannot be gone on with.
+            return self.invite_failed(now, media, Some(488), Origin::Device, None);
+        };
+        let Some(session) = self.media.get_mut(&media) else { return self.send_bye(now, &dialog, flow, None) };
         self.dialogs.insert(dialog.id(), media);
         session.dialog = Some(dialog);
-        session.acknowledged = true;
-        let answer = MsrpDescription::parse(&message.body(), false);
-        let prepared = answer.ok().and_then(|answer| {
-            let role = sdp::role_after_answer(&answer).ok()?;
-            answer.direction.receives().then(|| self.prepare(media, role, &answer, true, false)).flatten()
-        });
-        match prepared {
-            Some(start) => {
+        let answer = MsrpDescription::parse(&message.body(), false).ok().filter(|answer| answer.direction.receives());
+        let prepared = match &answer {
+            Some(answer) => sdp::role_after_answer(answer)
+                .map_err(|_| NoMedia::Unusable)
+                .and_then(|role| self.prepare(media, role, answer, true, false)),
+            None => Err(NoMedia::Unusable),
+        };
+        let delivery = self.media.get_mut(&media).and_then(|session| session.delivery_mut());
+        match (prepared, answer, delivery) {
+            (Ok(start), Some(answer), Some(delivery)) => {
+                delivery.established = true;
                 self.set_start(media, start);
-                self.confirm(now, media);
+                self.leave_out_unacceptable(media, &answer);
             }
-            None => {
-                // A 200 that nothing can be sent through: BYE, and another way.
-                if let Some(session) = self.media.get_mut(&media)
-                    && let MediaKind::Push(delivery) = &mut session.kind
-                {
-                    delivery.status = Some(488);
-                    delivery.origin = Origin::Device;
+            // A 200 that nothing can be sent through: BYE, and another way.
+            (refused, _, Some(delivery)) => {
+                (delivery.status, delivery.origin) = match refused {
+                    Err(NoMedia::Forbidden) => (None, Origin::Transport),
+                    _ => (Some(488), Origin::Device),
+                };
+                if let Some(session) = self.media.get_mut(&media) {
+                    session.outgoing.clear();
+                    session.end_wanted = true;
                 }
-                self.end_session(now, media);
+            }
+            _ => {}
+        }
+        self.confirm(now, media);
+    }
+
+    /// Sends the ACK for a 2xx and remembers it. The dialog, if one can be made of the answer.
+    fn acknowledge(&mut self, client: ClientTransactionId, message: &SipMessage) -> Option<Dialog> {
+        let accepted = self.accepted.get(&client)?;
+        let flow = accepted.flow;
+        let invite = SipMessage::parse(accepted.invite.clone(), &self.shared.message_limits()).ok()?;
+        let dialog = Dialog::as_client(&invite, message).ok();
+        let target = dialog.as_ref().map_or(flow, |dialog| self.in_dialog_flow(dialog, flow));
+        let sent_by = self.sent_by(&target);
+        let via = self.endpoint.via(target.transport, &sent_by);
+        let ack = match &dialog {
+            Some(dialog) => dialog.ack(message, &via).and_then(Builder::finish),
+            None => plain_ack(&invite, message, &via),
+        };
+        if let Ok(ack) = ack {
+            self.endpoint.send_stateless(target, ack.clone());
+            let tag = to_tag(message);
+            if let Some(accepted) = self.accepted.get_mut(&client)
+                && accepted.acks.len() < MAX_FORKS
+            {
+                accepted.acks.push((tag, target, ack));
+            }
+        }
+        dialog
+    }
+
+    /// Another 2xx to an INVITE that has one: a repetition, or another device that took the call too, which is let go.
+    fn accepted_again(&mut self, now: Now, client: ClientTransactionId, message: &SipMessage) {
+        let Some(accepted) = self.accepted.get(&client) else { return };
+        let tag = to_tag(message);
+        if let Some((_, flow, ack)) = accepted.acks.iter().find(|(known, ..)| *known == tag) {
+            return self.endpoint.send_stateless(*flow, ack.clone());
+        }
+        let flow = accepted.flow;
+        if accepted.acks.len() < MAX_FORKS
+            && let Some(dialog) = self.acknowledge(client, message)
+        {
+            self.send_bye(now, &dialog, flow, None);
+        }
+    }
+
+    /// Forgets INVITEs whose answers can come no more.
+    pub(super) fn forget_accepted(&mut self, now: Now) {
+        while let Some(oldest) = self.accepted_order.front()
+            && self.accepted.get(oldest).is_none_or(|accepted| accepted.until <= now.monotonic)
+        {
+            if let Some(oldest) = self.accepted_order.pop_front() {
+                self.accepted.remove(&oldest);
             }
         }
     }
@@ -178,15 +274,32 @@ impl Shard {
         origin: Origin,
         retry_after_seconds: Option<u32>,
     ) {
-        if let Some(session) = self.media.get_mut(&media)
-            && let MediaKind::Push(delivery) = &mut session.kind
-        {
+        if let Some(delivery) = self.media.get_mut(&media).and_then(|session| session.delivery_mut()) {
             delivery.status = status;
             delivery.origin = origin;
             delivery.retry_after_seconds = retry_after_seconds;
         }
         self.finish_delivery(now, media);
         self.forget_media(media);
+    }
+
+    /// What a forwarded request was answered goes back the way it came. A 2xx to an INVITE passes by the transaction: who
+    /// sent the INVITE acknowledges it end to end.
+    fn forward_response(&mut self, now: Now, client: ClientTransactionId, forwarded: Forwarded, message: &SipMessage) {
+        let Forwarded { server, came, is_invite } = forwarded;
+        let status = message.status().unwrap_or(0);
+        if status == 100 {
+            return;
+        }
+        let bytes = Edit::new(message).pop(Name::Via).finish();
+        if is_invite && (200..300).contains(&status) {
+            return self.endpoint.send_stateless(came, bytes);
+        }
+        if status >= 200 {
+            self.purposes.remove(&client);
+            self.forwarded.remove(&server);
+        }
+        self.endpoint.respond(now.monotonic, server, status, bytes);
     }
 
     /// Who a final answer comes from. 408 and 503 mean the way, not the device, whoever wrote them; a row of refusals for
@@ -203,6 +316,24 @@ impl Shard {
     }
 }
 
+fn to_tag(message: &SipMessage) -> String {
+    message.to().ok().and_then(|to| to.tag().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The ACK to a 2xx that no dialog can be made of: to where the INVITE went.
+fn plain_ack(invite: &SipMessage, response: &SipMessage, via: &str) -> Result<Bytes, WriteError> {
+    let field = |message: &SipMessage, name| message.header(name).map(str::to_owned).ok_or(WriteError::Missing);
+    let number = invite.cseq().map_err(|_| WriteError::Missing)?.number;
+    Builder::request(&Method::Ack, invite.request_uri().unwrap_or(""))
+        .field("Via", via)
+        .field("Max-Forwards", "70")
+        .field("From", &field(invite, Name::From)?)
+        .field("To", &field(response, Name::To)?)
+        .field("Call-ID", invite.call_id().unwrap_or(""))
+        .field("CSeq", &format!("{number} ACK"))
+        .finish()
+}
+
 fn attempt_end(
     messages: &[MessageId],
     status: Option<u16>,
@@ -213,7 +344,8 @@ fn attempt_end(
     let outcome = if accepted {
         Outcome::Acknowledged
     } else {
-        Outcome::Failed { progress: if status.is_some() { Progress::Refused } else { Progress::Partial }, status: None }
+        let progress = if status.is_some() { Progress::Refused } else { Progress::Partial };
+        Outcome::Failed { progress, status: None }
     };
     AttemptEnd { status, origin, retry_after_seconds, outcomes: messages.iter().map(|id| (*id, outcome)).collect() }
 }

@@ -44,7 +44,7 @@ impl Shard {
                 .bindings
                 .iter()
                 .filter(|binding| binding.expires_at > now.0)
-                .map(|binding| self.contact(key, binding))
+                .map(|binding| self.contact(key, &bindings.bindings, binding))
                 .collect(),
             None => self.foreign_contact(key).into_iter().collect(),
         }
@@ -78,7 +78,7 @@ impl Shard {
         })
     }
 
-    fn contact(&self, key: &RecipientKey, binding: &Binding) -> Contact {
+    fn contact(&self, key: &RecipientKey, all: &[Binding], binding: &Binding) -> Contact {
         let tags = binding.feature_tags();
         let services: Vec<String> = tags
             .iter()
@@ -94,15 +94,10 @@ impl Shard {
                 .flow
                 .as_deref()
                 .and_then(|text| flow::read(text, true))
-                .is_some_and(|it| it.transport != Transport::Udp),
+                .is_some_and(|(flow, _)| flow.transport != Transport::Udp),
         };
         let target = binding.target(&key.address.0);
         let route_bytes = target.request_uri.len() + target.routes.iter().map(|route| route.len() + 9).sum::<usize>();
-        let summary = restante_cpim::message_summary::CONTENT_TYPE;
-        let accepts_summary = binding.contact_parameters.contains(summary)
-            || tags.iter().any(|(name, value)| {
-                name == "+g.oma.message-summary" || value.as_deref().is_some_and(|it| it.contains(summary))
-            });
         let unsolicited = self.shared.directory.tenant(&key.tenant).is_some_and(|tenant| tenant.unsolicited_notify);
         Contact {
             id: ContactId(binding.id.0),
@@ -125,22 +120,19 @@ impl Shard {
                 .collect(),
             route_bytes: u32::try_from(route_bytes).unwrap_or(u32::MAX),
             max_page_bytes: self.max_page_bytes(reliable),
-            subscribed: self.subscriptions.get(key).is_some_and(|it| it.subscription.is_active()),
-            accepts_summary: accepts_summary || unsolicited,
+            subscribed: self.subscriptions.of_contact(key, all, binding).is_some(),
+            accepts_summary: accepts_summary(binding) || unsolicited,
             expires_at: Timestamp(binding.expires_at),
         }
     }
 
-    fn max_page_bytes(&self, reliable: bool) -> u32 {
+    pub(super) fn max_page_bytes(&self, reliable: bool) -> u32 {
         if reliable && self.shared.congestion_safe { MAX_SAFE_PAGE_BYTES } else { MAX_PAGE_BYTES }
     }
 
     /// The way to a contact; none when it is gone or nothing allowed leads there.
     pub(super) fn route_to(&self, key: &RecipientKey, contact: ContactId) -> Option<Route> {
-        let outbound = self.shared.outbound.map(|listen| {
-            let transport = if listen.protocol == Protocol::Udp { Transport::Udp } else { Transport::Tcp };
-            flow::towards(transport, listen.socket)
-        });
+        let outbound = self.shared.outbound.map(|outbound| outbound.flow());
         let binding =
             self.registrations.get(key).and_then(|known| known.bindings.iter().find(|it| it.id.0 == contact.0));
         let Some(binding) = binding else {
@@ -156,14 +148,20 @@ impl Shard {
             });
         };
         let target = binding.target(&self.shared.called(key));
-        let seen = binding.flow.as_deref().and_then(|text| flow::read(text, true));
-        let flow = match outbound {
-            Some(flow) => flow,
-            None => {
-                self.direct_flow(target.routes.first().map_or(target.request_uri.as_str(), String::as_str), seen)?
-            }
+        let came = binding.flow.as_deref().and_then(|text| flow::read(text, true));
+        let seen = came.map(|(flow, _)| flow);
+        let next_hop = target.routes.first().map_or(target.request_uri.as_str(), String::as_str);
+        let (flow, is_named) = match outbound {
+            Some(flow) => (flow, false),
+            None => self.direct_flow(next_hop, seen)?,
         };
-        let is_device = binding.kind == BindingKind::Device && target.routes.is_empty() && outbound.is_none();
+        // The device itself answers only where nobody stands in between: a proxy without Path is known by the REGISTER
+        // that it passed on.
+        let was_relayed = came.is_some_and(|(_, relayed)| relayed);
+        let is_device = binding.kind == BindingKind::Device
+            && target.routes.is_empty()
+            && outbound.is_none()
+            && (is_named || !was_relayed);
         Some(Route {
             request_uri: target.request_uri,
             routes: target.routes,
@@ -175,9 +173,33 @@ impl Shard {
         })
     }
 
-    /// To a next hop that a registration named: where the REGISTER came from if that is the same host or the name cannot be
-    /// used, else the address in it, if it may be connected to.
-    fn direct_flow(&self, next_hop: &str, seen: Option<Flow>) -> Option<Flow> {
+    /// Remembers whose registration came over a connection.
+    pub(super) fn note_connection(&mut self, key: &RecipientKey, came: Flow) {
+        if let Some(connection) = came.connection {
+            let users = self.connections.entry(connection).or_default();
+            if !users.contains(key) {
+                users.push(key.clone());
+            }
+        }
+    }
+
+    /// A connection is gone: what was reached over it is reached by its Contact, if by anything.
+    pub(super) fn connection_closed(&mut self, connection: restante_transport::ConnectionId) {
+        let gone = restante_sip::transaction::ConnectionId(connection.0);
+        for key in self.connections.remove(&gone).into_iter().flatten() {
+            let Some(known) = self.registrations.get_mut(&key) else { continue };
+            for binding in &mut known.bindings {
+                let came = binding.flow.as_deref().and_then(|text| flow::read(text, true));
+                if let Some((flow, relayed)) = came.filter(|(flow, _)| flow.connection == Some(gone)) {
+                    binding.flow = Some(flow::write(&Flow { connection: None, ..flow }, relayed));
+                }
+            }
+        }
+    }
+
+    /// To a next hop that a registration or a dialog named: on the connection that the client opened, to the address in it
+    /// if it may be connected to, else back to where the client was seen. Also whether it goes to the named address.
+    pub(super) fn direct_flow(&self, next_hop: &str, seen: Option<Flow>) -> Option<(Flow, bool)> {
         let uri = NameAddr::parse(next_hop).map(|it| it.uri).or_else(|_| Uri::parse(next_hop).map_err(drop)).ok()?;
         let named = uri.as_sip().and_then(socket_of);
         let transport = match uri.parameter("transport") {
@@ -187,23 +209,27 @@ impl Shard {
         };
         match (named, seen) {
             // A connection that the client opened is the only way back through its address translation.
-            (_, Some(seen)) if seen.connection.is_some() && transport != Some(Transport::Udp) => Some(seen),
-            (Some(named), Some(seen)) => {
-                let allowed = self.shared.destinations.check(named, seen.remote.ip());
-                let wanted = flow::towards(transport.unwrap_or(seen.transport), named);
-                match allowed {
-                    Ok(()) => Some(wanted),
-                    Err(_) => Some(Flow { connection: None, ..seen }),
-                }
-            }
-            (None, Some(seen)) => Some(Flow { connection: None, ..seen }),
+            (_, Some(seen)) if seen.connection.is_some() && transport != Some(Transport::Udp) => Some((seen, false)),
+            (Some(named), Some(seen)) => match self.shared.destinations.check(named, seen.remote.ip()) {
+                Ok(()) => Some((flow::towards(transport.unwrap_or(seen.transport), named), true)),
+                Err(_) => Some((Flow { connection: None, ..seen }, false)),
+            },
+            (None, Some(seen)) => Some((Flow { connection: None, ..seen }, false)),
             (Some(named), None) => {
                 self.shared.destinations.check(named, named.ip()).ok()?;
-                Some(flow::towards(transport.unwrap_or(Transport::Udp), named))
+                Some((flow::towards(transport.unwrap_or(Transport::Udp), named), true))
             }
             (None, None) => None,
         }
     }
+}
+
+/// Whether a contact said that it takes a message summary in a MESSAGE (rules of RFC 3840: the `type` feature tag).
+pub(super) fn accepts_summary(binding: &Binding) -> bool {
+    let summary = restante_cpim::message_summary::CONTENT_TYPE;
+    binding.feature_tags().iter().any(|(name, value)| {
+        name == "+g.oma.message-summary" || value.as_deref().is_some_and(|value| value.contains(summary))
+    }) || binding.contact_parameters.contains(summary)
 }
 
 /// The address in a SIP URI whose host is one. Names wait for a resolver.
@@ -321,7 +347,11 @@ impl From<SavedBinding> for Binding {
             refreshed_at: it.refreshed_at,
             expires_at: it.expires_at,
             // A connection does not outlive the process that had it.
-            flow: it.flow.as_deref().and_then(|text| flow::read(text, false)).map(|flow| flow::write(&flow)),
+            flow: it
+                .flow
+                .as_deref()
+                .and_then(|text| flow::read(text, false))
+                .map(|(flow, relayed)| flow::write(&flow, relayed)),
             user_agent: it.user_agent,
             doubtful: it.doubtful,
             devices: it

@@ -1,21 +1,104 @@
 //! SUBSCRIBE to message-summary (RFC 3842, RFC 6665).
+//!
+//! A user may have several subscriptions, one a device; each is a dialog of its own. What waits is told at once, in
+//! announcements, and when messages go.
 
-use restante_cpim::message_summary::MessageSummary;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::time::Instant;
+
+use restante_cpim::message_summary::{Counts, MessageSummary};
 use restante_deferral::model::RecipientKey;
 use restante_sip::dialog::DialogId;
 use restante_sip::message::{Method, SipMessage};
-use restante_sip::subscription::{SubscribeError, Subscription, SubscriptionLimits};
+use restante_sip::registration::Binding;
+use restante_sip::subscription::{SubscribeError, Subscription, SubscriptionLimits, TerminationReason};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 use restante_sip::writer::Builder;
 
-use super::responses::Purpose;
+use super::responses::{Announcement, Purpose};
 use super::{Now, Shard};
+
+/// Subscriptions of one user; one more ends the oldest.
+const MAX_PER_USER: usize = 10;
+/// Changes within this time are told together.
+const SUMMARY_DELAY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A client's subscription.
 pub(super) struct Subscribed {
-    pub(super) subscription: Subscription,
-    pub(super) flow: Flow,
+    key: RecipientKey,
+    subscription: Subscription,
+    flow: Flow,
+    /// Contact of its SUBSCRIBE, by which its registration is found.
+    contact_uri: Option<String>,
+    instance: Option<String>,
+}
+
+/// All subscriptions of a shard's users.
+#[derive(Default)]
+pub(super) struct Subscriptions {
+    by_dialog: HashMap<DialogId, Subscribed>,
+    /// Oldest first.
+    of_user: HashMap<RecipientKey, Vec<DialogId>>,
+    /// Times at which one may end; one that was refreshed since is left over.
+    ends: BinaryHeap<Reverse<(u64, u64)>>,
+    dialogs_by_number: HashMap<u64, DialogId>,
+    next_number: u64,
+    /// Users whose summary changed, in order of when they are told.
+    changed: VecDeque<(Instant, RecipientKey)>,
+    is_changed: HashSet<RecipientKey>,
+}
+
+impl Subscriptions {
+    fn insert(&mut self, id: DialogId, subscribed: Subscribed) {
+        self.of_user.entry(subscribed.key.clone()).or_default().push(id.clone());
+        self.schedule(&id, subscribed.subscription.expires_at);
+        self.by_dialog.insert(id, subscribed);
+    }
+
+    fn schedule(&mut self, id: &DialogId, expires_at: u64) {
+        self.next_number = self.next_number.wrapping_add(1);
+        self.dialogs_by_number.insert(self.next_number, id.clone());
+        self.ends.push(Reverse((expires_at, self.next_number)));
+    }
+
+    fn remove(&mut self, id: &DialogId) -> Option<Subscribed> {
+        let subscribed = self.by_dialog.remove(id)?;
+        if let Some(ids) = self.of_user.get_mut(&subscribed.key) {
+            ids.retain(|known| known != id);
+            if ids.is_empty() {
+                self.of_user.remove(&subscribed.key);
+            }
+        }
+        Some(subscribed)
+    }
+
+    fn of(&self, key: &RecipientKey) -> impl Iterator<Item = (&DialogId, &Subscribed)> {
+        self.of_user.get(key).into_iter().flatten().filter_map(|id| Some((id, self.by_dialog.get(id)?)))
+    }
+
+    /// The subscription of a registered device. One that names no registered contact is anybody's of its user.
+    pub(super) fn of_contact(&self, key: &RecipientKey, all: &[Binding], binding: &Binding) -> Option<DialogId> {
+        let is_of = |it: &Subscribed, binding: &Binding| {
+            (it.instance.is_some() && it.instance == binding.instance)
+                || it.contact_uri.as_deref() == Some(binding.contact_uri.as_str())
+        };
+        let active = || self.of(key).filter(|(_, it)| it.subscription.is_active());
+        let own = active().filter(|(_, it)| is_of(it, binding)).last();
+        let anybodys = || active().filter(|(_, it)| !all.iter().any(|binding| is_of(it, binding))).last();
+        own.or_else(anybodys).map(|(id, _)| id.clone())
+    }
+
+    /// When something is to be done.
+    pub(super) fn next_end(&self) -> Option<u64> {
+        self.ends.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// When a change is to be told.
+    pub(super) fn next_change(&self) -> Option<Instant> {
+        self.changed.front().map(|(at, _)| *at)
+    }
 }
 
 impl Shard {
@@ -43,9 +126,33 @@ impl Shard {
             Ok(subscription) => subscription,
             Err(error) => return self.refuse_subscription(now, transaction, error),
         };
-        // One a user: a newer one replaces it, as a client that lost its dialog needs.
-        self.subscriptions.insert(key.clone(), Subscribed { subscription, flow: came });
-        self.subscription_answered(now, transaction, message, &key, &tag);
+        let contact = message.contacts().ok().and_then(|contacts| contacts.into_iter().next());
+        let subscribed = Subscribed {
+            key: key.clone(),
+            subscription,
+            flow: came,
+            instance: contact.as_ref().and_then(|contact| contact.instance().map(str::to_owned)),
+            contact_uri: contact.map(|contact| contact.address.uri.to_string()),
+        };
+        if subscribed.subscription.is_active() {
+            self.replace_subscription(&subscribed);
+        }
+        let id = subscribed.subscription.dialog.id();
+        self.subscriptions.insert(id.clone(), subscribed);
+        self.subscription_answered(now, transaction, message, &id, Some(&tag));
+    }
+
+    /// A client that lost its dialog subscribes anew: the subscription before it is nobody's.
+    fn replace_subscription(&mut self, new: &Subscribed) {
+        let known: Vec<&DialogId> = self.subscriptions.of(&new.key).map(|(id, _)| id).collect();
+        let replaced = self.subscriptions.of(&new.key).find(|(_, it)| {
+            (it.instance.is_some() && it.instance == new.instance)
+                || (it.contact_uri.is_some() && it.contact_uri == new.contact_uri)
+        });
+        let oldest = known.first().filter(|_| known.len() >= MAX_PER_USER).copied();
+        if let Some(id) = replaced.map(|(id, _)| id).or(oldest).cloned() {
+            self.subscriptions.remove(&id);
+        }
     }
 
     pub(super) fn subscribe_in_dialog(
@@ -54,15 +161,20 @@ impl Shard {
         transaction: ServerTransactionId,
         message: &SipMessage,
         id: &DialogId,
+        came: Flow,
     ) {
-        let known = self.subscriptions.iter().find(|(_, it)| it.subscription.dialog.id() == *id);
-        let Some(key) = known.map(|(key, _)| key.clone()) else { return self.answer(now, transaction, 481) };
         let limits = self.subscription_limits();
-        let Some(subscribed) = self.subscriptions.get_mut(&key) else { return };
+        let Some(subscribed) = self.subscriptions.by_dialog.get_mut(id) else {
+            return self.answer(now, transaction, 481);
+        };
         if let Err(error) = subscribed.subscription.refresh(now.wall.0, message, &limits) {
             return self.refuse_subscription(now, transaction, error);
         }
-        self.subscription_answered(now, transaction, message, &key, "");
+        // Behind an address translation the way back is the one that the latest request came.
+        subscribed.flow = came;
+        let expires_at = subscribed.subscription.expires_at;
+        self.subscriptions.schedule(id, expires_at);
+        self.subscription_answered(now, transaction, message, id, None);
     }
 
     fn subscription_answered(
@@ -70,89 +182,136 @@ impl Shard {
         now: Now,
         transaction: ServerTransactionId,
         message: &SipMessage,
-        key: &RecipientKey,
-        tag: &str,
+        id: &DialogId,
+        tag: Option<&str>,
     ) {
-        let Some(subscribed) = self.subscriptions.get(key) else { return };
+        let Some(subscribed) = self.subscriptions.by_dialog.get(id) else { return };
+        let key = subscribed.key.clone();
         let contact = self.contact_uri(&subscribed.flow);
-        let tag = (!tag.is_empty()).then_some(tag);
         if let Some(builder) = self.endpoint.response(transaction, 200, tag)
             && let Ok(bytes) = subscribed.subscription.answer(now.wall.0, builder, message, &contact).finish()
         {
             self.endpoint.respond(now.monotonic, transaction, 200, bytes);
         }
         // The state at once (RFC 6665 §4.2.1.2): what waits is not read for it; the counts come from the sums.
+        let summary = self.counts_summary(&key);
+        self.send_notify(now, id, &summary, None);
+        self.forget_ended(id);
+        self.contacts_changed(now, &key, None);
+    }
+
+    fn counts_summary(&self, key: &RecipientKey) -> MessageSummary {
         let totals = self.shared.store.totals(key).0;
-        let summary = MessageSummary {
+        MessageSummary {
             messages_waiting: totals.messages > 0,
             account: Some(self.shared.called(key)),
-            classes: vec![(
-                "Text-Message".to_owned(),
-                restante_cpim::message_summary::Counts { new: totals.messages, ..Default::default() },
-            )],
+            classes: vec![("Text-Message".to_owned(), Counts { new: totals.messages, ..Counts::default() })],
             messages: Vec::new(),
-        };
-        self.send_notify(now, key, &summary, Purpose::SubscriptionNotify(key.clone()));
-        self.forget_ended(key);
-        self.contacts_changed(now, key, None);
+        }
     }
 
     /// NOTIFY inside a subscription; whether it was sent.
     pub(super) fn send_notify(
         &mut self,
         now: Now,
-        key: &RecipientKey,
+        id: &DialogId,
         summary: &MessageSummary,
-        purpose: Purpose,
+        announces: Option<Announcement>,
     ) -> bool {
-        let Some(subscribed) = self.subscriptions.get(key) else { return false };
-        let flow = subscribed.flow;
-        let (contact, sent_by) = (self.contact_uri(&flow), self.sent_by(&flow));
+        let Some(subscribed) = self.subscriptions.by_dialog.get(id) else { return false };
+        let flow = self.in_dialog_flow(&subscribed.subscription.dialog, subscribed.flow);
         let body = summary.write();
-        let Some(subscribed) = self.subscriptions.get_mut(key) else { return false };
-        let subscription = &mut subscribed.subscription;
-        let sent = self.endpoint.send_request(now.monotonic, Method::Notify, flow, &sent_by, |via| {
-            subscription.notify(now.wall.0, via, &contact, body.as_bytes())
+        let mut subscription = subscribed.subscription.clone();
+        let sent = self.send_request(now, &Method::Notify, flow, |via, contact| {
+            subscription.notify(now.wall.0, via, contact, body.as_bytes())
         });
-        match sent {
-            Ok(client) => {
-                if let Purpose::Attempt { attempt, .. } = &purpose
-                    && let Some(slot) = self.slots.get_mut(key)
-                {
-                    slot.attempts.insert(*attempt, super::recipients::Carrier::Transaction(client));
-                }
-                self.purposes.insert(client, purpose);
-                true
-            }
-            Err(_) => false,
+        let Ok((client, _)) = sent else { return false };
+        if let Some(subscribed) = self.subscriptions.by_dialog.get_mut(id) {
+            subscribed.subscription = subscription;
         }
+        if let Some(Announcement { key, attempt, .. }) = &announces
+            && let Some(slot) = self.slots.get_mut(key)
+        {
+            slot.attempts.insert(*attempt, super::recipients::Carrier::Transaction(client));
+        }
+        self.purposes.insert(client, Purpose::Notify { dialog: id.clone(), announces });
+        true
     }
 
-    /// What a client said to a NOTIFY.
-    pub(super) fn notify_answered(&mut self, now: Now, key: &RecipientKey, status: u16, has_retry_after: bool) {
-        let Some(subscribed) = self.subscriptions.get_mut(key) else { return };
-        if !subscribed.subscription.notify_answered(status, has_retry_after) {
-            self.subscriptions.remove(key);
-            self.contacts_changed(now, key, None);
+    /// What a client said to a NOTIFY; 408 for nothing, 503 for one that could not be sent.
+    pub(super) fn notify_answered(&mut self, now: Now, id: &DialogId, status: u16, has_retry_after: bool) {
+        let Some(subscribed) = self.subscriptions.by_dialog.get_mut(id) else { return };
+        if !subscribed.subscription.notify_answered(status, has_retry_after)
+            && let Some(gone) = self.subscriptions.remove(id)
+        {
+            self.contacts_changed(now, &gone.key, None);
         }
     }
 
     pub(super) fn end_subscriptions(&mut self, now: Now) {
-        let ended: Vec<RecipientKey> = self
-            .subscriptions
-            .iter_mut()
-            .filter_map(|(key, it)| it.subscription.expire(now.wall.0).then(|| key.clone()))
-            .collect();
-        for key in ended {
-            self.send_notify(now, &key, &MessageSummary::default(), Purpose::SubscriptionNotify(key.clone()));
-            self.subscriptions.remove(&key);
+        while let Some(Reverse((at, number))) = self.subscriptions.ends.peek().copied()
+            && at <= now.wall.0
+        {
+            self.subscriptions.ends.pop();
+            let Some(id) = self.subscriptions.dialogs_by_number.remove(&number) else { continue };
+            let Some(subscribed) = self.subscriptions.by_dialog.get_mut(&id) else { continue };
+            if !subscribed.subscription.expire(now.wall.0) {
+                continue;
+            }
+            let key = subscribed.key.clone();
+            let summary = self.counts_summary(&key);
+            self.send_notify(now, &id, &summary, None);
+            self.subscriptions.remove(&id);
             self.contacts_changed(now, &key, None);
         }
     }
 
-    fn forget_ended(&mut self, key: &RecipientKey) {
-        if self.subscriptions.get(key).is_some_and(|it| !it.subscription.is_active()) {
-            self.subscriptions.remove(key);
+    /// Something that waited for a user does so no more.
+    pub(super) fn summary_changed(&mut self, key: &RecipientKey) {
+        if self.subscriptions.of_user.contains_key(key) && self.subscriptions.is_changed.insert(key.clone()) {
+            self.subscriptions.changed.push_back((Instant::now() + SUMMARY_DELAY, key.clone()));
+        }
+    }
+
+    pub(super) fn tell_changes(&mut self, now: Now) {
+        while let Some((at, _)) = self.subscriptions.changed.front()
+            && *at <= now.monotonic
+            && let Some((_, key)) = self.subscriptions.changed.pop_front()
+        {
+            self.subscriptions.is_changed.remove(&key);
+            let summary = self.counts_summary(&key);
+            let ids: Vec<DialogId> = self.subscriptions.of(&key).map(|(id, _)| id.clone()).collect();
+            for id in ids {
+                self.send_notify(now, &id, &summary, None);
+            }
+        }
+    }
+
+    /// The server stops: clients are to subscribe again, here or elsewhere (RFC 6665 §4.1.3).
+    pub(super) fn deactivate_subscriptions(&mut self, now: Now) {
+        let ids: Vec<DialogId> = self.subscriptions.by_dialog.keys().cloned().collect();
+        self.deactivate(now, ids);
+    }
+
+    /// The name that these are for belongs to another user now: clients are to subscribe again, to that.
+    pub(super) fn deactivate_subscriptions_of(&mut self, now: Now, name: &RecipientKey) {
+        let ids: Vec<DialogId> = self.subscriptions.of(name).map(|(id, _)| id.clone()).collect();
+        self.deactivate(now, ids);
+    }
+
+    fn deactivate(&mut self, now: Now, ids: Vec<DialogId>) {
+        for id in ids {
+            let Some(subscribed) = self.subscriptions.by_dialog.get_mut(&id) else { continue };
+            subscribed.subscription.terminate(TerminationReason::Deactivated);
+            let summary = MessageSummary::default();
+            self.send_notify(now, &id, &summary, None);
+            self.subscriptions.remove(&id);
+        }
+    }
+
+    fn forget_ended(&mut self, id: &DialogId) {
+        if self.subscriptions.by_dialog.get(id).is_some_and(|it| !it.subscription.is_active()) {
+            self.subscriptions.remove(id);
         }
     }
 

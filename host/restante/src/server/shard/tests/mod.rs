@@ -24,7 +24,7 @@ use crate::configuration::Configuration;
 use crate::metrics::Metrics;
 use crate::server::directory::Directory;
 use crate::server::rates::Rates;
-use crate::server::{MsrpPlace, Shared, deferral_limits, destinations, receiver};
+use crate::server::{Shared, deferral_limits, destinations, receiver};
 
 const SHARDS: usize = 2;
 /// Where everybody is who registers or sends here.
@@ -61,7 +61,7 @@ impl House {
         let inboxes = Arc::new(inboxes);
         let completions = inboxes.clone();
         let sink: Sink = Arc::new(move |shard, done| {
-            let _ = completions[shard].try_push(Lane::Priority, ToShard::Stored(done), 64);
+            let _ = completions[shard].try_push(Lane::Ordered, ToShard::Stored(done), 64);
         });
         let store = Arc::new(MemoryStore::new(sink));
         let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
@@ -73,7 +73,7 @@ impl House {
             metrics: Metrics::new(),
             store: store.clone(),
             spool: Spool::open(directory.path()).unwrap(),
-            clock: Box::new(move || Timestamp(time.load(Ordering::Relaxed))),
+            clock: Arc::new(move || Timestamp(time.load(Ordering::Relaxed))),
             own_mark: OwnMark::new([1; 32], "example.org"),
             rates: Rates::default(),
             hops: Mutex::default(),
@@ -82,12 +82,8 @@ impl House {
             congestion_safe: false,
             count_unreported_as_delivered: false,
             upstream_failure_header: String::new(),
-            msrp_place: MsrpPlace {
-                host: "msrp://127.0.0.1:1/a;tcp".parse::<restante_msrp::uri::MsrpUri>().unwrap().host,
-                port: None,
-            },
+            msrp_places: Vec::new(),
             msrp_limits: FramingLimits::default(),
-            own_hosts: Vec::new(),
             sender: OnceLock::new(),
             policy: OnceLock::new(),
             inboxes,

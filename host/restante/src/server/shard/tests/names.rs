@@ -219,6 +219,22 @@ fn a_large_message_that_was_begun_under_a_name_is_taken_over_too() {
 }
 
 #[test]
+fn an_operator_who_drops_a_message_while_it_changes_queues_drops_it() {
+    let mut house = House::new();
+    let number = house.numbers(BOB)[1].clone();
+    house.message(&number, "one");
+    house.message(&number, "two");
+    let first = house.stored()[0].1;
+    set_aliases(&mut house, BOB, &[&number]).unwrap();
+    let (done, mut dropped) = oneshot::channel();
+    let discard = ToShard::Discard { recipient: user(&number), messages: Some(vec![first]), report: false, done };
+    house.shared.to_recipient(&user(&number), discard);
+    house.run();
+    assert_eq!(dropped.try_recv(), Ok(1));
+    assert_eq!(house.stored().len(), 1);
+}
+
+#[test]
 fn a_repetition_is_known_after_its_name_was_taken_over() {
     let mut house = House::new();
     let number = house.numbers(BOB)[1].clone();

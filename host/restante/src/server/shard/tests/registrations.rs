@@ -13,9 +13,10 @@ fn contacts(house: &mut House) -> Vec<u64> {
     known.map(|known| known.bindings.iter().map(|binding| binding.id.0).collect()).unwrap_or_default()
 }
 
-/// The same REGISTER in a transaction of its own: what comes after the first was forgotten.
+/// The same REGISTER, but for From's tag, in a transaction of its own.
 fn register_again(house: &mut House) -> String {
-    let fields = format!("From: <{BOB}>;tag=1\r\nCSeq: 7 REGISTER\r\nContact: {PHONE}\r\n");
+    let tag = house.requests;
+    let fields = format!("From: <{BOB}>;tag={tag}\r\nCSeq: 7 REGISTER\r\nContact: {PHONE}\r\n");
     house.send("REGISTER", BOB, Some("same"), &fields, "")
 }
 

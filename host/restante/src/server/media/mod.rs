@@ -1,37 +1,41 @@
 //! One MSRP session on its socket: a task that moves bytes between the connection, the session's state machine and the
 //! bodies on disk, and tells its shard what came of it. It decides nothing.
 
+mod body;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use restante_deferral::model::{Body, BodyId, MessageId};
+use restante_deferral::model::{Body, MessageId};
 use restante_msrp::framing::FailureReport;
 use restante_msrp::session::{
-    EndReason, Event, IncomingId, Outcome, OutgoingId, OutgoingMessage, Session, SessionConfiguration,
+    EndReason, Event, IncomingId, Outcome, OutgoingId, OutgoingMessage, RejectionOrigin, SendError, Session,
+    SessionConfiguration,
 };
 use restante_msrp::status::Status;
-use restante_store::spool::{BodyWriter, Spool};
+use restante_store::spool::Spool;
 use restante_transport::ConnectionPermit;
 use restante_transport::msrp::{HandedOver, connect};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-/// Bodies up to this size stay in memory and in their row.
-pub const MAX_INLINE_BYTES: usize = 64 * 1024;
-/// Bytes of a large body that are written or read at once.
-const BLOCK_BYTES: usize = 256 * 1024;
+use self::body::{BLOCK_BYTES, ReadAhead, Sink};
+
 /// Bytes waiting for the socket above which no more are made.
 const MAX_PENDING_BYTES: usize = 64 * 1024;
-/// Beginning of a body that is kept to read its CPIM headers from.
-const PREFIX_BYTES: usize = restante_cpim::cpim::MAX_HEADER_BYTES;
 /// Time to write what is left after a session ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Time in which bytes that a BYE overtook may still come.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Messages that wait for the shard's word; no more is read from the connection meanwhile, so that the orders of one
+/// session are never more than its queue holds.
+const MAX_WITHOUT_VERDICT: usize = 16;
+/// Orders that can wait for a session: a verdict for each of those, and each of the others once.
+pub const MAX_COMMANDS: usize = MAX_WITHOUT_VERDICT + 8;
 
 /// Names a session within its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +64,8 @@ pub struct Outgoing {
     pub message_id: String,
     /// Content-Type of the MSRP message.
     pub content_type: String,
+    /// Media type inside it.
+    pub wrapped_type: String,
     /// CPIM headers of ours, empty where the body has its own.
     pub head: Bytes,
     /// The body.
@@ -76,26 +82,28 @@ pub struct Report {
 
 /// What happened.
 pub enum ReportKind {
-    /// A whole message came; a large one is durable as a file already. Answer with [`Command::Accept`] or
-    /// [`Command::Reject`].
-    Received {
-        /// The message.
-        incoming: IncomingId,
-        /// Its Message-ID.
-        message_id: String,
-        /// Its Content-Type.
-        content_type: String,
-        /// Its beginning, as far as CPIM headers may reach.
-        prefix: Bytes,
-        /// Its body.
-        body: Body,
-    },
+    /// A whole message came. Answer with [`Command::Accept`] or [`Command::Reject`].
+    Received(Received),
     /// One message that was to be sent is done with.
     Settled(MessageId, Outcome),
     /// All are.
     AllSettled,
     /// The session is over.
     Ended(Option<EndReason>),
+}
+
+/// A message that came whole; a large one is durable as a file already.
+pub struct Received {
+    /// The message.
+    pub incoming: IncomingId,
+    /// Its Message-ID.
+    pub message_id: String,
+    /// Its Content-Type.
+    pub content_type: String,
+    /// Its beginning, as far as CPIM headers may reach.
+    pub prefix: Bytes,
+    /// Its body.
+    pub body: Body,
 }
 
 /// Where the connection comes from.
@@ -121,6 +129,8 @@ pub struct Start {
 /// Runs a session to its end.
 pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: mpsc::Sender<Report>, spool: Spool) {
     let connect_timeout = start.configuration.limits.connection_timeout;
+    // A relay's 200 says that the relay has it (RFC 4976 §6.1); what the far end has is known from REPORT alone.
+    let asks_for_success_report = start.configuration.remote_path.has_relays();
     let mut media = Media {
         id: start.media,
         session: Session::new(Instant::now(), start.configuration, start.random),
@@ -130,6 +140,8 @@ pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: m
         queue: VecDeque::new(),
         sending: None,
         sent_any: false,
+        without_verdict: 0,
+        asks_for_success_report,
         ended: None,
     };
     let stream = match start.connection {
@@ -155,6 +167,8 @@ struct Media {
     queue: VecDeque<Outgoing>,
     sending: Option<(OutgoingId, Outgoing, ReadAhead)>,
     sent_any: bool,
+    without_verdict: usize,
+    asks_for_success_report: bool,
     ended: Option<EndReason>,
 }
 
@@ -189,6 +203,10 @@ impl Media {
         }
     }
 
+    fn may_take_more(&self) -> bool {
+        self.without_verdict < MAX_WITHOUT_VERDICT
+    }
+
     async fn converse(
         &mut self,
         stream: TcpStream,
@@ -219,7 +237,7 @@ impl Media {
                     Some(command) => self.obey(command),
                     None => self.session.close(),
                 },
-                read = reader.read_buf(&mut input), if readable => match read {
+                read = reader.read_buf(&mut input), if readable && self.may_take_more() => match read {
                     Ok(0) | Err(_) => {
                         readable = false;
                         self.session.disconnected();
@@ -241,13 +259,17 @@ impl Media {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Accept(incoming) => _ = self.session.accept(Instant::now(), incoming),
+            Command::Accept(incoming) => {
+                self.without_verdict = self.without_verdict.saturating_sub(1);
+                _ = self.session.accept(Instant::now(), incoming);
+            }
             Command::Reject(incoming, status) => {
+                self.without_verdict = self.without_verdict.saturating_sub(1);
                 let status = Status::new(status).unwrap_or(Status::STOP_SENDING);
                 _ = self.session.reject(Instant::now(), incoming, status);
             }
             Command::Send(messages) => self.queue.extend(messages),
-            Command::Drain => self.session.drain(Instant::now(), Duration::from_secs(2)),
+            Command::Drain => self.session.drain(Instant::now(), DRAIN),
             // A second connection is refused where it is accepted.
             Command::Connected(_) => {}
         }
@@ -257,11 +279,13 @@ impl Media {
     async fn advance(&mut self, output: &mut BytesMut) {
         loop {
             let mut progress = false;
-            while let Some(event) = self.session.poll_event() {
+            while self.may_take_more()
+                && let Some(event) = self.session.poll_event()
+            {
                 progress = true;
                 self.handle(event).await;
             }
-            self.begin_next().await;
+            progress |= self.begin_next().await;
             while output.len() < MAX_PENDING_BYTES
                 && let Some(bytes) = self.session.poll_transmit(Instant::now())
             {
@@ -302,38 +326,35 @@ impl Media {
         }
     }
 
-    async fn begin_next(&mut self) {
+    /// Begins the next message that can be sent; what cannot is settled. True: something was done.
+    async fn begin_next(&mut self) -> bool {
         if self.sending.is_some() || self.session.is_ended() {
-            return;
+            return false;
         }
-        let Some(next) = self.queue.pop_front() else {
-            if std::mem::take(&mut self.sent_any) {
-                self.tell(ReportKind::AllSettled).await;
-            }
-            return;
-        };
-        self.sent_any = true;
-        let message = OutgoingMessage {
-            message_id: next.message_id.clone(),
-            content_type: next.content_type.clone(),
-            other_headers: Vec::new(),
-            total_bytes: next.body.size_bytes().saturating_add(next.head.len() as u64),
-            success_report: false,
-            failure_report: FailureReport::Yes,
-        };
-        match self.session.send_message(Instant::now(), message) {
-            Ok(id) => {
-                let body = ReadAhead::new(&self.spool, &next.body);
-                self.sending = Some((id, next, body));
-            }
-            Err(_) => {
-                let outcome = Outcome::Rejected {
-                    status: Status::STOP_SENDING,
-                    origin: restante_msrp::session::RejectionOrigin::Response,
-                };
-                self.tell(ReportKind::Settled(next.id, outcome)).await;
+        while let Some(next) = self.queue.pop_front() {
+            self.sent_any = true;
+            let message = OutgoingMessage {
+                message_id: next.message_id.clone(),
+                content_type: next.content_type.clone(),
+                other_headers: Vec::new(),
+                total_bytes: next.body.size_bytes().saturating_add(next.head.len() as u64),
+                success_report: self.asks_for_success_report,
+                failure_report: FailureReport::Yes,
+            };
+            match self.session.send_message(Instant::now(), message) {
+                Ok(id) => {
+                    let body = ReadAhead::new(&self.spool, &next.body);
+                    self.sending = Some((id, next, body));
+                    return true;
+                }
+                Err(error) => self.tell(ReportKind::Settled(next.id, unsendable(&error))).await,
             }
         }
+        let all_settled = std::mem::take(&mut self.sent_any);
+        if all_settled {
+            self.tell(ReportKind::AllSettled).await;
+        }
+        all_settled
     }
 
     async fn supply(&mut self, message: OutgoingId, offset: u64, max_bytes: usize) {
@@ -362,7 +383,9 @@ impl Media {
         let Some(Incoming { message_id, content_type, sink }) = self.incoming.remove(&message) else { return };
         match sink.finish().await {
             Ok((body, prefix)) => {
-                self.tell(ReportKind::Received { incoming: message, message_id, content_type, prefix, body }).await;
+                self.without_verdict = self.without_verdict.saturating_add(1);
+                let received = Received { incoming: message, message_id, content_type, prefix, body };
+                self.tell(ReportKind::Received(received)).await;
             }
             Err(error) => self.refuse(message, &error),
         }
@@ -388,131 +411,13 @@ impl Media {
     }
 }
 
-/// Takes a body in: small ones in memory, larger ones in a file, in blocks.
-struct Sink {
-    spool: Spool,
-    prefix: BytesMut,
-    /// Bytes not in the file yet, and where they belong.
-    block: BytesMut,
-    block_offset: u64,
-    size_bytes: u64,
-    file: Option<BodyWriter>,
-}
-
-impl Sink {
-    fn new(spool: Spool) -> Sink {
-        Sink { spool, prefix: BytesMut::new(), block: BytesMut::new(), block_offset: 0, size_bytes: 0, file: None }
-    }
-
-    async fn write(&mut self, offset: u64, bytes: Bytes) -> io::Result<()> {
-        self.size_bytes = self.size_bytes.max(offset.saturating_add(bytes.len() as u64));
-        place(&mut self.prefix, PREFIX_BYTES, offset, &bytes);
-        if self.file.is_none() && self.size_bytes <= MAX_INLINE_BYTES as u64 {
-            place(&mut self.block, MAX_INLINE_BYTES, offset, &bytes);
-            return Ok(());
+/// What became of a message that the session does not begin.
+fn unsendable(error: &SendError) -> Outcome {
+    match error {
+        // The peer said how much it takes.
+        SendError::TooLargeForPeer => {
+            Outcome::Rejected { status: Status::STOP_SENDING, origin: RejectionOrigin::Response }
         }
-        let follows = offset == self.block_offset.saturating_add(self.block.len() as u64);
-        if !follows || self.block.len().saturating_add(bytes.len()) > BLOCK_BYTES {
-            self.flush().await?;
-            self.block_offset = offset;
-        }
-        self.block.extend_from_slice(&bytes);
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        let (file, spool) = (self.file.take(), self.spool.clone());
-        let (block, offset) = (std::mem::take(&mut self.block).freeze(), self.block_offset);
-        let written = tokio::task::spawn_blocking(move || {
-            let mut file = match file {
-                Some(file) => file,
-                None => spool.create()?,
-            };
-            file.write_at(offset, &block)?;
-            Ok::<_, io::Error>((file, block))
-        });
-        let (file, block) = written.await.map_err(io::Error::other)??;
-        self.file = Some(file);
-        // The buffer is used again where nobody else holds it.
-        self.block = block.try_into_mut().unwrap_or_default();
-        self.block.clear();
-        Ok(())
-    }
-
-    /// The body, durable if it is a file, and its beginning.
-    async fn finish(mut self) -> io::Result<(Body, Bytes)> {
-        let prefix = self.prefix.split().freeze();
-        if self.file.is_none() && self.size_bytes <= MAX_INLINE_BYTES as u64 {
-            return Ok((Body::Inline(self.block.freeze()), prefix));
-        }
-        self.flush().await?;
-        let Some(file) = self.file else { return Err(io::Error::other("no body file")) };
-        let (id, size_bytes) = tokio::task::spawn_blocking(move || file.finish()).await.map_err(io::Error::other)??;
-        Ok((Body::Spooled { id, size_bytes }, prefix))
-    }
-}
-
-/// Puts bytes where they belong in a buffer of at most `most` bytes.
-fn place(buffer: &mut BytesMut, most: usize, offset: u64, bytes: &[u8]) {
-    let Some(start) = usize::try_from(offset).ok().filter(|start| *start < most) else { return };
-    let length = bytes.len().min(most - start);
-    if buffer.len() < start + length {
-        buffer.resize(start + length, 0);
-    }
-    if let (Some(to), Some(from)) = (buffer.get_mut(start..start + length), bytes.get(..length)) {
-        to.copy_from_slice(from);
-    }
-}
-
-/// Reads a stored body in blocks.
-struct ReadAhead {
-    source: Source,
-    block: Bytes,
-    block_offset: u64,
-}
-
-enum Source {
-    Inline(Bytes),
-    File(Spool, BodyId, Option<Arc<std::fs::File>>),
-}
-
-impl ReadAhead {
-    fn new(spool: &Spool, body: &Body) -> ReadAhead {
-        let source = match body {
-            Body::Inline(bytes) => Source::Inline(bytes.clone()),
-            Body::Spooled { id, .. } => Source::File(spool.clone(), *id, None),
-        };
-        ReadAhead { source, block: Bytes::new(), block_offset: 0 }
-    }
-
-    async fn read(&mut self, offset: u64, max_bytes: usize) -> io::Result<Bytes> {
-        if let Source::Inline(bytes) = &self.source {
-            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-            return Ok(bytes.slice(start..bytes.len().min(start.saturating_add(max_bytes))));
-        }
-        if !(self.block_offset..self.block_offset + self.block.len() as u64).contains(&offset) {
-            self.fill(offset).await?;
-        }
-        let start = usize::try_from(offset - self.block_offset).unwrap_or(usize::MAX).min(self.block.len());
-        Ok(self.block.slice(start..self.block.len().min(start.saturating_add(max_bytes))))
-    }
-
-    async fn fill(&mut self, offset: u64) -> io::Result<()> {
-        let Source::File(spool, id, open) = &mut self.source else { return Ok(()) };
-        let (spool, id, file) = (spool.clone(), *id, open.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            let file = match file {
-                Some(file) => file,
-                None => Arc::new(spool.read(id)?),
-            };
-            let mut block = vec![0; BLOCK_BYTES];
-            let length = file.read_at(&mut block, offset)?;
-            block.truncate(length);
-            Ok::<_, io::Error>((file, Bytes::from(block)))
-        });
-        let (file, block) = read.await.map_err(io::Error::other)??;
-        *open = Some(file);
-        (self.block, self.block_offset) = (block, offset);
-        Ok(())
+        _ => Outcome::Unsent,
     }
 }

@@ -1,0 +1,181 @@
+//! `restante client`: a client for a person's hand.
+
+mod fetch;
+mod listen;
+mod send;
+mod show;
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use restante_client::{Client, ClientConfiguration, ClientEvents, Storage};
+use restante_sip::identity::canonical;
+use restante_sip::uri::Uri;
+use restante_transport::Protocol;
+
+/// Where SIP is spoken when nothing else is said (RFC 3261 §19.1.2).
+const DEFAULT_PORT: u16 = 5060;
+/// Lifetime of registrations and subscriptions; they are refreshed.
+const LIFETIME_SECONDS: u32 = 600;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Send a message.
+    Send(send::Arguments),
+    /// Register, and show every message that comes.
+    Listen(listen::Arguments),
+    /// Fetch deferred messages.
+    Fetch(fetch::Arguments),
+}
+
+/// Which server, and how to reach it.
+#[derive(Args, Debug)]
+pub struct Connection {
+    /// Where the server listens for SIP.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5060")]
+    server: String,
+    /// What to speak SIP over; what is too large for UDP goes over TCP in any case.
+    #[arg(long, value_name = "NAME", default_value = "udp")]
+    transport: TransportChoice,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TransportChoice {
+    Udp,
+    Tcp,
+}
+
+/// Where received content that is no text goes.
+#[derive(Args, Debug)]
+pub struct Saving {
+    /// Save in this directory what comes in sessions or is no text, under names that are made up here; without it such content is not kept.
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
+}
+
+/// Runs a command. The exit status says whether what was asked for came about.
+///
+/// # Errors
+/// What kept it from being tried.
+pub fn run(command: Command) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Send(arguments) => send::run(&arguments).await,
+            Command::Listen(arguments) => listen::run(&arguments).await,
+            Command::Fetch(arguments) => fetch::run(&arguments).await,
+        }
+    })
+}
+
+impl Connection {
+    /// What a client with this address needs.
+    async fn configuration(&self, identity: &str) -> Result<ClientConfiguration> {
+        check_address(identity)?;
+        let server = self.resolve().await?;
+        let transport = match self.transport {
+            TransportChoice::Udp => Protocol::Udp,
+            TransportChoice::Tcp => Protocol::Tcp,
+        };
+        let bind = own_address(server).with_context(|| format!("there is no way to {server}"))?;
+        Ok(ClientConfiguration { transport, bind, ..ClientConfiguration::new(identity, server) })
+    }
+
+    async fn resolve(&self) -> Result<SocketAddr> {
+        let has_port = self.server.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let place = if has_port { self.server.clone() } else { format!("{}:{DEFAULT_PORT}", self.server) };
+        let found = tokio::net::lookup_host(&place).await.with_context(|| format!("--server {place}"))?;
+        // Servers listen on IPv4 more often than not.
+        let mut addresses: Vec<SocketAddr> = found.collect();
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        addresses.first().copied().with_context(|| format!("--server {place}: the name has no address"))
+    }
+}
+
+impl Saving {
+    fn storage(&self) -> Result<Storage> {
+        match &self.save {
+            Some(directory) => {
+                std::fs::create_dir_all(directory).with_context(|| format!("--save {}", directory.display()))?;
+                Ok(Storage::Directory(directory.clone()))
+            }
+            None => Ok(Storage::Memory),
+        }
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        self.save.as_deref()
+    }
+}
+
+async fn start(configuration: ClientConfiguration) -> Result<(Client, ClientEvents)> {
+    Client::start(configuration).await.context("the client cannot start")
+}
+
+/// Registers.
+///
+/// # Errors
+/// It was refused: with the server's words.
+async fn register(client: &Client) -> Result<()> {
+    let answer = client.register(LIFETIME_SECONDS).await.context("cannot register")?;
+    if !answer.is_success() {
+        bail!("the server does not register {}: {}", client.identity(), show::answer(&answer));
+    }
+    Ok(())
+}
+
+fn check_address(text: &str) -> Result<()> {
+    let is_address = Uri::parse(text).is_ok_and(|uri| canonical(&uri).is_some());
+    if !is_address {
+        bail!("{text:?} is no address of a user: expected sip:USER@DOMAIN or tel:+NUMBER");
+    }
+    Ok(())
+}
+
+/// The address of this machine that the server sees. Nothing is sent.
+fn own_address(server: SocketAddr) -> std::io::Result<IpAddr> {
+    let any: SocketAddr = if server.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(server)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(server: &str) -> Connection {
+        Connection { server: server.to_owned(), transport: TransportChoice::Udp, json: false }
+    }
+
+    #[tokio::test]
+    async fn a_server_is_an_address_with_a_port_or_without() {
+        for (text, expected) in
+            [("127.0.0.1:5070", "127.0.0.1:5070"), ("127.0.0.1", "127.0.0.1:5060"), ("[::1]:5070", "[::1]:5070")]
+        {
+            assert_eq!(connection(text).resolve().await.unwrap().to_string(), expected);
+        }
+        assert!(connection("").resolve().await.is_err());
+    }
+
+    #[test]
+    fn whoever_has_no_name_is_nobody() {
+        for address in ["sip:alice@example.org", "tel:+15550123", "sips:a@b"] {
+            check_address(address).unwrap();
+        }
+        for address in ["alice", "sip:example.org", "mailto:alice@example.org", ""] {
+            assert!(check_address(address).is_err(), "{address}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_reached_from_loopback() {
+        assert!(own_address(([127, 0, 0, 1], 5060).into()).unwrap().is_loopback());
+    }
+}

@@ -1,0 +1,73 @@
+//! Header fields of requests that carry messages.
+
+use restante_deferral::model::{Envelope, MessageId, Sender};
+use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, icsi_values};
+use restante_sip::message::Method;
+use restante_sip::writer::Builder;
+
+use super::route::Route;
+
+/// Start line, Via, Max-Forwards, Route.
+pub(super) fn begin(method: &Method, route: &Route, via: &str) -> Builder {
+    let builder = Builder::request(method, &route.request_uri).field("Via", via).field("Max-Forwards", "70");
+    route.routes.iter().fold(builder, |builder, value| builder.unfolded("Route", value))
+}
+
+/// The sender as From names it.
+pub(super) fn from_of(sender: &Sender) -> String {
+    if sender.private {
+        "\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_owned()
+    } else {
+        format!("<{}>", sender.uri)
+    }
+}
+
+/// What the sender called the recipient, without header parameters that a URI may have carried.
+pub(super) fn to_of(request_uri: &str) -> &str {
+    request_uri.split('?').next().unwrap_or(request_uri)
+}
+
+/// P-Asserted-Identity (RFC 3325): to whoever is trusted always, to a device unless the sender asked for privacy.
+pub(super) fn asserted(builder: Builder, route: &Route, sender: &Sender) -> Builder {
+    if sender.private && !route.is_trusted {
+        return builder;
+    }
+    let builder = builder.field("P-Asserted-Identity", &format!("<{}>", sender.uri));
+    if sender.private { builder.field("Privacy", "id") } else { builder }
+}
+
+/// Fields that came with the message, with the service identifiers of the mode that it goes in: a change of mode changes
+/// them (Accept-Contact, and P-Asserted-Service, which only trusted hops get, RFC 6050 §4.1).
+pub(super) fn kept(builder: Builder, envelope: &Envelope, route: &Route, service: &str) -> Builder {
+    let is = |name: &str, known: &str| name.eq_ignore_ascii_case(known);
+    let names_a_mode = |value: &str| {
+        icsi_values(value).iter().any(|it| [ICSI_MESSAGE, ICSI_LARGE_MESSAGE, ICSI_DEFERRED].contains(&it.as_str()))
+    };
+    let mut builder = builder;
+    let mut asserted_service = false;
+    for (name, value) in &envelope.headers {
+        if is(name, "P-Asserted-Service") {
+            asserted_service = true;
+        } else if !(is(name, "Accept-Contact") && names_a_mode(value)) {
+            builder = builder.field(name, value);
+        }
+    }
+    let builder = builder.field("Accept-Contact", &format!("*;+g.3gpp.icsi-ref=\"{}\"", service.replace(':', "%3A")));
+    if route.is_trusted && asserted_service { builder.field("P-Asserted-Service", service) } else { builder }
+}
+
+/// Conversation-ID and Contribution-ID, which some clients refuse a session without.
+pub(super) fn identified(builder: Builder, envelope: &Envelope, message: MessageId) -> Builder {
+    ["Conversation-ID", "Contribution-ID"].into_iter().fold(builder, |builder, field| {
+        let known = envelope.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(field));
+        if known { builder } else { builder.field(field, &format!("restante-{:016x}", message.0)) }
+    })
+}
+
+/// Milliseconds since 1970 as CPIM writes a time.
+pub(super) fn rfc3339(milliseconds: u64) -> String {
+    i64::try_from(milliseconds)
+        .ok()
+        .and_then(|milliseconds| jiff::Timestamp::from_millisecond(milliseconds).ok())
+        .map_or_else(|| "1970-01-01T00:00:00Z".to_owned(), |time| time.to_string())
+}

@@ -1,0 +1,141 @@
+//! Passes on what we sent ourselves and a core brought back, because our own delivery matches the filter criteria that
+//! brought its message here (RFC 3261 §16.6). It is never deferred again.
+//!
+//! Where it goes: to the next Route; to the contact of a user of ours, with its Path; to the outbound proxy; to the address
+//! in its Request-URI. It is recognised by the keyed mark in its Call-ID, and passed on only for peers that some tenant
+//! trusts: whoever got a message of ours knows its Call-ID.
+
+use restante_sip::header::NameAddr;
+use restante_sip::message::{Method, Name, SipMessage};
+use restante_sip::transaction::{Flow, ServerTransactionId, Transport};
+use restante_sip::uri::Uri;
+use restante_sip::writer::{Edit, WriteError};
+
+use super::responses::{Forwarded, Purpose};
+use super::route::socket_of;
+use super::{Now, Shard};
+use crate::server::flow;
+
+/// Methods of requests that we send.
+const FORWARDED: [Method; 4] = [Method::Message, Method::Invite, Method::Notify, Method::Bye];
+
+/// Where a request goes on to.
+struct Way {
+    flow: Flow,
+    request_uri: Option<String>,
+    routes: Vec<String>,
+}
+
+impl Shard {
+    /// Whether a request is one of ours that came back.
+    pub(super) fn is_own(&self, message: &SipMessage) -> bool {
+        message.call_id().is_some_and(|call_id| self.shared.own_mark.name_of(call_id).is_some())
+    }
+
+    pub(super) fn forward(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        message: &SipMessage,
+        method: &Method,
+        uri: &Uri,
+        came: Flow,
+    ) {
+        let trusted = self.shared.directory.tenants().iter().any(|tenant| tenant.trusts(came.remote.ip()));
+        if !trusted {
+            return self.answer(now, transaction, 403);
+        }
+        if !FORWARDED.contains(method) {
+            return self.answer(now, transaction, 481);
+        }
+        let own_route = self.first_route(message).is_some_and(|uri| self.is_ours(&uri));
+        let Some(way) = self.way_on(message, uri, own_route, came) else { return self.answer(now, transaction, 404) };
+        let result = self.send_request(now, method, way.flow, |via, _| {
+            let mut edit = Edit::new(message).push(Name::Via, via)?.count_hop()?.content_length()?;
+            if own_route {
+                edit = edit.pop(Name::Route);
+            }
+            if let Some(request_uri) = &way.request_uri {
+                edit = edit.request_uri(request_uri)?;
+            }
+            for route in way.routes.iter().rev() {
+                edit = edit.push(Name::Route, route)?;
+            }
+            Ok(edit.finish())
+        });
+        match result {
+            Ok((client, _)) => {
+                let is_invite = *method == Method::Invite;
+                let came = match message.top_via() {
+                    Ok(via) if !came.transport.is_reliable() => {
+                        Flow { remote: via.response_destination(came.remote), ..came }
+                    }
+                    _ => came,
+                };
+                self.forwarded.insert(transaction, client);
+                self.purposes.insert(client, Purpose::Forwarded(Forwarded { server: transaction, came, is_invite }));
+            }
+            Err(restante_sip::transaction::SendError::Write(WriteError::TooManyHops)) => {
+                self.answer(now, transaction, 483);
+            }
+            Err(_) => self.answer(now, transaction, 503),
+        }
+    }
+
+    /// A CANCEL goes after the INVITE that was forwarded; its final answer comes back as any.
+    pub(super) fn cancel_forwarded(&mut self, now: Now, transaction: ServerTransactionId) -> bool {
+        let Some(client) = self.forwarded.get(&transaction).copied() else { return false };
+        self.endpoint.cancel(now.monotonic, client);
+        true
+    }
+
+    fn first_route(&self, message: &SipMessage) -> Option<Uri> {
+        message.name_addrs(Name::Route).ok()?.into_iter().next().map(|route: NameAddr| route.uri)
+    }
+
+    fn way_on(&self, message: &SipMessage, uri: &Uri, own_route: bool, came: Flow) -> Option<Way> {
+        let plain = |flow| Way { flow, request_uri: None, routes: Vec::new() };
+        let routes = message.name_addrs(Name::Route).ok()?;
+        if let Some(next) = routes.get(usize::from(own_route)) {
+            return self.flow_to(&next.uri, came).map(plain);
+        }
+        if self.shared.outbound.is_none()
+            && let Some((_, key)) = self.shared.directory.served(uri)
+            && let Some(contact) = self.contacts_of(&key).into_iter().max_by_key(|contact| contact.q_permille)
+        {
+            let route = self.route_to(&key, contact.id)?;
+            return Some(Way { flow: route.flow, request_uri: Some(route.request_uri), routes: route.routes });
+        }
+        match self.shared.outbound {
+            Some(outbound) => Some(plain(outbound.flow())),
+            None => self.flow_to(uri, came).map(plain),
+        }
+    }
+
+    /// To the numeric host of a URI, if it may be connected to.
+    fn flow_to(&self, uri: &Uri, came: Flow) -> Option<Flow> {
+        let remote = socket_of(uri.as_sip()?)?;
+        let is_outbound = self.shared.outbound.is_some_and(|outbound| outbound.socket == remote);
+        if !is_outbound {
+            self.shared.destinations.check(remote, came.remote.ip()).ok()?;
+        }
+        let transport = match uri.parameter("transport") {
+            Some(name) if name.eq_ignore_ascii_case("tcp") => Transport::Tcp,
+            Some(_) => Transport::Udp,
+            None => came.transport,
+        };
+        Some(flow::towards(transport, remote))
+    }
+
+    /// Whether a URI names this server.
+    pub(super) fn is_ours(&self, uri: &Uri) -> bool {
+        let (Some(uri), Some(sender)) = (uri.as_sip(), self.shared.sender()) else { return false };
+        let host = |text: &str| text.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        sender.listeners().iter().any(|bound| {
+            let advertised = host(&bound.advertise.host) == host(&uri.host)
+                && bound.advertise.port.unwrap_or(5060) == uri.port_or_default();
+            let listened = socket_of(uri) == Some(bound.local);
+            advertised || listened
+        })
+    }
+}

@@ -1,0 +1,506 @@
+//! Large message sessions: the SIP dialog on one side, the MSRP task on the other.
+//!
+//! | kind | dialog | who connects | ends with |
+//! |---|---|---|---|
+//! | incoming | their INVITE | as negotiated, we prefer to wait | their BYE |
+//! | push, hand-over | our INVITE | as negotiated, we offer either | our BYE after the last message is settled |
+//! | pull | their INVITE | as negotiated, we prefer to wait | our BYE after the last message is settled |
+//!
+//! A session is forgotten when its task is over and its dialog is: after our BYE or theirs, or without an ACK.
+
+mod ending;
+mod offer;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use restante_deferral::decision::Progress;
+use restante_deferral::model::{Body, MessageId, Origin, RecipientKey, Sender};
+use restante_deferral::participating_function::{AttemptId, Outcome as MessageOutcome, Reply};
+use restante_msrp::sdp::{self, AcceptTypes, Direction, LocalMedia, MsrpDescription};
+use restante_msrp::session::{Role, SessionConfiguration, SessionLimits};
+use restante_msrp::session_id::new_session_id;
+use restante_msrp::status::Status;
+use restante_msrp::uri::MsrpUri;
+use restante_sip::dialog::{Dialog, establish};
+use restante_sip::message::SipMessage;
+use restante_sip::transaction::{ClientTransactionId, Flow, ServerTransactionId};
+use restante_transport::msrp::HandedOver;
+use tokio::sync::mpsc;
+
+pub(super) use self::offer::Offer;
+use super::{Now, Shard};
+use crate::server::media::{self, Command, Connection, MAX_COMMANDS, MediaId, Report, ReportKind, Start};
+
+/// Content of one chunk where relays stand in between: what they have room for.
+const RELAYED_CHUNK_BYTES: usize = 10 * 1024;
+/// Reports among what a session carries go only to those that name the type.
+const IMDN: &str = restante_cpim::imdn::CONTENT_TYPE;
+
+/// A session and its dialog.
+pub(super) struct MediaSession {
+    pub(super) kind: MediaKind,
+    pub(super) dialog: Option<Dialog>,
+    pub(super) flow: Flow,
+    /// Where the other side's signalling comes from: its MSRP path may lead there.
+    signalled_from: IpAddr,
+    local: LocalMedia,
+    /// Their offer, until it is answered.
+    offer: Option<MsrpDescription>,
+    /// Their INVITE.
+    pub(super) transaction: Option<ServerTransactionId>,
+    /// Our INVITE.
+    pub(super) client: Option<ClientTransactionId>,
+    /// Its bytes, from which the dialog is made.
+    pub(super) invite: bytes::Bytes,
+    session_id: String,
+    connection: PeerConnection,
+    commands: Option<mpsc::Sender<Command>>,
+    /// What is to be sent once the ACK came or went.
+    pub(super) outgoing: Vec<media::Outgoing>,
+    /// How a task is to begin, until it does.
+    start: Option<Start>,
+    /// There was a task, and it ended.
+    task_over: bool,
+    bye_sent: bool,
+    /// The ACK for our 200 came, or our own ACK went out. No BYE of ours before that (RFC 3261 §15).
+    acknowledged: bool,
+    /// BYE as soon as it may be sent.
+    pub(super) end_wanted: bool,
+    /// Everything that was to be sent is settled.
+    settled: bool,
+}
+
+/// The connection that the peer makes. A session has one; a second is refused with 506.
+enum PeerConnection {
+    Awaited,
+    /// It came before its task began: a peer may connect before its 200 is here.
+    Early(Box<HandedOver<String>>),
+    Bound,
+}
+
+/// What a session is for.
+pub(super) enum MediaKind {
+    Incoming { key: RecipientKey, sender: Sender, request: Box<SipMessage> },
+    Push(Delivery),
+    Pull(Delivery),
+}
+
+/// A delivery through a session.
+#[derive(Clone)]
+pub(super) struct Delivery {
+    pub(super) key: RecipientKey,
+    /// None until the machine has given a pull its messages, and once it was told the end.
+    pub(super) attempt: Option<AttemptId>,
+    pub(super) is_device: bool,
+    /// One message for a named target: what became of it is what became of the attempt.
+    pub(super) is_hand_over: bool,
+    /// The session stands, or stood.
+    pub(super) established: bool,
+    /// Messages that nobody has said anything of.
+    pub(super) open: usize,
+    /// What was said of those that were not taken.
+    pub(super) settled: Vec<(MessageId, MessageOutcome)>,
+    /// Who broke a session off that stood.
+    pub(super) broken_by: Option<Origin>,
+    /// SIP status of a session that did not come about.
+    pub(super) status: Option<u16>,
+    /// Who said so.
+    pub(super) origin: Origin,
+    pub(super) retry_after_seconds: Option<u32>,
+}
+
+/// Why a session cannot have its media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoMedia {
+    /// What the other side says makes no session.
+    Unusable,
+    /// Its path leads where we may not connect to. That is the operator's word, not the device's.
+    Forbidden,
+}
+
+impl Delivery {
+    pub(super) fn new(key: RecipientKey, attempt: Option<AttemptId>, is_device: bool) -> Delivery {
+        Delivery {
+            key,
+            attempt,
+            is_device,
+            is_hand_over: false,
+            established: false,
+            open: 0,
+            settled: Vec::new(),
+            broken_by: None,
+            status: None,
+            origin: Origin::Transport,
+            retry_after_seconds: None,
+        }
+    }
+
+    /// Notes what became of a message that was not taken.
+    fn failed(&mut self, message: MessageId, progress: Progress, status: Option<u16>) {
+        if progress == Progress::Refused {
+            self.open = self.open.saturating_sub(1);
+        }
+        self.settled.push((message, MessageOutcome::Failed { progress, status }));
+    }
+}
+
+impl MediaSession {
+    pub(super) fn delivery_mut(&mut self) -> Option<&mut Delivery> {
+        match &mut self.kind {
+            MediaKind::Push(delivery) | MediaKind::Pull(delivery) => Some(delivery),
+            MediaKind::Incoming { .. } => None,
+        }
+    }
+
+    fn new(kind: MediaKind, flow: Flow, signalled_from: IpAddr, local: LocalMedia) -> MediaSession {
+        MediaSession {
+            kind,
+            dialog: None,
+            flow,
+            signalled_from,
+            session_id: local.uri.session_id.clone().unwrap_or_default(),
+            local,
+            offer: None,
+            transaction: None,
+            client: None,
+            invite: bytes::Bytes::new(),
+            connection: PeerConnection::Awaited,
+            commands: None,
+            outgoing: Vec::new(),
+            start: None,
+            task_over: false,
+            bye_sent: false,
+            acknowledged: false,
+            end_wanted: false,
+            settled: false,
+        }
+    }
+}
+
+impl Shard {
+    /// Makes the session for an INVITE of theirs; it is answered later.
+    pub(super) fn new_media(
+        &mut self,
+        transaction: ServerTransactionId,
+        offer: Offer,
+        kind: MediaKind,
+        flow: Flow,
+    ) -> MediaId {
+        let incoming = matches!(kind, MediaKind::Incoming { .. });
+        let direction = if incoming { Direction::ReceiveOnly } else { Direction::SendOnly };
+        let (id, local) = self.local_media(direction, flow.remote.ip());
+        let mut session = MediaSession::new(kind, flow, flow.remote.ip(), local);
+        session.offer = Some(offer.media);
+        session.transaction = Some(transaction);
+        self.media_of_invites.insert(transaction, id);
+        self.media.insert(id, session);
+        self.shared.metrics.sessions.inc();
+        id
+    }
+
+    /// Makes the session for an INVITE of ours.
+    pub(super) fn offer_media(
+        &mut self,
+        mut delivery: Delivery,
+        flow: Flow,
+        signalled_from: IpAddr,
+        outgoing: Vec<media::Outgoing>,
+    ) -> (MediaId, bytes::Bytes) {
+        let (id, local) = self.local_media(Direction::SendOnly, flow.remote.ip());
+        let offer = sdp::make_offer(&local);
+        delivery.open = outgoing.len();
+        let mut session = MediaSession::new(MediaKind::Push(delivery), flow, signalled_from, local);
+        session.outgoing = outgoing;
+        // A peer may connect before its answer is here.
+        self.session_ids.insert(session.session_id.clone(), id);
+        self.media.insert(id, session);
+        self.shared.metrics.sessions.inc();
+        (id, offer)
+    }
+
+    /// Our side of a session: a URI that nobody can guess, at the address that is advertised.
+    fn local_media(&mut self, direction: Direction, peer: IpAddr) -> (MediaId, LocalMedia) {
+        let random = self.endpoint.identifiers().random();
+        let session_id = new_session_id(u16::try_from(self.index).unwrap_or(0), random.to_be_bytes());
+        let place = self.shared.msrp_place(peer);
+        let receives = direction.receives();
+        let all = AcceptTypes::parse("message/cpim text/* application/* image/* audio/* video/* *");
+        let local = LocalMedia {
+            uri: MsrpUri {
+                secure: false,
+                user_info: None,
+                host: place.host.clone(),
+                port: place.port,
+                session_id: Some(session_id),
+                transport: "tcp".to_owned(),
+                parameters: Vec::new(),
+            },
+            accept_types: if receives { all } else { AcceptTypes::any() },
+            accept_wrapped_types: Some(AcceptTypes::any()),
+            max_size_bytes: receives.then_some(self.shared.limits.max_large_body_bytes),
+            direction,
+            origin_session_id: u64::try_from(random >> 80).unwrap_or(1),
+            origin_version: 1,
+        };
+        (MediaId(self.token()), local)
+    }
+
+    /// Answers an INVITE of theirs with 200 and waits for the ACK.
+    pub(super) fn accept_invitation(&mut self, now: Now, media: MediaId) {
+        let Some(session) = self.media.get_mut(&media) else { return };
+        let (Some(offer), Some(transaction)) = (session.offer.take(), session.transaction) else { return };
+        let flow = session.flow;
+        let answer = match sdp::answer(&offer, &session.local) {
+            Ok(answer) => answer,
+            Err(error) => return self.give_invitation_up(now, media, transaction, error.sip_status()),
+        };
+        let (sends, receives) = (answer.direction.sends(), answer.direction.receives());
+        let role = answer.role;
+        let start = match self.prepare(media, role, &offer, sends, receives) {
+            Ok(start) => start,
+            Err(NoMedia::Unusable) => return self.give_invitation_up(now, media, transaction, 488),
+            Err(NoMedia::Forbidden) => return self.give_invitation_up(now, media, transaction, 403),
+        };
+        let tag = self.endpoint.identifiers().tag();
+        let contact = self.contact_uri(&flow);
+        let request = self.endpoint.request(transaction).cloned();
+        let dialog = request.as_ref().and_then(|request| Dialog::as_server(request, &tag).ok());
+        let (Some(request), Some(dialog)) = (request, dialog) else {
+            return self.give_invitation_up(now, media, transaction, 400);
+        };
+        let response = self.endpoint.response(transaction, 200, Some(&tag)).and_then(|builder| {
+            let builder = establish(builder, &request, &contact).field("Allow", super::requests::ALLOW);
+            builder.field("Content-Type", "application/sdp").finish_with_body(&answer.sdp).ok()
+        });
+        let Some(bytes) = response else { return self.give_invitation_up(now, media, transaction, 500) };
+        if let Some(session) = self.media.get_mut(&media) {
+            self.session_ids.insert(session.session_id.clone(), media);
+            self.dialogs.insert(dialog.id(), media);
+            session.dialog = Some(dialog);
+            session.start = Some(start);
+            if let Some(delivery) = session.delivery_mut() {
+                delivery.established = true;
+            }
+        }
+        self.endpoint.respond(now.monotonic, transaction, 200, bytes);
+        self.leave_out_unacceptable(media, &offer);
+        // A passive side may be connected to before the ACK is here.
+        if role == Role::Passive {
+            self.begin_media(now, media);
+        }
+    }
+
+    fn give_invitation_up(&mut self, now: Now, media: MediaId, transaction: ServerTransactionId, status: u16) {
+        self.answer(now, transaction, status);
+        self.finish_delivery(now, media);
+        self.forget_media(media);
+    }
+
+    /// What the task needs.
+    pub(super) fn prepare(
+        &self,
+        media: MediaId,
+        role: Role,
+        theirs: &MsrpDescription,
+        sends: bool,
+        receives: bool,
+    ) -> Result<Start, NoMedia> {
+        let session = self.media.get(&media).ok_or(NoMedia::Unusable)?;
+        let limits = &self.shared.limits;
+        if sends && !theirs.accept_types.accepts(restante_cpim::cpim::CONTENT_TYPE) {
+            return Err(NoMedia::Unusable);
+        }
+        let connection = match role {
+            Role::Passive => Connection::FromPeer,
+            Role::Active => Connection::To(self.connect_to(theirs, session.signalled_from)?),
+        };
+        let mut session_limits = SessionLimits {
+            framing: self.shared.msrp_limits.clone(),
+            max_incoming_message_bytes: limits.max_large_body_bytes,
+            max_incoming_messages: super::size(limits.max_incoming_messages_per_session),
+            max_ranges_per_message: super::size(limits.max_pieces_per_message),
+            connection_timeout: Duration::from_secs(limits.max_session_setup_seconds),
+            idle_timeout: Duration::from_secs(limits.max_session_idle_seconds),
+            max_outgoing_messages: 4,
+            ..SessionLimits::default()
+        };
+        if theirs.path.has_relays() {
+            session_limits.max_chunk_bytes = RELAYED_CHUNK_BYTES;
+        }
+        let configuration = SessionConfiguration {
+            sends,
+            receives,
+            remote_max_bytes: theirs.max_size_bytes,
+            count_unreported_as_delivered: self.shared.count_unreported_as_delivered,
+            limits: session_limits,
+            ..SessionConfiguration::new(role, session.local.uri.clone(), theirs.path.clone())
+        };
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|_| NoMedia::Unusable)?;
+        Ok(Start { media, configuration, random, connection })
+    }
+
+    fn connect_to(&self, theirs: &MsrpDescription, signalled_from: IpAddr) -> Result<std::net::SocketAddr, NoMedia> {
+        let (host, port) = theirs.connect_to();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let remote = std::net::SocketAddr::new(host.parse().map_err(|_| NoMedia::Unusable)?, port);
+        match self.shared.destinations.check(remote, signalled_from) {
+            Ok(()) => Ok(remote),
+            Err(error) => {
+                tracing::warn!(%remote, %error, "an MSRP path leads where we may not connect to; see sip.allow_targets");
+                self.shared.metrics.count_dropped("forbidden-msrp-path");
+                Err(NoMedia::Forbidden)
+            }
+        }
+    }
+
+    pub(super) fn set_start(&mut self, media: MediaId, start: Start) {
+        if let Some(session) = self.media.get_mut(&media) {
+            session.start = Some(start);
+        }
+    }
+
+    /// Settles what the other side says that it does not take, without sending it.
+    pub(super) fn leave_out_unacceptable(&mut self, media: MediaId, theirs: &MsrpDescription) {
+        let Some(session) = self.media.get_mut(&media) else { return };
+        let takes = |wrapped: &str| match &theirs.accept_wrapped_types {
+            Some(types) => types.accepts(wrapped),
+            // Deployed clients that say nothing take messages, and no reports.
+            None => wrapped != IMDN || theirs.accept_types.accepts(IMDN),
+        };
+        let (taken, left): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut session.outgoing).into_iter().partition(|outgoing| takes(&outgoing.wrapped_type));
+        session.outgoing = taken;
+        if let Some(delivery) = session.delivery_mut() {
+            for outgoing in left {
+                delivery.failed(outgoing.id, Progress::Refused, Some(Status::UNSUPPORTED_MEDIA_TYPE.code()));
+            }
+        }
+    }
+
+    /// Starts the task; messages that wait go to it.
+    pub(super) fn begin_media(&mut self, now: Now, media: MediaId) {
+        let Some(session) = self.media.get_mut(&media) else { return };
+        let Some(start) = session.start.take() else { return };
+        let waits_for_peer = matches!(start.connection, Connection::FromPeer);
+        let (sender, commands) = mpsc::channel(MAX_COMMANDS);
+        let (reports, spool) = (self.reports.clone(), self.shared.spool.clone());
+        let task = tokio::task::spawn_local(media::run(start, commands, self.reports.clone(), spool));
+        // A task that is gone without a word would keep its messages for ever.
+        tokio::task::spawn_local(async move {
+            if task.await.is_err() {
+                let _ = reports.send(Report { media, kind: ReportKind::Ended(None) }).await;
+            }
+        });
+        session.commands = Some(sender);
+        let early = if waits_for_peer {
+            std::mem::replace(&mut session.connection, PeerConnection::Awaited)
+        } else {
+            std::mem::replace(&mut session.connection, PeerConnection::Bound)
+        };
+        if let (PeerConnection::Early(handed), true) = (early, waits_for_peer) {
+            session.connection = PeerConnection::Bound;
+            self.command(media, Command::Connected(*handed));
+        }
+        self.send_outgoing(now, media);
+    }
+
+    /// Gives the task what is to be sent. Where nothing is left to be sent the session is over.
+    fn send_outgoing(&mut self, now: Now, media: MediaId) {
+        let Some(session) = self.media.get_mut(&media) else { return };
+        let outgoing = std::mem::take(&mut session.outgoing);
+        let is_delivery = session.delivery_mut().is_some_and(|delivery| delivery.attempt.is_some());
+        if !outgoing.is_empty() {
+            self.command(media, Command::Send(outgoing));
+        } else if is_delivery {
+            self.end_session(now, media);
+        }
+    }
+
+    /// Orders never are more than the queue holds: see [`MAX_COMMANDS`].
+    pub(super) fn command(&mut self, media: MediaId, command: Command) {
+        let Some(commands) = self.media.get(&media).and_then(|session| session.commands.as_ref()) else { return };
+        if let Err(error) = commands.try_send(command) {
+            let full = matches!(error, mpsc::error::TrySendError::Full(_));
+            if full {
+                self.shared.metrics.count_dropped("session-order");
+            }
+            // A task that is gone told its end already.
+            tracing::debug!(full, "a session takes no more orders");
+        }
+    }
+
+    /// An MSRP connection whose first request names a session of this shard.
+    pub(super) fn connection_came(&mut self, handed: HandedOver<String>) {
+        let refuse = super::super::refuse_connection;
+        let media = self.session_ids.get(&handed.session).copied();
+        let Some((media, session)) = media.and_then(|media| Some((media, self.media.get_mut(&media)?))) else {
+            return refuse(handed, &self.shared.msrp_limits, Status::NO_SUCH_SESSION);
+        };
+        match (&session.connection, session.commands.is_some()) {
+            (PeerConnection::Awaited, true) => {
+                session.connection = PeerConnection::Bound;
+                self.command(media, Command::Connected(handed));
+            }
+            (PeerConnection::Awaited, false) => session.connection = PeerConnection::Early(Box::new(handed)),
+            _ => refuse(handed, &self.shared.msrp_limits, Status::BOUND_TO_ANOTHER_CONNECTION),
+        }
+    }
+
+    pub(super) fn media_report(&mut self, now: Now, report: Report) {
+        let Report { media, kind } = report;
+        match kind {
+            ReportKind::Received(received) => {
+                if self.media.get(&media).is_some_and(|session| matches!(session.kind, MediaKind::Incoming { .. })) {
+                    self.large_message_came(now, media, received);
+                } else {
+                    self.drop_body(&received.body);
+                    self.command(media, Command::Reject(received.incoming, 403));
+                }
+            }
+            ReportKind::Settled(message, outcome) => self.message_settled(now, media, message, &outcome),
+            ReportKind::AllSettled => self.all_settled(now, media),
+            ReportKind::Ended(reason) => self.task_ended(now, media, reason.as_ref()),
+        }
+    }
+
+    pub(super) fn reply_to_invitation(&mut self, now: Now, media: MediaId, reply: Reply) {
+        let Some(transaction) = self.media.get(&media).and_then(|session| session.transaction) else { return };
+        match reply {
+            Reply::Invite | Reply::Accepted => self.accept_invitation(now, media),
+            Reply::Refused { status, reason, retry_after_seconds } => {
+                self.refuse(now, transaction, status, &reason, retry_after_seconds);
+                self.forget_media(media);
+            }
+            _ => {
+                self.refuse(now, transaction, 503, "Not Now", Some(5));
+                self.forget_media(media);
+            }
+        }
+    }
+
+    /// A body that nobody wants: its file is removed by the store's own thread for that.
+    pub(super) fn drop_body(&self, body: &Body) {
+        if let Body::Spooled { id, .. } = body {
+            let (spool, id) = (self.shared.spool.clone(), *id);
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = spool.remove(id) {
+                    tracing::warn!(%error, "a body file could not be removed");
+                }
+            });
+        }
+    }
+
+    pub(super) fn media_of_invite(&self, transaction: ServerTransactionId) -> Option<MediaId> {
+        self.media_of_invites.get(&transaction).copied()
+    }
+}
+
+/// How long the answers to our INVITE may come: Timer M (RFC 6026 §8.4), 64·T1.
+pub(super) const ANSWERS_MAY_COME: Duration = Duration::from_secs(32);
+
+/// When that is over.
+pub(super) fn answers_until(now: Instant) -> Instant {
+    now + ANSWERS_MAY_COME
+}

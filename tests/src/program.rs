@@ -1,0 +1,227 @@
+//! The binary as a child process.
+
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use crate::patience::{in_time, until};
+use crate::world::free_ports;
+
+/// What its log says last when it serves.
+const READY: &str = "administration at";
+
+/// A directory with a configuration, and the program that serves it, again and again if need be.
+pub struct Program {
+    directory: TempDir,
+    sip: SocketAddr,
+}
+
+/// The program while it serves. It is killed when this is dropped.
+pub struct Served {
+    child: Child,
+    lines: mpsc::UnboundedReceiver<String>,
+    log: Vec<String>,
+}
+
+/// A program that has ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// How.
+    pub status: ExitStatus,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Program {
+    /// A configuration with free ports and these further lines.
+    ///
+    /// # Panics
+    /// The disk does not take it.
+    #[must_use]
+    pub fn new(further: &str) -> Program {
+        let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let (sip, msrp) = free_ports(host);
+        let program =
+            Program { directory: tempfile::tempdir().expect("a temporary directory"), sip: SocketAddr::new(host, sip) };
+        program.configure(&format!(
+            "data = {data:?}\n\
+             [sip]\nlisten = [\"udp:{host}:{sip}\", \"tcp:{host}:{sip}\"]\n\
+             [msrp]\nlisten = [\"tcp:{host}:{msrp}\"]\n\
+             {further}\n",
+            data = program.data().display().to_string(),
+        ));
+        program
+    }
+
+    /// Replaces the configuration.
+    ///
+    /// # Panics
+    /// The disk does not take it.
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.configuration_file(), text).expect("a configuration");
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn configuration_file(&self) -> PathBuf {
+        self.directory.path().join("restante.toml")
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Where it takes SIP, over UDP and TCP.
+    #[must_use]
+    pub fn sip(&self) -> SocketAddr {
+        self.sip
+    }
+
+    /// Runs `restante serve` until it serves.
+    ///
+    /// # Panics
+    /// It does not.
+    pub async fn serve(&self) -> Served {
+        let configuration = self.configuration_file();
+        let mut served = Served::start(&["serve", "--config", &configuration.display().to_string()]);
+        served.line_with(READY).await;
+        served
+    }
+
+    /// Runs a command against the running server.
+    #[must_use]
+    pub fn ask(&self, arguments: &[&str]) -> Finished {
+        let socket = self.data().join("admin.sock").display().to_string();
+        run(&[arguments, &["--socket", &socket]].concat())
+    }
+}
+
+impl Served {
+    fn start(arguments: &[&str]) -> Served {
+        let mut command = Command::new(binary());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.env_remove("RESTANTE_LOG").spawn().expect("the program runs");
+        let stderr = child.stderr.take().expect("its standard error");
+        let (sender, lines) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Served { child, lines, log: Vec::new() }
+    }
+
+    /// Waits for a line of the log.
+    ///
+    /// # Panics
+    /// It does not come; tells what came.
+    pub async fn line_with(&mut self, text: &str) -> String {
+        loop {
+            let line = in_time(&format!("a line of the log with {text:?}"), self.lines.recv()).await;
+            let Some(line) = line else { panic!("the program ended without saying {text:?}: {:#?}", self.log) };
+            self.log.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// The lines of its log so far that were waited for, and those before them.
+    #[must_use]
+    pub fn log(&self) -> &[String] {
+        &self.log
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it without a word: SIGKILL.
+    ///
+    /// # Panics
+    /// It cannot be.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Asks it to end: SIGTERM.
+    ///
+    /// # Panics
+    /// It cannot be asked.
+    pub fn terminate(&self) {
+        let done = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill(1) runs");
+        assert!(done.success());
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// It goes on.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the program ends", || {
+            status = self.child.try_wait().expect("its status");
+            status.is_some()
+        })
+        .await;
+        status.expect("it ended")
+    }
+
+    /// The most memory it ever had, in bytes.
+    ///
+    /// # Panics
+    /// The system does not say.
+    #[must_use]
+    pub fn peak_memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kibibytes * 1024
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+/// It cannot be run.
+#[must_use]
+pub fn run(arguments: &[&str]) -> Finished {
+    let mut command = Command::new(binary());
+    let output =
+        command.args(arguments).stdin(Stdio::null()).env_remove("RESTANTE_LOG").output().expect("the program runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    Finished { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Beside the directory of the test that runs: one `cargo build --workspace` makes both.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a test that runs");
+    let directory = test.parent().and_then(Path::parent).expect("target/release/deps");
+    let binary = directory.join("restante");
+    assert!(
+        binary.is_file(),
+        "{} is not there: `cargo build --workspace --locked --release` makes it",
+        binary.display()
+    );
+    binary
+}

@@ -1,0 +1,208 @@
+//! An MSRP connection that says what no client would.
+
+use std::net::SocketAddr;
+
+use restante_msrp::framing::{Frame, Framer, FramingLimits};
+use restante_msrp::sdp::MsrpDescription;
+use restante_sip::message::SipMessage;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::patience::in_time;
+use crate::raw_sip::{RawSip, Request};
+
+/// The path that offers name; nobody listens there.
+const OUR_PATH: &str = "msrp://127.0.0.1:9/storyteller;tcp";
+
+/// A connection to a session's place.
+pub struct RawMsrp {
+    stream: TcpStream,
+    framer: Framer,
+    /// The peer's path, as its session description names it.
+    pub to_path: String,
+    transactions: u32,
+}
+
+/// What a peer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MsrpReply {
+    /// A response: transaction and status.
+    Response(String, u16),
+    /// A request: its method and Message-ID.
+    Request(String, Option<String>),
+    /// The connection is closed.
+    Closed,
+}
+
+/// One SEND.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// Message-ID.
+    pub message_id: &'a str,
+    /// First byte, from 1.
+    pub first: usize,
+    /// Bytes of the whole message.
+    pub total: usize,
+    /// Its content.
+    pub content: &'a [u8],
+    /// `$`, `+` or `#`.
+    pub flag: char,
+    /// Further header fields, each with its line end.
+    pub fields: &'a str,
+}
+
+impl<'a> Chunk<'a> {
+    /// A whole message.
+    #[must_use]
+    pub fn whole(message_id: &'a str, content: &'a [u8]) -> Chunk<'a> {
+        Chunk { message_id, first: 1, total: content.len(), content, flag: '$', fields: "" }
+    }
+}
+
+impl RawMsrp {
+    /// An INVITE for a large message, with an offer that will connect itself.
+    #[must_use]
+    pub fn invitation(sip: &RawSip, to: &str) -> Request {
+        let description = format!(
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=message 9 TCP/MSRP *\r\n\
+             a=path:{OUR_PATH}\r\na=accept-types:message/cpim\r\na=accept-wrapped-types:*\r\na=setup:active\r\na=sendonly\r\n"
+        );
+        let contact = format!("<sip:alice@{};transport={}>", sip.local(), sip.transport().to_ascii_lowercase());
+        sip.request("INVITE", to).with("Contact", &contact).body("application/sdp", description.into_bytes())
+    }
+
+    /// Sends the INVITE, acknowledges its 200 and connects. Gives the 200, too.
+    ///
+    /// # Panics
+    /// It is not taken.
+    pub async fn establish(sip: &mut RawSip, to: &str) -> (RawMsrp, Request, SipMessage) {
+        let invite = RawMsrp::invitation(sip, to);
+        let answer = sip.ask(&invite).await;
+        assert_eq!(answer.status(), Some(200), "{:?}", answer.bytes());
+        sip.send(&RawMsrp::ack(sip, &invite, &answer).bytes()).await;
+        let connection = RawMsrp::connect(&answer).await;
+        (connection, invite, answer)
+    }
+
+    /// The ACK for that answer.
+    #[must_use]
+    pub fn ack(sip: &RawSip, invite: &Request, answer: &SipMessage) -> Request {
+        in_dialog(sip, invite, answer, "ACK", 1)
+    }
+
+    /// A BYE for that dialog.
+    #[must_use]
+    pub fn bye(sip: &RawSip, invite: &Request, answer: &SipMessage) -> Request {
+        in_dialog(sip, invite, answer, "BYE", 2)
+    }
+
+    /// Connects to where an answer's session description says.
+    ///
+    /// # Panics
+    /// Nobody is there.
+    pub async fn connect(answer: &SipMessage) -> RawMsrp {
+        let description = MsrpDescription::parse(&answer.body(), false).expect("a session description");
+        let (host, port) = description.connect_to();
+        let place = SocketAddr::new(host.trim_matches(['[', ']']).parse().expect("a numeric host"), port);
+        RawMsrp::connect_to(place, &description.path.to_string()).await
+    }
+
+    /// Connects to a place.
+    ///
+    /// # Panics
+    /// Nobody is there.
+    pub async fn connect_to(place: SocketAddr, to_path: &str) -> RawMsrp {
+        let stream = in_time("an MSRP connection", TcpStream::connect(place)).await.expect("an MSRP connection");
+        RawMsrp { stream, framer: Framer::new(FramingLimits::default()), to_path: to_path.to_owned(), transactions: 0 }
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Panics
+    /// They do not leave.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        in_time("bytes leave", self.stream.write_all(bytes)).await.expect("bytes leave");
+    }
+
+    /// Sends bytes, or as many as the peer takes before it closes.
+    pub async fn send_anyway(&mut self, bytes: &[u8]) {
+        let _ = in_time("bytes leave", self.stream.write_all(bytes)).await;
+    }
+
+    /// Sends a chunk; gives its transaction id.
+    ///
+    /// # Panics
+    /// It does not leave.
+    pub async fn send_chunk(&mut self, chunk: Chunk<'_>) -> String {
+        self.transactions += 1;
+        let transaction = format!("story{:04}", self.transactions);
+        let Chunk { message_id, first, total, content, flag, fields } = chunk;
+        let end = (first + content.len()).saturating_sub(1);
+        let head = format!(
+            "MSRP {transaction} SEND\r\nTo-Path: {}\r\nFrom-Path: {OUR_PATH}\r\nMessage-ID: {message_id}\r\n\
+             Byte-Range: {first}-{end}/{total}\r\n{fields}Content-Type: message/cpim\r\n\r\n",
+            self.to_path
+        );
+        let end_line = format!("\r\n-------{transaction}{flag}\r\n");
+        self.send(&[head.as_bytes(), content, end_line.as_bytes()].concat()).await;
+        transaction
+    }
+
+    /// Sends a SEND without content, as a session is bound with; gives its transaction id.
+    ///
+    /// # Panics
+    /// It does not leave.
+    pub async fn send_empty(&mut self) -> String {
+        self.transactions += 1;
+        let transaction = format!("story{:04}", self.transactions);
+        let request = format!(
+            "MSRP {transaction} SEND\r\nTo-Path: {}\r\nFrom-Path: {OUR_PATH}\r\nMessage-ID: empty{}\r\n\
+             Byte-Range: 1-0/0\r\n-------{transaction}$\r\n",
+            self.to_path, self.transactions
+        );
+        self.send(request.as_bytes()).await;
+        transaction
+    }
+
+    /// The next thing that the peer says.
+    ///
+    /// # Panics
+    /// It says nothing, or what cannot be read.
+    pub async fn next(&mut self) -> MsrpReply {
+        let wait = async {
+            loop {
+                match self.framer.next_frame().expect("MSRP") {
+                    Some(Frame::Response(it)) => {
+                        return MsrpReply::Response(it.transaction_id.as_str().to_owned(), it.status.code());
+                    }
+                    Some(Frame::Request(it)) => {
+                        return MsrpReply::Request(it.method.as_str().to_owned(), it.message_id.clone());
+                    }
+                    Some(Frame::Content(_) | Frame::End(_)) => {}
+                    Some(Frame::BadRequest(bad)) => panic!("a bad MSRP request: {bad:?}"),
+                    None => {
+                        let mut buffer = vec![0; 65_536];
+                        match self.stream.read(&mut buffer).await {
+                            Ok(0) | Err(_) => return MsrpReply::Closed,
+                            Ok(length) => {
+                                buffer.truncate(length);
+                                self.framer.push(buffer.into());
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        in_time("a word over MSRP", wait).await
+    }
+}
+
+fn in_dialog(sip: &RawSip, invite: &Request, answer: &SipMessage, method: &str, cseq: u32) -> Request {
+    let contact = answer.contacts().expect("a Contact").remove(0).address.uri.to_string();
+    let cseq = format!("{cseq} {method}");
+    sip.request(method, &contact)
+        .set("From", invite.field("From"))
+        .set("To", answer.header_by_text("To").expect("a To"))
+        .set("Call-ID", invite.field("Call-ID"))
+        .set("CSeq", &cseq)
+}

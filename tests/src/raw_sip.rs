@@ -1,0 +1,291 @@
+//! A socket that says what no client would.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use restante_sip::framing::{Frame, StreamFramer};
+use restante_sip::message::{MessageLimits, SipMessage};
+use restante_sip::writer::{Builder, reason};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+
+use crate::patience::in_time;
+
+static NUMBER: AtomicU64 = AtomicU64::new(1);
+
+/// A bare socket towards a server. What comes is read when it is asked for.
+pub struct RawSip {
+    socket: Socket,
+    local: SocketAddr,
+    server: SocketAddr,
+    /// Came, and was not what was asked for.
+    unread: VecDeque<SipMessage>,
+}
+
+enum Socket {
+    Udp(UdpSocket),
+    Tcp(TcpStream, Box<StreamFramer>),
+}
+
+impl RawSip {
+    /// A UDP socket.
+    ///
+    /// # Panics
+    /// There is none.
+    pub async fn udp(bind: IpAddr, server: SocketAddr) -> RawSip {
+        RawSip::udp_at(SocketAddr::new(bind, 0), server).await
+    }
+
+    /// A UDP socket at a certain place.
+    ///
+    /// # Panics
+    /// It is taken.
+    pub async fn udp_at(place: SocketAddr, server: SocketAddr) -> RawSip {
+        let socket = UdpSocket::bind(place).await.unwrap_or_else(|error| panic!("a UDP socket at {place}: {error}"));
+        let local = socket.local_addr().expect("a bound socket");
+        RawSip { socket: Socket::Udp(socket), local, server, unread: VecDeque::new() }
+    }
+
+    /// A TCP connection.
+    ///
+    /// # Panics
+    /// The server does not take it.
+    pub async fn tcp(server: SocketAddr) -> RawSip {
+        let stream = in_time("a TCP connection", TcpStream::connect(server)).await.expect("a TCP connection");
+        let local = stream.local_addr().expect("a connected socket");
+        let framer = Box::new(StreamFramer::new(MessageLimits::default()));
+        RawSip { socket: Socket::Tcp(stream, framer), local, server, unread: VecDeque::new() }
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The transport as a Via names it.
+    #[must_use]
+    pub fn transport(&self) -> &'static str {
+        match self.socket {
+            Socket::Udp(_) => "UDP",
+            Socket::Tcp(..) => "TCP",
+        }
+    }
+
+    /// A request of Alice's with all that a request needs, new in every way.
+    #[must_use]
+    pub fn request(&self, method: &str, uri: &str) -> Request {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let field = |name: &str, value: String| (name.to_owned(), value);
+        Request {
+            line: format!("{method} {uri} SIP/2.0"),
+            fields: vec![
+                field("Via", format!("SIP/2.0/{} {};branch=z9hG4bKraw{number};rport", self.transport(), self.local)),
+                field("Max-Forwards", "70".to_owned()),
+                field("From", format!("<sip:alice@example.org>;tag=raw{number}")),
+                field("To", format!("<{uri}>")),
+                field("Call-ID", format!("raw{number}")),
+                field("CSeq", format!("1 {method}")),
+            ],
+            body: Bytes::new(),
+        }
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Panics
+    /// They do not leave.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        match &mut self.socket {
+            Socket::Udp(socket) => _ = socket.send_to(bytes, self.server).await.expect("a datagram leaves"),
+            Socket::Tcp(stream, _) => stream.write_all(bytes).await.expect("bytes leave"),
+        }
+    }
+
+    /// Sends a request and gives its final answer.
+    ///
+    /// # Panics
+    /// None comes.
+    pub async fn ask(&mut self, request: &Request) -> SipMessage {
+        self.send(&request.bytes()).await;
+        self.answer_to(request).await
+    }
+
+    /// The next final answer to a request that was sent.
+    ///
+    /// # Panics
+    /// None comes.
+    pub async fn answer_to(&mut self, request: &Request) -> SipMessage {
+        let (call_id, cseq) = (request.field("Call-ID").to_owned(), request.field("CSeq").to_owned());
+        let what = format!("a final answer to {} of {call_id}", request.line);
+        self.expect(&what, |message| {
+            message.status().is_some_and(|status| status >= 200)
+                && message.call_id() == Some(&call_id)
+                && message.header_by_text("CSeq") == Some(&cseq)
+        })
+        .await
+    }
+
+    /// Answers a request of the server.
+    ///
+    /// # Panics
+    /// It cannot be answered.
+    pub async fn respond(&mut self, request: &SipMessage, status: u16) {
+        let answer = Builder::response(request, status, reason(status), None, Some("story")).finish();
+        self.send(&answer.expect("a request that can be answered")).await;
+    }
+
+    /// The next message that is of this kind; others wait.
+    ///
+    /// # Panics
+    /// None comes.
+    pub async fn expect(&mut self, what: &str, is_it: impl Fn(&SipMessage) -> bool) -> SipMessage {
+        if let Some(at) = self.unread.iter().position(&is_it) {
+            return self.unread.remove(at).expect("it was found");
+        }
+        let wait = async {
+            loop {
+                let message = self.receive().await;
+                if is_it(&message) {
+                    return message;
+                }
+                self.unread.push_back(message);
+            }
+        };
+        in_time(what, wait).await
+    }
+
+    /// What came and was not asked for.
+    #[must_use]
+    pub fn unread(&self) -> Vec<String> {
+        let line = |message: &SipMessage| {
+            String::from_utf8_lossy(message.bytes().split(|byte| *byte == b'\r').next().unwrap_or_default())
+                .into_owned()
+        };
+        self.unread.iter().map(line).collect()
+    }
+
+    /// Waits until the peer closes its stream.
+    ///
+    /// # Panics
+    /// It does not, or this is no stream.
+    pub async fn until_closed(&mut self) {
+        let Socket::Tcp(stream, _) = &mut self.socket else { panic!("not a stream") };
+        let mut rest = Vec::new();
+        // A reset is an end, too.
+        let _ = in_time("the server closes the stream", stream.read_to_end(&mut rest)).await;
+    }
+
+    async fn receive(&mut self) -> SipMessage {
+        match &mut self.socket {
+            Socket::Udp(socket) => {
+                let mut buffer = vec![0; 65_536];
+                let (length, _) = socket.recv_from(&mut buffer).await.expect("a datagram");
+                buffer.truncate(length);
+                SipMessage::from_datagram(buffer.into(), &MessageLimits::default()).expect("a SIP message")
+            }
+            Socket::Tcp(stream, framer) => loop {
+                match framer.next().expect("a SIP stream") {
+                    Some(Frame::Message(message)) => return message,
+                    Some(Frame::Ping) => {}
+                    None => {
+                        let mut buffer = vec![0; 65_536];
+                        let length = stream.read(&mut buffer).await.expect("a stream that goes on");
+                        assert!(length > 0, "the server closed the stream");
+                        framer.push(buffer.get(..length).unwrap_or_default());
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// A request as text, to be changed at will.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Request line.
+    pub line: String,
+    /// Header fields.
+    pub fields: Vec<(String, String)>,
+    /// Body.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// The first field of that name.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn field(&self, name: &str) -> &str {
+        let field = self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        &field.unwrap_or_else(|| panic!("no {name} in {self:?}")).1
+    }
+
+    /// With another method and Request-URI.
+    #[must_use]
+    pub fn line_of(self, method: &str, uri: &str) -> Request {
+        Request { line: format!("{method} {uri} SIP/2.0"), ..self }
+    }
+
+    /// With this field, instead of any of that name.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: &str) -> Request {
+        match self.fields.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            Some((_, known)) => value.clone_into(known),
+            None => self.fields.push((name.to_owned(), value.to_owned())),
+        }
+        self
+    }
+
+    /// With one more field.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Request {
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Without the fields of that name.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Request {
+        self.fields.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self
+    }
+
+    /// With a body.
+    #[must_use]
+    pub fn body(self, content_type: &str, body: impl Into<Bytes>) -> Request {
+        Request { body: body.into(), ..self.set("Content-Type", content_type) }
+    }
+
+    /// With text as body.
+    #[must_use]
+    pub fn text(self, text: &str) -> Request {
+        self.body("text/plain", text.as_bytes().to_vec())
+    }
+
+    /// The same request in a new transaction.
+    #[must_use]
+    pub fn new_transaction(self) -> Request {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let via = self.field("Via").to_owned();
+        let sent_by = via.split(';').next().unwrap_or_default().to_owned();
+        self.set("Via", &format!("{sent_by};branch=z9hG4bKnew{number};rport"))
+    }
+
+    /// As it goes over the wire.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        let mut text = format!("{}\r\n", self.line);
+        for (name, value) in &self.fields {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if !self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("Content-Length")) {
+            text.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+        }
+        text.push_str("\r\n");
+        [text.as_bytes(), &self.body].concat().into()
+    }
+}

@@ -1,0 +1,105 @@
+//! A server that is killed without a word.
+
+use std::sync::Arc;
+
+use restante_client::{Behaviour, Client, ClientConfiguration, LargeMessage, PageMessage, Scripted, Source};
+use restante_tests::{Person, Program, Recorder, pattern, until};
+
+const SWIFT: &str = "[limits]\nregistration_delay_milliseconds = 20\nmax_decision_milliseconds = 10000";
+
+async fn person(program: &Program, name: &str) -> Person {
+    let wire = Arc::<Recorder>::default();
+    let mut configuration = ClientConfiguration::new(&format!("sip:{name}@example.org"), program.sip());
+    configuration.observer = Some(wire.clone());
+    let (client, events) = Client::start(configuration).await.expect("sockets for a client");
+    Person::new(client, events, wire)
+}
+
+#[tokio::test]
+async fn what_was_answered_202_outlives_a_kill() {
+    let program = Program::new(SWIFT);
+    let server = program.serve().await;
+    let (alice, mut bob) = (person(&program, "alice").await, person(&program, "bob").await);
+    let page = alice.send(bob.address(), "kept").await;
+    let message = LargeMessage::new(bob.address(), "application/zip", Source::Bytes(pattern(200_000)));
+    let large = alice.client.send_large(message).await.unwrap();
+    assert!(large.accepted);
+    server.kill();
+    let server = program.serve().await;
+    bob.register().await;
+    let mut expected = [(Some(page.message_id), page.sha256), (Some(large.message_id), large.sha256)];
+    let mut received = Vec::new();
+    for _ in 0..2 {
+        let message = bob.received().await;
+        received.push((message.message_id, message.sha256));
+    }
+    expected.sort();
+    received.sort();
+    assert_eq!(received, expected);
+    assert_eq!(bob.unread_texts(), [""; 0]);
+    drop(server);
+}
+
+#[tokio::test]
+async fn what_was_in_flight_when_it_was_killed_comes_again_under_the_same_message_id_without_a_new_registration() {
+    let program = Program::new(SWIFT);
+    let server = program.serve().await;
+    let (alice, mut bob) = (person(&program, "alice").await, person(&program, "bob").await);
+    let silent = Behaviour { message_answers: [Scripted::Silence].into(), ..Behaviour::default() };
+    bob.client.set_behaviour(silent).await.unwrap();
+    bob.register().await;
+    let sent = alice.send(bob.address(), "in flight").await;
+    bob.scripted().await;
+    server.kill();
+    let server = program.serve().await;
+    let message = bob.received().await;
+    assert_eq!((message.text(), message.message_id.as_ref()), (Some("in flight"), Some(&sent.message_id)));
+    let copies = bob.wire.received("MESSAGE");
+    assert!(copies.iter().all(|copy| copy.exchange == message.call_id), "one Call-ID for one delivery: {copies:#?}");
+    drop(server);
+}
+
+#[tokio::test]
+async fn half_of_a_large_message_leaves_nothing_behind() {
+    let program = Program::new(SWIFT);
+    let server = program.serve().await;
+    let alice = person(&program, "alice").await;
+    let temporary = program.data().join("spool/tmp");
+    let files = || std::fs::read_dir(&temporary).map_or(0, Iterator::count);
+    // The client stops in the middle of the body: its own side waits for the server to go.
+    let message = LargeMessage::new("sip:bob@example.org", "application/zip", Source::Bytes(pattern(50_000_000)));
+    let sending = alice.client.send_large(message);
+    let (outcome, ()) = tokio::join!(sending, async {
+        until("part of the body is on the disk", || files() > 0).await;
+        server.kill();
+    });
+    assert!(outcome.is_ok_and(|outcome| !outcome.accepted) || files() > 0);
+    let mut server = program.serve().await;
+    assert_eq!(files(), 0);
+    let listed = program.ask(&["queue", "list", "--json"]);
+    assert!(listed.stdout.contains("\"messages\": []"), "{listed:?}");
+    server.terminate();
+    assert!(server.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_repetition_after_a_kill_is_answered_and_not_stored_again() {
+    let program = Program::new(SWIFT);
+    let server = program.serve().await;
+    let mut socket = restante_tests::RawSip::udp(program.sip().ip(), program.sip()).await;
+    // Without a Message-ID: what recognises it is the request itself.
+    let request = socket.request("MESSAGE", "sip:bob@example.org").text("once");
+    assert_eq!(socket.ask(&request).await.status(), Some(202));
+    server.kill();
+    let server = program.serve().await;
+    assert_eq!(socket.ask(&request).await.status(), Some(202), "the server has no transaction for it any more");
+    let alice = person(&program, "alice").await;
+    let again = PageMessage { message_id: Some("same".into()), ..PageMessage::text("sip:bob@example.org", "once too") };
+    alice.send_message(again.clone()).await;
+    server.kill();
+    let server = program.serve().await;
+    alice.send_message(again).await;
+    let listed = program.ask(&["queue", "list", "--json"]);
+    assert_eq!(listed.stdout.matches("\"id\"").count(), 2, "{}", listed.stdout);
+    drop(server);
+}

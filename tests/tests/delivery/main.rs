@@ -1,0 +1,12 @@
+//! Stories of deferred messages, told end to end over real sockets with a real policy and a real disk.
+
+mod announced;
+mod commits;
+mod core_network;
+mod crash;
+mod expiry;
+mod fetched;
+mod large;
+mod pages;
+mod refusals;
+mod sessions;

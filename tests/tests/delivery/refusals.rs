@@ -1,0 +1,143 @@
+//! Clients that refuse: what ends a message, and what only changes its shape.
+
+use restante_client::{Behaviour, Mode, PageMessage, Scripted};
+use restante_cpim::imdn::{Disposition, DispositionNotification};
+use restante_tests::{setting, story, until};
+
+#[test]
+fn a_client_that_knows_no_page_mode_gets_a_session() {
+    for status in [405, 415, 488, 501, 500, 400] {
+        story(async |world| {
+            let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+            let refuses = Behaviour { every_message: Some(Scripted::Status(status)), ..Behaviour::default() };
+            bob.client.set_behaviour(refuses).await.unwrap();
+            let sent = alice.send(bob.address(), "another shape").await;
+            bob.register().await;
+            let message = bob.received().await;
+            assert_eq!((message.mode, message.message_id), (Mode::Push, Some(sent.message_id)), "{status}");
+            world.until_settled().await;
+        });
+    }
+}
+
+#[test]
+fn a_client_that_knows_no_sessions_gets_pages() {
+    for status in [405, 415, 488, 501, 500, 400] {
+        setting().settings("few = 0").tell(async |world| {
+            let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+            let refuses = Behaviour { every_invite: Some(Scripted::Status(status)), ..Behaviour::default() };
+            bob.client.set_behaviour(refuses).await.unwrap();
+            for text in ["one", "two"] {
+                alice.send(bob.address(), text).await;
+            }
+            bob.register().await;
+            for text in ["one", "two"] {
+                let message = bob.received().await;
+                assert_eq!((message.text(), message.mode), (Some(text), Mode::Page), "{status}");
+            }
+            world.until_settled().await;
+        });
+    }
+}
+
+#[test]
+fn an_answer_without_a_session_description_is_acknowledged_and_ended_and_another_way_is_taken() {
+    setting().settings("few = 0").allow_objections().tell(async |world| {
+        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        bob.client.set_behaviour(Behaviour { answer_without_sdp: true, ..Behaviour::default() }).await.unwrap();
+        alice.send(bob.address(), "otherwise").await;
+        bob.register().await;
+        assert_eq!(bob.received().await.mode, Mode::Page);
+        until("ACK and BYE", || !bob.wire.received("ACK").is_empty() && !bob.wire.received("BYE").is_empty()).await;
+        world.until_settled().await;
+    });
+}
+
+#[test]
+fn a_session_that_is_declined_keeps_its_messages_for_the_next_registration() {
+    setting().settings("few = 0").tell(async |world| {
+        let (mut alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        alice.register().await;
+        let declines = Behaviour { invite_answers: [Scripted::Status(603)].into(), ..Behaviour::default() };
+        bob.client.set_behaviour(declines).await.unwrap();
+        let notifications = DispositionNotification { negative_delivery: true, ..Default::default() };
+        for text in ["one", "two"] {
+            alice.send_message(PageMessage { notifications, ..PageMessage::text(bob.address(), text) }).await;
+        }
+        bob.register().await;
+        bob.scripted().await;
+        until("it is noted", || world.metric("restante_attempts_failed_total", &["status=\"603\""]) == 1).await;
+        world.until_no_session().await;
+        world.until_waiting(2).await;
+        bob.unregister().await;
+        bob.register().await;
+        assert_eq!(bob.texts(2).await, ["one", "two"]);
+        world.until_settled().await;
+        assert_eq!(alice.unread().len(), 0, "nobody is told of a failure that was none");
+    });
+}
+
+#[test]
+fn a_device_that_refuses_a_page_for_good_ends_that_message_and_only_that() {
+    for status in [404, 403, 410, 604] {
+        story(async |world| {
+            let (mut alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+            alice.register().await;
+            let refuses = Behaviour { message_answers: [Scripted::Status(status)].into(), ..Behaviour::default() };
+            bob.client.set_behaviour(refuses).await.unwrap();
+            let notifications = DispositionNotification { negative_delivery: true, ..Default::default() };
+            let refused = PageMessage { notifications, ..PageMessage::text(bob.address(), "refused") };
+            let sent = alice.send_message(refused).await;
+            alice.send(bob.address(), "taken").await;
+            bob.register().await;
+            assert_eq!(bob.texts(1).await, ["taken"]);
+            assert_eq!(alice.disposition().await, (sent.message_id, Disposition::DeliveryFailed), "{status}");
+            world.until_settled().await;
+            assert_eq!(world.metric("restante_messages_given_up_total", &[]), 1);
+        });
+    }
+}
+
+#[test]
+fn one_message_of_a_session_that_is_not_taken_does_not_take_the_others_with_it() {
+    setting().settings("few = 0\nretry_seconds = [1, 1]").tell(async |world| {
+        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        for text in ["one", "two", "three"] {
+            alice.send(bob.address(), text).await;
+        }
+        let picky = Behaviour { message_verdicts: [200, 413].into(), ..Behaviour::default() };
+        bob.client.set_behaviour(picky).await.unwrap();
+        bob.register().await;
+        let mut texts = bob.texts(3).await;
+        texts.sort();
+        assert_eq!(texts, ["one", "three", "two"]);
+        world.until_settled().await;
+        assert_eq!(bob.unread_texts(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_device_is_not_told_who_wants_to_be_private() {
+    for few in [3, 0] {
+        setting().settings(&format!("few = {few}")).tell(async |world| {
+            let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+            let private = vec![
+                ("Privacy".to_owned(), "id".to_owned()),
+                ("P-Asserted-Identity".to_owned(), "<sip:alice@example.org>".to_owned()),
+            ];
+            let message = PageMessage {
+                fields: private,
+                from: Some("sip:anonymous@anonymous.invalid".to_owned()),
+                ..PageMessage::text(bob.address(), "guess who")
+            };
+            alice.send_message(message).await;
+            bob.register().await;
+            let received = bob.received().await;
+            let said = format!("{:?}", received.sip_fields);
+            assert!(!said.contains("alice"), "few = {few}: {said}");
+            assert_eq!(received.sip_field("P-Asserted-Identity"), None);
+            assert_eq!(received.sip_field("Referred-By"), None);
+            world.until_settled().await;
+        });
+    }
+}

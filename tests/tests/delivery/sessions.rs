@@ -1,0 +1,154 @@
+//! Messages pushed in a session.
+
+use restante_client::{Behaviour, Features, Mode, PageMessage, SetupChoice};
+use restante_tests::{setting, story};
+use restante_transport::Protocol;
+
+#[test]
+fn more_than_a_few_messages_come_in_one_session_in_order() {
+    for (transport, setup) in [(Protocol::Udp, SetupChoice::Active), (Protocol::Tcp, SetupChoice::Passive)] {
+        story(async |world| {
+            let alice = world.person_with("alice", |it| it.transport = transport).await;
+            let mut bob = world
+                .person_with("bob", |it| {
+                    it.transport = transport;
+                    it.setup = setup;
+                })
+                .await;
+            let texts = ["one", "two", "three", "four"];
+            for text in texts {
+                alice.send(bob.address(), text).await;
+            }
+            bob.register().await;
+            let mut calls = Vec::new();
+            for text in texts {
+                let message = bob.received().await;
+                assert_eq!((message.text(), message.mode), (Some(text), Mode::Push));
+                assert_eq!(message.sender, alice.address());
+                calls.push(message.call_id);
+            }
+            calls.dedup();
+            let ended = bob.session_ended().await;
+            assert_eq!((ended.messages, ended.orderly, vec![ended.call_id]), (4, true, calls));
+            assert_eq!(bob.wire.received("MESSAGE").len(), 0);
+            world.until_settled().await;
+        });
+    }
+}
+
+#[test]
+fn how_many_are_a_few_is_the_operators_word() {
+    for (few, by_session) in [(2, false), (1, true), (0, true)] {
+        setting().settings(&format!("few = {few}")).tell(async |world| {
+            let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+            alice.send(bob.address(), "one").await;
+            alice.send(bob.address(), "two").await;
+            bob.register().await;
+            let expected = if by_session { Mode::Push } else { Mode::Page };
+            for _ in 0..2 {
+                assert_eq!(bob.received().await.mode, expected, "few = {few}");
+            }
+            world.until_settled().await;
+        });
+    }
+}
+
+#[test]
+fn each_sender_has_a_session_unless_the_client_takes_deferred_messages_of_all_in_one() {
+    for (cpm_deferred, expected) in [(false, vec!["a1", "a2", "c1", "c2"]), (true, vec!["a1", "c1", "a2", "c2"])] {
+        setting().settings("few = 0").tell(async |world| {
+            let (alice, carol) = (world.person("alice").await, world.person("carol").await);
+            let features = Features { cpm_deferred, ..Features::default() };
+            let mut bob = world.person_with("bob", |it| it.features = features).await;
+            for (sender, text) in [(&alice, "a1"), (&carol, "c1"), (&alice, "a2"), (&carol, "c2")] {
+                sender.send(bob.address(), text).await;
+            }
+            bob.register().await;
+            let mut calls = Vec::new();
+            for text in expected {
+                let message = bob.received().await;
+                assert_eq!(message.text(), Some(text));
+                let sender = if text.starts_with('a') { alice.address() } else { carol.address() };
+                assert_eq!(message.sender, sender);
+                calls.push(message.call_id);
+            }
+            calls.dedup();
+            assert_eq!(calls.len(), if cpm_deferred { 1 } else { 2 });
+            world.until_settled().await;
+        });
+    }
+}
+
+#[test]
+fn what_was_acknowledged_is_gone_and_the_rest_comes_later_exactly_once() {
+    setting().settings("few = 0\nretry_seconds = [1, 1, 1]").tell(async |world| {
+        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        let mut sent = Vec::new();
+        for text in ["one", "two", "three", "four"] {
+            sent.push(alice.send(bob.address(), text).await.message_id);
+        }
+        // The client acknowledges two of four and is gone.
+        let part = Behaviour { acknowledge_only: Some(2), ..Behaviour::default() };
+        bob.client.set_behaviour(part).await.unwrap();
+        bob.register().await;
+        assert_eq!(bob.texts(2).await, ["one", "two"]);
+        bob.client.stop().await;
+        world.until_waiting(2).await;
+        assert_eq!(waiting_ids(&world.queue()), sent[2..]);
+        let mut bob = world.person("bob").await;
+        bob.register().await;
+        for (id, text) in sent[2..].iter().zip(["three", "four"]) {
+            let message = bob.received().await;
+            assert_eq!((message.text(), message.message_id.as_ref()), (Some(text), Some(id)));
+        }
+        world.until_settled().await;
+        assert_eq!(bob.unread_texts(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_connection_that_breaks_in_the_middle_costs_nothing_but_time() {
+    setting().settings("few = 0\nretry_seconds = [1, 1, 1]").allow_objections().tell(async |world| {
+        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        let mut sent = Vec::new();
+        let long = |letter: &str| letter.repeat(700);
+        for letter in ["a", "b", "c", "d"] {
+            sent.push(alice.send(bob.address(), &long(letter)).await.message_id);
+        }
+        let breaks = Behaviour { break_after_bytes: Some(2_500), ..Behaviour::default() };
+        bob.client.set_behaviour(breaks).await.unwrap();
+        bob.register().await;
+        let mut received = Vec::new();
+        while received.len() < sent.len() {
+            let message = bob.received().await;
+            // What was acknowledged when the connection broke is not known to have been: it may come again, and says so.
+            if !message.repeated {
+                received.push(message.message_id.expect("a Message-ID"));
+            }
+        }
+        assert_eq!(received, sent, "in order, each under its own Message-ID");
+        world.until_settled().await;
+    });
+}
+
+#[test]
+fn a_message_that_came_as_plain_text_is_wrapped_for_a_session() {
+    setting().settings("few = 0").tell(async |world| {
+        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        let plain = PageMessage { wrap: false, ..PageMessage::text(bob.address(), "plain") };
+        alice.send_message(plain).await;
+        bob.register().await;
+        let message = bob.received().await;
+        assert_eq!(
+            (message.text(), message.mode, message.sender.as_str()),
+            (Some("plain"), Mode::Push, alice.address())
+        );
+        assert!(message.content_type.starts_with("text/plain"), "{}", message.content_type);
+        assert!(message.message_id.is_some());
+        world.until_settled().await;
+    });
+}
+
+fn waiting_ids(queue: &[restante_deferral::model::StoredMessage]) -> Vec<String> {
+    queue.iter().filter_map(|it| Some(it.message.envelope.imdn.as_ref()?.message_id.clone())).collect()
+}

@@ -1,0 +1,170 @@
+//! The administration interface and the commands that ask it.
+
+use restante_client::PageMessage;
+use restante_cpim::imdn::{Disposition, DispositionNotification};
+use restante_tests::{Program, World, http, run, setting};
+use serde_json::Value;
+
+/// Runs a command against the server of a story.
+async fn command(world: &World, arguments: &[&str]) -> restante_tests::Finished {
+    let socket = world.configuration().data.join("admin.sock").display().to_string();
+    let arguments: Vec<String> =
+        arguments.iter().map(|it| (*it).to_owned()).chain(["--socket".to_owned(), socket]).collect();
+    // The server answers on this thread's runtime.
+    let ran = tokio::task::spawn_blocking(move || run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()));
+    ran.await.expect("the command runs")
+}
+
+async fn json(world: &World, arguments: &[&str]) -> Value {
+    let finished = command(world, &[arguments, &["--json"]].concat()).await;
+    assert!(finished.status.success(), "{finished:?}");
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+}
+
+#[test]
+fn what_waits_is_listed_shown_and_discarded() {
+    setting().administered().tell(async |world| {
+        let mut alice = world.person("alice").await;
+        alice.register().await;
+        let notifications = DispositionNotification { negative_delivery: true, ..Default::default() };
+        let mut sent = Vec::new();
+        for to in ["bob", "bob", "carol"] {
+            let message = PageMessage::text(&format!("sip:{to}@example.org"), "text");
+            sent.push(alice.send_message(PageMessage { notifications, ..message }).await.message_id);
+        }
+        let all = json(world, &["queue", "list"]).await;
+        let messages = all["messages"].as_array().expect("messages");
+        assert_eq!(messages.len(), 3);
+        assert_eq!(
+            (&messages[0]["to"], &messages[0]["from"]),
+            (&"sip:bob@example.org".into(), &alice.address().into())
+        );
+        let of_carol = json(world, &["queue", "list", "--to", "sip:carol@example.org"]).await;
+        assert_eq!(of_carol["messages"].as_array().map(Vec::len), Some(1));
+        let page = json(world, &["queue", "list", "--limit", "2"]).await;
+        let after = page["next_after"].as_u64().expect("there is more").to_string();
+        let rest = json(world, &["queue", "list", "--after", &after]).await;
+        assert_eq!((rest["messages"].as_array().map(Vec::len), rest["next_after"].as_u64()), (Some(1), None));
+
+        let id = messages[0]["id"].to_string();
+        let shown = json(world, &["queue", "show", &id]).await;
+        assert_eq!((&shown["imdn_message_id"], &shown["state"]), (&sent[0].as_str().into(), &"waiting".into()));
+        let table = command(world, &["queue", "list"]).await.stdout;
+        assert!(
+            table.lines().next().is_some_and(|head| head.starts_with("id ")) && table.lines().count() == 4,
+            "{table}"
+        );
+
+        let discarded = command(world, &["queue", "discard", &id, "--report"]).await;
+        assert_eq!((discarded.status.success(), discarded.stdout.as_str()), (true, "1 discarded\n"));
+        assert_eq!(alice.disposition().await, (sent[0].clone(), Disposition::DeliveryFailed));
+        let gone = command(world, &["queue", "show", &id]).await;
+        assert_eq!(gone.status.code(), Some(1));
+        assert_eq!(gone.stderr, format!("restante: message {id} does not wait\n"));
+        let discarded = command(world, &["queue", "discard", "--to", "sip:bob@example.org"]).await;
+        assert_eq!(discarded.stdout, "1 discarded\n");
+        world.until_waiting(1).await;
+        assert_eq!(alice.unread().len(), 0, "nobody asked for a report of that");
+    });
+}
+
+#[test]
+fn a_users_preferences_and_names_are_shown_and_set_and_count_at_once() {
+    setting().settings("few = 0").administered().tell(async |world| {
+        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        bob.register().await;
+        let user = json(world, &["user", "show", "sip:bob@example.org"]).await;
+        assert_eq!((&user["delivery"], user["contacts"].as_array().map(Vec::len)), (&Value::Null, Some(1)));
+        let set = ["user", "set", "sip:bob@example.org", "--delivery", "hold", "--alias", "sip:robert@example.org"];
+        let user = json(world, &set).await;
+        assert_eq!(user["delivery"], "hold");
+        alice.send("sip:robert@example.org", "by another name").await;
+        let user = json(world, &["user", "show", "sip:robert@example.org"]).await;
+        assert_eq!((&user["address"], &user["waiting_messages"]), (&"sip:bob@example.org".into(), &1.into()));
+        world.restart().await;
+        let user =
+            json(world, &["user", "set", "sip:bob@example.org", "--delivery", "push", "--utc-offset", "-60"]).await;
+        assert_eq!(
+            (&user["aliases"][0], &user["utc_offset_minutes"]),
+            (&"sip:robert@example.org".into(), &(-60).into())
+        );
+        assert_eq!(bob.texts(1).await, ["by another name"], "the change reopens the queue");
+        world.until_settled().await;
+
+        let stranger = command(world, &["user", "show", "sip:bob@elsewhere.net"]).await;
+        assert_eq!(stranger.status.code(), Some(1));
+        assert!(stranger.stderr.contains("is no user of any tenant"), "{stranger:?}");
+        let wrong = command(world, &["user", "set", "sip:bob@example.org", "--alias", "nonsense"]).await;
+        assert!(wrong.stderr.contains("expected sip:USER@DOMAIN or tel:+NUMBER"), "{wrong:?}");
+    });
+}
+
+#[test]
+fn no_server_is_said_so() {
+    let alone = run(&["queue", "list", "--socket", "/nowhere/admin.sock"]);
+    assert_eq!(alone.status.code(), Some(1));
+    assert!(alone.stderr.starts_with("restante: no server answers at /nowhere/admin.sock"), "{alone:?}");
+}
+
+#[tokio::test]
+async fn over_tcp_a_token_is_needed_and_the_host_must_be_this_one() {
+    let place = restante_tests::free_tcp_port();
+    let program = Program::new(&format!("[admin]\nlisten = \"{place}\""));
+    let served = program.serve().await;
+    let token_file = program.data().join("admin.token");
+    let token = std::fs::read_to_string(&token_file).unwrap().trim().to_owned();
+    let host = format!("Host: {place}\r\n");
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    for (headers, expected) in [
+        (format!("{host}{bearer}"), 200),
+        (format!("Host: localhost:{}\r\n{bearer}", place.port()), 200),
+        (host.clone(), 401),
+        (format!("{host}Authorization: Bearer {}\r\n", token.replace(|_| true, "0")), 401),
+        (format!("{host}Authorization: Bearer {token}0\r\n"), 401),
+        (format!("{host}Authorization: Basic {token}\r\n"), 401),
+        (format!("Host: evil.example.org\r\n{bearer}"), 421),
+        (format!("Host: evil.example.org:{}\r\n{bearer}", place.port()), 421),
+    ] {
+        let answer = http(place, "/health", &headers).await;
+        assert_eq!(answer.status, expected, "{headers}");
+        assert!(!answer.head.to_ascii_lowercase().contains("access-control-"), "{}", answer.head);
+    }
+    let url = format!("http://{place}");
+    let by_command =
+        run(&["queue", "list", "--json", "--url", &url, "--token-file", &token_file.display().to_string()]);
+    assert!(by_command.status.success() && by_command.stdout.contains("\"messages\": []"), "{by_command:?}");
+    use std::os::unix::fs::PermissionsExt;
+    for secret in ["admin.token", "admin.sock", "own-mark.key"] {
+        let mode = std::fs::metadata(program.data().join(secret)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{secret} is for its owner alone");
+    }
+    drop(served);
+}
+
+#[test]
+fn health_and_metrics_tell_how_it_is() {
+    setting().held().administered().configure(|it| it.limits.max_commit_wait_milliseconds = 200).tell(async |world| {
+        let health = world.administration("/health").await;
+        assert_eq!((health.status, health.body.contains("\"status\":\"ok\"")), (200, true), "{health:?}");
+        let alice = world.person("alice").await;
+        alice.send("sip:bob@example.org", "counted").await;
+        let metrics = world.administration("/metrics").await;
+        assert_eq!(metrics.status, 200);
+        assert!(
+            metrics.head.to_ascii_lowercase().contains("content-type: application/openmetrics-text"),
+            "{}",
+            metrics.head
+        );
+        for line in
+            ["restante_messages_stored_total 1", "restante_messages_waiting 1", "restante_msrp_sessions 0", "# EOF"]
+        {
+            assert!(metrics.body.lines().any(|it| it == line), "no {line:?} in {}", metrics.body);
+        }
+        for family in ["restante_accept_seconds_bucket", "restante_transport_", "restante_policy_"] {
+            assert!(metrics.body.contains(family), "no {family} in {}", metrics.body);
+        }
+        world.held().pretend_age(std::time::Duration::from_secs(1));
+        let late = world.administration("/health").await;
+        assert_eq!((late.status, late.body.contains("overloaded")), (503, true), "{late:?}");
+    });
+}

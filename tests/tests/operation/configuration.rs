@@ -1,0 +1,119 @@
+//! What `restante serve` says to a configuration that cannot be used.
+
+use restante_tests::{Program, run};
+
+/// Runs `serve` with this configuration; what it said, the file's own path written as FILE and its directory as HERE.
+fn refusal(text: &str) -> String {
+    let program = Program::new("");
+    program.configure(text);
+    let file = program.configuration_file().display().to_string();
+    let here = program.configuration_file().parent().expect("a directory").display().to_string();
+    let finished = run(&["serve", "--config", &file]);
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    assert_eq!(finished.stdout, "");
+    finished.stderr.replace(&file, "FILE").replace(&here, "HERE")
+}
+
+#[test]
+fn what_is_wrong_is_said_with_line_and_column_and_what_was_expected() {
+    let cases = [
+        (
+            "[sip]\nlissten = []\n",
+            "restante: FILE: TOML parse error at line 2, column 1\n  |\n2 | lissten = []\n  | ^^^^^^^\nunknown field `lissten`, \
+             expected one of `listen`, `advertise`, `outbound`, `congestion_safe`, `allow_targets`, \
+             `upstream_failure_header`\n\n",
+        ),
+        (
+            "[sip]\nlisten = [\"udp:example.org:5060\"]\n",
+            "restante: FILE: TOML parse error at line 2, column 11\n  |\n2 | listen = [\"udp:example.org:5060\"]\n  |           \
+             ^^^^^^^^^^^^^^^^^^^^^^\n\"udp:example.org:5060\": expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric \
+             host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\"\n\n",
+        ),
+        (
+            "data = 7\n",
+            "restante: FILE: TOML parse error at line 1, column 8\n  |\n1 | data = 7\n  |        ^\ninvalid type: integer `7`, \
+             expected path string\n\n",
+        ),
+        (
+            "[limits]\nmax_sessions = -1\n",
+            "restante: FILE: TOML parse error at line 2, column 16\n  |\n2 | max_sessions = -1\n  |                ^^\ninvalid \
+             value: integer `-1`, expected u64\n\n",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refusal(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_together_is_said_with_its_key() {
+    let tenant = "[tenants.example]\ndomains = [\"example.org\"]\n";
+    let cases = [
+        ("[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n".to_owned(), "msrp.listen: MSRP runs over TCP"),
+        (format!("{tenant}[tenants.b]\ndomains = [\"EXAMPLE.org\"]\n"), "belongs to tenants.b"),
+        ("[limits]\nmax_sessions = 0\n".to_owned(), "limits.max_sessions = 0: expected a whole number of at least 1"),
+        ("[tenants]\n".to_owned(), "no tenant"),
+    ];
+    for (text, expected) in cases {
+        let said = refusal(&text);
+        assert!(said.starts_with("restante: FILE: ") && said.contains(expected), "{text}: {said}");
+    }
+}
+
+#[test]
+fn settings_of_a_policy_are_checked_by_the_policy() {
+    let settings = "data = \"HERE/data\"\n[tenants.example]\ndomains = [\"example.org\"]\n[tenants.example.settings]\n";
+    let program = Program::new("");
+    let data = program.data().display().to_string();
+    let text = settings.replace("HERE/data", &data);
+    let said = refusal(&format!("{text}few = \"many\"\n"));
+    assert!(said.contains("tenants.example") && said.contains("/few"), "{said}");
+    let said = refusal(&format!("{text}fewer = 3\n"));
+    assert!(said.contains("/fewer") && said.contains("is not a setting; expected delivery"), "{said}");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let missing = run(&["serve", "--config", "/nowhere/restante.toml"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(missing.stderr.starts_with("restante: cannot read the configuration /nowhere/restante.toml: No such file"));
+    let policy = |path: &str| {
+        let program = Program::new("");
+        let data = program.data().display().to_string();
+        refusal(&format!("data = {data:?}\n[tenants.example]\ndomains = [\"example.org\"]\npolicy = {path:?}\n"))
+    };
+    let said = policy("/nowhere/policy.wasm");
+    assert!(said.contains("tenants.example.policy: cannot read /nowhere/policy.wasm: No such file"), "{said}");
+    let said = policy("/proc/self/status");
+    assert!(said.contains("tenants.example") && said.contains("cannot be used"), "{said}");
+}
+
+#[tokio::test]
+async fn what_another_process_has_is_said_so() {
+    let program = Program::new("");
+    let served = program.serve().await;
+    let again = run(&["serve", "--config", &program.configuration_file().display().to_string()]);
+    assert_eq!(again.status.code(), Some(1));
+    let data = program.data().display().to_string();
+    assert!(again.stderr.contains(&format!("cannot open the data directory {data}")), "{}", again.stderr);
+    assert!(again.stderr.contains("is in use by another process"), "{}", again.stderr);
+    drop(served);
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_program_is_refused_by_name() {
+    let program = Program::new("");
+    let mut served = program.serve().await;
+    served.terminate();
+    assert!(served.ended().await.success());
+    let path = program.data().join("messages.sqlite");
+    let mut database = std::fs::read(&path).unwrap();
+    // The user version (SQLite file format §1.3).
+    database[60..64].copy_from_slice(&9_999u32.to_be_bytes());
+    std::fs::write(&path, &database).unwrap();
+    let refused = run(&["serve", "--config", &program.configuration_file().display().to_string()]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let expected = format!("{} was written by a newer version of this program: its schema is 9999", path.display());
+    assert!(refused.stderr.contains(&expected), "{}", refused.stderr);
+    assert_eq!(std::fs::read(&path).unwrap(), database, "nothing was changed");
+}

@@ -1,0 +1,7 @@
+//! The program as an operator meets it: configuration, commands, administration, stopping, and what it needs.
+
+mod administration;
+mod configuration;
+mod memory;
+mod policies;
+mod stopping;

@@ -1,0 +1,99 @@
+//! Policies from files, and policies that misbehave: nothing is lost, and it is counted.
+
+use restante_client::Selection;
+use restante_tests::{Setting, setting};
+
+fn hostile(behaviour: &str) -> Setting {
+    let settings = format!("behaviour = {behaviour:?}");
+    setting().settings(&settings).tenant(|tenant| tenant.policy = restante_policy::hostile::PATH.to_owned())
+}
+
+#[test]
+fn a_policy_that_cannot_decide_loses_nothing_and_is_counted() {
+    for (behaviour, reason) in [
+        ("endless-loop", "timed-out"),
+        ("trap", "trapped"),
+        ("recursion", "trapped"),
+        ("memory-bomb", "out-of-memory"),
+        ("err", "declined"),
+        ("impossible", "impossible"),
+        ("long-err", "impossible"),
+    ] {
+        hostile(behaviour).configure(|it| it.limits.max_decision_milliseconds = 200).tell(async |world| {
+            let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+            for text in ["one", "two"] {
+                alice.send(bob.address(), text).await;
+            }
+            let counted = |hook: &str| {
+                let labels = [format!("hook=\"{hook}\""), format!("reason=\"{reason}\"")];
+                world.metric("restante_policy_fallbacks_total", &labels.each_ref().map(String::as_str))
+            };
+            assert_eq!((world.queue().len(), counted("on-incoming")), (2, 2), "{behaviour}");
+            bob.register().await;
+            assert_eq!(bob.texts(2).await, ["one", "two"], "{behaviour}");
+            assert!(counted("on-available") >= 1, "{behaviour}");
+            world.until_settled().await;
+        });
+    }
+}
+
+#[test]
+fn a_policy_that_fails_over_failures_and_pulls_loses_nothing() {
+    hostile("err").configure(|it| it.limits.max_decision_milliseconds = 200).tell(async |world| {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        alice.send(bob.address(), "fetched").await;
+        let fetched = bob.client.fetch(Selection::All).await.unwrap();
+        assert_eq!((fetched.answer.status, fetched.messages.len(), fetched.orderly), (200, 1, true));
+        assert_eq!(world.metric("restante_policy_fallbacks_total", &["hook=\"on-pull\"", "reason=\"declined\""]), 1);
+        world.until_settled().await;
+    });
+}
+
+#[test]
+fn one_tenant_with_a_policy_that_burns_its_time_does_not_hold_up_another() {
+    let place = setting().configure(|it| {
+        it.limits.max_decision_milliseconds = 300;
+        let mut slow = restante::configuration::Tenant::example();
+        slow.domains = vec!["slow.example.com".to_owned()];
+        slow.policy = restante_policy::hostile::PATH.to_owned();
+        slow.settings = "behaviour = \"endless-loop\"".parse().expect("settings");
+        it.tenants.insert("slow".to_owned(), slow);
+    });
+    place.tell(async |world| {
+        let alice = world.person("alice").await;
+        let mut waiting = Vec::new();
+        for number in 0..10 {
+            let message = restante_client::PageMessage::text(&format!("sip:{number}@slow.example.com"), "slowly");
+            waiting.push(tokio::spawn({
+                let client = alice.client.clone();
+                async move { client.send(message).await }
+            }));
+        }
+        restante_tests::until("the slow policy is busy", || {
+            world.metric("restante_policy_fallbacks_total", &["timed-out"]) > 0
+        })
+        .await;
+        let answered = world.metric("restante_policy_fallbacks_total", &["timed-out"]);
+        alice.send("sip:bob@example.org", "swiftly").await;
+        let meanwhile = world.metric("restante_policy_fallbacks_total", &["timed-out"]) - answered;
+        assert!(meanwhile <= 2, "the other tenant's {meanwhile} decisions came first");
+        for sent in waiting {
+            assert_eq!(sent.await.unwrap().unwrap().answer.status, 202);
+        }
+    });
+}
+
+#[test]
+fn a_policy_is_a_file_like_any_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("policy.wasm");
+    std::fs::write(&path, restante_policy::standard::COMPONENT).unwrap();
+    let policy = path.display().to_string();
+    setting().settings("few = 0").tenant(|tenant| tenant.policy = policy).tell(async |world| {
+        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        alice.send(bob.address(), "decided by a file").await;
+        bob.register().await;
+        assert_eq!(bob.received().await.mode, restante_client::Mode::Push);
+        world.until_settled().await;
+    });
+}

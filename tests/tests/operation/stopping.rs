@@ -1,0 +1,75 @@
+//! How it ends, and what it says while it runs.
+
+use std::sync::Arc;
+
+use restante_client::{Client, ClientConfiguration, PageMessage};
+use restante_tests::{Person, Program, Recorder, setting, until_equal};
+
+#[tokio::test]
+async fn it_ends_well_when_it_is_asked_to() {
+    let program = Program::new("");
+    let mut served = program.serve().await;
+    assert!(program.data().join("admin.sock").exists());
+    served.terminate();
+    served.line_with("stopping").await;
+    served.line_with("stopped").await;
+    assert_eq!(served.ended().await.code(), Some(0));
+    assert!(!program.data().join("admin.sock").exists());
+    // And again, on what it left.
+    let mut served = program.serve().await;
+    served.terminate();
+    assert_eq!(served.ended().await.code(), Some(0));
+}
+
+#[test]
+fn what_is_in_flight_is_finished_before_it_ends() {
+    setting().held().configure(|it| it.limits.max_drain_seconds = 60).tell(async |world| {
+        let mut alice = world.udp().await;
+        world.held().hold();
+        let message = alice.request("MESSAGE", "sip:bob@example.org").text("in flight");
+        alice.send(&message.bytes()).await;
+        let held = world.held_store();
+        until_equal("orders that are held back", 1, || held.waiting()).await;
+        let release = async {
+            held.release();
+            alice.answer_to(&message).await.status()
+        };
+        let ((), status) = tokio::join!(world.stop_server(), release);
+        assert_eq!(status, Some(202));
+        world.restart().await;
+        assert_eq!(world.queue().len(), 1);
+    });
+}
+
+#[tokio::test]
+async fn the_log_tells_no_secrets() {
+    for format in ["human", "json"] {
+        let program =
+            Program::new(&format!("[log]\nformat = {format:?}\n[limits]\nregistration_delay_milliseconds = 20"));
+        let mut served = program.serve().await;
+        let person = async |name: &str| {
+            let wire = Arc::<Recorder>::default();
+            let configuration = ClientConfiguration::new(&format!("sip:{name}@example.org"), program.sip());
+            let (client, events) = Client::start(configuration).await.expect("sockets");
+            Person::new(client, events, wire)
+        };
+        let (alice, mut bob) = (person("alice-the-sender").await, person("bob-the-recipient").await);
+        bob.register().await;
+        let secret =
+            PageMessage { subject: Some("unmentionable".into()), ..PageMessage::text(bob.address(), "unspeakable") };
+        alice.send_message(secret).await;
+        assert_eq!(bob.texts(1).await, ["unspeakable"]);
+        served.terminate();
+        served.line_with("stopped").await;
+        let log = served.log().join("\n");
+        assert!(log.contains("registered"), "{log}");
+        for word in ["alice-the-sender", "bob-the-recipient", "unspeakable", "unmentionable"] {
+            assert!(!log.contains(word), "{word} is in the log: {log}");
+        }
+        if format == "json" {
+            for line in served.log() {
+                serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What only sockets show: which answer each request gets, whatever it is and whoever sends it.
+
+mod msrp;
+mod registrations;
+mod repetitions;
+mod requests;
+mod subscriptions;
+mod torture;

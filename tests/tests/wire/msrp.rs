@@ -1,0 +1,308 @@
+//! Large messages in: what peers may do on an MSRP connection and what comes of it.
+
+use restante_client::{Content, Mode};
+use restante_sip::message::{Method, SipMessage};
+use restante_tests::{Chunk, MsrpReply, RawMsrp, RawSip, Request, World, pattern, setting, story, until_equal};
+
+const BOB: &str = "sip:bob@example.org";
+
+fn cpim(content_type: &str, content: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "From: <sip:alice@example.org>\r\nTo: <{BOB}>\r\nDateTime: 2024-01-01T00:00:00Z\r\nNS: imdn <urn:ietf:params:imdn>\r\n\
+         imdn.Message-ID: raw\r\n\r\nContent-Type: {content_type}\r\n\r\n"
+    );
+    [head.as_bytes(), content].concat()
+}
+
+/// A session of Alice's that stands.
+struct Standing {
+    sip: RawSip,
+    msrp: RawMsrp,
+    invite: Request,
+    answer: SipMessage,
+}
+
+async fn standing(world: &World) -> Standing {
+    let mut sip = world.udp().await;
+    let (msrp, invite, answer) = RawMsrp::establish(&mut sip, BOB).await;
+    Standing { sip, msrp, invite, answer }
+}
+
+impl Standing {
+    async fn bye(&mut self) {
+        let bye = RawMsrp::bye(&self.sip, &self.invite, &self.answer);
+        assert_eq!(self.sip.ask(&bye).await.status(), Some(200));
+    }
+
+    /// The server ends the session.
+    async fn until_ended(&mut self) {
+        let bye = self.sip.expect("BYE", |it| it.method() == Some(Method::Bye)).await;
+        self.sip.respond(&bye, 200).await;
+    }
+}
+
+async fn nothing_is_left(world: &World) {
+    world.until_no_session().await;
+    until_equal("body files", 0, || world.spooled()).await;
+    assert_eq!(world.queue().len(), 0);
+}
+
+#[test]
+fn a_connection_for_no_session_gets_481_and_is_closed() {
+    story(async |world| {
+        let place = world.server().msrp()[0];
+        for path in [format!("msrp://{place}/unknown;tcp"), format!("msrp://{place}/00unknownunknown;tcp")] {
+            let mut msrp = RawMsrp::connect_to(place, &path).await;
+            let transaction = msrp.send_chunk(Chunk::whole("m", b"x")).await;
+            assert_eq!(msrp.next().await, MsrpReply::Response(transaction, 481));
+            assert_eq!(msrp.next().await, MsrpReply::Closed);
+        }
+        nothing_is_left(world).await;
+    });
+}
+
+#[test]
+fn bytes_that_are_no_msrp_close_the_connection() {
+    story(async |world| {
+        let place = world.server().msrp()[0];
+        for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\0\0\0\0\r\n", &[b'x'; 70_000]] {
+            let mut msrp = RawMsrp::connect_to(place, "msrp://nobody").await;
+            msrp.send_anyway(bytes).await;
+            assert_eq!(msrp.next().await, MsrpReply::Closed);
+        }
+        let mut session = standing(world).await;
+        let transaction = session.msrp.send_empty().await;
+        assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
+        session.msrp.send_anyway(b"this is no request line\r\n\r\n").await;
+        session.until_ended().await;
+        nothing_is_left(world).await;
+    });
+}
+
+#[test]
+fn a_session_has_one_connection() {
+    story(async |world| {
+        let mut session = standing(world).await;
+        let transaction = session.msrp.send_empty().await;
+        assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
+        let mut second = RawMsrp::connect(&session.answer).await;
+        let transaction = second.send_empty().await;
+        assert_eq!(second.next().await, MsrpReply::Response(transaction, 506));
+        assert_eq!(second.next().await, MsrpReply::Closed);
+        // The first is none the worse for it.
+        let message = cpim("text/plain", b"still here");
+        let transaction = session.msrp.send_chunk(Chunk::whole("m", &message)).await;
+        assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
+        world.until_waiting(1).await;
+        session.bye().await;
+        world.until_no_session().await;
+    });
+}
+
+#[test]
+fn what_cannot_be_taken_is_refused_with_its_reason_and_leaves_nothing() {
+    let place = setting().configure(|it| it.limits.max_large_body_bytes = 100_000);
+    place.tell(async |world| {
+        let (typing, none) = (cpim("application/im-iscomposing+xml", b"<x/>"), b"no CPIM at all".to_vec());
+        let (large, long) = (cpim("text/plain", &[b'x'; 1_000]), cpim("text/plain", &[b'x'; 100_001]));
+        let cases = [
+            ("typing", Chunk::whole("m", &typing), 415),
+            ("no CPIM", Chunk::whole("m", &none), 400),
+            ("said to be too large", Chunk { total: 200_000, flag: '+', ..Chunk::whole("m", &large) }, 413),
+            ("too large", Chunk::whole("m", &long), 413),
+        ];
+        for (name, chunk, expected) in cases {
+            let mut session = standing(world).await;
+            let transaction = session.msrp.send_chunk(chunk).await;
+            assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, expected), "{name}");
+            session.bye().await;
+            nothing_is_left(world).await;
+        }
+    });
+}
+
+#[test]
+fn a_method_that_nobody_knows_is_501_and_the_session_goes_on() {
+    story(async |world| {
+        let mut session = standing(world).await;
+        let path = session.msrp.to_path.clone();
+        let request = format!(
+            "MSRP frob0001 FROB\r\nTo-Path: {path}\r\nFrom-Path: msrp://127.0.0.1:9/storyteller;tcp\r\n-------frob0001$\r\n"
+        );
+        session.msrp.send(request.as_bytes()).await;
+        assert_eq!(session.msrp.next().await, MsrpReply::Response("frob0001".to_owned(), 501));
+        let transaction = session.msrp.send_empty().await;
+        assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
+        session.bye().await;
+        nothing_is_left(world).await;
+    });
+}
+
+#[test]
+fn chunks_in_any_order_make_the_message() {
+    story(async |world| {
+        let mut bob = world.person("bob").await;
+        let content = pattern(300_000);
+        let message = cpim("application/zip", &content);
+        let mut session = standing(world).await;
+        let third = message.len() / 3;
+        let pieces = [(third, 2 * third, '+'), (2 * third, message.len(), '$'), (0, third, '+')];
+        for (from, to, flag) in pieces {
+            let chunk = Chunk { first: from + 1, total: message.len(), flag, ..Chunk::whole("m", &message[from..to]) };
+            let transaction = session.msrp.send_chunk(chunk).await;
+            assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
+        }
+        world.until_waiting(1).await;
+        session.bye().await;
+        bob.register().await;
+        let received = bob.received().await;
+        assert_eq!((received.content, received.mode), (Content::Memory(content), Mode::Push));
+        world.until_settled().await;
+    });
+}
+
+#[test]
+fn several_messages_in_one_session_are_each_stored() {
+    story(async |world| {
+        let mut session = standing(world).await;
+        for number in 0..3 {
+            let message = format!("{number}");
+            let message = String::from_utf8(cpim("text/plain", message.as_bytes())).unwrap();
+            let message = message.replace("Message-ID: raw", &format!("Message-ID: raw{number}"));
+            let id = format!("m{number}");
+            let transaction = session.msrp.send_chunk(Chunk::whole(&id, message.as_bytes())).await;
+            assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
+        }
+        session.bye().await;
+        world.until_waiting(3).await;
+        world.until_no_session().await;
+    });
+}
+
+#[test]
+fn what_its_sender_gives_up_is_not_stored() {
+    story(async |world| {
+        let message = cpim("application/zip", &pattern(200_000));
+        for flag in ['#', '+'] {
+            let mut session = standing(world).await;
+            let half = Chunk { total: message.len(), flag, ..Chunk::whole("m", &message[..100_000]) };
+            session.msrp.send_chunk(half).await;
+            let MsrpReply::Response(..) = session.msrp.next().await else { panic!("no answer to half a message") };
+            session.bye().await;
+            drop(session);
+            nothing_is_left(world).await;
+        }
+    });
+}
+
+#[test]
+fn reports_come_as_they_were_asked_for() {
+    story(async |world| {
+        let message = |number: u32| {
+            let text = String::from_utf8(cpim("text/plain", b"x")).unwrap();
+            text.replace("Message-ID: raw", &format!("Message-ID: raw{number}")).into_bytes()
+        };
+        let mut session = standing(world).await;
+        let report = |id: &str| MsrpReply::Request("REPORT".to_owned(), Some(id.to_owned()));
+        // Success and answer, success alone, answer alone; then neither, which the next answer shows.
+        let body = message(1);
+        let fields = "Success-Report: yes\r\n";
+        let transaction = session.msrp.send_chunk(Chunk { fields, ..Chunk::whole("both", &body) }).await;
+        let mut said = vec![session.msrp.next().await, session.msrp.next().await];
+        said.sort_by_key(|it| matches!(it, MsrpReply::Request(..)));
+        assert_eq!(said, [MsrpReply::Response(transaction, 200), report("both")]);
+        for (number, failure) in [(2, "no"), (3, "partial")] {
+            let (body, id) = (message(number), format!("m{number}"));
+            let fields = format!("Success-Report: yes\r\nFailure-Report: {failure}\r\n");
+            session.msrp.send_chunk(Chunk { fields: &fields, ..Chunk::whole(&id, &body) }).await;
+            assert_eq!(session.msrp.next().await, report(&id), "Failure-Report: {failure}");
+        }
+        let body = message(4);
+        session.msrp.send_chunk(Chunk { fields: "Failure-Report: no\r\n", ..Chunk::whole("m4", &body) }).await;
+        let transaction = session.msrp.send_empty().await;
+        assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
+        world.until_waiting(4).await;
+        session.bye().await;
+        world.until_no_session().await;
+    });
+}
+
+#[test]
+fn a_session_whose_connection_never_comes_is_ended() {
+    setting().configure(|it| it.limits.max_session_setup_seconds = 1).tell(async |world| {
+        let mut sip = world.udp().await;
+        let invite = RawMsrp::invitation(&sip, BOB);
+        let answer = sip.ask(&invite).await;
+        assert_eq!(answer.status(), Some(200));
+        sip.send(&RawMsrp::ack(&sip, &invite, &answer).bytes()).await;
+        let bye = sip.expect("BYE", |it| it.method() == Some(Method::Bye)).await;
+        sip.respond(&bye, 200).await;
+        nothing_is_left(world).await;
+    });
+}
+
+#[test]
+fn a_session_in_which_nothing_is_said_is_ended() {
+    setting().configure(|it| it.limits.max_session_idle_seconds = 1).tell(async |world| {
+        let mut session = standing(world).await;
+        session.msrp.send_empty().await;
+        session.until_ended().await;
+        nothing_is_left(world).await;
+    });
+}
+
+#[test]
+fn bytes_that_a_bye_overtook_still_count() {
+    story(async |world| {
+        let mut session = standing(world).await;
+        let message = cpim("application/zip", &pattern(200_000));
+        let first = Chunk { total: message.len(), flag: '+', ..Chunk::whole("m", &message[..100_000]) };
+        let transaction = session.msrp.send_chunk(first).await;
+        assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
+        session.bye().await;
+        let rest = Chunk { first: 100_001, total: message.len(), ..Chunk::whole("m", &message[100_000..]) };
+        session.msrp.send_chunk(rest).await;
+        world.until_waiting(1).await;
+        world.until_no_session().await;
+    });
+}
+
+#[test]
+fn there_is_a_limit_to_sessions() {
+    setting().configure(|it| it.limits.max_sessions = 1).tell(async |world| {
+        let mut session = standing(world).await;
+        let mut other = world.udp().await;
+        let invite = RawMsrp::invitation(&other, BOB);
+        let refused = other.ask(&invite).await;
+        assert_eq!((refused.status(), refused.header_by_text("Retry-After").is_some()), (Some(503), true));
+        session.bye().await;
+        world.until_no_session().await;
+        let again = RawMsrp::invitation(&other, BOB);
+        assert_eq!(other.ask(&again).await.status(), Some(200));
+    });
+}
+
+#[test]
+fn an_invite_inside_the_session_changes_nothing() {
+    story(async |world| {
+        let mut session = standing(world).await;
+        let contact = session.answer.contacts().expect("a Contact").remove(0).address.uri.to_string();
+        let inside = |method: &str, cseq: u32| {
+            RawMsrp::bye(&session.sip, &session.invite, &session.answer)
+                .set("CSeq", &format!("{cseq} {method}"))
+                .line_of(method, &contact)
+        };
+        let (again, update, bye) = (inside("INVITE", 2), inside("UPDATE", 3), inside("BYE", 4));
+        let again = again.with("Contact", session.invite.field("Contact"));
+        assert_eq!(session.sip.ask(&again).await.status(), Some(488));
+        session.sip.send(&again.clone().set("CSeq", "2 ACK").line_of("ACK", &contact).bytes()).await;
+        let update = update.with("Contact", session.invite.field("Contact"));
+        assert_eq!(session.sip.ask(&update).await.status(), Some(200));
+        let message = cpim("text/plain", b"goes on");
+        let transaction = session.msrp.send_chunk(Chunk::whole("m", &message)).await;
+        assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
+        assert_eq!(session.sip.ask(&bye).await.status(), Some(200));
+        world.until_waiting(1).await;
+        world.until_no_session().await;
+    });
+}

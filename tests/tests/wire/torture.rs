@@ -1,0 +1,213 @@
+//! The torture messages of RFC 4475, sent to a server that runs.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use restante_sip::message::{MessageLimits, SipMessage};
+use restante_tests::{RawSip, World, setting};
+
+/// What may be answered; nothing: not answered at all.
+type Expected = (&'static str, &'static [u16]);
+
+/// With the domains of the messages served here.
+const TABLE: &[Expected] = &[
+    // A call, and not for keeping; its strange form is no reason to refuse it.
+    ("wsinv", &[488]),
+    ("intmeth", &[405, 501]),
+    ("esc01", &[488]),
+    ("escnull", &[200]),
+    ("esc02", &[405, 501]),
+    ("lwsdisp", &[200]),
+    ("longreq", &[488]),
+    ("dblreq", &[200]),
+    ("semiuri", &[200]),
+    ("transports", &[200]),
+    ("mpart01", &[202]),
+    ("unreason", &[]),
+    ("noreason", &[]),
+    ("badinv01", &[400]),
+    ("clerr", &[400]),
+    ("ncl", &[400]),
+    ("scalar02", &[400]),
+    ("scalarlg", &[]),
+    ("quotbal", &[400]),
+    ("ltgtruri", &[400]),
+    ("lwsruri", &[400]),
+    ("lwsstart", &[400]),
+    ("trws", &[400, 200]),
+    ("escruri", &[400]),
+    ("baddate", &[400, 488]),
+    ("regbadct", &[400]),
+    ("badaspec", &[400]),
+    ("baddn", &[400, 200]),
+    ("badvers", &[505]),
+    ("mismatch01", &[400]),
+    ("mismatch02", &[400, 501]),
+    ("bigcode", &[]),
+    ("badbranch", &[400, 200]),
+    ("insuf", &[]),
+    ("unkscm", &[416]),
+    ("novelsc", &[416]),
+    ("unksm2", &[404, 400]),
+    ("bext01", &[420]),
+    ("invut", &[415]),
+    ("regaut01", &[200]),
+    ("multi01", &[400]),
+    ("mcl01", &[400]),
+    ("bcast", &[]),
+    ("zeromf", &[200]),
+    ("cparam01", &[200]),
+    ("cparam02", &[200]),
+    ("regescrt", &[200]),
+    ("sdp01", &[406]),
+    ("inv2543", &[488]),
+    // It has no Via: there is no address to send the 400 to.
+    ("test", &[]),
+];
+
+/// Which of them make no sense on a stream: the end of what comes is not the end of a message.
+const NOT_ON_A_STREAM: &[&str] = &["clerr", "dblreq", "test", "insuf"];
+
+/// A machine of its own on loopback, so that answers to the ports that the messages name come here.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 44, 75));
+
+fn folder() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors/rfc4475");
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    // Past the test harness, which would keep it back.
+    let _ = writeln!(std::io::stderr(), "SKIPPED rfc4475-vectors: {} is not there", folder.display());
+    None
+}
+
+fn read(folder: &Path, name: &str) -> Vec<u8> {
+    std::fs::read(folder.join(format!("{name}.dat"))).expect("a message")
+}
+
+fn with_their_domains() -> restante_tests::Setting {
+    setting().tenant(|tenant| {
+        let further = ["example.com", "example.net", "chair-dnrc.example.com", "company.com", "host5.example.com"];
+        tenant.domains.extend(further.map(str::to_owned));
+    })
+}
+
+/// Where the message says that answers go.
+fn named_port(bytes: &[u8]) -> u16 {
+    let message = SipMessage::from_datagram(bytes.to_vec().into(), &MessageLimits::default());
+    let via = message.ok().and_then(|message| message.top_via().ok());
+    via.and_then(|via| via.port).unwrap_or(5060)
+}
+
+async fn is_alive(world: &World) {
+    let mut socket = world.udp().await;
+    // One recipient for each shard at least.
+    for name in 0..16 {
+        let request = socket.request("OPTIONS", &format!("sip:user{name}@example.org"));
+        assert_eq!(socket.ask(&request).await.status(), Some(200));
+    }
+}
+
+#[test]
+fn each_torture_message_over_udp_gets_what_it_deserves_and_the_server_lives() {
+    let Some(folder) = folder() else { return };
+    assert_eq!(TABLE.len(), std::fs::read_dir(&folder).expect("a folder").count());
+    with_their_domains().tell(async |world| {
+        let mut wrong = Vec::new();
+        for (name, expected) in TABLE {
+            let bytes = read(&folder, name);
+            let place = SocketAddr::new(HERE, named_port(&bytes));
+            let mut socket = RawSip::udp_at(place, world.sip()).await;
+            socket.send(&bytes).await;
+            let answered = if expected.is_empty() {
+                // Whatever would have been said has been said before this is answered.
+                let options = socket.request("OPTIONS", "sip:user@example.org");
+                socket.ask(&options).await;
+                socket.unread()
+            } else {
+                let answer = socket.expect(name, |message| message.status().is_some_and(|status| status >= 200)).await;
+                let status = answer.status().unwrap_or(0);
+                let field = |name: &str| answer.header_by_text(name).is_some();
+                assert!(status != 420 || field("Unsupported"), "{name}");
+                assert!(status != 415 || field("Accept"), "{name}");
+                assert!(!matches!(status, 405 | 501) || field("Allow"), "{name}");
+                if expected.contains(&status) { Vec::new() } else { vec![status.to_string()] }
+            };
+            if !answered.is_empty() {
+                wrong.push(format!("{name}: {answered:?} instead of {expected:?}"));
+            }
+            is_alive(world).await;
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        // One of them is a message.
+        world.until_waiting(1).await;
+        world.until_no_session().await;
+    });
+}
+
+#[test]
+fn each_torture_message_over_tcp_gets_what_it_deserves_and_the_server_lives() {
+    let Some(folder) = folder() else { return };
+    with_their_domains().tell(async |world| {
+        let mut wrong = Vec::new();
+        let on_a_stream = TABLE.iter().filter(|(name, _)| !NOT_ON_A_STREAM.contains(name));
+        for (name, expected) in on_a_stream.filter(|(_, expected)| !expected.is_empty()) {
+            let mut socket = world.tcp().await;
+            socket.send(&read(&folder, name)).await;
+            let answer = socket.expect(name, |message| message.status().is_some_and(|status| status >= 200)).await;
+            if !answer.status().is_some_and(|status| expected.contains(&status)) {
+                wrong.push(format!("{name}: {:?} instead of {expected:?}", answer.status()));
+            }
+            is_alive(world).await;
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        world.until_waiting(1).await;
+    });
+}
+
+#[test]
+fn a_binary_multipart_body_is_delivered_byte_for_byte() {
+    let Some(folder) = folder() else { return };
+    with_their_domains().tell(async |world| {
+        let bytes = read(&folder, "mpart01");
+        let message = SipMessage::from_datagram(bytes.clone().into(), &MessageLimits::default()).expect("a message");
+        let mut socket = world.udp().await;
+        socket.send(&bytes).await;
+        let answer = socket.expect("202", |message| message.status().is_some()).await;
+        assert_eq!(answer.status(), Some(202));
+        let mut kumiko = world.person("kumiko").await;
+        kumiko.register().await;
+        let received = kumiko.received().await;
+        assert_eq!(received.content, restante_client::Content::Memory(message.body()));
+        assert_eq!(Some(received.content_type.as_str()), message.header_by_text("Content-Type"));
+        world.until_settled().await;
+    });
+}
+
+#[test]
+fn odd_contacts_are_kept_as_they_are() {
+    let Some(folder) = folder() else { return };
+    with_their_domains().tell(async |world| {
+        for (name, expected) in [
+            ("escnull", "sip:%00@host5.example.com"),
+            ("cparam01", "sip:+19725552222@gw1.example.net"),
+            ("cparam02", "sip:+19725552222@gw1.example.net;unknownparam"),
+            ("regescrt", "sip:user@example.com?Route=%3Csip:sip.example.com%3E"),
+        ] {
+            let bytes = read(&folder, name);
+            let mut socket = RawSip::udp_at(SocketAddr::new(HERE, named_port(&bytes) + 100), world.sip()).await;
+            // An answer that reaches a socket beside those of the other test.
+            let text = String::from_utf8(bytes).expect("text");
+            let (head, rest) = text.split_once("\r\nVia: ").expect("a Via");
+            let (_, rest) = rest.split_once("\r\n").expect("a line");
+            let via = format!("SIP/2.0/UDP {};branch=z9hG4bK{name};rport", socket.local());
+            socket.send(format!("{head}\r\nVia: {via}\r\n{rest}").as_bytes()).await;
+            let answer = socket.expect(name, |message| message.status().is_some()).await;
+            assert_eq!(answer.status(), Some(200), "{name}");
+            let contacts = String::from_utf8_lossy(answer.bytes()).into_owned();
+            assert!(contacts.contains(&format!("<{expected}>")), "{name}: {contacts}");
+            assert_eq!(contacts.contains(">;unknownparam"), name == "cparam01", "{name}: {contacts}");
+        }
+    });
+}

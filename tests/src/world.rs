@@ -181,6 +181,16 @@ impl World {
         restarted.unwrap_or_else(|error| panic!("the server does not start again: {error:#}"));
     }
 
+    /// Starts the server again with another configuration.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn restart_with(&mut self, change: impl FnOnce(&mut Configuration)) {
+        self.stop_server().await;
+        change(&mut self.configuration);
+        self.restart().await;
+    }
+
     /// Stops the server.
     pub async fn stop_server(&mut self) {
         self.held = None;

@@ -2,53 +2,35 @@
 
 use std::fmt::Write as _;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use restante_deferral::decision::{AttemptKind, Undecided};
-use restante_deferral::model::Origin;
+use restante_deferral::model::{Origin, TenantName};
 use restante_deferral::participating_function::Event;
 
-/// `attempt` label.
-#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
-enum AttemptLabel {
-    Page,
-    Session,
-    Notification,
-    Relay,
-    Pull,
-    HandOver,
-}
-
 /// An attempt's labels.
-#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct AttemptLabels {
-    attempt: AttemptLabel,
+    attempt: &'static str,
 }
 
 /// A failed attempt's labels.
-#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct FailureLabels {
-    attempt: AttemptLabel,
-    origin: OriginLabel,
+    attempt: &'static str,
+    origin: &'static str,
     status: u16,
-}
-
-#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
-enum OriginLabel {
-    Device,
-    Core,
-    Timeout,
-    Transport,
 }
 
 /// A fallback's labels.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct FallbackLabels {
+    tenant: String,
     hook: &'static str,
     reason: &'static str,
 }
@@ -56,6 +38,13 @@ struct FallbackLabels {
 /// A status.
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct StatusLabels {
+    status: u16,
+}
+
+/// A request that was refused.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RefusalLabels {
+    method: &'static str,
     status: u16,
 }
 
@@ -80,6 +69,7 @@ pub struct Metrics {
     attempts: Family<AttemptLabels, Counter>,
     attempts_failed: Family<FailureLabels, Counter>,
     fallbacks: Family<FallbackLabels, Counter>,
+    requests_refused: Family<RefusalLabels, Counter>,
     dropped: Family<DropLabels, Counter>,
     /// Messages that wait, all tenants.
     pub waiting_messages: Gauge,
@@ -117,6 +107,7 @@ impl Metrics {
             attempts: Family::default(),
             attempts_failed: Family::default(),
             fallbacks: Family::default(),
+            requests_refused: Family::default(),
             dropped: Family::default(),
             waiting_messages: Gauge::default(),
             recipients: Gauge::default(),
@@ -142,6 +133,11 @@ impl Metrics {
         registry.register("attempts", "Delivery attempts", self.attempts.clone());
         registry.register("attempts_failed", "Delivery attempts that failed", self.attempts_failed.clone());
         registry.register("policy_fallbacks", "Decisions taken by the fallback", self.fallbacks.clone());
+        registry.register(
+            "requests_refused",
+            "SIP requests answered with 400 or more, by method and status",
+            self.requests_refused.clone(),
+        );
         registry.register("dropped", "Input that was dropped", self.dropped.clone());
         registry.register("messages_waiting", "Messages that wait", self.waiting_messages.clone());
         registry.register("recipients_in_memory", "Recipients in memory", self.recipients.clone());
@@ -156,7 +152,7 @@ impl Metrics {
     }
 
     /// Counts what a machine reports.
-    pub fn count(&self, event: &Event) {
+    pub fn count(&self, tenant: &TenantName, event: &Event) {
         match event {
             Event::Stored(_) => _ = self.stored.inc(),
             Event::Duplicate => _ = self.duplicates.inc(),
@@ -179,10 +175,15 @@ impl Metrics {
                 _ = self.attempts_failed.get_or_create(&labels).inc();
             }
             Event::FellBack(reason, hook) => {
-                let labels = FallbackLabels { hook, reason: undecided_label(*reason) };
+                let labels = FallbackLabels { tenant: tenant.to_string(), hook, reason: undecided_label(*reason) };
                 _ = self.fallbacks.get_or_create(&labels).inc();
             }
         }
+    }
+
+    /// Counts a request that was refused.
+    pub fn count_refusal(&self, method: &'static str, status: u16) {
+        self.requests_refused.get_or_create(&RefusalLabels { method, status }).inc();
     }
 
     /// Counts input that was dropped.
@@ -234,23 +235,23 @@ pub fn write_family(
     }
 }
 
-fn attempt_label(kind: AttemptKind) -> AttemptLabel {
+fn attempt_label(kind: AttemptKind) -> &'static str {
     match kind {
-        AttemptKind::Page => AttemptLabel::Page,
-        AttemptKind::Session => AttemptLabel::Session,
-        AttemptKind::Notification => AttemptLabel::Notification,
-        AttemptKind::Relay => AttemptLabel::Relay,
-        AttemptKind::Pull => AttemptLabel::Pull,
-        AttemptKind::HandOver => AttemptLabel::HandOver,
+        AttemptKind::Page => "page",
+        AttemptKind::Session => "session",
+        AttemptKind::Notification => "notification",
+        AttemptKind::Relay => "relay",
+        AttemptKind::Pull => "pull",
+        AttemptKind::HandOver => "hand-over",
     }
 }
 
-fn origin_label(origin: Origin) -> OriginLabel {
+fn origin_label(origin: Origin) -> &'static str {
     match origin {
-        Origin::Device => OriginLabel::Device,
-        Origin::Core => OriginLabel::Core,
-        Origin::Timeout => OriginLabel::Timeout,
-        Origin::Transport => OriginLabel::Transport,
+        Origin::Device => "device",
+        Origin::Core => "core",
+        Origin::Timeout => "timeout",
+        Origin::Transport => "transport",
     }
 }
 

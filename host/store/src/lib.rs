@@ -186,7 +186,8 @@ pub struct Filter {
 /// * A message is stored once per deduplication key within the deduplication window, also after it was removed. What one
 ///   order inserts is known to the next. A message with two keys is a repetition when either was stored, and stores both.
 /// * An order that fails takes nobody with it, except when the disk does: then everything that was to be committed with it
-///   fails. After [`CommitError::Full`] the store goes on when there is room; orders that settle have the last of it.
+///   fails. After [`CommitError::Full`] the store goes on when there is room; orders that settle, and records of
+///   users, have the last of it.
 /// * When an fsync fails the process has to end; nothing is said about the orders it was for.
 /// * A load sees what was committed before it is carried out; orders given before it may still be on their way. Of what is
 ///   expired or due the first to become so are given, in delivery order.
@@ -218,6 +219,11 @@ pub trait Store: Send + Sync {
 
     /// How long the oldest order for writing waits already.
     fn oldest_write_age(&self) -> Duration;
+
+    /// Whether the disk has no room for further messages: they fail with [`CommitError::Full`].
+    fn is_full(&self) -> bool {
+        false
+    }
 
     /// What is stored for a user, and of what the user sent: from memory after the first time.
     fn totals(&self, user: &RecipientKey) -> (Totals, Totals);

@@ -11,6 +11,7 @@ use common::*;
 use restante_deferral::commit::{Applied, Change, CommitError};
 use restante_deferral::model::*;
 use restante_store::sqlite::SqliteStore;
+use restante_store::{Record, SavedRegistration};
 
 /// Where the child works; the parent has none.
 const DIRECTORY: &str = "RESTANTE_STORE_FAULTS_DIRECTORY";
@@ -83,6 +84,35 @@ fn a_full_disk_refuses_and_recovers_in_place() {
     let [Applied::Inserted(first)] = first[..] else { panic!("{first:?}") };
     assert_eq!(it.write(insert(1)), Ok(vec![Applied::Duplicate(Some(first))]));
     println!("recovered");
+}
+
+#[test]
+fn what_empties_a_full_disk_and_keeps_users_reachable_has_the_last_room() {
+    let Some(directory) = child() else {
+        let output = Faults::run("what_empties_a_full_disk_and_keeps_users_reachable_has_the_last_room");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("emptied"));
+        return;
+    };
+    let mut it = sqlite(&directory.join("store"));
+    let stored: Vec<MessageId> = (1..20)
+        .map(|number| match it.write(insert(number)).unwrap()[..] {
+            [Applied::Inserted(id)] => id,
+            ref other => panic!("{other:?}"),
+        })
+        .collect();
+    // There is no room as long as the reserve takes it.
+    std::os::unix::fs::symlink(directory.join("store/reserve"), directory.join("full")).unwrap();
+    let refused = (20..400).find_map(|number| it.write(insert(number)).err());
+    assert_eq!(refused, Some(CommitError::Full));
+    assert!(it.store.is_full() && !directory.join("store/reserve").exists());
+    assert_eq!(it.write(insert(500)), Err(CommitError::Full), "what is lent is not for messages");
+    let registration = SavedRegistration { bytes: vec![b'x'; 10_000], expires_at: Timestamp(u64::MAX / 2) };
+    it.save("bob", Record::Registration(Some(registration)));
+    for id in stored {
+        it.settle(vec![Change::Remove { recipient: user("bob"), id }]).unwrap();
+    }
+    println!("emptied");
 }
 
 /// The child says this when something was acknowledged that must not be.

@@ -9,9 +9,9 @@
 //! | `default_keep_seconds` | how long a message is kept whose sender did not say | 604800 (7 days) |
 //! | `max_keep_seconds` | how long a message is kept at most | 2592000 (30 days) |
 //! | `retry_seconds` | the waits between attempts; after the last the recipient's next registration or refresh is awaited | [30, 120, 600, 3600] |
-//! | `recipient_quota`, `sender_quota` | `{"messages": …, "bytes": …}` that may wait; `null` is no limit | 10000 and 1 GiB, 100000 and 10 GiB |
+//! | `recipient_quota`, `sender_quota` | `{"messages": …, "bytes": …}` that may wait; `"none"` is no limit | 10000 and 1 GiB, 100000 and 10 GiB |
 //! | `quota_status` | the status that refuses a message over quota | 403 |
-//! | `relay_milliseconds` | pass a MESSAGE on to a recipient who is there and wait so long for the device's answer; `null` stores first | `null` |
+//! | `relay_milliseconds` | pass a MESSAGE on to a recipient who is there and wait so long, 3000 at most, for the device's answer; `"none"` stores first | `"none"` |
 
 mod json;
 

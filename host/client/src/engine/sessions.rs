@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use restante_msrp::framing::PeekedRequest;
 use restante_msrp::sdp::{self, Direction, LocalMedia, MsrpDescription, Setup};
-use restante_msrp::session::{Outcome, Role, SessionConfiguration};
+use restante_msrp::session::{Outcome, RejectionOrigin, Role, SessionConfiguration};
 use restante_msrp::status::Status;
 use restante_sip::dialog::{Dialog, DialogId, establish};
 use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE};
@@ -494,7 +494,7 @@ impl Engine {
                 session_of(&mut self.state.sessions, key, |session| {
                     if let Purpose::Large { outcome, settled, .. } = &mut session.purpose {
                         outcome.accepted = result == Outcome::Acknowledged;
-                        outcome.detail = format!("{result:?}");
+                        outcome.detail = words_for(result);
                         *settled = true;
                     }
                 });
@@ -744,4 +744,19 @@ fn asserted_of_answer(message: &SipMessage) -> Option<String> {
 fn msrp_place(description: &MsrpDescription) -> Option<std::net::SocketAddr> {
     let (host, port) = description.connect_to();
     Some(std::net::SocketAddr::new(host.parse().ok()?, port))
+}
+
+/// What became of a message that was sent, for people.
+fn words_for(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Acknowledged => "acknowledged".to_owned(),
+        Outcome::Rejected { status, origin: RejectionOrigin::Timeout } => format!("no answer in time ({status})"),
+        Outcome::Rejected { status, .. } => format!("refused in the session with {status}"),
+        Outcome::Unreported => "sent, and nothing was heard of it".to_owned(),
+        Outcome::Unsent => "not sent: the session ended first".to_owned(),
+        Outcome::Partial { sent_bytes, acknowledged_bytes } => {
+            format!("the session ended after {sent_bytes} bytes, {acknowledged_bytes} of them acknowledged")
+        }
+        Outcome::Aborted => "given up".to_owned(),
+    }
 }

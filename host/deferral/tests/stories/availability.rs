@@ -5,7 +5,7 @@ use restante_deferral::decision::{
     Target, Trigger, Undecided,
 };
 use restante_deferral::model::{Abilities, Contact, ContactId, Duration, MessageId, MessageKind, Origin};
-use restante_deferral::participating_function::Event;
+use restante_deferral::participating_function::{AttemptTask, Event};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, World, takes_all};
@@ -34,6 +34,27 @@ fn a_client_that_registers_gets_its_messages_in_order() {
     // One MESSAGE after the other.
     let starts: Vec<_> = world.attempts.iter().map(|(at, _)| *at).collect();
     assert!(starts.windows(2).all(|pair| pair[1].since(pair[0]).0 >= 10), "{starts:?}");
+}
+
+#[test]
+fn what_is_over_the_limit_of_its_hop_goes_in_no_message() {
+    // Request-URI and route add a hundred bytes; a hop that is known to be congestion-safe takes more.
+    for (page_base_bytes, max_page_bytes, in_page_mode) in
+        [(1_200, 1_300, true), (1_201, 1_300, false), (1_201, 65_536, true), (65_437, 65_536, false)]
+    {
+        let mut world = World::new();
+        world.policy = Box::new(pages_all);
+        let mut arrival = message("m1");
+        arrival.envelope.page_base_bytes = Some(page_base_bytes);
+        world.arrives(arrival);
+        world.seconds(10);
+        world.registers(&[Contact { max_page_bytes, ..phone() }]);
+        world.seconds(10);
+        assert_eq!(world.delivered, ["m1"], "one way or the other");
+        let pages =
+            world.attempts.iter().filter(|(_, attempt)| matches!(attempt.task, AttemptTask::Page { .. })).count();
+        assert_eq!(pages, usize::from(in_page_mode), "{page_base_bytes} of {max_page_bytes}");
+    }
 }
 
 #[test]

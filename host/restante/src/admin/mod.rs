@@ -6,6 +6,7 @@ mod serve;
 mod users;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub struct Administration {
 /// The interface while it runs.
 pub struct Running {
     socket: PathBuf,
+    address: Option<SocketAddr>,
+    token_file: PathBuf,
     stop: watch::Sender<bool>,
 }
 
@@ -49,6 +52,18 @@ impl Running {
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Where it is on TCP.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// The file with the token for that.
+    #[must_use]
+    pub fn token_file(&self) -> &Path {
+        &self.token_file
     }
 
     /// Takes no more requests and removes the socket.
@@ -101,17 +116,20 @@ pub async fn start(configuration: &Configuration, server: &Server) -> Result<Run
     rustix::process::umask(before);
     let listener = bound.with_context(|| socket.display().to_string())?;
     tokio::spawn(serve(Listening::Unix(listener), routes(administration.clone()), stopped.clone()));
+    let token_file = configuration.admin.token_file.clone().unwrap_or_else(|| configuration.data.join("admin.token"));
+    let mut on_tcp = None;
     if let Some(address) = configuration.admin.listen {
-        let token = token(configuration)?;
+        let token = token(&token_file)?;
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let local = listener.local_addr()?;
+        on_tcp = Some(local);
         let mut hosts = vec![local.to_string(), format!("localhost:{}", local.port())];
         hosts.extend(configuration.admin.hosts.iter().cloned());
         let guard = Guard { token: token.into(), hosts: hosts.into() };
         let remote = routes(administration).layer(middleware::from_fn_with_state(guard, check));
         tokio::spawn(serve(Listening::Tcp(listener), remote, stopped));
     }
-    Ok(Running { socket, stop })
+    Ok(Running { socket, address: on_tcp, token_file, stop })
 }
 
 fn routes(administration: Administration) -> Router {
@@ -149,9 +167,8 @@ async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request,
 }
 
 /// The token of the file, made when it is missing.
-fn token(configuration: &Configuration) -> Result<String> {
-    let path = configuration.admin.token_file.clone().unwrap_or_else(|| configuration.data.join("admin.token"));
-    match std::fs::read_to_string(&path) {
+fn token(path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
         Ok(text) if text.trim().len() >= 16 => return Ok(text.trim().to_owned()),
         Ok(_) => anyhow::bail!("{}: expected a token of at least 16 characters", path.display()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -160,16 +177,20 @@ fn token(configuration: &Configuration) -> Result<String> {
     let mut random = [0u8; 24];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let token = random.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     io::Write::write_all(&mut file, format!("{token}\n").as_bytes())?;
     Ok(token)
 }
 
 async fn health(State(administration): State<Administration>) -> Response {
-    let age = administration.shared.store.oldest_write_age();
+    let store = &administration.shared.store;
+    let age = store.oldest_write_age();
     let limit = std::time::Duration::from_millis(administration.shared.limits.max_commit_wait_milliseconds);
-    let status = if age > limit { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let state = if age > limit { "overloaded" } else { "ok" };
+    let (status, state) = match (store.is_full(), age > limit) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "disk full"),
+        (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+        (false, false) => (StatusCode::OK, "ok"),
+    };
     (status, Json(serde_json::json!({ "status": state, "oldest_write_milliseconds": age.as_millis() }))).into_response()
 }
 
@@ -179,7 +200,12 @@ async fn metrics(State(administration): State<Administration>) -> Response {
     shared.metrics.waiting_messages.set(i64::from(waiting));
     let text = shared.metrics.encode(|text| {
         for (name, value) in administration.counters.snapshot() {
-            write_family(text, &format!("transport_{}", name.replace('-', "_")), "gauge", [(Vec::new(), value as f64)]);
+            write_family(
+                text,
+                &format!("transport_{}", name.replace('-', "_")),
+                "counter",
+                [(Vec::new(), value as f64)],
+            );
         }
         write_policies(text, &shared.policies().map(restante_policy::PolicyHost::statistics).unwrap_or_default());
     });

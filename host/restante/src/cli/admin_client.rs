@@ -79,7 +79,11 @@ where
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         match problem.get("error").and_then(serde_json::Value::as_str) {
             Some(text) => bail!("{}", super::table::harmless(text)),
-            None => bail!("the server answered {status}"),
+            None => {
+                let text = String::from_utf8_lossy(&body);
+                let text: String = text.trim().chars().take(300).collect();
+                bail!("the server answered {status}: {}", super::table::harmless(&text))
+            }
         }
     };
     tokio::select! {

@@ -40,7 +40,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.list {
         let rows: Vec<Vec<String>> =
             stories().iter().map(|story| vec![story.name.to_owned(), story.title.to_owned()]).collect();
-        print!("{}", table(&["story", "what happens"], &rows));
+        super::output::write(format_args!("{}", table(&["story", "what happens"], &rows)));
         return Ok(ExitCode::SUCCESS);
     }
     if std::env::var_os("RESTANTE_LOG").is_some() {

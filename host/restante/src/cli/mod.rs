@@ -3,6 +3,7 @@
 pub(crate) mod admin_client;
 mod client;
 mod demo;
+pub mod output;
 mod progress;
 mod queue;
 mod serve;
@@ -92,6 +93,7 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(code) => code,
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("restante: {error:#}");
             ExitCode::FAILURE

@@ -8,6 +8,7 @@ use hyper::Method;
 
 use super::RunningServer;
 use super::admin_client::request;
+use super::output::say;
 use super::table::{harmless, table};
 use crate::admin::model::{Discarded, QueueEntry, QueuePage};
 
@@ -72,13 +73,16 @@ fn list(
     }
     let page: QueuePage = request(server, Method::GET, &path, None)?;
     if server.json {
-        println!("{}", serde_json::to_string_pretty(&page)?);
+        say!("{}", serde_json::to_string_pretty(&page)?);
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = page.messages.iter().map(row).collect();
-    print!("{}", table(&["id", "to", "from", "kind", "size", "received", "expires", "attempts", "state"], &rows));
+    super::output::write(format_args!(
+        "{}",
+        table(&["id", "to", "from", "kind", "size", "received", "expires", "attempts", "state"], &rows)
+    ));
     if let Some(after) = page.next_after {
-        println!("more: restante queue list --after {after}");
+        say!("there are more: add --after {after}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -100,15 +104,15 @@ fn row(entry: &QueueEntry) -> Vec<String> {
 fn show(server: &RunningServer, id: u64) -> Result<ExitCode> {
     let entry: QueueEntry = request(server, Method::GET, &format!("/queue/{id}"), None)?;
     if server.json {
-        println!("{}", serde_json::to_string_pretty(&entry)?);
+        say!("{}", serde_json::to_string_pretty(&entry)?);
         return Ok(ExitCode::SUCCESS);
     }
     let value = serde_json::to_value(&entry)?;
     for (name, value) in value.as_object().into_iter().flatten() {
         match value {
             serde_json::Value::Null => {}
-            serde_json::Value::String(text) => println!("{name}: {}", harmless(text)),
-            other => println!("{name}: {}", harmless(&other.to_string())),
+            serde_json::Value::String(text) => say!("{name}: {}", harmless(text)),
+            other => say!("{name}: {}", harmless(&other.to_string())),
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -118,9 +122,10 @@ fn discard(server: &RunningServer, ids: &[u64], to: Option<String>, report: bool
     let body = serde_json::json!({ "ids": ids, "to": to, "report": report });
     let discarded: Discarded = request(server, Method::POST, "/queue/discard", Some(body))?;
     if server.json {
-        println!("{}", serde_json::to_string_pretty(&discarded)?);
+        say!("{}", serde_json::to_string_pretty(&discarded)?);
     } else {
-        println!("{} discarded", discarded.messages);
+        let messages = if discarded.messages == 1 { "message" } else { "messages" };
+        say!("{} {messages} discarded", discarded.messages);
     }
     Ok(if discarded.messages == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

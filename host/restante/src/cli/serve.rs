@@ -36,6 +36,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         None => Configuration::default(),
     };
     logging::start(&configuration.log)?;
+    // What is kept is nobody else's business, whatever directory it is kept in.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(&configuration, arguments.config.is_none()))?;
     Ok(ExitCode::SUCCESS)
@@ -54,6 +56,9 @@ async fn serve(configuration: &Configuration, is_default: bool) -> Result<()> {
     }
     for address in server.msrp() {
         tracing::info!("MSRP on tcp:{address}");
+    }
+    if let Some(address) = admin.address() {
+        tracing::info!("administration on http://{address}, with the token in {}", admin.token_file().display());
     }
     tracing::info!("data in {}, administration at {}", configuration.data.display(), admin.socket().display());
     if is_default {

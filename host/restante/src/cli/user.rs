@@ -8,6 +8,7 @@ use hyper::Method;
 
 use super::RunningServer;
 use super::admin_client::request;
+use super::output::say;
 use super::queue::escaped;
 use super::table::harmless;
 use crate::admin::model::User;
@@ -77,7 +78,7 @@ pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
         }
     };
     if server.json {
-        println!("{}", serde_json::to_string_pretty(&user)?);
+        say!("{}", serde_json::to_string_pretty(&user)?);
     } else {
         print(&user);
     }
@@ -90,17 +91,17 @@ fn path(address: &str) -> String {
 
 fn print(user: &User) {
     let or = |value: &Option<String>, none: &str| harmless(value.as_deref().unwrap_or(none)).into_owned();
-    println!("address:    {}", harmless(&user.address));
-    println!("tenant:     {}", harmless(&user.tenant));
-    println!("aliases:    {}", harmless(&user.aliases.join(", ")));
-    println!("delivery:   {}", or(&user.delivery, "as the operator says"));
-    println!("class:      {}", or(&user.class, "none"));
+    say!("address:    {}", harmless(&user.address));
+    say!("tenant:     {}", harmless(&user.tenant));
+    say!("aliases:    {}", harmless(&user.aliases.join(", ")));
+    say!("delivery:   {}", or(&user.delivery, "as the operator says"));
+    say!("class:      {}", or(&user.class, "none"));
     match user.utc_offset_minutes {
-        Some(offset) => println!("utc offset: {offset} minutes"),
-        None => println!("utc offset: unknown"),
+        Some(offset) => say!("utc offset: {offset} minutes"),
+        None => say!("utc offset: unknown"),
     }
-    println!("waiting:    {} messages, {} bytes", user.waiting_messages, user.waiting_bytes);
+    say!("waiting:    {} messages, {} bytes", user.waiting_messages, user.waiting_bytes);
     for contact in &user.contacts {
-        println!("contact:    {} until {}", harmless(&contact.uri), contact.expires_at);
+        say!("contact:    {} until {}", harmless(&contact.uri), contact.expires_at);
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use restante_transport::destination::AllowedTarget;
 use serde::de::{Deserialize, Deserializer, Error};
 
 /// A transport that can be listened on.
@@ -39,6 +40,10 @@ pub struct AddressRange {
     network: IpAddr,
     bits: u8,
 }
+
+/// A place that may be connected to: `ADDRESS`, `ADDRESS/BITS` or `ADDRESS:PORT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target(pub AllowedTarget);
 
 impl ListenAddress {
     /// On 127.0.0.1.
@@ -153,6 +158,18 @@ impl FromStr for AddressRange {
     }
 }
 
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Target).map_err(|_| {
+            format!(
+                "{text:?}: expected ADDRESS, ADDRESS/BITS or ADDRESS:PORT, such as \"10.0.0.0/8\" or \"127.0.0.1:2855\""
+            )
+        })
+    }
+}
+
 macro_rules! deserialize_from_text {
     ($($type:ty),*) => {$(
         impl<'de> Deserialize<'de> for $type {
@@ -163,7 +180,7 @@ macro_rules! deserialize_from_text {
     )*};
 }
 
-deserialize_from_text!(ListenAddress, HostPort, AddressRange);
+deserialize_from_text!(ListenAddress, HostPort, AddressRange, Target);
 
 #[cfg(test)]
 mod tests {

@@ -27,11 +27,11 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Largest SIP message with its headers; larger: 513, or a stream is closed.
+    /// Largest SIP message with its headers; larger: 513, and a stream is closed.
     max_sip_message_bytes = 256 * 1024;
-    /// Header part of a SIP message; larger: 400 (413 where it can be told).
+    /// Header part of a SIP message; larger: 513 over UDP, and a stream is closed.
     max_sip_header_bytes = 32 * 1024;
-    /// Header fields of a SIP message; more: 400.
+    /// Header fields of a SIP message; more: 513 over UDP, and a stream is closed.
     max_sip_header_fields = 256;
     /// Body of a page-mode message; larger: 413.
     max_page_body_bytes = 64 * 1024;
@@ -53,7 +53,7 @@ limits! {
     max_pieces_per_message = 256;
     /// Messages that may come interleaved in one session; more: 413.
     max_incoming_messages_per_session = 16;
-    /// SIP connections per listener; more are not accepted.
+    /// SIP connections per listener; more are closed at once.
     max_connections = 10_000;
     /// SIP and MSRP connections of one source address; more are closed at once.
     max_connections_per_source = 1_000;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
-pub use address::{AddressRange, HostPort, ListenAddress, Protocol};
+pub use address::{AddressRange, HostPort, ListenAddress, Protocol, Target};
 pub use limits::Limits;
 pub use source::Source;
 
@@ -21,20 +21,20 @@ pub use source::Source;
 #[derive(Debug, Error)]
 pub enum ConfigurationError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {path}: {source}")]
+    #[error("cannot read the configuration {path}: {reason}")]
     Unreadable {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The file does not say what it should; line and column are in the message.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Invalid {
         /// Which file.
         path: PathBuf,
         /// Where and why.
-        source: Box<toml::de::Error>,
+        reason: Box<toml::de::Error>,
     },
     /// The parts do not fit together.
     #[error("{place}: {text}")]
@@ -82,7 +82,8 @@ pub struct Sip {
     /// Every hop is congestion-safe (RFC 3428 §8): MESSAGE requests over 1300 bytes may go by reliable transports.
     pub congestion_safe: bool,
     /// Further places that we may connect to, whoever names them: by default only where the signalling came from.
-    pub allow_targets: Vec<AddressRange>,
+    /// `ADDRESS`, `ADDRESS/BITS` or `ADDRESS:PORT`; one of our own listeners only with its port.
+    pub allow_targets: Vec<Target>,
     /// Header field whose value is taken as the status that an upstream proxy met before it handed the request here.
     pub upstream_failure_header: String,
 }
@@ -95,7 +96,7 @@ pub struct Msrp {
     pub listen: Vec<ListenAddress>,
     /// Host, or host and port, that our paths name; default: the listener's address.
     pub advertise: Option<HostPort>,
-    /// Count a message as delivered whose receiver asked for no reports (Failure-Report: no).
+    /// Behind relays, count as delivered what the first relay took: for receivers that send no success reports.
     pub count_unreported_as_delivered: bool,
 }
 
@@ -243,13 +244,13 @@ impl Configuration {
     /// [`ConfigurationError`]: the message names the place and what was expected.
     pub fn read(path: &Path) -> Result<Configuration, ConfigurationError> {
         let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigurationError::Unreadable { path: path.to_owned(), source })?;
+            .map_err(|reason| ConfigurationError::Unreadable { path: path.to_owned(), reason })?;
         Configuration::parse(path, &text)
     }
 
     fn parse(path: &Path, text: &str) -> Result<Configuration, ConfigurationError> {
         let mut configuration: Configuration = toml::from_str(text)
-            .map_err(|source| ConfigurationError::Invalid { path: path.to_owned(), source: Box::new(source) })?;
+            .map_err(|error| ConfigurationError::Invalid { path: path.to_owned(), reason: Box::new(error) })?;
         configuration.source = Source::new(path, text);
         configuration.check().map_err(|Wrong { keys, text }| {
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();

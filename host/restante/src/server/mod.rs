@@ -3,7 +3,6 @@
 pub mod directory;
 mod facts;
 mod flow;
-mod hops;
 mod media;
 mod policies;
 mod rates;
@@ -19,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use restante_deferral::breaker::{Breaker, BreakerLimits};
 use restante_deferral::commit::CommitError;
 use restante_deferral::decision::{HostAbilities, Question, Undecided};
 use restante_deferral::model::{Duration as Span, Profile, ProfileChange, RecipientKey, TenantName, Timestamp};
@@ -40,7 +40,6 @@ use restante_transport::queue::{Lane, QueueLimits, QueueSender, channel};
 use restante_transport::{Listener, ListenerId, Protocol, Sender, Transport, TransportLimits};
 
 use self::directory::{Directory, Reservation};
-use self::hops::Hops;
 use self::rates::Rates;
 use self::shard::{DecisionTicket, ProfileOrder, SavedBindings, Shard, ToShard};
 use crate::configuration::{Configuration, Limits, ListenAddress};
@@ -50,6 +49,9 @@ use crate::metrics::Metrics;
 const MAX_PRIORITY_ITEMS: usize = 65_536;
 /// Bytes of them.
 const MAX_PRIORITY_BYTES: usize = 64 * 1024 * 1024;
+/// A core that lost its database answers 404 to everything, for as long as its operator needs.
+const HOP_LIMITS: BreakerLimits =
+    BreakerLimits { row: 5, open_for: Span::from_secs(600), within: Span::from_secs(300), max_hops: 10_000 };
 /// How often due recipients are looked for.
 const DUE_INTERVAL: Duration = Duration::from_millis(500);
 /// Due recipients taken at once.
@@ -90,7 +92,7 @@ pub struct Shared {
     pub clock: Clock,
     own_mark: OwnMark,
     rates: Rates,
-    hops: Mutex<Hops>,
+    hops: Mutex<Breaker<SocketAddr>>,
     destinations: DestinationPolicy,
     outbound: Option<ListenAddress>,
     congestion_safe: bool,
@@ -182,8 +184,11 @@ impl Shared {
         transport_limits(&self.limits).message
     }
 
+    /// Notes a final answer through a hop. True: its refusals for good are not to be believed now.
     fn hop_refused(&self, now: Timestamp, hop: SocketAddr, for_good: bool) -> bool {
-        self.hops.lock().unwrap_or_else(PoisonError::into_inner).note(now, hop, for_good)
+        let mut hops = self.hops.lock().unwrap_or_else(PoisonError::into_inner);
+        hops.record(now, &hop, for_good);
+        hops.is_open(now, &hop)
     }
 }
 
@@ -267,7 +272,7 @@ impl Server {
             store: store.clone(),
             clock: parts.clock,
             rates: Rates::default(),
-            hops: Mutex::default(),
+            hops: Mutex::new(Breaker::new(HOP_LIMITS)),
             destinations: destinations(configuration),
             outbound: configuration.sip.outbound,
             congestion_safe: configuration.sip.congestion_safe,
@@ -616,8 +621,7 @@ fn abilities(configuration: &Configuration, tenant: &crate::configuration::Tenan
 
 /// Where peers may make us connect to. A server that nobody but this machine can reach may reach this machine.
 fn destinations(configuration: &Configuration) -> DestinationPolicy {
-    let mut allowed: Vec<AllowedTarget> =
-        configuration.sip.allow_targets.iter().filter_map(|range| range.to_string().parse().ok()).collect();
+    let mut allowed: Vec<AllowedTarget> = configuration.sip.allow_targets.iter().map(|target| target.0).collect();
     let sip = configuration.sip.listen.iter();
     if sip.chain(&configuration.msrp.listen).all(|listen| listen.socket.ip().is_loopback()) {
         allowed.extend(["127.0.0.0/8", "::1"].into_iter().filter_map(|range| range.parse::<AllowedTarget>().ok()));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use restante_deferral::model::TenantName;
-use restante_policy::{CompiledCache, LoadError, Loader, PolicyEngine, PolicyHost, PolicyLimits};
+use restante_policy::{CompiledCache, LoadError, Loader, LogLevel, PolicyEngine, PolicyHost, PolicyLimits};
 use restante_transport::queue::{Lane, QueueSender};
 
 use super::abilities;
@@ -33,7 +33,12 @@ pub async fn start(
         }
     };
     let log = |line: restante_policy::GuestLog<'_>| {
-        tracing::info!(target: "restante::policy", tenant = %line.tenant, level = ?line.level, "{}", line.text);
+        let (tenant, text) = (line.tenant, line.text);
+        match line.level {
+            LogLevel::Debug => tracing::debug!(target: "restante::policy", %tenant, "{text}"),
+            LogLevel::Info => tracing::info!(target: "restante::policy", %tenant, "{text}"),
+            LogLevel::Warning => tracing::warn!(target: "restante::policy", %tenant, "{text}"),
+        }
     };
     let host = PolicyHost::start(&engine, sink, log)?;
     let (data, source) = (configuration.data.clone(), configuration.source.clone());

@@ -13,6 +13,7 @@ mod deduplication;
 mod filter;
 mod operator;
 mod reader;
+mod reserve;
 mod schema;
 mod users;
 mod wal;
@@ -22,6 +23,7 @@ mod writer;
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -34,6 +36,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use self::changes::Tables;
 use self::deduplication::Deduplication;
 use self::reader::ReadQueue;
+use self::reserve::Reserve;
 use self::schema::CacheKibibytes;
 use self::users::{Users, key_of};
 use self::wal::{WalKeeper, WalState};
@@ -114,6 +117,8 @@ pub struct SqliteStore {
     side: Mutex<Connection>,
     /// Where [`Store::due`] goes on.
     due_after: Mutex<Option<(i64, i64)>>,
+    /// No message is taken for want of room.
+    is_full: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held while the store is open.
     _lock: File,
@@ -169,10 +174,13 @@ impl SqliteStore {
         let side = Mutex::new(schema::open_beside(&path, READER_CACHE)?);
         let (queued, known) = (queue.clone(), users.clone());
         let wal = WalKeeper { state, wanted, fatal: fatal.clone(), retry_at: 0 };
-        let writer = Writer { connection, queue: queued, users: known, tables, sink, clock, wal, remover, fatal };
+        let reserve = Reserve::open(&directory);
+        let is_full = reserve.lent_flag();
+        let writer =
+            Writer { connection, queue: queued, users: known, tables, sink, clock, wal, remover, reserve, fatal };
         threads.push(spawn("store-writer", &directory, &options.fatal, move || writer.run())?);
         let (threads, due_after) = (Mutex::new(threads), Mutex::default());
-        Ok(SqliteStore { queue, reads, users, spool, sums, side, due_after, threads, _lock: lock })
+        Ok(SqliteStore { queue, reads, users, spool, sums, side, due_after, is_full, threads, _lock: lock })
     }
 
     /// Where large bodies are.
@@ -214,6 +222,10 @@ impl Store for SqliteStore {
 
     fn oldest_write_age(&self) -> Duration {
         self.queue.oldest_age()
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
     }
 
     fn totals(&self, user: &RecipientKey) -> (Totals, Totals) {

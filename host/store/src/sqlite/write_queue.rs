@@ -78,8 +78,13 @@ struct Inner {
 }
 
 impl Order {
-    pub(super) fn settles(&self) -> bool {
-        matches!(self, Order::Transaction(transaction) if transaction.settles)
+    /// It empties the store, or keeps users reachable, without whom it could not be emptied.
+    pub(super) fn may_use_the_last_room(&self) -> bool {
+        match self {
+            Order::Transaction(transaction) => transaction.settles,
+            Order::Record(..) => true,
+            Order::Stop => false,
+        }
     }
 
     pub(super) fn insertions(&self) -> usize {

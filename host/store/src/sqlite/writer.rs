@@ -3,7 +3,7 @@
 //! | what goes wrong | what is done |
 //! |---|---|
 //! | one order cannot be carried out (its body is missing, it is too big) | the batch is begun again, each order within a savepoint: that one fails, the others do not |
-//! | no room on the disk | the WAL is copied back; what settles deliveries is tried again without the rest, which fails as [`CommitError::Full`] |
+//! | no room on the disk | the WAL is copied back and the reserve lent; what settles deliveries and keeps users reachable is tried again without the rest, which fails as [`CommitError::Full`] until there is room |
 //! | an fsync fails | the process ends: what is on the disk is not known any more |
 //! | anything else | the whole batch fails |
 
@@ -18,6 +18,7 @@ use rusqlite::Connection;
 
 use super::Clock;
 use super::changes::{Effects, Problem, Tables};
+use super::reserve::Reserve;
 use super::users::Users;
 use super::wal::WalKeeper;
 use super::write_queue::{Order, Waiting, WriteQueue};
@@ -34,6 +35,7 @@ pub(super) struct Writer {
     pub(super) clock: Clock,
     pub(super) wal: WalKeeper,
     pub(super) remover: BodyRemover,
+    pub(super) reserve: Reserve,
     pub(super) fatal: Fatal,
 }
 
@@ -50,8 +52,8 @@ enum Manner {
     Together,
     /// Each within a savepoint.
     Apart,
-    /// The same, and only those that settle deliveries.
-    Settling,
+    /// The same, and only those that may use the last room.
+    LastRoom,
 }
 
 impl Writer {
@@ -78,15 +80,18 @@ impl Writer {
         if self.tables.deduplication.wants_seal_of_an_hour(now) {
             self.keep_house(now)?;
         }
-        let mut result = self.try_commit(batch, now, Manner::Together);
+        self.reserve.take_back();
+        let manner = if self.reserve.is_lent() { Manner::LastRoom } else { Manner::Together };
+        let mut result = self.try_commit(batch, now, manner);
         if matches!(&result, Err(problem) if problem.is_of_one_order()) {
             result = self.try_commit(batch, now, Manner::Apart);
         }
         if matches!(&result, Err(problem) if problem.is_full()) {
             let pages = self.wal.state.pages.load(Ordering::Relaxed);
             self.wal.restart(&self.connection, pages, std::time::Duration::ZERO);
-            if batch.iter().any(|waiting| waiting.order.settles()) {
-                result = self.try_commit(batch, now, Manner::Settling);
+            self.reserve.lend();
+            if batch.iter().any(|waiting| waiting.order.may_use_the_last_room()) {
+                result = self.try_commit(batch, now, Manner::LastRoom);
             }
         }
         match result {
@@ -140,8 +145,8 @@ impl Writer {
         for Waiting { order, .. } in batch {
             outcomes.push(match manner {
                 Manner::Together => self.tables.apply(&self.connection, order, now, &mut effects)?,
-                Manner::Settling if !order.settles() => failed(order, CommitError::Full),
-                Manner::Apart | Manner::Settling => self.apply_apart(order, now, &mut effects)?,
+                Manner::LastRoom if !order.may_use_the_last_room() => failed(order, CommitError::Full),
+                Manner::Apart | Manner::LastRoom => self.apply_apart(order, now, &mut effects)?,
             });
         }
         self.tables.deduplication.write(&self.connection, now)?;

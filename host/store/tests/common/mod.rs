@@ -68,9 +68,17 @@ impl Fixture {
     }
 
     pub fn write(&mut self, changes: Vec<Change>) -> Result<Vec<Applied>, CommitError> {
+        self.order(Transaction { changes, settles: false })
+    }
+
+    pub fn settle(&mut self, changes: Vec<Change>) -> Result<Vec<Applied>, CommitError> {
+        self.order(Transaction { changes, settles: true })
+    }
+
+    fn order(&mut self, transaction: Transaction) -> Result<Vec<Applied>, CommitError> {
         self.next += 1;
         let ticket = Ticket { shard: 0, token: self.next };
-        self.store.write(ticket, Transaction { changes, settles: false })?;
+        self.store.write(ticket, transaction)?;
         match self.wait(self.next) {
             Outcome::Written(result) => result,
             other => panic!("{other:?}"),

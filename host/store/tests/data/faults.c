@@ -1,5 +1,6 @@
 /* Loaded before the C library (LD_PRELOAD): while the file FAULTS/fsync is there every fsync fails with EIO, while
-   FAULTS/full is there every write that would lengthen a file fails with ENOSPC. */
+   FAULTS/full is there every write that would lengthen a file fails with ENOSPC; a link FAULTS/full does so only as long as
+   what it leads to is there. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -59,7 +59,7 @@ impl Reader {
                 }
             }
             "relay_milliseconds" => {
-                self.optional(pointer, value, 100, 5_000, &mut settings.relay_milliseconds);
+                self.optional(pointer, value, 100, 3_000, &mut settings.relay_milliseconds);
             }
             _ => self.error(
                 pointer,
@@ -92,21 +92,17 @@ impl Reader {
         }
     }
 
-    fn optional<T: TryFrom<u64> + Default>(
-        &mut self,
-        pointer: &str,
-        value: &Value,
-        least: u64,
-        most: u64,
-        into: &mut Option<T>,
-    ) {
-        if value.is_null() {
+    fn optional<T: TryFrom<u64>>(&mut self, pointer: &str, value: &Value, least: u64, most: u64, into: &mut Option<T>) {
+        // TOML has no null.
+        if value.is_null() || value.as_str() == Some("none") {
             *into = None;
             return;
         }
-        let mut number = T::default();
-        self.number(pointer, value, least, most, &mut number);
-        *into = Some(number);
+        let number = value.as_u64().filter(|number| (least..=most).contains(number));
+        match number.and_then(|number| T::try_from(number).ok()) {
+            Some(number) => *into = Some(number),
+            None => self.error(pointer, &format!("expected a whole number from {least} to {most}, or \"none\"")),
+        }
     }
 
     fn seconds(&mut self, pointer: &str, value: &Value, into_milliseconds: &mut u64) {
@@ -183,6 +179,15 @@ mod tests {
             assert_eq!(pointers, expected, "{text}");
             assert!(problems.iter().all(|problem| problem.severity == Severity::Error));
             assert!(problems.iter().all(|problem| problem.text.contains("expected")), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn limits_can_be_lifted_by_null_and_by_a_word() {
+        for none in ["null", "\"none\""] {
+            let (settings, problems) = read(&format!(r#"{{"sender_quota": {{"messages": {none}, "bytes": 5}}}}"#));
+            assert!(problems.is_empty(), "{problems:?}");
+            assert_eq!(settings.sender_quota, Quota { messages: None, bytes: Some(5) });
         }
     }
 

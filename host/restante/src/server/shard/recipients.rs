@@ -258,7 +258,7 @@ impl Shard {
     }
 
     fn note(&mut self, key: &RecipientKey, event: &Event) {
-        self.shared.metrics.count(event);
+        self.shared.metrics.count(&key.tenant, event);
         if matches!(
             event,
             Event::Delivered(_) | Event::Expired(_) | Event::GivenUp(_) | Event::Discarded(..) | Event::HandedOver(_)
@@ -268,12 +268,12 @@ impl Shard {
         let to = Shortened(&key.address.0);
         let tenant = &key.tenant;
         match event {
-            Event::Expired(id) => tracing::info!(%tenant, %to, message = id.0, "expired"),
+            Event::Expired(id) => tracing::info!(%tenant, %to, id = id.0, "expired"),
             Event::GivenUp(id) => {
-                tracing::info!(%tenant, %to, message = id.0, "given up: the device refused it for good")
+                tracing::info!(%tenant, %to, id = id.0, "given up: the device refused it for good")
             }
             Event::Discarded(id, why) => {
-                tracing::info!(%tenant, %to, message = id.map(|id| id.0), why = %why.escape_default(), "discarded");
+                tracing::info!(%tenant, %to, id = id.map(|id| id.0), why = %why.escape_default(), "discarded");
             }
             Event::FellBack(reason, hook) => tracing::warn!(%tenant, %to, hook, ?reason, "the fallback decided"),
             Event::AttemptFailed(kind, status, origin) => {
@@ -301,7 +301,9 @@ impl Shard {
         let Some(waiting) = self.waiting.remove(&token) else { return };
         match waiting {
             Waiting::Message { transaction, arrived } => {
-                self.shared.metrics.accept_seconds.observe(arrived.elapsed().as_secs_f64());
+                if reply == Reply::Accepted {
+                    self.shared.metrics.accept_seconds.observe(arrived.elapsed().as_secs_f64());
+                }
                 self.reply_to_message(now, transaction, &reply);
             }
             Waiting::Invitation(media) => self.reply_to_invitation(now, media, reply),

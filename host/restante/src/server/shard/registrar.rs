@@ -75,6 +75,16 @@ enum Effect {
     Inherited(RecipientKey),
 }
 
+impl Effect {
+    fn text(&self) -> &'static str {
+        match self {
+            Effect::Registered { .. } => "registered",
+            Effect::Expired => "a registration ended",
+            Effect::Inherited(_) => "took over the registration of another name",
+        }
+    }
+}
+
 impl Shard {
     pub(super) fn register(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, came: Flow) {
         let mut request = match RegisterRequest::parse(message) {
@@ -209,7 +219,8 @@ impl Shard {
         let PendingRegistration { key, bindings, effect } = pending;
         match result {
             Ok(()) => {
-                tracing::info!(tenant = %key.tenant, user = %Shortened(&key.address.0), contacts = bindings.bindings.len(), "registration changed");
+                let (text, contacts) = (effect.text(), bindings.bindings.len());
+                tracing::info!(tenant = %key.tenant, user = %Shortened(&key.address.0), contacts, "{text}");
                 self.take_over_bindings(&key, bindings);
                 self.bindings_changed(now, &key, effect);
             }

@@ -118,6 +118,7 @@ impl Shard {
         status: u16,
         further: impl FnOnce(Builder) -> Builder,
     ) {
+        self.count_refusal(transaction, status);
         let tag = self.endpoint.identifiers().tag();
         let Some(builder) = self.endpoint.response(transaction, status, Some(&tag)) else { return };
         match further(builder).finish() {
@@ -135,6 +136,7 @@ impl Shard {
         reason: &str,
         retry_after_seconds: Option<u32>,
     ) {
+        self.count_refusal(transaction, status);
         let tag = self.endpoint.identifiers().tag();
         let clean: String = reason.chars().filter(|character| !character.is_control()).take(80).collect();
         let Some(builder) = self.endpoint.response_with_reason(transaction, status, &clean, Some(&tag)) else { return };
@@ -142,6 +144,22 @@ impl Shard {
         if let Ok(bytes) = builder.optional("Retry-After", retry_after.as_deref()).finish() {
             self.endpoint.respond(now.monotonic, transaction, status, bytes);
         }
+    }
+
+    fn count_refusal(&self, transaction: ServerTransactionId, status: u16) {
+        let Some(method) = self.endpoint.request(transaction).filter(|_| status >= 400).and_then(SipMessage::method)
+        else {
+            return;
+        };
+        let method = match method {
+            Method::Message => "MESSAGE",
+            Method::Invite => "INVITE",
+            Method::Register => "REGISTER",
+            Method::Subscribe => "SUBSCRIBE",
+            _ => "other",
+        };
+        self.shared.metrics.count_refusal(method, status);
+        tracing::debug!(method, status, "refused");
     }
 
     /// Sends a request in a transaction of its own; one that is too large for UDP goes over TCP to the same place

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use restante_deferral::breaker::Breaker;
 use restante_deferral::model::{CanonicalAddress, MessageId, RecipientKey, StoredMessage, TenantName, Timestamp};
 use restante_msrp::framing::FramingLimits;
 use restante_sip::message::{Method, Name, SipMessage};
@@ -24,7 +25,7 @@ use crate::configuration::Configuration;
 use crate::metrics::Metrics;
 use crate::server::directory::Directory;
 use crate::server::rates::Rates;
-use crate::server::{Shared, deferral_limits, destinations, receiver};
+use crate::server::{HOP_LIMITS, Shared, deferral_limits, destinations, receiver};
 
 const SHARDS: usize = 2;
 /// Where everybody is who registers or sends here.
@@ -76,7 +77,7 @@ impl House {
             clock: Arc::new(move || Timestamp(time.load(Ordering::Relaxed))),
             own_mark: OwnMark::new([1; 32], "example.org"),
             rates: Rates::default(),
-            hops: Mutex::default(),
+            hops: Mutex::new(Breaker::new(HOP_LIMITS)),
             destinations: destinations(&configuration),
             outbound: None,
             congestion_safe: false,

@@ -1,7 +1,6 @@
 //! All names of a user reach one queue, whenever it is learnt that they are the user's.
 
 use restante_deferral::commit::CommitError;
-use restante_deferral::decision::Trigger;
 use restante_deferral::model::{AliasChange, Delivery, Profile, ProfileChange};
 use restante_deferral::participating_function::{Arrival, Input, ReplyToken};
 use restante_store::{Record, Ticket};

@@ -25,7 +25,7 @@ pub use held_store::HeldStore;
 pub use http::{HttpAnswer, http};
 pub use patience::{PATIENCE, in_time, until, until_equal};
 pub use person::Person;
-pub use program::{Finished, Program, Served, run};
+pub use program::{Finished, Program, Served, binary, run};
 pub use raw_msrp::{Chunk, MsrpReply, RawMsrp};
 pub use raw_sip::{RawSip, Request};
 pub use recorder::Recorder;

@@ -213,8 +213,12 @@ pub fn run(arguments: &[&str]) -> Finished {
     Finished { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// Beside the directory of the test that runs: one `cargo build --workspace` makes both.
-fn binary() -> PathBuf {
+/// The binary. Beside the directory of the test that runs: one `cargo build --workspace` makes both.
+///
+/// # Panics
+/// It is not there.
+#[must_use]
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test that runs");
     let directory = test.parent().and_then(Path::parent).expect("target/release/deps");
     let binary = directory.join("restante");

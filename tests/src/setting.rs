@@ -10,9 +10,11 @@ use restante_transport::Protocol;
 
 use crate::world::World;
 
+type Change = Box<dyn FnOnce(&mut Configuration)>;
+
 /// What is different from usual.
 pub struct Setting {
-    pub(crate) changes: Vec<Box<dyn FnOnce(&mut Configuration)>>,
+    pub(crate) changes: Vec<Change>,
     pub(crate) host: IpAddr,
     pub(crate) is_held: bool,
     pub(crate) is_administered: bool,

@@ -177,8 +177,17 @@ impl World {
     /// It does not start.
     pub async fn restart(&mut self) {
         self.stop_server().await;
-        let restarted = self.try_start().await;
-        restarted.unwrap_or_else(|error| panic!("the server does not start again: {error:#}"));
+        let again = async {
+            loop {
+                match self.try_start().await {
+                    Ok(()) => return,
+                    // The socket goes with the task that had it.
+                    Err(error) if is_taken(&error) => tokio::task::yield_now().await,
+                    Err(error) => panic!("the server does not start again: {error:#}"),
+                }
+            }
+        };
+        in_time("the server starts again", again).await;
     }
 
     /// Starts the server again with another configuration.
@@ -191,14 +200,16 @@ impl World {
         self.restart().await;
     }
 
-    /// Stops the server.
+    /// Stops the server; nothing of it is left then, and its store is closed.
     pub async fn stop_server(&mut self) {
         self.held = None;
         if let Some(administration) = self.administration.take() {
             administration.stop();
         }
         if let Some(server) = self.server.take() {
+            let shared = Arc::downgrade(server.shared());
             in_time("the server stops", server.stop()).await;
+            until_equal("holders of what the server's parts share", 0, || shared.strong_count()).await;
         }
     }
 

@@ -48,14 +48,17 @@ fn no_202_before_the_commit_and_one_right_after_it() {
 
 #[test]
 fn retransmissions_are_absorbed_while_the_commit_is_held_and_answered_after_it() {
-    setting().held().tell(async |world| {
+    setting().held().configure(|it| it.limits.max_commit_wait_milliseconds = 200).tell(async |world| {
         let mut alice = world.udp().await;
         world.held().hold();
         let message = alice.request("MESSAGE", BOB).text("again and again");
+        alice.send(&message.bytes()).await;
+        until_held(world, 1).await;
+        // Also while the disk is so late that nothing new is taken.
+        world.held().pretend_age(Duration::from_secs(1));
         for _ in 0..4 {
             alice.send(&message.bytes()).await;
         }
-        until_held(world, 1).await;
         barrier(&mut alice).await;
         assert_eq!((alice.unread(), world.held().waiting()), (vec![], 1));
         world.held().release();

@@ -199,3 +199,16 @@ fn a_message_is_what_it_was_also_when_it_is_no_cpim() {
         world.until_settled().await;
     });
 }
+
+#[test]
+fn a_client_behind_an_address_translation_is_reached_on_the_connection_it_opened() {
+    story(async |world| {
+        let alice = world.person("alice").await;
+        let mut bob = world.person_with("bob", |it| it.transport = Protocol::Tcp).await;
+        bob.register().await;
+        alice.send(bob.address(), "the way you came").await;
+        assert_eq!(bob.texts(1).await, ["the way you came"]);
+        assert_eq!(bob.wire.received("MESSAGE")[0].remote, world.sip(), "not from a connection that the server opened");
+        world.until_settled().await;
+    });
+}

@@ -1,13 +1,17 @@
 //! Messages pushed in a session.
 
 use restante_client::{Behaviour, Features, Mode, PageMessage, SetupChoice};
-use restante_tests::{setting, story};
+use restante_tests::setting;
 use restante_transport::Protocol;
 
 #[test]
 fn more_than_a_few_messages_come_in_one_session_in_order() {
-    for (transport, setup) in [(Protocol::Udp, SetupChoice::Active), (Protocol::Tcp, SetupChoice::Passive)] {
-        story(async |world| {
+    let (udp, tcp) = (Protocol::Udp, Protocol::Tcp);
+    for (ipv6, transport, setup) in
+        [(false, udp, SetupChoice::Active), (false, tcp, SetupChoice::Passive), (true, udp, SetupChoice::Active)]
+    {
+        let place = if ipv6 { setting().ipv6() } else { setting() };
+        place.tell(async |world| {
             let alice = world.person_with("alice", |it| it.transport = transport).await;
             let mut bob = world
                 .person_with("bob", |it| {
@@ -48,6 +52,27 @@ fn how_many_are_a_few_is_the_operators_word() {
             for _ in 0..2 {
                 assert_eq!(bob.received().await.mode, expected, "few = {few}");
             }
+            world.until_settled().await;
+        });
+    }
+}
+
+#[test]
+fn what_does_not_fit_a_page_goes_by_session_unless_every_hop_is_congestion_safe() {
+    for (safe, transport, expected) in [
+        (false, Protocol::Udp, Mode::Push),
+        (false, Protocol::Tcp, Mode::Push),
+        (true, Protocol::Udp, Mode::Push),
+        (true, Protocol::Tcp, Mode::Page),
+    ] {
+        setting().configure(move |it| it.sip.congestion_safe = safe).tell(async |world| {
+            let alice = world.person_with("alice", |it| it.transport = Protocol::Tcp).await;
+            let mut bob = world.person_with("bob", |it| it.transport = transport).await;
+            let text = "x".repeat(1_500);
+            alice.send(bob.address(), &text).await;
+            bob.register().await;
+            let message = bob.received().await;
+            assert_eq!((message.text(), message.mode), (Some(text.as_str()), expected), "{safe} {transport:?}");
             world.until_settled().await;
         });
     }

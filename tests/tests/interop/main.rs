@@ -24,7 +24,7 @@ fn large_messages_are_taken_from_a_foreign_implementation_in_both_roles() {
             let invite = invite.body("application/sdp", peer.description("sendonly"));
             let answer = alice.ask(&invite).await;
             assert_eq!(answer.status(), Some(200));
-            acknowledge(&mut alice, &invite.field("Call-ID").to_owned(), &answer).await;
+            acknowledge(&mut alice, invite.field("Call-ID"), &answer).await;
             peer.connect(&answer).await;
             for size in SIZES {
                 let body = cpim(size);

@@ -56,13 +56,13 @@ fn what_waits_is_listed_shown_and_discarded() {
         );
 
         let discarded = command(world, &["queue", "discard", &id, "--report"]).await;
-        assert_eq!((discarded.status.success(), discarded.stdout.as_str()), (true, "1 discarded\n"));
+        assert_eq!((discarded.status.success(), discarded.stdout.as_str()), (true, "1 message discarded\n"));
         assert_eq!(alice.disposition().await, (sent[0].clone(), Disposition::DeliveryFailed));
         let gone = command(world, &["queue", "show", &id]).await;
         assert_eq!(gone.status.code(), Some(1));
         assert_eq!(gone.stderr, format!("restante: message {id} does not wait\n"));
         let discarded = command(world, &["queue", "discard", "--to", "sip:bob@example.org"]).await;
-        assert_eq!(discarded.stdout, "1 discarded\n");
+        assert_eq!(discarded.stdout, "1 message discarded\n");
         world.until_waiting(1).await;
         assert_eq!(alice.unread().len(), 0, "nobody asked for a report of that");
     });

@@ -2,16 +2,16 @@
 
 use restante_tests::{Program, run};
 
-/// Runs `serve` with this configuration; what it said, the file's own path written as FILE and its directory as HERE.
+/// Runs `serve` with this configuration; what it said, the file's own path written as FILE. HERE in the
+/// configuration is a data directory.
 fn refusal(text: &str) -> String {
     let program = Program::new("");
-    program.configure(text);
+    program.configure(&text.replace("HERE", &program.data().display().to_string()));
     let file = program.configuration_file().display().to_string();
-    let here = program.configuration_file().parent().expect("a directory").display().to_string();
     let finished = run(&["serve", "--config", &file]);
     assert_eq!(finished.status.code(), Some(1), "{finished:?}");
     assert_eq!(finished.stdout, "");
-    finished.stderr.replace(&file, "FILE").replace(&here, "HERE")
+    finished.stderr.replace(&file, "FILE")
 }
 
 #[test]
@@ -25,8 +25,8 @@ fn what_is_wrong_is_said_with_line_and_column_and_what_was_expected() {
         ),
         (
             "[sip]\nlisten = [\"udp:example.org:5060\"]\n",
-            "restante: FILE: TOML parse error at line 2, column 11\n  |\n2 | listen = [\"udp:example.org:5060\"]\n  |           \
-             ^^^^^^^^^^^^^^^^^^^^^^\n\"udp:example.org:5060\": expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric \
+            "restante: FILE: TOML parse error at line 2, column 10\n  |\n2 | listen = [\"udp:example.org:5060\"]\n  |          \
+             ^^^^^^^^^^^^^^^^^^^^^^^^\n\"udp:example.org:5060\": expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric \
              host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\"\n\n",
         ),
         (
@@ -46,44 +46,55 @@ fn what_is_wrong_is_said_with_line_and_column_and_what_was_expected() {
 }
 
 #[test]
-fn what_does_not_fit_together_is_said_with_its_key() {
+fn what_does_not_fit_together_is_said_with_its_place_and_key() {
     let tenant = "[tenants.example]\ndomains = [\"example.org\"]\n";
     let cases = [
-        ("[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n".to_owned(), "msrp.listen: MSRP runs over TCP"),
-        (format!("{tenant}[tenants.b]\ndomains = [\"EXAMPLE.org\"]\n"), "belongs to tenants.b"),
-        ("[limits]\nmax_sessions = 0\n".to_owned(), "limits.max_sessions = 0: expected a whole number of at least 1"),
-        ("[tenants]\n".to_owned(), "no tenant"),
+        (
+            "[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n".to_owned(),
+            "line 2, column 10: msrp.listen: MSRP runs over TCP, expected \"tcp:HOST:PORT\"",
+        ),
+        (
+            format!("{tenant}[tenants.b]\ndomains = [\"EXAMPLE.org\"]\n"),
+            "line 2, column 12: tenants.example: \"example.org\" belongs to tenants.b already",
+        ),
+        (
+            "[limits]\nmax_sessions = 0\n".to_owned(),
+            "line 2, column 16: limits.max_sessions = 0: expected a whole number of at least 1",
+        ),
+        ("[tenants]\n".to_owned(), "line 1, column 1: no tenant: expected at least one [tenants.NAME] with domains"),
     ];
     for (text, expected) in cases {
-        let said = refusal(&text);
-        assert!(said.starts_with("restante: FILE: ") && said.contains(expected), "{text}: {said}");
+        assert_eq!(refusal(&text), format!("restante: FILE: {expected}\n"), "{text}");
     }
 }
 
 #[test]
-fn settings_of_a_policy_are_checked_by_the_policy() {
-    let settings = "data = \"HERE/data\"\n[tenants.example]\ndomains = [\"example.org\"]\n[tenants.example.settings]\n";
-    let program = Program::new("");
-    let data = program.data().display().to_string();
-    let text = settings.replace("HERE/data", &data);
-    let said = refusal(&format!("{text}few = \"many\"\n"));
-    assert!(said.contains("tenants.example") && said.contains("/few"), "{said}");
-    let said = refusal(&format!("{text}fewer = 3\n"));
-    assert!(said.contains("/fewer") && said.contains("is not a setting; expected delivery"), "{said}");
+fn settings_of_a_policy_are_checked_by_the_policy_and_have_their_place_too() {
+    let tenant = "[tenants.example]\ndomains = [\"example.org\"]\n[tenants.example.settings]\n";
+    let cases = [
+        ("few = \"many\"\n", "line 5, column 7: tenants.example.settings.few: expected a whole number from 0 to 100"),
+        ("fewer = 3\n", "line 5, column 9: tenants.example.settings.fewer: is not a setting; expected delivery"),
+    ];
+    for (setting, expected) in cases {
+        let said = refusal(&format!("data = \"HERE\"\n{tenant}{setting}"));
+        assert!(said.contains(expected), "{setting}: {said}");
+    }
 }
 
 #[test]
 fn what_is_missing_is_named() {
     let missing = run(&["serve", "--config", "/nowhere/restante.toml"]);
     assert_eq!(missing.status.code(), Some(1));
-    assert!(missing.stderr.starts_with("restante: cannot read the configuration /nowhere/restante.toml: No such file"));
+    let expected =
+        "restante: cannot read the configuration /nowhere/restante.toml: No such file or directory (os error 2)\n";
+    assert_eq!(missing.stderr, expected);
     let policy = |path: &str| {
-        let program = Program::new("");
-        let data = program.data().display().to_string();
-        refusal(&format!("data = {data:?}\n[tenants.example]\ndomains = [\"example.org\"]\npolicy = {path:?}\n"))
+        refusal(&format!("data = \"HERE\"\n[tenants.example]\ndomains = [\"example.org\"]\npolicy = {path:?}\n"))
     };
     let said = policy("/nowhere/policy.wasm");
-    assert!(said.contains("tenants.example.policy: cannot read /nowhere/policy.wasm: No such file"), "{said}");
+    let expected = "restante: FILE: line 4, column 10: tenants.example.policy: there is no file \"/nowhere/policy.wasm\": \
+                    expected \"standard\" or the path of a component\n";
+    assert_eq!(said, expected);
     let said = policy("/proc/self/status");
     assert!(said.contains("tenants.example") && said.contains("cannot be used"), "{said}");
 }

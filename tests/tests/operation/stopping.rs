@@ -36,6 +36,7 @@ fn what_is_in_flight_is_finished_before_it_ends() {
         };
         let ((), status) = tokio::join!(world.stop_server(), release);
         assert_eq!(status, Some(202));
+        drop(held);
         world.restart().await;
         assert_eq!(world.queue().len(), 1);
     });

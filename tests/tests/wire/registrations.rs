@@ -1,6 +1,6 @@
 //! REGISTER.
 
-use restante_sip::message::{Name, SipMessage};
+use restante_sip::message::{Method, Name, SipMessage};
 use restante_tests::{RawSip, Request, World, setting, story};
 
 const BOB: &str = "sip:bob@example.org";
@@ -134,6 +134,24 @@ fn a_registration_outlives_a_restart_and_ends_in_its_time() {
         alice.send("sip:carol@example.org", "not any more").await;
         world.until_waiting(1).await;
         assert_eq!(brief.unread(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_path_is_the_way_to_a_contact() {
+    story(async |world| {
+        let alice = world.person("alice").await;
+        let (mut bob, mut edge) = (world.udp().await, world.udp().await);
+        let path = format!("<sip:edge@{};lr>", edge.local());
+        let register =
+            register(&bob, "<sip:bob@192.0.2.77:5099>;expires=600").with("Path", &path).with("Supported", "path");
+        assert_eq!(bob.ask(&register).await.status(), Some(200));
+        alice.send(BOB, "by the edge").await;
+        let message = edge.expect("MESSAGE", |it| it.method() == Some(Method::Message)).await;
+        assert_eq!(message.request_uri(), Some("sip:bob@192.0.2.77:5099"));
+        assert_eq!(message.header_by_text("Route"), Some(path.as_str()));
+        edge.respond(&message, 200).await;
+        world.until_settled().await;
     });
 }
 

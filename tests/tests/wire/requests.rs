@@ -72,7 +72,7 @@ const CASES: &[Case] = &[
         415,
         Some(("Accept", "application/sdp")),
     ),
-    ("a description that is none", |it| RawMsrp::invitation(it, BOB).body("application/sdp", "v=1"), 400, None),
+    ("a description that is none", |it| RawMsrp::invitation(it, BOB).body("application/sdp", "v=1"), 488, None),
     ("no answer would do", |it| RawMsrp::invitation(it, BOB).with("Accept", "text/html"), 406, None),
     ("no hop is left, but none is needed", |it| it.request("OPTIONS", BOB).set("Max-Forwards", "0"), 200, None),
 ];
@@ -220,5 +220,33 @@ fn a_stream_that_is_no_sip_is_closed_and_others_go_on() {
         garbage.until_closed().await;
         let request = other.request("OPTIONS", BOB);
         assert_eq!(other.ask(&request).await.status(), Some(200));
+    });
+}
+
+#[test]
+fn what_is_advertised_stands_in_requests_and_paths_whatever_is_listened_on() {
+    let place = setting().configure(|it| {
+        it.sip.advertise = Some("sip.example.org:5099".parse().expect("a host and port"));
+        it.msrp.advertise = Some("msrp.example.org:2899".parse().expect("a host and port"));
+    });
+    place.tell(async |world| {
+        let mut socket = world.udp().await;
+        let invite = RawMsrp::invitation(&socket, BOB);
+        let answer = socket.ask(&invite).await;
+        assert_eq!(answer.header_by_text("Contact"), Some("<sip:sip.example.org:5099>"));
+        let description = String::from_utf8_lossy(&answer.body()).into_owned();
+        assert!(description.contains("a=path:msrp://msrp.example.org:2899/"), "{description}");
+        assert!(description.contains("c=IN IP4 msrp.example.org\r\nt=0 0\r\nm=message 2899 TCP/MSRP"), "{description}");
+        let cancel = RawMsrp::ack(&socket, &invite, &answer);
+        socket.send(&cancel.bytes()).await;
+        let mut bob = world.person("bob").await;
+        bob.register().await;
+        let message = socket.request("MESSAGE", BOB).text("from afar");
+        assert_eq!(socket.ask(&message).await.status(), Some(202));
+        let via = bob.received().await.sip_field("Via").expect("a Via").to_owned();
+        assert!(via.starts_with("SIP/2.0/UDP sip.example.org:5099;"), "{via}");
+        let bye = RawMsrp::bye(&socket, &invite, &answer);
+        assert_eq!(socket.ask(&bye).await.status(), Some(200));
+        world.until_settled().await;
     });
 }

@@ -406,7 +406,7 @@ mod tests {
             ("[msrp]\nlisten = [\"tcp:[::]:2855\"]\n", vec!["msrp.listen", "msrp.advertise"]),
             (
                 "[tenants.a]\ndomains = [\"a.org\"]\nhand_over = { sms = \"sip:gateway.example.org\" }\n",
-                vec!["line 3, column 19", "tenants.a.hand_over.sms", "numeric host"],
+                vec!["line 3, column 21", "tenants.a.hand_over.sms", "numeric host"],
             ),
             (
                 "[tenants.a]\ndomains = [\"x.org\"]\n[tenants.b]\ndomains = [\"X.org\"]\n",
@@ -423,7 +423,7 @@ mod tests {
     #[test]
     fn trust_by_address_on_an_open_port_is_warned_of() {
         let open = parse(
-            "[sip]\nlisten = [\"udp:0.0.0.0:5060\"]\n[tenants.a]\ndomains = [\"a.org\"]\ntrust = [\"10.0.0.0/8\"]\n",
+            "[sip]\nlisten = [\"udp:192.0.2.1:5060\"]\n[tenants.a]\ndomains = [\"a.org\"]\ntrust = [\"10.0.0.0/8\"]\n",
         );
         assert_eq!(open.unwrap().warnings().len(), 1);
         assert!(Configuration::default().warnings().is_empty());

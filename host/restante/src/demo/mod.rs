@@ -103,9 +103,11 @@ pub async fn run_story(name: &str, options: &Options) -> Result<Report> {
         Ok(Err(error)) => failures.push(format!("{error:#}")),
         Err(_) => failures.push(format!("the story did not end within {} s", STORY_PATIENCE.as_secs())),
     }
+    // What is said while everybody leaves is no part of the story.
+    let steps = stage.steps();
     if let Err(error) = stage.close().await {
         failures.push(format!("{error:#}"));
     }
     failures.extend(stage.violations());
-    Ok(Report::new(story, stage.steps(), &stage.ledger(), failures, begun.elapsed()))
+    Ok(Report::new(story, steps, &stage.ledger(), failures, begun.elapsed()))
 }

@@ -291,22 +291,22 @@ impl Stage {
         all
     }
 
-    /// Stops clients, core and server.
+    /// Stops the server, the core and the clients, in this order: the server has last words for its subscribers.
     ///
     /// # Errors
     /// The server does not stop in time.
     pub async fn close(&mut self) -> Result<()> {
-        for actor in &self.actors {
-            actor.client().stop().await;
+        let mut stopped = Ok(());
+        if let Some(Host::Here(server)) = self.host.take() {
+            stopped = timeout(STOP_PATIENCE, server.stop()).await;
         }
         if let Some(core) = self.core.take() {
             core.stop().await;
         }
-        if let Some(Host::Here(server)) = self.host.take() {
-            let stopped = timeout(STOP_PATIENCE, server.stop()).await;
-            stopped.with_context(|| format!("the server did not stop within {} s", STOP_PATIENCE.as_secs()))?;
+        for actor in &self.actors {
+            actor.client().stop().await;
         }
-        Ok(())
+        stopped.with_context(|| format!("the server did not stop within {} s", STOP_PATIENCE.as_secs()))
     }
 
     fn cast(&self) -> Cast {

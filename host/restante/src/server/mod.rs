@@ -222,6 +222,8 @@ pub struct Server {
     shared: Arc<Shared>,
     transport: Transport,
     shards: Vec<JoinHandle<()>>,
+    releasing: tokio::task::JoinHandle<()>,
+    scheduler: tokio::task::JoinHandle<()>,
     stop_scheduler: tokio::sync::watch::Sender<bool>,
     sip: Vec<(Protocol, SocketAddr)>,
     msrp: Vec<SocketAddr>,
@@ -288,16 +290,16 @@ impl Server {
         let policy = policies::start(configuration, inboxes.clone()).await?;
         let _ = shared.policy.set(Arc::new(policy));
         let listeners: Vec<Listener> = configuration.sip.listen.iter().map(|it| listener(it, configuration)).collect();
-        let transport = Transport::start(&listeners, transport_limits, receiver::handler(shared.clone())).await?;
+        let transport = Transport::start(&listeners, transport_limits, receiver::handler(&shared)).await?;
         let _ = shared.sender.set(transport.sender());
         let sip = transport.listeners().iter().map(|bound| (bound.protocol, bound.local)).collect();
         let msrp = bound.listen(&transport, &shared)?;
         let shards = start_shards(&shared, outboxes, &store)?;
-        let releasing = shared.clone();
-        tokio::task::spawn_blocking(move || release_names(&releasing));
+        let names = shared.clone();
+        let releasing = tokio::task::spawn_blocking(move || release_names(&names));
         let (stop_scheduler, stopped) = tokio::sync::watch::channel(false);
-        tokio::spawn(schedule(shared.clone(), stopped));
-        Ok(Server { shared, transport, shards, stop_scheduler, sip, msrp })
+        let scheduler = tokio::spawn(schedule(shared.clone(), stopped));
+        Ok(Server { shared, transport, shards, releasing, scheduler, stop_scheduler, sip, msrp })
     }
 
     /// What shards share, for the administration.
@@ -339,6 +341,9 @@ impl Server {
         });
         let _ = joined.await;
         self.transport.shutdown().await;
+        // The store closes with the last that knows it.
+        let _ = self.scheduler.await;
+        let _ = self.releasing.await;
     }
 }
 

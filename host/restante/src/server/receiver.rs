@@ -19,9 +19,18 @@ use super::shard::ToShard;
 
 /// The handler that the transport calls.
 #[must_use]
-pub fn handler(shared: Arc<Shared>) -> Handler {
-    Arc::new(move |event| match event {
-        TransportEvent::Received { message, flow } => received(&shared, message, &flow::from_socket(&flow)),
+pub fn handler(shared: &Arc<Shared>) -> Handler {
+    // What is shared holds the transport, and would otherwise hold itself and the store after everything was stopped.
+    let shared = Arc::downgrade(shared);
+    Arc::new(move |event| match shared.upgrade() {
+        Some(shared) => handle(&shared, event),
+        None => Intake::Congested,
+    })
+}
+
+fn handle(shared: &Shared, event: TransportEvent) -> Intake {
+    match event {
+        TransportEvent::Received { message, flow } => received(shared, message, &flow::from_socket(&flow)),
         TransportEvent::Unreadable { reason, .. } => {
             shared.metrics.count_dropped(match reason {
                 Unreadable::Datagram(_) => "unreadable-datagram",
@@ -32,17 +41,17 @@ pub fn handler(shared: Arc<Shared>) -> Handler {
         }
         TransportEvent::SendFailed { token: SendToken { shard, key }, failure, .. } => {
             tracing::debug!(%failure, "not sent");
-            push(&shared, usize::from(shard), Lane::Ordered, ToShard::SendFailed(key), 64)
+            push(shared, usize::from(shard), Lane::Ordered, ToShard::SendFailed(key), 64)
         }
         TransportEvent::Closed { flow, .. } => {
             if let Some(connection) = flow.connection {
                 for shard in 0..shared.shards() {
-                    push(&shared, shard, Lane::Ordered, ToShard::Closed(connection), 64);
+                    push(shared, shard, Lane::Ordered, ToShard::Closed(connection), 64);
                 }
             }
             Intake::Open
         }
-    })
+    }
 }
 
 pub(super) fn received(shared: &Shared, message: SipMessage, flow: &Flow) -> Intake {

@@ -1,0 +1,105 @@
+//! Every story of `restante demo` ends well, and shows what it says it shows.
+
+use restante::demo::{Options, Report, run_story, stories};
+use restante_tests::binary;
+
+/// Two hundred chunks are no other story than three hundred.
+const LARGE_BYTES: u64 = 2_000_000;
+
+async fn told(name: &str) -> Report {
+    let options = Options { large_bytes: LARGE_BYTES, ..Options::new(binary()) };
+    let report = run_story(name, &options).await.unwrap();
+    assert!(report.is_success(), "{:#?}\n{}", report.failures, report.diagram().join("\n"));
+    report
+}
+
+fn count(labels: &[&str], beginning: &str) -> usize {
+    labels.iter().filter(|label| label.starts_with(beginning)).count()
+}
+
+#[test]
+fn every_story_is_tested_here() {
+    let names: Vec<&str> = stories().iter().map(|story| story.name).collect();
+    let expected = [
+        "page-push",
+        "session-push",
+        "large-file",
+        "pull-fetch",
+        "pull-few",
+        "never-fetches",
+        "expiry",
+        "outbound-proxy",
+        "crash",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn a_story_that_is_not_there_is_an_error_that_names_those_that_are() {
+    let error = run_story("nonsense", &Options::new(binary())).await.unwrap_err();
+    assert!(error.to_string().contains("page-push"), "{error}");
+}
+
+#[tokio::test]
+async fn page_push() {
+    let report = told("page-push").await;
+    assert_eq!(report.messages("Restante", "Bob"), ["200 OK (REGISTER)", "MESSAGE", "202 Accepted (MESSAGE)"]);
+    assert_eq!(count(&report.messages("Restante", "Alice"), "MESSAGE"), 1, "the notification");
+}
+
+#[tokio::test]
+async fn session_push() {
+    let report = told("session-push").await;
+    let sent = report.messages("Restante", "Bob");
+    assert_eq!((count(&sent, "INVITE"), count(&sent, "MSRP SEND"), count(&sent, "BYE")), (1, 5, 1), "{sent:?}");
+    assert_eq!(count(&report.messages("Bob", "Restante"), "BYE"), 0);
+}
+
+#[tokio::test]
+async fn large_file() {
+    let report = told("large-file").await;
+    for (from, to) in [("Alice", "Restante"), ("Restante", "Bob")] {
+        let sent = report.messages(from, to);
+        assert_eq!(sent.iter().filter(|label| label.contains("more SENDs")).count(), 1, "{sent:?}");
+    }
+    assert_eq!(report.accounts[0].sent.size, LARGE_BYTES);
+}
+
+#[tokio::test]
+async fn pull_fetch() {
+    let report = told("pull-fetch").await;
+    let asked = report.messages("Bob", "Restante");
+    assert_eq!(count(&asked, "INVITE sip:deferred@example.org"), 2, "{asked:?}");
+    assert_eq!(count(&report.messages("Restante", "Bob"), "MSRP SEND"), 3);
+}
+
+#[tokio::test]
+async fn pull_few() {
+    let report = told("pull-few").await;
+    assert_eq!(report.messages("Restante", "Bob"), ["200 OK (REGISTER)", "MESSAGE", "MESSAGE"]);
+}
+
+#[tokio::test]
+async fn never_fetches() {
+    let report = told("never-fetches").await;
+    assert_eq!(count(&report.messages("Bob", "Restante"), "INVITE"), 0);
+}
+
+#[tokio::test]
+async fn expiry() {
+    let report = told("expiry").await;
+    assert_eq!((report.sums.sent, report.sums.delivered, report.sums.expired), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn outbound_proxy() {
+    let report = told("outbound-proxy").await;
+    assert_eq!(count(&report.messages("Restante", "SIP core"), "MESSAGE tel:+15550123"), 2, "once more after the loop");
+    assert_eq!(report.messages("SIP core", "Bob"), ["MESSAGE"]);
+}
+
+#[tokio::test]
+async fn crash() {
+    let report = told("crash").await;
+    assert_eq!((report.sums.sent, report.sums.delivered), (2, 2));
+}

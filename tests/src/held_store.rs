@@ -141,6 +141,10 @@ impl Store for HeldStore {
         self.inner.due(now, limit)
     }
 
+    fn recipients(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, RecipientKey)>, StoreError> {
+        self.inner.recipients(after, limit)
+    }
+
     fn registrations(
         &self,
         now: Timestamp,

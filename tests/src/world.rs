@@ -190,6 +190,16 @@ impl World {
         in_time("the server starts again", again).await;
     }
 
+    /// Starts the server again with another configuration.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub async fn restart_with(&mut self, change: impl FnOnce(&mut Configuration)) {
+        self.stop_server().await;
+        change(&mut self.configuration);
+        self.restart().await;
+    }
+
     /// Stops the server; nothing of it is left then, and its store is closed.
     pub async fn stop_server(&mut self) {
         self.held = None;

@@ -61,6 +61,7 @@ fn arrival(number: u64) -> Box<Arrival> {
     Box::new(Arrival {
         reply: ReplyToken(number),
         deduplication: DeduplicationKey(key),
+        deduplication_as_written: None,
         envelope: Envelope {
             kind: MessageKind::Message,
             mode: Mode::Page,

@@ -9,7 +9,7 @@ use crate::model::{
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Store a message, unless one with its deduplication key was stored within the deduplication window.
+    /// Store a message, unless one with a deduplication key of its own was stored within the deduplication window.
     Insert(Box<NewMessage>),
     /// The message is delivered, dropped or refused for good: row, quota and (after the commit) body file go. Its
     /// deduplication key stays for the window.

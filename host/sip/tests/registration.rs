@@ -325,6 +325,47 @@ fn devices_behind_a_core_are_known_from_what_it_embeds() {
     assert_eq!(kinds(6, plain, "rubbish"), (REFRESHED, one));
 }
 
+#[test]
+fn numbers_of_contacts_are_not_used_again_after_everything_was_forgotten() {
+    let mut registrar = Registrar { bindings: Bindings::new(1_000_000), seconds: 1_000, ..Registrar::default() };
+    registrar.register(&["Contact: <sip:a@h>;expires=60", "Contact: <sip:b@h>;expires=60"]).expect("accepted");
+    let ids = |registrar: &Registrar| registrar.bindings.bindings.iter().map(|it| it.id.0).collect::<Vec<_>>();
+    assert_eq!(ids(&registrar), [1_000_001, 1_000_002]);
+    registrar.register(&["Contact: *", "Expires: 0"]).expect("accepted");
+    assert!(registrar.bindings.is_empty());
+    registrar.seconds += 1;
+    registrar.bindings = Bindings::new(registrar.now());
+    registrar.register(&["Contact: <sip:c@h>;expires=60"]).expect("accepted");
+    assert_eq!(ids(&registrar), [1_001_001]);
+}
+
+#[test]
+fn bindings_of_another_name_are_taken_over_once() {
+    let mut own = Registrar { bindings: Bindings::new(500), ..Registrar::default() };
+    own.register(&["Contact: <sip:a@h>;+sip.instance=\"<urn:uuid:1>\"", "Contact: <sip:b@h>"]).expect("accepted");
+    let mut other = Registrar { bindings: Bindings::new(500), ..Registrar::default() };
+    other
+        .register(&[
+            "Contact: <sip:x@h>;+sip.instance=\"<urn:uuid:1>\"",
+            "Contact: <sip:b@h>;q=0.5",
+            "Contact: <sip:c@h>;+sip.instance=\"<urn:uuid:3>\"",
+            "Contact: <sip:d@h>",
+        ])
+        .expect("accepted");
+    assert!(own.bindings.inherit(other.bindings.bindings.clone(), 3));
+    let names: Vec<(u64, &str)> =
+        own.bindings.bindings.iter().map(|binding| (binding.id.0, binding.contact_uri.as_str())).collect();
+    assert_eq!(names, [(501, "sip:a@h"), (502, "sip:b@h"), (503, "sip:c@h")], "three are allowed");
+    assert!(!own.bindings.inherit(other.bindings.bindings, 3));
+
+    let core = |own: &mut Registrar| own.apply(&third_party(1, 3600, &[], "")).map(|_| own.bindings.bindings.clone());
+    let route = core(&mut Registrar::default()).expect("accepted");
+    let mut behind_a_core = Registrar::default();
+    core(&mut behind_a_core).expect("accepted");
+    assert!(!behind_a_core.bindings.inherit(route.clone(), 9), "a user has one serving core");
+    assert!(own.bindings.inherit(route, 9));
+}
+
 proptest! {
     #[test]
     fn no_request_panics_or_breaks_the_bounds(

@@ -69,6 +69,35 @@ fn a_message_through_heavy_loss_arrives_once_and_its_sender_learns_the_answer() 
 }
 
 #[test]
+fn what_belongs_to_a_transaction_is_known_before_it_is_given() {
+    let mut pair = Pair::new(1);
+    let text = |method: &str, branch: &str| {
+        format!(
+            "{method} sip:you@example.org SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK{branch}\r\n\
+             From: <sip:me@example.org>;tag=1\r\nTo: <sip:you@example.org>\r\nCall-ID: {branch}\r\n\
+             CSeq: 1 {method}\r\nContent-Length: 0\r\n\r\n"
+        )
+    };
+    let knows = |pair: &mut Pair, method: &str, branch: &str| {
+        let request = message_of(&text(method, branch).into_bytes().into());
+        pair.endpoint(BOB).knows(&request)
+    };
+    assert!(!knows(&mut pair, "INVITE", "a"));
+    pair.inject(BOB, &text("INVITE", "a"));
+    pair.inject(BOB, &text("MESSAGE", "b"));
+    for (method, branch, known) in [
+        ("INVITE", "a", true),
+        ("CANCEL", "a", true),
+        ("ACK", "a", true),
+        ("MESSAGE", "b", true),
+        ("MESSAGE", "a", false),
+        ("CANCEL", "b", false),
+    ] {
+        assert_eq!(knows(&mut pair, method, branch), known, "{method} {branch}");
+    }
+}
+
+#[test]
 fn without_loss_nothing_is_sent_twice() {
     let mut pair = Pair::new(1);
     pair.send(ALICE, Method::Message, "m1");

@@ -155,6 +155,7 @@ fn message(number: u64, recipients: u64, body_bytes: usize) -> NewMessage {
     NewMessage {
         recipient: RecipientKey { tenant: TenantName("example".into()), address: name(recipient) },
         deduplication: DeduplicationKey(key),
+        deduplication_as_written: None,
         envelope: Envelope {
             kind: MessageKind::Message,
             mode: Mode::Page,

@@ -242,6 +242,10 @@ pub(crate) fn write_profile(profile: &Profile) -> Vec<u8> {
     out.optional_text(profile.subscriber_class.as_deref());
     out.optional(profile.delivery, |out, delivery| out.byte(delivery_number(delivery)));
     out.optional(profile.utc_offset_minutes, |out, offset| out.number((i64::from(offset) + 1440).unsigned_abs()));
+    out.number(profile.registered.len() as u64);
+    for alias in &profile.registered {
+        out.text(alias);
+    }
     out.0
 }
 
@@ -256,6 +260,8 @@ pub(crate) fn read_profile(bytes: &[u8]) -> Result<Profile, StoreError> {
             let shifted: i16 = from.small()?;
             shifted.checked_sub(1440).ok_or(DAMAGED)
         })?,
+        // An older row ends before it.
+        registered: if from.0.is_empty() { Vec::new() } else { from.list(Reader::text)? },
     })
 }
 
@@ -308,7 +314,7 @@ mod tests {
                 devices: vec![DeviceState { device: text.clone(), delivered_at: time }],
             };
             prop_assert_eq!(read_state(&write_state(&state)).unwrap(), state);
-            let profile = Profile { aliases: vec![text.clone()], subscriber_class: flag.then_some(text), delivery: flag.then_some(Delivery::Hold), utc_offset_minutes: offset };
+            let profile = Profile { aliases: vec![text.clone()], registered: vec![text.clone(); usize::from(flag)], subscriber_class: flag.then_some(text), delivery: flag.then_some(Delivery::Hold), utc_offset_minutes: offset };
             prop_assert_eq!(read_profile(&write_profile(&profile)).unwrap(), profile);
         }
 

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use restante_deferral::commit::{Applied, CommitError, LoadRequest, MessageState, Transaction, Window};
-use restante_deferral::model::{MessageId, Profile, RecipientKey, StoredMessage, TenantName, Timestamp};
+use restante_deferral::model::{
+    CanonicalAddress, MessageId, Profile, ProfileChange, RecipientKey, StoredMessage, TenantName, Timestamp,
+};
 use thiserror::Error;
 
 /// Names an order given to a store: who gave it (a shard) and its number there.
@@ -41,7 +43,7 @@ pub enum Outcome {
     /// Of [`Store::write`]: per change. An error means that nothing of it was done.
     Written(Result<Vec<Applied>, CommitError>),
     /// Of [`Store::save`].
-    Saved(Result<(), CommitError>),
+    Saved(Result<Saved, CommitError>),
     /// Of [`Store::load`].
     Loaded(Result<Box<Window>, CommitError>),
 }
@@ -57,8 +59,57 @@ pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
 pub enum Record {
     /// The user's registrations, in a form of the caller's, and when the last of them ends; none: no registration.
     Registration(Option<SavedRegistration>),
-    /// Preferences and aliases.
+    /// Preferences and aliases, in place of those before.
     Profile(Profile),
+    /// A change of them; what it does not name stays, whoever else changed it since it was looked at.
+    ProfileChange(ProfileChange),
+    /// What waits under another name of the user comes to its queue.
+    Adoption(Adoption),
+}
+
+/// A user's queue takes in what waits under another name of the same tenant, as far as that name is the user's: the profile
+/// says so when this is carried out, or the configuration does. Messages keep their numbers, and so their order.
+///
+/// It takes the first [`Adoption::MAX_MESSAGES`] in delivery order, so that nobody else's order waits long behind it;
+/// [`Adopted::more`] says that another order is needed. The last of them also takes over the preferences kept under the
+/// name where the user has none. Registrations are left alone: they are the caller's.
+///
+/// Nobody may be at work on what waits under the name, or know it, from when this is ordered to when it is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adoption {
+    /// The name.
+    pub alias: CanonicalAddress,
+    /// The configuration says that it is the user's.
+    pub is_configured: bool,
+    /// When the user is to be looked at, if anything came.
+    pub wake_at: Timestamp,
+}
+
+impl Adoption {
+    /// Messages that one order moves at most.
+    pub const MAX_MESSAGES: usize = 1_000;
+}
+
+/// What [`Store::save`] led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// A registration or a profile is kept.
+    Kept,
+    /// Of a [`ProfileChange`]: the profile as it is now.
+    Profile(Profile),
+    /// Of an [`Adoption`].
+    Adopted(Adopted),
+}
+
+/// What an [`Adoption`] led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Messages and dispositions that came.
+    pub messages: usize,
+    /// More wait under the name.
+    pub more: bool,
+    /// The user's profile took something over.
+    pub changes_profile: bool,
 }
 
 /// A user's registrations.
@@ -133,7 +184,7 @@ pub struct Filter {
 /// * An order that completed without an error is durable: it outlives the process and the machine's power.
 /// * Orders are carried out in the order they were given, each whole or not at all.
 /// * A message is stored once per deduplication key within the deduplication window, also after it was removed. What one
-///   order inserts is known to the next.
+///   order inserts is known to the next. A message with two keys is a repetition when either was stored, and stores both.
 /// * An order that fails takes nobody with it, except when the disk does: then everything that was to be committed with it
 ///   fails. After [`CommitError::Full`] the store goes on when there is room; orders that settle, and records of
 ///   users, have the last of it.
@@ -142,7 +193,9 @@ pub struct Filter {
 ///   expired or due the first to become so are given, in delivery order.
 /// * A row whose body is a file exists only while the file does: the file is durable before the row, and removed after it.
 /// * After a crash there may be files without a row; they are removed when the store is opened.
-/// * Numbers of messages rise with the order of arrival and are never used again.
+/// * Numbers of messages rise with the order of arrival and are never used again, also when they change queues.
+/// * A profile is changed where a change says so and nowhere else; an adoption moves a message with all that is known of
+///   it, so that at every moment it waits in one queue and counts in one sum.
 ///
 /// Completions come through the [`Sink`], not from these calls, none of which waits for the disk.
 pub trait Store: Send + Sync {
@@ -152,7 +205,7 @@ pub trait Store: Send + Sync {
     /// [`CommitError::Overloaded`]: too much waits; nothing was ordered.
     fn write(&self, ticket: Ticket, transaction: Transaction) -> Result<(), CommitError>;
 
-    /// Orders that a record of a user be kept.
+    /// Orders that a record of a user be kept or changed.
     ///
     /// # Errors
     /// [`CommitError::Overloaded`]
@@ -185,6 +238,12 @@ pub trait Store: Send + Sync {
     /// [`StoreError`]
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecipientKey>, StoreError>;
 
+    /// Users for whom something is stored, in pages: `after` is the last user of the page before. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    fn recipients(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, RecipientKey)>, StoreError>;
+
     /// All registrations that last beyond `now`, in pages: `after` is the last user of the page before. Blocks.
     ///
     /// # Errors
@@ -196,7 +255,7 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(u64, RecipientKey, SavedRegistration)>, StoreError>;
 
-    /// A user's registrations, ended ones included, for example to go on with its numbering of contacts. Blocks.
+    /// A user's registrations, ended ones included while they are kept. Blocks.
     ///
     /// # Errors
     /// [`StoreError`]

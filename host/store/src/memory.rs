@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use restante_deferral::commit::{Applied, Change, CommitError, LoadRequest, Select, Transaction, Window};
 use restante_deferral::model::{
-    Body, DeduplicationKey, MessageId, MessageKind, Profile, QueueTotals, RecipientKey, StoredMessage, TenantName,
-    Timestamp,
+    Body, DeduplicationKey, MessageId, MessageKind, NewMessage, Profile, QueueTotals, RecipientKey, StoredMessage,
+    TenantName, Timestamp,
 };
 
 use crate::{
-    Completion, Filter, Outcome, Record, SavedRegistration, Sink, Store, StoreError, Ticket, Totals, apply_state,
+    Adopted, Adoption, Completion, Filter, Outcome, Record, Saved, SavedRegistration, Sink, Store, StoreError, Ticket,
+    Totals, apply_state,
 };
 
 /// The store.
@@ -130,23 +131,22 @@ impl Inner {
             (Order::Write(transaction), None) => {
                 Outcome::Written(Ok(transaction.changes.into_iter().map(|change| self.apply(change)).collect()))
             }
-            (Order::Save(user, record), None) => {
-                self.save(user, record);
-                Outcome::Saved(Ok(()))
-            }
+            (Order::Save(user, record), None) => Outcome::Saved(Ok(self.save(user, record))),
         }
     }
 
     fn apply(&mut self, change: Change) -> Applied {
         match change {
             Change::Insert(message) => {
-                if let Some(id) = self.seen.get(&message.deduplication) {
+                let keys = [Some(message.deduplication), message.deduplication_as_written];
+                if let Some(id) = keys.iter().flatten().find_map(|key| self.seen.get(key)) {
                     return Applied::Duplicate(self.messages.contains_key(id).then_some(*id));
                 }
                 self.next += 1;
                 let id = MessageId(self.next);
-                self.seen.insert(message.deduplication, id);
-                self.messages.insert(id, StoredMessage::new(id, *message));
+                self.seen.extend(keys.into_iter().flatten().map(|key| (key, id)));
+                let stored = NewMessage { deduplication_as_written: None, ..*message };
+                self.messages.insert(id, StoredMessage::new(id, stored));
                 Applied::Inserted(id)
             }
             Change::Remove { recipient, id } => {
@@ -169,12 +169,57 @@ impl Inner {
         }
     }
 
-    fn save(&mut self, user: RecipientKey, record: Record) {
-        let user = self.users.entry(user).or_default();
+    fn save(&mut self, key: RecipientKey, record: Record) -> Saved {
         match record {
-            Record::Registration(registration) => user.registration = registration,
-            Record::Profile(profile) => user.profile = Some(profile),
+            Record::Registration(registration) => self.users.entry(key).or_default().registration = registration,
+            Record::Profile(profile) => self.users.entry(key).or_default().profile = Some(profile),
+            Record::ProfileChange(change) => {
+                let profile = self.users.entry(key).or_default().profile.get_or_insert_default();
+                profile.change(&change);
+                return Saved::Profile(profile.clone());
+            }
+            Record::Adoption(adoption) => return Saved::Adopted(self.adopt(&key, &adoption)),
         }
+        Saved::Kept
+    }
+
+    fn adopt(&mut self, owner: &RecipientKey, adoption: &Adoption) -> Adopted {
+        let alias = RecipientKey { tenant: owner.tenant.clone(), address: adoption.alias.clone() };
+        let before = self.users.get(owner).and_then(|user| user.profile.clone()).unwrap_or_default();
+        let is_alias = adoption.is_configured || before.aliases.iter().any(|known| **known == *adoption.alias.0);
+        if alias == *owner || !is_alias {
+            return Adopted::default();
+        }
+        let all: Vec<MessageId> = self.queue(&alias).iter().map(|message| message.id).collect();
+        let moved = all.len().min(Adoption::MAX_MESSAGES);
+        for id in all.iter().take(moved) {
+            if let Some(message) = self.messages.get_mut(id) {
+                message.message.recipient = owner.clone();
+            }
+        }
+        let wake_at = Some(adoption.wake_at).filter(|_| moved > 0);
+        if let Some(at) = wake_at {
+            let wake = &mut self.users.entry(owner.clone()).or_default().wake_at;
+            *wake = Some(wake.map_or(at, |known| known.min(at)));
+        }
+        let more = all.len() > moved;
+        let Some(user) = self.users.get_mut(&alias).filter(|_| !more) else {
+            return Adopted { messages: moved, more, changes_profile: false };
+        };
+        user.wake_at = None;
+        let other = user.profile.take_if(|other| *other != Profile::default()).unwrap_or_default();
+        if other == Profile::default() {
+            return Adopted { messages: moved, more, changes_profile: false };
+        }
+        let mut profile = before.clone();
+        profile.merge(&other);
+        profile.aliases.retain(|alias| **alias != *owner.address.0);
+        profile.registered.retain(|alias| **alias != *owner.address.0);
+        let changes_profile = profile != before;
+        if changes_profile {
+            self.users.entry(owner.clone()).or_default().profile = Some(profile);
+        }
+        Adopted { messages: moved, more, changes_profile }
     }
 
     fn queue(&self, recipient: &RecipientKey) -> Vec<&StoredMessage> {
@@ -302,6 +347,15 @@ impl Store for MemoryStore {
         due.truncate(limit);
         inner.due_after = due.last().filter(|_| due.len() >= limit).cloned();
         Ok(due.into_iter().map(|(_, key)| key).collect())
+    }
+
+    fn recipients(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, RecipientKey)>, StoreError> {
+        let inner = self.lock();
+        let mut keys: Vec<&RecipientKey> = inner.messages.values().map(|message| &message.message.recipient).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let all = keys.into_iter().enumerate().map(|(index, key)| (index as u64, key.clone()));
+        Ok(all.filter(|(index, _)| after.is_none_or(|after| *index > after)).take(limit).collect())
     }
 
     fn registrations(

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use common::*;
@@ -10,16 +10,34 @@ use proptest::prelude::*;
 use restante_deferral::commit::{Applied, Change, LoadRequest, MessageState, Select, Transaction, Window};
 use restante_deferral::model::*;
 use restante_store::memory::MemoryStore;
-use restante_store::{Filter, Outcome, Store, Ticket};
+use restante_store::{Adoption, Filter, Outcome, Record, Saved, Store, Ticket};
 
 const NAMES: [&str; 3] = ["bob", "carol", "dave"];
 
 #[derive(Clone, Debug)]
 enum Step {
     Write(Vec<Sketch>),
-    Load { whose: usize, select: Selection, max_messages: u32, max_body_bytes: u64 },
+    Load {
+        whose: usize,
+        select: Selection,
+        max_messages: u32,
+        max_body_bytes: u64,
+    },
     Due(u64),
     List(Option<usize>),
+    /// A user's names are others, by an operator's word or a core's; so is a preference.
+    Names {
+        whose: usize,
+        names: Vec<usize>,
+        by_core: bool,
+        holds: bool,
+    },
+    Adopt {
+        owner: usize,
+        alias: usize,
+        is_configured: bool,
+    },
+    Recipients,
     Restart,
 }
 
@@ -74,6 +92,13 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         1 => (0u64..60).prop_map(Step::Due),
         1 => proptest::option::of(0usize..3).prop_map(Step::List),
+        2 => (0usize..3, proptest::collection::vec(0usize..3, 0..3), any::<bool>(), any::<bool>()).prop_map(
+            |(whose, names, by_core, holds)| Step::Names { whose, names, by_core, holds }
+        ),
+        3 => (0usize..3, 0usize..3, any::<bool>()).prop_map(|(owner, alias, is_configured)| Step::Adopt {
+            owner, alias, is_configured
+        }),
+        1 => Just(Step::Recipients),
         1 => Just(Step::Restart),
     ]
 }
@@ -170,6 +195,35 @@ impl Side<'_> {
         due
     }
 
+    fn save(&self, whose: usize, record: Record) -> Saved {
+        self.store.save(Ticket { shard: 0, token: 0 }, user(NAMES[whose]), record).unwrap();
+        let Outcome::Saved(Ok(saved)) = self.outcome() else { panic!("not saved") };
+        saved
+    }
+
+    fn set_names(&self, whose: usize, names: &[usize], by_core: bool, holds: bool) -> Saved {
+        let names = names.iter().map(|name| user(NAMES[*name]).address.to_string()).collect();
+        let aliases = if by_core { AliasChange::Register(names) } else { AliasChange::Set(names) };
+        let delivery = (!by_core).then(|| holds.then_some(Delivery::Hold));
+        self.save(whose, Record::ProfileChange(ProfileChange { aliases, delivery, ..ProfileChange::default() }))
+    }
+
+    fn adopt(&self, owner: usize, alias: usize, is_configured: bool) -> Saved {
+        let wake_at = Timestamp(30);
+        self.save(owner, Record::Adoption(Adoption { alias: user(NAMES[alias]).address, is_configured, wake_at }))
+    }
+
+    fn recipients(&self) -> BTreeSet<RecipientKey> {
+        let mut found = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let page = self.store.recipients(after, 2).unwrap();
+            let Some((last, _)) = page.last() else { return found };
+            after = Some(*last);
+            found.extend(page.into_iter().map(|(_, key)| key));
+        }
+    }
+
     fn names(&self) -> BTreeMap<MessageId, u64> {
         self.stored.iter().enumerate().map(|(index, id)| (*id, index as u64)).collect()
     }
@@ -197,10 +251,19 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
             ),
             Step::Due(at) => prop_assert_eq!(a.due(*at), b.due(*at)),
             Step::List(whose) => prop_assert_eq!(a.list(*whose), b.list(*whose)),
+            Step::Names { whose, names, by_core, holds } => {
+                let set = |side: &Side<'_>| side.set_names(*whose, names, *by_core, *holds);
+                prop_assert_eq!(set(&a), set(&b));
+            }
+            Step::Adopt { owner, alias, is_configured } => {
+                prop_assert_eq!(a.adopt(*owner, *alias, *is_configured), b.adopt(*owner, *alias, *is_configured));
+            }
+            Step::Recipients => prop_assert_eq!(a.recipients(), b.recipients()),
             Step::Restart => {}
         }
         for name in NAMES {
             prop_assert_eq!(fake.totals(&user(name)), disk.store.totals(&user(name)));
+            prop_assert_eq!(fake.profile(&user(name)).unwrap(), disk.store.profile(&user(name)).unwrap());
         }
         prop_assert_eq!(fake.tenant_totals(&TenantName("t".into())), disk.store.tenant_totals(&TenantName("t".into())));
     }
@@ -208,7 +271,7 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
     fn the_fake_and_the_disk_agree(steps in proptest::collection::vec(step(), 1..40)) {
         run(&steps)?;

@@ -12,7 +12,7 @@ use common::*;
 use restante_deferral::commit::{Applied, Change, Transaction};
 use restante_deferral::model::*;
 use restante_store::sqlite::SqliteStore;
-use restante_store::{Filter, Outcome, Store, Ticket};
+use restante_store::{Adoption, Filter, Outcome, Record, Saved, Store, Ticket};
 
 const NAME: &str = "what_was_acknowledged_survives_sigkill";
 const DIRECTORY: &str = "RESTANTE_STORE_CRASH_DIRECTORY";
@@ -25,7 +25,12 @@ fn text(number: u64) -> Vec<u8> {
     number.to_string().bytes().cycle().take(length).collect()
 }
 
-/// The child: stores and removes until it is killed, and says what was acknowledged.
+/// Every second message is for another name of bob's, whose queue bob's takes in now and then.
+fn recipient(number: u64) -> &'static str {
+    if number.is_multiple_of(2) { "robert" } else { "bob" }
+}
+
+/// The child: stores, takes in and removes until it is killed, and says what was acknowledged.
 fn work(directory: &Path, first: u64) {
     let (sink, done) = sink();
     let store = SqliteStore::open(options(directory), sink).unwrap();
@@ -33,7 +38,7 @@ fn work(directory: &Path, first: u64) {
     let (mut given, mut under_way) = (first, 0);
     loop {
         while under_way < 100 {
-            let mut message = message(given, "bob");
+            let mut message = message(given, recipient(given));
             let text = text(given);
             message.body = if text.len() > 65_536 {
                 let mut writer = store.spool().create().unwrap();
@@ -55,15 +60,24 @@ fn work(directory: &Path, first: u64) {
                 [Applied::Inserted(id)] => {
                     writeln!(out, "\nstored {} {}", completion.token, id.0).unwrap();
                     if completion.token.is_multiple_of(3) {
-                        let changes = vec![Change::Remove { recipient: user("bob"), id }];
+                        // It is in one of them.
+                        let changes = ["bob", "robert"].map(|name| Change::Remove { recipient: user(name), id }).into();
                         let ticket = Ticket { shard: 0, token: completion.token };
                         store.write(ticket, Transaction { changes, settles: true }).unwrap();
                         under_way += 1;
                     }
+                    if completion.token.is_multiple_of(50) {
+                        let alias = user("robert").address;
+                        let adoption = Adoption { alias, is_configured: true, wake_at: Timestamp(5_000) };
+                        let ticket = Ticket { shard: 0, token: completion.token };
+                        store.save(ticket, user("bob"), Record::Adoption(adoption)).unwrap();
+                        under_way += 1;
+                    }
                 }
-                [Applied::Done] => writeln!(out, "removed {}", completion.token).unwrap(),
+                [Applied::Done, Applied::Done] => writeln!(out, "removed {}", completion.token).unwrap(),
                 ref other => panic!("{other:?}"),
             },
+            Outcome::Saved(Ok(Saved::Adopted(adopted))) => writeln!(out, "adopted {}", adopted.messages).unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -74,6 +88,7 @@ fn work(directory: &Path, first: u64) {
 struct Acknowledged {
     stored: BTreeMap<u64, u64>,
     removed: BTreeSet<u64>,
+    adopted: u64,
 }
 
 impl Acknowledged {
@@ -82,6 +97,7 @@ impl Acknowledged {
         match words[..] {
             ["stored", number, id] => _ = self.stored.insert(number.parse().unwrap(), id.parse().unwrap()),
             ["removed", number] => _ = self.removed.insert(number.parse().unwrap()),
+            ["adopted", count] => self.adopted += count.parse::<u64>().unwrap(),
             _ => {}
         }
     }
@@ -124,7 +140,7 @@ fn what_was_acknowledged_survives_sigkill() {
         run_until_killed(directory.path(), round * 1_000_000 + 1, lines, &mut acknowledged);
         check(directory.path(), &acknowledged);
     }
-    assert!(acknowledged.stored.len() > 1_000 && acknowledged.removed.len() > 300);
+    assert!(acknowledged.stored.len() > 1_000 && acknowledged.removed.len() > 300 && acknowledged.adopted > 300);
 }
 
 fn check(directory: &Path, acknowledged: &Acknowledged) {
@@ -143,11 +159,12 @@ fn check(directory: &Path, acknowledged: &Acknowledged) {
             assert_eq!(found.message.received_at, Timestamp(1_000 + number));
         }
     }
-    let (mut bytes, mut files) = (0, 0);
+    let (mut sums, mut files) = (BTreeMap::<RecipientKey, (u32, u64)>::new(), 0);
     for (row, size_bytes) in &rows {
+        let sum = sums.entry(row.message.recipient.clone()).or_default();
+        *sum = (sum.0 + 1, sum.1 + size_bytes);
         let expected = text(row.message.received_at.0 - 1_000);
         assert_eq!(*size_bytes, expected.len() as u64);
-        bytes += size_bytes;
         if let Body::Spooled { id, .. } = row.message.body {
             let mut found = Vec::new();
             store.spool().read(id).expect("no row without its body").read_to_end(&mut found).unwrap();
@@ -155,8 +172,11 @@ fn check(directory: &Path, acknowledged: &Acknowledged) {
             files += 1;
         }
     }
-    let totals = store.totals(&user("bob")).0;
-    assert_eq!((totals.messages as usize, totals.size_bytes), (rows.len(), bytes), "sums are those of the rows");
+    for name in ["bob", "robert"].map(user) {
+        let totals = store.totals(&name).0;
+        let sum = sums.get(&name).copied().unwrap_or_default();
+        assert_eq!((totals.messages, totals.size_bytes), sum, "sums are those of the rows");
+    }
     let folders = std::fs::read_dir(directory.join("spool")).unwrap();
     let in_spool: usize = folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum();
     assert_eq!(in_spool, files, "no file without a row");

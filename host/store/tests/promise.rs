@@ -6,7 +6,7 @@ use common::*;
 use restante_deferral::commit::{Applied, Change, CommitError, Select, Transaction};
 use restante_deferral::model::*;
 use restante_store::memory::MemoryStore;
-use restante_store::{Filter, Outcome, Record, SavedRegistration, Store, Ticket};
+use restante_store::{Adopted, Adoption, Filter, Outcome, Record, SavedRegistration, Store, Ticket};
 
 fn on_both(story: impl Fn(&mut Fixture)) {
     story(&mut memory());
@@ -229,6 +229,134 @@ fn operators_page_through_a_queue_and_a_tenant() {
         assert_eq!(page(it, &Filter { after: Some(stored[1]), ..tenant("t") }), [stored[2], stored[3]]);
         assert!(page(it, &tenant("other")).is_empty());
         assert!(page(it, &Filter { tenant: tenant("other").tenant, ..bobs }).is_empty());
+    });
+}
+
+#[test]
+fn a_repetition_is_known_by_either_of_its_keys() {
+    on_both(|it| {
+        let key = |number| message(number, "bob").deduplication;
+        let with =
+            |number, written| NewMessage { deduplication_as_written: Some(key(written)), ..message(number, "bob") };
+        let id = it.insert(with(1, 2));
+        for again in [message(1, "bob"), message(2, "bob"), with(3, 1), with(3, 2), with(2, 3)] {
+            assert_eq!(it.write(vec![Change::Insert(Box::new(again))]), Ok(vec![Applied::Duplicate(Some(id))]));
+        }
+        assert!(it.insert(message(3, "bob")) > id, "what was refused has stored no key");
+    });
+}
+
+#[test]
+fn profiles_are_changed_where_a_change_says_so() {
+    on_both(|it| {
+        let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        it.change_profile("bob", ProfileChange { delivery: Some(Some(Delivery::Hold)), ..ProfileChange::default() });
+        let profile = it.change_profile("bob", aliases(AliasChange::Register(named(&["tel:+1"]))));
+        assert_eq!((profile.delivery, &profile.aliases[..]), (Some(Delivery::Hold), &named(&["tel:+1"])[..]));
+        assert_eq!(profile.registered, ["tel:+1"]);
+        assert_eq!(it.store.profile(&user("bob")).unwrap(), profile);
+        let profile = it.change_profile("bob", aliases(AliasChange::Set(Vec::new())));
+        assert_eq!(profile, Profile { delivery: Some(Delivery::Hold), ..Profile::default() });
+    });
+}
+
+#[test]
+fn a_queue_takes_in_what_waits_under_another_name() {
+    on_both(|it| {
+        let urgent = NewMessage { priority: 200, ..message(4, "robert") };
+        let mut disposition = message(5, "robert");
+        disposition.envelope.kind = MessageKind::Disposition;
+        let one = it.insert(message(1, "robert"));
+        let two = it.insert(message(2, "bob"));
+        let three = it.insert(message(3, "robert"));
+        let (four, five) = (it.insert(urgent), it.insert(disposition));
+        it.write(vec![
+            Change::Update { recipient: user("robert"), id: three, state: state(3, Some(Timestamp(50))) },
+            Change::WakeAt { recipient: user("robert"), at: Some(Timestamp(50)) },
+            Change::WakeAt { recipient: user("bob"), at: Some(Timestamp(9_000)) },
+        ])
+        .unwrap();
+        let sent = it.store.totals(&user("alice")).1;
+        let adopted = it.adopt("bob", "robert");
+        assert_eq!(adopted, Adopted { messages: 4, more: false, changes_profile: false });
+        let window = it.load("bob", Select::After(None), 9);
+        assert_eq!(ids(&window), [four, one, two, three, five], "in the order in which they came");
+        assert!(window.messages.iter().all(|message| message.message.recipient == user("bob")));
+        assert_eq!((window.totals.messages, window.totals.oldest_received_at), (4, Some(Timestamp(1_001))));
+        assert_eq!((window.earliest_expiry, window.earliest_due), (Some(Timestamp(777)), Some(Timestamp(50))));
+        assert_eq!(window.wake_at, Some(Timestamp(6_000)), "looked at");
+        assert_eq!(ids(&it.load("bob", Select::DueAt(Timestamp(50)), 9)), [three]);
+        assert_eq!(it.load("bob", Select::Listed(vec![three]), 9).messages[0].attempts, 3, "with what became of it");
+        let empty = it.load("robert", Select::After(None), 9);
+        assert_eq!((empty.messages.len(), empty.totals, empty.wake_at), (0, QueueTotals::default(), None));
+        assert_eq!((it.store.totals(&user("bob")).0.messages, it.store.totals(&user("robert")).0.messages), (4, 0));
+        assert_eq!((it.store.totals(&user("alice")).1, it.store.tenant_totals(&user("bob").tenant)), (sent, sent));
+        let gone = |name: &str, id| Change::Remove { recipient: user(name), id };
+        it.write(vec![gone("robert", one), gone("bob", three)]).unwrap();
+        assert_eq!(ids(&it.load("bob", Select::After(None), 9)), [four, one, two, five], "it is nobody else's now");
+        assert_eq!(it.write(vec![Change::Insert(Box::new(message(3, "robert")))]), Ok(vec![Applied::Duplicate(None)]));
+        assert_eq!(it.adopt("bob", "robert").messages, 0);
+    });
+}
+
+#[test]
+fn only_a_name_that_is_the_users_is_taken_in() {
+    on_both(|it| {
+        it.insert(message(1, "robert"));
+        let adoption = Adoption { alias: user("robert").address, is_configured: false, wake_at: Timestamp(0) };
+        assert_eq!(it.adopt_if("bob", adoption.clone()).messages, 0, "nothing says so");
+        let robert = user("robert").address.to_string();
+        it.change_profile("bob", aliases(AliasChange::Set(vec![robert.clone()])));
+        it.change_profile("bob", aliases(AliasChange::Remove(vec![robert.clone()])));
+        assert_eq!(it.adopt_if("bob", adoption.clone()).messages, 0, "not any more");
+        it.change_profile("bob", aliases(AliasChange::Register(vec![robert])));
+        assert_eq!(it.adopt_if("bob", adoption).messages, 1);
+        assert_eq!(it.adopt("nobody", "unknown").messages, 0);
+        assert_eq!(it.adopt("bob", "bob").messages, 0);
+        assert_eq!(it.load("bob", Select::After(None), 9).messages.len(), 1);
+    });
+}
+
+#[test]
+fn a_long_queue_is_taken_in_part_by_part_in_delivery_order() {
+    on_both(|it| {
+        let count = Adoption::MAX_MESSAGES + 2;
+        let insert = |number| Change::Insert(Box::new(message(number as u64, "robert")));
+        let Ok(applied) = it.write((0..count).map(insert).collect()) else { panic!("not stored") };
+        let Some(Applied::Inserted(last)) = applied.last().copied() else { panic!("not stored") };
+        it.write(vec![Change::WakeAt { recipient: user("robert"), at: Some(Timestamp(70)) }]).unwrap();
+        it.change_profile("robert", ProfileChange { delivery: Some(Some(Delivery::Hold)), ..ProfileChange::default() });
+        let first = it.adopt("bob", "robert");
+        assert_eq!(first, Adopted { messages: Adoption::MAX_MESSAGES, more: true, changes_profile: false });
+        let left = it.load("robert", Select::After(None), 9);
+        assert_eq!((left.messages.len(), left.wake_at), (2, Some(Timestamp(70))), "still looked at");
+        assert_eq!(left.messages.last().map(|message| message.id), Some(last));
+        let second = it.adopt("bob", "robert");
+        assert_eq!(second, Adopted { messages: 2, more: false, changes_profile: true });
+        let profile = Profile { delivery: Some(Delivery::Hold), ..Profile::default() };
+        assert_eq!(it.store.profile(&user("bob")).unwrap(), profile);
+        assert_eq!(it.store.profiles().unwrap().len(), 1, "the name has none of its own any more");
+        assert_eq!(it.store.totals(&user("bob")).0.messages as usize, count);
+    });
+}
+
+#[test]
+fn all_who_have_something_are_found_page_by_page() {
+    on_both(|it| {
+        for (number, name) in ["bob", "carol", "bob", "dave", "erin"].iter().enumerate() {
+            it.insert(message(number as u64, name));
+        }
+        it.change_profile("frank", aliases(AliasChange::Set(vec!["tel:+1".into()])));
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = it.store.recipients(after, 3).unwrap();
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            assert!(page.len() <= 3);
+            found.extend(page.into_iter().map(|(_, key)| key));
+        }
+        found.sort();
+        assert_eq!(found, ["bob", "carol", "dave", "erin"].map(user));
     });
 }
 

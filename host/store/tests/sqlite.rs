@@ -283,6 +283,40 @@ fn sums_and_keys_are_right_after_many_messages_and_a_restart() {
     }
 }
 
+/// What is moved lies on both sides of a fold, and some of it goes before the next one.
+#[test]
+fn sums_follow_what_moves_across_folds_and_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut it = sqlite(directory.path());
+    let stored = insert_many(&mut it, 0..17_000);
+    let counts = |it: &Fixture| ["user0", "user1", "user2"].map(|name| it.store.totals(&user(name)).0.messages);
+    assert_eq!(counts(&it), [340; 3]);
+    let bytes =
+        |it: &Fixture| ["user0", "user1"].map(|name| it.store.totals(&user(name)).0.size_bytes).iter().sum::<u64>();
+    let before = bytes(&it);
+    assert_eq!(it.adopt("user0", "user1").messages, 340);
+    assert_eq!((counts(&it), bytes(&it)), ([680, 0, 340], before));
+    let of_user_1: Vec<MessageId> = (0..stored.len()).filter(|at| at % 50 == 1).map(|at| stored[at].1).collect();
+    // One from before the fold, one from after it; under the old name nothing goes.
+    for id in [of_user_1[0], of_user_1[339]] {
+        for name in ["user1", "user0"] {
+            it.write(vec![Change::Remove { recipient: user(name), id }]).unwrap();
+        }
+    }
+    for round in 0..3 {
+        assert_eq!(counts(&it), [678, 0, 340], "{round}");
+        drop(it);
+        it = sqlite(directory.path());
+    }
+    // Back again, and on through the next fold.
+    assert_eq!(it.adopt("user1", "user0").messages, 678);
+    insert_many(&mut it, 20_000..37_000);
+    assert_eq!(counts(&it), [340, 1018, 680]);
+    assert_eq!(it.store.tenant_totals(&user("bob").tenant).messages, 33_998);
+    drop(it);
+    assert_eq!(counts(&sqlite(directory.path())), [340, 1018, 680]);
+}
+
 #[test]
 fn the_wal_stays_small_while_others_read() {
     let directory = tempfile::tempdir().unwrap();

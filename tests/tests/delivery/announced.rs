@@ -154,12 +154,11 @@ fn what_the_user_prefers_wins_unless_the_operator_says_otherwise() {
         let settings = format!("{PULL}\nprecedence = {precedence:?}");
         setting().settings(&settings).tell(async |world| {
             let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
-            let profile = restante_deferral::model::Profile {
-                delivery: Some(restante_deferral::model::Delivery::Push),
+            let push = restante_deferral::model::ProfileChange {
+                delivery: Some(Some(restante_deferral::model::Delivery::Push)),
                 ..Default::default()
             };
-            let key = world.recipient(bob.address());
-            world.shared().save_profile(&key, profile).await.unwrap();
+            world.shared().change_profile(&world.recipient(bob.address()), push, None).await.unwrap();
             alice.send(bob.address(), "how").await;
             bob.register().await;
             if expected == Mode::Fetch {

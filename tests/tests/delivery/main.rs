@@ -7,6 +7,7 @@ mod crash;
 mod expiry;
 mod fetched;
 mod large;
+mod names;
 mod pages;
 mod refusals;
 mod sessions;

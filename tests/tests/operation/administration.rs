@@ -96,6 +96,14 @@ fn a_users_preferences_and_names_are_shown_and_set_and_count_at_once() {
         assert!(stranger.stderr.contains("is no user of any tenant"), "{stranger:?}");
         let wrong = command(world, &["user", "set", "sip:bob@example.org", "--alias", "nonsense"]).await;
         assert!(wrong.stderr.contains("expected sip:USER@DOMAIN or tel:+NUMBER"), "{wrong:?}");
+        let taken =
+            command(world, &["user", "set", "sip:carol@example.org", "--alias", "sip:robert@example.org"]).await;
+        let why = "alias sip:robert@example.org is an alias of sip:bob@example.org: take it from there first";
+        assert!(!taken.status.success() && taken.stderr.contains(why), "{taken:?}");
+        let user = json(world, &["user", "set", "sip:bob@example.org", "--no-alias"]).await;
+        assert_eq!(user["aliases"].as_array().map(Vec::len), Some(0));
+        let robert = json(world, &["user", "show", "sip:robert@example.org"]).await;
+        assert_eq!(robert["address"], "sip:robert@example.org", "forgotten at once");
     });
 }
 

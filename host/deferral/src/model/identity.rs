@@ -84,5 +84,9 @@ pub struct ContactId(pub u64);
 /// What makes two arrivals the same message: the first 16 bytes of a SHA-256 over tenant, sender, recipient and
 /// imdn.Message-ID; without one over Call-ID, From-tag, CSeq and Request-URI; for a disposition without an id of its
 /// own over the id it reports on and its disposition.
+///
+/// Sender and recipient are who the names belong to, so that a repetition under another name of either is recognised. A
+/// name may come to belong to somebody between a message and its repetition; for that, a message that was addressed or
+/// asserted by a further name has a second key over the names as they were written, which never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeduplicationKey(pub [u8; 16]);

@@ -145,6 +145,8 @@ pub struct NewMessage {
     pub recipient: RecipientKey,
     /// What makes a repetition recognisable.
     pub deduplication: DeduplicationKey,
+    /// The same over the names as they were written, where those are others. A store knows both, and gives back none here.
+    pub deduplication_as_written: Option<DeduplicationKey>,
     /// What it says of itself.
     pub envelope: Envelope,
     /// Its body.

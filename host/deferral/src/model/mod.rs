@@ -13,4 +13,4 @@ pub use message::{
     Body, BodyId, DeviceState, Dispositions, Envelope, ExpirySource, ImdnHeaders, MessageKind, Mode, NewMessage,
     Sender, StoredMessage, Verification,
 };
-pub use recipient::{Counts, Delivery, Profile, QueueTotals};
+pub use recipient::{AliasChange, Counts, Delivery, Profile, ProfileChange, QueueTotals};

@@ -287,13 +287,16 @@ impl Recipient {
     /// The message goes into the store; whoever waits hears of it when it is there.
     pub(super) fn commit_arrival(&mut self, arrival: Box<Arrival>, keeping: Keeping) {
         let Keeping { keep, hand_over_to, branch } = keeping;
-        let Arrival { reply, deduplication, envelope, body, expires_at: senders_expiry, .. } = *arrival;
+        let Arrival {
+            reply, deduplication, deduplication_as_written, envelope, body, expires_at: senders_expiry, ..
+        } = *arrival;
         let (expires_at, expiry_source) = self.expiry_of(senders_expiry, keep.expires_at);
         let spooled = matches!(body, Body::Spooled { .. }).then(|| body.clone());
         let is_hand_over = hand_over_to.is_some();
         let message = NewMessage {
             recipient: self.key.clone(),
             deduplication,
+            deduplication_as_written,
             envelope,
             body,
             received_at: self.now,

@@ -77,6 +77,7 @@ impl Recipient {
 
     pub(super) fn on_queue_grew(&mut self) {
         self.note_alarm_rung();
+        self.recount.want();
         self.queue.forget_extent();
         self.push.note_unseen();
         self.expiry.look_at(self.now);

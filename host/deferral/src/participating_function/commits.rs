@@ -131,6 +131,7 @@ impl Recipient {
         let settles = !draft.changes.iter().any(|change| matches!(change, Change::Insert(_)));
         let token = CommitToken(self.next_number());
         self.commits.insert(token, draft.effects);
+        self.commits_given = self.commits_given.wrapping_add(1);
         self.emit(Output::Commit(token, Transaction { changes: draft.changes, settles }));
     }
 

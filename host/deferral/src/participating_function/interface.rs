@@ -82,6 +82,8 @@ pub struct Arrival {
     pub reply: ReplyToken,
     /// Recognises repetitions.
     pub deduplication: DeduplicationKey,
+    /// The same over the names as they were written, where those are others.
+    pub deduplication_as_written: Option<DeduplicationKey>,
     /// What it says.
     pub envelope: Envelope,
     /// Its body; a spooled one is durable already.
@@ -188,7 +190,7 @@ pub enum Input {
     Delivered(AttemptId, MessageId),
     /// An attempt is over. Comes once for every [`Output::Start`].
     AttemptEnded(AttemptId, AttemptEnd),
-    /// Somebody else stored something in this queue: a report, an import.
+    /// Somebody else stored something in this queue: a report, an import, what had waited under another name.
     QueueGrew,
     /// The operator drops messages; none named: all. Answered by [`Reply::Done`].
     Discard {

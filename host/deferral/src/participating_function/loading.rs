@@ -47,6 +47,35 @@ pub(super) enum Purpose {
     Pull(ReplyToken),
     /// For an operator.
     Discard(ReplyToken),
+    /// Only to count it.
+    Count,
+}
+
+/// Counting the queue again after somebody else added to it. A count is exact when no commit of this machine was on its
+/// way from when it was asked for to when it came; what is not exact is taken and asked for again when all is quiet.
+#[derive(Debug, Default)]
+pub(super) struct Recount {
+    is_wanted: bool,
+    /// The load whose count is taken.
+    under_way: Option<Counting>,
+    /// Not before this: a count failed.
+    not_before: Option<Timestamp>,
+    /// The last one was not exact.
+    is_again: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Counting {
+    load: LoadToken,
+    /// The last commit given out before it; none: some were on their way.
+    quiet_since: Option<u64>,
+}
+
+impl Recount {
+    /// Somebody else added to the queue.
+    pub(super) fn want(&mut self) {
+        *self = Recount { is_wanted: true, ..Recount::default() };
+    }
 }
 
 impl Recipient {
@@ -159,6 +188,10 @@ impl Recipient {
     pub(super) fn load(&mut self, select: Select, max_messages: usize, purpose: Purpose) -> LoadToken {
         let token = LoadToken(self.next_number());
         self.loads.insert(token, purpose);
+        if self.recount.is_wanted && self.recount.under_way.is_none() {
+            let quiet_since = self.commits.is_empty().then_some(self.commits_given);
+            self.recount.under_way = Some(Counting { load: token, quiet_since });
+        }
         let max_messages = u32::try_from(max_messages).unwrap_or(u32::MAX);
         let max_body_bytes = self.limits.max_window_bytes.saturating_sub(self.queue.body_bytes());
         self.emit(Output::Load(token, LoadRequest { select, max_messages, max_body_bytes }));
@@ -167,6 +200,9 @@ impl Recipient {
 
     fn on_part_loaded(&mut self, token: LoadToken, result: Result<Box<Window>, CommitError>) {
         let Some(purpose) = self.loads.remove(&token) else { return };
+        if let Some(counting) = self.recount.under_way.filter(|counting| counting.load == token) {
+            self.on_counted(counting, result.as_deref().ok());
+        }
         match result {
             Ok(window) => self.take_part(purpose, *window),
             Err(error) => self.part_failed(purpose, error),
@@ -193,6 +229,7 @@ impl Recipient {
                 self.admit_all(messages);
                 self.note_due(earliest_due);
             }
+            Purpose::Count => {}
             Purpose::Expired => {
                 self.admit_all(messages);
                 self.on_expired_loaded(earliest_expiry);
@@ -214,11 +251,47 @@ impl Recipient {
     fn part_failed(&mut self, purpose: Purpose, error: CommitError) {
         match purpose {
             Purpose::Slide | Purpose::Due => self.on_pass_load_failed(),
+            Purpose::Count => {}
             Purpose::NextDue => self.note_due(Some(self.now.after(RELOAD_AFTER))),
             Purpose::Expired => self.expiry.postpone(self.now.after(RELOAD_AFTER)),
             Purpose::Pull(reply) => self.on_pull_load_failed(reply, error),
             Purpose::Discard(reply) => self.on_discard_load_failed(reply, error),
         }
+    }
+
+    /// Nothing but time stands in the way of a count.
+    fn can_count(&self) -> bool {
+        let recount = &self.recount;
+        recount.is_wanted && recount.under_way.is_none() && (self.commits.is_empty() || !recount.is_again)
+    }
+
+    /// When a count that failed is tried again.
+    pub(super) fn recount_wake(&self) -> Option<Timestamp> {
+        self.recount.not_before.filter(|_| self.can_count())
+    }
+
+    /// The sums come with any part of the queue; when none is being read, they are asked for alone.
+    pub(super) fn advance_recount(&mut self) {
+        if self.can_count() && self.recount.not_before.is_none_or(|at| at <= self.now) {
+            self.load(Select::After(None), 0, Purpose::Count);
+        }
+    }
+
+    fn on_counted(&mut self, counting: Counting, window: Option<&Window>) {
+        self.recount.under_way = None;
+        let Some(window) = window else {
+            self.recount.not_before = Some(self.now.after(RELOAD_AFTER));
+            return;
+        };
+        self.totals = window.totals;
+        // What came may have times of its own.
+        let (earliest_expiry, earliest_due) = (window.earliest_expiry, window.earliest_due);
+        self.note_expiry(earliest_expiry);
+        self.note_due(earliest_due);
+        self.oldest_is_stale = false;
+        self.recount.not_before = None;
+        self.recount.is_wanted = counting.quiet_since != Some(self.commits_given);
+        self.recount.is_again = self.recount.is_wanted;
     }
 
     fn admit_all(&mut self, messages: Vec<StoredMessage>) {

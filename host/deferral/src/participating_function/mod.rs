@@ -75,6 +75,7 @@ pub struct Recipient {
     totals: QueueTotals,
     /// `totals.oldest_received_at` has to be looked up again.
     oldest_is_stale: bool,
+    recount: loading::Recount,
     queue: window::Queue,
     contacts: contacts::Contacts,
     /// Whoever waits for a reply, counted.
@@ -87,6 +88,8 @@ pub struct Recipient {
     /// When the question was asked that is being answered: an answer is judged by the time its policy was told.
     asked_at: Timestamp,
     commits: BTreeMap<CommitToken, Vec<commits::Effect>>,
+    /// How many were given out.
+    commits_given: u64,
     loads: BTreeMap<LoadToken, loading::Purpose>,
     attempts: BTreeMap<AttemptId, attempt::Running>,
     push: push::Push,
@@ -127,6 +130,7 @@ impl Recipient {
             profile: Profile::default(),
             totals: QueueTotals::default(),
             oldest_is_stale: false,
+            recount: loading::Recount::default(),
             queue: window::Queue::default(),
             contacts: contacts::Contacts::default(),
             waiting_replies: 0,
@@ -136,6 +140,7 @@ impl Recipient {
             questions: BTreeMap::new(),
             asked_at: Timestamp::default(),
             commits: BTreeMap::new(),
+            commits_given: 0,
             loads: BTreeMap::new(),
             attempts: BTreeMap::new(),
             push: push::Push::default(),
@@ -180,6 +185,7 @@ impl Recipient {
             self.arrivals.relay_deadline(),
             self.hand_overs.wake(),
             self.unsettled.retry_at(),
+            self.recount_wake(),
             self.alarm_wake(),
         ]
         .into_iter()
@@ -250,6 +256,7 @@ impl Recipient {
         self.advance_expiry();
         self.advance_push();
         self.advance_hand_overs();
+        self.advance_recount();
         self.advance_wake();
     }
 

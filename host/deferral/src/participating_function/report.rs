@@ -81,6 +81,7 @@ fn build(
     Some(NewMessage {
         recipient: RecipientKey { tenant: message.recipient.tenant.clone(), address: envelope.sender.address.clone() },
         deduplication,
+        deduplication_as_written: None,
         envelope: Envelope {
             kind: MessageKind::Disposition,
             mode: Mode::Page,

@@ -1,8 +1,9 @@
 //! Queues that are longer than the window.
 
+use restante_deferral::commit::{Change, MessageState, Transaction};
 use restante_deferral::decision::{HoldStep, Question, Step};
-use restante_deferral::model::Duration;
-use restante_deferral::participating_function::Limits;
+use restante_deferral::model::{Duration, ExpirySource, LastResult, NewMessage, Origin};
+use restante_deferral::participating_function::{Input, Limits};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, World, takes_all};
@@ -123,4 +124,110 @@ fn a_dead_client_costs_one_look_not_the_whole_queue() {
     world.seconds(60);
     assert_eq!(world.delivered.len(), 1000);
     assert!(world.delivered.is_sorted());
+}
+
+/// Somebody else stores a message in the recipient's queue.
+fn stores_elsewhere(world: &mut World, name: &str) {
+    let arrival = message(name);
+    let stored = NewMessage {
+        recipient: world.key.clone(),
+        deduplication: arrival.deduplication,
+        deduplication_as_written: None,
+        envelope: arrival.envelope,
+        body: arrival.body,
+        received_at: world.now,
+        expires_at: world.now.after(Duration::from_secs(3600)),
+        expiry_source: ExpirySource::Operator,
+        priority: 100,
+        hand_over_to: None,
+    };
+    let changes = vec![Change::Insert(Box::new(stored))];
+    world.store.apply(world.now, Transaction { changes, settles: false });
+}
+
+/// What the policy was last told of the queue.
+fn last_count(world: &World) -> Option<u32> {
+    world.questions.iter().rev().find_map(|question| match question {
+        Question::Incoming(_, incoming) => Some(incoming.recipient_counts.stored_messages),
+        _ => None,
+    })
+}
+
+#[test]
+fn what_somebody_else_stored_is_counted_and_delivered() {
+    for is_known in [false, true] {
+        let mut world = small();
+        world.policy = Box::new(pages_all);
+        if is_known {
+            world.arrives(message("m1"));
+            world.seconds(5);
+        }
+        let own = u32::from(is_known);
+        for number in 2..=9 {
+            stores_elsewhere(&mut world, &format!("m{number}"));
+        }
+        world.tell(Input::QueueGrew);
+        world.seconds(5);
+        world.arrives(message("n1"));
+        world.seconds(5);
+        assert_eq!(last_count(&world), Some(own + 8));
+        world.registers(&[phone()]);
+        world.seconds(10);
+        assert_eq!(world.delivered.len() as u32, own + 9);
+        world.arrives(message("n2"));
+        world.seconds(5);
+        assert_eq!(last_count(&world), Some(0));
+    }
+}
+
+#[test]
+fn what_somebody_else_stored_is_tried_again_at_its_own_time() {
+    let mut world = small();
+    world.policy = Box::new(pages_all);
+    world.registers(&[phone()]);
+    world.seconds(10);
+    for number in 1..=9 {
+        stores_elsewhere(&mut world, &format!("m{number}"));
+    }
+    // The first failed under another name, and what is behind it waits for it.
+    let first = world.store.queue(&world.key)[0].clone();
+    let failure = LastResult { at: world.now, status: None, origin: Origin::Timeout };
+    let state = MessageState {
+        attempts: 1,
+        not_before: Some(world.now.after(Duration::from_secs(60))),
+        last_failure: Some(failure),
+        page_refused: false,
+        large_refused: false,
+        notified_at: None,
+        fetch_deadline: None,
+        push_after_deadline: false,
+        expires_at: first.message.expires_at,
+        hand_over_to: None,
+        devices: Vec::new(),
+    };
+    let update = Change::Update { recipient: world.key.clone(), id: first.id, state: Box::new(state) };
+    world.store.apply(world.now, Transaction { changes: vec![update], settles: true });
+    world.tell(Input::QueueGrew);
+    world.seconds(50);
+    assert!(world.delivered.is_empty());
+    world.seconds(30);
+    assert_eq!(world.delivered.len(), 9);
+    assert!(world.delivered.is_sorted());
+}
+
+#[test]
+fn a_count_that_commits_overtook_is_taken_again() {
+    let mut world = small();
+    world.policy = Box::new(pages_all);
+    world.arrives(message("m1"));
+    world.seconds(5);
+    stores_elsewhere(&mut world, "m2");
+    world.load_delay = 20;
+    world.commit_delay = 5;
+    world.tell(Input::QueueGrew);
+    // Stored after the queue was counted, and known to be before the count comes.
+    world.arrives(message("m3"));
+    world.seconds(5);
+    world.arrives(message("m4"));
+    assert_eq!(last_count(&world), Some(3));
 }

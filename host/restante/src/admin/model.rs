@@ -75,7 +75,7 @@ pub struct User {
     pub address: String,
     /// Whose.
     pub tenant: String,
-    /// Other names.
+    /// Other names, those of the configuration first.
     pub aliases: Vec<String>,
     /// `push`, `pull`, `hold`; none: as the operator says.
     pub delivery: Option<String>,
@@ -110,6 +110,6 @@ pub struct UserChange {
     pub class: Option<String>,
     /// -1440 to 1440.
     pub utc_offset_minutes: Option<i16>,
-    /// Replaces the earlier ones.
+    /// Replaces the earlier ones, but for those of the configuration. One that is somebody else's is refused with 409.
     pub aliases: Option<Vec<String>>,
 }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use restante_deferral::model::{Delivery, Profile, RecipientKey, Timestamp};
+use restante_deferral::model::{AliasChange, Delivery, Profile, ProfileChange, RecipientKey, Timestamp};
 use restante_sip::identity::canonical;
 use restante_sip::uri::Uri;
 use tokio::sync::oneshot;
@@ -26,46 +26,65 @@ pub async fn change(
     Json(change): Json<UserChange>,
 ) -> Result<Json<User>, Problem> {
     let key = recipient(&it, &address)?;
-    let wanted = key.clone();
-    let mut profile = blocking(&it, move |store| store.profile(&wanted)).await?;
-    apply(&it, &key, change, &mut profile)?;
-    it.shared.save_profile(&key, profile.clone()).await.map_err(|error| {
+    let change = profile_change(&it, &key, change)?;
+    let reservation = match &change.aliases {
+        AliasChange::Set(names) => {
+            let reservation = it.shared.directory.reserve(&key, names);
+            Some(reservation.map_err(|taken| Problem::new(StatusCode::CONFLICT, format!("alias {taken}")))?)
+        }
+        _ => None,
+    };
+    let changed = it.shared.change_profile(&key, change, reservation).await;
+    let profile = changed.map_err(|error| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the change could not be kept: {error}"))
     })?;
-    it.shared.to_recipient(&key, ToShard::Profile(key.clone(), profile.clone()));
     Ok(Json(user(&it, &key, profile).await))
 }
 
-fn apply(it: &Administration, key: &RecipientKey, change: UserChange, profile: &mut Profile) -> Result<(), Problem> {
+fn profile_change(it: &Administration, key: &RecipientKey, change: UserChange) -> Result<ProfileChange, Problem> {
     let wrong = |text: String| Problem::new(StatusCode::BAD_REQUEST, text);
-    if let Some(delivery) = change.delivery {
-        profile.delivery = match delivery.as_str() {
-            "push" => Some(Delivery::Push),
-            "pull" => Some(Delivery::Pull),
-            "hold" => Some(Delivery::Hold),
-            "default" => None,
-            other => return Err(wrong(format!("delivery {other:?}: expected push, pull, hold or default"))),
-        };
+    let delivery = match change.delivery.as_deref() {
+        None => None,
+        Some("push") => Some(Some(Delivery::Push)),
+        Some("pull") => Some(Some(Delivery::Pull)),
+        Some("hold") => Some(Some(Delivery::Hold)),
+        Some("default") => Some(None),
+        Some(other) => return Err(wrong(format!("delivery {other:?}: expected push, pull, hold or default"))),
+    };
+    if let Some(offset) = change.utc_offset_minutes
+        && !(-1440..=1440).contains(&offset)
+    {
+        return Err(wrong(format!("utc_offset_minutes {offset}: expected -1440 to 1440")));
     }
-    if let Some(class) = change.class {
-        profile.subscriber_class = Some(class).filter(|class| !class.is_empty());
-    }
-    if let Some(offset) = change.utc_offset_minutes {
-        if !(-1440..=1440).contains(&offset) {
-            return Err(wrong(format!("utc_offset_minutes {offset}: expected -1440 to 1440")));
+    let aliases = match change.aliases {
+        None => AliasChange::Keep,
+        Some(aliases) => AliasChange::Set(names(it, key, &aliases).map_err(wrong)?),
+    };
+    Ok(ProfileChange {
+        subscriber_class: change.class.map(|class| Some(class).filter(|class| !class.is_empty())),
+        delivery,
+        utc_offset_minutes: change.utc_offset_minutes.map(Some),
+        aliases,
+    })
+}
+
+/// Names in canonical form, each once, but for those that the user has anyway.
+fn names(it: &Administration, key: &RecipientKey, aliases: &[String]) -> Result<Vec<String>, String> {
+    let mut names = Vec::new();
+    for alias in aliases {
+        let name = Uri::parse(alias).ok().and_then(|uri| canonical(&uri));
+        let name = name.ok_or_else(|| format!("alias {alias:?}: expected sip:USER@DOMAIN or tel:+NUMBER"))?;
+        let directory = &it.shared.directory;
+        let has_anyway = *name == *key.address.0
+            || (directory.is_configured(&name) && directory.names(key).iter().any(|known| *known == name));
+        if !has_anyway && !names.contains(&name) {
+            names.push(name);
         }
-        profile.utc_offset_minutes = Some(offset);
     }
-    if let Some(aliases) = change.aliases {
-        let parsed = aliases.iter().map(|alias| {
-            let name = Uri::parse(alias).ok().and_then(|uri| canonical(&uri));
-            name.ok_or_else(|| wrong(format!("alias {alias:?}: expected sip:USER@DOMAIN or tel:+NUMBER")))
-        });
-        profile.aliases = parsed.collect::<Result<_, _>>()?;
-        let names: Vec<_> = profile.aliases.iter().map(|alias| (alias.clone(), key.address.clone())).collect();
-        it.shared.directory.learn(&names);
+    match names.len() {
+        0..=Profile::MAX_ALIASES => Ok(names),
+        count => Err(format!("{count} aliases: at most {} are possible", Profile::MAX_ALIASES)),
     }
-    Ok(())
 }
 
 async fn user(it: &Administration, key: &RecipientKey, profile: Profile) -> User {
@@ -77,7 +96,7 @@ async fn user(it: &Administration, key: &RecipientKey, profile: Profile) -> User
     User {
         address: key.address.to_string(),
         tenant: key.tenant.to_string(),
-        aliases: profile.aliases,
+        aliases: it.shared.directory.names(key),
         delivery: profile.delivery.map(|delivery| {
             match delivery {
                 Delivery::Push => "push",

@@ -36,6 +36,9 @@ pub enum Command {
         /// A further name of the user; may be given several times and replaces the earlier ones.
         #[arg(long)]
         alias: Vec<String>,
+        /// Take all further names away.
+        #[arg(long, conflicts_with = "alias")]
+        no_alias: bool,
     },
 }
 
@@ -56,7 +59,7 @@ pub enum DeliveryChoice {
 pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
     let user: User = match command {
         Command::Show { address } => request(server, Method::GET, &path(&address), None)?,
-        Command::Set { address, delivery, class, utc_offset, alias } => {
+        Command::Set { address, delivery, class, utc_offset, alias, no_alias } => {
             let mut change = serde_json::Map::new();
             if let Some(delivery) = delivery {
                 let delivery = delivery.to_possible_value().map(|value| value.get_name().to_owned());
@@ -68,7 +71,7 @@ pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
             if let Some(offset) = utc_offset {
                 change.insert("utc_offset_minutes".to_owned(), serde_json::json!(offset));
             }
-            if !alias.is_empty() {
+            if no_alias || !alias.is_empty() {
                 change.insert("aliases".to_owned(), serde_json::json!(alias));
             }
             request(server, Method::PATCH, &path(&address), Some(change.into()))?

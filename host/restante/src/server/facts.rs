@@ -5,11 +5,12 @@ use restante_cpim::cpim::{CONTENT_TYPE as CPIM, CpimMessage};
 use restante_cpim::imdn::{self, Imdn};
 use restante_cpim::media_type::essence;
 use restante_deferral::model::{
-    CanonicalAddress, DeduplicationKey, Dispositions, Envelope, ImdnHeaders, MessageKind, Mode, RecipientKey, Sender,
-    Timestamp,
+    DeduplicationKey, Dispositions, Envelope, ImdnHeaders, MessageKind, Mode, RecipientKey, Sender, Timestamp,
 };
 use restante_sip::header::parse_date;
+use restante_sip::identity::canonical;
 use restante_sip::message::{Name, SipMessage, unfold};
+use restante_sip::uri::Uri;
 use sha2::{Digest, Sha256};
 
 /// Header fields that are stored with a message and sent with it again.
@@ -148,11 +149,28 @@ pub fn envelope(
     }
 }
 
-/// What makes a repetition recognisable: see [`DeduplicationKey`].
+/// What makes a repetition recognisable: see [`DeduplicationKey`]. The first key is over whom sender and recipient are; the
+/// second, where they were named otherwise, over the names as they were written.
 #[must_use]
 pub fn deduplication(
     recipient: &RecipientKey,
-    sender: &CanonicalAddress,
+    sender: &Sender,
+    body: &BodyFacts,
+    request: &SipMessage,
+    msrp_message_id: Option<&str>,
+) -> (DeduplicationKey, Option<DeduplicationKey>) {
+    let key = |from: &str, to: &str| deduplication_key([&recipient.tenant.0, from, to], body, request, msrp_message_id);
+    let written = |uri: &str| Uri::parse(uri).ok().and_then(|uri| canonical(&uri));
+    let from = written(&sender.uri).filter(|from| **from != *sender.address.0);
+    let to = request.request_uri().and_then(written).filter(|to| **to != *recipient.address.0);
+    let is_otherwise = from.is_some() || to.is_some();
+    let as_written =
+        || key(from.as_deref().unwrap_or(&sender.address.0), to.as_deref().unwrap_or(&recipient.address.0));
+    (key(&sender.address.0, &recipient.address.0), is_otherwise.then(as_written))
+}
+
+fn deduplication_key(
+    parties: [&str; 3],
     body: &BodyFacts,
     request: &SipMessage,
     msrp_message_id: Option<&str>,
@@ -162,9 +180,7 @@ pub fn deduplication(
         hash.update((text.len() as u64).to_be_bytes());
         hash.update(text.as_bytes());
     };
-    part(&recipient.tenant.0);
-    part(&sender.0);
-    part(&recipient.address.0);
+    parties.into_iter().for_each(&mut part);
     match (body.imdn.as_ref(), &body.reports) {
         (Some(imdn), _) => {
             part("id");
@@ -223,5 +239,36 @@ mod tests {
             Some(Unkeepable::Transient)
         );
         assert_eq!(body("nonsense").err(), Some(Unkeepable::MalformedCpim));
+    }
+
+    #[test]
+    fn a_repetition_is_known_before_and_after_its_names_were_learnt() {
+        let request = |to: &str| {
+            let text = format!(
+                "MESSAGE {to} SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nCall-ID: c\r\nCSeq: 1 MESSAGE\r\n\
+                 From: <sip:alice@example.org>;tag=1\r\nTo: <{to}>\r\nContent-Length: 0\r\n\r\n"
+            );
+            SipMessage::parse(text.into_bytes().into(), &Default::default()).unwrap()
+        };
+        let keys = |owner: &str, from: (&str, &str), to: &str| {
+            let tenant = restante_deferral::model::TenantName("t".into());
+            let recipient = RecipientKey { tenant, address: restante_deferral::model::CanonicalAddress(owner.into()) };
+            let sender = Sender {
+                address: restante_deferral::model::CanonicalAddress(from.0.into()),
+                uri: from.1.to_owned(),
+                verification: restante_deferral::model::Verification::TrustedPeer,
+                private: false,
+            };
+            let body = read_body("text/plain", &Bytes::new()).unwrap();
+            deduplication(&recipient, &sender, &body, &request(to), None)
+        };
+        let alice = ("sip:alice@example.org", "sip:alice@example.org");
+        let (unknown, none) = keys("tel:+1555", alice, "tel:+1-555");
+        assert_eq!(none, None);
+        let (known, as_written) = keys("sip:bob@example.org", alice, "tel:+1-555");
+        assert_eq!(as_written, Some(unknown));
+        assert_ne!(known, unknown);
+        let (_, of_number) = keys("sip:bob@example.org", ("sip:alice@example.org", "tel:+1-777"), "tel:+1-555");
+        assert_eq!(of_number, Some(keys("tel:+1555", ("tel:+1777", "tel:+1777"), "tel:+1-555").0));
     }
 }

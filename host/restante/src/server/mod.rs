@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 use restante_deferral::breaker::{Breaker, BreakerLimits};
 use restante_deferral::commit::CommitError;
 use restante_deferral::decision::{HostAbilities, Question, Undecided};
-use restante_deferral::model::{CanonicalAddress, Duration as Span, RecipientKey, TenantName, Timestamp};
+use restante_deferral::model::{Duration as Span, Profile, ProfileChange, RecipientKey, TenantName, Timestamp};
 use restante_deferral::participating_function::Limits as DeferralLimits;
 use restante_msrp::framing::{FramingLimits, Peek as FirstBytes, peek_to_path};
 use restante_msrp::session_id::shard_of_session_id;
@@ -39,9 +39,9 @@ use restante_transport::msrp::{HandedOver, Peek};
 use restante_transport::queue::{Lane, QueueLimits, QueueSender, channel};
 use restante_transport::{Listener, ListenerId, Protocol, Sender, Transport, TransportLimits};
 
-use self::directory::Directory;
+use self::directory::{Directory, Reservation};
 use self::rates::Rates;
-use self::shard::{DecisionTicket, SavedBindings, Shard, ToShard};
+use self::shard::{DecisionTicket, ProfileOrder, SavedBindings, Shard, ToShard};
 use crate::configuration::{Configuration, Limits, ListenAddress};
 use crate::metrics::Metrics;
 
@@ -58,6 +58,8 @@ const DUE_INTERVAL: Duration = Duration::from_millis(500);
 const DUE_BATCH: usize = 2_000;
 /// Registrations read at once at start.
 const REGISTRATION_PAGE: usize = 10_000;
+/// Recipients read at once at start.
+const RECIPIENT_PAGE: usize = 10_000;
 
 /// What MSRP paths name.
 #[derive(Clone, Debug)]
@@ -134,19 +136,21 @@ impl Shared {
         }
     }
 
-    /// Keeps a user's preferences; returns when they are durable.
+    /// Changes a user's names or preferences; returns what they are when that is durable. Names that are new need a
+    /// reservation.
     ///
     /// # Errors
     /// [`CommitError`]
-    pub async fn save_profile(
+    pub async fn change_profile(
         &self,
-        key: &RecipientKey,
-        profile: restante_deferral::model::Profile,
-    ) -> Result<(), CommitError> {
-        let (done, saved) = tokio::sync::oneshot::channel();
-        let save = ToShard::SaveProfile(key.clone(), profile, done);
-        self.to_recipient(key, save);
-        saved.await.unwrap_or(Err(CommitError::Failed))
+        user: &RecipientKey,
+        change: ProfileChange,
+        reservation: Option<Reservation>,
+    ) -> Result<Profile, CommitError> {
+        let (done, changed) = tokio::sync::oneshot::channel();
+        let order = ProfileOrder { user: user.clone(), change, reservation, done: Some(done) };
+        self.to_recipient(user, ToShard::ChangeProfile(Box::new(order)));
+        changed.await.unwrap_or(Err(CommitError::Failed))
     }
 
     fn ask(&self, ticket: DecisionTicket, question: Question) -> Result<(), Undecided> {
@@ -218,6 +222,7 @@ pub struct Server {
     shared: Arc<Shared>,
     transport: Transport,
     shards: Vec<JoinHandle<()>>,
+    releasing: tokio::task::JoinHandle<()>,
     scheduler: tokio::task::JoinHandle<()>,
     stop_scheduler: tokio::sync::watch::Sender<bool>,
     sip: Vec<(Protocol, SocketAddr)>,
@@ -253,7 +258,7 @@ impl Server {
         let secrets = Secrets::open(&configuration.data)?;
         let transport_limits = transport_limits(&limits);
         let directory = Directory::new(configuration).map_err(anyhow::Error::msg)?;
-        learn_aliases(&directory, &store)?;
+        directory.load(store.profiles()?);
         // MSRP listeners are bound with the transport below; their ports may be chosen by the system, so paths are made
         // from what was bound.
         let bound = BoundMsrp::reserve(configuration)?;
@@ -290,9 +295,11 @@ impl Server {
         let sip = transport.listeners().iter().map(|bound| (bound.protocol, bound.local)).collect();
         let msrp = bound.listen(&transport, &shared)?;
         let shards = start_shards(&shared, outboxes, &store)?;
+        let names = shared.clone();
+        let releasing = tokio::task::spawn_blocking(move || release_names(&names));
         let (stop_scheduler, stopped) = tokio::sync::watch::channel(false);
         let scheduler = tokio::spawn(schedule(shared.clone(), stopped));
-        Ok(Server { shared, transport, shards, scheduler, stop_scheduler, sip, msrp })
+        Ok(Server { shared, transport, shards, releasing, scheduler, stop_scheduler, sip, msrp })
     }
 
     /// What shards share, for the administration.
@@ -336,6 +343,7 @@ impl Server {
         self.transport.shutdown().await;
         // The store closes with the last that knows it.
         let _ = self.scheduler.await;
+        let _ = self.releasing.await;
     }
 }
 
@@ -432,14 +440,25 @@ fn load_registrations(
     }
 }
 
-fn learn_aliases(directory: &Directory, store: &Arc<dyn Store>) -> Result<()> {
-    let names: Vec<(String, CanonicalAddress)> = store
-        .profiles()?
-        .into_iter()
-        .flat_map(|(key, profile)| profile.aliases.into_iter().map(move |alias| (alias, key.address.clone())))
-        .collect();
-    directory.learn(&names);
-    Ok(())
+/// Names that became somebody's may have something under them still: because the configuration names them only now, or
+/// because an earlier run ended before it was moved. Registrations under them are released by their shards.
+fn release_names(shared: &Shared) {
+    let release = |name: RecipientKey| shared.to_recipient(&name, ToShard::Release(name.clone()));
+    shared.directory.configured_aliases().for_each(release);
+    let mut after = None;
+    loop {
+        match shared.store.recipients(after, RECIPIENT_PAGE) {
+            Ok(page) => {
+                let Some((last, _)) = page.last() else { return };
+                after = Some(*last);
+                page.into_iter()
+                    .map(|(_, key)| key)
+                    .filter(|key| shared.directory.owner_of(key).is_some())
+                    .for_each(release);
+            }
+            Err(error) => return tracing::error!(%error, "names with messages of their own cannot be looked for"),
+        }
+    }
 }
 
 /// Hands recipients whose time has come to their shards.

@@ -54,7 +54,7 @@ fn handle(shared: &Shared, event: TransportEvent) -> Intake {
     }
 }
 
-fn received(shared: &Shared, message: SipMessage, flow: &Flow) -> Intake {
+pub(super) fn received(shared: &Shared, message: SipMessage, flow: &Flow) -> Intake {
     if !message.is_request() {
         if !validate_response(&message) {
             shared.metrics.count_dropped("malformed-response");
@@ -62,7 +62,7 @@ fn received(shared: &Shared, message: SipMessage, flow: &Flow) -> Intake {
         }
         let shard = message.top_via().ok().and_then(|via| via.branch().and_then(shard_of_branch)).map(usize::from);
         return match shard.filter(|shard| *shard < shared.shards()) {
-            Some(shard) => give(shared, shard, Lane::Priority, message, flow),
+            Some(shard) => give(shared, shard, Lane::Priority, message, flow, 0),
             None => {
                 shared.metrics.count_dropped("response-to-nothing");
                 Intake::Open
@@ -77,13 +77,14 @@ fn received(shared: &Shared, message: SipMessage, flow: &Flow) -> Intake {
         }
         return Intake::Open;
     }
+    let directory_version = shared.directory.version();
     let (shard, lane) = destination(shared, &message);
-    give(shared, shard, lane, message, flow)
+    give(shared, shard, lane, message, flow, directory_version)
 }
 
-fn give(shared: &Shared, shard: usize, lane: Lane, message: SipMessage, flow: &Flow) -> Intake {
+fn give(shared: &Shared, shard: usize, lane: Lane, message: SipMessage, flow: &Flow, directory_version: u64) -> Intake {
     let bytes = message.bytes().len();
-    let refused = match shared.push(shard, lane, ToShard::Sip { message, flow: *flow }, bytes) {
+    let refused = match shared.push(shard, lane, ToShard::Sip { message, flow: *flow, directory_version }, bytes) {
         Ok(()) => return Intake::Open,
         Err(refused) => match *refused {
             ToShard::Sip { message, .. } => message,
@@ -108,7 +109,7 @@ fn push(shared: &Shared, shard: usize, lane: Lane, item: ToShard, bytes: usize) 
 }
 
 /// Which shard, and on which lane: what ends work, or says who can be reached, passes by what begins work.
-fn destination(shared: &Shared, message: &SipMessage) -> (usize, Lane) {
+pub(super) fn destination(shared: &Shared, message: &SipMessage) -> (usize, Lane) {
     let method = message.method();
     let lane = match method {
         Some(Method::Ack | Method::Bye | Method::Cancel | Method::Register) => Lane::Priority,

@@ -13,7 +13,7 @@ const NEVER_TOO_BRIEF_SECONDS: u32 = 3600;
 pub struct Bindings {
     /// In the order in which they were made.
     pub bindings: Vec<Binding>,
-    /// The last number that was given to a binding.
+    /// The last number that was given to a binding. No number is used again for another one: see [`Bindings::new`].
     pub last_id: u64,
 }
 
@@ -60,6 +60,31 @@ impl RegistrationOutcome {
 }
 
 impl Bindings {
+    /// None. Numbers begin behind `now` in milliseconds since 1970, so that whatever was numbered before, at fewer than a
+    /// thousand bindings a second, is numbered otherwise and nothing has to be kept of a user whose last binding went.
+    #[must_use]
+    pub fn new(now: u64) -> Bindings {
+        Bindings { bindings: Vec::new(), last_id: now }
+    }
+
+    /// Takes over the bindings of another name of the user, with numbers of its own. Of two that are the same contact, the
+    /// same device, or a core each, its own stays, and it has at most `max_contacts`. Whether one came.
+    pub fn inherit(&mut self, others: Vec<Binding>, max_contacts: usize) -> bool {
+        let before = self.bindings.len();
+        for other in others {
+            let is_same = |own: &Binding| {
+                own.contact_uri == other.contact_uri
+                    || (own.instance.is_some() && own.instance == other.instance && own.reg_id == other.reg_id)
+                    || (own.kind, other.kind) == (BindingKind::Core, BindingKind::Core)
+            };
+            if self.bindings.len() < max_contacts && !self.bindings.iter().any(is_same) {
+                self.last_id = self.last_id.saturating_add(1);
+                self.bindings.push(Binding { id: BindingId(self.last_id), ..other });
+            }
+        }
+        self.bindings.len() > before
+    }
+
     /// Does what a REGISTER asks, all of it or nothing (RFC 3261 §10.3 step 7).
     ///
     /// | Contact | of a device | of a core |

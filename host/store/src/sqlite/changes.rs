@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 
 use restante_deferral::commit::{Applied, Change, CommitError, MessageState};
-use restante_deferral::model::{Body, BodyId, MessageId, MessageKind, NewMessage, RecipientKey, Timestamp};
+use restante_deferral::model::{Body, BodyId, MessageId, MessageKind, NewMessage, Profile, RecipientKey, Timestamp};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::deduplication::Deduplication;
 use super::schema::{DUE, EXPIRY, QUEUE};
 use super::users::{self, Changed};
 use super::write_queue::Order;
-use super::{message_id, seq_of, time};
+use super::{message_id, reader, seq_of, time};
 use crate::spool::Spool;
-use crate::{Outcome, Record, codec};
+use crate::{Outcome, Record, Saved, StoreError, codec};
 
 /// Numbers reserved at once, so that none is ever used again although the highest rows were removed.
 const RESERVED_NUMBERS: i64 = 1_000_000;
@@ -24,6 +24,8 @@ pub(super) enum Problem {
     Database(rusqlite::Error),
     /// Its body is not there.
     NoBody,
+    /// What it would change cannot be read.
+    Damaged(String),
 }
 
 /// What follows from a commit outside of the database, once it is durable.
@@ -58,7 +60,7 @@ impl Problem {
     /// It is about this order alone: others may succeed.
     pub(super) fn is_of_one_order(&self) -> bool {
         match self {
-            Problem::NoBody => true,
+            Problem::NoBody | Problem::Damaged(_) => true,
             Problem::Database(error) => matches!(
                 error.sqlite_error_code(),
                 None | Some(
@@ -90,6 +92,7 @@ impl std::fmt::Display for Problem {
         match self {
             Problem::Database(error) => error.fmt(formatter),
             Problem::NoBody => formatter.write_str("the file of a body is missing"),
+            Problem::Damaged(text) => formatter.write_str(text),
         }
     }
 }
@@ -113,6 +116,13 @@ impl Effects {
         }
         self.messages = self.messages.saturating_add(other.messages);
         self.bodies_to_remove.extend(other.bodies_to_remove);
+    }
+
+    /// Messages came from one user's queue to another's of the same tenant.
+    pub(super) fn note_moved(&mut self, from: i64, to: i64, messages: i64, size_bytes: i64) {
+        self.messages = self.messages.saturating_add(1);
+        users::note_received(&mut self.changed.users, from, messages.saturating_neg(), size_bytes.saturating_neg());
+        users::note_received(&mut self.changed.users, to, messages, size_bytes);
     }
 
     fn note(&mut self, key: &RecipientKey, recipient: i64, sender: i64, messages: i64, size_bytes: i64) {
@@ -182,11 +192,8 @@ impl Tables {
                 }
                 Ok(Outcome::Written(Ok(applied)))
             }
-            Order::Record(user, record) => {
-                self.save(connection, user, record)?;
-                Ok(Outcome::Saved(Ok(())))
-            }
-            Order::Stop => Ok(Outcome::Saved(Ok(()))),
+            Order::Record(user, record) => Ok(Outcome::Saved(Ok(self.save(connection, user, record, effects)?))),
+            Order::Stop => Ok(Outcome::Saved(Ok(Saved::Kept))),
         }
     }
 
@@ -213,7 +220,15 @@ impl Tables {
         now: Timestamp,
         effects: &mut Effects,
     ) -> Result<Applied, Problem> {
-        if let Some(seq) = self.deduplication.find(connection, now, message.deduplication)? {
+        let keys = || [Some(message.deduplication), message.deduplication_as_written].into_iter().flatten();
+        let mut stored_before = None;
+        for key in keys() {
+            stored_before = self.deduplication.find(connection, now, key)?;
+            if stored_before.is_some() {
+                break;
+            }
+        }
+        if let Some(seq) = stored_before {
             let body = connection
                 .prepare_cached("SELECT body_id FROM message WHERE seq = ?")?
                 .query_row([seq], |row| row.get::<_, Option<[u8; 16]>>(0))
@@ -247,7 +262,7 @@ impl Tables {
         if message.hand_over_to.is_some() {
             write_fate(connection, seq, &initial_state(message))?;
         }
-        self.deduplication.insert(message.deduplication, seq);
+        keys().for_each(|key| self.deduplication.insert(key, seq));
         if is_message {
             effects.note(&message.recipient, recipient, sender, 1, size_bytes);
         }
@@ -344,23 +359,45 @@ impl Tables {
         Ok(())
     }
 
-    fn save(&mut self, connection: &Connection, key: &RecipientKey, record: &Record) -> rusqlite::Result<()> {
-        let user = self.number(connection, key)?;
+    fn save(
+        &mut self,
+        connection: &Connection,
+        key: &RecipientKey,
+        record: &Record,
+        effects: &mut Effects,
+    ) -> Result<Saved, Problem> {
         match record {
-            Record::Registration(Some(registration)) => connection
-                .prepare_cached("INSERT OR REPLACE INTO registration VALUES (?, ?, ?)")?
-                .execute(params![user, time(registration.expires_at), registration.bytes])?,
-            Record::Registration(None) => {
-                connection.prepare_cached("DELETE FROM registration WHERE user = ?")?.execute([user])?
+            Record::Registration(Some(registration)) => {
+                let user = self.number(connection, key)?;
+                connection.prepare_cached("INSERT OR REPLACE INTO registration VALUES (?, ?, ?)")?.execute(params![
+                    user,
+                    time(registration.expires_at),
+                    registration.bytes
+                ])?;
             }
-            Record::Profile(profile) => connection
-                .prepare_cached("INSERT OR REPLACE INTO profile VALUES (?, ?)")?
-                .execute(params![user, codec::write_profile(profile)])?,
-        };
-        Ok(())
+            Record::Registration(None) => {
+                if let Some(user) = users::find(connection, key)? {
+                    connection.prepare_cached("DELETE FROM registration WHERE user = ?")?.execute([user])?;
+                }
+            }
+            Record::Profile(profile) => {
+                let user = self.number(connection, key)?;
+                write_profile(connection, user, profile)?;
+            }
+            Record::ProfileChange(change) => {
+                let user = self.number(connection, key)?;
+                let mut profile = read_profile(connection, user)?;
+                profile.change(change);
+                write_profile(connection, user, &profile)?;
+                return Ok(Saved::Profile(profile));
+            }
+            Record::Adoption(adoption) => return self.adopt(connection, key, adoption, effects).map(Saved::Adopted),
+        }
+        Ok(Saved::Kept)
     }
 
-    fn number(&mut self, connection: &Connection, key: &RecipientKey) -> rusqlite::Result<i64> {
+    /// A user's number, made when it is new.
+    pub(super) fn number(&mut self, connection: &Connection, key: &RecipientKey) -> rusqlite::Result<i64> {
         if let Some(user) = self.numbers.get(key) {
             return Ok(*user);
         }
@@ -371,6 +408,21 @@ impl Tables {
         self.numbers.insert(key.clone(), user);
         Ok(user)
     }
+}
+
+/// A user's profile. One that cannot be read is not taken for an empty one: that would lose it.
+pub(super) fn read_profile(connection: &Connection, user: i64) -> Result<Profile, Problem> {
+    reader::profile(connection, user).map_err(|error| match error {
+        StoreError::Database(error) => Problem::Database(error),
+        error => Problem::Damaged(error.to_string()),
+    })
+}
+
+pub(super) fn write_profile(connection: &Connection, user: i64, profile: &Profile) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO profile VALUES (?, ?)")?
+        .execute(params![user, codec::write_profile(profile)])?;
+    Ok(())
 }
 
 /// What became of a message that was just stored.

@@ -1,12 +1,13 @@
 //! The store in SQLite.
 //!
-//! Messages lie in order of arrival and are never changed; what is keyed otherwise is narrow, or written seldom and for
+//! Messages lie in order of arrival and are not changed; what is keyed otherwise is narrow, or written seldom and for
 //! many at once: see the tables in `schema`, the keys in `deduplication`, the sums in `users`. That keeps what is written
 //! near together however much is queued.
 //!
 //! There is one partition, number 0. Its number is in the top bits of every [`MessageId`] and how many there are is kept
 //! in the store, so that more can come without changing ids; a directory made with several is refused until they exist.
 
+mod adoption;
 mod changes;
 mod deduplication;
 mod filter;
@@ -124,7 +125,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens or makes a store and starts its threads. Whoever has messages and is registered is due at once.
+    /// Opens or makes a store and starts its threads. Whoever has messages and is registered is due at once. Registrations
+    /// that ended while nobody watched are forgotten.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -140,6 +142,7 @@ impl SqliteStore {
         let spool = Spool::open(&directory.join("spool")).map_err(file_error)?.on_lost_sync(fatal.clone());
         sweep(&connection, &spool).map_err(file_error)?;
         let now = clock();
+        connection.execute("DELETE FROM registration WHERE registered_until <= ?", [time(now)])?;
         wake_the_reachable(&connection, now)?;
         let users = Arc::new(Users::open(&mut connection, options.max_known_users)?);
         let deduplication = Deduplication::open(&connection, options.deduplication_hours, now)?;
@@ -256,6 +259,24 @@ impl Store for SqliteStore {
         }
         *due_after = last.filter(|_| due.len() >= limit);
         Ok(due)
+    }
+
+    fn recipients(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, RecipientKey)>, StoreError> {
+        let side = self.side();
+        // As in `wake_the_reachable`.
+        let mut statement = side.prepare_cached(
+            "WITH RECURSIVE waiting (recipient) AS (
+                 SELECT min(recipient) FROM place WHERE recipient > ?1
+                 UNION ALL
+                 SELECT (SELECT min(place.recipient) FROM place WHERE place.recipient > waiting.recipient)
+                 FROM waiting WHERE waiting.recipient IS NOT NULL LIMIT ?2)
+             SELECT id, tenant, address FROM waiting JOIN user ON user.id = recipient ORDER BY id",
+        )?;
+        let after = after.map_or(-1, |after| i64::try_from(after).unwrap_or(i64::MAX));
+        let rows = statement.query_map(params![after, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            Ok((row.get::<_, i64>(0)?.unsigned_abs(), key_of(row.get(1)?, row.get(2)?)))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn registrations(

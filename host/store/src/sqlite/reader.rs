@@ -251,6 +251,7 @@ pub(super) fn read_message(
     let new = NewMessage {
         recipient,
         deduplication: DeduplicationKey(row.get(1)?),
+        deduplication_as_written: None,
         envelope: codec::read_envelope(envelope)?,
         body,
         received_at: timestamp(row.get(3)?),

@@ -2,11 +2,11 @@
 //!
 //! | table | holds | order |
 //! |---|---|---|
-//! | `message` | what was stored, never changed | arrival |
+//! | `message` | what was stored, never changed but for whose it is | arrival |
 //! | `fate` | what became of those that stay | arrival |
 //! | `place` | where a message stands in its recipient's queue, see [`QUEUE`], [`EXPIRY`], [`DUE`] | recipient |
 //! | `user` | numbers of users | number, and an index by name |
-//! | `usage`, `removed` | sums, see [`super::users`] | user; arrival |
+//! | `usage`, `removed`, `moved` | sums, see [`super::users`] | user; arrival; – |
 //! | `wake`, `profile`, `registration` | of a user | user |
 //! | `deduplication_…` | see [`super::deduplication`] | |
 //! | `setting` | numbers beside the tables | name |
@@ -136,6 +136,8 @@ const MIGRATIONS: &[Step] = &[
     ),
     // 4: deduplication keys in sorted runs instead of a row each.
     Step::Code(super::deduplication::convert_hour_tables),
+    // 5: sums follow messages that changed queues.
+    Step::Sql("CREATE TABLE moved (user INTEGER NOT NULL, messages INTEGER NOT NULL, size_bytes INTEGER NOT NULL);"),
 ];
 
 /// Opens a connection for writing, brings the schema up to date.

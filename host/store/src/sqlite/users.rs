@@ -3,7 +3,8 @@
 //! A sum per user that were written with every commit would cost two pages somewhere else for every message. So the sums
 //! in the table `usage` are those of the last *fold*, and what was added and taken since is in memory. A fold adds it up
 //! for all users at once, in order of their numbers, every [`FOLD_AFTER`] messages. After a crash the difference is found
-//! again: messages with a number above `folded_through` were added since, rows of `removed` are older ones taken since.
+//! again: messages with a number above `folded_through` were added since, rows of `removed` are older ones taken since,
+//! rows of `moved` are what older ones brought to a user, or took from it, that came to another queue since.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -246,6 +247,7 @@ fn write(connection: &Connection, deltas: &HashMap<i64, Delta>, folds: i64, thro
         add.execute(params![user, messages, size_bytes, sent_messages, sent_bytes])?;
     }
     connection.execute("DELETE FROM removed", [])?;
+    connection.execute("DELETE FROM moved", [])?;
     set_setting(connection, "folds", folds)?;
     set_setting(connection, "folded_through", through)
 }
@@ -272,6 +274,11 @@ fn recover(connection: &mut Connection, folds: i64) -> rusqlite::Result<()> {
             let size: i64 = row.get(2)?;
             note(&mut deltas, row.get(0)?, row.get(1)?, -1, size.saturating_neg());
         }
+        let mut moved = transaction.prepare("SELECT user, messages, size_bytes FROM moved")?;
+        let mut rows = moved.query([])?;
+        while let Some(row) = rows.next()? {
+            note_received(&mut deltas, row.get(0)?, row.get(1)?, row.get(2)?);
+        }
     }
     write(&transaction, &deltas, folds + 1, last)?;
     transaction.commit()
@@ -285,6 +292,12 @@ pub(super) fn note(deltas: &mut HashMap<i64, Delta>, recipient: i64, sender: i64
         let sum = deltas.entry(user).or_default();
         *sum = sum.plus(delta);
     }
+}
+
+/// Adds to what a user received alone.
+pub(super) fn note_received(deltas: &mut HashMap<i64, Delta>, user: i64, messages: i64, size_bytes: i64) {
+    let sum = deltas.entry(user).or_default();
+    *sum = sum.plus(Delta { messages, size_bytes, ..Delta::default() });
 }
 
 fn tenants(connection: &Connection) -> rusqlite::Result<HashMap<TenantName, Totals>> {

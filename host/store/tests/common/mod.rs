@@ -10,7 +10,7 @@ use restante_deferral::commit::{Applied, Change, CommitError, LoadRequest, Messa
 use restante_deferral::model::*;
 use restante_store::memory::MemoryStore;
 use restante_store::sqlite::{OpenOptions, SqliteStore};
-use restante_store::{Completion, Outcome, Record, Sink, Store, Ticket};
+use restante_store::{Adopted, Adoption, Completion, Outcome, Record, Saved, Sink, Store, Ticket};
 
 pub fn sink() -> (Sink, Receiver<Completion>) {
     let (sender, receiver) = channel();
@@ -28,6 +28,7 @@ pub fn message(number: u64, to: &str) -> NewMessage {
         deduplication: DeduplicationKey(
             u128::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C834).to_be_bytes(),
         ),
+        deduplication_as_written: None,
         envelope: Envelope {
             kind: MessageKind::Message,
             mode: Mode::Page,
@@ -105,11 +106,38 @@ impl Fixture {
         }
     }
 
-    pub fn save(&mut self, name: &str, record: Record) {
+    pub fn save(&mut self, name: &str, record: Record) -> Saved {
         self.next += 1;
         self.store.save(Ticket { shard: 0, token: self.next }, user(name), record).unwrap();
-        assert_eq!(self.wait(self.next), Outcome::Saved(Ok(())));
+        match self.wait(self.next) {
+            Outcome::Saved(saved) => saved.unwrap(),
+            other => panic!("{other:?}"),
+        }
     }
+
+    pub fn change_profile(&mut self, name: &str, change: ProfileChange) -> Profile {
+        match self.save(name, Record::ProfileChange(change)) {
+            Saved::Profile(profile) => profile,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// `owner` takes in what waits under `alias`; the configuration says that they are one.
+    pub fn adopt(&mut self, owner: &str, alias: &str) -> Adopted {
+        let adoption = Adoption { alias: user(alias).address, is_configured: true, wake_at: Timestamp(6_000) };
+        self.adopt_if(owner, adoption)
+    }
+
+    pub fn adopt_if(&mut self, owner: &str, adoption: Adoption) -> Adopted {
+        match self.save(owner, Record::Adoption(adoption)) {
+            Saved::Adopted(adopted) => adopted,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub fn aliases(aliases: AliasChange) -> ProfileChange {
+    ProfileChange { aliases, ..ProfileChange::default() }
 }
 
 pub fn options(directory: &std::path::Path) -> OpenOptions {

@@ -53,6 +53,7 @@ pub fn message(name: &str) -> Arrival {
     Arrival {
         reply: ReplyToken(0),
         deduplication: DeduplicationKey(key),
+        deduplication_as_written: None,
         envelope: envelope(name),
         body: Body::Inline(Bytes::from(format!("text of {name}"))),
         expires_at: None,

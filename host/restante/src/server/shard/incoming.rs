@@ -49,13 +49,14 @@ impl Shard {
                 return self.answer_with(now, transaction, unkeepable.status(), |it| it.optional("Accept", accept));
             }
         };
-        let deduplication = facts::deduplication(&key, &sender.address, &facts, message, None);
+        let (deduplication, deduplication_as_written) = facts::deduplication(&key, &sender, &facts, message, None);
         let (sender_counts, tenant_counts, recipient_rates) =
             self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
         let reply = ReplyToken(self.token());
         let arrival = Arrival {
             reply,
             deduplication,
+            deduplication_as_written,
             envelope: facts::envelope(message, Mode::Page, sender, &content_type, facts, body.len() as u64),
             // The datagram's own buffer is not kept alive for a small body.
             body: Body::Inline(bytes::Bytes::copy_from_slice(&body)),
@@ -149,13 +150,15 @@ impl Shard {
                 return self.command(media, Command::Reject(incoming, unkeepable.status()));
             }
         };
-        let deduplication = facts::deduplication(&key, &sender.address, &facts, &request, Some(&message_id));
+        let (deduplication, deduplication_as_written) =
+            facts::deduplication(&key, &sender, &facts, &request, Some(&message_id));
         let (sender_counts, tenant_counts, recipient_rates) =
             self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
         let reply = ReplyToken(self.token());
         let arrival = Arrival {
             reply,
             deduplication,
+            deduplication_as_written,
             envelope: facts::envelope(&request, Mode::Large, sender, &content_type, facts, body.size_bytes()),
             body,
             // An INVITE's Expires limits the invitation, not the keeping (RFC 3261 §13.2.1).

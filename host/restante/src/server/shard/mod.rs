@@ -4,6 +4,7 @@
 //! * [`mod@self`]: the loop, and what the parts have in common.
 //! * `requests`, `registrar`, `incoming`, `pull`, `subscriptions`, `forward`: requests that come.
 //! * `recipients`: machines, what they are told and what they want done.
+//! * `names`: other names of users, and taking in what waits under them.
 //! * `delivery`, `announce`, `fields`, `route`, `session`, `responses`: requests of ours and what becomes of them.
 
 mod announce;
@@ -11,6 +12,7 @@ mod delivery;
 mod fields;
 mod forward;
 mod incoming;
+mod names;
 mod pull;
 mod recipients;
 mod registrar;
@@ -19,18 +21,19 @@ mod responses;
 mod route;
 mod session;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use restante_deferral::commit::CommitError;
-use restante_deferral::decision::{Answer, Trigger, Undecided};
-use restante_deferral::model::{MessageId, Profile, RecipientKey, Timestamp};
+use restante_deferral::decision::{Answer, Undecided};
+use restante_deferral::model::{MessageId, RecipientKey, Timestamp};
 use restante_deferral::participating_function::{CommitToken, Input, LoadToken, QuestionToken, ReplyToken};
 use restante_sip::dialog::DialogId;
 use restante_sip::message::SipMessage;
+use restante_sip::registration::{Binding, Bindings};
 use restante_sip::transaction::{
     ClientTransactionId, Endpoint, EndpointConfiguration, Event, Flow, ServerTransactionId, TimerValues,
 };
@@ -45,7 +48,9 @@ use self::session::MediaSession;
 use super::Shared;
 use super::flow;
 use super::media::{MediaId, Report};
+use super::receiver;
 
+pub use self::names::ProfileOrder;
 pub use self::route::SavedBindings;
 
 /// Items taken from the queue before timers and sockets get their turn.
@@ -59,6 +64,8 @@ pub enum ToShard {
         message: SipMessage,
         /// Where it came from.
         flow: Flow,
+        /// Of the directory, before it was asked which shard's this is.
+        directory_version: u64,
     },
     /// Something that was to be sent was not.
     SendFailed(u64),
@@ -74,10 +81,19 @@ pub enum ToShard {
     Due(Vec<RecipientKey>),
     /// A recipient's queue was added to by another shard.
     Grew(RecipientKey),
-    /// A user's preferences changed.
-    Profile(RecipientKey, Profile),
-    /// A user's preferences are to be kept; told how that ended.
-    SaveProfile(RecipientKey, Profile, oneshot::Sender<Result<(), CommitError>>),
+    /// A user's names or preferences are to be others.
+    ChangeProfile(Box<ProfileOrder>),
+    /// This name belongs to another user: what is kept under it goes there.
+    Release(RecipientKey),
+    /// These bindings were another name's of the user.
+    Inherit {
+        /// The user.
+        owner: RecipientKey,
+        /// The name.
+        from: RecipientKey,
+        /// Its bindings.
+        bindings: Vec<Binding>,
+    },
     /// The operator drops messages.
     Discard {
         /// Whose.
@@ -103,7 +119,8 @@ enum Order {
     Commit(RecipientKey, CommitToken),
     Load(RecipientKey, LoadToken),
     Registration(Box<registrar::PendingRegistration>),
-    Profile(oneshot::Sender<Result<(), CommitError>>),
+    Profile(Box<ProfileOrder>),
+    Adoption { name: RecipientKey, owner: RecipientKey },
     Ignored,
 }
 
@@ -129,9 +146,15 @@ pub struct Shard {
     shared: Arc<Shared>,
     endpoint: Endpoint,
     slots: HashMap<RecipientKey, Slot>,
-    registrations: HashMap<RecipientKey, restante_sip::registration::Bindings>,
-    /// Results of attempts per contact live in the machines; here is when registrations end.
-    registration_ends: BinaryHeap<Reverse<(u64, RecipientKey)>>,
+    /// Those that are durable. Results of attempts per contact live in the machines.
+    registrations: HashMap<RecipientKey, Bindings>,
+    /// When the first binding of each user ends.
+    registration_ends: BTreeSet<(u64, RecipientKey)>,
+    /// Users whose bindings are being written, and what waits for that.
+    registering: HashMap<RecipientKey, registrar::WaitingChanges>,
+    /// Names whose queues are being moved, and what waits for that.
+    adopting: HashMap<RecipientKey, VecDeque<Input>>,
+    adoption_retries: BTreeSet<(Timestamp, RecipientKey)>,
     /// When each machine in memory wants to be woken.
     wakes: BTreeSet<(Timestamp, RecipientKey)>,
     /// When machines were last put away for want of room.
@@ -165,7 +188,7 @@ impl Shard {
         index: usize,
         shared: Arc<Shared>,
         key: [u8; 32],
-        registrations: HashMap<RecipientKey, restante_sip::registration::Bindings>,
+        registrations: HashMap<RecipientKey, Bindings>,
         reports: mpsc::Sender<Report>,
     ) -> Shard {
         let limits = &shared.limits;
@@ -176,10 +199,8 @@ impl Shard {
             max_server_transactions: size(limits.max_server_transactions),
             max_client_transactions: size(limits.max_client_transactions),
         };
-        let registration_ends = registrations
-            .iter()
-            .filter_map(|(key, bindings)| Some(Reverse((bindings.next_expiry()?, key.clone()))))
-            .collect();
+        let registration_ends =
+            registrations.iter().filter_map(|(key, bindings)| Some((bindings.next_expiry()?, key.clone()))).collect();
         Shard {
             index,
             endpoint: Endpoint::new(configuration),
@@ -187,6 +208,9 @@ impl Shard {
             slots: HashMap::new(),
             registrations,
             registration_ends,
+            registering: HashMap::new(),
+            adopting: HashMap::new(),
+            adoption_retries: BTreeSet::new(),
             wakes: BTreeSet::new(),
             room_made_at: None,
             orders: HashMap::new(),
@@ -212,6 +236,7 @@ impl Shard {
     /// Runs until everybody who could give it work is gone, or it was told to stop and has nothing in flight.
     pub async fn run(mut self, mut inbox: QueueReceiver<ToShard>, mut reports: mpsc::Receiver<Report>) {
         let mut batch = Vec::with_capacity(BATCH);
+        self.release_registered_names(Now::read(&self.shared));
         loop {
             let wake = self.next_wake();
             tokio::select! {
@@ -247,9 +272,11 @@ impl Shard {
 
     fn take(&mut self, now: Now, item: ToShard) {
         match item {
-            ToShard::Sip { message, flow } => {
-                self.endpoint.receive(now.monotonic, message, flow);
-                self.handle_events(now);
+            ToShard::Sip { message, flow, directory_version } => {
+                if let Some(message) = self.pass_on(message, flow, directory_version) {
+                    self.endpoint.receive(now.monotonic, message, flow);
+                    self.handle_events(now);
+                }
             }
             ToShard::SendFailed(key) => {
                 self.endpoint.transport_failed(ClientTransactionId(key));
@@ -262,21 +289,10 @@ impl Shard {
             ToShard::Due(_) if self.draining => {}
             ToShard::Due(recipients) => recipients.iter().for_each(|key| self.tell(now, key, Input::Wake)),
             ToShard::Grew(recipient) => self.tell(now, &recipient, Input::QueueGrew),
-            ToShard::Profile(recipient, profile) => {
-                if self.slots.contains_key(&recipient) || self.registrations.contains_key(&recipient) {
-                    self.tell(now, &recipient, Input::Profile(profile));
-                    // What was held may go now.
-                    self.contacts_changed(now, &recipient, Some(Trigger::Operator));
-                }
-            }
-            ToShard::SaveProfile(user, profile, done) => {
-                let ticket = self.ticket();
-                self.orders.insert(ticket.token, Order::Profile(done));
-                if let Err(error) = self.shared.store.save(ticket, user, restante_store::Record::Profile(profile))
-                    && let Some(Order::Profile(done)) = self.orders.remove(&ticket.token)
-                {
-                    let _ = done.send(Err(error));
-                }
+            ToShard::ChangeProfile(order) => self.change_profile(now, *order),
+            ToShard::Release(name) => self.release(now, &name),
+            ToShard::Inherit { owner, from, bindings } => {
+                self.change_bindings(now, owner, registrar::Work::Inherit { from, bindings });
             }
             ToShard::Discard { recipient, messages, report, done } => {
                 let reply = ReplyToken(self.token());
@@ -293,6 +309,31 @@ impl Shard {
                 self.draining = true;
                 self.deactivate_subscriptions(now);
                 self.drain_deadline = Some(now.monotonic + Duration::from_secs(self.shared.limits.max_drain_seconds));
+            }
+        }
+    }
+
+    /// A name may have come to belong to somebody since the receiver asked whose it is: a request for it goes on to its
+    /// owner's shard, unless its transaction is here.
+    fn pass_on(&mut self, message: SipMessage, flow: Flow, directory_version: u64) -> Option<SipMessage> {
+        let version = self.shared.directory.version();
+        if version == directory_version || !message.is_request() || self.endpoint.knows(&message) {
+            return Some(message);
+        }
+        let (shard, lane) = receiver::destination(&self.shared, &message);
+        if shard == self.index {
+            return Some(message);
+        }
+        let bytes = message.bytes().len();
+        match self.shared.push(shard, lane, ToShard::Sip { message, flow, directory_version: version }, bytes) {
+            Ok(()) => None,
+            // It is full: this shard says so instead.
+            Err(refused) => {
+                self.shared.metrics.count_dropped("shard-busy");
+                if let ToShard::Sip { message, .. } = *refused {
+                    self.endpoint.refuse(&message, flow, 503, restante_sip::writer::reason(503));
+                }
+                None
             }
         }
     }
@@ -319,8 +360,11 @@ impl Shard {
                 self.tell(now, &key, Input::Committed(token, result))
             }
             (Order::Load(key, token), Outcome::Loaded(result)) => self.tell(now, &key, Input::Loaded(token, result)),
-            (Order::Profile(done), Outcome::Saved(result)) => _ = done.send(result),
-            (Order::Registration(pending), Outcome::Saved(result)) => self.registration_saved(now, *pending, result),
+            (Order::Profile(order), Outcome::Saved(result)) => self.profile_changed(now, *order, result),
+            (Order::Adoption { name, owner }, Outcome::Saved(result)) => self.adopted(now, name, owner, result),
+            (Order::Registration(pending), Outcome::Saved(result)) => {
+                self.registration_saved(now, *pending, result.map(drop))
+            }
             _ => {}
         }
     }
@@ -329,11 +373,13 @@ impl Shard {
         let wall = (self.shared.clock)();
         let after = |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(wall.0).min(3_600_000));
         let machines = self.wakes.first().map(|(at, _)| after(at.0));
-        let registrations = self.registration_ends.peek().map(|Reverse((at, _))| after(*at));
+        let registrations = self.registration_ends.first().map(|(at, _)| after(*at));
+        let adoptions = self.adoption_retries.first().map(|(at, _)| after(at.0));
         let subscriptions = self.subscriptions.next_end().map(after);
         let changes = self.subscriptions.next_change();
+        let transactions = self.endpoint.next_wake();
         let candidates =
-            [self.endpoint.next_wake(), machines, registrations, subscriptions, changes, self.drain_deadline];
+            [transactions, machines, registrations, adoptions, subscriptions, changes, self.drain_deadline];
         candidates.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
 
@@ -351,6 +397,7 @@ impl Shard {
             }
         }
         self.end_registrations(now);
+        self.retry_adoptions(now);
         self.end_subscriptions(now);
         self.tell_changes(now);
         self.forget_accepted(now);

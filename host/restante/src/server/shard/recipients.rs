@@ -3,13 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use restante_deferral::commit::CommitError;
+use restante_deferral::commit::{Change, CommitError, Transaction};
 use restante_deferral::decision::Trigger;
 use restante_deferral::model::{RecipientKey, Timestamp};
 use restante_deferral::participating_function::{AttemptId, Event, Input, Output, Recipient, Reply, ReplyToken};
 use restante_sip::transaction::ClientTransactionId;
 
 use super::super::media::MediaId;
+use super::super::receiver::shard_of;
 use super::{Now, Order, Shard, ToShard, Waiting};
 use crate::logging::Shortened;
 
@@ -23,7 +24,16 @@ pub(super) struct Slot {
     pub(super) scheduled: Option<Timestamp>,
     /// What carries each running attempt.
     pub(super) attempts: HashMap<AttemptId, Carrier>,
+    /// It is of a name that belongs to somebody, and goes when it is done: see [`super::names`].
+    pub(super) is_leaving: bool,
     last_used: Instant,
+}
+
+impl Slot {
+    /// Nothing is in flight: it may be put away.
+    pub(super) fn is_idle(&self) -> bool {
+        self.machine.is_idle() && self.attempts.is_empty()
+    }
 }
 
 /// What carries an attempt.
@@ -38,11 +48,8 @@ impl Shard {
     pub(super) fn tell(&mut self, now: Now, key: &RecipientKey, input: Input) {
         let mut inputs = VecDeque::from([(key.clone(), input)]);
         while let Some((key, input)) = inputs.pop_front() {
-            if !self.hydrate(now, &key) {
-                self.turn_away(now, input);
-                continue;
-            }
-            let Some(slot) = self.slots.get_mut(&key) else { return };
+            let Some(input) = self.find_machine(now, &key, input) else { continue };
+            let Some(slot) = self.slots.get_mut(&key) else { continue };
             slot.last_used = now.monotonic;
             slot.machine.handle(now.wall, input);
             let mut outputs = Vec::new();
@@ -53,14 +60,66 @@ impl Shard {
                 self.carry_out(now, &key, output, &mut inputs);
             }
             self.schedule(&key);
+            self.leave_if_idle(now, &key);
         }
     }
 
-    /// Makes the machine of a recipient that has none in memory. False: there is no room for one more.
-    fn hydrate(&mut self, now: Now, key: &RecipientKey) -> bool {
+    /// Sees to it that the recipient has a machine in memory. None: it is not to have one here, and the input went where
+    /// it belongs.
+    fn find_machine(&mut self, now: Now, key: &RecipientKey, input: Input) -> Option<Input> {
         if self.slots.contains_key(key) {
-            return true;
+            return Some(input);
         }
+        if self.adopting.contains_key(key) {
+            if let Err(input) = self.hold_for_adoption(key, input) {
+                self.turn_away(now, input, "name-changes-hands");
+            }
+            return None;
+        }
+        let owner = self.shared.directory.owner_of(key);
+        let somebody_waits =
+            matches!(input, Input::Arrival(_) | Input::Invitation(_) | Input::Pull(_) | Input::Discard { .. });
+        match owner {
+            // Something under the name wants to be looked at: by its owner.
+            Some(_) if matches!(input, Input::Wake | Input::QueueGrew) => {
+                self.release(now, key);
+                None
+            }
+            Some(_) if !somebody_waits => None,
+            Some(owner) if matches!(input, Input::Discard { messages: Some(_), .. }) => {
+                self.pass_discard_on(owner, input);
+                None
+            }
+            // The name came to belong to somebody between two looks: a machine of the owner is the owner's shard's.
+            _ if !self.is_here(key) => {
+                self.turn_away(now, input, "name-changes-hands");
+                None
+            }
+            owner if self.hydrate(now, key, owner.is_some()) => Some(input),
+            _ => {
+                self.turn_away(now, input, "too-many-recipients");
+                None
+            }
+        }
+    }
+
+    /// Messages that an operator drops came to their owner's queue meanwhile.
+    fn pass_discard_on(&mut self, owner: RecipientKey, input: Input) {
+        if let Input::Discard { reply, messages, report } = input
+            && let Some(Waiting::Operator(done)) = self.waiting.remove(&reply)
+        {
+            let discard = ToShard::Discard { recipient: owner.clone(), messages, report, done };
+            self.shared.to_recipient(&owner, discard);
+        }
+    }
+
+    /// Whether a recipient is this shard's.
+    pub(super) fn is_here(&self, key: &RecipientKey) -> bool {
+        shard_of(key, self.shared.shards()) == self.index
+    }
+
+    /// Makes the machine of a recipient that has none in memory. False: there is no room for one more.
+    fn hydrate(&mut self, now: Now, key: &RecipientKey, is_leaving: bool) -> bool {
         if !self.make_room(now) {
             return false;
         }
@@ -70,7 +129,7 @@ impl Shard {
         if !contacts.is_empty() {
             machine.handle(now.wall, Input::Contacts(contacts, Trigger::Timer));
         }
-        let slot = Slot { machine, scheduled: None, attempts: HashMap::new(), last_used: now.monotonic };
+        let slot = Slot { machine, scheduled: None, attempts: HashMap::new(), is_leaving, last_used: now.monotonic };
         self.slots.insert(key.clone(), slot);
         self.shared.metrics.recipients.inc();
         true
@@ -94,7 +153,7 @@ impl Shard {
         let before = self.slots.len();
         let wakes = &mut self.wakes;
         self.slots.retain(|key, slot| {
-            let stays = slot.last_used > old || !slot.machine.is_idle() || !slot.attempts.is_empty();
+            let stays = slot.last_used > old || !slot.is_idle();
             if let (false, Some(at)) = (stays, slot.scheduled) {
                 wakes.remove(&(at, key.clone()));
             }
@@ -105,9 +164,9 @@ impl Shard {
         self.slots.len() < most
     }
 
-    /// Whoever waits is told that the server is overloaded; anything else is durable and comes again.
-    fn turn_away(&mut self, now: Now, input: Input) {
-        self.shared.metrics.count_dropped("too-many-recipients");
+    /// Whoever waits is told to try again; anything else is durable and comes again.
+    fn turn_away(&mut self, now: Now, input: Input, why: &'static str) {
+        self.shared.metrics.count_dropped(why);
         let unavailable = Reply::Unavailable(CommitError::Overloaded);
         match input {
             Input::Arrival(arrival) => {
@@ -156,7 +215,8 @@ impl Shard {
                     inputs.push_back((key.clone(), Input::Answered(token, Err(undecided))));
                 }
             }
-            Output::Commit(token, transaction) => {
+            Output::Commit(token, mut transaction) => {
+                self.address_to_owners(key, &mut transaction);
                 let ticket = self.ticket();
                 self.orders.insert(ticket.token, Order::Commit(key.clone(), token));
                 if let Err(error) = self.shared.store.write(ticket, transaction) {
@@ -172,9 +232,28 @@ impl Shard {
                 }
             }
             Output::Cancel(attempt) => self.cancel_attempt(now, key, attempt),
-            Output::Grew(other) => self.shared.to_recipient(&other, ToShard::Grew(other.clone())),
+            Output::Grew(other) => {
+                let other = self.shared.directory.owner_of(&other).unwrap_or(other);
+                self.shared.to_recipient(&other, ToShard::Grew(other.clone()));
+            }
             Output::DropBody(body) => self.drop_body(&body),
             Output::Event(event) => self.note(key, &event),
+        }
+    }
+
+    /// A report goes to who the sender is now, whatever name was asserted when the message came.
+    fn address_to_owners(&self, key: &RecipientKey, transaction: &mut Transaction) {
+        for change in &mut transaction.changes {
+            let recipient = match change {
+                Change::Insert(message) => &mut message.recipient,
+                Change::WakeAt { recipient, .. } => recipient,
+                Change::Remove { .. } | Change::Update { .. } => continue,
+            };
+            if recipient != key
+                && let Some(owner) = self.shared.directory.owner_of(recipient)
+            {
+                *recipient = owner;
+            }
         }
     }
 

@@ -1,30 +1,88 @@
 //! REGISTER: who can be reached, and where. The 200 follows the commit.
+//!
+//! What is in memory is what is durable. One change of a user's bindings is written at a time; what comes meanwhile, a
+//! repetition too, waits and then builds on what became of it. So a change that fails leaves nothing behind, and nobody is
+//! told 200 of something that is not on the disk. A user whose last binding went is forgotten: see [`Bindings::new`].
 
-use std::cmp::Reverse;
+use std::collections::VecDeque;
 
 use restante_deferral::commit::CommitError;
 use restante_deferral::decision::Trigger;
-use restante_deferral::model::{CanonicalAddress, Profile, RecipientKey, Timestamp};
+use restante_deferral::model::{RecipientKey, Timestamp};
 use restante_deferral::participating_function::Input;
 use restante_sip::message::{Name, SipMessage};
-use restante_sip::registration::{Bindings, ChangeKind, RegisterRequest, Registrant, RegistrarLimits};
+use restante_sip::registration::{
+    Binding, Bindings, ChangeKind, RegisterError, RegisterRequest, Registrant, RegistrarLimits,
+};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 use restante_store::{Record, SavedRegistration};
 
 use super::route::SavedBindings;
-use super::{Now, Order, Shard};
+use super::{Now, Order, Shard, ToShard};
 use crate::logging::Shortened;
 use crate::server::flow;
 
-/// A REGISTER whose effect is being written.
+/// REGISTERs of one user that wait for another one; more: 503.
+const MAX_WAITING: usize = 16;
+/// Seconds for Retry-After of a registration that could not be written.
+const RETRY_SECONDS: u32 = 5;
+/// Wait before bindings that ended are tried to be removed again, in milliseconds.
+const EXPIRE_AGAIN_AFTER: u64 = 1_000;
+
+/// Changes of one user's bindings that wait for the one before.
+pub(super) type WaitingChanges = VecDeque<Work>;
+
+/// A change of a user's bindings.
+pub(super) enum Work {
+    /// A REGISTER.
+    Register(Box<Register>),
+    /// The time of some is up.
+    Expire,
+    /// Those of another name of the user.
+    Inherit {
+        /// The name.
+        from: RecipientKey,
+        /// Its bindings.
+        bindings: Vec<Binding>,
+    },
+}
+
+/// A REGISTER from somebody who may register.
+pub(super) struct Register {
+    transaction: ServerTransactionId,
+    request: RegisterRequest,
+    registrant: Registrant,
+}
+
+/// A change that is being written.
 pub(super) struct PendingRegistration {
-    transaction: Option<ServerTransactionId>,
     key: RecipientKey,
     bindings: Bindings,
-    answer: Vec<rsip::Header>,
-    trigger: Option<Trigger>,
-    aliases: Vec<String>,
+    effect: Effect,
+}
+
+/// What follows from a change.
+enum Effect {
+    Registered {
+        transaction: ServerTransactionId,
+        answer: Vec<rsip::Header>,
+        trigger: Option<Trigger>,
+        /// P-Associated-URI of a core.
+        names: Vec<String>,
+    },
+    Expired,
+    Inherited(RecipientKey),
+}
+
+impl Effect {
+    fn text(&self) -> &'static str {
+        match self {
+            Effect::Registered { .. } => "registered",
+            Effect::Expired => "a registration ended",
+            Effect::Inherited(_) => "took over the registration of another name",
+        }
+    }
 }
 
 impl Shard {
@@ -49,49 +107,90 @@ impl Shard {
         if registrant == Registrant::Device && !tenant.registrar {
             return self.refuse(now, transaction, 403, "Not A Registrar", None);
         }
-        let mut bindings = self.registrations.get(&key).cloned().unwrap_or_default();
-        let limits = self.registrar_limits();
-        let outcome = match bindings.apply(now.wall.0, &request, registrant, &limits) {
-            Ok(outcome) => outcome,
-            Err(error) => return self.refuse_registration(now, transaction, error),
-        };
-        let new = outcome
-            .changes
-            .iter()
-            .any(|change| matches!(change.kind, ChangeKind::Added | ChangeKind::Refreshed { moved: true }));
-        let trigger = outcome.makes_available().then_some(if new { Trigger::Registered } else { Trigger::Refreshed });
-        let aliases = if registrant == Registrant::Core { request.associated_addresses.clone() } else { Vec::new() };
-        let associated = self.associated_uris(&key, &aliases);
-        let answer = bindings.answer(now.wall.0, &request, registrant, &associated);
-        tracing::info!(tenant = %key.tenant, user = %Shortened(&key.address.0), contacts = bindings.bindings.len(), ?registrant, "registered");
-        let pending = PendingRegistration { transaction: Some(transaction), key, bindings, answer, trigger, aliases };
-        if outcome.changes.is_empty() {
-            return self.registration_saved(now, pending, Ok(()));
+        if !self.is_here(&key) {
+            return self.refuse(now, transaction, 503, "Try Again", Some(RETRY_SECONDS));
         }
-        self.save_registration(now, pending);
+        let register = Register { transaction, request, registrant };
+        self.change_bindings(now, key, Work::Register(Box::new(register)));
+    }
+
+    /// Changes a user's bindings, now or when the change before is done.
+    pub(super) fn change_bindings(&mut self, now: Now, key: RecipientKey, work: Work) {
+        match (self.registering.get_mut(&key), work) {
+            (None, work) => {
+                if let Some(pending) = self.begin_change(now, &key, work) {
+                    self.save_registration(now, pending);
+                }
+            }
+            (Some(waiting), Work::Expire) if waiting.iter().any(|work| matches!(work, Work::Expire)) => {}
+            (Some(waiting), Work::Register(register)) if waiting.len() >= MAX_WAITING => {
+                self.refuse(now, register.transaction, 503, "Too Many Registrations", Some(RETRY_SECONDS));
+            }
+            (Some(waiting), work) => waiting.push_back(work),
+        }
     }
 
     /// Ends what is over by now.
     pub(super) fn end_registrations(&mut self, now: Now) {
-        while let Some(Reverse((at, _))) = self.registration_ends.peek()
-            && *at <= now.wall.0
-            && let Some(Reverse((_, key))) = self.registration_ends.pop()
+        while self.registration_ends.first().is_some_and(|(at, _)| *at <= now.wall.0)
+            && let Some((_, key)) = self.registration_ends.pop_first()
         {
-            let Some(bindings) = self.registrations.get(&key) else { continue };
-            let mut bindings = bindings.clone();
-            if bindings.expire(now.wall.0).is_empty() {
-                continue;
-            }
-            let pending = PendingRegistration {
-                transaction: None,
-                key,
-                bindings,
-                answer: Vec::new(),
-                trigger: None,
-                aliases: Vec::new(),
-            };
-            self.save_registration(now, pending);
+            self.change_bindings(now, key, Work::Expire);
         }
+    }
+
+    /// What is to be written; none: nothing changes, and whoever waited was answered.
+    fn begin_change(&mut self, now: Now, key: &RecipientKey, work: Work) -> Option<PendingRegistration> {
+        let known = self.registrations.get(key).cloned();
+        let mut bindings = known.unwrap_or_else(|| Bindings::new(now.wall.0));
+        let effect = match work {
+            Work::Register(register) => self.apply_register(now, key, &mut bindings, *register)?,
+            Work::Expire if bindings.expire(now.wall.0).is_empty() => return None,
+            Work::Expire => Effect::Expired,
+            Work::Inherit { from, bindings: others } => {
+                let connections = others.iter().filter_map(|it| flow::read(it.flow.as_deref()?, true));
+                connections.for_each(|(came, _)| self.note_connection(key, came));
+                let alive = others.into_iter().filter(|binding| binding.expires_at > now.wall.0).collect();
+                if !bindings.inherit(alive, self.registrar_limits().max_contacts) {
+                    self.forget_bindings(from);
+                    return None;
+                }
+                Effect::Inherited(from)
+            }
+        };
+        Some(PendingRegistration { key: key.clone(), bindings, effect })
+    }
+
+    fn apply_register(
+        &mut self,
+        now: Now,
+        key: &RecipientKey,
+        bindings: &mut Bindings,
+        register: Register,
+    ) -> Option<Effect> {
+        let Register { transaction, request, registrant } = register;
+        let outcome = match bindings.apply(now.wall.0, &request, registrant, &self.registrar_limits()) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.refuse_registration(now, transaction, error);
+                return None;
+            }
+        };
+        let is_new = outcome
+            .changes
+            .iter()
+            .any(|change| matches!(change.kind, ChangeKind::Added | ChangeKind::Refreshed { moved: true }));
+        let trigger = if is_new { Trigger::Registered } else { Trigger::Refreshed };
+        let trigger = outcome.makes_available().then_some(trigger);
+        let names = if registrant == Registrant::Core { request.associated_addresses.clone() } else { Vec::new() };
+        let associated = self.associated_uris(key, &names);
+        let answer = bindings.answer(now.wall.0, &request, registrant, &associated);
+        let effect = Effect::Registered { transaction, answer, trigger, names };
+        if outcome.changes.is_empty() {
+            self.bindings_changed(now, key, effect);
+            return None;
+        }
+        Some(effect)
     }
 
     fn save_registration(&mut self, now: Now, pending: PendingRegistration) {
@@ -100,16 +199,8 @@ impl Shard {
             bytes: SavedBindings::write(&pending.bindings),
             expires_at: Timestamp(expires_at),
         });
-        // Numbers of contacts must never be used again, also after the last one went: an empty set is kept as well.
-        let registration = registration.or_else(|| {
-            Some(SavedRegistration { bytes: SavedBindings::write(&pending.bindings), expires_at: Timestamp(0) })
-        });
-        // Taken over at once: a second REGISTER that comes before the commit builds on it, and is written after it.
-        self.registrations.insert(pending.key.clone(), pending.bindings.clone());
-        if let Some(next) = pending.bindings.next_expiry() {
-            self.registration_ends.push(Reverse((next, pending.key.clone())));
-        }
         let key = pending.key.clone();
+        self.registering.entry(key.clone()).or_default();
         let ticket = self.ticket();
         self.orders.insert(ticket.token, Order::Registration(Box::new(pending)));
         if let Err(error) = self.shared.store.save(ticket, key, Record::Registration(registration))
@@ -125,21 +216,98 @@ impl Shard {
         pending: PendingRegistration,
         result: Result<(), CommitError>,
     ) {
-        let PendingRegistration { transaction, key, answer, trigger, aliases, .. } = pending;
-        if let Err(error) = result {
-            tracing::error!(%error, "a registration could not be kept");
-            if let Some(transaction) = transaction {
-                self.answer_with(now, transaction, 503, |builder| builder.field("Retry-After", "5"));
+        let PendingRegistration { key, bindings, effect } = pending;
+        match result {
+            Ok(()) => {
+                let (text, contacts) = (effect.text(), bindings.bindings.len());
+                tracing::info!(tenant = %key.tenant, user = %Shortened(&key.address.0), contacts, "{text}");
+                self.take_over_bindings(&key, bindings);
+                self.bindings_changed(now, &key, effect);
             }
-            return;
+            Err(error) => self.bindings_not_changed(now, &key, effect, error),
         }
-        if let Some(transaction) = transaction {
-            self.answer_with(now, transaction, 200, |builder| {
-                answer.iter().fold(builder, |builder, header| builder.header(header))
-            });
+        self.go_on_registering(now, &key);
+    }
+
+    /// The next change of a user's bindings.
+    fn go_on_registering(&mut self, now: Now, key: &RecipientKey) {
+        let mut waiting = self.registering.remove(key).unwrap_or_default();
+        while let Some(work) = waiting.pop_front() {
+            if let Some(pending) = self.begin_change(now, key, work) {
+                self.registering.insert(key.clone(), waiting);
+                return self.save_registration(now, pending);
+            }
         }
-        self.learn_aliases(&key, aliases);
-        self.contacts_changed(now, &key, trigger);
+        // It may have become another name of somebody meanwhile.
+        self.release(now, key);
+    }
+
+    /// These are durable: they are what is known from now on.
+    fn take_over_bindings(&mut self, key: &RecipientKey, bindings: Bindings) {
+        let end = bindings.next_expiry();
+        let before = match bindings.is_empty() {
+            true => self.registrations.remove(key),
+            false => self.registrations.insert(key.clone(), bindings),
+        };
+        if let Some(at) = before.and_then(|before| before.next_expiry()) {
+            self.registration_ends.remove(&(at, key.clone()));
+        }
+        if let Some(at) = end {
+            self.registration_ends.insert((at, key.clone()));
+        }
+    }
+
+    fn bindings_changed(&mut self, now: Now, key: &RecipientKey, effect: Effect) {
+        let trigger = match effect {
+            Effect::Registered { transaction, answer, trigger, names } => {
+                self.answer_with(now, transaction, 200, |builder| {
+                    answer.iter().fold(builder, |builder, header| builder.header(header))
+                });
+                self.learn_names(now, key, &names);
+                trigger
+            }
+            Effect::Expired => None,
+            Effect::Inherited(from) => {
+                self.forget_bindings(from);
+                Some(Trigger::Registered)
+            }
+        };
+        self.contacts_changed(now, key, trigger);
+    }
+
+    fn bindings_not_changed(&mut self, now: Now, key: &RecipientKey, effect: Effect, error: CommitError) {
+        tracing::error!(tenant = %key.tenant, %error, "a registration could not be kept");
+        match effect {
+            Effect::Registered { transaction, .. } => {
+                self.answer_with(now, transaction, 503, |builder| {
+                    builder.field("Retry-After", &RETRY_SECONDS.to_string())
+                });
+            }
+            Effect::Expired => {
+                self.registration_ends.insert((now.wall.0.saturating_add(EXPIRE_AGAIN_AFTER), key.clone()));
+            }
+            // They are in the store under the name still, and taken over at the next start; most clients refresh earlier.
+            Effect::Inherited(_) => {}
+        }
+    }
+
+    /// The bindings of a name that is somebody's go to their owner.
+    pub(super) fn give_bindings_away(&mut self, now: Now, name: &RecipientKey, owner: &RecipientKey) {
+        let Some(known) = self.registrations.get(name).cloned() else { return };
+        self.take_over_bindings(name, Bindings::default());
+        let inherited = ToShard::Inherit { owner: owner.clone(), from: name.clone(), bindings: known.bindings };
+        self.shared.to_recipient(owner, inherited);
+        self.contacts_changed(now, name, None);
+    }
+
+    /// Bindings under another name are the owner's by now.
+    fn forget_bindings(&mut self, from: RecipientKey) {
+        let ticket = self.ticket();
+        self.orders.insert(ticket.token, Order::Ignored);
+        if self.shared.store.save(ticket, from, Record::Registration(None)).is_err() {
+            // They end by themselves.
+            self.orders.remove(&ticket.token);
+        }
     }
 
     /// Tells a machine that is in memory, or has messages to deliver, where its recipient is now.
@@ -161,43 +329,18 @@ impl Shard {
         if same { Registrant::Device } else { request.likely_registrant() }
     }
 
-    /// For P-Associated-URI: every name of the user.
-    fn associated_uris(&self, key: &RecipientKey, learnt: &[String]) -> Vec<String> {
+    /// For P-Associated-URI (RFC 7315 §4.1): every name of the user, those that this request tells of included.
+    fn associated_uris(&self, key: &RecipientKey, told: &[String]) -> Vec<String> {
         let mut uris = vec![key.address.0.to_string()];
-        uris.extend(learnt.iter().filter(|alias| **alias != *key.address.0).cloned());
+        uris.extend(self.shared.directory.names(key));
+        for name in told {
+            let owner = Uri::parse(name).ok().and_then(|uri| self.shared.directory.served(&uri));
+            let is_free = owner.is_some_and(|(_, owner)| owner.tenant == key.tenant && *owner.address.0 == **name);
+            if is_free && !uris.contains(name) {
+                uris.push(name.clone());
+            }
+        }
         uris
-    }
-
-    /// The core says under which names the user is registered (RFC 7315 §4.1): they all reach this queue from now on.
-    fn learn_aliases(&mut self, key: &RecipientKey, aliases: Vec<String>) {
-        let foreign = |alias: &String| {
-            **alias != *key.address.0
-                && Uri::parse(alias)
-                    .ok()
-                    .and_then(|uri| self.shared.directory.served(&uri))
-                    .is_some_and(|(tenant, _)| tenant.name == key.tenant)
-        };
-        let aliases: Vec<String> = aliases.into_iter().filter(foreign).collect();
-        if aliases.is_empty() {
-            return;
-        }
-        let names: Vec<(String, CanonicalAddress)> =
-            aliases.iter().map(|alias| (alias.clone(), key.address.clone())).collect();
-        self.shared.directory.learn(&names);
-        let mut profile: Profile = self.shared.store.profile(key).unwrap_or_default();
-        let before = profile.aliases.len();
-        for alias in aliases {
-            if !profile.aliases.contains(&alias) {
-                profile.aliases.push(alias);
-            }
-        }
-        if profile.aliases.len() > before {
-            let ticket = self.ticket();
-            self.orders.insert(ticket.token, Order::Ignored);
-            if self.shared.store.save(ticket, key.clone(), Record::Profile(profile)).is_err() {
-                self.orders.remove(&ticket.token);
-            }
-        }
     }
 
     fn registrar_limits(&self) -> RegistrarLimits {
@@ -211,12 +354,7 @@ impl Shard {
         }
     }
 
-    fn refuse_registration(
-        &mut self,
-        now: Now,
-        transaction: ServerTransactionId,
-        error: restante_sip::registration::RegisterError,
-    ) {
+    fn refuse_registration(&mut self, now: Now, transaction: ServerTransactionId, error: RegisterError) {
         let tag = self.endpoint.identifiers().tag();
         let text = error.to_string();
         let Some(builder) = self.endpoint.response_with_reason(transaction, error.status(), &text, Some(&tag)) else {

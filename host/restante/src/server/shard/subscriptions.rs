@@ -290,6 +290,16 @@ impl Shard {
     /// The server stops: clients are to subscribe again, here or elsewhere (RFC 6665 §4.1.3).
     pub(super) fn deactivate_subscriptions(&mut self, now: Now) {
         let ids: Vec<DialogId> = self.subscriptions.by_dialog.keys().cloned().collect();
+        self.deactivate(now, ids);
+    }
+
+    /// The name that these are for belongs to another user now: clients are to subscribe again, to that.
+    pub(super) fn deactivate_subscriptions_of(&mut self, now: Now, name: &RecipientKey) {
+        let ids: Vec<DialogId> = self.subscriptions.of(name).map(|(id, _)| id.clone()).collect();
+        self.deactivate(now, ids);
+    }
+
+    fn deactivate(&mut self, now: Now, ids: Vec<DialogId>) {
         for id in ids {
             let Some(subscribed) = self.subscriptions.by_dialog.get_mut(&id) else { continue };
             subscribed.subscription.terminate(TerminationReason::Deactivated);

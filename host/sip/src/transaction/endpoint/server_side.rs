@@ -72,6 +72,14 @@ impl Endpoint {
         self.after_server(now, id, step, None);
     }
 
+    /// Whether a request belongs to a transaction here: it repeats its request, or it is its ACK or CANCEL.
+    #[must_use]
+    pub fn knows(&self, request: &SipMessage) -> bool {
+        let (Ok(via), Some(method)) = (request.top_via(), request.method()) else { return false };
+        let method = if matches!(method, Method::Ack | Method::Cancel) { Method::Invite } else { method };
+        self.server_keys.contains_key(&server_key(request, &via, method.as_str()))
+    }
+
     pub(super) fn receive_request(&mut self, now: Instant, message: SipMessage, flow: Flow) {
         let (Ok(via), Some(method)) = (message.top_via(), message.method()) else { return };
         match method {

@@ -76,7 +76,7 @@ fn names(it: &Administration, key: &RecipientKey, aliases: &[String]) -> Result<
         let name = name.ok_or_else(|| format!("alias {alias:?}: expected sip:USER@DOMAIN or tel:+NUMBER"))?;
         let directory = &it.shared.directory;
         let has_anyway = *name == *key.address.0
-            || (directory.is_configured(&name) && directory.names(key).iter().any(|known| *known == name));
+            || (directory.is_configured(&name) && directory.names(key).contains(&name));
         if !has_anyway && !names.contains(&name) {
             names.push(name);
         }

@@ -212,3 +212,17 @@ fn a_client_behind_an_address_translation_is_reached_on_the_connection_it_opened
         world.until_settled().await;
     });
 }
+
+#[test]
+fn nothing_is_pushed_before_a_client_had_time_to_take_its_200() {
+    setting().configure(|it| it.limits.registration_delay_milliseconds = 1_000).tell(async |world| {
+        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        alice.send(bob.address(), "in a moment").await;
+        bob.register().await;
+        assert_eq!(bob.texts(1).await, ["in a moment"]);
+        let (registered, came) = (&bob.wire.sent("REGISTER")[0], &bob.wire.received("MESSAGE")[0]);
+        let waited = came.at.duration_since(registered.at).expect("the clock goes forward");
+        assert!(waited >= std::time::Duration::from_millis(950), "{waited:?}");
+        world.until_settled().await;
+    });
+}

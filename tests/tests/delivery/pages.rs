@@ -226,3 +226,35 @@ fn nothing_is_pushed_before_a_client_had_time_to_take_its_200() {
         world.until_settled().await;
     });
 }
+
+#[test]
+fn many_recipients_each_get_their_own_in_order() {
+    story(async |world| {
+        let alice = world.person("alice").await;
+        let mut people = Vec::new();
+        for number in 0..30 {
+            people.push(world.person(&format!("user{number}")).await);
+        }
+        let texts = ["one", "two", "three"];
+        for text in texts {
+            let sending = people.iter().map(|person| (person.address().to_owned(), alice.client.clone()));
+            let sending: Vec<_> = sending
+                .map(|(to, client)| tokio::spawn(async move { client.send(PageMessage::text(&to, text)).await }))
+                .collect();
+            for sent in sending {
+                assert_eq!(sent.await.unwrap().unwrap().answer.status, 202);
+            }
+        }
+        for person in &people {
+            person.register().await;
+        }
+        for person in &mut people {
+            assert_eq!(person.texts(3).await, texts, "{}", person.address());
+        }
+        world.until_settled().await;
+        assert_eq!(world.metric("restante_messages_delivered_total", &[]), 90);
+        for person in &mut people {
+            assert_eq!(person.unread_texts(), [""; 0], "{}", person.address());
+        }
+    });
+}

@@ -1,5 +1,6 @@
 //! The binary as a child process.
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,11 +14,16 @@ use crate::world::free_ports;
 
 /// What its log says last when it serves.
 const READY: &str = "administration at";
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Ports are free when they are looked for and may be taken when they are used.
+const START_ATTEMPTS: usize = 20;
 
 /// A directory with a configuration, and the program that serves it, again and again if need be.
 pub struct Program {
     directory: TempDir,
-    sip: SocketAddr,
+    further: String,
+    sip: Cell<SocketAddr>,
+    has_served: Cell<bool>,
 }
 
 /// The program while it serves. It is killed when this is dropped.
@@ -45,18 +51,27 @@ impl Program {
     /// The disk does not take it.
     #[must_use]
     pub fn new(further: &str) -> Program {
-        let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let (sip, msrp) = free_ports(host);
-        let program =
-            Program { directory: tempfile::tempdir().expect("a temporary directory"), sip: SocketAddr::new(host, sip) };
-        program.configure(&format!(
-            "data = {data:?}\n\
-             [sip]\nlisten = [\"udp:{host}:{sip}\", \"tcp:{host}:{sip}\"]\n\
-             [msrp]\nlisten = [\"tcp:{host}:{msrp}\"]\n\
-             {further}\n",
-            data = program.data().display().to_string(),
-        ));
+        let program = Program {
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            further: further.to_owned(),
+            sip: Cell::new(SocketAddr::new(HOST, 0)),
+            has_served: Cell::new(false),
+        };
+        program.choose_ports();
         program
+    }
+
+    fn choose_ports(&self) {
+        let (sip, msrp) = free_ports(HOST);
+        self.sip.set(SocketAddr::new(HOST, sip));
+        self.configure(&format!(
+            "data = {data:?}\n\
+             [sip]\nlisten = [\"udp:{HOST}:{sip}\", \"tcp:{HOST}:{sip}\"]\n\
+             [msrp]\nlisten = [\"tcp:{HOST}:{msrp}\"]\n\
+             {further}\n",
+            data = self.data().display().to_string(),
+            further = self.further,
+        ));
     }
 
     /// Replaces the configuration.
@@ -82,7 +97,7 @@ impl Program {
     /// Where it takes SIP, over UDP and TCP.
     #[must_use]
     pub fn sip(&self) -> SocketAddr {
-        self.sip
+        self.sip.get()
     }
 
     /// Runs `restante serve` until it serves.
@@ -91,9 +106,22 @@ impl Program {
     /// It does not.
     pub async fn serve(&self) -> Served {
         let configuration = self.configuration_file();
-        let mut served = Served::start(&["serve", "--config", &configuration.display().to_string()]);
-        served.line_with(READY).await;
-        served
+        for _ in 0..START_ATTEMPTS {
+            let mut served = Served::start(&["serve", "--config", &configuration.display().to_string()]);
+            match served.next_line_with(READY).await {
+                Some(_) => {
+                    self.has_served.set(true);
+                    return served;
+                }
+                None if served.log.iter().any(|line| line.contains("Address already in use")) => {}
+                None => panic!("the program ended without serving: {:#?}", served.log),
+            }
+            // Somebody took the port since it was looked for; who was told of it already must wait for it.
+            if !self.has_served.get() {
+                self.choose_ports();
+            }
+        }
+        panic!("no port is free for long enough");
     }
 
     /// Runs a command against the running server.
@@ -126,12 +154,18 @@ impl Served {
     /// # Panics
     /// It does not come; tells what came.
     pub async fn line_with(&mut self, text: &str) -> String {
+        match self.next_line_with(text).await {
+            Some(line) => line,
+            None => panic!("the program ended without saying {text:?}: {:#?}", self.log),
+        }
+    }
+
+    async fn next_line_with(&mut self, text: &str) -> Option<String> {
         loop {
-            let line = in_time(&format!("a line of the log with {text:?}"), self.lines.recv()).await;
-            let Some(line) = line else { panic!("the program ended without saying {text:?}: {:#?}", self.log) };
+            let line = in_time(&format!("a line of the log with {text:?}"), self.lines.recv()).await?;
             self.log.push(line.clone());
             if line.contains(text) {
-                return line;
+                return Some(line);
             }
         }
     }

@@ -113,6 +113,26 @@ impl RawSip {
         self.answer_to(request).await
     }
 
+    /// The same over a stream that the server may have closed.
+    ///
+    /// # Panics
+    /// Neither an answer comes nor the end.
+    pub async fn try_ask(&mut self, request: &Request) -> Option<SipMessage> {
+        let Socket::Tcp(stream, framer) = &mut self.socket else { return Some(self.ask(request).await) };
+        stream.write_all(&request.bytes()).await.ok()?;
+        let answer = async {
+            loop {
+                if let Some(Frame::Message(message)) = framer.next().ok()? {
+                    return Some(message);
+                }
+                let mut buffer = vec![0; 65_536];
+                let length = stream.read(&mut buffer).await.ok().filter(|length| *length > 0)?;
+                framer.push(buffer.get(..length).unwrap_or_default());
+            }
+        };
+        in_time("an answer, or the end of the stream", answer).await
+    }
+
     /// The next final answer to a request that was sent.
     ///
     /// # Panics

@@ -49,7 +49,9 @@ fn a_session_goes_through_a_core_too() {
 #[test]
 fn a_core_that_refuses_everything_loses_nothing() {
     for status in [404, 403, 480, 603] {
-        let place = setting().behind_proxy(Protocol::Udp).settings("retry_seconds = [1, 1, 1, 1, 1, 1]");
+        let place = setting()
+            .behind_proxy(Protocol::Udp)
+            .settings("retry_seconds = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]");
         place.tell(async |world| {
             let alice = world.person("alice").await;
             let names = ["b1", "b2", "b3", "b4", "b5", "b6"];

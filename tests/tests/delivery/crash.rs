@@ -1,5 +1,6 @@
 //! A server that is killed without a word.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use restante_client::{Behaviour, Client, ClientConfiguration, LargeMessage, PageMessage, Scripted, Source};
@@ -100,4 +101,46 @@ async fn a_repetition_after_a_kill_is_answered_and_not_stored_again() {
     let listed = program.ask(&["queue", "list", "--json"]);
     assert_eq!(listed.stdout.matches("\"id\"").count(), 2, "{}", listed.stdout);
     drop(server);
+}
+
+#[tokio::test]
+async fn nothing_that_was_accepted_is_missing_after_several_kills() {
+    let program = Program::new(SWIFT);
+    let mut server = program.serve().await;
+    let mut bob = person(&program, "bob").await;
+    bob.register().await;
+    let mut alice = restante_tests::RawSip::udp(program.sip().ip(), program.sip()).await;
+    let (mut sent, mut accepted) = (HashMap::new(), HashSet::new());
+    for round in 0..4 {
+        for number in 0..60 {
+            let id = format!("{round}-{number}");
+            let message = numbered(&alice, &id);
+            sent.insert(message.field("Call-ID").to_owned(), id);
+            alice.send(&message.bytes()).await;
+        }
+        // Deliveries are under way, and most of what was sent is not answered yet.
+        for _ in 0..20 {
+            let answer = alice.expect("202", |message| message.status().is_some()).await;
+            assert_eq!(answer.status(), Some(202));
+            let id = answer.call_id().and_then(|call_id| sent.get(call_id)).expect("an answer to one of these");
+            accepted.insert(id.clone());
+        }
+        server.kill();
+        server = program.serve().await;
+    }
+    let mut missing = accepted;
+    assert_eq!(missing.len(), 80);
+    while !missing.is_empty() {
+        let message = bob.received().await;
+        missing.remove(message.message_id.as_deref().unwrap_or(""));
+    }
+    drop(server);
+}
+
+fn numbered(socket: &restante_tests::RawSip, id: &str) -> restante_tests::Request {
+    let body = format!(
+        "From: <sip:alice@example.org>\r\nTo: <sip:bob@example.org>\r\nDateTime: 2024-01-01T00:00:00Z\r\n\
+         NS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: {id}\r\n\r\nContent-Type: text/plain\r\n\r\n{id}"
+    );
+    socket.request("MESSAGE", "sip:bob@example.org").body("message/cpim", body)
 }

@@ -14,11 +14,10 @@ fn a_sender_who_asked_is_told_that_nobody_came_in_time() {
         let notifications = DispositionNotification { negative_delivery: true, ..Default::default() };
         let message = PageMessage {
             notifications,
-            expires_seconds: Some(2),
+            expires_seconds: Some(3),
             ..PageMessage::text("sip:bob@example.org", "now or never")
         };
         let sent = alice.send_message(message).await;
-        world.until_waiting(1).await;
         assert_eq!(alice.disposition().await, (sent.message_id, Disposition::DeliveryFailed));
         world.until_settled().await;
         assert_eq!(world.metric("restante_messages_expired_total", &[]), 1);
@@ -35,7 +34,7 @@ fn a_sender_who_did_not_ask_is_told_nothing() {
     story(async |world| {
         let mut alice = world.person("alice").await;
         alice.register().await;
-        let message = PageMessage { expires_seconds: Some(1), ..PageMessage::text("sip:bob@example.org", "brief") };
+        let message = PageMessage { expires_seconds: Some(3), ..PageMessage::text("sip:bob@example.org", "brief") };
         alice.send_message(message).await;
         world.until_waiting(0).await;
         alice.send(alice.address(), "nothing came in between").await;

@@ -212,3 +212,49 @@ fn a_client_behind_an_address_translation_is_reached_on_the_connection_it_opened
         world.until_settled().await;
     });
 }
+
+#[test]
+fn nothing_is_pushed_before_a_client_had_time_to_take_its_200() {
+    setting().configure(|it| it.limits.registration_delay_milliseconds = 1_000).tell(async |world| {
+        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        alice.send(bob.address(), "in a moment").await;
+        bob.register().await;
+        assert_eq!(bob.texts(1).await, ["in a moment"]);
+        let (registered, came) = (&bob.wire.sent("REGISTER")[0], &bob.wire.received("MESSAGE")[0]);
+        let waited = came.at.duration_since(registered.at).expect("the clock goes forward");
+        assert!(waited >= std::time::Duration::from_millis(950), "{waited:?}");
+        world.until_settled().await;
+    });
+}
+
+#[test]
+fn many_recipients_each_get_their_own_in_order() {
+    story(async |world| {
+        let alice = world.person("alice").await;
+        let mut people = Vec::new();
+        for number in 0..30 {
+            people.push(world.person(&format!("user{number}")).await);
+        }
+        let texts = ["one", "two", "three"];
+        for text in texts {
+            let sending = people.iter().map(|person| (person.address().to_owned(), alice.client.clone()));
+            let sending: Vec<_> = sending
+                .map(|(to, client)| tokio::spawn(async move { client.send(PageMessage::text(&to, text)).await }))
+                .collect();
+            for sent in sending {
+                assert_eq!(sent.await.unwrap().unwrap().answer.status, 202);
+            }
+        }
+        for person in &people {
+            person.register().await;
+        }
+        for person in &mut people {
+            assert_eq!(person.texts(3).await, texts, "{}", person.address());
+        }
+        world.until_settled().await;
+        assert_eq!(world.metric("restante_messages_delivered_total", &[]), 90);
+        for person in &mut people {
+            assert_eq!(person.unread_texts(), [""; 0], "{}", person.address());
+        }
+    });
+}

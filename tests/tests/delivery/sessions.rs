@@ -157,6 +157,24 @@ fn a_connection_that_breaks_in_the_middle_costs_nothing_but_time() {
 }
 
 #[test]
+fn a_client_that_takes_a_session_and_never_connects_gets_its_messages_another_time() {
+    let place = setting().settings("few = 0\nretry_seconds = [1, 1, 1, 1, 1, 1, 1, 1]");
+    place.configure(|it| it.limits.max_session_setup_seconds = 1).tell(async |world| {
+        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        let absent = Behaviour { withhold_connection: true, ..Behaviour::default() };
+        bob.client.set_behaviour(absent).await.unwrap();
+        let sent = alice.send(bob.address(), "are you there").await;
+        bob.register().await;
+        assert_eq!(bob.session_ended().await.messages, 0);
+        world.until_waiting(1).await;
+        bob.client.set_behaviour(Behaviour::default()).await.unwrap();
+        let message = bob.received().await;
+        assert_eq!((message.text(), message.message_id.as_ref()), (Some("are you there"), Some(&sent.message_id)));
+        world.until_settled().await;
+    });
+}
+
+#[test]
 fn a_message_that_came_as_plain_text_is_wrapped_for_a_session() {
     setting().settings("few = 0").tell(async |world| {
         let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);

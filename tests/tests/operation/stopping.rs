@@ -30,7 +30,18 @@ fn what_is_in_flight_is_finished_before_it_ends() {
         alice.send(&message.bytes()).await;
         let held = world.held_store();
         until_equal("orders that are held back", 1, || held.waiting()).await;
+        let mut carol = world.udp().await;
         let release = async {
+            // What comes while it stops is told to come again, and elsewhere.
+            loop {
+                let options = carol.request("OPTIONS", "sip:bob@example.org");
+                if carol.ask(&options).await.status() == Some(503) {
+                    break;
+                }
+            }
+            let late = carol.request("MESSAGE", "sip:bob@example.org").text("too late");
+            let answer = carol.ask(&late).await;
+            assert_eq!((answer.status(), answer.header_by_text("Retry-After").is_some()), (Some(503), true));
             held.release();
             alice.answer_to(&message).await.status()
         };

@@ -250,3 +250,46 @@ fn what_is_advertised_stands_in_requests_and_paths_whatever_is_listened_on() {
         world.until_settled().await;
     });
 }
+
+#[test]
+fn there_is_a_limit_to_the_connections_of_one_source() {
+    setting().configure(|it| it.limits.max_connections_per_source = 2).tell(async |world| {
+        let mut taken = [world.tcp().await, world.tcp().await];
+        for socket in &mut taken {
+            let request = socket.request("OPTIONS", BOB);
+            assert_eq!(socket.ask(&request).await.status(), Some(200));
+        }
+        world.tcp().await.until_closed().await;
+        let [first, mut second] = taken;
+        drop(first);
+        // There is room again as soon as the server has seen that one go.
+        loop {
+            let mut socket = world.tcp().await;
+            let request = socket.request("OPTIONS", BOB);
+            if socket.try_ask(&request).await.is_some_and(|answer| answer.status() == Some(200)) {
+                break;
+            }
+        }
+        let request = second.request("OPTIONS", BOB);
+        assert_eq!(second.ask(&request).await.status(), Some(200));
+    });
+}
+
+#[test]
+fn more_header_or_body_than_is_read_is_refused() {
+    let place = setting().configure(|it| {
+        it.limits.max_sip_header_bytes = 4_000;
+        it.limits.max_sip_message_bytes = 8_000;
+        it.limits.max_page_body_bytes = 4_000;
+    });
+    place.tell(async |world| {
+        for (header, body, expected) in [(5_000, 10, 513), (10, 7_000, 413), (10, 1_000, 202)] {
+            let mut socket = world.tcp().await;
+            let padding = "x".repeat(header);
+            let request = socket.request("MESSAGE", BOB).with("X-Padding", &padding).text(&"x".repeat(body));
+            let answer = socket.ask(&request).await;
+            assert_eq!(answer.status(), Some(expected), "{header} {body}");
+        }
+        assert_eq!(world.queue().len(), 1);
+    });
+}

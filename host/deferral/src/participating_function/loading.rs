@@ -284,10 +284,10 @@ impl Recipient {
             return;
         };
         self.totals = window.totals;
-        // What came may have times of its own.
-        let (earliest_expiry, earliest_due) = (window.earliest_expiry, window.earliest_due);
-        self.note_expiry(earliest_expiry);
-        self.note_due(earliest_due);
+        if !self.recount.is_again {
+            // What came may be due at a time of its own.
+            self.note_due(window.earliest_due);
+        }
         self.oldest_is_stale = false;
         self.recount.not_before = None;
         self.recount.is_wanted = counting.quiet_since != Some(self.commits_given);

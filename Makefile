@@ -2,7 +2,7 @@
 # twice. `make demo` and `make test` do all their own set-up.
 
 CARGO ?= cargo
-SELECTION := --workspace --locked --release
+SELECTION := --workspace --locked
 RESTANTE := target/release/restante
 
 .PHONY: demo test build bench mutations interop toolchain
@@ -13,13 +13,13 @@ demo: build
 test: toolchain interop
 	$(CARGO) fmt --all --check
 	cd plugin && $(CARGO) fmt --all --check
-	$(CARGO) build $(SELECTION) --all-targets
-	$(CARGO) clippy $(SELECTION) --all-targets -- -D warnings
-	$(CARGO) test $(SELECTION)
+	$(CARGO) build --release $(SELECTION) --all-targets
+	$(CARGO) clippy --release $(SELECTION) --all-targets -- -D warnings
+	$(CARGO) test --release $(SELECTION)
 	cd plugin && $(CARGO) test --locked --workspace --target-dir ../target/guest-tests
 
 build: toolchain
-	$(CARGO) build $(SELECTION)
+	$(CARGO) build --release $(SELECTION)
 
 # Figures, each beside what the machine itself can do.
 bench: build

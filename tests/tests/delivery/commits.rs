@@ -165,6 +165,7 @@ fn a_large_message_whose_commit_fails_is_refused_and_leaves_no_file() {
             assert_eq!(world.queue().len(), 0);
             let bye = RawMsrp::bye(&alice, &invite, &answer);
             assert_eq!(alice.ask(&bye).await.status(), Some(200));
+            drop(msrp);
             world.until_no_session().await;
         });
     }

@@ -34,6 +34,11 @@ impl Standing {
         assert_eq!(self.sip.ask(&bye).await.status(), Some(200));
     }
 
+    /// Ends it as one should: BYE, then the connection is closed.
+    async fn end(mut self) {
+        self.bye().await;
+    }
+
     /// The server ends the session.
     async fn until_ended(&mut self) {
         let bye = self.sip.expect("BYE", |it| it.method() == Some(Method::Bye)).await;
@@ -94,7 +99,7 @@ fn a_session_has_one_connection() {
         let transaction = session.msrp.send_chunk(Chunk::whole("m", &message)).await;
         assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
         world.until_waiting(1).await;
-        session.bye().await;
+        session.end().await;
         world.until_no_session().await;
     });
 }
@@ -115,7 +120,7 @@ fn what_cannot_be_taken_is_refused_with_its_reason_and_leaves_nothing() {
             let mut session = standing(world).await;
             let transaction = session.msrp.send_chunk(chunk).await;
             assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, expected), "{name}");
-            session.bye().await;
+            session.end().await;
             nothing_is_left(world).await;
         }
     });
@@ -133,7 +138,7 @@ fn a_method_that_nobody_knows_is_501_and_the_session_goes_on() {
         assert_eq!(session.msrp.next().await, MsrpReply::Response("frob0001".to_owned(), 501));
         let transaction = session.msrp.send_empty().await;
         assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
-        session.bye().await;
+        session.end().await;
         nothing_is_left(world).await;
     });
 }
@@ -153,7 +158,7 @@ fn chunks_in_any_order_make_the_message() {
             assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
         }
         world.until_waiting(1).await;
-        session.bye().await;
+        session.end().await;
         bob.register().await;
         let received = bob.received().await;
         assert_eq!((received.content, received.mode), (Content::Memory(content), Mode::Push));
@@ -173,7 +178,7 @@ fn several_messages_in_one_session_are_each_stored() {
             let transaction = session.msrp.send_chunk(Chunk::whole(&id, message.as_bytes())).await;
             assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
         }
-        session.bye().await;
+        session.end().await;
         world.until_waiting(3).await;
         world.until_no_session().await;
     });
@@ -188,8 +193,7 @@ fn what_its_sender_gives_up_is_not_stored() {
             let half = Chunk { total: message.len(), flag, ..Chunk::whole("m", &message[..100_000]) };
             session.msrp.send_chunk(half).await;
             let MsrpReply::Response(..) = session.msrp.next().await else { panic!("no answer to half a message") };
-            session.bye().await;
-            drop(session);
+            session.end().await;
             nothing_is_left(world).await;
         }
     });
@@ -222,7 +226,7 @@ fn reports_come_as_they_were_asked_for() {
         let transaction = session.msrp.send_empty().await;
         assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
         world.until_waiting(4).await;
-        session.bye().await;
+        session.end().await;
         world.until_no_session().await;
     });
 }
@@ -270,12 +274,12 @@ fn bytes_that_a_bye_overtook_still_count() {
 #[test]
 fn there_is_a_limit_to_sessions() {
     setting().configure(|it| it.limits.max_sessions = 1).tell(async |world| {
-        let mut session = standing(world).await;
+        let session = standing(world).await;
         let mut other = world.udp().await;
         let invite = RawMsrp::invitation(&other, BOB);
         let refused = other.ask(&invite).await;
         assert_eq!((refused.status(), refused.header_by_text("Retry-After").is_some()), (Some(503), true));
-        session.bye().await;
+        session.end().await;
         world.until_no_session().await;
         let again = RawMsrp::invitation(&other, BOB);
         assert_eq!(other.ask(&again).await.status(), Some(200));

@@ -284,13 +284,17 @@ impl Recipient {
             return;
         };
         self.totals = window.totals;
-        if !self.recount.is_again {
-            // What came may be due at a time of its own.
-            self.note_due(window.earliest_due);
+        let is_exact = counting.quiet_since == Some(self.commits_given);
+        if is_exact {
+            // What came may have times of its own. Those of rows that a commit on its way will change are long dealt with:
+            // noted again they would be looked for again, and counted again, until that commit is done.
+            let (earliest_expiry, earliest_due) = (window.earliest_expiry, window.earliest_due);
+            self.note_expiry(earliest_expiry);
+            self.note_due(earliest_due);
         }
         self.oldest_is_stale = false;
         self.recount.not_before = None;
-        self.recount.is_wanted = counting.quiet_since != Some(self.commits_given);
+        self.recount.is_wanted = !is_exact;
         self.recount.is_again = self.recount.is_wanted;
     }
 

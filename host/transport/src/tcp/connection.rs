@@ -44,7 +44,8 @@ pub(super) async fn serve(
     let linger = match reason {
         // What the peer asked before it closed its direction may still be answered.
         CloseReason::Peer => table.limits.half_closed_timeout,
-        CloseReason::ShuttingDown | CloseReason::Local => table.limits.drain_timeout,
+        // A message that could not be delimited is answered before its stream ends.
+        CloseReason::ShuttingDown | CloseReason::Local | CloseReason::Unreadable => table.limits.drain_timeout,
         _ => Duration::ZERO,
     };
     if linger > Duration::ZERO {

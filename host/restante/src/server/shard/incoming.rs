@@ -85,6 +85,9 @@ impl Shard {
             Ok(addressed) => addressed,
             Err((status, reason)) => return self.refuse(now, transaction, status, reason, None),
         };
+        if !accepts_sdp_answer(message) {
+            return self.answer(now, transaction, 406);
+        }
         let offer = match Offer::read(message) {
             Ok(offer) => offer,
             Err(415) => {
@@ -93,9 +96,6 @@ impl Shard {
             }
             Err(status) => return self.answer(now, transaction, status),
         };
-        if !accepts_sdp_answer(message) {
-            return self.answer(now, transaction, 406);
-        }
         // Ours is what one sends to another as a whole: a large message service, or MSRP alone that only the sender sends
         // on. A chat or a call is not for keeping.
         let services = services(message);

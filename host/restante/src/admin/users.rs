@@ -75,8 +75,8 @@ fn names(it: &Administration, key: &RecipientKey, aliases: &[String]) -> Result<
         let name = Uri::parse(alias).ok().and_then(|uri| canonical(&uri));
         let name = name.ok_or_else(|| format!("alias {alias:?}: expected sip:USER@DOMAIN or tel:+NUMBER"))?;
         let directory = &it.shared.directory;
-        let has_anyway = *name == *key.address.0
-            || (directory.is_configured(&name) && directory.names(key).contains(&name));
+        let has_anyway =
+            *name == *key.address.0 || (directory.is_configured(&name) && directory.names(key).contains(&name));
         if !has_anyway && !names.contains(&name) {
             names.push(name);
         }

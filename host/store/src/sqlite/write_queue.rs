@@ -45,6 +45,9 @@ impl Default for WriteLimits {
     }
 }
 
+/// Adoptions in one commit: each may move a thousand messages, and nobody's order is to wait long behind them.
+const MAX_ADOPTIONS: usize = 8;
+
 /// What is written.
 pub(super) enum Order {
     Transaction(Transaction),
@@ -82,9 +85,14 @@ impl Order {
     pub(super) fn may_use_the_last_room(&self) -> bool {
         match self {
             Order::Transaction(transaction) => transaction.settles,
-            Order::Record(..) => true,
+            // An adoption makes room for nobody and rewrites what it moves.
+            Order::Record(..) => !self.is_adoption(),
             Order::Stop => false,
         }
+    }
+
+    fn is_adoption(&self) -> bool {
+        matches!(self, Order::Record(_, Record::Adoption(_)))
     }
 
     pub(super) fn insertions(&self) -> usize {
@@ -138,7 +146,12 @@ impl WriteQueue {
         while inner.waiting.is_empty() {
             inner = self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
-        let length = inner.waiting.len().min(self.limits.max_batch.max(1));
+        let mut adoptions = 0;
+        let is_within = |waiting: &&Waiting| {
+            adoptions += usize::from(waiting.order.is_adoption());
+            adoptions <= MAX_ADOPTIONS
+        };
+        let length = inner.waiting.iter().take(self.limits.max_batch.max(1)).take_while(is_within).count();
         let batch: Vec<Waiting> = inner.waiting.drain(..length).collect();
         let bytes = batch.iter().map(|waiting| waiting.bytes).sum();
         inner.bytes = inner.bytes.saturating_sub(bytes);
@@ -200,6 +213,29 @@ mod tests {
         assert!(queue.push(ticket, arrival()).is_ok());
         queue.close();
         assert_eq!(queue.push(ticket, arrival()), Err(CommitError::Failed));
+    }
+
+    #[test]
+    fn a_batch_has_few_adoptions() {
+        let queue = WriteQueue::new(WriteLimits::default());
+        let ticket = Ticket { shard: 0, token: 0 };
+        let user = RecipientKey {
+            tenant: restante_deferral::model::TenantName("t".into()),
+            address: restante_deferral::model::CanonicalAddress("a".into()),
+        };
+        for _ in 0..20 {
+            let adoption = crate::Adoption {
+                alias: restante_deferral::model::CanonicalAddress("b".into()),
+                is_configured: true,
+                wake_at: restante_deferral::model::Timestamp(0),
+            };
+            let adoption = Order::Record(user.clone(), Record::Adoption(adoption));
+            assert!(!adoption.may_use_the_last_room());
+            assert!(queue.push(ticket, adoption).is_ok());
+            assert!(queue.push(ticket, Order::Transaction(Transaction::default())).is_ok());
+        }
+        let sizes = [(); 3].map(|()| queue.take().len());
+        assert_eq!(sizes, [16, 16, 8], "each is followed by another order");
     }
 
     #[test]

@@ -9,5 +9,6 @@ mod fetched;
 mod large;
 mod names;
 mod pages;
+mod push;
 mod refusals;
 mod sessions;

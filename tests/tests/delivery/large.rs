@@ -94,7 +94,12 @@ fn a_large_message_that_the_client_breaks_off_comes_again_whole() {
         let received = bob.received().await;
         assert_eq!((received.sha256, received.message_id), (sent.sha256, Some(sent.message_id)));
         world.until_settled().await;
-        assert!(bob.wire.received("INVITE").len() >= 2);
+        let invites = bob.wire.received("INVITE");
+        assert!(invites.len() >= 2);
+        assert!(invites.iter().all(|it| it.exchange == received.call_id), "one Call-ID for one delivery: {invites:#?}");
+        for (invite, number) in invites.iter().zip(1..) {
+            assert!(invite.detail.starts_with(&format!("{number} INVITE")), "CSeq rises: {invites:#?}");
+        }
     });
 }
 

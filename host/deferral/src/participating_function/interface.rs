@@ -255,10 +255,12 @@ pub enum AttemptTask {
         /// Earlier attempts with it.
         repetition: u16,
     },
-    /// Send these in one session.
+    /// Send these in one session. `repetition` as in `Page`.
     Session {
         /// The messages, in order.
         messages: Vec<StoredMessage>,
+        /// Earlier attempts with the first of them.
+        repetition: u16,
     },
     /// Announce these: NOTIFY in the contact's subscription, else a MESSAGE with a summary, else unsolicited NOTIFY where
     /// that is on.

@@ -153,12 +153,13 @@ impl Recipient {
         };
         let id = self.next_attempt_id();
         let for_it: Vec<MessageId> = messages.into_iter().filter(|message| self.is_for(*message, contact)).collect();
-        let messages: Vec<StoredMessage> = for_it
-            .into_iter()
-            .filter_map(|message| self.lease(message, Lease::Push(id)).map(|(stored, _)| stored))
-            .collect();
+        let leased: Vec<(StoredMessage, u16)> =
+            for_it.into_iter().filter_map(|message| self.lease(message, Lease::Push(id))).collect();
+        let repetition = leased.first().map_or(0, |(_, repetition)| *repetition);
+        let messages: Vec<StoredMessage> = leased.into_iter().map(|(stored, _)| stored).collect();
         let ids = messages.iter().map(|stored| stored.id).collect();
-        self.begin_step(id, contact, AttemptTask::Session { messages }, Kind::Session { messages: ids, target })
+        let task = AttemptTask::Session { messages, repetition };
+        self.begin_step(id, contact, task, Kind::Session { messages: ids, target })
     }
 
     pub(super) fn begin_step(&mut self, id: AttemptId, contact: ContactId, task: AttemptTask, kind: Kind) -> Carried {

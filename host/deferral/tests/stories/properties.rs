@@ -214,7 +214,7 @@ fn wild_devices(dice: Dice, pardoned: Pardoned) -> super::simulator::Devices {
             return takes_all(attempt);
         }
         match &attempt.task {
-            AttemptTask::Session { messages } | AttemptTask::Pull { messages, mode: Mode::Large, .. } => {
+            AttemptTask::Session { messages, .. } | AttemptTask::Pull { messages, mode: Mode::Large, .. } => {
                 let taken = dice.roll(messages.len() as u64 + 1) as usize;
                 let mut script: Script =
                     messages[..taken].iter().map(|stored| (dice.roll(after + 1), Deed::Takes(stored.id))).collect();
@@ -376,7 +376,7 @@ fn honest_devices(dice: Dice) -> super::simulator::Devices {
         let origin = [Origin::Core, Origin::Timeout, Origin::Transport][dice.roll(3) as usize];
         let ends = end((origin == Origin::Core).then_some(480), origin);
         let mut script = Script::new();
-        if let AttemptTask::Session { messages } = &attempt.task {
+        if let AttemptTask::Session { messages, .. } = &attempt.task {
             let taken = dice.roll(messages.len() as u64 + 1) as usize;
             for (index, stored) in messages[..taken].iter().enumerate() {
                 script.push((10 * (index as u64 + 1), Deed::Takes(stored.id)));

@@ -180,7 +180,7 @@ pub fn describe(attempt: &Attempt) -> String {
     let to = attempt.contact.map(|contact| format!(" to {}", contact.0)).unwrap_or_default();
     match &attempt.task {
         AttemptTask::Page { message, repetition } => format!("page {} #{repetition}{to}", name(message)),
-        AttemptTask::Session { messages } => {
+        AttemptTask::Session { messages, .. } => {
             format!("session {}{to}", messages.iter().map(name).collect::<Vec<_>>().join(" "))
         }
         AttemptTask::Notify { messages, .. } => {

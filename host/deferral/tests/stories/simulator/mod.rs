@@ -393,7 +393,7 @@ impl World {
             AttemptTask::Page { message, .. } | AttemptTask::HandOver { message, .. } => {
                 (vec![(**message).clone()], true)
             }
-            AttemptTask::Session { messages } | AttemptTask::Pull { messages, .. } => (messages.clone(), true),
+            AttemptTask::Session { messages, .. } | AttemptTask::Pull { messages, .. } => (messages.clone(), true),
             AttemptTask::Notify { .. } | AttemptTask::Relay { .. } => (Vec::new(), true),
         };
         for stored in &messages {
@@ -475,7 +475,7 @@ impl World {
 pub fn takes_all(attempt: &Attempt) -> Script {
     let success = build::end(Some(200), restante_deferral::model::Origin::Device);
     let mut script = Script::new();
-    if let AttemptTask::Session { messages } | AttemptTask::Pull { messages, .. } = &attempt.task {
+    if let AttemptTask::Session { messages, .. } | AttemptTask::Pull { messages, .. } = &attempt.task {
         for (index, stored) in messages.iter().enumerate() {
             let is_page = matches!(&attempt.task, AttemptTask::Pull { mode: restante_deferral::model::Mode::Page, .. });
             if !is_page {

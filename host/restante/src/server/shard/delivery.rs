@@ -33,7 +33,7 @@ impl Shard {
         let ids = ids_of(&task);
         let result = match task {
             AttemptTask::Page { message, repetition } => self.page(now, key, id, contact, &message, repetition),
-            AttemptTask::Session { messages } => self.push(now, key, id, contact, &messages),
+            AttemptTask::Session { messages, repetition } => self.push(now, key, id, contact, &messages, repetition),
             AttemptTask::Notify { messages, not_shown } => self.announce(now, key, id, contact, &messages, not_shown),
             AttemptTask::Pull { reply, messages, mode } => self.give(now, id, reply, &messages, mode),
             AttemptTask::Relay { reply, envelope, .. } => {
@@ -136,19 +136,22 @@ impl Shard {
         attempt: AttemptId,
         contact: Option<ContactId>,
         messages: &[StoredMessage],
+        repetition: u16,
     ) -> Result<Option<Carrier>, NoAttempt> {
         let route = contact.and_then(|contact| self.route_to(key, contact)).ok_or(NoAttempt::NoWay)?;
         let delivery = Delivery::new(key.clone(), Some(attempt), route.is_device);
-        self.invite_for(now, &route, delivery, messages)
+        self.invite_for(now, &route, delivery, messages, repetition)
     }
 
-    /// INVITE with a session for several messages, or a large one.
+    /// INVITE with a session for several messages, or a large one. As a MESSAGE's, its Call-ID is that of the first of
+    /// them, and repetitions raise CSeq (RFC 3261 §8.1.3.5).
     fn invite_for(
         &mut self,
         now: Now,
         route: &Route,
         delivery: Delivery,
         messages: &[StoredMessage],
+        repetition: u16,
     ) -> Result<Option<Carrier>, NoAttempt> {
         if self.media.len() as u64 >= self.shared.limits.max_sessions {
             return Err(NoAttempt::Busy);
@@ -160,8 +163,7 @@ impl Shard {
         let outgoing = messages.iter().map(|message| self.outgoing(message)).collect();
         let domain = self.shared.domain_of(&delivery.key.tenant);
         let (media, offer) = self.offer_media(delivery, route.flow, route.signalled_from, outgoing);
-        let name = format!("s{:016x}{:04x}", first.id.0, self.endpoint.identifiers().random() >> 112);
-        let call_id = self.shared.own_mark.call_id(&name);
+        let call_id = self.shared.own_mark.call_id(&format!("s{:016x}", first.id.0));
         let tag = self.endpoint.identifiers().tag();
         let mut invite = bytes::Bytes::new();
         let sent = self.send_request(now, &Method::Invite, route.flow, |via, contact| {
@@ -170,7 +172,7 @@ impl Shard {
                 .field("From", &format!("{from};tag={tag}"))
                 .field("To", &format!("<{}>", fields::to_of(&envelope.request_uri)))
                 .field("Call-ID", &call_id)
-                .field("CSeq", "1 INVITE")
+                .field("CSeq", &format!("{} INVITE", u32::from(repetition) + 1))
                 .field("Contact", &format!("<{contact}>"))
                 .field("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE");
             let builder = if mixed { builder } else { fields::asserted(builder, route, sender) };
@@ -293,7 +295,7 @@ impl Shard {
         }
         let mut delivery = Delivery::new(key.clone(), Some(attempt), false);
         delivery.is_hand_over = true;
-        self.invite_for(now, &route, delivery, std::slice::from_ref(message))
+        self.invite_for(now, &route, delivery, std::slice::from_ref(message), repetition)
     }
 
     /// A stored message for a session: CPIM as it came; anything else is wrapped.
@@ -388,7 +390,7 @@ fn of_one_message(key: &RecipientKey, attempt: AttemptId, route: &Route, message
 fn ids_of(task: &AttemptTask) -> Vec<MessageId> {
     match task {
         AttemptTask::Page { message, .. } | AttemptTask::HandOver { message, .. } => vec![message.id],
-        AttemptTask::Session { messages }
+        AttemptTask::Session { messages, .. }
         | AttemptTask::Notify { messages, .. }
         | AttemptTask::Pull { messages, .. } => messages.iter().map(|message| message.id).collect(),
         AttemptTask::Relay { .. } => Vec::new(),

@@ -68,7 +68,9 @@ impl Guest {
             return;
         }
         self.lines_left = self.lines_left.saturating_sub(1);
-        log(GuestLog { tenant: &tenant.name, level, text: &harmless(text, self.max_line_bytes) });
+        let text = harmless(text, self.max_line_bytes);
+        tenant.log.push(level, &text);
+        log(GuestLog { tenant: &tenant.name, level, text: &text });
     }
 }
 

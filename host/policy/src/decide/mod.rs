@@ -7,8 +7,12 @@
 //! A tenant has at most half of the threads (one at least), so that a policy that uses all of its time delays its own
 //! tenant and no other.
 
+mod breaker;
 mod call;
+mod failing;
+mod observer;
 mod queue;
+mod shadow;
 mod statistics;
 mod worker;
 
@@ -23,12 +27,16 @@ use restante_deferral::model::TenantName;
 
 pub use call::decide;
 pub(crate) use call::{Guest, failure_text};
+pub use failing::{FailurePolicies, FailurePolicy};
+pub use observer::{Decision, Observation, Recorder};
+pub use shadow::{Difference, Shadow, ShadowCounts};
 pub use statistics::{Hook, HookStatistics, TenantStatistics};
 
 use crate::engine::{EngineError, PolicyEngine};
 use crate::generation::Generation;
 use crate::limits::PolicyLimits;
-use crate::log::{GuestLog, LineBudget};
+use crate::log::{GuestLog, LineBudget, LogLevel, LogLine, TenantLog};
+use observer::{Backlog, Observer};
 use queue::FairQueue;
 use statistics::Counters;
 use worker::Worker;
@@ -41,9 +49,20 @@ type AnswerSink<Ticket> = dyn Fn(Ticket, Result<Answer, Undecided>) + Send + Syn
 /// One tenant's policy, and what it did.
 pub(crate) struct Tenant {
     pub(crate) name: TenantName,
-    pub(crate) generation: ArcSwapOption<Generation>,
+    pub(crate) generations: ArcSwapOption<Generations>,
     pub(crate) counters: Counters,
     pub(crate) lines: LineBudget,
+    pub(crate) log: TenantLog,
+    failure: ArcSwap<FailurePolicies>,
+    observation: ArcSwapOption<Observation>,
+    backlog: Backlog,
+}
+
+/// What decides for a tenant. Replaced as one, so that no decision is made by half of it.
+pub(crate) struct Generations {
+    active: Arc<Generation>,
+    /// Asked instead where the tenant wants that.
+    previous: Option<Arc<Generation>>,
 }
 
 /// A question that waits for a thread.
@@ -83,32 +102,47 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
         let log: Arc<LogSink> = Arc::new(log);
         let mut host =
             PolicyHost { tenants: ArcSwap::from_pointee(HashMap::new()), queue, limits, threads: Vec::new() };
+        let stack_bytes = host.limits.max_stack_bytes.saturating_add(1 << 20);
+        let (observer, observing) = Observer::start(stack_bytes)?;
         for number in 0..thread_count {
             let worker = Worker {
                 queue: Arc::clone(&host.queue),
                 sink: Arc::clone(&sink),
                 log: Arc::clone(&log),
+                observer: observer.clone(),
                 max_wait: host.limits.max_wait,
             };
             let builder = std::thread::Builder::new().name(format!("policy-{number}"));
-            let stack_bytes = host.limits.max_stack_bytes.saturating_add(1 << 20);
             // An early return drops `host`, which ends the threads that did start.
             host.threads.push(builder.stack_size(stack_bytes).spawn(move || worker.run())?);
         }
+        // Ends with the last of those that tell it.
+        host.threads.push(observing);
         Ok(host)
     }
 
     /// From the next decision on this generation decides for this tenant. What is being decided ends as it began.
     pub fn set_generation(&self, tenant: &TenantName, generation: Arc<Generation>) {
+        self.set_generations(tenant, generation, None);
+    }
+
+    /// The same, with the generation before it, for tenants that fall back to that.
+    pub fn set_generations(&self, tenant: &TenantName, active: Arc<Generation>, previous: Option<Arc<Generation>>) {
+        let generations = Arc::new(Generations { active, previous });
         if let Some(known) = self.tenants.load().get(tenant) {
-            known.generation.store(Some(generation));
+            known.generations.store(Some(generations));
+            Hook::ALL.into_iter().for_each(|hook| known.counters.breaker(hook).reset());
             return;
         }
         let added = Arc::new(Tenant {
             name: tenant.clone(),
-            generation: ArcSwapOption::from(Some(generation)),
+            generations: ArcSwapOption::from(Some(generations)),
             counters: Counters::default(),
             lines: LineBudget::new(self.limits.max_log_lines_per_second),
+            log: TenantLog::default(),
+            failure: ArcSwap::default(),
+            observation: ArcSwapOption::default(),
+            backlog: Backlog::default(),
         });
         self.tenants.rcu(|tenants| {
             let mut tenants = HashMap::clone(tenants);
@@ -117,12 +151,47 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
         });
     }
 
+    /// What happens from now on when this tenant's policy does not decide.
+    pub fn set_failure_policies(&self, tenant: &TenantName, policies: FailurePolicies) {
+        if let Some(known) = self.tenants.load().get(tenant) {
+            known.failure.store(Arc::new(policies));
+        }
+    }
+
+    /// Who looks on from now on while this tenant's policy decides.
+    pub fn observe(&self, tenant: &TenantName, observation: Observation) {
+        if let Some(known) = self.tenants.load().get(tenant) {
+            let is_any = observation.shadow.is_some() || observation.recorder.is_some();
+            known.observation.store(is_any.then(|| Arc::new(observation)));
+        }
+    }
+
+    /// The last lines of this tenant's log after this number.
+    #[must_use]
+    pub fn log_lines(&self, tenant: &TenantName, after: u64) -> Vec<LogLine> {
+        self.tenants.load().get(tenant).map_or_else(Vec::new, |known| known.log.after(after))
+    }
+
+    /// An answer of this tenant's policy could not be carried out: counted, told to the policy's author, and a failure of
+    /// the policy as any other.
+    pub fn note_unusable(&self, tenant: &TenantName, hook: Hook, why: &str) {
+        let tenants = self.tenants.load();
+        let Some(known) = tenants.get(tenant) else { return };
+        known.counters.unusable(hook);
+        known.counters.breaker(hook).note(Instant::now(), breaker::Ended::Unusable);
+        if known.lines.take(Instant::now()) {
+            let text = format!("{}: the answer cannot be carried out: {why}", hook.name());
+            known.log.push(LogLevel::Warning, &text);
+        }
+    }
+
     /// This tenant has no policy any more. Its counters go with it.
     pub fn remove(&self, tenant: &TenantName) {
         self.tenants.rcu(|tenants| {
             let mut tenants = HashMap::clone(tenants);
             if let Some(removed) = tenants.remove(tenant) {
-                removed.generation.store(None);
+                removed.generations.store(None);
+                removed.observation.store(None);
             }
             tenants
         });

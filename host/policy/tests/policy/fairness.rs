@@ -40,12 +40,13 @@ fn a_tenant_that_burns_its_time_does_not_delay_another() {
                 quiet += 1;
             }
             (_, outcome) => {
-                assert_eq!(outcome, Err(Undecided::TimedOut));
-                burnt += 1;
+                // After some it is spared, see the breaker.
+                assert!(matches!(outcome, Err(Undecided::TimedOut | Undecided::Suspended)), "{outcome:?}");
+                burnt += usize::from(outcome == Err(Undecided::TimedOut));
             }
         }
     }
-    // The burner has 6 s of work waiting; in turns with it, 50 decisions would take 5 s.
+    // Half a second of the burner's at most is in the way, on one of two threads.
     assert!(started_at.elapsed() < Duration::from_millis(2_500), "{:?}", started_at.elapsed());
     assert!(burnt < 25, "{burnt}");
 }
@@ -61,7 +62,8 @@ fn what_waits_is_bounded_per_tenant_and_the_ticket_comes_back() {
     let refused = (0..50).filter(|_| host.submit("x", arrival_for("example")) == Err("x")).count();
     assert!((40..=47).contains(&refused), "{refused}");
     for _ in refused..50 {
-        assert_eq!(outcomes.recv_timeout(Duration::from_secs(10)).unwrap(), ("x", Err(Undecided::TimedOut)));
+        let (_, outcome) = outcomes.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(matches!(outcome, Err(Undecided::TimedOut | Undecided::Suspended)), "{outcome:?}");
     }
     assert_eq!(host.statistics()[0].hooks[0].overloaded, refused as u64);
     assert_eq!(host.statistics()[0].hooks[0].asked, 50);

@@ -128,6 +128,14 @@ impl Shared {
         changed.await.unwrap_or(Err(CommitError::Failed))
     }
 
+    /// A policy's answer could not be carried out.
+    fn note_unusable(&self, tenant: &TenantName, hook: &str, why: &str) {
+        let hook = restante_policy::Hook::ALL.into_iter().find(|known| known.name() == hook);
+        if let (Some(policy), Some(hook)) = (self.policy.get(), hook) {
+            policy.note_unusable(tenant, hook, why);
+        }
+    }
+
     fn ask(&self, ticket: DecisionTicket, question: Question) -> Result<(), Undecided> {
         match self.policy.get() {
             Some(policy) => policy.submit(ticket, question).map_err(|_| Undecided::Overloaded),

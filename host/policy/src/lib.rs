@@ -23,6 +23,7 @@
 
 mod bindings;
 mod cache;
+mod compile;
 mod convert;
 mod decide;
 mod engine;
@@ -34,6 +35,7 @@ mod log;
 pub mod standard;
 
 pub use cache::{CacheCounts, CacheError, CompiledCache};
+pub use compile::{ChildCompiler, compile_for_parent};
 pub use decide::{
     Decision, Difference, FailurePolicies, FailurePolicy, Hook, HookStatistics, Observation, PolicyHost, Recorder,
     Shadow, ShadowCounts, TenantStatistics, decide,

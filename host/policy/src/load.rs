@@ -11,7 +11,8 @@ use thiserror::Error;
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use crate::bindings::{Policy, PolicyPre};
-use crate::cache::CompiledCache;
+use crate::cache::{CompiledCache, deserialize};
+use crate::compile::ChildCompiler;
 use crate::decide::Guest;
 use crate::engine::PolicyEngine;
 use crate::generation::{CompiledPolicy, Digest, Generation, check_settings};
@@ -47,6 +48,9 @@ pub enum LoadError {
     /// It is broken, or uses what this engine does not offer.
     #[error("the component cannot be compiled: {0}")]
     Invalid(String),
+    /// Compiling it takes too much time or memory.
+    #[error("the component was not compiled: {0}")]
+    CompilerStopped(String),
     /// It imports something that no policy gets.
     #[error("the component imports `{0}`; a policy may import nothing but restante:policy/log@0.1.0")]
     UnknownImport(String),
@@ -131,6 +135,7 @@ pub struct Loaded {
 pub struct Loader {
     engine: PolicyEngine,
     cache: Option<CompiledCache>,
+    compiler: Option<ChildCompiler>,
     linker: Linker<Guest>,
     /// What is in use: tenants with the same component share its code.
     compiled: Mutex<HashMap<Digest, Weak<CompiledPolicy>>>,
@@ -145,7 +150,14 @@ impl Loader {
         let mut linker = Linker::new(engine.engine());
         Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest)
             .map_err(|error| LoadError::OtherWorld(format!("{error:#}")))?;
-        Ok(Loader { engine, cache, linker, compiled: Mutex::new(HashMap::new()) })
+        Ok(Loader { engine, cache, compiler: None, linker, compiled: Mutex::new(HashMap::new()) })
+    }
+
+    /// Compiles in a process of its own from now on. Without it compiling is done where a policy is loaded, without bounds.
+    #[must_use]
+    pub fn compiling_in(mut self, compiler: ChildCompiler) -> Loader {
+        self.compiler = Some(compiler);
+        self
     }
 
     /// Loads a component and has it check a tenant's settings.
@@ -189,10 +201,19 @@ impl Loader {
         if let Some(component) = self.cache.as_ref().and_then(|cache| cache.component(engine, digest)) {
             return Ok(component);
         }
-        let component =
-            Component::from_binary(engine, bytes).map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
+        let invalid = |error: wasmtime::Error| LoadError::Invalid(format!("{error:#}"));
+        let Some(compiler) = &self.compiler else {
+            let component = Component::from_binary(engine, bytes).map_err(invalid)?;
+            if let Some(cache) = &self.cache {
+                cache.keep(engine, digest, &component);
+            }
+            return Ok(component);
+        };
+        let code = compiler.compile(bytes, self.engine.limits())?;
+        let component = deserialize(engine, &code)
+            .ok_or_else(|| LoadError::CompilerStopped("what the compiler wrote is not for this engine".to_owned()))?;
         if let Some(cache) = &self.cache {
-            cache.keep(engine, digest, &component);
+            cache.keep_code(engine, digest, &code);
         }
         Ok(component)
     }

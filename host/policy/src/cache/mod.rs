@@ -125,15 +125,23 @@ impl CompiledCache {
 
     /// Leaves a component's compiled form for the next start.
     pub(crate) fn keep(&self, engine: &Engine, digest: &Digest, component: &Component) {
-        let name = entry_name(engine, digest);
-        let written = match component.serialize() {
-            Ok(code) => self.directory.write(&name, &[&self.mac(&name, &code), &code]),
-            Err(error) => Err(std::io::Error::other(format!("{error:#}"))),
-        };
-        if let Err(error) = written {
-            tracing::warn!(entry = name, %error, "a compiled policy could not be kept");
-            self.unwritten.fetch_add(1, Ordering::Relaxed);
+        match component.serialize() {
+            Ok(code) => self.keep_code(engine, digest, &code),
+            Err(error) => self.could_not_keep(digest, &format!("{error:#}")),
         }
+    }
+
+    /// The same of what another process of this program compiled.
+    pub(crate) fn keep_code(&self, engine: &Engine, digest: &Digest, code: &[u8]) {
+        let name = entry_name(engine, digest);
+        if let Err(error) = self.directory.write(&name, &[&self.mac(&name, code), code]) {
+            self.could_not_keep(digest, &error.to_string());
+        }
+    }
+
+    fn could_not_keep(&self, digest: &Digest, error: &str) {
+        tracing::warn!(%digest, error, "a compiled policy could not be kept");
+        self.unwritten.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The code of an entry that this host wrote under this name.
@@ -179,7 +187,7 @@ impl Hasher for Sha256Hasher {
 
 /// Code that verified, ready to run.
 #[allow(unsafe_code)]
-fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
+pub(crate) fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
     // SAFETY: these bytes must be what `Component::serialize` gave. Their MAC was verified with a key that only this
     // user can read, so this host wrote them, and `keep` writes nothing else. They were read into memory of our own
     // first: what happens to the file since does not matter.

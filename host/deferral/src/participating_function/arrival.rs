@@ -25,7 +25,8 @@ use super::window::{Lease, Place};
 use super::{Arrival, Asked, Event, Invitation, Recipient, Reply, ReplyToken, report};
 use crate::commit::{Applied, CommitError};
 use crate::decision::{
-    Answer, Incoming, IncomingAnswer, IncomingPhase, Keep, Question, Rejection, Trigger, Undecided, fallback, validate,
+    Answer, Incoming, IncomingAnswer, IncomingPhase, Keep, Question, Rejection, SenderView, Trigger, Undecided,
+    fallback, validate,
 };
 use crate::model::{
     Body, DeduplicationKey, Envelope, ExpirySource, MessageId, MessageKind, NewMessage, StoredMessage, Timestamp,
@@ -193,9 +194,11 @@ impl Recipient {
             phase,
             kind: envelope.kind,
             mode: envelope.mode,
-            sender: envelope.sender.address.0.as_ref().to_owned(),
-            verification: envelope.sender.verification,
-            private: envelope.sender.private,
+            sender: SenderView {
+                address: envelope.sender.address.0.as_ref().to_owned(),
+                verification: envelope.sender.verification,
+                private: envelope.sender.private,
+            },
             size_bytes: None,
             content_type: media_type(&envelope.content_type),
             wrapped_type: envelope.wrapped_type.clone(),

@@ -245,5 +245,5 @@ fn tenant_of(question: &Question) -> &TenantName {
     | Question::Pull(context, _)
     | Question::Failure(context, _)
     | Question::Expiry(context, _)) = question;
-    &context.recipient.tenant
+    &context.tenant
 }

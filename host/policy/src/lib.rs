@@ -24,6 +24,7 @@ mod bindings;
 mod cache;
 mod convert;
 mod decide;
+mod description;
 mod engine;
 mod generation;
 pub mod hostile;
@@ -34,6 +35,7 @@ pub mod standard;
 
 pub use cache::{CacheCounts, CacheError, CompiledCache};
 pub use decide::{Hook, HookStatistics, PolicyHost, TenantStatistics, decide};
+pub use description::{Description, DescriptionError};
 pub use engine::{EngineError, PolicyEngine};
 pub use generation::Generation;
 pub use limits::PolicyLimits;

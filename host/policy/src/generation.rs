@@ -10,6 +10,7 @@ use crate::bindings::PolicyPre;
 use crate::bindings::restante::policy::types;
 use crate::convert;
 use crate::decide::{Guest, failure_text};
+use crate::description::Description;
 use crate::engine::PolicyEngine;
 use crate::limits::ticks;
 use crate::load::{LoadError, Problem, Severity};
@@ -34,6 +35,7 @@ impl fmt::Display for Digest {
 pub(crate) struct CompiledPolicy {
     pub(crate) policy: PolicyPre<Guest>,
     pub(crate) digest: Digest,
+    pub(crate) description: Description,
     pub(crate) engine: PolicyEngine,
 }
 
@@ -53,6 +55,12 @@ impl Generation {
     #[must_use]
     pub fn digest(&self) -> String {
         self.policy.digest.to_string()
+    }
+
+    /// What the policy says of itself.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.policy.description
     }
 
     pub(crate) fn policy(&self) -> &CompiledPolicy {

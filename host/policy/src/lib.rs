@@ -26,6 +26,7 @@ mod cache;
 mod compile;
 mod convert;
 mod decide;
+mod description;
 mod engine;
 mod generation;
 pub mod hostile;
@@ -40,6 +41,7 @@ pub use decide::{
     Decision, Difference, FailurePolicies, FailurePolicy, Hook, HookStatistics, Observation, PolicyHost, Recorder,
     Shadow, ShadowCounts, TenantStatistics, decide,
 };
+pub use description::{Description, DescriptionError};
 pub use engine::{EngineError, PolicyEngine};
 pub use generation::Generation;
 pub use limits::PolicyLimits;

@@ -14,13 +14,15 @@ use crate::bindings::{Policy, PolicyPre};
 use crate::cache::{CompiledCache, deserialize};
 use crate::compile::ChildCompiler;
 use crate::decide::Guest;
+use crate::description::{Description, DescriptionError};
 use crate::engine::PolicyEngine;
 use crate::generation::{CompiledPolicy, Digest, Generation, check_settings};
 
 /// What a policy may import.
 const IMPORTS: [&str; 2] = ["restante:policy/types@0.1.0", "restante:policy/log@0.1.0"];
 /// What it must export.
-const EXPORTS: [&str; 6] = ["check-settings", "on-incoming", "on-available", "on-pull", "on-failure", "on-expiry"];
+const EXPORTS: [&str; 7] =
+    ["describe", "check-settings", "on-incoming", "on-available", "on-pull", "on-failure", "on-expiry"];
 /// The package whose version is checked.
 const PACKAGE: &str = "restante:policy/";
 /// The first bytes of WebAssembly, and what follows them in a component and in a core module.
@@ -63,6 +65,9 @@ pub enum LoadError {
     /// Something has the right name and another type.
     #[error("the component is not of the world restante:policy/policy@0.1.0: {0}")]
     OtherWorld(String),
+    /// What the policy says of itself cannot be used.
+    #[error("the policy's description of itself cannot be used: {0}")]
+    Description(#[from] DescriptionError),
     /// The settings are longer than they may be.
     #[error("the settings have {size_bytes} bytes; at most {max_bytes} are allowed")]
     SettingsTooLarge {
@@ -223,7 +228,8 @@ impl Loader {
         let other_world = |error: wasmtime::Error| LoadError::OtherWorld(format!("{error:#}"));
         let instance = self.linker.instantiate_pre(component).map_err(other_world)?;
         let policy = PolicyPre::new(instance).map_err(other_world)?;
-        Ok(CompiledPolicy { policy, digest, engine: self.engine.clone() })
+        let description = Description::ask(&policy, &self.engine)?;
+        Ok(CompiledPolicy { policy, digest, description, engine: self.engine.clone() })
     }
 
     /// Names what is too much or missing, which a failed link would say less clearly.

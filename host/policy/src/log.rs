@@ -79,7 +79,7 @@ pub(crate) fn harmless(text: &str, max_bytes: usize) -> String {
     let cut = &text[..text.floor_char_boundary(max_bytes)];
     let mut result = String::with_capacity(cut.len());
     for character in cut.chars() {
-        if character.is_control() || acts_on_layout(character) {
+        if acts_on_display(character) {
             result.extend(character.escape_unicode());
         } else {
             result.push(character);
@@ -88,9 +88,10 @@ pub(crate) fn harmless(text: &str, max_bytes: usize) -> String {
     result
 }
 
-/// Line and paragraph separators, and what turns the direction of text.
-fn acts_on_layout(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Control characters, line and paragraph separators, and what turns the direction of text.
+pub(crate) fn acts_on_display(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Bounds the lines of one tenant per second.

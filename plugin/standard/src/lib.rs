@@ -1,11 +1,11 @@
 //! The policy that ships with Restante, and the example to start one's own from.
 //!
-//! A policy is a component with six functions, the hooks of `wit/policy.wit`. Each has a file here that says in its
+//! A policy is a component with a few functions, the hooks of `wit/policy.wit`. Each has a file here that says in its
 //! first lines what it decides:
 //!
 //! | hook | file |
 //! |---|---|
-//! | `check-settings` | [`settings`] |
+//! | `describe`, `check-settings` | [`settings`] |
 //! | `on-incoming` | [`incoming`] |
 //! | `on-available` | [`available`], with [`sorting`] and [`plan`] for its two halves |
 //! | `on-pull` | [`pull`] |
@@ -36,8 +36,8 @@ mod sorting;
 mod testing;
 
 use bindings::restante::policy::types::{
-    Availability, CheckedSettings, Context, ExpiringMessage, ExpiryAnswer, Failure, FailureAnswer, HostAbilities,
-    Incoming, IncomingAnswer, Plan, Problem, Pull, PullAnswer,
+    Availability, CheckedSettings, Context, Description, ExpiringMessage, ExpiryAnswer, Failure, FailureAnswer,
+    HostAbilities, Incoming, IncomingAnswer, Plan, Problem, Pull, PullAnswer,
 };
 use settings::Settings;
 
@@ -45,6 +45,14 @@ use settings::Settings;
 struct Standard;
 
 impl bindings::Guest for Standard {
+    fn describe() -> Description {
+        Description {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            settings_schema: Some(settings::SCHEMA.to_owned()),
+        }
+    }
+
     fn check_settings(settings: String, host: HostAbilities) -> Result<CheckedSettings, Vec<Problem>> {
         settings::check(&settings, &host)
     }

@@ -21,6 +21,9 @@ use crate::bindings::restante::policy::types::{
     CheckedSettings, Context, Delivery, HostAbilities, Problem, Recipient, Severity,
 };
 
+/// JSON Schema of the settings.
+pub const SCHEMA: &str = include_str!("settings/schema.json");
+
 /// Whose word on delivery wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Precedence {

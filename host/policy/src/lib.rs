@@ -36,6 +36,6 @@ pub use cache::{CacheCounts, CacheError, CompiledCache};
 pub use decide::{Hook, HookStatistics, PolicyHost, TenantStatistics, decide};
 pub use engine::{EngineError, PolicyEngine};
 pub use generation::Generation;
-pub use limits::PolicyLimits;
-pub use load::{LoadError, Loaded, Loader, Problem, Severity};
+pub use limits::{PolicyLimits, TenantPolicyLimits};
+pub use load::{Compiled, LoadError, Loaded, Loader, Problem, Severity};
 pub use log::{GuestLog, LogLevel};

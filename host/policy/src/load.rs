@@ -127,6 +127,10 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
+/// A component that was compiled and linked, without a tenant's settings.
+#[derive(Clone)]
+pub struct Compiled(Arc<CompiledPolicy>);
+
 /// Loads policies. Compiling takes some hundred milliseconds of a core: call it from a thread that serves nobody.
 pub struct Loader {
     engine: PolicyEngine,
@@ -153,7 +157,23 @@ impl Loader {
     /// # Errors
     /// [`LoadError`] says what is wrong and what was expected. Nothing is in use then.
     pub fn load(&self, component: &[u8], settings_json: &str, host: &HostAbilities) -> Result<Loaded, LoadError> {
-        let policy = self.compile(component)?;
+        self.settle(&self.compile(component)?, settings_json, host)
+    }
+
+    /// The compiled form of a component, for [`Loader::settle`]. Tenants with the same component share it.
+    ///
+    /// # Errors
+    /// [`LoadError`], none that is about settings.
+    pub fn compile(&self, component: &[u8]) -> Result<Compiled, LoadError> {
+        self.compiled(component).map(Compiled)
+    }
+
+    /// Has a compiled policy check a tenant's settings.
+    ///
+    /// # Errors
+    /// [`LoadError`], one that is about settings.
+    pub fn settle(&self, policy: &Compiled, settings_json: &str, host: &HostAbilities) -> Result<Loaded, LoadError> {
+        let policy = Arc::clone(&policy.0);
         let (settings, warnings) = check_settings(&policy, settings_json, host)?;
         Ok(Loaded { generation: Arc::new(Generation::new(policy, settings, host.clone())), warnings })
     }
@@ -164,7 +184,7 @@ impl Loader {
         self.cache.as_ref()
     }
 
-    fn compile(&self, bytes: &[u8]) -> Result<Arc<CompiledPolicy>, LoadError> {
+    fn compiled(&self, bytes: &[u8]) -> Result<Arc<CompiledPolicy>, LoadError> {
         let max_bytes = self.engine.limits().max_component_bytes;
         if bytes.len() > max_bytes {
             return Err(LoadError::TooLarge { size_bytes: bytes.len(), max_bytes });
@@ -178,7 +198,14 @@ impl Loader {
         let component = self.component(bytes, &digest)?;
         let policy = Arc::new(self.link(&component, digest)?);
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        compiled.retain(|_, policy| policy.strong_count() > 0);
+        // Somebody else may have loaded it meanwhile: it is wanted once.
+        if let Some(policy) = compiled.get(&digest).and_then(Weak::upgrade) {
+            return Ok(policy);
+        }
+        // Looking at all of them with each new one would make a start with many slow.
+        if compiled.len() >= compiled.capacity() {
+            compiled.retain(|_, policy| policy.strong_count() > 0);
+        }
         compiled.insert(digest, Arc::downgrade(&policy));
         Ok(policy)
     }

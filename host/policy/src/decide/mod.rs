@@ -4,8 +4,8 @@
 //! submit ─▶ [queue per tenant, bounded] ─▶ threads, round robin ─▶ fresh instance ─▶ sink
 //! ```
 //!
-//! A tenant has at most half of the threads (one at least), so that a policy that uses all of its time delays its own
-//! tenant and no other.
+//! A tenant has at most so many of the threads as its limits say (half of them, where nothing is said), so that a policy
+//! that uses all of its time delays its own tenant and no other.
 
 mod call;
 mod queue;
@@ -27,7 +27,7 @@ pub use statistics::{Hook, HookStatistics, TenantStatistics};
 
 use crate::engine::{EngineError, PolicyEngine};
 use crate::generation::Generation;
-use crate::limits::PolicyLimits;
+use crate::limits::{PolicyLimits, TenantPolicyLimits};
 use crate::log::{GuestLog, LineBudget};
 use queue::FairQueue;
 use statistics::Counters;
@@ -42,6 +42,7 @@ type AnswerSink<Ticket> = dyn Fn(Ticket, Result<Answer, Undecided>) + Send + Syn
 pub(crate) struct Tenant {
     pub(crate) name: TenantName,
     pub(crate) generation: ArcSwapOption<Generation>,
+    pub(crate) limits: ArcSwap<TenantPolicyLimits>,
     pub(crate) counters: Counters,
     pub(crate) lines: LineBudget,
 }
@@ -77,8 +78,7 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
     ) -> Result<PolicyHost<Ticket>, EngineError> {
         let limits = engine.limits().clone();
         let thread_count = limits.thread_count();
-        let max_running = (thread_count / 2).max(1);
-        let queue = Arc::new(FairQueue::new(limits.max_waiting_per_tenant, max_running));
+        let queue = Arc::new(FairQueue::new(limits.max_waiting_per_tenant));
         let sink: Arc<AnswerSink<Ticket>> = Arc::new(sink);
         let log: Arc<LogSink> = Arc::new(log);
         let mut host =
@@ -100,32 +100,44 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
 
     /// From the next decision on this generation decides for this tenant. What is being decided ends as it began.
     pub fn set_generation(&self, tenant: &TenantName, generation: Arc<Generation>) {
-        if let Some(known) = self.tenants.load().get(tenant) {
-            known.generation.store(Some(generation));
-            return;
-        }
-        let added = Arc::new(Tenant {
-            name: tenant.clone(),
-            generation: ArcSwapOption::from(Some(generation)),
-            counters: Counters::default(),
-            lines: LineBudget::new(self.limits.max_log_lines_per_second),
-        });
+        self.known(tenant).generation.store(Some(generation));
+    }
+
+    /// From the next decision on these bounds hold for this tenant's policy. One of which nothing is said has
+    /// [`PolicyLimits::of_a_tenant`].
+    pub fn configure(&self, tenant: &TenantName, limits: TenantPolicyLimits) {
+        self.known(tenant).limits.store(Arc::new(limits));
+    }
+
+    /// This tenant has no policy any more. Its counters go with it. What was asked before is decided as it would have
+    /// been.
+    pub fn remove(&self, tenant: &TenantName) {
         self.tenants.rcu(|tenants| {
             let mut tenants = HashMap::clone(tenants);
-            tenants.insert(tenant.clone(), Arc::clone(&added));
+            tenants.remove(tenant);
             tenants
         });
     }
 
-    /// This tenant has no policy any more. Its counters go with it.
-    pub fn remove(&self, tenant: &TenantName) {
+    /// A tenant, added if there is none of this name.
+    fn known(&self, name: &TenantName) -> Arc<Tenant> {
+        if let Some(known) = self.tenants.load().get(name) {
+            return Arc::clone(known);
+        }
+        let mut added = Arc::new(Tenant {
+            name: name.clone(),
+            generation: ArcSwapOption::empty(),
+            limits: ArcSwap::from_pointee(self.limits.of_a_tenant()),
+            counters: Counters::default(),
+            lines: LineBudget::default(),
+        });
         self.tenants.rcu(|tenants| {
             let mut tenants = HashMap::clone(tenants);
-            if let Some(removed) = tenants.remove(tenant) {
-                removed.generation.store(None);
-            }
+            // Somebody else may have added it meanwhile.
+            added = Arc::clone(tenants.entry(name.clone()).or_insert_with(|| Arc::clone(&added)));
             tenants
         });
+        added
     }
 
     /// Puts a question to the policy of its recipient's tenant. The answer comes to the sink, exactly once; for a
@@ -137,8 +149,9 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
         let name = tenant_of(&question).clone();
         let tenant = self.tenants.load().get(&name).cloned();
         let hook = Hook::of(&question);
+        let max_running = tenant.as_ref().map_or(1, |tenant| tenant.limits.load().max_decisions_at_once.max(1));
         let job = Job { ticket, question, tenant, submitted_at: Instant::now() };
-        self.queue.push(name, job).map_err(|job| {
+        self.queue.push(name, max_running, job).map_err(|job| {
             if let Some(tenant) = &job.tenant {
                 tenant.counters.refused(hook);
             }

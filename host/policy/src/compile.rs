@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit};
 use wasmtime::Engine;
+use wasmtime::component::Component;
 
 use crate::engine::compiler_configuration;
 use crate::limits::PolicyLimits;
@@ -92,6 +93,14 @@ impl ChildCompiler {
             _ => Err(stopped(format!("it takes more memory or time than it may ({status}) {complaint}"))),
         }
     }
+}
+
+/// What a child of this program compiled, ready to run.
+#[allow(unsafe_code)]
+pub(crate) fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
+    // SAFETY: these bytes must be what `Engine::precompile_component` gave. They came through a pipe from this very program,
+    // which writes nothing else.
+    unsafe { Component::deserialize(engine, code) }.ok()
 }
 
 /// The component cannot be compiled; stderr says why.

@@ -87,6 +87,9 @@ pub(crate) fn compiler_configuration(limits: &PolicyLimits) -> Config {
     config.epoch_interruption(true);
     config.max_wasm_stack(limits.max_stack_bytes);
     config.wasm_backtrace_max_frames(None);
+    // Nobody walks a guest's stack: without these tables a compiled policy is smaller, and many load faster.
+    config.generate_address_map(false);
+    config.native_unwind_info(false);
 
     // A decision is a function of its question alone.
     config.cranelift_nan_canonicalization(true);

@@ -44,6 +44,6 @@ pub use decide::{
 pub use description::{Description, DescriptionError};
 pub use engine::{EngineError, PolicyEngine};
 pub use generation::Generation;
-pub use limits::PolicyLimits;
-pub use load::{LoadError, Loaded, Loader, Problem, Severity};
+pub use limits::{PolicyLimits, TenantPolicyLimits};
+pub use load::{Compiled, LoadError, Loaded, Loader, Problem, Severity};
 pub use log::{GuestLog, LogLevel, LogLine};

@@ -95,25 +95,21 @@ pub(crate) fn acts_on_display(character: char) -> bool {
 }
 
 /// Bounds the lines of one tenant per second.
+#[derive(Default)]
 pub(crate) struct LineBudget {
-    per_second: u32,
     window: Mutex<(Option<Instant>, u32)>,
 }
 
 impl LineBudget {
-    pub(crate) fn new(per_second: u32) -> Self {
-        LineBudget { per_second, window: Mutex::new((None, 0)) }
-    }
-
-    /// Whether one more line may be written now.
-    pub(crate) fn take(&self, now: Instant) -> bool {
+    /// Whether one more line may be written now, of so many in a second.
+    pub(crate) fn take(&self, now: Instant, per_second: u32) -> bool {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = window.0.is_none_or(|start| now.saturating_duration_since(start).as_secs() >= 1);
         if is_over {
             *window = (Some(now), 0);
         }
         window.1 = window.1.saturating_add(1);
-        window.1 <= self.per_second
+        window.1 <= per_second
     }
 }
 
@@ -144,9 +140,10 @@ mod tests {
 
     #[test]
     fn lines_are_bounded_per_second() {
-        let budget = LineBudget::new(2);
+        let budget = LineBudget::default();
         let start = Instant::now();
-        assert_eq!([budget.take(start), budget.take(start), budget.take(start)], [true, true, false]);
-        assert!(budget.take(start + Duration::from_secs(1)));
+        assert_eq!([budget.take(start, 2), budget.take(start, 2), budget.take(start, 2)], [true, true, false]);
+        assert!(budget.take(start, 4), "more are allowed from now on");
+        assert!(budget.take(start + Duration::from_secs(1), 1));
     }
 }

@@ -4,8 +4,8 @@
 //! submit ─▶ [queue per tenant, bounded] ─▶ threads, round robin ─▶ fresh instance ─▶ sink
 //! ```
 //!
-//! A tenant has at most half of the threads (one at least), so that a policy that uses all of its time delays its own
-//! tenant and no other.
+//! A tenant has at most so many of the threads as its limits say (half of them, where nothing is said), so that a policy
+//! that uses all of its time delays its own tenant and no other.
 
 mod breaker;
 mod call;
@@ -34,7 +34,7 @@ pub use statistics::{Hook, HookStatistics, TenantStatistics};
 
 use crate::engine::{EngineError, PolicyEngine};
 use crate::generation::Generation;
-use crate::limits::PolicyLimits;
+use crate::limits::{PolicyLimits, TenantPolicyLimits};
 use crate::log::{GuestLog, LineBudget, LogLevel, LogLine, TenantLog};
 use observer::{Backlog, Observer};
 use queue::FairQueue;
@@ -50,6 +50,7 @@ type AnswerSink<Ticket> = dyn Fn(Ticket, Result<Answer, Undecided>) + Send + Syn
 pub(crate) struct Tenant {
     pub(crate) name: TenantName,
     pub(crate) generations: ArcSwapOption<Generations>,
+    pub(crate) limits: ArcSwap<TenantPolicyLimits>,
     pub(crate) counters: Counters,
     pub(crate) lines: LineBudget,
     pub(crate) log: TenantLog,
@@ -96,8 +97,7 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
     ) -> Result<PolicyHost<Ticket>, EngineError> {
         let limits = engine.limits().clone();
         let thread_count = limits.thread_count();
-        let max_running = (thread_count / 2).max(1);
-        let queue = Arc::new(FairQueue::new(limits.max_waiting_per_tenant, max_running));
+        let queue = Arc::new(FairQueue::new(limits.max_waiting_per_tenant));
         let sink: Arc<AnswerSink<Ticket>> = Arc::new(sink);
         let log: Arc<LogSink> = Arc::new(log);
         let mut host =
@@ -128,42 +128,36 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
 
     /// The same, with the generation before it, for tenants that fall back to that.
     pub fn set_generations(&self, tenant: &TenantName, active: Arc<Generation>, previous: Option<Arc<Generation>>) {
-        let generations = Arc::new(Generations { active, previous });
-        if let Some(known) = self.tenants.load().get(tenant) {
-            known.generations.store(Some(generations));
-            Hook::ALL.into_iter().for_each(|hook| known.counters.breaker(hook).reset());
-            return;
-        }
-        let added = Arc::new(Tenant {
-            name: tenant.clone(),
-            generations: ArcSwapOption::from(Some(generations)),
-            counters: Counters::default(),
-            lines: LineBudget::new(self.limits.max_log_lines_per_second),
-            log: TenantLog::default(),
-            failure: ArcSwap::default(),
-            observation: ArcSwapOption::default(),
-            backlog: Backlog::default(),
-        });
+        let known = self.known(tenant);
+        known.generations.store(Some(Arc::new(Generations { active, previous })));
+        Hook::ALL.into_iter().for_each(|hook| known.counters.breaker(hook).reset());
+    }
+
+    /// From the next decision on these bounds hold for this tenant's policy. One of which nothing is said has
+    /// [`PolicyLimits::of_a_tenant`].
+    pub fn configure(&self, tenant: &TenantName, limits: TenantPolicyLimits) {
+        self.known(tenant).limits.store(Arc::new(limits));
+    }
+
+    /// This tenant has no policy any more. Its counters go with it. What was asked before is decided as it would have
+    /// been.
+    pub fn remove(&self, tenant: &TenantName) {
         self.tenants.rcu(|tenants| {
             let mut tenants = HashMap::clone(tenants);
-            tenants.insert(tenant.clone(), Arc::clone(&added));
+            tenants.remove(tenant);
             tenants
         });
     }
 
     /// What happens from now on when this tenant's policy does not decide.
     pub fn set_failure_policies(&self, tenant: &TenantName, policies: FailurePolicies) {
-        if let Some(known) = self.tenants.load().get(tenant) {
-            known.failure.store(Arc::new(policies));
-        }
+        self.known(tenant).failure.store(Arc::new(policies));
     }
 
     /// Who looks on from now on while this tenant's policy decides.
     pub fn observe(&self, tenant: &TenantName, observation: Observation) {
-        if let Some(known) = self.tenants.load().get(tenant) {
-            let is_any = observation.shadow.is_some() || observation.recorder.is_some();
-            known.observation.store(is_any.then(|| Arc::new(observation)));
-        }
+        let is_any = observation.shadow.is_some() || observation.recorder.is_some();
+        self.known(tenant).observation.store(is_any.then(|| Arc::new(observation)));
     }
 
     /// The last lines of this tenant's log after this number.
@@ -179,22 +173,35 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
         let Some(known) = tenants.get(tenant) else { return };
         known.counters.unusable(hook);
         known.counters.breaker(hook).note(Instant::now(), breaker::Ended::Unusable);
-        if known.lines.take(Instant::now()) {
+        if known.lines.take(Instant::now(), known.limits.load().max_log_lines_per_second) {
             let text = format!("{}: the answer cannot be carried out: {why}", hook.name());
             known.log.push(LogLevel::Warning, &text);
         }
     }
 
-    /// This tenant has no policy any more. Its counters go with it.
-    pub fn remove(&self, tenant: &TenantName) {
+    /// A tenant, added if there is none of this name.
+    fn known(&self, name: &TenantName) -> Arc<Tenant> {
+        if let Some(known) = self.tenants.load().get(name) {
+            return Arc::clone(known);
+        }
+        let mut added = Arc::new(Tenant {
+            name: name.clone(),
+            generations: ArcSwapOption::empty(),
+            limits: ArcSwap::from_pointee(self.limits.of_a_tenant()),
+            counters: Counters::default(),
+            lines: LineBudget::default(),
+            log: TenantLog::default(),
+            failure: ArcSwap::default(),
+            observation: ArcSwapOption::default(),
+            backlog: Backlog::default(),
+        });
         self.tenants.rcu(|tenants| {
             let mut tenants = HashMap::clone(tenants);
-            if let Some(removed) = tenants.remove(tenant) {
-                removed.generations.store(None);
-                removed.observation.store(None);
-            }
+            // Somebody else may have added it meanwhile.
+            added = Arc::clone(tenants.entry(name.clone()).or_insert_with(|| Arc::clone(&added)));
             tenants
         });
+        added
     }
 
     /// Puts a question to the policy of its recipient's tenant. The answer comes to the sink, exactly once; for a
@@ -206,8 +213,9 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
         let name = tenant_of(&question).clone();
         let tenant = self.tenants.load().get(&name).cloned();
         let hook = Hook::of(&question);
+        let max_running = tenant.as_ref().map_or(1, |tenant| tenant.limits.load().max_decisions_at_once.max(1));
         let job = Job { ticket, question, tenant, submitted_at: Instant::now() };
-        self.queue.push(name, job).map_err(|job| {
+        self.queue.push(name, max_running, job).map_err(|job| {
             if let Some(tenant) = &job.tenant {
                 tenant.counters.refused(hook);
             }

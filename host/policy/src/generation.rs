@@ -57,6 +57,12 @@ impl Generation {
         self.policy.digest.to_string()
     }
 
+    /// The version of the contract that it speaks.
+    #[must_use]
+    pub fn contract(&self) -> &'static str {
+        "0.1.0"
+    }
+
     /// What the policy says of itself.
     #[must_use]
     pub fn description(&self) -> &Description {

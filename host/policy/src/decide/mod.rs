@@ -223,6 +223,13 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
         })
     }
 
+    /// What this tenant's policy did so far.
+    #[must_use]
+    pub fn statistics_of(&self, tenant: &TenantName) -> Option<TenantStatistics> {
+        let tenants = self.tenants.load();
+        tenants.get(tenant).map(|known| known.counters.snapshot(tenant.clone(), self.queue.waiting(tenant)))
+    }
+
     /// What the tenants' policies did so far.
     #[must_use]
     pub fn statistics(&self) -> Vec<TenantStatistics> {

@@ -4,6 +4,7 @@ pub(crate) mod admin_client;
 mod client;
 mod demo;
 pub mod output;
+mod policy;
 mod progress;
 mod queue;
 mod serve;
@@ -23,8 +24,17 @@ pub struct Cli {
     command: Command,
 }
 
+/// What [`Command::CompilePolicy`] is called on the command line.
+pub const COMPILE_POLICY: &str = "compile-policy";
+
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Compile a policy from stdin to stdout, for a server that started this.
+    #[command(name = COMPILE_POLICY, hide = true)]
+    CompilePolicy {
+        #[arg(num_args = 4, required = true)]
+        bounds: Vec<u64>,
+    },
     /// Run the server.
     Serve(serve::Arguments),
     /// Show deferred delivery: a server and its clients on loopback, and what crossed the wire.
@@ -38,6 +48,13 @@ enum Command {
     Queue {
         #[command(subcommand)]
         command: queue::Command,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+    /// Swap, try and watch tenants' policies.
+    Policy {
+        #[command(subcommand)]
+        command: policy::live::Command,
         #[command(flatten)]
         server: RunningServer,
     },
@@ -80,15 +97,23 @@ impl RunningServer {
     }
 }
 
+fn compile_policy(bounds: &[u64]) -> anyhow::Result<ExitCode> {
+    let bounds = <&[u64; 4]>::try_from(bounds)?;
+    let code = restante_policy::compile_for_parent(bounds);
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
+        Command::CompilePolicy { bounds } => compile_policy(&bounds),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Client { command } => client::run(command),
         Command::Queue { command, server } => queue::run(command, &server),
+        Command::Policy { command, server } => policy::live::run(command, &server),
         Command::User { command, server } => user::run(command, &server),
     };
     match result {

@@ -1,0 +1,4 @@
+//! `restante policy`
+
+pub mod live;
+mod source;

@@ -11,26 +11,24 @@
 //!
 //! A user who wants messages held is left in peace.
 
-use crate::bindings::restante::policy::types::{
+use super::Usual;
+use super::gate::refuses_form;
+use crate::types::{
     Abilities, AttemptKind, Contact, Context, Delivery, FailedMessage, Failure, FailureAction, FailureAnswer,
     MessageKind, Mode, Origin, Progress, Retry,
 };
-use crate::settings::Settings;
-use crate::sorting::refuses_form;
 
 /// Decides on every message of the attempt.
-pub fn decide(settings: &Settings, context: &Context, failure: &Failure) -> Vec<FailureAnswer> {
-    let verdict = Verdict { settings, context, failure, delivery: settings.delivery_for(&context.recipient) };
-    let answer = |failed: &FailedMessage| FailureAnswer { message: failed.message.id, action: verdict.on(failed) };
-    failure.messages.iter().map(answer).collect()
+pub(super) fn decide(usual: &Usual<'_>, context: &Context, failure: &Failure) -> Vec<FailureAnswer> {
+    let verdict = Verdict { usual, context, failure };
+    failure.answer_each(|failed| verdict.on(failed))
 }
 
 /// All that the verdict on one message of an attempt needs.
 struct Verdict<'a> {
-    settings: &'a Settings,
+    usual: &'a Usual<'a>,
     context: &'a Context,
     failure: &'a Failure,
-    delivery: Delivery,
 }
 
 impl Verdict<'_> {
@@ -39,11 +37,11 @@ impl Verdict<'_> {
         if self.is_permanent(failed, status) {
             return FailureAction::GiveUp(failed.message.kind == MessageKind::Message);
         }
-        if self.delivery == Delivery::Hold || self.may_still_be_fetched(failed) {
+        if self.usual.delivery == Delivery::Hold || self.may_still_be_fetched(failed) {
             return FailureAction::Wait;
         }
         if is_declined_session(self.failure.attempt, status) {
-            return if self.delivery == Delivery::Pull { self.announce(failed) } else { FailureAction::Wait };
+            return if self.usual.delivery == Delivery::Pull { self.announce(failed) } else { FailureAction::Wait };
         }
         if refuses_form(self.failure.origin, status) {
             return self.another_form(failed);
@@ -97,7 +95,7 @@ impl Verdict<'_> {
             && failed.message.notified_at.is_none()
             && self.failure.attempt != AttemptKind::Notification;
         if can_be_announced {
-            FailureAction::Notify(self.settings.fetch_deadline(self.context))
+            FailureAction::Notify(self.usual.fetch_deadline(self.context))
         } else {
             FailureAction::Wait
         }
@@ -111,7 +109,7 @@ impl Verdict<'_> {
             AttemptKind::Session => Abilities::LARGE_MESSAGE_MODE,
             _ => return None,
         };
-        if !unreachable || usize::from(failed.message.attempts) > self.settings.retry_milliseconds.len() {
+        if !unreachable || usize::from(failed.message.attempts) > self.usual.retry_milliseconds.len() {
             return None;
         }
         let usable = |contact: &&Contact| contact.last_failure.is_none() && contact.abilities.contains(needed);
@@ -121,7 +119,7 @@ impl Verdict<'_> {
     /// The next of the operator's waits, or the next registration when they are used up.
     fn again(&self, failed: &FailedMessage, mode: Option<Mode>) -> FailureAction {
         let earlier = usize::from(failed.message.attempts).saturating_sub(1);
-        let Some(wait) = self.settings.retry_milliseconds.get(earlier) else { return FailureAction::Wait };
+        let Some(wait) = self.usual.retry_milliseconds.get(earlier) else { return FailureAction::Wait };
         let asked_for = u64::from(self.failure.retry_after_seconds.unwrap_or(0)).saturating_mul(1_000);
         FailureAction::Retry(Retry { after_milliseconds: asked_for.max(*wait), mode, contact: None })
     }

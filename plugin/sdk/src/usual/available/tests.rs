@@ -1,11 +1,8 @@
 use super::*;
-use crate::bindings::restante::policy::types::{
-    Abilities, Contact, DeliveryStep, HoldStep, NotifyStep, Origin, Step, Target, Trigger,
-};
-use crate::settings::{DeliverySetting, Precedence};
 use crate::testing::{
     DAY, NOW, SECOND, contact, context, disposition, failed, message, message_from, message_of, page_and_large,
 };
+use crate::types::{Abilities, Contact, DeliveryStep, HoldStep, NotifyStep, Origin, Step, Target, Trigger};
 
 const FETCH: u64 = NOW + 600 * SECOND;
 
@@ -25,8 +22,12 @@ fn wants(delivery: Delivery) -> Context {
     context
 }
 
+fn decide_as(context: &Context, availability: &Availability) -> Plan {
+    decide(&Usual::of(&context.recipient), context, availability)
+}
+
 fn steps(context: &Context, availability: &Availability) -> Vec<Step> {
-    decide(&Settings::default(), context, availability).steps
+    decide_as(context, availability).steps
 }
 
 fn page(messages: &[u64]) -> Step {
@@ -70,7 +71,7 @@ fn more_or_a_large_one_go_by_session_in_push() {
 
 #[test]
 fn more_or_a_large_one_are_announced_in_pull() {
-    let plan = decide(&Settings::default(), &wants(Delivery::Pull), &available(many(4)));
+    let plan = decide_as(&wants(Delivery::Pull), &available(many(4)));
     assert_eq!(plan.steps, [notify(&[1, 2, 3, 4], AfterDeadline::Push)]);
     let with_large = vec![message(1), message_of(2, 20_000_000)];
     assert_eq!(steps(&wants(Delivery::Pull), &available(with_large)), [notify(&[1, 2], AfterDeadline::Push)]);
@@ -93,7 +94,7 @@ fn what_is_announced_waits_for_its_deadline_and_is_pushed_after_it() {
         trigger: Trigger::MessageArrived,
         ..available(vec![announced(1, NOW + 5), announced(2, NOW + 5), message(3), message(4)])
     };
-    let plan = decide(&Settings::default(), &wants(Delivery::Pull), &waiting);
+    let plan = decide_as(&wants(Delivery::Pull), &waiting);
     assert_eq!(plan.steps, [hold(&[1, 2], Some(NOW + 5)), notify(&[3, 4], AfterDeadline::Push)]);
     assert_eq!(plan.ask_again_at, Some(NOW + 5));
     let due = available((1..=4).map(|id| announced(id, NOW)).collect());
@@ -135,26 +136,6 @@ fn a_registration_is_a_new_beginning() {
             assert_eq!(steps(&context(), &asked), [expected], "{trigger:?}");
         }
     }
-}
-
-#[test]
-fn whose_word_wins_is_a_setting() {
-    let operator_says_hold =
-        |precedence| Settings { delivery: DeliverySetting::Hold, precedence, ..Settings::default() };
-    let cases = [
-        (Precedence::User, Some(Delivery::Push), page(&[1])),
-        (Precedence::User, None, hold(&[1], None)),
-        (Precedence::Operator, Some(Delivery::Push), hold(&[1], None)),
-        (Precedence::Operator, None, hold(&[1], None)),
-    ];
-    for (precedence, preference, expected) in cases {
-        let mut context = context();
-        context.recipient.delivery = preference;
-        let plan = decide(&operator_says_hold(precedence), &context, &available(many(1)));
-        assert_eq!(plan.steps, [expected], "{precedence:?} {preference:?}");
-        assert_eq!(plan.ask_again_at, None);
-    }
-    assert_eq!(steps(&context(), &available(many(1))), [page(&[1])], "push is the default");
 }
 
 #[test]
@@ -243,7 +224,7 @@ fn who_waits_for_the_recipient_holds_those_behind() {
     };
     let later = WaitingMessage { not_before: Some(NOW + 30), ..message(4) };
     let asked = Availability { trigger: Trigger::Timer, ..available(vec![message(1), waiting, message(3), later]) };
-    let plan = decide(&Settings::default(), &context(), &asked);
+    let plan = decide_as(&context(), &asked);
     assert_eq!(plan.steps, [hold(&[2, 3], Some(NOW + 10)), hold(&[4], Some(NOW + 30)), page(&[1])]);
     assert_eq!(plan.ask_again_at, Some(NOW + 10));
     let due = WaitingMessage { not_before: Some(NOW), ..message(1) };
@@ -259,7 +240,7 @@ fn whose_form_was_refused_holds_nobody() {
             ..message(1)
         };
         let asked = Availability { trigger: Trigger::Timer, ..available(vec![waiting, message(2)]) };
-        let plan = decide(&Settings::default(), &context(), &asked);
+        let plan = decide_as(&context(), &asked);
         assert_eq!(plan.steps, [hold(&[1], Some(NOW + 10)), page(&[2])], "{status}");
         assert_eq!(plan.ask_again_at, Some(NOW + 10));
     }

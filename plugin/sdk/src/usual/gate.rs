@@ -1,10 +1,6 @@
-//! Which of the waiting messages may go now, and which way each can go.
+//! Which of the waiting messages may go now.
 
-use crate::bindings::restante::policy::types::{
-    Abilities, Availability, Contact, Context, LastResult, Origin, Trigger, WaitingMessage,
-};
-use crate::plan::Sharing;
-use crate::settings::Settings;
+use crate::types::{Availability, Context, LastResult, Origin, Trigger, WaitingMessage};
 
 /// Answers of a device that refuse the form of a message and not the message. 400 and 500 are what clients say to
 /// whatever they do not know.
@@ -50,11 +46,11 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// For one question.
-    pub fn new(settings: &Settings, context: &Context, availability: &Availability) -> Gate {
+    /// For one question. What failed more often than `most_attempts` waits for the recipient to be heard of.
+    #[must_use]
+    pub fn new(most_attempts: usize, context: &Context, availability: &Availability) -> Gate {
         let begins_anew = matches!(availability.trigger, Trigger::Registered | Trigger::Operator);
         let reopened = begins_anew || availability.trigger == Trigger::Refreshed;
-        let most_attempts = settings.retry_milliseconds.len();
         Gate { now: context.now, most_attempts, begins_anew, reopened, closed: None }
     }
 
@@ -87,46 +83,4 @@ impl Gate {
 /// The later of two times; none is "until the recipient is heard of".
 fn later(until: Option<u64>, not_before: Option<u64>) -> Option<u64> {
     until.map(|until| until.max(not_before.unwrap_or(0)))
-}
-
-/// The ways to the recipient.
-pub struct Ways<'a> {
-    page: bool,
-    large: Option<&'a Contact>,
-    max_page_bytes: u32,
-}
-
-impl<'a> Ways<'a> {
-    /// What the contacts offer.
-    pub fn of(context: &Context, contacts: &'a [Contact]) -> Ways<'a> {
-        let large = || contacts.iter().filter(|contact| contact.abilities.contains(Abilities::LARGE_MESSAGE_MODE));
-        Ways {
-            page: contacts.iter().any(|contact| contact.abilities.contains(Abilities::PAGE_MODE)),
-            large: large().find(|contact| contact.last_failure.is_none()).or_else(|| large().next()),
-            max_page_bytes: context.host.max_page_bytes,
-        }
-    }
-
-    /// Whether this message is small enough for page mode.
-    pub fn fits_page(&self, message: &WaitingMessage) -> bool {
-        message.page_bytes.is_some_and(|bytes| bytes <= self.max_page_bytes)
-    }
-
-    /// Whether this message can go in page mode.
-    pub fn can_page(&self, message: &WaitingMessage) -> bool {
-        self.page && !message.page_refused && self.fits_page(message)
-    }
-
-    /// Whether this message can go in a session.
-    pub fn can_session(&self, message: &WaitingMessage) -> bool {
-        self.large.is_some() && !message.large_refused
-    }
-
-    /// Which messages may share a session.
-    pub fn sharing(&self) -> Sharing {
-        match self.large {
-            Some(contact) if contact.abilities.contains(Abilities::CPM_DEFERRED) => Sharing::All(contact.id),
-            _ => Sharing::BySender,
-        }
-    }
 }

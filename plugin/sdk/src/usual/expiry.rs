@@ -1,10 +1,10 @@
 //! `on-expiry`: what waited until its time was up is let go, and its sender is told if it asked to be. Nobody is told
 //! about a disposition: a report about a report has no reader (RFC 5438 §5).
 
-use crate::bindings::restante::policy::types::{ExpiringMessage, ExpiryAction, ExpiryAnswer, MessageKind};
+use crate::types::{ExpiringMessage, ExpiryAction, ExpiryAnswer, MessageKind};
 
 /// Lets every message go.
-pub fn decide(messages: &[ExpiringMessage]) -> Vec<ExpiryAnswer> {
+pub(super) fn decide(messages: &[ExpiringMessage]) -> Vec<ExpiryAnswer> {
     messages
         .iter()
         .map(|expiring| ExpiryAnswer {
@@ -17,8 +17,8 @@ pub fn decide(messages: &[ExpiringMessage]) -> Vec<ExpiryAnswer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bindings::restante::policy::types::{Dispositions, ExpirySource};
     use crate::testing::{disposition, message};
+    use crate::types::{Dispositions, ExpirySource};
 
     #[test]
     fn senders_of_messages_are_told_and_those_of_dispositions_are_not() {

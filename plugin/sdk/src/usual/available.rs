@@ -10,25 +10,35 @@
 //! - Dispositions do not count, go as MESSAGEs, else in sessions of their own, and are never announced.
 //! - What was refused in one mode goes in the other; what was refused in both is announced once.
 
-use crate::bindings::restante::policy::types::{
-    AfterDeadline, Availability, Context, Delivery, MessageKind, Plan, Trigger, WaitingMessage,
-};
+use super::Usual;
+use super::gate::{Gate, Readiness};
 use crate::plan::Planner;
-use crate::settings::Settings;
-use crate::sorting::{Gate, Readiness, Ways};
+use crate::types::{AfterDeadline, Availability, Context, Delivery, MessageKind, Plan, Trigger, WaitingMessage};
+use crate::ways::Ways;
 
 /// A client is given at least this long to fetch.
 const MIN_FETCH_MILLISECONDS: u64 = 1_000;
 
 /// Makes the plan.
-pub fn decide(settings: &Settings, context: &Context, availability: &Availability) -> Plan {
-    let delivery = settings.delivery_for(&context.recipient);
+pub(super) fn decide(usual: &Usual<'_>, context: &Context, availability: &Availability) -> Plan {
+    let mut planner = Planner::new(Ways::of(context, &availability.contacts).sharing());
+    place(usual, context, availability, availability.messages.iter(), &mut planner);
+    planner.finish()
+}
+
+/// Puts some of the messages into a plan.
+pub(super) fn place<'m>(
+    usual: &Usual<'_>,
+    context: &Context,
+    availability: &'m Availability,
+    messages: impl Iterator<Item = &'m WaitingMessage>,
+    planner: &mut Planner<'m>,
+) {
     let ways = Ways::of(context, &availability.contacts);
-    let mut planner = Planner::new(ways.sharing());
-    let mut gate = Gate::new(settings, context, availability);
+    let mut gate = Gate::new(usual.retry_milliseconds.len(), context, availability);
     let mut ready = Vec::with_capacity(availability.messages.len());
-    for message in &availability.messages {
-        if delivery == Delivery::Hold {
+    for message in messages {
+        if usual.delivery == Delivery::Hold {
             planner.hold(message, None);
             continue;
         }
@@ -37,27 +47,26 @@ pub fn decide(settings: &Settings, context: &Context, availability: &Availabilit
             Readiness::Waits(until) => planner.hold(message, until),
         }
     }
-    let few = are_few(settings, &ways, &ready, availability.not_shown);
+    let few = are_few(usual, &ways, &ready, availability.not_shown);
     let situation = Situation {
         now: context.now,
-        fetch_deadline: settings.fetch_deadline(context),
+        fetch_deadline: usual.fetch_deadline(context),
         registered: availability.trigger == Trigger::Registered,
         can_notify: availability.can_notify,
-        announce: delivery == Delivery::Pull && availability.can_notify,
+        announce: usual.delivery == Delivery::Pull && availability.can_notify,
         few,
         ways,
     };
     for message in ready {
-        situation.place(message, &mut planner);
+        situation.place(message, planner);
     }
-    planner.finish()
 }
 
 /// Whether all that is there are a few messages for page mode.
-fn are_few(settings: &Settings, ways: &Ways<'_>, ready: &[&WaitingMessage], not_shown: u32) -> bool {
+fn are_few(usual: &Usual<'_>, ways: &Ways<'_>, ready: &[&WaitingMessage], not_shown: u32) -> bool {
     let mut messages = ready.iter().filter(|message| message.kind == MessageKind::Message);
     let count = messages.clone().count().saturating_add(usize::try_from(not_shown).unwrap_or(usize::MAX));
-    count <= usize::try_from(settings.few).unwrap_or(usize::MAX) && messages.all(|message| ways.fits_page(message))
+    count <= usize::try_from(usual.few).unwrap_or(usize::MAX) && messages.all(|message| ways.fits_page(message))
 }
 
 /// What decides where a message goes.

@@ -3,15 +3,13 @@
 //! What it cannot take (too large, a type it does not list) stays. What a device refused in a session before goes last,
 //! so that a second refusal holds nothing up. Whoever did not prove who it is gets nothing.
 
-use crate::bindings::restante::policy::types::{
-    Mode, Pull, PullAnswer, PullDelivery, Rejection, Selection, Verification, WaitingMessage,
-};
+use crate::types::{Mode, Pull, PullAnswer, PullDelivery, Rejection, Selection, Verification, WaitingMessage};
 
 /// What every message in a session is wrapped in.
 const CPIM: &str = "message/cpim";
 
 /// Chooses the messages.
-pub fn decide(pull: &Pull) -> PullAnswer {
+pub(super) fn decide(pull: &Pull) -> PullAnswer {
     if pull.verification == Verification::None {
         return PullAnswer::Refuse(Rejection {
             status: 403,

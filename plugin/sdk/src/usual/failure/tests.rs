@@ -1,6 +1,6 @@
 use super::*;
-use crate::bindings::restante::policy::types::WaitingMessage;
 use crate::testing::{NOW, SECOND, contact, context, disposition, failed, message, message_of, page_and_large};
+use crate::types::WaitingMessage;
 
 const FETCH: u64 = NOW + 600 * SECOND;
 
@@ -22,7 +22,7 @@ fn tried(attempts: u16) -> WaitingMessage {
 }
 
 fn action_for(context: &Context, failure: &Failure) -> FailureAction {
-    let answers = decide(&Settings::default(), context, failure);
+    let answers = decide(&Usual::of(&context.recipient), context, failure);
     assert_eq!(answers.len(), 1);
     assert_eq!(answers[0].message, 1);
     answers[0].action.clone()
@@ -196,6 +196,6 @@ fn every_message_of_the_attempt_gets_its_own_answer() {
         })
         .collect();
     let actions: Vec<_> =
-        decide(&Settings::default(), &context(), &batch).into_iter().map(|answer| answer.action).collect();
+        decide(&Usual::of(&context().recipient), &context(), &batch).into_iter().map(|answer| answer.action).collect();
     assert_eq!(actions, [after(30), after(120), FailureAction::Wait]);
 }

@@ -1,9 +1,12 @@
 //! Answers. Every item means what the item of the same name in `wit/policy.wit` means.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{ContactId, MessageId, Mode, Timestamp};
 
 /// Store a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Keep {
     /// Until when.
     pub expires_at: Timestamp,
@@ -14,7 +17,8 @@ pub struct Keep {
 }
 
 /// Pass a request on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Relay {
     /// How long the sender may wait for the device's answer.
     pub deadline_milliseconds: u32,
@@ -23,18 +27,21 @@ pub struct Relay {
 }
 
 /// Refuse.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Rejection {
     /// 400 to 699 except 401, 407 and 503.
     pub status: u16,
     /// At most 80 bytes.
     pub reason: String,
     /// Retry-After.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u32>,
 }
 
 /// Answer to `on-incoming`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum IncomingAnswer {
     /// Pass it on now.
     Relay(Relay),
@@ -49,7 +56,8 @@ pub enum IncomingAnswer {
 }
 
 /// To whom a step goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Target {
     /// Any one contact, best first.
     Any,
@@ -58,7 +66,8 @@ pub enum Target {
 }
 
 /// Send messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DeliveryStep {
     /// Which, in this order.
     pub messages: Vec<MessageId>,
@@ -67,7 +76,8 @@ pub struct DeliveryStep {
 }
 
 /// What follows a fetch deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum AfterDeadline {
     /// Ask again.
     Ask,
@@ -76,7 +86,8 @@ pub enum AfterDeadline {
 }
 
 /// Announce messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct NotifyStep {
     /// Which.
     pub messages: Vec<MessageId>,
@@ -87,16 +98,19 @@ pub struct NotifyStep {
 }
 
 /// Leave messages alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HoldStep {
     /// Which.
     pub messages: Vec<MessageId>,
     /// Until when.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
 
 /// Drop messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DiscardStep {
     /// Which.
     pub messages: Vec<MessageId>,
@@ -105,7 +119,8 @@ pub struct DiscardStep {
 }
 
 /// Hand messages over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HandOverStep {
     /// Which.
     pub messages: Vec<MessageId>,
@@ -114,7 +129,8 @@ pub struct HandOverStep {
 }
 
 /// A step of a plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// One MESSAGE after the other.
     Page(DeliveryStep),
@@ -145,16 +161,19 @@ impl Step {
 }
 
 /// Answer to `on-available`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Plan {
     /// In this order.
     pub steps: Vec<Step>,
     /// When to ask again.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ask_again_at: Option<Timestamp>,
 }
 
 /// Messages for a client that asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PullDelivery {
     /// Which, in this order.
     pub messages: Vec<MessageId>,
@@ -165,7 +184,8 @@ pub struct PullDelivery {
 }
 
 /// Answer to `on-pull`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PullAnswer {
     /// It gets these.
     Send(PullDelivery),
@@ -174,18 +194,22 @@ pub enum PullAnswer {
 }
 
 /// Try again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Retry {
     /// How long to wait.
     pub after_milliseconds: u64,
     /// In which mode; none: as `on-available` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// With whom; none: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub contact: Option<ContactId>,
 }
 
 /// What to do with a message that was not delivered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FailureAction {
     /// Try again.
     Retry(Retry),
@@ -200,7 +224,8 @@ pub enum FailureAction {
 }
 
 /// The action for one message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct FailureAnswer {
     /// The message.
     pub message: MessageId,
@@ -209,7 +234,8 @@ pub struct FailureAnswer {
 }
 
 /// What to do with a message whose time is up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ExpiryAction {
     /// Let it go; whether to tell the sender.
     Drop(bool),
@@ -220,7 +246,8 @@ pub enum ExpiryAction {
 }
 
 /// The action for one message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ExpiryAnswer {
     /// The message.
     pub message: MessageId,
@@ -228,8 +255,9 @@ pub struct ExpiryAnswer {
     pub action: ExpiryAction,
 }
 
-/// An answer of a policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An answer of a policy. In JSON it is what the hook returns; which hook is said beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum Answer {
     /// To `on-incoming`.
     Incoming(IncomingAnswer),
@@ -244,7 +272,8 @@ pub enum Answer {
 }
 
 /// Why there is no answer. What follows is the fallback, see [`super`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Undecided {
     /// The policy said `err`.
     Declined,
@@ -258,4 +287,6 @@ pub enum Undecided {
     Overloaded,
     /// Its answer cannot be carried out.
     Impossible,
+    /// It failed too often lately and is not asked now.
+    Suspended,
 }

@@ -1,5 +1,8 @@
 //! Ways to reach a recipient.
 
+use serde::{Deserialize, Serialize};
+
+use super::json::flags;
 use super::{ContactId, Timestamp};
 
 /// What a contact can do, from the methods and feature tags of its registration.
@@ -19,8 +22,18 @@ pub struct Abilities {
     pub through_proxy: bool,
 }
 
+flags!(Abilities {
+    page_mode: PageMode,
+    large_message_mode: LargeMessageMode,
+    cpm_deferred: CpmDeferred,
+    cpm_messaging: CpmMessaging,
+    reliable_transport: ReliableTransport,
+    through_proxy: ThroughProxy,
+});
+
 /// Who a failure comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// The recipient's device itself.
     Device,
@@ -33,11 +46,13 @@ pub enum Origin {
 }
 
 /// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LastResult {
     /// When.
     pub at: Timestamp,
     /// SIP or MSRP status, when one came.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Who said so.
     pub origin: Origin,

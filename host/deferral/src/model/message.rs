@@ -1,11 +1,14 @@
 //! Messages, as they arrive and as they wait.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
+use super::json::flags;
 use super::{CanonicalAddress, DeduplicationKey, LastResult, MessageId, RecipientKey, Timestamp};
 
 /// What a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MessageKind {
     /// From one person to another.
     Message,
@@ -14,7 +17,8 @@ pub enum MessageKind {
 }
 
 /// The two modes of CPM standalone messaging.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// SIP MESSAGE.
     Page,
@@ -23,7 +27,8 @@ pub enum Mode {
 }
 
 /// Who set a message's expiry. The sender's is never lengthened (RFC 3428 §7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ExpirySource {
     /// The sender.
     Sender,
@@ -32,7 +37,8 @@ pub enum ExpirySource {
 }
 
 /// How the sender's identity was established.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verification {
     /// Not at all.
     None,
@@ -67,6 +73,13 @@ pub struct Dispositions {
     /// `display`
     pub display: bool,
 }
+
+flags!(Dispositions {
+    positive_delivery: PositiveDelivery,
+    negative_delivery: NegativeDelivery,
+    processing: Processing,
+    display: Display,
+});
 
 /// The IMDN headers of a CPIM message that reports need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,11 +177,13 @@ pub struct NewMessage {
 }
 
 /// What one device did with a message that is kept for others too.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DeviceState {
     /// +sip.instance, or the contact's address.
     pub device: String,
     /// When it acknowledged the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub delivered_at: Option<Timestamp>,
 }
 

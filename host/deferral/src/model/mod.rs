@@ -2,6 +2,7 @@
 
 mod contact;
 mod identity;
+mod json;
 mod message;
 mod recipient;
 

@@ -1,9 +1,12 @@
 //! What is known of a recipient besides its messages.
 
+use serde::{Deserialize, Serialize};
+
 use super::Timestamp;
 
 /// How a user wants deferred messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Delivery {
     /// Send them when the client becomes available.
     Push,
@@ -127,18 +130,21 @@ impl ProfileChange {
 }
 
 /// What waits for a recipient in all. Dispositions are not counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct QueueTotals {
     /// Messages.
     pub messages: u32,
     /// Their bytes.
     pub size_bytes: u64,
     /// When the oldest was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_received_at: Option<Timestamp>,
 }
 
 /// Stored messages and recent arrivals of one party.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Counts {
     /// Stored now.
     pub stored_messages: u32,

@@ -3,7 +3,7 @@
 use super::Recipient;
 use super::window::Entry;
 use crate::decision::validate::Offered;
-use crate::decision::{Context, WaitingMessage};
+use crate::decision::{Context, RecipientView, WaitingMessage};
 use crate::model::{Counts, LastResult, Mode, Timestamp};
 
 impl Recipient {
@@ -15,8 +15,14 @@ impl Recipient {
         }
         Context {
             now: self.now,
-            recipient: self.key.clone(),
-            profile: self.profile.clone(),
+            tenant: self.key.tenant.clone(),
+            recipient: RecipientView {
+                address: self.key.address.clone(),
+                aliases: self.profile.aliases.clone(),
+                subscriber_class: self.profile.subscriber_class.clone(),
+                delivery: self.profile.delivery,
+                utc_offset_minutes: self.profile.utc_offset_minutes,
+            },
             queue: self.totals,
             fields: Vec::new(),
         }

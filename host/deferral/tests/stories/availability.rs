@@ -62,7 +62,7 @@ fn higher_priority_goes_first() {
     let mut world = World::new();
     world.policy = Box::new(|question| match question {
         Question::Incoming(context, incoming) => {
-            let priority = if incoming.sender.contains("boss") { 200 } else { 100 };
+            let priority = if incoming.sender.address.contains("boss") { 200 } else { 100 };
             Ok(Answer::Incoming(IncomingAnswer::Keep(Keep { priority, ..keep(context.now) })))
         }
         question => pages_all(question),

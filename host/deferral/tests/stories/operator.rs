@@ -70,7 +70,7 @@ fn an_operator_and_a_changed_preference_reopen_the_queue() {
     let mut world = World::new();
     world.policy = Box::new(|question| match question {
         restante_deferral::decision::Question::Available(context, _)
-            if context.profile.delivery == Some(Delivery::Hold) =>
+            if context.recipient.delivery == Some(Delivery::Hold) =>
         {
             planned(Vec::new())
         }

@@ -20,14 +20,14 @@ pub(crate) fn message_count(question: &native::Question) -> usize {
 pub(crate) fn context(context: native::Context, generation: &Generation) -> types::Context {
     types::Context {
         now: context.now.0,
-        tenant: context.recipient.tenant.0.as_ref().to_owned(),
+        tenant: context.tenant.0.as_ref().to_owned(),
         settings: generation.settings().to_vec(),
         recipient: types::Recipient {
             address: context.recipient.address.0.as_ref().to_owned(),
-            aliases: context.profile.aliases,
-            subscriber_class: context.profile.subscriber_class,
-            delivery: context.profile.delivery.map(delivery),
-            utc_offset_minutes: context.profile.utc_offset_minutes,
+            aliases: context.recipient.aliases,
+            subscriber_class: context.recipient.subscriber_class,
+            delivery: context.recipient.delivery.map(delivery),
+            utc_offset_minutes: context.recipient.utc_offset_minutes,
         },
         queue: types::QueueTotals {
             messages: context.queue.messages,
@@ -35,7 +35,7 @@ pub(crate) fn context(context: native::Context, generation: &Generation) -> type
             oldest_received_at: context.queue.oldest_received_at.map(timestamp),
         },
         host: host_abilities(generation.host()),
-        fields: context.fields.into_iter().map(|(name, value)| types::Field { name, value }).collect(),
+        fields: context.fields.into_iter().map(|field| types::Field { name: field.name, value: field.value }).collect(),
     }
 }
 
@@ -56,9 +56,9 @@ pub(crate) fn incoming(incoming: native::Incoming) -> types::Incoming {
         kind: kind(incoming.kind),
         mode: mode(incoming.mode),
         sender: types::Sender {
-            address: incoming.sender,
-            verification: verification(incoming.verification),
-            private: incoming.private,
+            address: incoming.sender.address,
+            verification: verification(incoming.sender.verification),
+            private: incoming.sender.private,
         },
         size_bytes: incoming.size_bytes,
         content_type: incoming.content_type,

@@ -11,7 +11,7 @@ use crate::bindings::Policy;
 use crate::bindings::restante::policy::{log, types};
 use crate::convert;
 use crate::generation::Generation;
-use crate::limits::{PolicyLimits, ticks};
+use crate::limits::{PolicyLimits, TenantPolicyLimits, ticks};
 use crate::log::{GuestLog, LogLevel, harmless};
 
 /// Puts one question to a policy on this thread, which waits. For tools and tests; a server has a
@@ -36,39 +36,53 @@ pub(super) enum Caller {
     Nobody,
 }
 
+impl Caller {
+    /// How much this caller's policy may use.
+    fn limits(&self, engine: &PolicyLimits) -> TenantPolicyLimits {
+        match self {
+            Caller::Tenant { tenant, .. } => **tenant.limits.load(),
+            Caller::Nobody => engine.of_a_tenant(),
+        }
+    }
+}
+
 /// What the host keeps for one instance.
 pub(crate) struct Guest {
     caller: Caller,
     lines_left: u32,
     max_line_bytes: usize,
+    max_lines_per_second: u32,
     max_memory_bytes: usize,
     denied_memory: bool,
 }
 
 impl Guest {
-    fn new(limits: &PolicyLimits, caller: Caller) -> Guest {
+    fn new(limits: &PolicyLimits, own: TenantPolicyLimits, caller: Caller) -> Guest {
         Guest {
             caller,
             lines_left: limits.max_log_lines,
             max_line_bytes: limits.max_log_line_bytes,
-            max_memory_bytes: limits.max_memory_bytes,
+            max_lines_per_second: own.max_log_lines_per_second,
+            max_memory_bytes: own.max_memory_bytes.min(limits.max_memory_bytes),
             denied_memory: false,
         }
     }
 
     /// Whose lines go nowhere.
     pub(crate) fn silent(limits: &PolicyLimits) -> Guest {
-        Guest::new(limits, Caller::Nobody)
+        Guest::new(limits, limits.of_a_tenant(), Caller::Nobody)
     }
 
     fn write(&mut self, level: LogLevel, text: &str) {
         let Caller::Tenant { tenant, log } = &self.caller else { return };
-        if self.lines_left == 0 || !tenant.lines.take(Instant::now()) {
+        if self.lines_left == 0 || !tenant.lines.take(Instant::now(), self.max_lines_per_second) {
             tenant.counters.dropped_line();
             return;
         }
         self.lines_left = self.lines_left.saturating_sub(1);
-        log(GuestLog { tenant: &tenant.name, level, text: &harmless(text, self.max_line_bytes) });
+        let text = harmless(text, self.max_line_bytes);
+        tenant.log.push(level, &text);
+        log(GuestLog { tenant: &tenant.name, level, text: &text });
     }
 }
 
@@ -102,25 +116,36 @@ impl ResourceLimiter for Guest {
 pub(super) fn ask(generation: &Generation, question: Question, caller: Caller) -> Result<Answer, Undecided> {
     let policy = generation.policy();
     let limits = policy.engine.limits();
-    let mut store = Store::new(policy.engine.engine(), Guest::new(limits, caller));
+    let own = caller.limits(limits);
+    let mut store = Store::new(policy.engine.engine(), Guest::new(limits, own, caller));
     store.limiter(|guest| guest);
-    store.set_epoch_deadline(ticks(limits.deadline));
+    store.set_epoch_deadline(ticks(own.deadline));
     store.set_hostcall_fuel(limits.answer_bytes_for(convert::message_count(&question)));
-    let called =
-        policy.policy.instantiate(&mut store).and_then(|instance| call(&instance, &mut store, generation, question));
-    match called {
+    let instance = match policy.policy.instantiate(&mut store) {
+        Ok(instance) => instance,
+        // More than it may have before it did anything.
+        Err(_) if store.data().denied_memory => {
+            store.data_mut().write(LogLevel::Warning, "the policy failed: it begins with more memory than it may have");
+            return Err(Undecided::OutOfMemory);
+        }
+        Err(error) => return Err(failed(&mut store, &error)),
+    };
+    match call(&instance, &mut store, generation, question) {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(why)) => {
             store.data_mut().write(LogLevel::Warning, &format!("the policy declined: {why}"));
             Err(Undecided::Declined)
         }
-        Err(error) => {
-            let undecided = verdict(&error, store.data().denied_memory);
-            let text = failure_text(&error);
-            store.data_mut().write(LogLevel::Warning, &format!("the policy failed ({undecided:?}): {text}"));
-            Err(undecided)
-        }
+        Err(error) => Err(failed(&mut store, &error)),
     }
+}
+
+/// Says in the log what went wrong, and what it comes to.
+fn failed(store: &mut Store<Guest>, error: &wasmtime::Error) -> Undecided {
+    let undecided = verdict(error, store.data().denied_memory);
+    let text = failure_text(error);
+    store.data_mut().write(LogLevel::Warning, &format!("the policy failed ({undecided:?}): {text}"));
+    undecided
 }
 
 /// Calls the hook that answers this question.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use restante_deferral::decision::{Question, Undecided};
 use restante_deferral::model::TenantName;
 
+use super::breaker::Breaker;
+
 /// A hook that decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hook {
@@ -35,6 +37,10 @@ impl Hook {
             Question::Failure(..) => Hook::Failure,
             Question::Expiry(..) => Hook::Expiry,
         }
+    }
+
+    pub(super) fn index(self) -> usize {
+        self as usize
     }
 
     /// Its name in the contract.
@@ -69,8 +75,12 @@ pub struct HookStatistics {
     pub out_of_memory: u64,
     /// Never asked: too many questions waited.
     pub overloaded: u64,
-    /// An answer that cannot be read. What cannot be carried out is counted by who carries out.
+    /// An answer that cannot be read, or not be carried out.
     pub impossible: u64,
+    /// Not asked: it failed too often.
+    pub suspended: u64,
+    /// Not asked now.
+    pub is_suspended: bool,
 }
 
 /// What one tenant's policy did.
@@ -103,6 +113,8 @@ struct HookCounters {
     out_of_memory: AtomicU64,
     overloaded: AtomicU64,
     impossible: AtomicU64,
+    suspended: AtomicU64,
+    breaker: Breaker,
 }
 
 impl Counters {
@@ -119,8 +131,19 @@ impl Counters {
             Some(Undecided::OutOfMemory) => &counters.out_of_memory,
             Some(Undecided::Overloaded) => &counters.overloaded,
             Some(Undecided::Impossible) => &counters.impossible,
+            Some(Undecided::Suspended) => &counters.suspended,
         };
         add(failure, 1);
+    }
+
+    /// An answer that was taken could not be carried out.
+    pub(super) fn unusable(&self, hook: Hook) {
+        add(&self.of(hook).impossible, 1);
+    }
+
+    /// What spares the threads this hook of a failing policy.
+    pub(super) fn breaker(&self, hook: Hook) -> &Breaker {
+        &self.of(hook).breaker
     }
 
     /// A question was not taken.
@@ -146,6 +169,8 @@ impl Counters {
                 out_of_memory: counters.out_of_memory.load(Ordering::Relaxed),
                 overloaded: counters.overloaded.load(Ordering::Relaxed),
                 impossible: counters.impossible.load(Ordering::Relaxed),
+                suspended: counters.suspended.load(Ordering::Relaxed),
+                is_suspended: counters.breaker.is_open(),
             }
         });
         TenantStatistics { tenant, waiting, dropped_lines: self.dropped_lines.load(Ordering::Relaxed), hooks }

@@ -2,6 +2,7 @@
 
 mod cache;
 mod examples;
+mod failing;
 mod fairness;
 mod hostile;
 mod loading;

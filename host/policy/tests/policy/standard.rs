@@ -27,7 +27,7 @@ fn answer(settings: &str, question: Question) -> Answer {
 
 fn wants(delivery: Delivery) -> Context {
     let mut context = context();
-    context.profile.delivery = Some(delivery);
+    context.recipient.delivery = Some(delivery);
     context
 }
 

@@ -3,11 +3,11 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use restante_deferral::decision::{Availability, ContactView, Context, HostAbilities, Incoming, IncomingPhase};
-use restante_deferral::decision::{Question, Trigger, WaitingMessage};
+use restante_deferral::decision::{Availability, ContactView, Context, Field, HostAbilities, Incoming, IncomingPhase};
+use restante_deferral::decision::{Question, RecipientView, SenderView, Trigger, WaitingMessage};
 use restante_deferral::model::{
-    Abilities, CanonicalAddress, ContactId, Counts, Dispositions, MessageId, MessageKind, Mode, Profile, QueueTotals,
-    RecipientKey, TenantName, Timestamp, Verification,
+    Abilities, CanonicalAddress, ContactId, Counts, Dispositions, MessageId, MessageKind, Mode, QueueTotals,
+    TenantName, Timestamp, Verification,
 };
 use restante_policy::{Generation, LoadError, Loaded, Loader, PolicyEngine, PolicyLimits};
 
@@ -59,10 +59,16 @@ pub fn tenant(name: &str) -> TenantName {
 pub fn context_of(name: &str) -> Context {
     Context {
         now: Timestamp(NOW),
-        recipient: RecipientKey { tenant: tenant(name), address: CanonicalAddress("sip:bob@example.org".into()) },
-        profile: Profile::default(),
+        tenant: tenant(name),
+        recipient: RecipientView {
+            address: CanonicalAddress("sip:bob@example.org".into()),
+            aliases: Vec::new(),
+            subscriber_class: None,
+            delivery: None,
+            utc_offset_minutes: None,
+        },
         queue: QueueTotals::default(),
-        fields: vec![("sip.user-agent".to_owned(), "test".to_owned())],
+        fields: vec![Field { name: "sip.user-agent".to_owned(), value: "test".to_owned() }],
     }
 }
 
@@ -77,9 +83,11 @@ pub fn incoming() -> Incoming {
         phase: IncomingPhase::Complete,
         kind: MessageKind::Message,
         mode: Mode::Page,
-        sender: "sip:alice@example.org".to_owned(),
-        verification: Verification::TrustedPeer,
-        private: false,
+        sender: SenderView {
+            address: "sip:alice@example.org".to_owned(),
+            verification: Verification::TrustedPeer,
+            private: false,
+        },
         size_bytes: Some(120),
         content_type: "text/plain".to_owned(),
         wrapped_type: None,

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use restante_deferral::decision::{
-    Availability, ContactView, Context, HostAbilities, Question, Trigger, WaitingMessage,
+    Availability, ContactView, Context, HostAbilities, Question, RecipientView, Trigger, WaitingMessage,
 };
 use restante_deferral::model::{
-    Abilities, CanonicalAddress, ContactId, MessageId, MessageKind, Profile, QueueTotals, RecipientKey, TenantName,
-    Timestamp,
+    Abilities, CanonicalAddress, ContactId, MessageId, MessageKind, QueueTotals, TenantName, Timestamp,
 };
 use restante_policy::{Generation, Loader, decide};
 
@@ -97,11 +96,14 @@ pub fn decision_micros(generation: &Arc<Generation>, waiting: u64) -> Result<f64
 fn question(waiting: u64) -> Question {
     let context = Context {
         now: Timestamp(1_700_000_000_000),
-        recipient: RecipientKey {
-            tenant: TenantName("bench".into()),
+        tenant: TenantName("bench".into()),
+        recipient: RecipientView {
             address: CanonicalAddress("sip:bob@example.org".into()),
+            aliases: Vec::new(),
+            subscriber_class: None,
+            delivery: None,
+            utc_offset_minutes: None,
         },
-        profile: Profile::default(),
         queue: QueueTotals::default(),
         fields: Vec::new(),
     };

@@ -235,6 +235,7 @@ fn write_policies(text: &mut String, tenants: &[TenantStatistics]) {
             ("out-of-memory", hook.out_of_memory),
             ("overloaded", hook.overloaded),
             ("impossible", hook.impossible),
+            ("suspended", hook.suspended),
         ];
         let labels = labels(tenant, hook);
         reasons.into_iter().map(move |(reason, count)| {

@@ -7,7 +7,7 @@ use restante_deferral::model::TenantName;
 use restante_policy::{CompiledCache, LoadError, Loader, LogLevel, PolicyEngine, PolicyHost, PolicyLimits};
 use restante_transport::queue::{Lane, QueueSender};
 
-use super::abilities;
+use super::limits::{abilities, size};
 use super::shard::{DecisionTicket, ToShard};
 use crate::configuration::{Configuration, Source};
 
@@ -22,8 +22,8 @@ pub async fn start(
     let limits = &configuration.limits;
     let policy_limits = PolicyLimits {
         deadline: std::time::Duration::from_millis(limits.max_decision_milliseconds),
-        max_memory_bytes: super::size(limits.max_policy_memory_bytes),
-        max_waiting_per_tenant: super::size(limits.max_waiting_decisions),
+        max_memory_bytes: size(limits.max_policy_memory_bytes),
+        max_waiting_per_tenant: size(limits.max_waiting_decisions),
         ..PolicyLimits::default()
     };
     let engine = PolicyEngine::new(policy_limits)?;

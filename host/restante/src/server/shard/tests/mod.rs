@@ -24,8 +24,9 @@ use super::{Now, Shard, ToShard};
 use crate::configuration::Configuration;
 use crate::metrics::Metrics;
 use crate::server::directory::Directory;
+use crate::server::limits::{HOP_LIMITS, deferral_limits, destinations};
 use crate::server::rates::Rates;
-use crate::server::{HOP_LIMITS, Shared, deferral_limits, destinations, receiver};
+use crate::server::{Shared, receiver};
 
 const SHARDS: usize = 2;
 /// Where everybody is who registers or sends here.

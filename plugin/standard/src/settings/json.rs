@@ -1,9 +1,9 @@
 //! Settings as the operator writes them. Every problem is found, not the first only.
 
+use restante_policy_sdk::{Problem, Severity};
 use serde_json::{Map, Value};
 
 use super::{DeliverySetting, Precedence, Quota, Settings};
-use crate::bindings::restante::policy::types::{Problem, Severity};
 
 /// The longest span of time that a setting may name: ten years.
 const MAX_SECONDS: u64 = 10 * 365 * 86_400;

@@ -30,10 +30,11 @@ pub mod hostile;
 mod limits;
 mod load;
 mod log;
+pub mod record;
 pub mod standard;
 
 pub use cache::{CacheCounts, CacheError, CompiledCache};
-pub use decide::{Hook, HookStatistics, PolicyHost, TenantStatistics, decide};
+pub use decide::{GuestLine, Hook, HookStatistics, PolicyHost, TenantStatistics, decide};
 pub use engine::{EngineError, PolicyEngine};
 pub use generation::Generation;
 pub use limits::PolicyLimits;

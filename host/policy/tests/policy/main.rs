@@ -1,8 +1,14 @@
 //! Policies in their sandbox: the one that ships, and one that misbehaves.
 
+#[path = "../../../deferral/tests/json/any.rs"]
+mod any;
 mod cache;
+mod comparison;
+mod contract_json;
 mod fairness;
 mod hostile;
 mod loading;
+mod pseudonyms;
+mod records;
 mod standard;
 mod support;

@@ -4,6 +4,7 @@ pub(crate) mod admin_client;
 mod client;
 mod demo;
 pub mod output;
+mod policy;
 mod progress;
 mod queue;
 mod serve;
@@ -40,6 +41,11 @@ enum Command {
         command: queue::Command,
         #[command(flatten)]
         server: RunningServer,
+    },
+    /// Make, try, test and compare policies.
+    Policy {
+        #[command(subcommand)]
+        command: policy::Command,
     },
     /// See and change users' preferences.
     User {
@@ -89,6 +95,7 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Client { command } => client::run(command),
         Command::Queue { command, server } => queue::run(command, &server),
+        Command::Policy { command } => policy::run(command),
         Command::User { command, server } => user::run(command, &server),
     };
     match result {

@@ -51,12 +51,10 @@ enum Command {
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Swap, try and watch tenants' policies.
+    /// Make, try, test, compare and swap policies.
     Policy {
         #[command(subcommand)]
-        command: policy::live::Command,
-        #[command(flatten)]
-        server: RunningServer,
+        command: policy::Command,
     },
     /// See and change users' preferences.
     User {
@@ -113,7 +111,7 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Client { command } => client::run(command),
         Command::Queue { command, server } => queue::run(command, &server),
-        Command::Policy { command, server } => policy::live::run(command, &server),
+        Command::Policy { command } => policy::run(command),
         Command::User { command, server } => user::run(command, &server),
     };
     match result {

@@ -10,7 +10,7 @@ use hyper::Method;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::source::component_of;
+use super::subject::Subject;
 use crate::admin::policies::{ActivatedReply, ProposalRequest, RollbackRequest, Uploaded};
 use crate::cli::RunningServer;
 use crate::cli::admin_client::{request, send, upload};
@@ -31,6 +31,8 @@ pub enum Command {
         tenant: String,
         #[command(flatten)]
         proposal: OptionalProposal,
+        #[command(flatten)]
+        server: RunningServer,
     },
     /// Let a policy look on as the candidate: it sees what the active one decides, and decides nothing.
     Try {
@@ -47,11 +49,15 @@ pub enum Command {
         /// The share of decisions that it sees, 0 to 1.
         #[arg(long, default_value_t = 1.0, value_parser = share)]
         sample: f64,
+        #[command(flatten)]
+        server: RunningServer,
     },
     /// Drop the candidate.
     Drop {
         /// The tenant.
         tenant: String,
+        #[command(flatten)]
+        server: RunningServer,
     },
     /// Go back to the generation before, or to the one of this number.
     Rollback {
@@ -59,11 +65,15 @@ pub enum Command {
         tenant: String,
         /// As `status` shows it.
         number: Option<u64>,
+        #[command(flatten)]
+        server: RunningServer,
     },
     /// Show what decides for a tenant, what did before, and how it does.
     Status {
         /// The tenant.
         tenant: String,
+        #[command(flatten)]
+        server: RunningServer,
     },
     /// Show what a tenant's policy wrote to its log.
     Log {
@@ -72,6 +82,8 @@ pub enum Command {
         /// Go on as lines come.
         #[arg(long)]
         follow: bool,
+        #[command(flatten)]
+        server: RunningServer,
     },
     /// Set the cases that a policy has to pass before it is activated for a tenant: a file of cases or records, one a line.
     Cases {
@@ -79,6 +91,8 @@ pub enum Command {
         tenant: String,
         /// The file; `none` removes them.
         file: PathBuf,
+        #[command(flatten)]
+        server: RunningServer,
     },
 }
 
@@ -97,38 +111,38 @@ pub struct OptionalProposal {
 
 /// # Errors
 /// No server answers, or it refuses.
-pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
+pub fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Activate { tenant, proposal } => {
+        Command::Activate { tenant, proposal, server } => {
             let OptionalProposal { file, settings, signature } = proposal;
             let (path, body) = match file {
                 Some(file) => {
-                    let proposal = propose(server, &file, settings.as_deref(), signature.as_deref(), None)?;
+                    let proposal = propose(&server, &file, settings.as_deref(), signature.as_deref(), None)?;
                     (of(&tenant, "/activate"), Some(proposal))
                 }
                 None => (of(&tenant, "/candidate/activate"), None),
             };
-            let reply: ActivatedReply = request(server, Method::POST, &path, body)?;
-            tell(server, &reply, "decides from now on")
+            let reply: ActivatedReply = request(&server, Method::POST, &path, body)?;
+            tell(&server, &reply, "decides from now on")
         }
-        Command::Try { tenant, file, settings, signature, sample } => {
+        Command::Try { tenant, file, settings, signature, sample, server } => {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
             let permille = (sample * 1000.0).round() as u32;
-            let proposal = propose(server, &file, settings.as_deref(), signature.as_deref(), Some(permille))?;
-            let reply: ActivatedReply = request(server, Method::PUT, &of(&tenant, "/candidate"), Some(proposal))?;
-            tell(server, &reply, "looks on")
+            let proposal = propose(&server, &file, settings.as_deref(), signature.as_deref(), Some(permille))?;
+            let reply: ActivatedReply = request(&server, Method::PUT, &of(&tenant, "/candidate"), Some(proposal))?;
+            tell(&server, &reply, "looks on")
         }
-        Command::Drop { tenant } => {
-            send(server, Method::DELETE, &of(&tenant, "/candidate"), None)?;
+        Command::Drop { tenant, server } => {
+            send(&server, Method::DELETE, &of(&tenant, "/candidate"), None)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Rollback { tenant, number } => {
+        Command::Rollback { tenant, number, server } => {
             let body = serde_json::to_value(RollbackRequest { number })?;
-            let reply: ActivatedReply = request(server, Method::POST, &of(&tenant, "/rollback"), Some(body))?;
-            tell(server, &reply, "decides again")
+            let reply: ActivatedReply = request(&server, Method::POST, &of(&tenant, "/rollback"), Some(body))?;
+            tell(&server, &reply, "decides again")
         }
-        Command::Status { tenant } => {
-            let status: TenantPolicyStatus = request(server, Method::GET, &of(&tenant, ""), None)?;
+        Command::Status { tenant, server } => {
+            let status: TenantPolicyStatus = request(&server, Method::GET, &of(&tenant, ""), None)?;
             if server.json {
                 say!("{}", serde_json::to_string_pretty(&status)?);
             } else {
@@ -136,14 +150,14 @@ pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Log { tenant, follow } => log(server, &tenant, follow),
-        Command::Cases { tenant, file } => {
+        Command::Log { tenant, follow, server } => log(&server, &tenant, follow),
+        Command::Cases { tenant, file, server } => {
             let path = of(&tenant, "/cases");
             if file == Path::new("none") {
-                send(server, Method::DELETE, &path, None)?;
+                send(&server, Method::DELETE, &path, None)?;
             } else {
                 let cases = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-                upload(server, Method::PUT, &path, "application/jsonl", cases)?;
+                upload(&server, Method::PUT, &path, "application/jsonl", cases)?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -163,7 +177,7 @@ fn propose(
     signature: Option<&Path>,
     sample_permille: Option<u32>,
 ) -> Result<Value> {
-    let component = component_of(file)?;
+    let component = Subject::read(file)?.component;
     let settings = settings.map(read_json).transpose()?;
     let signature = read_signature(file, signature)?;
     let uploaded = upload(server, Method::POST, "/components", "application/wasm", component)?;

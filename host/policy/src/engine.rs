@@ -83,6 +83,11 @@ impl PolicyEngine {
         store.get_fuel().map_or(0, |left| instructions(time).saturating_sub(left))
     }
 
+    /// Whether it counts instructions.
+    pub(crate) fn is_metering(&self) -> bool {
+        self.is_metering
+    }
+
     /// The bounds it was set up with.
     #[must_use]
     pub fn limits(&self) -> &PolicyLimits {

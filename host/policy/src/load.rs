@@ -253,7 +253,7 @@ impl Loader {
         };
         // One at a time: each may take all that a compiler may have.
         let turn = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        let code = compiler.compile(bytes, self.engine.limits())?;
+        let code = compiler.compile(bytes, self.engine.limits(), self.engine.is_metering())?;
         drop(turn);
         let kept = self.cache.as_ref().and_then(|cache| {
             cache.keep_code(engine, digest, &code);

@@ -51,6 +51,14 @@ pub fn upload(
     blocking(server, method, path, Some((content_type, body)))
 }
 
+/// Whatever is there, as bytes.
+///
+/// # Errors
+/// As [`request`].
+pub fn download(server: &RunningServer, path: &str) -> Result<Bytes> {
+    blocking(server, Method::GET, path, None)
+}
+
 fn blocking(
     server: &RunningServer,
     method: Method,

@@ -32,7 +32,7 @@ enum Command {
     /// Compile a policy from stdin to stdout, for a server that started this.
     #[command(name = COMPILE_POLICY, hide = true)]
     CompilePolicy {
-        #[arg(num_args = 4, required = true)]
+        #[arg(num_args = 5, required = true)]
         bounds: Vec<u64>,
     },
     /// Run the server.
@@ -96,7 +96,7 @@ impl RunningServer {
 }
 
 fn compile_policy(bounds: &[u64]) -> anyhow::Result<ExitCode> {
-    let bounds = <&[u64; 4]>::try_from(bounds)?;
+    let bounds = <&[u64; 5]>::try_from(bounds)?;
     let code = restante_policy::compile_for_parent(bounds);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }

@@ -12,6 +12,7 @@
 
 pub mod activation;
 pub mod library;
+pub mod recording;
 mod status;
 pub mod watch;
 
@@ -22,15 +23,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use restante_deferral::decision::HostAbilities;
 use restante_deferral::model::{TenantName, Timestamp};
+use restante_policy::record::{Case, CaseRunner, Meter, Pseudonymiser, RecordSource, read_cases};
 use restante_policy::{
     Compiled, FailurePolicies, FailurePolicy, Generation, Hook, Loader, LogLine, Observation, PolicyHost, Problem,
-    Shadow, TenantPolicyLimits,
+    Recorder, Shadow, TenantPolicyLimits,
 };
 use restante_store::sqlite::Clock;
 use serde_json::Value;
 
 use self::activation::{NotActivated, Signers, Step, Watcher};
-use self::library::{Kept, KeptCandidate, Library, Origin, TenantState};
+use self::library::{Kept, KeptCandidate, Library, Origin, Recording, TenantState};
+use self::recording::FileRecorder;
 use crate::server::shard::DecisionTicket;
 
 pub use self::status::{CandidateStatus, GenerationStatus, HookStatus, TenantPolicyStatus};
@@ -91,14 +94,28 @@ pub enum PolicyError {
     Disk(#[from] io::Error),
 }
 
+/// What policies are loaded, measured and kept with.
+pub struct Parts {
+    /// Loads them.
+    pub loader: Loader,
+    /// Decides again, for cases and records.
+    pub meter: Meter,
+    /// Keeps them.
+    pub library: Library,
+    /// Makes pseudonyms.
+    pub pseudonym_secret: [u8; 64],
+    /// The largest component, in bytes.
+    pub max_component_bytes: usize,
+    /// The time.
+    pub clock: Clock,
+    /// Told of each step of an activation.
+    pub watcher: Watcher,
+}
+
 /// See the module.
 pub struct Policies {
     host: PolicyHost<DecisionTicket>,
-    loader: Loader,
-    library: Library,
-    max_component_bytes: usize,
-    clock: Clock,
-    watcher: Watcher,
+    parts: Parts,
     tenants: Mutex<HashMap<TenantName, Arc<Managed>>>,
 }
 
@@ -115,6 +132,7 @@ struct Current {
     state: TenantState,
     active: Arc<Generation>,
     candidate: Option<Arc<Shadow>>,
+    recorder: Option<Arc<FileRecorder>>,
 }
 
 /// A generation that passed all steps before it is kept.
@@ -126,17 +144,10 @@ struct Prepared {
 }
 
 impl Policies {
-    /// With what decides, what loads, and where things are kept.
+    /// With what decides and all that it needs.
     #[must_use]
-    pub fn new(
-        host: PolicyHost<DecisionTicket>,
-        loader: Loader,
-        library: Library,
-        max_component_bytes: usize,
-        clock: Clock,
-        watcher: Watcher,
-    ) -> Policies {
-        Policies { host, loader, library, max_component_bytes, clock, watcher, tenants: Mutex::default() }
+    pub fn new(host: PolicyHost<DecisionTicket>, parts: Parts) -> Policies {
+        Policies { host, parts, tenants: Mutex::default() }
     }
 
     /// What decides.
@@ -169,13 +180,13 @@ impl Policies {
     /// # Errors
     /// It is too large, or the operating system says no.
     pub fn upload(&self, bytes: &[u8]) -> Result<String, PolicyError> {
-        if bytes.len() > self.max_component_bytes {
-            let text = format!("{} bytes; at most {} are allowed", bytes.len(), self.max_component_bytes);
+        if bytes.len() > self.parts.max_component_bytes {
+            let text = format!("{} bytes; at most {} are allowed", bytes.len(), self.parts.max_component_bytes);
             return Err(NotActivated::at(Step::Component, text).into());
         }
         let _only_one = self.lock();
-        self.library.sweep()?;
-        Ok(self.library.keep_component(bytes)?)
+        self.parts.library.sweep()?;
+        Ok(self.parts.library.keep_component(bytes)?)
     }
 
     /// Makes an uploaded component what decides.
@@ -204,9 +215,9 @@ impl Policies {
         let _changing = managed.changing();
         let mut current = managed.current();
         let Prepared { generation, bytes, kept, warnings } = self.prepare_proposal(&current, proposal)?;
-        self.library.keep_component(&bytes)?;
+        self.parts.library.keep_component(&bytes)?;
         current.state.candidate = Some(KeptCandidate { generation: kept.clone(), sample_permille });
-        self.library.keep_state(&tenant.0, &current.state)?;
+        self.parts.library.keep_state(&tenant.0, &current.state)?;
         current.candidate = Some(Arc::new(Shadow::new(generation, sample_permille)));
         self.take_effect(&managed, current);
         Ok(Activated { generation: kept, warnings })
@@ -236,7 +247,7 @@ impl Policies {
         let _changing = managed.changing();
         let mut current = managed.current();
         current.state.candidate.take().ok_or(PolicyError::Nothing("there is no candidate"))?;
-        self.library.keep_state(&tenant.0, &current.state)?;
+        self.parts.library.keep_state(&tenant.0, &current.state)?;
         current.candidate = None;
         self.take_effect(&managed, current);
         Ok(())
@@ -263,9 +274,35 @@ impl Policies {
     /// # Errors
     /// [`PolicyError`]
     pub fn set_cases(&self, tenant: &TenantName, cases: Option<&[u8]>) -> Result<(), PolicyError> {
+        if let Some(cases) = cases {
+            parse_cases(cases).map_err(|text| NotActivated::at(Step::Cases, text))?;
+        }
         let managed = self.managed(tenant)?;
         let _changing = managed.changing();
-        Ok(self.library.keep_cases(&tenant.0, cases)?)
+        Ok(self.parts.library.keep_cases(&tenant.0, cases)?)
+    }
+
+    /// Records a tenant's decisions from now on; none stops that. What was recorded stays.
+    ///
+    /// # Errors
+    /// [`PolicyError`]
+    pub fn set_recording(&self, tenant: &TenantName, recording: Option<Recording>) -> Result<(), PolicyError> {
+        let managed = self.managed(tenant)?;
+        let _changing = managed.changing();
+        let mut current = managed.current();
+        current.state.recording = recording;
+        self.parts.library.keep_state(&tenant.0, &current.state)?;
+        self.take_effect(&managed, current);
+        Ok(())
+    }
+
+    /// What was recorded of a tenant, a line each.
+    ///
+    /// # Errors
+    /// [`PolicyError`]
+    pub fn records(&self, tenant: &TenantName) -> Result<Vec<u8>, PolicyError> {
+        self.managed(tenant)?;
+        Ok(recording::read(&self.parts.library.records(&tenant.0))?)
     }
 
     /// How a tenant's policy does.
@@ -275,7 +312,13 @@ impl Policies {
     pub fn status(&self, tenant: &TenantName) -> Result<TenantPolicyStatus, PolicyError> {
         let current = self.managed(tenant)?.current();
         let statistics = self.host.statistics_of(tenant);
-        Ok(TenantPolicyStatus::new(tenant, &current.state, current.candidate.as_deref(), statistics.as_ref()))
+        Ok(TenantPolicyStatus::new(
+            tenant,
+            &current.state,
+            current.candidate.as_deref(),
+            current.recorder.as_deref(),
+            statistics.as_ref(),
+        ))
     }
 
     /// The candidate, with what is known of it.
@@ -327,7 +370,7 @@ impl Policies {
     /// A tenant that this process does not know yet.
     fn add(&self, configured: TenantPolicy) -> Result<Vec<Problem>, PolicyError> {
         let name = configured.name.clone();
-        let kept = self.library.state(&name.0)?;
+        let kept = self.parts.library.state(&name.0)?;
         let named = self.read_configured(&configured);
         let (current, warnings) = match kept {
             Some(state) if names_the_same(&state, &named, &configured) => (self.resume(configured, state)?, Vec::new()),
@@ -387,7 +430,13 @@ impl Policies {
         };
         state.configured = Some((kept.digest, configured.settings.clone()));
         self.keep(&configured.name, &prepared.bytes, &state)?;
-        let current = Current { configured: configured.clone(), state, active: prepared.generation, candidate: None };
+        let current = Current {
+            configured: configured.clone(),
+            state,
+            active: prepared.generation,
+            candidate: None,
+            recorder: None,
+        };
         Ok((current, prepared.warnings))
     }
 
@@ -400,10 +449,10 @@ impl Policies {
                 Ok(prepared) => {
                     if kept.number != state.active.number {
                         state.activate(kept);
-                        self.library.keep_state(&configured.name.0, &state)?;
+                        self.parts.library.keep_state(&configured.name.0, &state)?;
                     }
                     let candidate = state.candidate.as_ref().and_then(|it| self.resume_candidate(&configured, it));
-                    return Ok(Current { configured, state, active: prepared.generation, candidate });
+                    return Ok(Current { configured, state, active: prepared.generation, candidate, recorder: None });
                 }
                 Err(error) => {
                     let tenant = &configured.name;
@@ -429,7 +478,7 @@ impl Policies {
     fn restore(&self, configured: &TenantPolicy, kept: &Kept) -> Result<Prepared, NotActivated> {
         let bytes = self.component_of(&kept.digest)?;
         check_signature(configured, &bytes, kept.signature.as_deref())?;
-        let compiled = self.loader.compile(&bytes)?;
+        let compiled = self.parts.loader.compile(&bytes)?;
         let loaded = self.settle(&compiled, &kept.settings, configured)?;
         let kept = Kept { since: self.now(), ..kept.clone() };
         Ok(Prepared { generation: loaded.0, bytes, kept, warnings: loaded.1 })
@@ -459,16 +508,16 @@ impl Policies {
         origin: Origin,
         number: u64,
     ) -> Result<Prepared, NotActivated> {
-        let passed = |step| (self.watcher)(step);
+        let passed = |step| (self.parts.watcher)(step);
         passed(Step::Component);
         check_signature(configured, &bytes, signature.as_deref())?;
         passed(Step::Signature);
-        let compiled = self.loader.compile(&bytes)?;
+        let compiled = self.parts.loader.compile(&bytes)?;
         passed(Step::Compile);
         passed(Step::World);
         let (generation, warnings) = self.settle(&compiled, &settings, configured)?;
         passed(Step::CheckSettings);
-        self.pass_cases(configured, &compiled, &generation)?;
+        self.pass_cases(configured, &bytes, &settings)?;
         passed(Step::Cases);
         let description = generation.description();
         let kept = Kept {
@@ -491,22 +540,25 @@ impl Policies {
         settings: &Value,
         configured: &TenantPolicy,
     ) -> Result<(Arc<Generation>, Vec<Problem>), NotActivated> {
-        let loaded = self.loader.settle(compiled, &settings.to_string(), &configured.abilities)?;
+        let loaded = self.parts.loader.settle(compiled, &settings.to_string(), &configured.abilities)?;
         Ok((loaded.generation, loaded.warnings))
     }
 
     /// The tenant's cases are decided as they expect.
-    fn pass_cases(
-        &self,
-        configured: &TenantPolicy,
-        _compiled: &Compiled,
-        _generation: &Arc<Generation>,
-    ) -> Result<(), NotActivated> {
-        let cases = self.library.cases(&configured.name.0);
-        let cases = cases.map_err(|error| NotActivated::at(Step::Cases, error.to_string()))?;
-        match cases {
+    fn pass_cases(&self, configured: &TenantPolicy, component: &[u8], settings: &Value) -> Result<(), NotActivated> {
+        let refused = |text: String| NotActivated::at(Step::Cases, text);
+        let cases = self.parts.library.cases(&configured.name.0).map_err(|error| refused(error.to_string()))?;
+        let Some(cases) = cases else { return Ok(()) };
+        let cases = parse_cases(&cases).map_err(refused)?;
+        let host = configured.abilities.clone();
+        let mut runner = CaseRunner::new(&self.parts.meter, component, settings.clone(), host);
+        let failed: Vec<_> =
+            cases.iter().map(|case| runner.run(case)).filter_map(|it| it.failure.map(|why| (it.name, why))).collect();
+        match failed.first() {
             None => Ok(()),
-            Some(_) => Ok(()),
+            Some((name, why)) => {
+                Err(refused(format!("{} of {} cases fail; the first, {name:?}: {why}", failed.len(), cases.len())))
+            }
         }
     }
 
@@ -514,11 +566,11 @@ impl Policies {
     fn keep(&self, tenant: &TenantName, bytes: &[u8], state: &TenantState) -> Result<(), NotActivated> {
         let refused = |step| move |error: io::Error| NotActivated::at(step, error.to_string());
         let only_one = self.lock();
-        self.library.keep_component(bytes).map_err(refused(Step::Write))?;
+        self.parts.library.keep_component(bytes).map_err(refused(Step::Write))?;
         drop(only_one);
-        (self.watcher)(Step::Write);
-        self.library.keep_state(&tenant.0, state).map_err(refused(Step::Keep))?;
-        (self.watcher)(Step::Keep);
+        (self.parts.watcher)(Step::Write);
+        self.parts.library.keep_state(&tenant.0, state).map_err(refused(Step::Keep))?;
+        (self.parts.watcher)(Step::Keep);
         Ok(())
     }
 
@@ -530,13 +582,13 @@ impl Policies {
         self.keep(&next.configured.name, &bytes, &next.state)?;
         next.active = generation;
         self.take_effect(managed, next);
-        (self.watcher)(Step::Switch);
+        (self.parts.watcher)(Step::Switch);
         Ok(Activated { generation: kept, warnings })
     }
 
     /// Tells what decides; from here on it is so.
     fn take_effect(&self, managed: &Managed, current: Current) {
-        let tenant = &current.configured.name;
+        let tenant = &current.configured.name.clone();
         let wants_previous =
             Hook::ALL.iter().any(|hook| current.configured.failure.of(*hook) == FailurePolicy::Previous);
         let previous = current.state.previous.first().filter(|_| wants_previous);
@@ -544,8 +596,39 @@ impl Policies {
         self.host.configure(tenant, current.configured.limits);
         self.host.set_failure_policies(tenant, current.configured.failure);
         self.host.set_generations(tenant, Arc::clone(&current.active), previous.map(|it| it.generation));
-        self.host.observe(tenant, Observation { shadow: current.candidate.clone(), recorder: None });
+        let recorder = self.recorder_for(&current);
+        let current = Current { recorder, ..current };
+        self.host.observe(
+            tenant,
+            Observation {
+                shadow: current.candidate.clone(),
+                recorder: current.recorder.clone().map(|it| it as Arc<dyn Recorder>),
+            },
+        );
         *managed.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
+    }
+
+    /// What records this tenant's decisions, if they are to be recorded. It belongs to one generation.
+    fn recorder_for(&self, current: &Current) -> Option<Arc<FileRecorder>> {
+        let settings = current.state.recording?;
+        let (tenant, active) = (&current.configured.name, &current.state.active);
+        let make = || -> Result<FileRecorder, PolicyError> {
+            let bytes = self.component_of(&active.digest)?;
+            let hidden =
+                (!settings.plain_addresses).then(|| Pseudonymiser::for_tenant(&self.parts.pseudonym_secret, tenant));
+            let host = &current.configured.abilities;
+            let source = RecordSource::new(&self.parts.meter, &bytes, &active.settings, host, hidden)
+                .map_err(NotActivated::from)?;
+            let directory = self.parts.library.records(&tenant.0);
+            Ok(FileRecorder::new(source, settings, directory, self.parts.clock.clone())?)
+        };
+        match make() {
+            Ok(recorder) => Some(Arc::new(recorder)),
+            Err(error) => {
+                tracing::error!(%tenant, %error, "decisions cannot be recorded");
+                None
+            }
+        }
     }
 
     /// The component that a configuration names, and the signature beside it.
@@ -557,8 +640,9 @@ impl Policies {
         let unreadable =
             |error: io::Error| NotActivated::at(Step::Component, format!("cannot read {}: {error}", path.display()));
         let length = std::fs::metadata(path).map_err(unreadable)?.len();
-        if length > self.max_component_bytes as u64 {
-            let text = format!("{}: {length} bytes; at most {} are allowed", path.display(), self.max_component_bytes);
+        if length > self.parts.max_component_bytes as u64 {
+            let text =
+                format!("{}: {length} bytes; at most {} are allowed", path.display(), self.parts.max_component_bytes);
             return Err(NotActivated::at(Step::Component, text));
         }
         let bytes = std::fs::read(path).map_err(unreadable)?;
@@ -575,7 +659,7 @@ impl Policies {
     }
 
     fn component_of(&self, digest: &str) -> Result<Vec<u8>, NotActivated> {
-        self.library.component(digest).map_err(|error| NotActivated::at(Step::Component, error.to_string()))
+        self.parts.library.component(digest).map_err(|error| NotActivated::at(Step::Component, error.to_string()))
     }
 
     fn managed(&self, tenant: &TenantName) -> Result<Arc<Managed>, PolicyError> {
@@ -587,7 +671,7 @@ impl Policies {
     }
 
     fn now(&self) -> u64 {
-        let Timestamp(now) = (self.clock)();
+        let Timestamp(now) = (self.parts.clock)();
         now
     }
 }
@@ -611,6 +695,11 @@ fn check_signature(configured: &TenantPolicy, bytes: &[u8], signature: Option<&s
         return Ok(());
     }
     configured.signers.check(bytes, signature)
+}
+
+fn parse_cases(text: &[u8]) -> Result<Vec<Case>, String> {
+    let text = std::str::from_utf8(text).map_err(|error| format!("the cases are not UTF-8: {error}"))?;
+    read_cases(text).map_err(|error| error.to_string())
 }
 
 /// Whether the configuration still names what it named when it was last activated. A file that cannot be read now is no

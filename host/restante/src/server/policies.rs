@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use restante_deferral::model::TenantName;
+use restante_policy::record::Meter;
 use restante_policy::{
     ChildCompiler, CompiledCache, FailurePolicies, Loader, LogLevel, PolicyEngine, PolicyHost, PolicyLimits,
 };
@@ -16,7 +17,7 @@ use super::shard::{DecisionTicket, ToShard};
 use crate::configuration::{Configuration, Limits, Source, Tenant};
 use crate::policies::activation::{NotActivated, Signers, Watcher};
 use crate::policies::library::Library;
-use crate::policies::{Policies, PolicyError, TenantPolicy};
+use crate::policies::{Parts, Policies, PolicyError, TenantPolicy};
 
 /// Where policies come from that is not always the same.
 pub struct PolicyParts {
@@ -93,7 +94,7 @@ fn open(
         ..PolicyLimits::default()
     };
     let max_component_bytes = policy_limits.max_component_bytes;
-    let engine = PolicyEngine::new(policy_limits)?;
+    let engine = PolicyEngine::new(policy_limits.clone())?;
     let sink = move |ticket: DecisionTicket, answer| {
         if let Some(inbox) = inboxes.get(ticket.0) {
             let _ = inbox.try_push(Lane::Ordered, ToShard::Decided(ticket, answer), 256);
@@ -109,15 +110,21 @@ fn open(
     };
     let host = PolicyHost::start(&engine, sink, log)?;
     let data = &configuration.data;
-    let cache = CompiledCache::open(&data.join("policy-cache"), &data.join("policy-cache.key"))
-        .map_err(|error| tracing::warn!(%error, "compiled policies are not kept"))
-        .ok();
-    let mut loader = Loader::new(engine, cache)?;
-    if let Some(compiler) = parts.compiler {
-        loader = loader.compiling_in(compiler);
+    let cache = || {
+        CompiledCache::open(&data.join("policy-cache"), &data.join("policy-cache.key"))
+            .map_err(|error| tracing::warn!(%error, "compiled policies are not kept"))
+            .ok()
+    };
+    let mut loader = Loader::new(engine, cache())?;
+    let mut meter = Meter::new(PolicyLimits { threads: 1, ..policy_limits }, cache())?;
+    if let Some(compiler) = parts.compiler.clone() {
+        loader = loader.compiling_in(compiler.clone());
+        meter = meter.compiling_in(compiler);
     }
     let library = Library::open(&Path::new(data).join("policies"))?;
-    Ok(Policies::new(host, loader, library, max_component_bytes, clock, parts.watcher))
+    let PolicyParts { watcher, .. } = parts;
+    let pseudonym_secret = super::secrets::pseudonym_secret(data)?;
+    Ok(Policies::new(host, Parts { loader, meter, library, pseudonym_secret, max_component_bytes, clock, watcher }))
 }
 
 /// What a tenant's configuration says of its policy.

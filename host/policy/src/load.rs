@@ -9,23 +9,15 @@ use restante_deferral::decision::HostAbilities;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::Component;
 
-use crate::bindings::{Policy, PolicyPre};
 use crate::cache::CompiledCache;
 use crate::compile::{ChildCompiler, deserialize};
-use crate::decide::Guest;
+use crate::contract;
 use crate::description::{Description, DescriptionError};
 use crate::engine::PolicyEngine;
 use crate::generation::{CompiledPolicy, Digest, Generation, check_settings};
 
-/// What a policy may import.
-const IMPORTS: [&str; 2] = ["restante:policy/types@0.1.0", "restante:policy/log@0.1.0"];
-/// What it must export.
-const EXPORTS: [&str; 7] =
-    ["describe", "check-settings", "on-incoming", "on-available", "on-pull", "on-failure", "on-expiry"];
-/// The package whose version is checked.
-const PACKAGE: &str = "restante:policy/";
 /// The first bytes of WebAssembly, and what follows them in a component and in a core module.
 const MAGIC: &[u8; 4] = b"\0asm";
 const COMPONENT_LAYER: [u8; 4] = [0x0d, 0, 1, 0];
@@ -148,7 +140,6 @@ pub struct Loader {
     cache: Option<CompiledCache>,
     compiler: Option<ChildCompiler>,
     compiling: Mutex<()>,
-    linker: Linker<Guest>,
     /// What is in use: tenants with the same component share its code.
     compiled: Mutex<HashMap<Digest, Weak<CompiledPolicy>>>,
 }
@@ -157,19 +148,10 @@ impl Loader {
     /// A loader; without a cache every start compiles.
     ///
     /// # Errors
-    /// [`LoadError::OtherWorld`] when this program's own half of the contract is broken.
+    /// [`LoadError::OtherWorld`] when this program's own half of a contract is broken.
     pub fn new(engine: PolicyEngine, cache: Option<CompiledCache>) -> Result<Loader, LoadError> {
-        let mut linker = Linker::new(engine.engine());
-        Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest)
-            .map_err(|error| LoadError::OtherWorld(format!("{error:#}")))?;
-        Ok(Loader {
-            engine,
-            cache,
-            compiler: None,
-            compiling: Mutex::default(),
-            linker,
-            compiled: Mutex::new(HashMap::new()),
-        })
+        contract::check(engine.engine()).map_err(|error| LoadError::OtherWorld(format!("{error:#}")))?;
+        Ok(Loader { engine, cache, compiler: None, compiling: Mutex::default(), compiled: Mutex::new(HashMap::new()) })
     }
 
     /// Compiles in a process of its own from now on. Without it compiling is done where a policy is loaded, without bounds.
@@ -264,29 +246,12 @@ impl Loader {
     }
 
     fn link(&self, component: &Component, digest: Digest) -> Result<CompiledPolicy, LoadError> {
-        self.check_world(component)?;
+        let contract = contract::of(&component.component_type(), self.engine.engine())?;
         let other_world = |error: wasmtime::Error| LoadError::OtherWorld(format!("{error:#}"));
-        let instance = self.linker.instantiate_pre(component).map_err(other_world)?;
-        let policy = PolicyPre::new(instance).map_err(other_world)?;
-        let description = Description::ask(&policy, &self.engine)?;
-        Ok(CompiledPolicy { policy, digest, description, engine: self.engine.clone() })
-    }
-
-    /// Names what is too much or missing, which a failed link would say less clearly.
-    fn check_world(&self, component: &Component) -> Result<(), LoadError> {
-        let engine = self.engine.engine();
-        let kind = component.component_type();
-        for (name, _) in kind.imports(engine) {
-            if !IMPORTS.contains(&name) {
-                let name = crate::log::harmless(name, 200);
-                let is_ours = name.starts_with(PACKAGE)
-                    && IMPORTS.iter().any(|import| import.split('@').next() == name.split('@').next());
-                return Err(if is_ours { LoadError::OtherVersion(name) } else { LoadError::UnknownImport(name) });
-            }
-        }
-        let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
-        let missing: Vec<_> = EXPORTS.into_iter().filter(|name| !exports.iter().any(|export| export == name)).collect();
-        if missing.is_empty() { Ok(()) } else { Err(LoadError::MissingExports(missing)) }
+        let policy = contract.link(self.engine.engine(), component).map_err(other_world)?;
+        let description = Description::ask(policy.as_ref(), &self.engine)?;
+        let contract = contract.version();
+        Ok(CompiledPolicy { policy, contract, digest, description, engine: self.engine.clone() })
     }
 }
 

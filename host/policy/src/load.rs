@@ -15,6 +15,7 @@ use crate::cache::CompiledCache;
 use crate::decide::Guest;
 use crate::engine::PolicyEngine;
 use crate::generation::{CompiledPolicy, Digest, Generation, check_settings};
+use crate::limits::PolicyLimits;
 
 /// What a policy may import.
 const IMPORTS: [&str; 2] = ["restante:policy/types@0.1.0", "restante:policy/log@0.1.0"];
@@ -176,6 +177,12 @@ impl Loader {
         let policy = Arc::clone(&policy.0);
         let (settings, warnings) = check_settings(&policy, settings_json, host)?;
         Ok(Loaded { generation: Arc::new(Generation::new(policy, settings, host.clone())), warnings })
+    }
+
+    /// The bounds of its engine.
+    #[must_use]
+    pub fn limits(&self) -> &PolicyLimits {
+        self.engine.limits()
     }
 
     /// What the cache did so far.

@@ -8,6 +8,7 @@ mod progress;
 mod queue;
 mod serve;
 pub(crate) mod table;
+mod tenant;
 mod user;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +39,13 @@ enum Command {
     Queue {
         #[command(subcommand)]
         command: queue::Command,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+    /// See, add, change and remove tenants.
+    Tenant {
+        #[command(subcommand)]
+        command: tenant::Command,
         #[command(flatten)]
         server: RunningServer,
     },
@@ -89,6 +97,7 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Client { command } => client::run(command),
         Command::Queue { command, server } => queue::run(command, &server),
+        Command::Tenant { command, server } => tenant::run(command, &server),
         Command::User { command, server } => user::run(command, &server),
     };
     match result {

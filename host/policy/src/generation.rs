@@ -22,6 +22,21 @@ const MAX_PROBLEM_BYTES: usize = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Digest(pub(crate) [u8; 32]);
 
+impl Digest {
+    /// From hexadecimal.
+    pub(crate) fn parse(text: &str) -> Option<Digest> {
+        let mut digest = [0; 32];
+        let pairs = text.as_bytes().chunks_exact(2);
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        for (byte, pair) in digest.iter_mut().zip(pairs) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Digest(digest))
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))

@@ -17,6 +17,7 @@ use crate::contract;
 use crate::description::{Description, DescriptionError};
 use crate::engine::PolicyEngine;
 use crate::generation::{CompiledPolicy, Digest, Generation, check_settings};
+use crate::limits::PolicyLimits;
 
 /// The first bytes of WebAssembly, and what follows them in a component and in a core module.
 const MAGIC: &[u8; 4] = b"\0asm";
@@ -177,6 +178,20 @@ impl Loader {
         self.compiled(component).map(Compiled)
     }
 
+    /// The compiled form of a component with this SHA-256, in hexadecimal, if it is in use or in the cache: nothing is read
+    /// but that, and nothing compiled.
+    #[must_use]
+    pub fn known(&self, digest: &str) -> Option<Compiled> {
+        let digest = Digest::parse(digest)?;
+        let in_use = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).and_then(Weak::upgrade);
+        if let Some(policy) = in_use {
+            return Some(Compiled(policy));
+        }
+        let component = self.cache.as_ref()?.component(self.engine.engine(), &digest)?;
+        let policy = Arc::new(self.link(&component, digest).ok()?);
+        Some(Compiled(self.remember(policy)))
+    }
+
     /// Has a compiled policy check a tenant's settings.
     ///
     /// # Errors
@@ -185,6 +200,12 @@ impl Loader {
         let policy = Arc::clone(&policy.0);
         let (settings, warnings) = check_settings(&policy, settings_json, host)?;
         Ok(Loaded { generation: Arc::new(Generation::new(policy, settings, host.clone())), warnings })
+    }
+
+    /// The bounds of its engine.
+    #[must_use]
+    pub fn limits(&self) -> &PolicyLimits {
+        self.engine.limits()
     }
 
     /// What the cache did so far.
@@ -205,18 +226,21 @@ impl Loader {
             return Ok(policy);
         }
         let component = self.component(bytes, &digest)?;
-        let policy = Arc::new(self.link(&component, digest)?);
+        Ok(self.remember(Arc::new(self.link(&component, digest)?)))
+    }
+
+    /// It is in use from now on, unless somebody else loaded it meanwhile: it is wanted once.
+    fn remember(&self, policy: Arc<CompiledPolicy>) -> Arc<CompiledPolicy> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else may have loaded it meanwhile: it is wanted once.
-        if let Some(policy) = compiled.get(&digest).and_then(Weak::upgrade) {
-            return Ok(policy);
+        if let Some(policy) = compiled.get(&policy.digest).and_then(Weak::upgrade) {
+            return policy;
         }
         // Looking at all of them with each new one would make a start with many slow.
         if compiled.len() >= compiled.capacity() {
             compiled.retain(|_, policy| policy.strong_count() > 0);
         }
-        compiled.insert(digest, Arc::downgrade(&policy));
-        Ok(policy)
+        compiled.insert(policy.digest, Arc::downgrade(&policy));
+        policy
     }
 
     /// From the cache, or compiled and put there.
@@ -235,7 +259,7 @@ impl Loader {
         };
         // One at a time: each may take all that a compiler may have.
         let turn = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        let code = compiler.compile(bytes, self.engine.limits(), self.engine.is_metering())?;
+        let code = compiler.compile(bytes, &self.engine)?;
         drop(turn);
         let kept = self.cache.as_ref().and_then(|cache| {
             cache.keep_code(engine, digest, &code);

@@ -16,10 +16,11 @@ pub mod recording;
 mod status;
 pub mod watch;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use restante_deferral::decision::HostAbilities;
 use restante_deferral::model::{TenantName, Timestamp};
@@ -135,10 +136,24 @@ struct Current {
     recorder: Option<Arc<FileRecorder>>,
 }
 
+/// What a tenant's configuration comes to, see [`Policies::ready`].
+pub struct Ready {
+    managed: Option<Arc<Managed>>,
+    /// What it was made from.
+    base: Option<TenantState>,
+    /// None: nothing changes.
+    next: Option<Current>,
+    /// A component that is to be kept, with the state that names it.
+    bytes: Option<Vec<u8>>,
+    /// What the policy found odd about its settings.
+    pub warnings: Vec<Problem>,
+}
+
 /// A generation that passed all steps before it is kept.
 struct Prepared {
     generation: Arc<Generation>,
-    bytes: Vec<u8>,
+    /// Empty where the component is kept already.
+    bytes: Cow<'static, [u8]>,
     kept: Kept,
     warnings: Vec<Problem>,
 }
@@ -162,11 +177,48 @@ impl Policies {
     /// # Errors
     /// [`PolicyError`]: what was active is so still. A tenant that has nothing else is not added.
     pub fn apply(&self, configured: TenantPolicy) -> Result<Vec<Problem>, PolicyError> {
+        let ready = self.ready(configured)?;
+        let warnings = ready.warnings.clone();
+        self.take(ready)?;
+        Ok(warnings)
+    }
+
+    /// The first half of [`Self::apply`]: all that can be refused. Nothing is changed, in memory or on disk.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn ready(&self, configured: TenantPolicy) -> Result<Ready, PolicyError> {
         let known = self.lock().get(&configured.name).cloned();
         match known {
-            Some(managed) => self.reconfigure(&managed, configured),
-            None => self.add(configured),
+            Some(managed) => self.ready_to_change(managed, configured),
+            None => self.ready_to_add(configured),
         }
+    }
+
+    /// The second half: what was made ready decides.
+    ///
+    /// # Errors
+    /// The operating system's, or as [`Self::apply`] where the tenant's policy changed meanwhile.
+    pub fn take(&self, ready: Ready) -> Result<(), PolicyError> {
+        let Ready { managed, base, next, bytes, .. } = ready;
+        let Some(next) = next else { return Ok(()) };
+        let name = next.configured.name.clone();
+        let managed = match managed {
+            Some(managed) => managed,
+            None => Arc::new(Managed { changing: Mutex::default(), current: Mutex::new(next.clone()) }),
+        };
+        let changing = managed.changing();
+        if base.is_some_and(|base| base != managed.current().state) {
+            drop(changing);
+            return self.apply(next.configured).map(drop);
+        }
+        if let Some(bytes) = bytes {
+            self.keep(&name, &bytes, &next.state)?;
+        }
+        self.take_effect(&managed, next);
+        drop(changing);
+        self.lock().insert(name, managed);
+        Ok(())
     }
 
     /// A tenant is gone. What is kept of it stays on disk, for its return.
@@ -368,76 +420,72 @@ impl Policies {
     }
 
     /// A tenant that this process does not know yet.
-    fn add(&self, configured: TenantPolicy) -> Result<Vec<Problem>, PolicyError> {
+    fn ready_to_add(&self, configured: TenantPolicy) -> Result<Ready, PolicyError> {
         let name = configured.name.clone();
         let kept = self.parts.library.state(&name.0)?;
         let named = self.read_configured(&configured);
-        let (current, warnings) = match kept {
-            Some(state) if names_the_same(&state, &named, &configured) => (self.resume(configured, state)?, Vec::new()),
-            Some(state) => match self.activate_configured(&configured, Some(state.clone()), named) {
-                Ok(activated) => activated,
+        let Some(state) = kept else { return self.ready_to_activate(None, configured, None, named) };
+        if !names_the_same(&state, &named, &configured) {
+            match self.ready_to_activate(None, configured.clone(), Some(state.clone()), named) {
+                Ok(ready) => return Ok(ready),
                 // What decided yesterday is better than nobody.
                 Err(error) => {
                     tracing::error!(tenant = %name, %error, "the configured policy is not activated; the last one decides");
-                    (self.resume(configured, state)?, Vec::new())
                 }
-            },
-            None => self.activate_configured(&configured, None, named)?,
-        };
-        let managed = Arc::new(Managed { changing: Mutex::default(), current: Mutex::new(current.clone()) });
-        self.take_effect(&managed, current);
-        self.lock().insert(name, managed);
-        Ok(warnings)
+            }
+        }
+        let next = Some(self.resume(configured, state)?);
+        Ok(Ready { managed: None, base: None, next, bytes: None, warnings: Vec::new() })
     }
 
     /// A tenant that decides already.
-    fn reconfigure(&self, managed: &Managed, configured: TenantPolicy) -> Result<Vec<Problem>, PolicyError> {
-        let _changing = managed.changing();
+    fn ready_to_change(&self, managed: Arc<Managed>, configured: TenantPolicy) -> Result<Ready, PolicyError> {
         let current = managed.current();
         let named = self.read_configured(&configured);
         if !names_the_same(&current.state, &named, &configured) {
-            let (next, warnings) = self.activate_configured(&configured, Some(current.state), named)?;
-            self.take_effect(managed, Current { candidate: current.candidate, ..next });
-            return Ok(warnings);
+            let mut ready = self.ready_to_activate(Some(managed), configured, Some(current.state), named)?;
+            if let Some(next) = &mut ready.next {
+                next.candidate = current.candidate;
+            }
+            return Ok(ready);
         }
-        if current.configured == configured {
-            return Ok(Vec::new());
+        let base = Some(current.state.clone());
+        let mut next = None;
+        if current.configured != configured {
+            // What the policy is told of the host is part of a generation.
+            let resumed = self.resume(configured, current.state)?;
+            next = Some(Current { candidate: resumed.candidate.or(current.candidate), ..resumed });
         }
-        // What the policy is told of the host is part of a generation.
-        let next = self.resume(configured, current.state)?;
-        self.take_effect(managed, Current { candidate: next.candidate.or(current.candidate), ..next });
-        Ok(Vec::new())
+        Ok(Ready { managed: Some(managed), base, next, bytes: None, warnings: Vec::new() })
     }
 
-    /// What the configuration names becomes what decides.
-    fn activate_configured(
+    /// What the configuration names is to decide.
+    fn ready_to_activate(
         &self,
-        configured: &TenantPolicy,
-        state: Option<TenantState>,
-        named: Result<(Vec<u8>, Option<String>), NotActivated>,
-    ) -> Result<(Current, Vec<Problem>), PolicyError> {
-        let (bytes, signature) = named?;
-        let number = state.as_ref().map_or(1, TenantState::next_number);
+        managed: Option<Arc<Managed>>,
+        configured: TenantPolicy,
+        base: Option<TenantState>,
+        named: Result<Named, NotActivated>,
+    ) -> Result<Ready, PolicyError> {
+        let Named { bytes, signature, .. } = named?;
+        let number = base.as_ref().map_or(1, TenantState::next_number);
         let origin = Origin::Configuration;
-        let prepared = self.prepare(configured, bytes, configured.settings.clone(), signature, origin, number)?;
-        let kept = prepared.kept.clone();
-        let mut state = match state {
+        let settings = configured.settings.clone();
+        let prepared = self.prepare(&configured, bytes, settings, signature, origin, number)?;
+        let Prepared { generation, bytes, kept, warnings } = prepared;
+        let digest = kept.digest.clone();
+        let mut state = match base.clone() {
             Some(mut state) => {
-                state.activate(kept.clone());
+                state.activate(kept);
                 state
             }
-            None => TenantState::new(kept.clone()),
+            None => TenantState::new(kept),
         };
-        state.configured = Some((kept.digest, configured.settings.clone()));
-        self.keep(&configured.name, &prepared.bytes, &state)?;
-        let current = Current {
-            configured: configured.clone(),
-            state,
-            active: prepared.generation,
-            candidate: None,
-            recorder: None,
-        };
-        Ok((current, prepared.warnings))
+        state.configured = Some((digest, configured.settings.clone()));
+        let next = Some(Current { configured, state, active: generation, candidate: None, recorder: None });
+        // One that is new has no state that could have changed meanwhile.
+        let base = base.filter(|_| managed.is_some());
+        Ok(Ready { managed, base, next, bytes: Some(bytes.into_owned()), warnings })
     }
 
     /// What was active when the server ended, or what was before that, decides again.
@@ -474,14 +522,22 @@ impl Policies {
         }
     }
 
-    /// A generation that was kept, made ready without being judged anew, but for who has to sign.
+    /// A generation that was kept, made ready without being judged anew, but for who has to sign. Where its compiled form
+    /// is known, its component is not even read.
     fn restore(&self, configured: &TenantPolicy, kept: &Kept) -> Result<Prepared, NotActivated> {
-        let bytes = self.component_of(&kept.digest)?;
-        check_signature(configured, &bytes, kept.signature.as_deref())?;
-        let compiled = self.parts.loader.compile(&bytes)?;
-        let loaded = self.settle(&compiled, &kept.settings, configured)?;
+        let needs_signature = configured.signers != Signers::default();
+        let known = if needs_signature { None } else { self.parts.loader.known(&kept.digest) };
+        let compiled = match known {
+            Some(compiled) => compiled,
+            None => {
+                let bytes = self.component_of(&kept.digest)?;
+                check_signature(configured, &bytes, kept.signature.as_deref())?;
+                self.parts.loader.compile(&bytes)?
+            }
+        };
+        let (generation, warnings) = self.settle(&compiled, &kept.settings, configured)?;
         let kept = Kept { since: self.now(), ..kept.clone() };
-        Ok(Prepared { generation: loaded.0, bytes, kept, warnings: loaded.1 })
+        Ok(Prepared { generation, bytes: Cow::Borrowed(&[]), kept, warnings })
     }
 
     fn prepare_proposal(&self, current: &Current, proposal: Proposal) -> Result<Prepared, NotActivated> {
@@ -489,20 +545,20 @@ impl Policies {
         let bytes = self.component_of(&digest)?;
         let settings = settings.unwrap_or_else(|| current.configured.settings.clone());
         let number = current.state.next_number();
-        self.prepare(&current.configured, bytes, settings, signature, Origin::Upload, number)
+        self.prepare(&current.configured, Cow::Owned(bytes), settings, signature, Origin::Upload, number)
     }
 
     fn prepare_kept(&self, current: &Current, kept: &Kept) -> Result<Prepared, NotActivated> {
         let bytes = self.component_of(&kept.digest)?;
         let (settings, signature) = (kept.settings.clone(), kept.signature.clone());
-        self.prepare(&current.configured, bytes, settings, signature, kept.origin, kept.number)
+        self.prepare(&current.configured, Cow::Owned(bytes), settings, signature, kept.origin, kept.number)
     }
 
     /// All steps before anything is kept.
     fn prepare(
         &self,
         configured: &TenantPolicy,
-        bytes: Vec<u8>,
+        bytes: Cow<'static, [u8]>,
         settings: Value,
         signature: Option<String>,
         origin: Origin,
@@ -566,7 +622,9 @@ impl Policies {
     fn keep(&self, tenant: &TenantName, bytes: &[u8], state: &TenantState) -> Result<(), NotActivated> {
         let refused = |step| move |error: io::Error| NotActivated::at(step, error.to_string());
         let only_one = self.lock();
-        self.parts.library.keep_component(bytes).map_err(refused(Step::Write))?;
+        if !bytes.is_empty() {
+            self.parts.library.keep_component(bytes).map_err(refused(Step::Write))?;
+        }
         drop(only_one);
         (self.parts.watcher)(Step::Write);
         self.parts.library.keep_state(&tenant.0, state).map_err(refused(Step::Keep))?;
@@ -632,9 +690,10 @@ impl Policies {
     }
 
     /// The component that a configuration names, and the signature beside it.
-    fn read_configured(&self, configured: &TenantPolicy) -> Result<(Vec<u8>, Option<String>), NotActivated> {
+    fn read_configured(&self, configured: &TenantPolicy) -> Result<Named, NotActivated> {
         if configured.policy == STANDARD {
-            return Ok((restante_policy::standard::COMPONENT.to_vec(), None));
+            let digest = standard_digest().to_owned();
+            return Ok(Named { bytes: Cow::Borrowed(restante_policy::standard::COMPONENT), digest, signature: None });
         }
         let path = Path::new(&configured.policy);
         let unreadable =
@@ -655,7 +714,7 @@ impl Policies {
             ),
             Err(_) => None,
         };
-        Ok((bytes, signature))
+        Ok(Named { digest: library::digest_of(&bytes), bytes: Cow::Owned(bytes), signature })
     }
 
     fn component_of(&self, digest: &str) -> Result<Vec<u8>, NotActivated> {
@@ -704,16 +763,23 @@ fn parse_cases(text: &[u8]) -> Result<Vec<Case>, String> {
 
 /// Whether the configuration still names what it named when it was last activated. A file that cannot be read now is no
 /// change.
-fn names_the_same(
-    state: &TenantState,
-    named: &Result<(Vec<u8>, Option<String>), NotActivated>,
-    configured: &TenantPolicy,
-) -> bool {
+fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, configured: &TenantPolicy) -> bool {
     match (named, &state.configured) {
-        (Ok((bytes, _)), Some((digest, settings))) => {
-            *settings == configured.settings && library::digest_of(bytes) == *digest
-        }
+        (Ok(named), Some((digest, settings))) => *settings == configured.settings && named.digest == *digest,
         (Err(_), Some((_, settings))) => *settings == configured.settings,
         (_, None) => false,
     }
+}
+
+/// What a configuration names.
+struct Named {
+    bytes: Cow<'static, [u8]>,
+    digest: String,
+    signature: Option<String>,
+}
+
+/// That of the policy in this program.
+fn standard_digest() -> &'static str {
+    static DIGEST: LazyLock<String> = LazyLock::new(|| library::digest_of(restante_policy::standard::COMPONENT));
+    &DIGEST
 }

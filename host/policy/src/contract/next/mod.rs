@@ -13,7 +13,7 @@ mod bindings {
     });
 }
 
-use restante_deferral::decision::{Answer, HostAbilities, Question};
+use restante_deferral::decision::{Answer, Field, HostAbilities, Question};
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store};
 
@@ -80,7 +80,7 @@ impl Linked for LinkedNext {
         if let Question::Incoming(context, incoming) = &mut question {
             let next = Policy::new(&mut *store, &instance)?;
             let class = next.call_classify(&mut *store, &incoming.sender.address)?;
-            context.fields.push(("sender.class".to_owned(), class));
+            context.fields.push(Field { name: "sender.class".to_owned(), value: class });
         }
         v0_1::call(&before, store, generation, question)
     }
@@ -102,7 +102,7 @@ mod tests {
         let (first, second) = (load(crate::standard::COMPONENT), load(NEXT));
         assert_eq!((first.contract(), second.contract()), ("0.1.0", "0.2.0"));
         let priority = |generation| {
-            let answer = decide(generation, typical_question(Hook::Incoming));
+            let answer = decide(generation, typical_question(Hook::Incoming).unwrap());
             let Ok(Answer::Incoming(IncomingAnswer::Keep(keep))) = answer else { panic!("{answer:?}") };
             keep.priority
         };

@@ -44,7 +44,7 @@ async fn converse(program: &Program, pair: usize, is_swapping: &AtomicBool, stop
         assert_eq!(outcome.answer.status, 202, "{text}: {outcome:?}");
         let arrived = async {
             loop {
-                if let Some(ClientEvent::Message(message)) = events.next().await {
+                if let Some(ClientEvent::Received(message)) = events.next().await {
                     return message;
                 }
             }
@@ -123,15 +123,20 @@ fn percentile(latencies: &mut [Duration], share: f64) -> Duration {
     latencies.get(index).copied().unwrap_or_default()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn two_hundred_activations_fail_no_transaction_and_no_decision() {
+    tokio::task::LocalSet::new().run_until(swap_under_load()).await;
+}
+
+async fn swap_under_load() {
     let program = Arc::new(Program::new(""));
     let served = program.serve().await;
     let (is_swapping, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let mut conversations = Vec::new();
     for pair in 0..PAIRS {
         let (program, is_swapping, stop) = (program.clone(), is_swapping.clone(), stop.clone());
-        conversations.push(tokio::spawn(async move { converse(&program, pair, &is_swapping, &stop).await }));
+        conversations
+            .push(tokio::task::spawn_local(async move { converse(&program, pair, &is_swapping, &stop).await }));
     }
     assert_eq!(swap(&program, &is_swapping, &stop).await, ACTIVATIONS);
     let mut all = Latencies::default();

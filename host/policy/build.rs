@@ -1,6 +1,5 @@
 //! Builds the guests of `plugin/` for wasm32-unknown-unknown and makes components of them, in `OUT_DIR`:
-//! `standard.wasm`, which the library embeds, and `hostile.wasm` and `scripted.wasm`, which only tests read; and the core
-//! modules of all.
+//! `standard.wasm`, which the library embeds, and the others, which only tests read; and the core modules of all.
 //!
 //! The guests have a workspace, a lock file and a target directory of their own. Flags and wrappers meant for the host
 //! are kept from them.
@@ -14,7 +13,17 @@ use std::process::Command;
 use wit_component::ComponentEncoder;
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const GUESTS: [&str; 3] = ["standard", "hostile", "scripted"];
+/// Names of packages, and folders of `plugin/`.
+const GUESTS: [(&str, &str); 8] = [
+    ("standard", "standard"),
+    ("hostile", "hostile"),
+    ("scripted", "scripted"),
+    ("quiet-hours", "examples/quiet-hours"),
+    ("paid-tiers", "examples/paid-tiers"),
+    ("spam-brake", "examples/spam-brake"),
+    ("emergency-first", "examples/emergency-first"),
+    ("guardian-hold", "examples/guardian-hold"),
+];
 
 /// What cargo or its user set for the host.
 const HOST_VARIABLES: [&str; 9] = [
@@ -40,8 +49,13 @@ fn build() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("../..");
     let plugin = root.join("plugin");
     let out = PathBuf::from(variable("OUT_DIR")?);
-    for watched in ["Cargo.toml", "Cargo.lock", ".cargo/config.toml", "standard", "hostile", "scripted"] {
+    for watched in ["Cargo.toml", "Cargo.lock", ".cargo/config.toml"] {
         println!("cargo::rerun-if-changed={}", plugin.join(watched).display());
+    }
+    for folder in GUESTS.map(|(_, folder)| folder).into_iter().chain(["sdk"]) {
+        for watched in ["Cargo.toml", "src"] {
+            println!("cargo::rerun-if-changed={}", plugin.join(folder).join(watched).display());
+        }
     }
     println!("cargo::rerun-if-changed={}", root.join("wit").display());
     println!("cargo::rerun-if-changed=build.rs");
@@ -49,8 +63,8 @@ fn build() -> Result<(), Box<dyn Error>> {
 
     check_target()?;
     let built = compile(&plugin, &out.join("guest"))?;
-    for guest in GUESTS {
-        let core_module = fs::read(built.join(format!("{guest}.wasm")))?;
+    for (guest, _) in GUESTS {
+        let core_module = fs::read(built.join(format!("{}.wasm", guest.replace('-', "_"))))?;
         fs::write(out.join(format!("{guest}.core.wasm")), &core_module)?;
         let component = ComponentEncoder::default()
             .module(&core_module)
@@ -80,7 +94,7 @@ fn compile(plugin: &Path, target_directory: &Path) -> Result<PathBuf, Box<dyn Er
     let mut cargo = Command::new(variable("CARGO")?);
     cargo.current_dir(plugin).args(["build", "--release", "--locked", "--target", TARGET, "--target-dir"]);
     cargo.arg(target_directory);
-    for guest in GUESTS {
+    for (guest, _) in GUESTS {
         cargo.args(["--package", guest]);
     }
     for name in HOST_VARIABLES {

@@ -113,11 +113,21 @@ fn start_clock(engine: &Engine) -> Result<(), EngineError> {
 }
 
 fn configuration(limits: &PolicyLimits) -> Config {
+    let mut config = compiler_configuration(limits);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
+    config
+}
+
+/// As far as it matters to compiled code: what a compiler that runs nothing needs.
+pub(crate) fn compiler_configuration(limits: &PolicyLimits) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
     config.epoch_interruption(true);
     config.max_wasm_stack(limits.max_stack_bytes);
     config.wasm_backtrace_max_frames(None);
+    // Nobody walks a guest's stack: without these tables a compiled policy is smaller, and many load faster.
+    config.generate_address_map(false);
+    config.native_unwind_info(false);
 
     // A decision is a function of its question alone.
     config.cranelift_nan_canonicalization(true);
@@ -136,7 +146,6 @@ fn configuration(limits: &PolicyLimits) -> Config {
     config.memory_reservation_for_growth(0);
     config.memory_guard_size(64 << 10);
     config.memory_may_move(false);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
     config
 }
 

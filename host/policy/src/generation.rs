@@ -10,6 +10,7 @@ use crate::bindings::PolicyPre;
 use crate::bindings::restante::policy::types;
 use crate::convert;
 use crate::decide::{Guest, failure_text};
+use crate::description::Description;
 use crate::engine::PolicyEngine;
 use crate::load::{LoadError, Problem, Severity};
 use crate::log::harmless;
@@ -33,6 +34,7 @@ impl fmt::Display for Digest {
 pub(crate) struct CompiledPolicy {
     pub(crate) policy: PolicyPre<Guest>,
     pub(crate) digest: Digest,
+    pub(crate) description: Description,
     pub(crate) engine: PolicyEngine,
 }
 
@@ -52,6 +54,18 @@ impl Generation {
     #[must_use]
     pub fn digest(&self) -> String {
         self.policy.digest.to_string()
+    }
+
+    /// The version of the contract that it speaks.
+    #[must_use]
+    pub fn contract(&self) -> &'static str {
+        "0.1.0"
+    }
+
+    /// What the policy says of itself.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.policy.description
     }
 
     pub(crate) fn policy(&self) -> &CompiledPolicy {

@@ -16,14 +16,17 @@
 //! | was denied memory and gave up | `OutOfMemory` |
 //! | answers with more than a host may copy, or with what cannot be read | `Impossible` |
 //! | has more questions waiting than it may, or one too long | `Overloaded` |
+//! | failed so several times in a row, and is spared for a while | `Suspended` |
 //!
 //! Whether an answer that can be read can also be carried out (known ids, sizes, statuses) is checked where it is
 //! carried out, in the deferral machine, which says `Impossible` too.
 
 mod bindings;
 mod cache;
+mod compile;
 mod convert;
 mod decide;
+mod description;
 mod engine;
 mod generation;
 pub mod hostile;
@@ -34,9 +37,14 @@ pub mod record;
 pub mod standard;
 
 pub use cache::{CacheCounts, CacheError, CompiledCache};
-pub use decide::{GuestLine, Hook, HookStatistics, PolicyHost, TenantStatistics, decide};
+pub use compile::{ChildCompiler, compile_for_parent};
+pub use decide::{
+    Decision, Difference, FailurePolicies, FailurePolicy, GuestLine, Hook, HookStatistics, Observation, PolicyHost,
+    Recorder, Shadow, ShadowCounts, TenantStatistics, decide,
+};
+pub use description::{Description, DescriptionError};
 pub use engine::{EngineError, PolicyEngine};
 pub use generation::Generation;
-pub use limits::PolicyLimits;
-pub use load::{LoadError, Loaded, Loader, Problem, Severity};
-pub use log::{GuestLog, LogLevel};
+pub use limits::{PolicyLimits, TenantPolicyLimits};
+pub use load::{Compiled, LoadError, Loaded, Loader, Problem, Severity};
+pub use log::{GuestLog, LogLevel, LogLine};

@@ -37,6 +37,19 @@ pub struct PolicyLimits {
     pub pagemap_scan: bool,
 }
 
+/// Bounds of one tenant's policy. They take effect with the next decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantPolicyLimits {
+    /// How long one decision may run, rounded up to milliseconds.
+    pub deadline: Duration,
+    /// Linear memory; no more than [`PolicyLimits::max_memory_bytes`], for which slots are reserved.
+    pub max_memory_bytes: usize,
+    /// Threads that decide for this tenant at a time; one at least.
+    pub max_decisions_at_once: usize,
+    /// Log lines per second.
+    pub max_log_lines_per_second: u32,
+}
+
 impl Default for PolicyLimits {
     fn default() -> Self {
         PolicyLimits {
@@ -66,6 +79,17 @@ impl PolicyLimits {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads,
+        }
+    }
+
+    /// What a tenant has that nothing else is said of: half of the threads, and everything else as the engine has it.
+    #[must_use]
+    pub fn of_a_tenant(&self) -> TenantPolicyLimits {
+        TenantPolicyLimits {
+            deadline: self.deadline,
+            max_memory_bytes: self.max_memory_bytes,
+            max_decisions_at_once: (self.thread_count() / 2).max(1),
+            max_log_lines_per_second: self.max_log_lines_per_second,
         }
     }
 

@@ -13,14 +13,17 @@ use wasmtime::component::{Component, HasSelf, Linker};
 
 use crate::bindings::{Policy, PolicyPre};
 use crate::cache::CompiledCache;
+use crate::compile::{ChildCompiler, deserialize};
 use crate::decide::Guest;
+use crate::description::{Description, DescriptionError};
 use crate::engine::PolicyEngine;
 use crate::generation::{CompiledPolicy, Digest, Generation, check_settings};
 
 /// What a policy may import.
 const IMPORTS: [&str; 2] = ["restante:policy/types@0.1.0", "restante:policy/log@0.1.0"];
 /// What it must export.
-const EXPORTS: [&str; 6] = ["check-settings", "on-incoming", "on-available", "on-pull", "on-failure", "on-expiry"];
+const EXPORTS: [&str; 7] =
+    ["describe", "check-settings", "on-incoming", "on-available", "on-pull", "on-failure", "on-expiry"];
 /// The package whose version is checked.
 const PACKAGE: &str = "restante:policy/";
 /// The first bytes of WebAssembly, and what follows them in a component and in a core module.
@@ -48,6 +51,9 @@ pub enum LoadError {
     /// It is broken, or uses what this engine does not offer.
     #[error("the component cannot be compiled: {0}")]
     Invalid(String),
+    /// Compiling it takes too much time or memory.
+    #[error("the component was not compiled: {0}")]
+    CompilerStopped(String),
     /// It imports something that no policy gets.
     #[error("the component imports `{0}`; a policy may import nothing but restante:policy/log@0.1.0")]
     UnknownImport(String),
@@ -60,6 +66,9 @@ pub enum LoadError {
     /// Something has the right name and another type.
     #[error("the component is not of the world restante:policy/policy@0.1.0: {0}")]
     OtherWorld(String),
+    /// What the policy says of itself cannot be used.
+    #[error("the policy's description of itself cannot be used: {0}")]
+    Description(#[from] DescriptionError),
     /// The settings are longer than they may be.
     #[error("the settings have {size_bytes} bytes; at most {max_bytes} are allowed")]
     SettingsTooLarge {
@@ -129,10 +138,16 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
+/// A component that was compiled and linked, without a tenant's settings.
+#[derive(Clone)]
+pub struct Compiled(Arc<CompiledPolicy>);
+
 /// Loads policies. Compiling takes some hundred milliseconds of a core: call it from a thread that serves nobody.
 pub struct Loader {
     engine: PolicyEngine,
     cache: Option<CompiledCache>,
+    compiler: Option<ChildCompiler>,
+    compiling: Mutex<()>,
     linker: Linker<Guest>,
     /// What is in use: tenants with the same component share its code.
     compiled: Mutex<HashMap<Digest, Weak<CompiledPolicy>>>,
@@ -147,7 +162,21 @@ impl Loader {
         let mut linker = Linker::new(engine.engine());
         Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest)
             .map_err(|error| LoadError::OtherWorld(format!("{error:#}")))?;
-        Ok(Loader { engine, cache, linker, compiled: Mutex::new(HashMap::new()) })
+        Ok(Loader {
+            engine,
+            cache,
+            compiler: None,
+            compiling: Mutex::default(),
+            linker,
+            compiled: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// Compiles in a process of its own from now on. Without it compiling is done where a policy is loaded, without bounds.
+    #[must_use]
+    pub fn compiling_in(mut self, compiler: ChildCompiler) -> Loader {
+        self.compiler = Some(compiler);
+        self
     }
 
     /// Loads a component and has it check a tenant's settings.
@@ -155,7 +184,23 @@ impl Loader {
     /// # Errors
     /// [`LoadError`] says what is wrong and what was expected. Nothing is in use then.
     pub fn load(&self, component: &[u8], settings_json: &str, host: &HostAbilities) -> Result<Loaded, LoadError> {
-        let policy = self.compile(component)?;
+        self.settle(&self.compile(component)?, settings_json, host)
+    }
+
+    /// The compiled form of a component, for [`Loader::settle`]. Tenants with the same component share it.
+    ///
+    /// # Errors
+    /// [`LoadError`], none that is about settings.
+    pub fn compile(&self, component: &[u8]) -> Result<Compiled, LoadError> {
+        self.compiled(component).map(Compiled)
+    }
+
+    /// Has a compiled policy check a tenant's settings.
+    ///
+    /// # Errors
+    /// [`LoadError`], one that is about settings.
+    pub fn settle(&self, policy: &Compiled, settings_json: &str, host: &HostAbilities) -> Result<Loaded, LoadError> {
+        let policy = Arc::clone(&policy.0);
         let (settings, warnings) = check_settings(&policy, settings_json, host)?;
         Ok(Loaded { generation: Arc::new(Generation::new(policy, settings, host.clone())), warnings })
     }
@@ -166,7 +211,7 @@ impl Loader {
         self.cache.as_ref()
     }
 
-    fn compile(&self, bytes: &[u8]) -> Result<Arc<CompiledPolicy>, LoadError> {
+    fn compiled(&self, bytes: &[u8]) -> Result<Arc<CompiledPolicy>, LoadError> {
         let max_bytes = self.engine.limits().max_component_bytes;
         if bytes.len() > max_bytes {
             return Err(LoadError::TooLarge { size_bytes: bytes.len(), max_bytes });
@@ -180,7 +225,14 @@ impl Loader {
         let component = self.component(bytes, &digest)?;
         let policy = Arc::new(self.link(&component, digest)?);
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        compiled.retain(|_, policy| policy.strong_count() > 0);
+        // Somebody else may have loaded it meanwhile: it is wanted once.
+        if let Some(policy) = compiled.get(&digest).and_then(Weak::upgrade) {
+            return Ok(policy);
+        }
+        // Looking at all of them with each new one would make a start with many slow.
+        if compiled.len() >= compiled.capacity() {
+            compiled.retain(|_, policy| policy.strong_count() > 0);
+        }
         compiled.insert(digest, Arc::downgrade(&policy));
         Ok(policy)
     }
@@ -191,12 +243,24 @@ impl Loader {
         if let Some(component) = self.cache.as_ref().and_then(|cache| cache.component(engine, digest)) {
             return Ok(component);
         }
-        let component =
-            Component::from_binary(engine, bytes).map_err(|error| LoadError::Invalid(format!("{error:#}")))?;
-        if let Some(cache) = &self.cache {
-            cache.keep(engine, digest, &component);
-        }
-        Ok(component)
+        let invalid = |error: wasmtime::Error| LoadError::Invalid(format!("{error:#}"));
+        let Some(compiler) = &self.compiler else {
+            let component = Component::from_binary(engine, bytes).map_err(invalid)?;
+            if let Some(cache) = &self.cache {
+                cache.keep(engine, digest, &component);
+            }
+            return Ok(component);
+        };
+        // One at a time: each may take all that a compiler may have.
+        let turn = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let code = compiler.compile(bytes, self.engine.limits())?;
+        drop(turn);
+        let kept = self.cache.as_ref().and_then(|cache| {
+            cache.keep_code(engine, digest, &code);
+            cache.component(engine, digest)
+        });
+        kept.or_else(|| deserialize(engine, &code))
+            .ok_or_else(|| LoadError::CompilerStopped("what the compiler wrote is not for this engine".to_owned()))
     }
 
     fn link(&self, component: &Component, digest: Digest) -> Result<CompiledPolicy, LoadError> {
@@ -204,7 +268,8 @@ impl Loader {
         let other_world = |error: wasmtime::Error| LoadError::OtherWorld(format!("{error:#}"));
         let instance = self.linker.instantiate_pre(component).map_err(other_world)?;
         let policy = PolicyPre::new(instance).map_err(other_world)?;
-        Ok(CompiledPolicy { policy, digest, engine: self.engine.clone() })
+        let description = Description::ask(&policy, &self.engine)?;
+        Ok(CompiledPolicy { policy, digest, description, engine: self.engine.clone() })
     }
 
     /// Names what is too much or missing, which a failed link would say less clearly.

@@ -174,6 +174,8 @@ impl Metrics {
                 };
                 _ = self.attempts_failed.get_or_create(&labels).inc();
             }
+            // Counted by the policies themselves.
+            Event::Unusable(..) => {}
             Event::FellBack(reason, hook) => {
                 let labels = FallbackLabels { tenant: tenant.to_string(), hook, reason: undecided_label(*reason) };
                 _ = self.fallbacks.get_or_create(&labels).inc();
@@ -263,6 +265,7 @@ fn undecided_label(reason: Undecided) -> &'static str {
         Undecided::OutOfMemory => "out-of-memory",
         Undecided::Overloaded => "overloaded",
         Undecided::Impossible => "impossible",
+        Undecided::Suspended => "suspended",
     }
 }
 

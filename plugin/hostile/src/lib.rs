@@ -2,7 +2,8 @@
 //! program.
 //!
 //! The settings are `{"behaviour": "…"}` or, for what is to happen in `check-settings` already,
-//! `{"behaviour": "…", "when": "check"}`.
+//! `{"behaviour": "…", "when": "check"}`. `describe` knows no settings: a test writes its behaviour into the component, over
+//! the text behind [`DESCRIBE`].
 
 #![allow(unsafe_code)]
 
@@ -14,14 +15,35 @@ use std::hint::black_box;
 
 use bindings::restante::policy::log::{Level, log};
 use bindings::restante::policy::types::{
-    Availability, CheckedSettings, Context, DeliveryStep, ExpiringMessage, ExpiryAnswer, Failure, FailureAction,
-    FailureAnswer, HostAbilities, Incoming, IncomingAnswer, Keep, Plan, Problem, Pull, PullAnswer, Rejection, Step,
-    Target,
+    Availability, CheckedSettings, Context, DeliveryStep, Description, ExpiringMessage, ExpiryAnswer, Failure,
+    FailureAction, FailureAnswer, HostAbilities, Incoming, IncomingAnswer, Keep, Plan, Problem, Pull, PullAnswer,
+    Rejection, Step, Target,
 };
 
 struct Hostile;
 
+/// How `describe` behaves; filled up with dots.
+static DESCRIBE: [u8; 32] = *b"describe:good...................";
+
 impl bindings::Guest for Hostile {
+    fn describe() -> Description {
+        // SAFETY: a valid, aligned static; volatile because it is not what the compiler saw.
+        let text = unsafe { std::ptr::read_volatile(&raw const DESCRIBE) };
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let behaviour = text.trim_start_matches("describe:").trim_end_matches('.');
+        misbehave(behaviour);
+        Description {
+            name: match behaviour {
+                "no-name" => String::new(),
+                "long-name" => "x".repeat(101),
+                "control" => "a\u{1b}[31mb".to_owned(),
+                _ => "hostile".to_owned(),
+            },
+            version: if behaviour == "long-version" { "x".repeat(101) } else { String::new() },
+            settings_schema: hostile_schema(behaviour),
+        }
+    }
+
     fn check_settings(settings: String, _host: HostAbilities) -> Result<CheckedSettings, Vec<Problem>> {
         let name = settings.split('"').nth(3).unwrap_or("good").to_owned();
         if settings.contains("\"when\"") {
@@ -79,6 +101,18 @@ impl bindings::Guest for Hostile {
 
     fn on_expiry(_context: Context, _messages: Vec<ExpiringMessage>) -> Result<Vec<ExpiryAnswer>, String> {
         Ok(Vec::new())
+    }
+}
+
+fn hostile_schema(behaviour: &str) -> Option<String> {
+    match behaviour {
+        "long-schema" => Some(format!("{{\"title\":\"{}\"}}", "x".repeat(65_536))),
+        "vast-schema" => Some("x".repeat(1 << 20)),
+        "deep-schema" => Some("[".repeat(30_000) + &"]".repeat(30_000)),
+        "not-json" => Some("{title: 1}".to_owned()),
+        "not-a-schema" => Some("[1]".to_owned()),
+        "control" => Some("{\"title\": \"a\u{202e}b\"}".to_owned()),
+        _ => None,
     }
 }
 

@@ -16,8 +16,8 @@ mod bindings {
 }
 
 use bindings::restante::policy::types::{
-    AfterDeadline, Availability, CheckedSettings, Context, DeliveryStep, DiscardStep, ExpiringMessage, ExpiryAction,
-    ExpiryAnswer, Failure, FailureAction, FailureAnswer, HandOverStep, HoldStep, HostAbilities, Incoming,
+    AfterDeadline, Availability, CheckedSettings, Context, DeliveryStep, Description, DiscardStep, ExpiringMessage,
+    ExpiryAction, ExpiryAnswer, Failure, FailureAction, FailureAnswer, HandOverStep, HoldStep, HostAbilities, Incoming,
     IncomingAnswer, Keep, Mode, NotifyStep, Plan, Problem, Pull, PullAnswer, PullDelivery, Rejection, Relay, Retry,
     Step, Target,
 };
@@ -53,6 +53,10 @@ impl Script {
 }
 
 impl bindings::Guest for Scripted {
+    fn describe() -> Description {
+        Description { name: "scripted".to_owned(), version: String::new(), settings_schema: None }
+    }
+
     fn check_settings(settings: String, _host: HostAbilities) -> Result<CheckedSettings, Vec<Problem>> {
         Ok(CheckedSettings { normalised: settings.into_bytes(), problems: Vec::new() })
     }

@@ -17,9 +17,12 @@ mod json;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bindings::restante::policy::types::{
-    CheckedSettings, Context, Delivery, HostAbilities, Problem, Recipient, Severity,
-};
+use std::borrow::Cow;
+
+use restante_policy_sdk::{CheckedSettings, Context, Delivery, HostAbilities, Problem, Recipient, Severity, Usual};
+
+/// JSON Schema of the settings.
+pub const SCHEMA: &str = include_str!("settings/schema.json");
 
 /// Whose word on delivery wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,9 +122,17 @@ impl Settings {
         }
     }
 
-    /// Until when what is announced now may be fetched.
-    pub fn fetch_deadline(&self, context: &Context) -> u64 {
-        context.now.saturating_add(self.fetch_milliseconds)
+    /// The SDK's usual way with these figures.
+    pub fn usual(&self, context: &Context) -> Usual<'_> {
+        Usual {
+            delivery: self.delivery_for(&context.recipient),
+            few: self.few,
+            fetch_milliseconds: self.fetch_milliseconds,
+            keep_milliseconds: self.default_keep_milliseconds,
+            max_keep_milliseconds: self.max_keep_milliseconds,
+            retry_milliseconds: Cow::Borrowed(&self.retry_milliseconds),
+            relay_milliseconds: self.relay_milliseconds,
+        }
     }
 }
 
@@ -156,7 +167,7 @@ fn warning(pointer: &str, text: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::host;
+    use restante_policy_sdk::testing::{context, host};
 
     #[test]
     fn nothing_said_means_the_defaults_and_they_survive_being_written_down() {
@@ -188,6 +199,27 @@ mod tests {
         };
         let checked = check(text, &host()).unwrap();
         assert_eq!(Settings::read(&checked.normalised).unwrap(), expected);
+    }
+
+    #[test]
+    fn whose_word_wins_is_a_setting() {
+        let cases = [
+            (Precedence::User, Some(Delivery::Push), Delivery::Push),
+            (Precedence::User, None, Delivery::Hold),
+            (Precedence::Operator, Some(Delivery::Push), Delivery::Hold),
+            (Precedence::Operator, None, Delivery::Hold),
+        ];
+        for (precedence, preference, expected) in cases {
+            let settings = Settings { delivery: DeliverySetting::Hold, precedence, ..Settings::default() };
+            let mut context = context();
+            context.recipient.delivery = preference;
+            assert_eq!(settings.usual(&context).delivery, expected, "{precedence:?} {preference:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_set_is_the_usual() {
+        assert_eq!(Settings::default().usual(&context()), Usual::of(&context().recipient));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use restante_sip::dialog::DialogId;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 
-use super::{Engine, fields_of};
+use super::Engine;
+use super::wire::fields_of;
 use crate::behaviour::Scripted;
 use crate::compose::{ACCEPT, ALLOW};
 use crate::content::{Stored, sha256};
@@ -229,6 +230,11 @@ impl Context {
 
 /// P-Asserted-Identity, else From.
 pub(super) fn asserted_sender(message: &SipMessage) -> Option<String> {
-    let asserted = message.name_addrs(Name::PAssertedIdentity).ok().and_then(|list| list.into_iter().next());
-    asserted.or_else(|| message.from().ok()).map(|address| address.uri.to_string())
+    asserted_identity(message).or_else(|| message.from().ok().map(|address| address.uri.to_string()))
+}
+
+/// P-Asserted-Identity.
+pub(super) fn asserted_identity(message: &SipMessage) -> Option<String> {
+    let asserted = message.name_addrs(Name::PAssertedIdentity).ok()?;
+    asserted.into_iter().next().map(|address| address.uri.to_string())
 }

@@ -1,26 +1,28 @@
 //! The client's own task: everything that happens to it goes through here, one thing at a time.
+//!
+//! * [`mod@self`]: the loop, and who waits for which answer.
+//! * `wire`: SIP from and to the sockets.
+//! * `requests`: requests of ours that need no session.
+//! * `incoming`: requests of others.
+//! * `sessions`: INVITE to BYE, with MSRP in between.
 
 mod incoming;
 mod requests;
 mod sessions;
+mod wire;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use restante_msrp::framing::PeekedRequest;
 use restante_sip::dialog::{Dialog, DialogId};
-use restante_sip::message::{MessageLimits, Method, SipMessage, validate_request, validate_response};
-use restante_sip::transaction::{
-    ClientTransactionId, Endpoint, Event, Flow, SendError, ServerTransactionId, Transmit, Transport as SipTransport,
-};
-use restante_sip::uri::Uri;
-use restante_sip::writer::{Builder, WriteError};
+use restante_sip::message::SipMessage;
+use restante_sip::transaction::{ClientTransactionId, Endpoint, Event, ServerTransactionId};
 use restante_transport::msrp::HandedOver;
 use restante_transport::queue::QueueReceiver;
-use restante_transport::{Protocol, SendToken, Sender, Target, Transport, TransportEvent};
+use restante_transport::{Sender, Transport, TransportEvent};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
@@ -30,11 +32,13 @@ use crate::content::Reader;
 use crate::error::ClientError;
 use crate::event::ClientEvent;
 use crate::msrp_session::{Notice, Notices};
-use crate::observer::{self, Direction};
 use crate::outgoing::{Answer, FetchOutcome, LargeMessage, LargeOutcome, PageMessage, PageOutcome, Selection};
 use crate::strict;
 
 use sessions::InviteSession;
+use wire::answer_of;
+
+pub(crate) use wire::place_of;
 
 /// Events taken from the sockets at a time.
 const BATCH: usize = 64;
@@ -208,84 +212,15 @@ impl Engine {
     fn wake(&mut self) {
         let now = Instant::now();
         self.endpoint.handle_wake(now);
-        let due = |refresh: Option<(Instant, u32)>| refresh.filter(|(at, _)| *at <= now).map(|(_, seconds)| seconds);
-        if let Some(seconds) =
-            self.state.registration.as_mut().and_then(|it| due(it.refresh.take_if(|(at, _)| *at <= now)))
-        {
+        let due =
+            |refresh: &mut Option<(Instant, u32)>| refresh.take_if(|(at, _)| *at <= now).map(|(_, seconds)| seconds);
+        if let Some(seconds) = self.state.registration.as_mut().and_then(|it| due(&mut it.refresh)) {
             self.register(seconds, None);
         }
-        if let Some(seconds) =
-            self.state.subscription.as_mut().and_then(|it| due(it.refresh.take_if(|(at, _)| *at <= now)))
-        {
+        if let Some(seconds) = self.state.subscription.as_mut().and_then(|it| due(&mut it.refresh)) {
             self.subscribe(seconds, None);
         }
         self.end_overdue_sessions(now);
-    }
-
-    fn transport_event(&mut self, event: TransportEvent) {
-        match event {
-            TransportEvent::Received { message, flow } => {
-                observer::sip(
-                    self.configuration.observer.as_ref(),
-                    Direction::Received,
-                    flow.local,
-                    flow.remote,
-                    &message,
-                );
-                let flow = Flow {
-                    transport: sip_transport(flow.protocol),
-                    local: flow.local,
-                    remote: flow.remote,
-                    connection: flow.connection.map(|id| restante_sip::transaction::ConnectionId(id.0)),
-                };
-                self.received(message, flow);
-            }
-            TransportEvent::Unreadable { reason, .. } => self.violation(format!("unreadable SIP: {reason}")),
-            TransportEvent::SendFailed { token, .. } => self.endpoint.transport_failed(ClientTransactionId(token.key)),
-            TransportEvent::Closed { .. } => {}
-        }
-    }
-
-    fn received(&mut self, message: SipMessage, flow: Flow) {
-        if message.is_request() {
-            if let Err(error) = validate_request(&message) {
-                self.violation(format!("malformed request: {error}"));
-                if let Some(status) = error.status() {
-                    self.endpoint.refuse(&message, flow, status, &error.to_string());
-                }
-                return;
-            }
-        } else if !validate_response(&message) {
-            return self.violation("malformed response".to_owned());
-        }
-        self.endpoint.receive(Instant::now(), message, flow);
-    }
-
-    fn transmit(&mut self, transmit: Transmit) {
-        let Transmit { flow, bytes, client } = transmit;
-        observer::sip_bytes(self.configuration.observer.as_ref(), Direction::Sent, self.local, flow.remote, &bytes);
-        let token = client.map(|client| SendToken { shard: 0, key: client.0 });
-        let protocol = protocol(flow.transport);
-        let address = Target::Address { protocol, remote: flow.remote, listener: None };
-        let target = match flow.connection {
-            Some(connection) => Target::Flow(restante_transport::Flow {
-                protocol,
-                listener: None,
-                local: flow.local,
-                remote: flow.remote,
-                connection: Some(restante_transport::ConnectionId(connection.0)),
-            }),
-            None => address,
-        };
-        let result = self.sender.send(&target, bytes.clone(), token);
-        // An answer whose connection is gone may still find its way (RFC 3261 §18.2.2).
-        let result = result.or_else(|failure| match flow.connection {
-            Some(_) => self.sender.send(&address, bytes, token),
-            None => Err(failure),
-        });
-        if let (Err(_), Some(client)) = (result, client) {
-            self.endpoint.transport_failed(client);
-        }
     }
 
     fn sip_event(&mut self, event: Event) {
@@ -302,31 +237,6 @@ impl Engine {
         }
     }
 
-    /// Sends a request outside of a dialog; what is too large for UDP goes over TCP. Gives the request as it was sent.
-    fn send_request(
-        &mut self,
-        method: &Method,
-        (protocol, remote): (Protocol, SocketAddr),
-        mut build: impl FnMut(&str) -> Result<Bytes, WriteError>,
-    ) -> Result<(ClientTransactionId, SipMessage), ClientError> {
-        let sent_by = self.local.to_string();
-        let mut sent = Bytes::new();
-        let mut attempt = |endpoint: &mut Endpoint, transport: SipTransport| {
-            let flow = Flow { transport, local: self.local, remote, connection: None };
-            endpoint.send_request(Instant::now(), method.clone(), flow, &sent_by, |via| {
-                sent = build(via)?;
-                Ok(sent.clone())
-            })
-        };
-        let transaction = match attempt(&mut self.endpoint, sip_transport(protocol)) {
-            Err(SendError::TooLargeForUdp) => attempt(&mut self.endpoint, SipTransport::Tcp),
-            other => other,
-        }?;
-        let limits = MessageLimits::default();
-        let request = SipMessage::parse(sent, &limits).map_err(|_| ClientError::Write(WriteError::Missing))?;
-        Ok((transaction, request))
-    }
-
     /// Notes who waits for the answer to what was sent, or tells them that it was not.
     fn await_answer<T>(
         &mut self,
@@ -341,19 +251,6 @@ impl Engine {
             (Err(error), Some(reply)) => _ = reply.send(Err(error)),
             (Err(error), None) => self.violation(format!("cannot send: {error}")),
         }
-    }
-
-    fn server(&self) -> (Protocol, SocketAddr) {
-        (self.configuration.transport, self.configuration.server)
-    }
-
-    fn contact_uri(&self) -> String {
-        let user = crate::compose::contact_user(&self.configuration.identity);
-        let transport = match self.configuration.transport {
-            Protocol::Udp => "",
-            Protocol::Tcp => ";transport=tcp",
-        };
-        format!("sip:{user}@{}{transport}", self.local)
     }
 
     fn event(&mut self, event: ClientEvent) {
@@ -426,11 +323,7 @@ impl Engine {
     fn unanswered(&mut self, transaction: ClientTransactionId, error: ClientError) {
         let Some(pending) = self.state.pending.remove(&transaction) else { return };
         match pending {
-            Pending::Register { reply, .. } | Pending::Subscribe { reply, .. } => {
-                if let Some(reply) = reply {
-                    let _ = reply.send(Err(error));
-                }
-            }
+            Pending::Register { reply, .. } | Pending::Subscribe { reply, .. } => tell(reply, Err(error)),
             Pending::Page { reply, .. } => _ = reply.send(Err(error)),
             Pending::Notification => self.notification_answered(None),
             Pending::Invite { session } => {
@@ -442,63 +335,9 @@ impl Engine {
     }
 }
 
-/// What tells a request of ours from others.
-struct Outline<'a> {
-    from: &'a str,
-    from_tag: &'a str,
-    to: &'a str,
-    call_id: &'a str,
-    cseq: u32,
-}
-
-/// The fields that every request of ours outside of a dialog begins with.
-fn begin(method: &Method, uri: &str, via: &str, outline: &Outline<'_>) -> Builder {
-    Builder::request(method, uri)
-        .field("Via", via)
-        .field("Max-Forwards", "70")
-        .field("From", &format!("<{}>;tag={}", outline.from, outline.from_tag))
-        .field("To", &format!("<{}>", outline.to))
-        .field("Call-ID", outline.call_id)
-        .field("CSeq", &format!("{} {method}", outline.cseq))
-        .field("User-Agent", "restante-client")
-}
-
-fn sip_transport(protocol: Protocol) -> SipTransport {
-    match protocol {
-        Protocol::Udp => SipTransport::Udp,
-        Protocol::Tcp => SipTransport::Tcp,
+/// Tells who asked for something what came of it. Refreshes of our own are asked for by nobody.
+fn tell<T>(reply: Option<Reply<T>>, result: Result<T, ClientError>) {
+    if let Some(reply) = reply {
+        let _ = reply.send(result);
     }
-}
-
-fn protocol(transport: SipTransport) -> Protocol {
-    match transport {
-        SipTransport::Udp => Protocol::Udp,
-        SipTransport::Tcp => Protocol::Tcp,
-    }
-}
-
-/// A message's header fields, in order.
-fn fields_of(message: &SipMessage) -> Vec<(String, String)> {
-    let field =
-        |field| (message.field_name(field).to_owned(), restante_sip::message::unfold(message.field_value(field)));
-    message.fields().iter().map(field).collect()
-}
-
-fn answer_of(message: &SipMessage) -> Answer {
-    let line =
-        String::from_utf8_lossy(message.bytes().split(|byte| *byte == b'\r').next().unwrap_or_default()).into_owned();
-    let reason = line.splitn(3, ' ').nth(2).unwrap_or("").to_owned();
-    Answer { status: message.status().unwrap_or(0), reason, fields: fields_of(message) }
-}
-
-/// Where a URI with a numeric host leads.
-pub(crate) fn place_of(uri: &str) -> Option<(Protocol, SocketAddr)> {
-    let uri = Uri::parse(uri).ok()?;
-    let sip = uri.as_sip()?;
-    let host = sip.host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
-    let protocol = match uri.parameter("transport") {
-        Some(transport) if transport.eq_ignore_ascii_case("tcp") => Protocol::Tcp,
-        _ => Protocol::Udp,
-    };
-    Some((protocol, SocketAddr::new(host, sip.port_or_default())))
 }

@@ -11,7 +11,8 @@ use restante_sip::transaction::Transport;
 use restante_sip::uri::Uri;
 use restante_sip::writer::WriteError;
 
-use super::{Engine, Outline, Pending, Registration, Reply, Subscription, answer_of, begin};
+use super::wire::{Outline, answer_of, begin, no_answer};
+use super::{Engine, Pending, Registration, Reply, Subscription, tell};
 use crate::compose::{self, ACCEPT, ALLOW, CpimHead};
 use crate::content;
 use crate::error::ClientError;
@@ -92,9 +93,7 @@ impl Engine {
                 registration.refresh = Some((at, expires_seconds));
             }
         }
-        if let Some(reply) = reply {
-            let _ = reply.send(Ok(answer));
-        }
+        tell(reply, Ok(answer));
     }
 
     pub(super) fn subscribe(&mut self, expires_seconds: u32, reply: Option<Reply<Answer>>) {
@@ -149,9 +148,7 @@ impl Engine {
                 _ => self.violation("200 to SUBSCRIBE: no Expires (RFC 6665 §4.2.1.1)".to_owned()),
             }
         }
-        if let Some(reply) = reply {
-            let _ = reply.send(Ok(answer));
-        }
+        tell(reply, Ok(answer));
     }
 
     fn keep_subscription(&mut self, request: &SipMessage, message: &SipMessage, asked: u32, granted: u32) {
@@ -170,7 +167,7 @@ impl Engine {
     pub(super) fn send_page(&mut self, message: &PageMessage, reply: Reply<PageOutcome>) {
         let draft = self.draft_page(message);
         let outcome = PageOutcome {
-            answer: Answer { status: 0, reason: String::new(), fields: Vec::new() },
+            answer: no_answer(),
             message_id: draft.message_id.clone(),
             call_id: draft.call_id.clone(),
             sha256: content::sha256(&message.content),

@@ -287,4 +287,6 @@ pub enum Undecided {
     Overloaded,
     /// Its answer cannot be carried out.
     Impossible,
+    /// It failed too often lately and is not asked now.
+    Suspended,
 }

@@ -46,6 +46,9 @@ pub enum Impossible {
     /// The sender set it.
     #[error("the expiry is the sender's")]
     SendersExpiry,
+    /// Only a device that refuses a page-mode message for good ends it.
+    #[error("giving up, though no device refused it for good")]
+    NotForGood,
 }
 
 /// What is known of a message that a policy was shown.

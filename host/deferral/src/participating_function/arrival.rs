@@ -217,7 +217,7 @@ impl Recipient {
         let decided = match answer {
             Ok(Answer::Incoming(IncomingAnswer::Reject(refusal))) => match validate::rejection(&refusal) {
                 Ok(()) => return self.refuse(reply, refusal),
-                Err(_) => Err(Undecided::Impossible),
+                Err(why) => Err(self.unusable(why, "on-incoming")),
             },
             Ok(Answer::Incoming(_)) => Ok(()),
             Ok(_) => Err(Undecided::Impossible),
@@ -231,23 +231,23 @@ impl Recipient {
 
     pub(super) fn on_incoming_answer(&mut self, number: u64, answer: Result<Answer, Undecided>) {
         let Some(waiting) = self.arrivals.get_mut(number) else { return };
-        let stores = waiting.arrival.expires_at.is_none_or(|at| at > self.now);
+        let senders_expiry = waiting.arrival.expires_at;
+        let stores = senders_expiry.is_none_or(|at| at > self.now);
         let decided = match answer {
             Ok(Answer::Incoming(answer)) => {
                 validate::incoming(&answer, self.asked_at, stores, &self.limits.hand_over_targets)
                     .map(|()| answer)
-                    .map_err(|_| Undecided::Impossible)
+                    .map_err(|why| self.unusable(why, "on-incoming"))
             }
             Ok(_) => Err(Undecided::Impossible),
             Err(why) => Err(why),
         };
-        let (answer, fell_back) = match decided {
-            Ok(answer) => (answer, None),
-            Err(why) => (fallback::incoming(self.now, waiting.arrival.expires_at, self.limits.default_keep), Some(why)),
-        };
-        waiting.state = State::Decided(answer);
-        if let Some(why) = fell_back {
+        let answer = decided.unwrap_or_else(|why| {
             self.fell_back(why, "on-incoming");
+            fallback::incoming(self.now, senders_expiry, self.limits.default_keep)
+        });
+        if let Some(waiting) = self.arrivals.get_mut(number) {
+            waiting.state = State::Decided(answer);
         }
     }
 

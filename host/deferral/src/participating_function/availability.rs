@@ -358,7 +358,7 @@ impl Recipient {
         let decided = match answer {
             Ok(Answer::Available(plan)) => match validate::plan(&plan, situation) {
                 Ok(()) => Ok(plan),
-                Err(_) => Err(Undecided::Impossible),
+                Err(why) => Err(self.unusable(why, "on-available")),
             },
             Ok(_) => Err(Undecided::Impossible),
             Err(why) => Err(why),

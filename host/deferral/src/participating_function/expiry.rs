@@ -129,7 +129,7 @@ impl Recipient {
             Ok(Answer::Expiry(answers)) => {
                 match validate::expiry(&answers, &waiting, self.asked_at, &self.limits.hand_over_targets) {
                     Ok(()) => Ok(answers),
-                    Err(_) => Err(Undecided::Impossible),
+                    Err(why) => Err(self.unusable(why, "on-expiry")),
                 }
             }
             Ok(_) => Err(Undecided::Impossible),

@@ -105,7 +105,7 @@ impl Recipient {
             Ok(Answer::Failure(answers)) => {
                 match validate::failure(&answers, &ids, self.asked_at, &self.limits.hand_over_targets) {
                     Ok(()) => Ok(answers),
-                    Err(_) => Err(Undecided::Impossible),
+                    Err(why) => Err(self.unusable(why, "on-failure")),
                 }
             }
             Ok(_) => Err(Undecided::Impossible),
@@ -173,7 +173,10 @@ impl Recipient {
                 self.draft_removal(draft, Removal { id, event: Event::GivenUp(id), report });
                 return true;
             }
-            FailureAction::GiveUp(_) => self.fell_back(Undecided::Impossible, "on-failure"),
+            FailureAction::GiveUp(_) => {
+                let why = self.unusable(validate::Impossible::NotForGood, "on-failure");
+                self.fell_back(why, "on-failure");
+            }
             FailureAction::Retry(retry) => {
                 let delay = self.retry_delay(batch, id, retry);
                 if let Some(entry) = self.queue.get_mut(id) {

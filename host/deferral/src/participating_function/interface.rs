@@ -1,6 +1,7 @@
 //! What goes into a machine and what comes out.
 
 use crate::commit::{Applied, CommitError, LoadRequest, Transaction, Window};
+use crate::decision::validate::Impossible;
 use crate::decision::{Answer, AttemptKind, Progress, Question, Selection, Trigger, Undecided};
 use crate::model::{
     Body, Contact, ContactId, Counts, DeduplicationKey, Duration, Envelope, MessageId, Mode, Origin, Profile,
@@ -328,6 +329,8 @@ pub enum Event {
     Reported,
     /// The fallback decided.
     FellBack(Undecided, &'static str),
+    /// The policy's answer cannot be carried out; why, and which hook gave it. [`Event::FellBack`] follows.
+    Unusable(Impossible, &'static str),
 }
 
 /// What a machine wants done, in this order.

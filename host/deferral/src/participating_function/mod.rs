@@ -58,6 +58,7 @@ pub use interface::{
     Outcome, Output, PullRequest, QuestionToken, Reply, ReplyToken,
 };
 
+use crate::decision::validate::Impossible;
 use crate::decision::{Answer, Trigger, Undecided};
 use crate::model::{Profile, QueueTotals, RecipientKey, Timestamp};
 
@@ -288,6 +289,12 @@ impl Recipient {
         let reason = String::from("Too Many Messages Waiting");
         self.reply(token, Reply::Refused { status: 503, reason, retry_after_seconds: Some(RETRY_AFTER_SECONDS) });
         false
+    }
+
+    /// An answer that cannot be carried out, and why.
+    fn unusable(&mut self, why: Impossible, hook: &'static str) -> Undecided {
+        self.event(Event::Unusable(why, hook));
+        Undecided::Impossible
     }
 
     fn fell_back(&mut self, why: Undecided, hook: &'static str) {

@@ -126,11 +126,11 @@ impl Recipient {
         let decided = match answer {
             Ok(Answer::Pull(PullAnswer::Send(delivery))) => match validate::pull(&delivery, &offered, fits) {
                 Ok(()) => Ok(PullAnswer::Send(delivery)),
-                Err(_) => Err(Undecided::Impossible),
+                Err(why) => Err(self.unusable(why, "on-pull")),
             },
             Ok(Answer::Pull(PullAnswer::Refuse(refusal))) => match validate::rejection(&refusal) {
                 Ok(()) => Ok(PullAnswer::Refuse(refusal)),
-                Err(_) => Err(Undecided::Impossible),
+                Err(why) => Err(self.unusable(why, "on-pull")),
             },
             Ok(_) => Err(Undecided::Impossible),
             Err(why) => Err(why),

@@ -1,11 +1,12 @@
 //! A directory that only this host writes.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
@@ -13,8 +14,12 @@ use super::CacheError;
 
 /// No compiled policy is larger.
 const MAX_ENTRY_BYTES: u64 = 256 << 20;
-/// The oldest entries beyond so many are removed.
-const MAX_ENTRIES: usize = 64;
+/// The entries beyond so many that were used longest ago are removed.
+const MAX_ENTRIES: usize = 4_096;
+/// The same for their bytes.
+const MAX_BYTES: u64 = 4 << 30;
+/// When an entry was used is noted at most so often.
+const USE_NOTED_EVERY: Duration = Duration::from_secs(3_600);
 /// Marks a file that is being written.
 const UNFINISHED: &str = ".unfinished";
 
@@ -64,8 +69,8 @@ impl Directory {
         Ok(())
     }
 
-    /// The whole of a file; none when there is none.
-    pub(super) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+    /// A file, opened for reading, and its length; none when there is none.
+    pub(super) fn open_file(&self, name: &str) -> io::Result<Option<(File, u64)>> {
         // NONBLOCK: a pipe of this name must not hold us up.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = match rustix::fs::openat(&self.descriptor, name, flags, Mode::empty()) {
@@ -77,9 +82,14 @@ impl Directory {
         if !metadata.is_file() || !belongs_to_us(&metadata) || metadata.len() > MAX_ENTRY_BYTES {
             return Err(io::Error::other("not a file that this host wrote"));
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-        file.take(MAX_ENTRY_BYTES).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        let now = SystemTime::now();
+        let is_noted =
+            metadata.modified().is_ok_and(|at| now.duration_since(at).is_ok_and(|ago| ago < USE_NOTED_EVERY));
+        if !is_noted {
+            // Only the order in which entries make room depends on it.
+            let _ = file.set_modified(now);
+        }
+        Ok(Some((file, metadata.len())))
     }
 
     /// Puts a file there, whole or not at all.
@@ -116,12 +126,19 @@ impl Directory {
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(&self.path)? {
             let entry = entry?;
-            entries.push((entry.metadata()?.modified()?, entry.file_name()));
+            let metadata = entry.metadata()?;
+            entries.push((metadata.modified()?, metadata.len(), entry.file_name()));
         }
         entries.sort();
-        let surplus = entries.len().saturating_sub(MAX_ENTRIES);
-        for (_, name) in entries.into_iter().take(surplus) {
+        let mut count = entries.len();
+        let mut bytes = entries.iter().fold(0_u64, |sum, (_, length, _)| sum.saturating_add(*length));
+        for (_, length, name) in entries {
+            if count <= MAX_ENTRIES && bytes <= MAX_BYTES {
+                break;
+            }
             rustix::fs::unlinkat(&self.descriptor, &name, AtFlags::empty())?;
+            count = count.saturating_sub(1);
+            bytes = bytes.saturating_sub(length);
         }
         Ok(())
     }

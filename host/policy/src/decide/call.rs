@@ -11,7 +11,7 @@ use crate::bindings::Policy;
 use crate::bindings::restante::policy::{log, types};
 use crate::convert;
 use crate::generation::Generation;
-use crate::limits::PolicyLimits;
+use crate::limits::{PolicyLimits, TenantPolicyLimits};
 use crate::log::{GuestLog, LogLevel, harmless};
 
 /// Puts one question to a policy on this thread, which waits. For tools and tests; a server has a
@@ -36,6 +36,16 @@ pub(super) enum Caller {
     Reader(Vec<GuestLine>),
     /// Nobody who reads lines.
     Nobody,
+}
+
+impl Caller {
+    /// How much this caller's policy may use.
+    fn limits(&self, engine: &PolicyLimits) -> TenantPolicyLimits {
+        match self {
+            Caller::Tenant { tenant, .. } => **tenant.limits.load(),
+            Caller::Nobody | Caller::Reader(_) => engine.of_a_tenant(),
+        }
+    }
 }
 
 /// A line that a guest wrote, cut and with its control characters escaped.
@@ -65,18 +75,20 @@ pub(crate) struct Guest {
     caller: Caller,
     lines_left: u32,
     max_line_bytes: usize,
+    max_lines_per_second: u32,
     max_memory_bytes: usize,
     denied_memory: bool,
     peak_memory_bytes: usize,
 }
 
 impl Guest {
-    fn new(limits: &PolicyLimits, caller: Caller) -> Guest {
+    fn new(limits: &PolicyLimits, own: TenantPolicyLimits, caller: Caller) -> Guest {
         Guest {
             caller,
             lines_left: limits.max_log_lines,
             max_line_bytes: limits.max_log_line_bytes,
-            max_memory_bytes: limits.max_memory_bytes,
+            max_lines_per_second: own.max_log_lines_per_second,
+            max_memory_bytes: own.max_memory_bytes.min(limits.max_memory_bytes),
             denied_memory: false,
             peak_memory_bytes: 0,
         }
@@ -84,7 +96,7 @@ impl Guest {
 
     /// Whose lines go nowhere.
     pub(crate) fn silent(limits: &PolicyLimits) -> Guest {
-        Guest::new(limits, Caller::Nobody)
+        Guest::new(limits, limits.of_a_tenant(), Caller::Nobody)
     }
 
     fn write(&mut self, level: LogLevel, text: &str) {
@@ -96,12 +108,14 @@ impl Guest {
             return;
         }
         let Caller::Tenant { tenant, log } = &self.caller else { return };
-        if self.lines_left == 0 || !tenant.lines.take(Instant::now()) {
+        if self.lines_left == 0 || !tenant.lines.take(Instant::now(), self.max_lines_per_second) {
             tenant.counters.dropped_line();
             return;
         }
         self.lines_left = self.lines_left.saturating_sub(1);
-        log(GuestLog { tenant: &tenant.name, level, text: &harmless(text, self.max_line_bytes) });
+        let text = harmless(text, self.max_line_bytes);
+        tenant.log.push(level, &text);
+        log(GuestLog { tenant: &tenant.name, level, text: &text });
     }
 }
 
@@ -147,9 +161,10 @@ pub(crate) fn ask_and_measure(generation: &Generation, question: Question) -> Ca
 fn run(generation: &Generation, question: Question, caller: Caller) -> Called {
     let policy = generation.policy();
     let limits = policy.engine.limits();
-    let mut store = Store::new(policy.engine.engine(), Guest::new(limits, caller));
+    let own = caller.limits(limits);
+    let mut store = Store::new(policy.engine.engine(), Guest::new(limits, own, caller));
     store.limiter(|guest| guest);
-    policy.engine.grant(&mut store, limits.deadline);
+    policy.engine.grant(&mut store, own.deadline);
     store.set_hostcall_fuel(limits.answer_bytes_for(convert::message_count(&question)));
     let called =
         policy.policy.instantiate(&mut store).and_then(|instance| call(&instance, &mut store, generation, question));
@@ -162,7 +177,7 @@ fn run(generation: &Generation, question: Question, caller: Caller) -> Called {
             (Err(undecided), Some(format!("the policy failed ({undecided:?}): {text}")))
         }
     };
-    let instructions = policy.engine.instructions_used(&store, limits.deadline);
+    let instructions = policy.engine.instructions_used(&store, own.deadline);
     let mut guest = store.into_data();
     if let (Some(why), Caller::Tenant { .. }) = (&why, &guest.caller) {
         guest.write(LogLevel::Warning, why);
@@ -214,7 +229,7 @@ fn call(
 fn verdict(error: &wasmtime::Error, denied_memory: bool) -> Undecided {
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt | Trap::OutOfFuel) => Undecided::TimedOut,
-        Some(_) if denied_memory => Undecided::OutOfMemory,
+        _ if denied_memory => Undecided::OutOfMemory,
         Some(_) => Undecided::Trapped,
         // The guest returned, and what it returned cannot be read or is too much.
         None => Undecided::Impossible,

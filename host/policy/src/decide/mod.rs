@@ -4,11 +4,15 @@
 //! submit ─▶ [queue per tenant, bounded] ─▶ threads, round robin ─▶ fresh instance ─▶ sink
 //! ```
 //!
-//! A tenant has at most half of the threads (one at least), so that a policy that uses all of its time delays its own
-//! tenant and no other.
+//! A tenant has at most so many of the threads as its limits say (half of them, where nothing is said), so that a policy
+//! that uses all of its time delays its own tenant and no other.
 
+mod breaker;
 mod call;
+mod failing;
+mod observer;
 mod queue;
+mod shadow;
 mod statistics;
 mod worker;
 
@@ -23,12 +27,16 @@ use restante_deferral::model::TenantName;
 
 pub(crate) use call::{Guest, ask_and_measure, failure_text};
 pub use call::{GuestLine, decide};
+pub use failing::{FailurePolicies, FailurePolicy};
+pub use observer::{Decision, Observation, Recorder};
+pub use shadow::{Difference, Shadow, ShadowCounts};
 pub use statistics::{Hook, HookStatistics, TenantStatistics};
 
 use crate::engine::{EngineError, PolicyEngine};
 use crate::generation::Generation;
-use crate::limits::PolicyLimits;
-use crate::log::{GuestLog, LineBudget};
+use crate::limits::{PolicyLimits, TenantPolicyLimits};
+use crate::log::{GuestLog, LineBudget, LogLevel, LogLine, TenantLog};
+use observer::{Backlog, Observer};
 use queue::FairQueue;
 use statistics::Counters;
 use worker::Worker;
@@ -41,9 +49,21 @@ type AnswerSink<Ticket> = dyn Fn(Ticket, Result<Answer, Undecided>) + Send + Syn
 /// One tenant's policy, and what it did.
 pub(crate) struct Tenant {
     pub(crate) name: TenantName,
-    pub(crate) generation: ArcSwapOption<Generation>,
+    pub(crate) generations: ArcSwapOption<Generations>,
+    pub(crate) limits: ArcSwap<TenantPolicyLimits>,
     pub(crate) counters: Counters,
     pub(crate) lines: LineBudget,
+    pub(crate) log: TenantLog,
+    failure: ArcSwap<FailurePolicies>,
+    observation: ArcSwapOption<Observation>,
+    backlog: Backlog,
+}
+
+/// What decides for a tenant. Replaced as one, so that no decision is made by half of it.
+pub(crate) struct Generations {
+    active: Arc<Generation>,
+    /// Asked instead where the tenant wants that.
+    previous: Option<Arc<Generation>>,
 }
 
 /// A question that waits for a thread.
@@ -77,55 +97,111 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
     ) -> Result<PolicyHost<Ticket>, EngineError> {
         let limits = engine.limits().clone();
         let thread_count = limits.thread_count();
-        let max_running = (thread_count / 2).max(1);
-        let queue = Arc::new(FairQueue::new(limits.max_waiting_per_tenant, max_running));
+        let queue = Arc::new(FairQueue::new(limits.max_waiting_per_tenant));
         let sink: Arc<AnswerSink<Ticket>> = Arc::new(sink);
         let log: Arc<LogSink> = Arc::new(log);
         let mut host =
             PolicyHost { tenants: ArcSwap::from_pointee(HashMap::new()), queue, limits, threads: Vec::new() };
+        let stack_bytes = host.limits.max_stack_bytes.saturating_add(1 << 20);
+        let (observer, observing) = Observer::start(stack_bytes)?;
         for number in 0..thread_count {
             let worker = Worker {
                 queue: Arc::clone(&host.queue),
                 sink: Arc::clone(&sink),
                 log: Arc::clone(&log),
+                observer: observer.clone(),
                 max_wait: host.limits.max_wait,
             };
             let builder = std::thread::Builder::new().name(format!("policy-{number}"));
-            let stack_bytes = host.limits.max_stack_bytes.saturating_add(1 << 20);
             // An early return drops `host`, which ends the threads that did start.
             host.threads.push(builder.stack_size(stack_bytes).spawn(move || worker.run())?);
         }
+        // Ends with the last of those that tell it.
+        host.threads.push(observing);
         Ok(host)
     }
 
     /// From the next decision on this generation decides for this tenant. What is being decided ends as it began.
     pub fn set_generation(&self, tenant: &TenantName, generation: Arc<Generation>) {
-        if let Some(known) = self.tenants.load().get(tenant) {
-            known.generation.store(Some(generation));
-            return;
-        }
-        let added = Arc::new(Tenant {
-            name: tenant.clone(),
-            generation: ArcSwapOption::from(Some(generation)),
-            counters: Counters::default(),
-            lines: LineBudget::new(self.limits.max_log_lines_per_second),
-        });
+        self.set_generations(tenant, generation, None);
+    }
+
+    /// The same, with the generation before it, for tenants that fall back to that.
+    pub fn set_generations(&self, tenant: &TenantName, active: Arc<Generation>, previous: Option<Arc<Generation>>) {
+        let known = self.known(tenant);
+        known.generations.store(Some(Arc::new(Generations { active, previous })));
+        Hook::ALL.into_iter().for_each(|hook| known.counters.breaker(hook).reset());
+    }
+
+    /// From the next decision on these bounds hold for this tenant's policy. One of which nothing is said has
+    /// [`PolicyLimits::of_a_tenant`].
+    pub fn configure(&self, tenant: &TenantName, limits: TenantPolicyLimits) {
+        self.known(tenant).limits.store(Arc::new(limits));
+    }
+
+    /// This tenant has no policy any more. Its counters go with it. What was asked before is decided as it would have
+    /// been.
+    pub fn remove(&self, tenant: &TenantName) {
         self.tenants.rcu(|tenants| {
             let mut tenants = HashMap::clone(tenants);
-            tenants.insert(tenant.clone(), Arc::clone(&added));
+            tenants.remove(tenant);
             tenants
         });
     }
 
-    /// This tenant has no policy any more. Its counters go with it.
-    pub fn remove(&self, tenant: &TenantName) {
+    /// What happens from now on when this tenant's policy does not decide.
+    pub fn set_failure_policies(&self, tenant: &TenantName, policies: FailurePolicies) {
+        self.known(tenant).failure.store(Arc::new(policies));
+    }
+
+    /// Who looks on from now on while this tenant's policy decides.
+    pub fn observe(&self, tenant: &TenantName, observation: Observation) {
+        let is_any = observation.shadow.is_some() || observation.recorder.is_some();
+        self.known(tenant).observation.store(is_any.then(|| Arc::new(observation)));
+    }
+
+    /// The last lines of this tenant's log after this number.
+    #[must_use]
+    pub fn log_lines(&self, tenant: &TenantName, after: u64) -> Vec<LogLine> {
+        self.tenants.load().get(tenant).map_or_else(Vec::new, |known| known.log.after(after))
+    }
+
+    /// An answer of this tenant's policy could not be carried out: counted, told to the policy's author, and a failure of
+    /// the policy as any other.
+    pub fn note_unusable(&self, tenant: &TenantName, hook: Hook, why: &str) {
+        let tenants = self.tenants.load();
+        let Some(known) = tenants.get(tenant) else { return };
+        known.counters.unusable(hook);
+        known.counters.breaker(hook).note(Instant::now(), breaker::Ended::Unusable);
+        if known.lines.take(Instant::now(), known.limits.load().max_log_lines_per_second) {
+            let text = format!("{}: the answer cannot be carried out: {why}", hook.name());
+            known.log.push(LogLevel::Warning, &text);
+        }
+    }
+
+    /// A tenant, added if there is none of this name.
+    fn known(&self, name: &TenantName) -> Arc<Tenant> {
+        if let Some(known) = self.tenants.load().get(name) {
+            return Arc::clone(known);
+        }
+        let mut added = Arc::new(Tenant {
+            name: name.clone(),
+            generations: ArcSwapOption::empty(),
+            limits: ArcSwap::from_pointee(self.limits.of_a_tenant()),
+            counters: Counters::default(),
+            lines: LineBudget::default(),
+            log: TenantLog::default(),
+            failure: ArcSwap::default(),
+            observation: ArcSwapOption::default(),
+            backlog: Backlog::default(),
+        });
         self.tenants.rcu(|tenants| {
             let mut tenants = HashMap::clone(tenants);
-            if let Some(removed) = tenants.remove(tenant) {
-                removed.generation.store(None);
-            }
+            // Somebody else may have added it meanwhile.
+            added = Arc::clone(tenants.entry(name.clone()).or_insert_with(|| Arc::clone(&added)));
             tenants
         });
+        added
     }
 
     /// Puts a question to the policy of its recipient's tenant. The answer comes to the sink, exactly once; for a
@@ -137,13 +213,21 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
         let name = tenant_of(&question).clone();
         let tenant = self.tenants.load().get(&name).cloned();
         let hook = Hook::of(&question);
+        let max_running = tenant.as_ref().map_or(1, |tenant| tenant.limits.load().max_decisions_at_once.max(1));
         let job = Job { ticket, question, tenant, submitted_at: Instant::now() };
-        self.queue.push(name, job).map_err(|job| {
+        self.queue.push(name, max_running, job).map_err(|job| {
             if let Some(tenant) = &job.tenant {
                 tenant.counters.refused(hook);
             }
             job.ticket
         })
+    }
+
+    /// What this tenant's policy did so far.
+    #[must_use]
+    pub fn statistics_of(&self, tenant: &TenantName) -> Option<TenantStatistics> {
+        let tenants = self.tenants.load();
+        tenants.get(tenant).map(|known| known.counters.snapshot(tenant.clone(), self.queue.waiting(tenant)))
     }
 
     /// What the tenants' policies did so far.

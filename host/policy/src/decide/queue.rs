@@ -9,7 +9,6 @@ use restante_deferral::model::TenantName;
 /// threads.
 pub(super) struct FairQueue<Job> {
     max_waiting: usize,
-    max_running: usize,
     state: Mutex<State<Job>>,
     changed: Condvar,
 }
@@ -24,22 +23,26 @@ struct State<Job> {
 struct Line<Job> {
     waiting: VecDeque<Job>,
     running: usize,
+    /// As its last job said.
+    max_running: usize,
 }
 
 impl<Job> FairQueue<Job> {
-    /// With so many jobs of one tenant waiting and running at most.
-    pub(super) fn new(max_waiting: usize, max_running: usize) -> Self {
+    /// With so many jobs of one tenant waiting at most.
+    pub(super) fn new(max_waiting: usize) -> Self {
         let state = State { tenants: HashMap::new(), turns: VecDeque::new(), closed: false };
-        FairQueue { max_waiting, max_running, state: Mutex::new(state), changed: Condvar::new() }
+        FairQueue { max_waiting, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Adds a job; gives it back when too many of the tenant's wait, or the queue is closed.
-    pub(super) fn push(&self, tenant: TenantName, job: Job) -> Result<(), Job> {
+    /// Adds a job of a tenant of which so many may run at a time; gives it back when too many of the tenant's wait, or
+    /// the queue is closed.
+    pub(super) fn push(&self, tenant: TenantName, max_running: usize, job: Job) -> Result<(), Job> {
         let mut state = self.lock();
         if state.closed {
             return Err(job);
         }
-        let line = state.tenants.entry(tenant.clone()).or_insert_with(|| Line { waiting: VecDeque::new(), running: 0 });
+        let line = state.tenants.entry(tenant.clone()).or_insert_with(Line::new);
+        line.max_running = max_running;
         if line.waiting.len() >= self.max_waiting {
             return Err(job);
         }
@@ -61,7 +64,7 @@ impl<Job> FairQueue<Job> {
             if state.closed {
                 return None;
             }
-            if let Some(job) = state.next(self.max_running) {
+            if let Some(job) = state.next() {
                 return Some(job);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -104,13 +107,19 @@ impl<Job> FairQueue<Job> {
     }
 }
 
+impl<Job> Line<Job> {
+    fn new() -> Self {
+        Line { waiting: VecDeque::new(), running: 0, max_running: 1 }
+    }
+}
+
 impl<Job> State<Job> {
     /// The next job of the next tenant that has not its share running already.
-    fn next(&mut self, max_running: usize) -> Option<Job> {
+    fn next(&mut self) -> Option<Job> {
         for _ in 0..self.turns.len() {
             let tenant = self.turns.pop_front()?;
             let Some(line) = self.tenants.get_mut(&tenant) else { continue };
-            if line.running >= max_running {
+            if line.running >= line.max_running {
                 self.turns.push_back(tenant);
                 continue;
             }
@@ -136,9 +145,9 @@ mod tests {
     }
 
     fn queue(max_waiting: usize, max_running: usize, jobs: &[(&str, u32)]) -> FairQueue<u32> {
-        let queue = FairQueue::new(max_waiting, max_running);
+        let queue = FairQueue::new(max_waiting);
         for (name, job) in jobs {
-            queue.push(tenant(name), *job).unwrap();
+            queue.push(tenant(name), max_running, *job).unwrap();
         }
         queue
     }
@@ -156,19 +165,29 @@ mod tests {
         let queue = queue(10, 1, &[("a", 1), ("a", 2), ("b", 10)]);
         assert_eq!(queue.take(), Some(1));
         assert_eq!(queue.take(), Some(10));
-        assert_eq!(queue.lock().next(1), None, "both are at their share");
+        assert_eq!(queue.lock().next(), None, "both are at their share");
         queue.finished(&tenant("a"));
         assert_eq!(queue.take(), Some(2));
     }
 
     #[test]
+    fn a_share_can_be_changed_and_is_each_tenants_own() {
+        let queue = queue(10, 1, &[("a", 1), ("a", 2), ("a", 3)]);
+        assert_eq!((queue.take(), queue.lock().next()), (Some(1), None));
+        queue.push(tenant("a"), 2, 4).unwrap();
+        assert_eq!((queue.take(), queue.lock().next()), (Some(2), None));
+        queue.push(tenant("b"), 1, 10).unwrap();
+        assert_eq!((queue.take(), queue.lock().next()), (Some(10), None));
+    }
+
+    #[test]
     fn what_is_too_much_comes_back_and_harms_no_other() {
         let queue = queue(2, 1, &[("a", 1), ("a", 2)]);
-        assert_eq!(queue.push(tenant("a"), 3), Err(3));
-        assert_eq!(queue.push(tenant("b"), 4), Ok(()));
+        assert_eq!(queue.push(tenant("a"), 1, 3), Err(3));
+        assert_eq!(queue.push(tenant("b"), 1, 4), Ok(()));
         assert_eq!((queue.waiting(&tenant("a")), queue.waiting(&tenant("c"))), (2, 0));
         queue.take();
-        assert_eq!(queue.push(tenant("a"), 3), Ok(()));
+        assert_eq!(queue.push(tenant("a"), 1, 3), Ok(()));
     }
 
     #[test]
@@ -185,6 +204,6 @@ mod tests {
         let queue = queue(2, 1, &[("a", 1)]);
         queue.close();
         assert_eq!(queue.take(), None);
-        assert_eq!(queue.push(tenant("a"), 2), Err(2));
+        assert_eq!(queue.push(tenant("a"), 1, 2), Err(2));
     }
 }

@@ -7,6 +7,8 @@ use restante_deferral::decision::{Question, Undecided};
 use restante_deferral::model::TenantName;
 use serde::{Deserialize, Serialize};
 
+use super::breaker::Breaker;
+
 /// A hook that decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Hook {
@@ -43,6 +45,10 @@ impl Hook {
         }
     }
 
+    pub(super) fn index(self) -> usize {
+        self as usize
+    }
+
     /// Its name in the contract.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -75,8 +81,12 @@ pub struct HookStatistics {
     pub out_of_memory: u64,
     /// Never asked: too many questions waited.
     pub overloaded: u64,
-    /// An answer that cannot be read. What cannot be carried out is counted by who carries out.
+    /// An answer that cannot be read, or not be carried out.
     pub impossible: u64,
+    /// Not asked: it failed too often.
+    pub suspended: u64,
+    /// Not asked now.
+    pub is_suspended: bool,
 }
 
 /// What one tenant's policy did.
@@ -109,6 +119,8 @@ struct HookCounters {
     out_of_memory: AtomicU64,
     overloaded: AtomicU64,
     impossible: AtomicU64,
+    suspended: AtomicU64,
+    breaker: Breaker,
 }
 
 impl Counters {
@@ -125,8 +137,19 @@ impl Counters {
             Some(Undecided::OutOfMemory) => &counters.out_of_memory,
             Some(Undecided::Overloaded) => &counters.overloaded,
             Some(Undecided::Impossible) => &counters.impossible,
+            Some(Undecided::Suspended) => &counters.suspended,
         };
         add(failure, 1);
+    }
+
+    /// An answer that was taken could not be carried out.
+    pub(super) fn unusable(&self, hook: Hook) {
+        add(&self.of(hook).impossible, 1);
+    }
+
+    /// What spares the threads this hook of a failing policy.
+    pub(super) fn breaker(&self, hook: Hook) -> &Breaker {
+        &self.of(hook).breaker
     }
 
     /// A question was not taken.
@@ -152,6 +175,8 @@ impl Counters {
                 out_of_memory: counters.out_of_memory.load(Ordering::Relaxed),
                 overloaded: counters.overloaded.load(Ordering::Relaxed),
                 impossible: counters.impossible.load(Ordering::Relaxed),
+                suspended: counters.suspended.load(Ordering::Relaxed),
+                is_suspended: counters.breaker.is_open(),
             }
         });
         TenantStatistics { tenant, waiting, dropped_lines: self.dropped_lines.load(Ordering::Relaxed), hooks }

@@ -3,17 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use restante_deferral::decision::{Answer, Undecided};
+use restante_deferral::decision::{Answer, Question, Undecided};
+use restante_deferral::model::Timestamp;
 
+use super::breaker::Ended;
 use super::call::{Caller, ask};
+use super::failing::{FailurePolicy, is_the_guests_failure, refusal};
+use super::observer::Observer;
 use super::queue::FairQueue;
-use super::{AnswerSink, Hook, Job, LogSink, tenant_of};
+use super::{AnswerSink, Generations, Hook, Job, LogSink, Tenant, tenant_of};
+use crate::generation::Generation;
 
 /// What a thread works with.
 pub(super) struct Worker<Ticket> {
     pub(super) queue: Arc<FairQueue<Job<Ticket>>>,
     pub(super) sink: Arc<AnswerSink<Ticket>>,
     pub(super) log: Arc<LogSink>,
+    pub(super) observer: Observer,
     pub(super) max_wait: Duration,
 }
 
@@ -23,24 +29,81 @@ impl<Ticket> Worker<Ticket> {
         while let Some(job) = self.queue.take() {
             let name = tenant_of(&job.question).clone();
             let Job { ticket, question, tenant, submitted_at } = job;
-            let hook = Hook::of(&question);
-            let started_at = Instant::now();
-            let generation = tenant.as_ref().and_then(|tenant| tenant.generation.load_full());
-            let outcome: Result<Answer, Undecided> = match (&tenant, generation) {
-                _ if started_at.saturating_duration_since(submitted_at) > self.max_wait => Err(Undecided::Overloaded),
-                (Some(tenant), Some(generation)) => ask(
-                    &generation,
-                    question,
-                    Caller::Tenant { tenant: Arc::clone(tenant), log: Arc::clone(&self.log) },
-                ),
-                _ => Err(Undecided::Declined),
+            let has_waited_too_long = submitted_at.elapsed() > self.max_wait;
+            let outcome = match &tenant {
+                None => Err(Undecided::Declined),
+                Some(tenant) if has_waited_too_long => {
+                    tenant.counters.refused(Hook::of(&question));
+                    Err(Undecided::Overloaded)
+                }
+                Some(tenant) => self.decide(tenant, question),
             };
-            if let Some(tenant) = &tenant {
-                tenant.counters.decided(hook, started_at.elapsed(), outcome.as_ref().err().copied());
-            }
             // Before the sink: whoever hears the answer may ask again at once.
             self.queue.finished(&name);
             (self.sink)(ticket, outcome);
         }
     }
+
+    /// Asks the tenant's policy, and does what the tenant wants when it does not decide. One generation answers from
+    /// beginning to end, whatever is activated meanwhile.
+    fn decide(&self, tenant: &Arc<Tenant>, question: Question) -> Result<Answer, Undecided> {
+        let generations = tenant.generations.load_full();
+        let Some(generations) = generations else { return Err(Undecided::Declined) };
+        let hook = Hook::of(&question);
+        let now = now_of(&question);
+        let failure_policy = tenant.failure.load().of(hook);
+        let spare =
+            (failure_policy == FailurePolicy::Previous && generations.previous.is_some()).then(|| question.clone());
+        let outcome = self.ask_active(tenant, &generations, hook, question);
+        let Err(why) = outcome else { return outcome };
+        let instead = match (failure_policy, spare) {
+            (FailurePolicy::Refuse, _) => refusal(hook, now),
+            (FailurePolicy::Previous, Some(question)) => {
+                generations.previous.as_ref().and_then(|previous| self.ask(tenant, previous, question).ok())
+            }
+            _ => None,
+        };
+        instead.ok_or(why)
+    }
+
+    /// Asks the active generation, unless it fails too often, and lets those who look on know.
+    fn ask_active(
+        &self,
+        tenant: &Arc<Tenant>,
+        generations: &Generations,
+        hook: Hook,
+        question: Question,
+    ) -> Result<Answer, Undecided> {
+        let breaker = tenant.counters.breaker(hook);
+        let started_at = Instant::now();
+        if !breaker.admits(started_at) {
+            tenant.counters.decided(hook, Duration::ZERO, Some(Undecided::Suspended));
+            return Err(Undecided::Suspended);
+        }
+        let wanted = Observer::wants(tenant, &question);
+        let outcome = self.ask(tenant, &generations.active, question);
+        let took = started_at.elapsed();
+        let failed = outcome.as_ref().is_err_and(|why| is_the_guests_failure(*why));
+        breaker.note(Instant::now(), if failed { Ended::Failed } else { Ended::Answered });
+        tenant.counters.decided(hook, took, outcome.as_ref().err().copied());
+        if let Some(wanted) = wanted {
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            self.observer.note(tenant, wanted, Arc::clone(&generations.active), outcome.clone(), micros);
+        }
+        outcome
+    }
+
+    fn ask(&self, tenant: &Arc<Tenant>, generation: &Generation, question: Question) -> Result<Answer, Undecided> {
+        ask(generation, question, Caller::Tenant { tenant: Arc::clone(tenant), log: Arc::clone(&self.log) })
+    }
+}
+
+/// The time of a decision, as the question says.
+fn now_of(question: &Question) -> Timestamp {
+    let (Question::Incoming(context, _)
+    | Question::Available(context, _)
+    | Question::Pull(context, _)
+    | Question::Failure(context, _)
+    | Question::Expiry(context, _)) = question;
+    context.now
 }

@@ -4,9 +4,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use restante_policy::{CacheCounts, CacheError, CompiledCache, Loader};
+use restante_policy::{CacheCounts, CacheError, CompiledCache, Loader, decide};
 
-use crate::support::{ENGINE, HOSTILE, abilities};
+use crate::support::{ENGINE, HOSTILE, abilities, arrival_for};
 
 struct Places {
     root: tempfile::TempDir,
@@ -59,11 +59,18 @@ fn a_second_start_finds_what_the_first_compiled() {
 #[test]
 fn a_forged_entry_is_ignored_and_replaced() {
     type Forgery = fn(&Path);
-    let forgeries: [(&str, Forgery); 7] = [
+    let forgeries: [(&str, Forgery); 9] = [
         ("made by hand", |entry| fs::write(entry, b"\x7fELF made by hand, long enough for a MAC").unwrap()),
         ("empty", |entry| fs::write(entry, b"").unwrap()),
         ("a bit of the code flipped", |entry| flip(entry, 1_000)),
-        ("a bit of the MAC flipped", |entry| flip(entry, 3)),
+        ("a bit of the header flipped", |entry| flip(entry, 3)),
+        ("a bit of the MAC flipped", |entry| {
+            flip(entry, usize::try_from(fs::metadata(entry).unwrap().len()).unwrap() - 3)
+        }),
+        ("something behind it", |entry| {
+            let bytes = fs::read(entry).unwrap();
+            fs::write(entry, [bytes.as_slice(), b"more"].concat()).unwrap();
+        }),
         ("cut", |entry| {
             let bytes = fs::read(entry).unwrap();
             fs::write(entry, &bytes[..bytes.len() - 1]).unwrap();
@@ -158,10 +165,26 @@ fn the_key_may_not_lie_in_the_cache() {
 fn the_oldest_entries_make_room() {
     let places = Places::new();
     places.open().unwrap();
-    for number in 0..70 {
+    for number in 0..4_100 {
         fs::write(places.directory().join(format!("old-{number}")), b"x").unwrap();
     }
     assert_eq!(places.load(), MISS);
-    assert_eq!(fs::read_dir(places.directory()).unwrap().count(), 64);
+    assert_eq!(fs::read_dir(places.directory()).unwrap().count(), 4_096);
     assert_eq!(places.load(), HIT, "the newest stayed");
+}
+
+#[test]
+fn a_policy_that_was_mapped_goes_on_when_its_entry_is_replaced_or_removed() {
+    let places = Places::new();
+    places.load();
+    let loader = Loader::new(ENGINE.clone(), Some(places.open().unwrap())).unwrap();
+    let mapped = loader.load(HOSTILE, r#"{"behaviour": "good"}"#, &abilities()).unwrap().generation;
+    assert_eq!(loader.cache().unwrap().counts(), HIT);
+    let entry = places.entry();
+    let replaced = entry.with_extension("new");
+    fs::write(&replaced, b"something else").unwrap();
+    fs::rename(&replaced, &entry).unwrap();
+    assert!(decide(&mapped, arrival_for("example")).is_ok(), "replaced");
+    fs::remove_file(&entry).unwrap();
+    assert!(decide(&mapped, arrival_for("example")).is_ok(), "removed");
 }

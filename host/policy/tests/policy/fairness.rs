@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use restante_deferral::decision::{Answer, Undecided};
-use restante_policy::{Loader, PolicyEngine, PolicyHost, PolicyLimits};
+use restante_policy::{Loader, PolicyEngine, PolicyHost, PolicyLimits, TenantPolicyLimits};
 
 use crate::support::{ENGINE, arrival_for, engine, hostile, hostile_of, tenant};
 
@@ -40,12 +40,13 @@ fn a_tenant_that_burns_its_time_does_not_delay_another() {
                 quiet += 1;
             }
             (_, outcome) => {
-                assert_eq!(outcome, Err(Undecided::TimedOut));
-                burnt += 1;
+                // After some it is spared, see the breaker.
+                assert!(matches!(outcome, Err(Undecided::TimedOut | Undecided::Suspended)), "{outcome:?}");
+                burnt += usize::from(outcome == Err(Undecided::TimedOut));
             }
         }
     }
-    // The burner has 6 s of work waiting; in turns with it, 50 decisions would take 5 s.
+    // Half a second of the burner's at most is in the way, on one of two threads.
     assert!(started_at.elapsed() < Duration::from_millis(2_500), "{:?}", started_at.elapsed());
     assert!(burnt < 25, "{burnt}");
 }
@@ -61,7 +62,8 @@ fn what_waits_is_bounded_per_tenant_and_the_ticket_comes_back() {
     let refused = (0..50).filter(|_| host.submit("x", arrival_for("example")) == Err("x")).count();
     assert!((40..=47).contains(&refused), "{refused}");
     for _ in refused..50 {
-        assert_eq!(outcomes.recv_timeout(Duration::from_secs(10)).unwrap(), ("x", Err(Undecided::TimedOut)));
+        let (_, outcome) = outcomes.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(matches!(outcome, Err(Undecided::TimedOut | Undecided::Suspended)), "{outcome:?}");
     }
     assert_eq!(host.statistics()[0].hooks[0].overloaded, refused as u64);
     assert_eq!(host.statistics()[0].hooks[0].asked, 50);
@@ -94,4 +96,50 @@ fn a_generation_is_replaced_while_questions_come() {
     host.submit("x", arrival_for("example")).unwrap();
     assert_eq!(next(), Err(Undecided::Declined));
     assert!(host.statistics().is_empty());
+}
+
+#[test]
+fn each_tenant_has_the_time_and_the_memory_that_its_limits_say() {
+    let (host, outcomes) = host_with(&ENGINE);
+    let usual = ENGINE.limits().of_a_tenant();
+    let ask = |ticket: &'static str| {
+        host.submit(ticket, arrival_for(ticket)).unwrap();
+        outcomes.recv_timeout(Duration::from_secs(60)).unwrap()
+    };
+    host.set_generation(&tenant("burner"), hostile("endless-loop"));
+    // The engine's own deadline is five seconds.
+    host.configure(&tenant("burner"), TenantPolicyLimits { deadline: Duration::from_millis(10), ..usual });
+    let started_at = Instant::now();
+    assert_eq!(ask("burner"), ("burner", Err(Undecided::TimedOut)));
+    assert!(started_at.elapsed() < Duration::from_millis(2_500), "{:?}", started_at.elapsed());
+
+    // A tenant may be told its limits before it has a policy.
+    host.configure(&tenant("small"), TenantPolicyLimits { max_memory_bytes: 64 << 10, ..usual });
+    host.set_generation(&tenant("small"), hostile("good"));
+    assert_eq!(ask("small"), ("small", Err(Undecided::OutOfMemory)), "its memory alone is larger");
+    host.configure(&tenant("small"), usual);
+    assert!(ask("small").1.is_ok());
+}
+
+#[test]
+fn so_many_decisions_of_a_tenant_run_at_once_as_its_limits_say() {
+    let engine = engine(Duration::from_millis(300), 4);
+    let loader = Loader::new(engine.clone(), None).unwrap();
+    let policy = hostile_of(&loader, "endless-loop");
+    for (at_once, least, most) in [(1, 1_200, 60_000), (4, 0, 1_100)] {
+        let (host, outcomes) = host_with(&engine);
+        host.set_generation(&tenant("burner"), policy.clone());
+        let usual = engine.limits().of_a_tenant();
+        assert_eq!(usual.max_decisions_at_once, 2);
+        host.configure(&tenant("burner"), TenantPolicyLimits { max_decisions_at_once: at_once, ..usual });
+        let started_at = Instant::now();
+        for _ in 0..4 {
+            host.submit("burner", arrival_for("burner")).unwrap();
+        }
+        for _ in 0..4 {
+            assert_eq!(outcomes.recv_timeout(Duration::from_secs(10)).unwrap().1, Err(Undecided::TimedOut));
+        }
+        let took = started_at.elapsed();
+        assert!(took >= Duration::from_millis(least) && took < Duration::from_millis(most), "{at_once}: {took:?}");
+    }
 }

@@ -84,6 +84,52 @@ fn a_policy_that_fails_over_its_settings_is_not_taken() {
     assert!(matches!(vast, Err(LoadError::SettingsTooLarge { size_bytes: 65_537, max_bytes: 65_536 })), "{vast:?}");
 }
 
+/// The hostile policy whose `describe` behaves like this.
+fn describing(behaviour: &str) -> Vec<u8> {
+    let text = |behaviour: &str| format!("{:.<32}", format!("describe:{behaviour}")).into_bytes();
+    let (usual, other) = (text("good"), text(behaviour));
+    let mut component = HOSTILE.to_vec();
+    let places: Vec<_> = (0..component.len() - 32).filter(|at| component[*at..at + 32] == usual).collect();
+    assert_eq!((places.len(), other.len()), (1, 32), "{behaviour}");
+    component[places[0]..places[0] + 32].copy_from_slice(&other);
+    component
+}
+
+#[test]
+fn a_policy_that_fails_to_describe_itself_is_not_taken() {
+    let cases = [
+        ("endless-loop", "describe failed"),
+        ("memory-bomb", "describe failed"),
+        ("trap", "describe failed"),
+        ("recursion", "describe failed"),
+        ("vast-schema", "describe failed"),
+        ("no-name", "the name is empty"),
+        ("long-name", "name has 101 bytes; at most 100 are allowed"),
+        ("long-version", "version has 101 bytes"),
+        ("long-schema", "settings-schema has 65548 bytes; at most 65536 are allowed"),
+        ("deep-schema", "settings-schema is not JSON: recursion limit exceeded"),
+        ("not-json", "settings-schema is not JSON"),
+        ("not-a-schema", "expected an object"),
+    ];
+    for (behaviour, expected) in cases {
+        match LOADER.load(&describing(behaviour), "{}", &abilities()) {
+            Err(error @ LoadError::Description(_)) => assert!(error.to_string().contains(expected), "{error}"),
+            other => panic!("{behaviour}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_description_is_harmless_to_show() {
+    let description =
+        |component: &[u8]| LOADER.load(component, "{}", &abilities()).unwrap().generation.description().clone();
+    let control = description(&describing("control"));
+    assert_eq!(control.name, "a\\u{1b}[31mb");
+    assert_eq!(control.settings_schema.as_deref(), Some("{\"title\": \"a\\u202eb\"}"));
+    let good = description(HOSTILE);
+    assert_eq!((good.name.as_str(), good.version.as_str(), good.settings_schema), ("hostile", "", None));
+}
+
 /// Asks a host once; gives the lines that were logged and what was counted.
 fn asked(behaviour: &str) -> (Vec<String>, TenantStatistics) {
     asked_within(&ENGINE, behaviour, hostile(behaviour))

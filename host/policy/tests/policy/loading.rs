@@ -40,7 +40,7 @@ fn another_version_of_the_contract_is_named() {
 #[test]
 fn a_component_of_another_world_is_told_what_it_lacks() {
     let error = refusal(b"\0asm\x0d\0\x01\0");
-    assert!(matches!(&error, LoadError::MissingExports(names) if names.len() == 6), "{error}");
+    assert!(matches!(&error, LoadError::MissingExports(names) if names.len() == 7), "{error}");
     assert!(error.to_string().contains("on-incoming"), "{error}");
 }
 
@@ -90,6 +90,16 @@ fn tenants_share_the_code_of_one_component_and_not_their_settings() {
         one.digest(),
         LOADER.load(restante_policy::standard::COMPONENT, "{}", &abilities()).unwrap().generation.digest()
     );
+}
+
+#[test]
+fn the_standard_policy_describes_itself_and_its_settings() {
+    let loaded = LOADER.load(restante_policy::standard::COMPONENT, "{}", &abilities()).unwrap();
+    let description = loaded.generation.description();
+    assert_eq!((description.name.as_str(), description.version.as_str()), ("standard", env!("CARGO_PKG_VERSION")));
+    let schema = description.settings_schema.as_deref().expect("a schema");
+    let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+    assert_eq!(schema["properties"]["few"]["default"], 3);
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod any;
 mod cache;
 mod comparison;
 mod contract_json;
+mod examples;
+mod failing;
 mod fairness;
 mod hostile;
 mod loading;

@@ -1,9 +1,9 @@
 //! Settings as the operator writes them. Every problem is found, not the first only.
 
+use restante_policy_sdk::{Problem, Severity};
 use serde_json::{Map, Value};
 
 use super::{DeliverySetting, Precedence, Quota, Settings};
-use crate::bindings::restante::policy::types::{Problem, Severity};
 
 /// The longest span of time that a setting may name: ten years.
 const MAX_SECONDS: u64 = 10 * 365 * 86_400;
@@ -179,6 +179,41 @@ mod tests {
             assert_eq!(pointers, expected, "{text}");
             assert!(problems.iter().all(|problem| problem.severity == Severity::Error));
             assert!(problems.iter().all(|problem| problem.text.contains("expected")), "{problems:?}");
+        }
+    }
+
+    /// The bounds that the schema names are those that hold: each is accepted, and one step beyond is not.
+    #[test]
+    fn the_schema_says_what_is_accepted() {
+        let schema: Value = serde_json::from_str(crate::settings::SCHEMA).unwrap();
+        let properties = schema["properties"].as_object().unwrap();
+        assert_eq!(properties.len(), 11);
+        let accepts = |name: &str, value: &Value| read(&serde_json::json!({ name: value }).to_string()).1.is_empty();
+        let resolved = |kind: &Value| match kind["$ref"].as_str() {
+            Some(place) => schema.pointer(place.trim_start_matches('#')).unwrap().clone(),
+            None => kind.clone(),
+        };
+        let mut defaults = Map::new();
+        for (name, property) in properties {
+            defaults.insert(name.clone(), property["default"].clone());
+            let kind = resolved(property);
+            let number = kind["anyOf"].get(0).unwrap_or(&kind);
+            if let (Some(least), Some(most)) = (number["minimum"].as_i64(), number["maximum"].as_i64()) {
+                for (value, expected) in [(least, true), (most, true), (least - 1, false), (most + 1, false)] {
+                    assert_eq!(accepts(name, &value.into()), expected, "{name} {value}");
+                }
+            }
+            for value in kind["enum"].as_array().into_iter().flatten() {
+                assert!(accepts(name, value), "{name} {value}");
+            }
+            for value in kind["not"]["enum"].as_array().into_iter().flatten() {
+                assert!(!accepts(name, value), "{name} {value}");
+            }
+        }
+        let (settings, problems) = read(&Value::Object(defaults).to_string());
+        assert_eq!((settings, problems.len()), (Settings::default(), 0));
+        for name in schema["$defs"]["quota"]["properties"].as_object().unwrap().keys() {
+            assert!(accepts("sender_quota", &serde_json::json!({ name: 7 })), "{name}");
         }
     }
 

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod component;
 mod inspect;
+mod live;
 mod replay;
 mod run;
 mod subject;
@@ -31,6 +32,8 @@ pub enum Command {
     Inspect(inspect::Arguments),
     /// Show what another policy, or other settings, would have decided.
     Replay(replay::Arguments),
+    #[command(flatten)]
+    Live(live::Command),
 }
 
 /// # Errors
@@ -44,5 +47,6 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Replay(arguments) => Ok(replay::run(&arguments)),
+        Command::Live(command) => live::run(command),
     }
 }

@@ -47,6 +47,7 @@ use self::recipients::Slot;
 use self::session::MediaSession;
 use super::Shared;
 use super::flow;
+use super::limits::size;
 use super::media::{MediaId, Report};
 use super::receiver;
 
@@ -459,8 +460,4 @@ impl Now {
     fn read(shared: &Shared) -> Now {
         Now { monotonic: Instant::now(), wall: (shared.clock)() }
     }
-}
-
-fn size(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -275,6 +275,7 @@ impl Shard {
             Event::Discarded(id, why) => {
                 tracing::info!(%tenant, %to, id = id.map(|id| id.0), why = %why.escape_default(), "discarded");
             }
+            Event::Unusable(why, hook) => self.shared.note_unusable(tenant, hook, &why.to_string()),
             Event::FellBack(reason, hook) => tracing::warn!(%tenant, %to, hook, ?reason, "the fallback decided"),
             Event::AttemptFailed(kind, status, origin) => {
                 tracing::debug!(%tenant, %to, ?kind, status, ?origin, "attempt failed")

@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 
 pub(super) use self::offer::Offer;
 use super::{Now, Shard};
+use crate::server::listeners::refuse_connection;
 use crate::server::media::{self, Command, Connection, MAX_COMMANDS, MediaId, Report, ReportKind, Start};
 
 /// Content of one chunk where relays stand in between: what they have room for.
@@ -433,10 +434,9 @@ impl Shard {
 
     /// An MSRP connection whose first request names a session of this shard.
     pub(super) fn connection_came(&mut self, handed: HandedOver<String>) {
-        let refuse = super::super::refuse_connection;
         let media = self.session_ids.get(&handed.session).copied();
         let Some((media, session)) = media.and_then(|media| Some((media, self.media.get_mut(&media)?))) else {
-            return refuse(handed, &self.shared.msrp_limits, Status::NO_SUCH_SESSION);
+            return refuse_connection(handed, &self.shared.msrp_limits, Status::NO_SUCH_SESSION);
         };
         match (&session.connection, session.commands.is_some()) {
             (PeerConnection::Awaited, true) => {
@@ -444,7 +444,7 @@ impl Shard {
                 self.command(media, Command::Connected(handed));
             }
             (PeerConnection::Awaited, false) => session.connection = PeerConnection::Early(Box::new(handed)),
-            _ => refuse(handed, &self.shared.msrp_limits, Status::BOUND_TO_ANOTHER_CONNECTION),
+            _ => refuse_connection(handed, &self.shared.msrp_limits, Status::BOUND_TO_ANOTHER_CONNECTION),
         }
     }
 

@@ -24,8 +24,9 @@ use super::{Now, Shard, ToShard};
 use crate::configuration::Configuration;
 use crate::metrics::Metrics;
 use crate::server::directory::Directory;
+use crate::server::limits::{HOP_LIMITS, deferral_limits, destinations};
 use crate::server::rates::Rates;
-use crate::server::{HOP_LIMITS, Shared, deferral_limits, destinations, receiver};
+use crate::server::{Shared, receiver};
 
 const SHARDS: usize = 2;
 /// Where everybody is who registers or sends here.
@@ -86,7 +87,7 @@ impl House {
             msrp_places: Vec::new(),
             msrp_limits: FramingLimits::default(),
             sender: OnceLock::new(),
-            policy: OnceLock::new(),
+            policies: OnceLock::new(),
             inboxes,
             limits: configuration.limits,
         });

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::super::ProfileOrder;
 use super::*;
-use crate::server::release_names;
+use crate::server::recovery::release_names;
 
 const BOB: &str = "sip:bob@example.org";
 const CAROL: &str = "sip:carol@example.org";

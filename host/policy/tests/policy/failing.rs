@@ -1,0 +1,145 @@
+//! Policies that fail, and what their tenants want then; and candidates that look on.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use restante_deferral::decision::{Answer, IncomingAnswer, Question, Undecided};
+use restante_policy::{FailurePolicies, FailurePolicy, Generation, Hook, Observation, PolicyHost, Shadow};
+
+use crate::support::{ENGINE, arrival_for, availability, context, hostile, standard, tenant};
+
+type Outcome = Result<Answer, Undecided>;
+
+struct Host {
+    host: PolicyHost<()>,
+    outcomes: mpsc::Receiver<Outcome>,
+}
+
+impl Host {
+    fn new(active: Arc<Generation>, previous: Option<Arc<Generation>>) -> Host {
+        let (sender, outcomes) = mpsc::channel();
+        let host = PolicyHost::start(&ENGINE, move |(), outcome| drop(sender.send(outcome)), |_| {}).unwrap();
+        host.set_generations(&tenant("example"), active, previous);
+        Host { host, outcomes }
+    }
+
+    fn ask(&self, question: Question) -> Outcome {
+        self.host.submit((), question).unwrap();
+        self.outcomes.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    fn arrival(&self) -> Outcome {
+        self.ask(arrival_for("example"))
+    }
+}
+
+fn is_kept(outcome: &Outcome) -> bool {
+    matches!(outcome, Ok(Answer::Incoming(IncomingAnswer::Keep(_))))
+}
+
+#[test]
+fn a_policy_that_keeps_failing_is_spared_until_it_gets_another_generation() {
+    let host = Host::new(hostile("trap"), None);
+    let outcomes: Vec<Outcome> = (0..8).map(|_| host.arrival()).collect();
+    let (trapped, spared) = outcomes.split_at(5);
+    assert!(trapped.iter().all(|it| *it == Err(Undecided::Trapped)), "{trapped:?}");
+    assert!(spared.iter().all(|it| *it == Err(Undecided::Suspended)), "{spared:?}");
+    let statistics = &host.host.statistics()[0].hooks[0];
+    assert_eq!((statistics.trapped, statistics.suspended, statistics.is_suspended), (5, 3, true));
+    assert!(
+        host.ask(Question::Available(context(), availability(1))) != Err(Undecided::Suspended),
+        "each hook has its own breaker"
+    );
+    host.host.set_generation(&tenant("example"), hostile("good"));
+    assert!(is_kept(&host.arrival()));
+}
+
+#[test]
+fn what_happens_instead_is_the_tenants_word_per_hook() {
+    let good = standard("{}").unwrap().generation;
+    for (policy, previous, expected) in [
+        (FailurePolicy::Default, Some(good.clone()), "trapped"),
+        (FailurePolicy::Previous, Some(good.clone()), "kept"),
+        (FailurePolicy::Previous, Some(hostile("err")), "trapped"),
+        (FailurePolicy::Previous, None, "trapped"),
+        (FailurePolicy::Refuse, Some(good), "refused with 480"),
+    ] {
+        let host = Host::new(hostile("trap"), previous);
+        host.host.set_failure_policies(&tenant("example"), FailurePolicies::default().with(Hook::Incoming, policy));
+        let found = match host.arrival() {
+            Ok(Answer::Incoming(IncomingAnswer::Keep(_))) => "kept".to_owned(),
+            Ok(Answer::Incoming(IncomingAnswer::Reject(it))) => format!("refused with {}", it.status),
+            Err(Undecided::Trapped) => "trapped".to_owned(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(found, expected, "{policy:?}");
+        let other_hook = host.ask(Question::Available(context(), availability(1)));
+        assert_eq!(other_hook, Err(Undecided::Trapped), "the built-in answer for a hook of which nothing was said");
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_carried_out_is_told_to_the_author_and_a_failure() {
+    let host = Host::new(hostile("good"), None);
+    for _ in 0..4 {
+        assert!(is_kept(&host.arrival()));
+        host.host.note_unusable(&tenant("example"), Hook::Incoming, "not a refusal");
+    }
+    assert_eq!(host.arrival(), Err(Undecided::Suspended));
+    let lines = host.host.log_lines(&tenant("example"), 0);
+    assert_eq!(lines[0].text, "on-incoming: the answer cannot be carried out: not a refusal");
+    assert_eq!(host.host.log_lines(&tenant("example"), lines[0].number).len(), lines.len() - 1);
+    assert!(host.host.statistics()[0].hooks[0].impossible >= 2);
+}
+
+#[test]
+fn a_candidate_is_compared_and_changes_nothing() {
+    let host = Host::new(standard("{}").unwrap().generation, None);
+    let candidate = standard(r#"{"few": 1}"#).unwrap().generation;
+    let shadow = Arc::new(Shadow::new(candidate, 1000));
+    host.host.observe(&tenant("example"), Observation { shadow: Some(shadow.clone()), recorder: None });
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        assert!(is_kept(&host.arrival()));
+        answers.push(host.ask(Question::Available(context(), availability(2))));
+    }
+    let expected =
+        restante_policy::decide(&standard("{}").unwrap().generation, Question::Available(context(), availability(2)));
+    assert!(answers.iter().all(|answer| *answer == expected), "what was done is what the active one said");
+    wait_for(|| shadow.counts().iter().map(|hook| hook.compared).sum::<u64>() == 6);
+    let counts = shadow.counts();
+    assert_eq!((counts[0].compared, counts[0].agreed), (3, 3));
+    assert_eq!((counts[1].compared, counts[1].agreed), (3, 0));
+    let differences = shadow.differences(Hook::Available);
+    assert_eq!(differences.len(), 3);
+    assert_eq!(differences[0].question, Question::Available(context(), availability(2)));
+    assert_eq!(differences[0].active, expected);
+    assert_ne!(differences[0].candidate, expected);
+}
+
+#[test]
+fn a_candidate_sees_its_share_and_may_hang_without_harm() {
+    let host = Host::new(hostile("good"), None);
+    let shadow = Arc::new(Shadow::new(hostile("endless-loop"), 100));
+    host.host.observe(&tenant("example"), Observation { shadow: Some(shadow.clone()), recorder: None });
+    for _ in 0..20 {
+        assert!(is_kept(&host.arrival()));
+    }
+    let counts = || shadow.counts()[0].clone();
+    wait_for(|| counts().compared == 2);
+    assert_eq!((counts().skipped, counts().agreed), (18, 0));
+    assert_eq!(shadow.differences(Hook::Incoming)[0].candidate, Err(Undecided::TimedOut));
+    host.host.observe(&tenant("example"), Observation::default());
+    assert!(is_kept(&host.arrival()));
+    assert_eq!(counts().skipped + counts().compared, 20, "it is not asked any more");
+}
+
+/// What a thread of its own does is waited for, not slept for.
+fn wait_for(done: impl Fn() -> bool) {
+    let started_at = std::time::Instant::now();
+    while !done() {
+        assert!(started_at.elapsed() < Duration::from_secs(30), "it never happened");
+        std::thread::yield_now();
+    }
+}

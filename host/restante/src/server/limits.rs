@@ -1,0 +1,125 @@
+//! What the configuration bounds and allows, in the terms of those who keep to it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use restante_deferral::breaker::BreakerLimits;
+use restante_deferral::decision::HostAbilities;
+use restante_deferral::model::{Duration, TenantName};
+use restante_deferral::participating_function::Limits as DeferralLimits;
+use restante_msrp::framing::FramingLimits;
+use restante_sip::message::MessageLimits;
+use restante_store::sqlite::WriteLimits;
+use restante_transport::TransportLimits;
+use restante_transport::destination::{AllowedTarget, DestinationPolicy};
+use restante_transport::queue::QueueLimits;
+
+use super::directory::Directory;
+use crate::configuration::{Configuration, Limits, Tenant};
+
+/// A core that lost its database answers 404 to everything, for as long as its operator needs.
+pub(super) const HOP_LIMITS: BreakerLimits =
+    BreakerLimits { row: 5, open_for: Duration::from_secs(600), within: Duration::from_secs(300), max_hops: 10_000 };
+/// Responses, ACK, BYE, CANCEL and REGISTER that wait for a shard; more are dropped and come again.
+const MAX_PRIORITY_ITEMS: usize = 65_536;
+/// Bytes of them.
+const MAX_PRIORITY_BYTES: usize = 64 * 1024 * 1024;
+
+/// Limits of the machines, for each tenant.
+pub(super) fn deferral_limits(
+    configuration: &Configuration,
+    directory: &Directory,
+) -> HashMap<TenantName, Arc<DeferralLimits>> {
+    let limits = &configuration.limits;
+    let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    directory
+        .tenants()
+        .iter()
+        .map(|tenant| {
+            let for_tenant = DeferralLimits {
+                max_window_messages: small(limits.max_window_messages),
+                max_waiting_arrivals: size(limits.max_waiting_arrivals),
+                registration_delay: Duration::from_millis(limits.registration_delay_milliseconds),
+                max_keep: Duration::from_secs(limits.max_keep_seconds),
+                reporter: tenant.reporter(),
+                hand_over_targets: tenant.hand_over.keys().cloned().collect(),
+                ..DeferralLimits::default()
+            };
+            (tenant.name.clone(), Arc::new(for_tenant))
+        })
+        .collect()
+}
+
+/// What the policies of a tenant are told of this host.
+pub(super) fn abilities(configuration: &Configuration, tenant: &Tenant) -> HostAbilities {
+    HostAbilities {
+        max_page_bytes: if configuration.sip.congestion_safe { 64 * 1024 } else { 1300 },
+        max_message_bytes: configuration.limits.max_large_body_bytes,
+        hand_over_targets: tenant.hand_over.keys().cloned().collect(),
+    }
+}
+
+/// Where peers may make us connect to. A server that nobody but this machine can reach may reach this machine.
+pub(super) fn destinations(configuration: &Configuration) -> DestinationPolicy {
+    let mut allowed: Vec<AllowedTarget> = configuration.sip.allow_targets.iter().map(|target| target.0).collect();
+    let sip = configuration.sip.listen.iter();
+    if sip.chain(&configuration.msrp.listen).all(|listen| listen.socket.ip().is_loopback()) {
+        allowed.extend(["127.0.0.0/8", "::1"].into_iter().filter_map(|range| range.parse::<AllowedTarget>().ok()));
+    }
+    let own = configuration.sip.listen.iter().chain(&configuration.msrp.listen).map(|listen| listen.socket);
+    DestinationPolicy {
+        own: own.chain(configuration.admin.listen).filter(|socket| socket.port() != 0).collect(),
+        allowed,
+    }
+}
+
+/// Limits of the queue before each shard.
+pub(super) fn queue_limits(limits: &Limits) -> QueueLimits {
+    QueueLimits {
+        max_ordinary_items: size(limits.max_receive_queue),
+        max_ordinary_bytes: size(limits.max_receive_queue_bytes),
+        max_priority_items: MAX_PRIORITY_ITEMS,
+        max_priority_bytes: MAX_PRIORITY_BYTES,
+    }
+}
+
+/// Limits of the store, and of what waits for it.
+pub(super) fn write_limits(limits: &Limits) -> WriteLimits {
+    WriteLimits {
+        max_waiting: size(limits.max_waiting_commits),
+        max_waiting_bytes: size(limits.max_waiting_commit_bytes),
+        max_database_bytes: limits.max_database_bytes,
+        ..WriteLimits::default()
+    }
+}
+
+/// Limits of SIP messages and of connections.
+pub(super) fn transport_limits(limits: &Limits) -> TransportLimits {
+    TransportLimits {
+        message: MessageLimits {
+            max_header_bytes: size(limits.max_sip_header_bytes),
+            max_header_fields: size(limits.max_sip_header_fields),
+            max_body_bytes: size(limits.max_sip_message_bytes.saturating_sub(limits.max_sip_header_bytes)),
+        },
+        max_connections: size(limits.max_connections),
+        max_connections_per_source: size(limits.max_connections_per_source),
+        max_outgoing_connections: size(limits.max_outgoing_connections),
+        max_msrp_connections: size(limits.max_msrp_connections),
+        ..TransportLimits::default()
+    }
+}
+
+/// Limits of MSRP requests.
+pub(super) fn framing_limits(limits: &Limits) -> FramingLimits {
+    FramingLimits {
+        max_headers: size(limits.max_msrp_header_fields),
+        max_head_bytes: size(limits.max_msrp_header_bytes),
+        max_chunk_bytes: limits.max_chunk_bytes,
+        ..FramingLimits::default()
+    }
+}
+
+/// A configured number as a size in memory.
+pub(super) fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,124 @@
+//! Where SIP and MSRP are listened for, and what MSRP paths name.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use restante_msrp::framing::{FramingLimits, Peek as FirstBytes, peek_to_path};
+use restante_msrp::session_id::shard_of_session_id;
+use restante_msrp::status::Status;
+use restante_msrp::uri::{Host, MsrpUri};
+use restante_transport::msrp::{HandedOver, Peek};
+use restante_transport::queue::Lane;
+use restante_transport::{Listener, ListenerId, Protocol, Transport};
+
+use super::Shared;
+use super::shard::ToShard;
+use crate::configuration::{Configuration, HostPort, ListenAddress, Protocol as ListenProtocol};
+
+/// What MSRP paths name.
+#[derive(Clone, Debug)]
+pub struct MsrpPlace {
+    /// Host.
+    pub host: Host,
+    /// Port.
+    pub port: Option<u16>,
+    /// Family of the listener; none where a name is advertised, which may have addresses of both.
+    pub is_ipv6: Option<bool>,
+}
+
+/// Never used: a server without an MSRP listener does not start.
+pub(super) const NO_PLACE: MsrpPlace =
+    MsrpPlace { host: Host::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)), port: None, is_ipv6: None };
+
+/// Where SIP is to be listened for.
+pub(super) fn sip_listeners(configuration: &Configuration) -> Vec<Listener> {
+    configuration.sip.listen.iter().map(|it| sip_listener(it, configuration)).collect()
+}
+
+/// The MSRP listeners: what paths name must be known before anything is offered.
+pub(super) struct BoundMsrp {
+    listeners: Vec<Listener>,
+    pub(super) places: Vec<MsrpPlace>,
+}
+
+impl BoundMsrp {
+    /// Chooses ports where the system is to choose, by binding and letting go again.
+    pub(super) fn reserve(configuration: &Configuration) -> Result<BoundMsrp> {
+        let mut listeners = Vec::new();
+        for listen in &configuration.msrp.listen {
+            let mut bind = listen.socket;
+            if bind.port() == 0 {
+                bind = std::net::TcpListener::bind(bind).and_then(|socket| socket.local_addr())?;
+            }
+            listeners.push(Listener {
+                protocol: Protocol::Tcp,
+                bind,
+                advertise: advertised(configuration.msrp.advertise.as_ref()),
+            });
+        }
+        if listeners.is_empty() {
+            bail!("msrp.listen is empty: expected \"tcp:HOST:PORT\"");
+        }
+        let places = listeners.iter().map(BoundMsrp::place).collect::<Result<_>>()?;
+        Ok(BoundMsrp { listeners, places })
+    }
+
+    /// Opens them; gives where they are.
+    pub(super) fn listen(self, transport: &Transport, shared: &Arc<Shared>) -> Result<Vec<SocketAddr>> {
+        let mut bound = Vec::new();
+        for (index, listener) in self.listeners.iter().enumerate() {
+            let (limits, shared) = (shared.msrp_limits.clone(), shared.clone());
+            let peek = move |bytes: &[u8]| match peek_to_path(bytes, &limits) {
+                FirstBytes::NeedMore => Peek::Incomplete,
+                FirstBytes::Found(request) => {
+                    request.session_id().map_or(Peek::Refused, |id| Peek::Session(id.to_owned()))
+                }
+                FirstBytes::Invalid => Peek::Refused,
+            };
+            let hand_over = move |handed: HandedOver<String>| {
+                let shard =
+                    shard_of_session_id(&handed.session).map(usize::from).filter(|shard| *shard < shared.shards());
+                match shard {
+                    Some(shard) => {
+                        let _ = shared.push(shard, Lane::Priority, ToShard::Connection(handed), 1024);
+                    }
+                    None => refuse_connection(handed, &shared.msrp_limits, Status::NO_SUCH_SESSION),
+                }
+            };
+            let id = ListenerId(u16::try_from(index).unwrap_or(u16::MAX).saturating_add(1000));
+            bound.push(transport.listen_msrp(listener, id, peek, hand_over)?.local);
+        }
+        Ok(bound)
+    }
+
+    fn place(listener: &Listener) -> Result<MsrpPlace> {
+        let place = listener.advertised(listener.bind);
+        let example = format!("msrp://{}:1/a;tcp", place.host).parse::<MsrpUri>();
+        let host = example.map_err(|_| anyhow::anyhow!("msrp.advertise: {:?} is no host", place.host))?.host;
+        let is_ipv6 = listener.advertise.is_none().then_some(listener.bind.is_ipv6());
+        Ok(MsrpPlace { host, port: place.port, is_ipv6 })
+    }
+}
+
+/// A connection for a session that is not there (481), or that has one already (506): answered and closed
+/// (RFC 4975 §7.3).
+pub(super) fn refuse_connection(handed: HandedOver<String>, limits: &FramingLimits, status: Status) {
+    use std::io::Write;
+    if let FirstBytes::Found(request) = peek_to_path(&handed.received, limits) {
+        // A fresh socket's buffer takes these few bytes at once.
+        let _ = request.refusal(status).map(|answer| (&handed.stream).write(&answer));
+    }
+}
+
+fn sip_listener(listen: &ListenAddress, configuration: &Configuration) -> Listener {
+    let protocol = match listen.protocol {
+        ListenProtocol::Udp => Protocol::Udp,
+        ListenProtocol::Tcp => Protocol::Tcp,
+    };
+    Listener { protocol, bind: listen.socket, advertise: advertised(configuration.sip.advertise.as_ref()) }
+}
+
+fn advertised(place: Option<&HostPort>) -> Option<restante_transport::HostPort> {
+    place.map(|place| restante_transport::HostPort { host: place.host.clone(), port: place.port })
+}

@@ -9,7 +9,6 @@ use crate::bindings::PolicyPre;
 use crate::bindings::restante::policy::types;
 use crate::decide::{Guest, failure_text};
 use crate::engine::PolicyEngine;
-use crate::limits::ticks;
 use crate::log::{acts_on_display, harmless};
 
 /// The longest name or version, in bytes.
@@ -62,7 +61,7 @@ impl Description {
         let failed = |error: &wasmtime::Error| DescriptionError::Failed(failure_text(error));
         let mut store = Store::new(engine.engine(), Guest::silent(limits));
         store.limiter(|guest| guest);
-        store.set_epoch_deadline(ticks(limits.check_deadline));
+        engine.grant(&mut store, limits.check_deadline);
         store.set_hostcall_fuel(limits.answer_bytes.saturating_add(MAX_SCHEMA_BYTES.saturating_mul(2)));
         let instance = policy.instantiate(&mut store).map_err(|error| failed(&error))?;
         let described = instance.call_describe(&mut store).map_err(|error| failed(&error))?;

@@ -51,6 +51,9 @@ fn inspect_tells_what_a_policy_is() {
         assert!(exports.contains(&hook.into()), "{hook} is not in {report}");
     }
     assert_eq!(report["contents"]["producers"]["language"][0], "Rust ");
+    let (_, standard) = policy_json(&["inspect", "standard"]);
+    assert_eq!((&standard["name"], &standard["unusable"]), (&"standard".into(), &serde_json::Value::Null));
+    assert!(standard["settings-schema"]["properties"]["few"].is_object(), "{standard}");
     let table = policy(&["inspect", &guest("hostile")]);
     assert!(table.stdout.contains("contract:  0.1.0\n") && table.stdout.contains("processed-by: rustc "), "{table:?}");
 }
@@ -60,7 +63,17 @@ fn check_goes_through_everything_and_says_what_it_saw() {
     for file in ["standard".to_owned(), core_module("scripted")] {
         let checked = policy(&["check", &file]);
         assert!(checked.status.success(), "{checked:?}");
-        for step in ["size", "imports", "contract", "world", "settings", "on-incoming", "on-available", "on-expiry"] {
+        for step in [
+            "size",
+            "imports",
+            "contract",
+            "world",
+            "description",
+            "settings",
+            "on-incoming",
+            "on-available",
+            "on-expiry",
+        ] {
             assert!(
                 checked.stdout.lines().any(|line| line.starts_with(&format!("ok  {step} "))),
                 "{step}: {checked:?}"

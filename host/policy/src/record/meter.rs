@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::json::settings_digest;
 use crate::cache::CompiledCache;
 use crate::decide::{GuestLine, ask_and_measure};
+use crate::description::Description;
 use crate::engine::{EngineError, PolicyEngine};
 use crate::generation::Generation;
 use crate::limits::PolicyLimits;
@@ -136,6 +137,12 @@ impl MeteredPolicy {
     #[must_use]
     pub fn host(&self) -> &HostAbilities {
         &self.host
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        self.generation.description()
     }
 
     /// What it found odd about its settings.

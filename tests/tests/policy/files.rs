@@ -50,7 +50,7 @@ fn inspect_tells_what_a_policy_is() {
     for hook in ["check-settings", "on-incoming", "on-available", "on-pull", "on-failure", "on-expiry"] {
         assert!(exports.contains(&hook.into()), "{hook} is not in {report}");
     }
-    assert_eq!(report["contents"]["producers"]["language"][0], "Rust ");
+    assert_eq!(report["contents"]["producers"]["language"][0], "Rust");
     let (_, standard) = policy_json(&["inspect", "standard"]);
     assert_eq!((&standard["name"], &standard["unusable"]), (&"standard".into(), &serde_json::Value::Null));
     assert!(standard["settings-schema"]["properties"]["few"].is_object(), "{standard}");

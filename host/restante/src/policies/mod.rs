@@ -12,25 +12,29 @@
 
 pub mod activation;
 pub mod library;
+pub mod recording;
 mod status;
 pub mod watch;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use restante_deferral::decision::HostAbilities;
 use restante_deferral::model::{TenantName, Timestamp};
+use restante_policy::record::{Case, CaseRunner, Meter, Pseudonymiser, RecordSource, read_cases};
 use restante_policy::{
     Compiled, FailurePolicies, FailurePolicy, Generation, Hook, Loader, LogLine, Observation, PolicyHost, Problem,
-    Shadow, TenantPolicyLimits,
+    Recorder, Shadow, TenantPolicyLimits,
 };
 use restante_store::sqlite::Clock;
 use serde_json::Value;
 
 use self::activation::{NotActivated, Signers, Step, Watcher};
-use self::library::{Kept, KeptCandidate, Library, Origin, TenantState};
+use self::library::{Kept, KeptCandidate, Library, Origin, Recording, TenantState};
+use self::recording::FileRecorder;
 use crate::server::shard::DecisionTicket;
 
 pub use self::status::{CandidateStatus, GenerationStatus, HookStatus, TenantPolicyStatus};
@@ -91,14 +95,28 @@ pub enum PolicyError {
     Disk(#[from] io::Error),
 }
 
+/// What policies are loaded, measured and kept with.
+pub struct Parts {
+    /// Loads them.
+    pub loader: Loader,
+    /// Decides again, for cases and records.
+    pub meter: Meter,
+    /// Keeps them.
+    pub library: Library,
+    /// Makes pseudonyms.
+    pub pseudonym_secret: [u8; 64],
+    /// The largest component, in bytes.
+    pub max_component_bytes: usize,
+    /// The time.
+    pub clock: Clock,
+    /// Told of each step of an activation.
+    pub watcher: Watcher,
+}
+
 /// See the module.
 pub struct Policies {
     host: PolicyHost<DecisionTicket>,
-    loader: Loader,
-    library: Library,
-    max_component_bytes: usize,
-    clock: Clock,
-    watcher: Watcher,
+    parts: Parts,
     tenants: Mutex<HashMap<TenantName, Arc<Managed>>>,
 }
 
@@ -115,28 +133,36 @@ struct Current {
     state: TenantState,
     active: Arc<Generation>,
     candidate: Option<Arc<Shadow>>,
+    recorder: Option<Arc<FileRecorder>>,
+}
+
+/// What a tenant's configuration comes to, see [`Policies::ready`].
+pub struct Ready {
+    managed: Option<Arc<Managed>>,
+    /// What it was made from.
+    base: Option<TenantState>,
+    /// None: nothing changes.
+    next: Option<Current>,
+    /// A component that is to be kept, with the state that names it.
+    bytes: Option<Vec<u8>>,
+    /// What the policy found odd about its settings.
+    pub warnings: Vec<Problem>,
 }
 
 /// A generation that passed all steps before it is kept.
 struct Prepared {
     generation: Arc<Generation>,
-    bytes: Vec<u8>,
+    /// Empty where the component is kept already.
+    bytes: Cow<'static, [u8]>,
     kept: Kept,
     warnings: Vec<Problem>,
 }
 
 impl Policies {
-    /// With what decides, what loads, and where things are kept.
+    /// With what decides and all that it needs.
     #[must_use]
-    pub fn new(
-        host: PolicyHost<DecisionTicket>,
-        loader: Loader,
-        library: Library,
-        max_component_bytes: usize,
-        clock: Clock,
-        watcher: Watcher,
-    ) -> Policies {
-        Policies { host, loader, library, max_component_bytes, clock, watcher, tenants: Mutex::default() }
+    pub fn new(host: PolicyHost<DecisionTicket>, parts: Parts) -> Policies {
+        Policies { host, parts, tenants: Mutex::default() }
     }
 
     /// What decides.
@@ -151,11 +177,48 @@ impl Policies {
     /// # Errors
     /// [`PolicyError`]: what was active is so still. A tenant that has nothing else is not added.
     pub fn apply(&self, configured: TenantPolicy) -> Result<Vec<Problem>, PolicyError> {
+        let ready = self.ready(configured)?;
+        let warnings = ready.warnings.clone();
+        self.take(ready)?;
+        Ok(warnings)
+    }
+
+    /// The first half of [`Self::apply`]: all that can be refused. Nothing is changed, in memory or on disk.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn ready(&self, configured: TenantPolicy) -> Result<Ready, PolicyError> {
         let known = self.lock().get(&configured.name).cloned();
         match known {
-            Some(managed) => self.reconfigure(&managed, configured),
-            None => self.add(configured),
+            Some(managed) => self.ready_to_change(managed, configured),
+            None => self.ready_to_add(configured),
         }
+    }
+
+    /// The second half: what was made ready decides.
+    ///
+    /// # Errors
+    /// The operating system's, or as [`Self::apply`] where the tenant's policy changed meanwhile.
+    pub fn take(&self, ready: Ready) -> Result<(), PolicyError> {
+        let Ready { managed, base, next, bytes, .. } = ready;
+        let Some(next) = next else { return Ok(()) };
+        let name = next.configured.name.clone();
+        let managed = match managed {
+            Some(managed) => managed,
+            None => Arc::new(Managed { changing: Mutex::default(), current: Mutex::new(next.clone()) }),
+        };
+        let changing = managed.changing();
+        if base.is_some_and(|base| base != managed.current().state) {
+            drop(changing);
+            return self.apply(next.configured).map(drop);
+        }
+        if let Some(bytes) = bytes {
+            self.keep(&name, &bytes, &next.state)?;
+        }
+        self.take_effect(&managed, next);
+        drop(changing);
+        self.lock().insert(name, managed);
+        Ok(())
     }
 
     /// A tenant is gone. What is kept of it stays on disk, for its return.
@@ -169,13 +232,13 @@ impl Policies {
     /// # Errors
     /// It is too large, or the operating system says no.
     pub fn upload(&self, bytes: &[u8]) -> Result<String, PolicyError> {
-        if bytes.len() > self.max_component_bytes {
-            let text = format!("{} bytes; at most {} are allowed", bytes.len(), self.max_component_bytes);
+        if bytes.len() > self.parts.max_component_bytes {
+            let text = format!("{} bytes; at most {} are allowed", bytes.len(), self.parts.max_component_bytes);
             return Err(NotActivated::at(Step::Component, text).into());
         }
         let _only_one = self.lock();
-        self.library.sweep()?;
-        Ok(self.library.keep_component(bytes)?)
+        self.parts.library.sweep()?;
+        Ok(self.parts.library.keep_component(bytes)?)
     }
 
     /// Makes an uploaded component what decides.
@@ -204,9 +267,9 @@ impl Policies {
         let _changing = managed.changing();
         let mut current = managed.current();
         let Prepared { generation, bytes, kept, warnings } = self.prepare_proposal(&current, proposal)?;
-        self.library.keep_component(&bytes)?;
+        self.parts.library.keep_component(&bytes)?;
         current.state.candidate = Some(KeptCandidate { generation: kept.clone(), sample_permille });
-        self.library.keep_state(&tenant.0, &current.state)?;
+        self.parts.library.keep_state(&tenant.0, &current.state)?;
         current.candidate = Some(Arc::new(Shadow::new(generation, sample_permille)));
         self.take_effect(&managed, current);
         Ok(Activated { generation: kept, warnings })
@@ -236,7 +299,7 @@ impl Policies {
         let _changing = managed.changing();
         let mut current = managed.current();
         current.state.candidate.take().ok_or(PolicyError::Nothing("there is no candidate"))?;
-        self.library.keep_state(&tenant.0, &current.state)?;
+        self.parts.library.keep_state(&tenant.0, &current.state)?;
         current.candidate = None;
         self.take_effect(&managed, current);
         Ok(())
@@ -263,9 +326,35 @@ impl Policies {
     /// # Errors
     /// [`PolicyError`]
     pub fn set_cases(&self, tenant: &TenantName, cases: Option<&[u8]>) -> Result<(), PolicyError> {
+        if let Some(cases) = cases {
+            parse_cases(cases).map_err(|text| NotActivated::at(Step::Cases, text))?;
+        }
         let managed = self.managed(tenant)?;
         let _changing = managed.changing();
-        Ok(self.library.keep_cases(&tenant.0, cases)?)
+        Ok(self.parts.library.keep_cases(&tenant.0, cases)?)
+    }
+
+    /// Records a tenant's decisions from now on; none stops that. What was recorded stays.
+    ///
+    /// # Errors
+    /// [`PolicyError`]
+    pub fn set_recording(&self, tenant: &TenantName, recording: Option<Recording>) -> Result<(), PolicyError> {
+        let managed = self.managed(tenant)?;
+        let _changing = managed.changing();
+        let mut current = managed.current();
+        current.state.recording = recording;
+        self.parts.library.keep_state(&tenant.0, &current.state)?;
+        self.take_effect(&managed, current);
+        Ok(())
+    }
+
+    /// What was recorded of a tenant, a line each.
+    ///
+    /// # Errors
+    /// [`PolicyError`]
+    pub fn records(&self, tenant: &TenantName) -> Result<Vec<u8>, PolicyError> {
+        self.managed(tenant)?;
+        Ok(recording::read(&self.parts.library.records(&tenant.0))?)
     }
 
     /// How a tenant's policy does.
@@ -275,7 +364,13 @@ impl Policies {
     pub fn status(&self, tenant: &TenantName) -> Result<TenantPolicyStatus, PolicyError> {
         let current = self.managed(tenant)?.current();
         let statistics = self.host.statistics_of(tenant);
-        Ok(TenantPolicyStatus::new(tenant, &current.state, current.candidate.as_deref(), statistics.as_ref()))
+        Ok(TenantPolicyStatus::new(
+            tenant,
+            &current.state,
+            current.candidate.as_deref(),
+            current.recorder.as_deref(),
+            statistics.as_ref(),
+        ))
     }
 
     /// The candidate, with what is known of it.
@@ -325,70 +420,72 @@ impl Policies {
     }
 
     /// A tenant that this process does not know yet.
-    fn add(&self, configured: TenantPolicy) -> Result<Vec<Problem>, PolicyError> {
+    fn ready_to_add(&self, configured: TenantPolicy) -> Result<Ready, PolicyError> {
         let name = configured.name.clone();
-        let kept = self.library.state(&name.0)?;
+        let kept = self.parts.library.state(&name.0)?;
         let named = self.read_configured(&configured);
-        let (current, warnings) = match kept {
-            Some(state) if names_the_same(&state, &named, &configured) => (self.resume(configured, state)?, Vec::new()),
-            Some(state) => match self.activate_configured(&configured, Some(state.clone()), named) {
-                Ok(activated) => activated,
+        let Some(state) = kept else { return self.ready_to_activate(None, configured, None, named) };
+        if !names_the_same(&state, &named, &configured) {
+            match self.ready_to_activate(None, configured.clone(), Some(state.clone()), named) {
+                Ok(ready) => return Ok(ready),
                 // What decided yesterday is better than nobody.
                 Err(error) => {
                     tracing::error!(tenant = %name, %error, "the configured policy is not activated; the last one decides");
-                    (self.resume(configured, state)?, Vec::new())
                 }
-            },
-            None => self.activate_configured(&configured, None, named)?,
-        };
-        let managed = Arc::new(Managed { changing: Mutex::default(), current: Mutex::new(current.clone()) });
-        self.take_effect(&managed, current);
-        self.lock().insert(name, managed);
-        Ok(warnings)
+            }
+        }
+        let next = Some(self.resume(configured, state)?);
+        Ok(Ready { managed: None, base: None, next, bytes: None, warnings: Vec::new() })
     }
 
     /// A tenant that decides already.
-    fn reconfigure(&self, managed: &Managed, configured: TenantPolicy) -> Result<Vec<Problem>, PolicyError> {
-        let _changing = managed.changing();
+    fn ready_to_change(&self, managed: Arc<Managed>, configured: TenantPolicy) -> Result<Ready, PolicyError> {
         let current = managed.current();
         let named = self.read_configured(&configured);
         if !names_the_same(&current.state, &named, &configured) {
-            let (next, warnings) = self.activate_configured(&configured, Some(current.state), named)?;
-            self.take_effect(managed, Current { candidate: current.candidate, ..next });
-            return Ok(warnings);
+            let mut ready = self.ready_to_activate(Some(managed), configured, Some(current.state), named)?;
+            if let Some(next) = &mut ready.next {
+                next.candidate = current.candidate;
+            }
+            return Ok(ready);
         }
-        if current.configured == configured {
-            return Ok(Vec::new());
+        let base = Some(current.state.clone());
+        let mut next = None;
+        if current.configured != configured {
+            // What the policy is told of the host is part of a generation.
+            let resumed = self.resume(configured, current.state)?;
+            next = Some(Current { candidate: resumed.candidate.or(current.candidate), ..resumed });
         }
-        // What the policy is told of the host is part of a generation.
-        let next = self.resume(configured, current.state)?;
-        self.take_effect(managed, Current { candidate: next.candidate.or(current.candidate), ..next });
-        Ok(Vec::new())
+        Ok(Ready { managed: Some(managed), base, next, bytes: None, warnings: Vec::new() })
     }
 
-    /// What the configuration names becomes what decides.
-    fn activate_configured(
+    /// What the configuration names is to decide.
+    fn ready_to_activate(
         &self,
-        configured: &TenantPolicy,
-        state: Option<TenantState>,
-        named: Result<(Vec<u8>, Option<String>), NotActivated>,
-    ) -> Result<(Current, Vec<Problem>), PolicyError> {
-        let (bytes, signature) = named?;
-        let number = state.as_ref().map_or(1, TenantState::next_number);
+        managed: Option<Arc<Managed>>,
+        configured: TenantPolicy,
+        base: Option<TenantState>,
+        named: Result<Named, NotActivated>,
+    ) -> Result<Ready, PolicyError> {
+        let Named { bytes, signature, .. } = named?;
+        let number = base.as_ref().map_or(1, TenantState::next_number);
         let origin = Origin::Configuration;
-        let prepared = self.prepare(configured, bytes, configured.settings.clone(), signature, origin, number)?;
-        let kept = prepared.kept.clone();
-        let mut state = match state {
+        let settings = configured.settings.clone();
+        let prepared = self.prepare(&configured, bytes, settings, signature, origin, number)?;
+        let Prepared { generation, bytes, kept, warnings } = prepared;
+        let digest = kept.digest.clone();
+        let mut state = match base.clone() {
             Some(mut state) => {
-                state.activate(kept.clone());
+                state.activate(kept);
                 state
             }
-            None => TenantState::new(kept.clone()),
+            None => TenantState::new(kept),
         };
-        state.configured = Some((kept.digest, configured.settings.clone()));
-        self.keep(&configured.name, &prepared.bytes, &state)?;
-        let current = Current { configured: configured.clone(), state, active: prepared.generation, candidate: None };
-        Ok((current, prepared.warnings))
+        state.configured = Some((digest, configured.settings.clone()));
+        let next = Some(Current { configured, state, active: generation, candidate: None, recorder: None });
+        // One that is new has no state that could have changed meanwhile.
+        let base = base.filter(|_| managed.is_some());
+        Ok(Ready { managed, base, next, bytes: Some(bytes.into_owned()), warnings })
     }
 
     /// What was active when the server ended, or what was before that, decides again.
@@ -400,10 +497,10 @@ impl Policies {
                 Ok(prepared) => {
                     if kept.number != state.active.number {
                         state.activate(kept);
-                        self.library.keep_state(&configured.name.0, &state)?;
+                        self.parts.library.keep_state(&configured.name.0, &state)?;
                     }
                     let candidate = state.candidate.as_ref().and_then(|it| self.resume_candidate(&configured, it));
-                    return Ok(Current { configured, state, active: prepared.generation, candidate });
+                    return Ok(Current { configured, state, active: prepared.generation, candidate, recorder: None });
                 }
                 Err(error) => {
                     let tenant = &configured.name;
@@ -425,14 +522,22 @@ impl Policies {
         }
     }
 
-    /// A generation that was kept, made ready without being judged anew, but for who has to sign.
+    /// A generation that was kept, made ready without being judged anew, but for who has to sign. Where its compiled form
+    /// is known, its component is not even read.
     fn restore(&self, configured: &TenantPolicy, kept: &Kept) -> Result<Prepared, NotActivated> {
-        let bytes = self.component_of(&kept.digest)?;
-        check_signature(configured, &bytes, kept.signature.as_deref())?;
-        let compiled = self.loader.compile(&bytes)?;
-        let loaded = self.settle(&compiled, &kept.settings, configured)?;
+        let needs_signature = configured.signers != Signers::default();
+        let known = if needs_signature { None } else { self.parts.loader.known(&kept.digest) };
+        let compiled = match known {
+            Some(compiled) => compiled,
+            None => {
+                let bytes = self.component_of(&kept.digest)?;
+                check_signature(configured, &bytes, kept.signature.as_deref())?;
+                self.parts.loader.compile(&bytes)?
+            }
+        };
+        let (generation, warnings) = self.settle(&compiled, &kept.settings, configured)?;
         let kept = Kept { since: self.now(), ..kept.clone() };
-        Ok(Prepared { generation: loaded.0, bytes, kept, warnings: loaded.1 })
+        Ok(Prepared { generation, bytes: Cow::Borrowed(&[]), kept, warnings })
     }
 
     fn prepare_proposal(&self, current: &Current, proposal: Proposal) -> Result<Prepared, NotActivated> {
@@ -440,35 +545,35 @@ impl Policies {
         let bytes = self.component_of(&digest)?;
         let settings = settings.unwrap_or_else(|| current.configured.settings.clone());
         let number = current.state.next_number();
-        self.prepare(&current.configured, bytes, settings, signature, Origin::Upload, number)
+        self.prepare(&current.configured, Cow::Owned(bytes), settings, signature, Origin::Upload, number)
     }
 
     fn prepare_kept(&self, current: &Current, kept: &Kept) -> Result<Prepared, NotActivated> {
         let bytes = self.component_of(&kept.digest)?;
         let (settings, signature) = (kept.settings.clone(), kept.signature.clone());
-        self.prepare(&current.configured, bytes, settings, signature, kept.origin, kept.number)
+        self.prepare(&current.configured, Cow::Owned(bytes), settings, signature, kept.origin, kept.number)
     }
 
     /// All steps before anything is kept.
     fn prepare(
         &self,
         configured: &TenantPolicy,
-        bytes: Vec<u8>,
+        bytes: Cow<'static, [u8]>,
         settings: Value,
         signature: Option<String>,
         origin: Origin,
         number: u64,
     ) -> Result<Prepared, NotActivated> {
-        let passed = |step| (self.watcher)(step);
+        let passed = |step| (self.parts.watcher)(step);
         passed(Step::Component);
         check_signature(configured, &bytes, signature.as_deref())?;
         passed(Step::Signature);
-        let compiled = self.loader.compile(&bytes)?;
+        let compiled = self.parts.loader.compile(&bytes)?;
         passed(Step::Compile);
         passed(Step::World);
         let (generation, warnings) = self.settle(&compiled, &settings, configured)?;
         passed(Step::CheckSettings);
-        self.pass_cases(configured, &compiled, &generation)?;
+        self.pass_cases(configured, &bytes, &settings)?;
         passed(Step::Cases);
         let description = generation.description();
         let kept = Kept {
@@ -491,22 +596,25 @@ impl Policies {
         settings: &Value,
         configured: &TenantPolicy,
     ) -> Result<(Arc<Generation>, Vec<Problem>), NotActivated> {
-        let loaded = self.loader.settle(compiled, &settings.to_string(), &configured.abilities)?;
+        let loaded = self.parts.loader.settle(compiled, &settings.to_string(), &configured.abilities)?;
         Ok((loaded.generation, loaded.warnings))
     }
 
     /// The tenant's cases are decided as they expect.
-    fn pass_cases(
-        &self,
-        configured: &TenantPolicy,
-        _compiled: &Compiled,
-        _generation: &Arc<Generation>,
-    ) -> Result<(), NotActivated> {
-        let cases = self.library.cases(&configured.name.0);
-        let cases = cases.map_err(|error| NotActivated::at(Step::Cases, error.to_string()))?;
-        match cases {
+    fn pass_cases(&self, configured: &TenantPolicy, component: &[u8], settings: &Value) -> Result<(), NotActivated> {
+        let refused = |text: String| NotActivated::at(Step::Cases, text);
+        let cases = self.parts.library.cases(&configured.name.0).map_err(|error| refused(error.to_string()))?;
+        let Some(cases) = cases else { return Ok(()) };
+        let cases = parse_cases(&cases).map_err(refused)?;
+        let host = configured.abilities.clone();
+        let mut runner = CaseRunner::new(&self.parts.meter, component, settings.clone(), host);
+        let failed: Vec<_> =
+            cases.iter().map(|case| runner.run(case)).filter_map(|it| it.failure.map(|why| (it.name, why))).collect();
+        match failed.first() {
             None => Ok(()),
-            Some(_) => Ok(()),
+            Some((name, why)) => {
+                Err(refused(format!("{} of {} cases fail; the first, {name:?}: {why}", failed.len(), cases.len())))
+            }
         }
     }
 
@@ -514,11 +622,13 @@ impl Policies {
     fn keep(&self, tenant: &TenantName, bytes: &[u8], state: &TenantState) -> Result<(), NotActivated> {
         let refused = |step| move |error: io::Error| NotActivated::at(step, error.to_string());
         let only_one = self.lock();
-        self.library.keep_component(bytes).map_err(refused(Step::Write))?;
+        if !bytes.is_empty() {
+            self.parts.library.keep_component(bytes).map_err(refused(Step::Write))?;
+        }
         drop(only_one);
-        (self.watcher)(Step::Write);
-        self.library.keep_state(&tenant.0, state).map_err(refused(Step::Keep))?;
-        (self.watcher)(Step::Keep);
+        (self.parts.watcher)(Step::Write);
+        self.parts.library.keep_state(&tenant.0, state).map_err(refused(Step::Keep))?;
+        (self.parts.watcher)(Step::Keep);
         Ok(())
     }
 
@@ -530,13 +640,13 @@ impl Policies {
         self.keep(&next.configured.name, &bytes, &next.state)?;
         next.active = generation;
         self.take_effect(managed, next);
-        (self.watcher)(Step::Switch);
+        (self.parts.watcher)(Step::Switch);
         Ok(Activated { generation: kept, warnings })
     }
 
     /// Tells what decides; from here on it is so.
     fn take_effect(&self, managed: &Managed, current: Current) {
-        let tenant = &current.configured.name;
+        let tenant = &current.configured.name.clone();
         let wants_previous =
             Hook::ALL.iter().any(|hook| current.configured.failure.of(*hook) == FailurePolicy::Previous);
         let previous = current.state.previous.first().filter(|_| wants_previous);
@@ -544,21 +654,54 @@ impl Policies {
         self.host.configure(tenant, current.configured.limits);
         self.host.set_failure_policies(tenant, current.configured.failure);
         self.host.set_generations(tenant, Arc::clone(&current.active), previous.map(|it| it.generation));
-        self.host.observe(tenant, Observation { shadow: current.candidate.clone(), recorder: None });
+        let recorder = self.recorder_for(&current);
+        let current = Current { recorder, ..current };
+        self.host.observe(
+            tenant,
+            Observation {
+                shadow: current.candidate.clone(),
+                recorder: current.recorder.clone().map(|it| it as Arc<dyn Recorder>),
+            },
+        );
         *managed.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
     }
 
+    /// What records this tenant's decisions, if they are to be recorded. It belongs to one generation.
+    fn recorder_for(&self, current: &Current) -> Option<Arc<FileRecorder>> {
+        let settings = current.state.recording?;
+        let (tenant, active) = (&current.configured.name, &current.state.active);
+        let make = || -> Result<FileRecorder, PolicyError> {
+            let bytes = self.component_of(&active.digest)?;
+            let hidden =
+                (!settings.plain_addresses).then(|| Pseudonymiser::for_tenant(&self.parts.pseudonym_secret, tenant));
+            let host = &current.configured.abilities;
+            let source = RecordSource::new(&self.parts.meter, &bytes, &active.settings, host, hidden)
+                .map_err(NotActivated::from)?;
+            let directory = self.parts.library.records(&tenant.0);
+            Ok(FileRecorder::new(source, settings, directory, self.parts.clock.clone())?)
+        };
+        match make() {
+            Ok(recorder) => Some(Arc::new(recorder)),
+            Err(error) => {
+                tracing::error!(%tenant, %error, "decisions cannot be recorded");
+                None
+            }
+        }
+    }
+
     /// The component that a configuration names, and the signature beside it.
-    fn read_configured(&self, configured: &TenantPolicy) -> Result<(Vec<u8>, Option<String>), NotActivated> {
+    fn read_configured(&self, configured: &TenantPolicy) -> Result<Named, NotActivated> {
         if configured.policy == STANDARD {
-            return Ok((restante_policy::standard::COMPONENT.to_vec(), None));
+            let digest = standard_digest().to_owned();
+            return Ok(Named { bytes: Cow::Borrowed(restante_policy::standard::COMPONENT), digest, signature: None });
         }
         let path = Path::new(&configured.policy);
         let unreadable =
             |error: io::Error| NotActivated::at(Step::Component, format!("cannot read {}: {error}", path.display()));
         let length = std::fs::metadata(path).map_err(unreadable)?.len();
-        if length > self.max_component_bytes as u64 {
-            let text = format!("{}: {length} bytes; at most {} are allowed", path.display(), self.max_component_bytes);
+        if length > self.parts.max_component_bytes as u64 {
+            let text =
+                format!("{}: {length} bytes; at most {} are allowed", path.display(), self.parts.max_component_bytes);
             return Err(NotActivated::at(Step::Component, text));
         }
         let bytes = std::fs::read(path).map_err(unreadable)?;
@@ -571,11 +714,11 @@ impl Policies {
             ),
             Err(_) => None,
         };
-        Ok((bytes, signature))
+        Ok(Named { digest: library::digest_of(&bytes), bytes: Cow::Owned(bytes), signature })
     }
 
     fn component_of(&self, digest: &str) -> Result<Vec<u8>, NotActivated> {
-        self.library.component(digest).map_err(|error| NotActivated::at(Step::Component, error.to_string()))
+        self.parts.library.component(digest).map_err(|error| NotActivated::at(Step::Component, error.to_string()))
     }
 
     fn managed(&self, tenant: &TenantName) -> Result<Arc<Managed>, PolicyError> {
@@ -587,7 +730,7 @@ impl Policies {
     }
 
     fn now(&self) -> u64 {
-        let Timestamp(now) = (self.clock)();
+        let Timestamp(now) = (self.parts.clock)();
         now
     }
 }
@@ -613,18 +756,30 @@ fn check_signature(configured: &TenantPolicy, bytes: &[u8], signature: Option<&s
     configured.signers.check(bytes, signature)
 }
 
+fn parse_cases(text: &[u8]) -> Result<Vec<Case>, String> {
+    let text = std::str::from_utf8(text).map_err(|error| format!("the cases are not UTF-8: {error}"))?;
+    read_cases(text).map_err(|error| error.to_string())
+}
+
 /// Whether the configuration still names what it named when it was last activated. A file that cannot be read now is no
 /// change.
-fn names_the_same(
-    state: &TenantState,
-    named: &Result<(Vec<u8>, Option<String>), NotActivated>,
-    configured: &TenantPolicy,
-) -> bool {
+fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, configured: &TenantPolicy) -> bool {
     match (named, &state.configured) {
-        (Ok((bytes, _)), Some((digest, settings))) => {
-            *settings == configured.settings && library::digest_of(bytes) == *digest
-        }
+        (Ok(named), Some((digest, settings))) => *settings == configured.settings && named.digest == *digest,
         (Err(_), Some((_, settings))) => *settings == configured.settings,
         (_, None) => false,
     }
+}
+
+/// What a configuration names.
+struct Named {
+    bytes: Cow<'static, [u8]>,
+    digest: String,
+    signature: Option<String>,
+}
+
+/// That of the policy in this program.
+fn standard_digest() -> &'static str {
+    static DIGEST: LazyLock<String> = LazyLock::new(|| library::digest_of(restante_policy::standard::COMPONENT));
+    &DIGEST
 }

@@ -113,6 +113,7 @@ fn check(subject: &Subject, settings: &Value, steps: &mut Steps) -> Result<()> {
     match meter()?.load(&subject.component, settings, &typical_host()) {
         Ok(policy) => {
             steps.add("world", Verdict::Ok, "restante:policy/policy, whole and nothing else imported");
+            describe(&policy, steps);
             check_settings(&policy, steps);
             for hook in Hook::ALL {
                 check_hook(&policy, hook, &limits, steps);
@@ -130,6 +131,19 @@ fn check(subject: &Subject, settings: &Value, steps: &mut Steps) -> Result<()> {
         Err(error) => steps.add("world", Verdict::Failed, error.to_string()),
     }
     Ok(())
+}
+
+fn describe(policy: &MeteredPolicy, steps: &mut Steps) {
+    let description = policy.description();
+    steps.add("description", Verdict::Ok, format!("{} {}", description.name, description.version));
+    match description.settings_schema.as_deref().map(serde_json::from_str::<Value>) {
+        Some(Ok(schema)) => {
+            let count = schema.get("properties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+            steps.add("schema", Verdict::Ok, format!("of {count} settings"));
+        }
+        Some(Err(error)) => steps.add("schema", Verdict::Failed, error.to_string()),
+        None => steps.add("schema", Verdict::Warning, "none: nobody sees which settings there are"),
+    }
 }
 
 fn check_settings(policy: &MeteredPolicy, steps: &mut Steps) {

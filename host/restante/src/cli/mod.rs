@@ -4,6 +4,7 @@ pub(crate) mod admin_client;
 mod client;
 mod demo;
 pub mod output;
+mod policy;
 mod progress;
 mod queue;
 mod serve;
@@ -33,6 +34,11 @@ enum Command {
     Client {
         #[command(subcommand)]
         command: client::Command,
+    },
+    /// Make, try, test and compare policies.
+    Policy {
+        #[command(subcommand)]
+        command: policy::Command,
     },
     /// See and discard what waits.
     Queue {
@@ -88,6 +94,7 @@ pub fn run() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Client { command } => client::run(command),
+        Command::Policy { command } => policy::run(command),
         Command::Queue { command, server } => queue::run(command, &server),
         Command::User { command, server } => user::run(command, &server),
     };

@@ -105,9 +105,17 @@ impl Program {
     /// # Panics
     /// It does not.
     pub async fn serve(&self) -> Served {
-        let configuration = self.configuration_file();
+        self.serve_with(&[]).await
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Panics
+    /// It does not serve.
+    pub async fn serve_with(&self, further: &[&str]) -> Served {
+        let configuration = self.configuration_file().display().to_string();
         for _ in 0..START_ATTEMPTS {
-            let mut served = Served::start(&["serve", "--config", &configuration.display().to_string()]);
+            let mut served = Served::start(&[&["serve", "--config", &configuration], further].concat());
             match served.next_line_with(READY).await {
                 Some(_) => {
                     self.has_served.set(true);

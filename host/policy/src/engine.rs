@@ -5,9 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use thiserror::Error;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
-use crate::limits::PolicyLimits;
+use crate::limits::{PolicyLimits, ticks};
 
 /// One tick: the resolution of every deadline.
 const TICK: Duration = Duration::from_millis(1);
@@ -18,6 +18,12 @@ const SPARE_SLOTS: u32 = 8;
 /// A component made of a core module has that module and two small ones that tie it to its imports.
 const CORE_INSTANCES: u32 = 4;
 const TABLES: u32 = 4;
+
+/// Instructions that a metering engine grants for a millisecond: more than a core does in one, so that a decision in time is
+/// a decision in budget.
+const INSTRUCTIONS_PER_MILLISECOND: u64 = 5_000_000;
+/// A metering engine stops a guest by the clock only this many times later: what costs few instructions and much time.
+const METERED_PATIENCE: u32 = 50;
 
 /// The engine could not be set up.
 #[derive(Debug, Error)]
@@ -35,6 +41,7 @@ pub enum EngineError {
 pub struct PolicyEngine {
     engine: Engine,
     limits: Arc<PolicyLimits>,
+    is_metering: bool,
 }
 
 impl PolicyEngine {
@@ -43,10 +50,37 @@ impl PolicyEngine {
     /// # Errors
     /// When the machine cannot give it the address space or the thread.
     pub fn new(limits: PolicyLimits) -> Result<PolicyEngine, EngineError> {
+        PolicyEngine::start(limits, false)
+    }
+
+    /// An engine that counts instructions, and stops guests by that count instead of by the clock.
+    pub(crate) fn metering(limits: PolicyLimits) -> Result<PolicyEngine, EngineError> {
+        PolicyEngine::start(limits, true)
+    }
+
+    fn start(limits: PolicyLimits, is_metering: bool) -> Result<PolicyEngine, EngineError> {
         let describe = |error: wasmtime::Error| EngineError::Configuration(format!("{error:#}"));
-        let engine = Engine::new(&configuration(&limits)).map_err(describe)?;
+        let mut configuration = configuration(&limits);
+        configuration.consume_fuel(is_metering);
+        let engine = Engine::new(&configuration).map_err(describe)?;
         start_clock(&engine)?;
-        Ok(PolicyEngine { engine, limits: Arc::new(limits) })
+        Ok(PolicyEngine { engine, limits: Arc::new(limits), is_metering })
+    }
+
+    /// Bounds what runs in this store: to so much time, or to the instructions of it.
+    pub(crate) fn grant<T>(&self, store: &mut Store<T>, time: Duration) {
+        if !self.is_metering {
+            store.set_epoch_deadline(ticks(time));
+            return;
+        }
+        store.set_epoch_deadline(ticks(time.saturating_mul(METERED_PATIENCE)));
+        // Only an engine that does not meter refuses.
+        let _ = store.set_fuel(instructions(time));
+    }
+
+    /// How many instructions ran in a store that was granted so much; 0 where nobody counts.
+    pub(crate) fn instructions_used<T>(&self, store: &Store<T>, time: Duration) -> u64 {
+        store.get_fuel().map_or(0, |left| instructions(time).saturating_sub(left))
     }
 
     /// The bounds it was set up with.
@@ -58,6 +92,10 @@ impl PolicyEngine {
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
     }
+}
+
+fn instructions(time: Duration) -> u64 {
+    ticks(time).saturating_mul(INSTRUCTIONS_PER_MILLISECOND)
 }
 
 /// Moves the engine's epoch on every millisecond until the engine is gone. A thread and not a task: a guest that spins

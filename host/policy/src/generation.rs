@@ -12,7 +12,6 @@ use crate::convert;
 use crate::decide::{Guest, failure_text};
 use crate::description::Description;
 use crate::engine::PolicyEngine;
-use crate::limits::ticks;
 use crate::load::{LoadError, Problem, Severity};
 use crate::log::harmless;
 
@@ -57,6 +56,12 @@ impl Generation {
         self.policy.digest.to_string()
     }
 
+    /// The version of the contract that it speaks.
+    #[must_use]
+    pub fn contract(&self) -> &'static str {
+        "0.1.0"
+    }
+
     /// What the policy says of itself.
     #[must_use]
     pub fn description(&self) -> &Description {
@@ -97,7 +102,7 @@ pub(crate) fn check_settings(
     let failed = |error: &wasmtime::Error| LoadError::CheckFailed(failure_text(error));
     let mut store = Store::new(policy.engine.engine(), Guest::silent(limits));
     store.limiter(|guest| guest);
-    store.set_epoch_deadline(ticks(limits.check_deadline));
+    policy.engine.grant(&mut store, limits.check_deadline);
     store.set_hostcall_fuel(limits.answer_bytes.saturating_add(max_bytes.saturating_mul(2)));
     let instance = policy.policy.instantiate(&mut store).map_err(|error| failed(&error))?;
     let host = convert::host_abilities(host);

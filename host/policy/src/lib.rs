@@ -33,13 +33,14 @@ pub mod hostile;
 mod limits;
 mod load;
 mod log;
+pub mod record;
 pub mod standard;
 
 pub use cache::{CacheCounts, CacheError, CompiledCache};
 pub use compile::{ChildCompiler, compile_for_parent};
 pub use decide::{
-    Decision, Difference, FailurePolicies, FailurePolicy, Hook, HookStatistics, Observation, PolicyHost, Recorder,
-    Shadow, ShadowCounts, TenantStatistics, decide,
+    Decision, Difference, FailurePolicies, FailurePolicy, GuestLine, Hook, HookStatistics, Observation, PolicyHost,
+    Recorder, Shadow, ShadowCounts, TenantStatistics, decide,
 };
 pub use description::{Description, DescriptionError};
 pub use engine::{EngineError, PolicyEngine};

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use restante_deferral::decision::HostAbilities;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use wasmtime::component::{Component, HasSelf, Linker};
@@ -85,7 +86,8 @@ pub enum LoadError {
 }
 
 /// How bad a problem with settings is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// They cannot be used.
     Error,
@@ -94,7 +96,7 @@ pub enum Severity {
 }
 
 /// Something about a tenant's settings, as the policy sees it. The texts are bounded and harmless to show.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// JSON pointer (RFC 6901) to the value, empty for the whole.
     pub pointer: String,

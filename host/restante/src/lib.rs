@@ -6,4 +6,5 @@ pub mod configuration;
 pub mod demo;
 pub mod logging;
 pub mod metrics;
+pub mod policies;
 pub mod server;

@@ -79,7 +79,7 @@ fn what_is_held_stays_until_it_is_asked_for() {
             world
                 .shared()
                 .policies()
-                .is_some_and(|host| host.statistics().iter().any(|tenant| tenant.hooks[1].asked > 0))
+                .is_some_and(|host| host.host().statistics().iter().any(|tenant| tenant.hooks[1].asked > 0))
         })
         .await;
         assert_eq!(world.queue().len(), 1);

@@ -11,7 +11,7 @@ use crate::bindings::Policy;
 use crate::bindings::restante::policy::{log, types};
 use crate::convert;
 use crate::generation::Generation;
-use crate::limits::{PolicyLimits, TenantPolicyLimits, ticks};
+use crate::limits::{PolicyLimits, TenantPolicyLimits};
 use crate::log::{GuestLog, LogLevel, harmless};
 
 /// Puts one question to a policy on this thread, which waits. For tools and tests; a server has a
@@ -32,6 +32,8 @@ pub(super) enum Caller {
         /// Where its lines go.
         log: Arc<LogSink>,
     },
+    /// Who reads the lines when the policy is done.
+    Reader(Vec<GuestLine>),
     /// Nobody who reads lines.
     Nobody,
 }
@@ -41,9 +43,31 @@ impl Caller {
     fn limits(&self, engine: &PolicyLimits) -> TenantPolicyLimits {
         match self {
             Caller::Tenant { tenant, .. } => **tenant.limits.load(),
-            Caller::Nobody => engine.of_a_tenant(),
+            Caller::Nobody | Caller::Reader(_) => engine.of_a_tenant(),
         }
     }
+}
+
+/// A line that a guest wrote, cut and with its control characters escaped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestLine {
+    /// How important the policy takes it to be.
+    pub level: LogLevel,
+    /// The text.
+    pub text: String,
+}
+
+/// A decision, and what it took.
+pub(crate) struct Called {
+    pub(crate) outcome: Result<Answer, Undecided>,
+    /// Why there is no answer, harmless to show.
+    pub(crate) why: Option<String>,
+    /// Counted where the engine counts.
+    pub(crate) instructions: u64,
+    /// The most linear memory that the guest had.
+    pub(crate) memory_bytes: usize,
+    /// What it wrote, where it has a reader.
+    pub(crate) lines: Vec<GuestLine>,
 }
 
 /// What the host keeps for one instance.
@@ -54,6 +78,7 @@ pub(crate) struct Guest {
     max_lines_per_second: u32,
     max_memory_bytes: usize,
     denied_memory: bool,
+    peak_memory_bytes: usize,
 }
 
 impl Guest {
@@ -65,6 +90,7 @@ impl Guest {
             max_lines_per_second: own.max_log_lines_per_second,
             max_memory_bytes: own.max_memory_bytes.min(limits.max_memory_bytes),
             denied_memory: false,
+            peak_memory_bytes: 0,
         }
     }
 
@@ -74,6 +100,13 @@ impl Guest {
     }
 
     fn write(&mut self, level: LogLevel, text: &str) {
+        if let Caller::Reader(lines) = &mut self.caller {
+            if self.lines_left > 0 {
+                self.lines_left = self.lines_left.saturating_sub(1);
+                lines.push(GuestLine { level, text: harmless(text, self.max_line_bytes) });
+            }
+            return;
+        }
         let Caller::Tenant { tenant, log } = &self.caller else { return };
         if self.lines_left == 0 || !tenant.lines.take(Instant::now(), self.max_lines_per_second) {
             tenant.counters.dropped_line();
@@ -103,6 +136,9 @@ impl ResourceLimiter for Guest {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let is_allowed = desired <= self.max_memory_bytes;
         self.denied_memory |= !is_allowed;
+        if is_allowed {
+            self.peak_memory_bytes = self.peak_memory_bytes.max(desired);
+        }
         Ok(is_allowed)
     }
 
@@ -114,38 +150,42 @@ impl ResourceLimiter for Guest {
 
 /// Asks a policy.
 pub(super) fn ask(generation: &Generation, question: Question, caller: Caller) -> Result<Answer, Undecided> {
+    run(generation, question, caller).outcome
+}
+
+/// Asks a policy and tells what it took and wrote.
+pub(crate) fn ask_and_measure(generation: &Generation, question: Question) -> Called {
+    run(generation, question, Caller::Reader(Vec::new()))
+}
+
+fn run(generation: &Generation, question: Question, caller: Caller) -> Called {
     let policy = generation.policy();
     let limits = policy.engine.limits();
     let own = caller.limits(limits);
     let mut store = Store::new(policy.engine.engine(), Guest::new(limits, own, caller));
     store.limiter(|guest| guest);
-    store.set_epoch_deadline(ticks(own.deadline));
+    policy.engine.grant(&mut store, own.deadline);
     store.set_hostcall_fuel(limits.answer_bytes_for(convert::message_count(&question)));
-    let instance = match policy.policy.instantiate(&mut store) {
-        Ok(instance) => instance,
-        // More than it may have before it did anything.
-        Err(_) if store.data().denied_memory => {
-            store.data_mut().write(LogLevel::Warning, "the policy failed: it begins with more memory than it may have");
-            return Err(Undecided::OutOfMemory);
+    let called =
+        policy.policy.instantiate(&mut store).and_then(|instance| call(&instance, &mut store, generation, question));
+    let (outcome, why) = match called {
+        Ok(Ok(answer)) => (Ok(answer), None),
+        Ok(Err(why)) => (Err(Undecided::Declined), Some(format!("the policy declined: {why}"))),
+        Err(error) => {
+            let undecided = verdict(&error, store.data().denied_memory);
+            let text = failure_text(&error);
+            (Err(undecided), Some(format!("the policy failed ({undecided:?}): {text}")))
         }
-        Err(error) => return Err(failed(&mut store, &error)),
     };
-    match call(&instance, &mut store, generation, question) {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(why)) => {
-            store.data_mut().write(LogLevel::Warning, &format!("the policy declined: {why}"));
-            Err(Undecided::Declined)
-        }
-        Err(error) => Err(failed(&mut store, &error)),
+    let instructions = policy.engine.instructions_used(&store, own.deadline);
+    let mut guest = store.into_data();
+    if let (Some(why), Caller::Tenant { .. }) = (&why, &guest.caller) {
+        guest.write(LogLevel::Warning, why);
     }
-}
-
-/// Says in the log what went wrong, and what it comes to.
-fn failed(store: &mut Store<Guest>, error: &wasmtime::Error) -> Undecided {
-    let undecided = verdict(error, store.data().denied_memory);
-    let text = failure_text(error);
-    store.data_mut().write(LogLevel::Warning, &format!("the policy failed ({undecided:?}): {text}"));
-    undecided
+    let max_line_bytes = guest.max_line_bytes;
+    let lines = if let Caller::Reader(lines) = guest.caller { lines } else { Vec::new() };
+    let why = why.map(|why| harmless(&why, max_line_bytes));
+    Called { outcome, why, instructions, memory_bytes: guest.peak_memory_bytes, lines }
 }
 
 /// Calls the hook that answers this question.
@@ -188,8 +228,8 @@ fn call(
 /// What an error of the engine says about the guest.
 fn verdict(error: &wasmtime::Error, denied_memory: bool) -> Undecided {
     match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => Undecided::TimedOut,
-        Some(_) if denied_memory => Undecided::OutOfMemory,
+        Some(Trap::Interrupt | Trap::OutOfFuel) => Undecided::TimedOut,
+        _ if denied_memory => Undecided::OutOfMemory,
         Some(_) => Undecided::Trapped,
         // The guest returned, and what it returned cannot be read or is too much.
         None => Undecided::Impossible,

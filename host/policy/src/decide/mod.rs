@@ -25,8 +25,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use restante_deferral::decision::{Answer, Question, Undecided};
 use restante_deferral::model::TenantName;
 
-pub use call::decide;
-pub(crate) use call::{Guest, failure_text};
+pub(crate) use call::{Guest, ask_and_measure, failure_text};
+pub use call::{GuestLine, decide};
 pub use failing::{FailurePolicies, FailurePolicy};
 pub use observer::{Decision, Observation, Recorder};
 pub use shadow::{Difference, Shadow, ShadowCounts};
@@ -221,6 +221,13 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
             }
             job.ticket
         })
+    }
+
+    /// What this tenant's policy did so far.
+    #[must_use]
+    pub fn statistics_of(&self, tenant: &TenantName) -> Option<TenantStatistics> {
+        let tenants = self.tenants.load();
+        tenants.get(tenant).map(|known| known.counters.snapshot(tenant.clone(), self.queue.waiting(tenant)))
     }
 
     /// What the tenants' policies did so far.

@@ -5,21 +5,27 @@ use std::time::Duration;
 
 use restante_deferral::decision::{Question, Undecided};
 use restante_deferral::model::TenantName;
+use serde::{Deserialize, Serialize};
 
 use super::breaker::Breaker;
 
 /// A hook that decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Hook {
     /// `on-incoming`
+    #[serde(rename = "on-incoming")]
     Incoming,
     /// `on-available`
+    #[serde(rename = "on-available")]
     Available,
     /// `on-pull`
+    #[serde(rename = "on-pull")]
     Pull,
     /// `on-failure`
+    #[serde(rename = "on-failure")]
     Failure,
     /// `on-expiry`
+    #[serde(rename = "on-expiry")]
     Expiry,
 }
 

@@ -1,10 +1,16 @@
 //! Policies in their sandbox: the one that ships, and one that misbehaves.
 
+#[path = "../../../deferral/tests/json/any.rs"]
+mod any;
 mod cache;
+mod comparison;
+mod contract_json;
 mod examples;
 mod failing;
 mod fairness;
 mod hostile;
 mod loading;
+mod pseudonyms;
+mod records;
 mod standard;
 mod support;

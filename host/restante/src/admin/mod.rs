@@ -1,6 +1,7 @@
 //! The administration interface: HTTP on a Unix socket in the data directory, and on TCP with a token.
 
 pub mod model;
+pub mod policies;
 mod queue;
 mod serve;
 mod users;
@@ -102,6 +103,7 @@ impl From<restante_store::StoreError> for Problem {
 /// A socket that cannot be opened.
 pub async fn start(configuration: &Configuration, server: &Server) -> Result<Running> {
     let administration = Administration { shared: server.shared().clone(), counters: server.transport_counters() };
+    let max_component_bytes = usize::try_from(configuration.limits.max_policy_bytes).unwrap_or(usize::MAX);
     let (stop, stopped) = watch::channel(false);
     let socket = configuration.data.join("admin.sock");
     match std::fs::remove_file(&socket) {
@@ -115,7 +117,11 @@ pub async fn start(configuration: &Configuration, server: &Server) -> Result<Run
     let bound = UnixListener::bind(&socket);
     rustix::process::umask(before);
     let listener = bound.with_context(|| socket.display().to_string())?;
-    tokio::spawn(serve(Listening::Unix(listener), routes(administration.clone()), stopped.clone()));
+    tokio::spawn(serve(
+        Listening::Unix(listener),
+        routes(administration.clone(), max_component_bytes),
+        stopped.clone(),
+    ));
     let token_file = configuration.admin.token_file.clone().unwrap_or_else(|| configuration.data.join("admin.token"));
     let mut on_tcp = None;
     if let Some(address) = configuration.admin.listen {
@@ -126,13 +132,13 @@ pub async fn start(configuration: &Configuration, server: &Server) -> Result<Run
         let mut hosts = vec![local.to_string(), format!("localhost:{}", local.port())];
         hosts.extend(configuration.admin.hosts.iter().cloned());
         let guard = Guard { token: token.into(), hosts: hosts.into() };
-        let remote = routes(administration).layer(middleware::from_fn_with_state(guard, check));
+        let remote = routes(administration, max_component_bytes).layer(middleware::from_fn_with_state(guard, check));
         tokio::spawn(serve(Listening::Tcp(listener), remote, stopped));
     }
     Ok(Running { socket, address: on_tcp, token_file, stop })
 }
 
-fn routes(administration: Administration) -> Router {
+fn routes(administration: Administration, max_component_bytes: usize) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/metrics", get(metrics))
@@ -140,6 +146,7 @@ fn routes(administration: Administration) -> Router {
         .route("/queue/discard", post(queue::discard))
         .route("/queue/{id}", get(queue::show))
         .route("/users/{address}", get(users::show).patch(users::change))
+        .merge(policies::routes(max_component_bytes))
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(administration)
 }
@@ -207,7 +214,7 @@ async fn metrics(State(administration): State<Administration>) -> Response {
                 [(Vec::new(), value as f64)],
             );
         }
-        write_policies(text, &shared.policies().map(restante_policy::PolicyHost::statistics).unwrap_or_default());
+        write_policies(text, &shared.policies().map(|policies| policies.host().statistics()).unwrap_or_default());
     });
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

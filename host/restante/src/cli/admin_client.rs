@@ -23,22 +23,55 @@ pub fn request<T: DeserializeOwned>(
     path: &str,
     body: Option<serde_json::Value>,
 ) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(exchange(server, method, path, body))?;
+    let body = body.map(|body| serde_json::to_vec(&body)).transpose()?;
+    let answer = blocking(server, method, path, body.map(|body| ("application/json", body)))?;
     serde_json::from_slice(&answer).context("the server's answer is not what was expected")
+}
+
+/// One request whose answer has no content.
+///
+/// # Errors
+/// As [`request`].
+pub fn send(server: &RunningServer, method: Method, path: &str, body: Option<serde_json::Value>) -> Result<()> {
+    let body = body.map(|body| serde_json::to_vec(&body)).transpose()?;
+    blocking(server, method, path, body.map(|body| ("application/json", body))).map(drop)
+}
+
+/// One request with a body of this type.
+///
+/// # Errors
+/// As [`request`].
+pub fn upload(
+    server: &RunningServer,
+    method: Method,
+    path: &str,
+    content_type: &'static str,
+    body: Vec<u8>,
+) -> Result<Bytes> {
+    blocking(server, method, path, Some((content_type, body)))
+}
+
+fn blocking(
+    server: &RunningServer,
+    method: Method,
+    path: &str,
+    body: Option<(&'static str, Vec<u8>)>,
+) -> Result<Bytes> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(exchange(server, method, path, body))
 }
 
 async fn exchange(
     server: &RunningServer,
     method: Method,
     path: &str,
-    body: Option<serde_json::Value>,
+    body: Option<(&'static str, Vec<u8>)>,
 ) -> Result<Bytes> {
     let mut request = Request::builder().method(method).uri(path);
     let body = match body {
-        Some(body) => {
-            request = request.header("content-type", "application/json");
-            Full::new(Bytes::from(serde_json::to_vec(&body)?))
+        Some((content_type, body)) => {
+            request = request.header("content-type", content_type);
+            Full::new(Bytes::from(body))
         }
         None => Full::default(),
     };
@@ -52,15 +85,15 @@ async fn exchange(
         let stream =
             tokio::net::TcpStream::connect(host).await.with_context(|| format!("no server answers at {url}"))?;
         let request = request.header("host", host).header("authorization", format!("Bearer {}", token.trim()));
-        return send(stream, request.body(body)?).await;
+        return over(stream, request.body(body)?).await;
     }
     let stream = tokio::net::UnixStream::connect(&server.socket)
         .await
         .with_context(|| format!("no server answers at {} (see --socket and --url)", server.socket.display()))?;
-    send(stream, request.header("host", "localhost").body(body)?).await
+    over(stream, request.header("host", "localhost").body(body)?).await
 }
 
-async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Bytes>
+async fn over<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Bytes>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

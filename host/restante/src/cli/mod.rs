@@ -24,8 +24,17 @@ pub struct Cli {
     command: Command,
 }
 
+/// What [`Command::CompilePolicy`] is called on the command line.
+pub const COMPILE_POLICY: &str = "compile-policy";
+
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Compile a policy from stdin to stdout, for a server that started this.
+    #[command(name = COMPILE_POLICY, hide = true)]
+    CompilePolicy {
+        #[arg(num_args = 4, required = true)]
+        bounds: Vec<u64>,
+    },
     /// Run the server.
     Serve(serve::Arguments),
     /// Show deferred delivery: a server and its clients on loopback, and what crossed the wire.
@@ -46,6 +55,11 @@ enum Command {
         command: queue::Command,
         #[command(flatten)]
         server: RunningServer,
+    },
+    /// Make, try, test, compare and swap policies.
+    Policy {
+        #[command(subcommand)]
+        command: policy::Command,
     },
     /// See and change users' preferences.
     User {
@@ -86,16 +100,24 @@ impl RunningServer {
     }
 }
 
+fn compile_policy(bounds: &[u64]) -> anyhow::Result<ExitCode> {
+    let bounds = <&[u64; 4]>::try_from(bounds)?;
+    let code = restante_policy::compile_for_parent(bounds);
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
+        Command::CompilePolicy { bounds } => compile_policy(&bounds),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Client { command } => client::run(command),
         Command::Policy { command } => policy::run(command),
         Command::Queue { command, server } => queue::run(command, &server),
+        Command::Policy { command } => policy::run(command),
         Command::User { command, server } => user::run(command, &server),
     };
     match result {

@@ -10,7 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::admin;
 use crate::configuration::Configuration;
 use crate::logging;
-use crate::server::Server;
+use crate::policies::activation::Step;
+use crate::server::policies::PolicyParts;
+use crate::server::{Parts, Server};
 
 #[derive(Args, Debug)]
 pub struct Arguments {
@@ -20,6 +22,9 @@ pub struct Arguments {
     /// End when the process that started this one does.
     #[arg(long, hide = true)]
     with_parent: bool,
+    /// End at once, as by a power cut, after this step of an activation: for tests.
+    #[arg(long, hide = true, value_name = "STEP", value_parser = step)]
+    abort_after: Option<Step>,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -39,17 +44,25 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     // What is kept is nobody else's business, whatever directory it is kept in.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(&configuration, arguments.config.is_none()))?;
+    runtime.block_on(serve(&configuration, arguments))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(configuration: &Configuration, is_default: bool) -> Result<()> {
+async fn serve(configuration: &Configuration, arguments: &Arguments) -> Result<()> {
     for warning in configuration.warnings() {
         tracing::warn!("{warning}");
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let server = Server::start(configuration).await?;
+    let mut policies = PolicyParts::of_this_program(&configuration.limits).context("cannot compile policies")?;
+    if let Some(last) = arguments.abort_after {
+        policies.watcher = std::sync::Arc::new(move |step| {
+            if step == last {
+                std::process::abort();
+            }
+        });
+    }
+    let server = Server::start_with(configuration, Parts { policies, ..Parts::default() }).await?;
     let admin = admin::start(configuration, &server).await.context("cannot start the administration interface")?;
     for (protocol, address) in server.sip() {
         tracing::info!("SIP on {}:{address}", protocol.as_str().to_ascii_lowercase());
@@ -61,7 +74,7 @@ async fn serve(configuration: &Configuration, is_default: bool) -> Result<()> {
         tracing::info!("administration on http://{address}, with the token in {}", admin.token_file().display());
     }
     tracing::info!("data in {}, administration at {}", configuration.data.display(), admin.socket().display());
-    if is_default {
+    if arguments.config.is_none() {
         greet(&server);
     }
     tokio::select! {
@@ -73,6 +86,11 @@ async fn serve(configuration: &Configuration, is_default: bool) -> Result<()> {
     server.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn step(name: &str) -> Result<Step, String> {
+    let known = Step::ALL.into_iter().find(|step| step.name() == name);
+    known.ok_or_else(|| format!("expected one of {}", Step::ALL.map(Step::name).join(", ")))
 }
 
 /// How to send a first message.

@@ -79,6 +79,12 @@ limits! {
     max_decision_milliseconds = 20;
     /// Memory of one decision; more: the fallback decides.
     max_policy_memory_bytes = 16 * 1024 * 1024;
+    /// Size of a policy's component; more: it is refused.
+    max_policy_bytes = 10 * 1024 * 1024;
+    /// Time that compiling a policy may take; more: it is refused.
+    max_compile_seconds = 30;
+    /// Memory that compiling a policy may take; more: it is refused.
+    max_compile_memory_bytes = 2 * 1024 * 1024 * 1024;
     /// Messages of one recipient that are in memory at once.
     max_window_messages = 100;
     /// Arrivals of one recipient that wait for decision or commit; more: 503.

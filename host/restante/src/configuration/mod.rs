@@ -10,6 +10,7 @@ mod source;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use restante_policy::{FailurePolicy, Hook};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -154,6 +155,12 @@ pub struct Tenant {
     /// Settings of the policy.
     #[serde(default)]
     pub settings: toml::Table,
+    /// Who has to sign the policy: ed25519 public keys in base64. None: nobody.
+    #[serde(default)]
+    pub signers: Vec<String>,
+    /// What happens when the policy does not decide, by hook: `default`, `previous` or `refuse`.
+    #[serde(default)]
+    pub failure: BTreeMap<Hook, FailurePolicy>,
     /// Further names of users: alias to address.
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
@@ -229,6 +236,8 @@ impl Tenant {
             trust: vec![AddressRange::loopback_v4(), AddressRange::loopback_v6()],
             policy: standard(),
             settings: toml::Table::new(),
+            signers: Vec::new(),
+            failure: BTreeMap::new(),
             aliases: BTreeMap::new(),
             hand_over: BTreeMap::new(),
             deferred_user: deferred(),

@@ -8,7 +8,8 @@
 //! | `world` | checks imports, exports and the contract's version | what is not of the world, by name |
 //! | `check-settings` | has the policy check the tenant's settings | problems by JSON pointer |
 //! | `cases` | decides the tenant's cases | cases with another answer |
-//! | `keep` | writes component and state to disk: from here on a restart finds the new one | the operating system |
+//! | `write` | writes the component to disk | the operating system |
+//! | `keep` | writes the tenant's state, which names it: from here on a restart finds the new generation | the operating system |
 //! | `switch` | puts it in the place of the old one, at once for all decisions that begin after | – |
 //!
 //! Whatever fails, the old generation lives on, in memory and on disk.
@@ -37,7 +38,9 @@ pub enum Step {
     CheckSettings,
     /// The tenant's cases are decided.
     Cases,
-    /// All is written to disk.
+    /// The component is written to disk.
+    Write,
+    /// The tenant's state names it.
     Keep,
     /// The generation decides.
     Switch,
@@ -45,13 +48,14 @@ pub enum Step {
 
 impl Step {
     /// All, in order.
-    pub const ALL: [Step; 8] = [
+    pub const ALL: [Step; 9] = [
         Step::Component,
         Step::Signature,
         Step::Compile,
         Step::World,
         Step::CheckSettings,
         Step::Cases,
+        Step::Write,
         Step::Keep,
         Step::Switch,
     ];
@@ -66,6 +70,7 @@ impl Step {
             Step::World => "world",
             Step::CheckSettings => "check-settings",
             Step::Cases => "cases",
+            Step::Write => "write",
             Step::Keep => "keep",
             Step::Switch => "switch",
         }

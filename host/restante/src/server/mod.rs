@@ -6,7 +6,7 @@ mod flow;
 mod limits;
 mod listeners;
 mod media;
-mod policies;
+pub mod policies;
 mod rates;
 mod receiver;
 mod recovery;
@@ -26,7 +26,6 @@ use restante_deferral::decision::{Question, Undecided};
 use restante_deferral::model::{Profile, ProfileChange, RecipientKey, TenantName, Timestamp};
 use restante_deferral::participating_function::Limits as DeferralLimits;
 use restante_msrp::framing::FramingLimits;
-use restante_policy::PolicyHost;
 use restante_sip::message::MessageLimits;
 use restante_sip::transaction::OwnMark;
 use restante_sip::uri::Uri;
@@ -43,11 +42,13 @@ use self::limits::{
     HOP_LIMITS, deferral_limits, destinations, framing_limits, queue_limits, transport_limits, write_limits,
 };
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
+use self::policies::PolicyParts;
 use self::rates::Rates;
 use self::secrets::Secrets;
 use self::shard::{DecisionTicket, ProfileOrder, Shard, ToShard};
 use crate::configuration::{Configuration, Limits, ListenAddress};
 use crate::metrics::Metrics;
+use crate::policies::Policies;
 
 pub use self::listeners::MsrpPlace;
 
@@ -76,7 +77,7 @@ pub struct Shared {
     msrp_places: Vec<MsrpPlace>,
     msrp_limits: FramingLimits,
     sender: OnceLock<Sender>,
-    policy: OnceLock<Arc<PolicyHost<DecisionTicket>>>,
+    policies: OnceLock<Arc<Policies>>,
     deferral: HashMap<TenantName, Arc<DeferralLimits>>,
     inboxes: Arc<Vec<QueueSender<ToShard>>>,
 }
@@ -92,8 +93,8 @@ impl Shared {
 
     /// The policies; none while the server starts.
     #[must_use]
-    pub fn policies(&self) -> Option<&PolicyHost<DecisionTicket>> {
-        self.policy.get().map(Arc::as_ref)
+    pub fn policies(&self) -> Option<&Arc<Policies>> {
+        self.policies.get()
     }
 
     fn push(&self, shard: usize, lane: Lane, item: ToShard, bytes: usize) -> Result<(), Box<ToShard>> {
@@ -131,14 +132,14 @@ impl Shared {
     /// A policy's answer could not be carried out.
     fn note_unusable(&self, tenant: &TenantName, hook: &str, why: &str) {
         let hook = restante_policy::Hook::ALL.into_iter().find(|known| known.name() == hook);
-        if let (Some(policy), Some(hook)) = (self.policy.get(), hook) {
-            policy.note_unusable(tenant, hook, why);
+        if let (Some(policy), Some(hook)) = (self.policies.get(), hook) {
+            policy.host().note_unusable(tenant, hook, why);
         }
     }
 
     fn ask(&self, ticket: DecisionTicket, question: Question) -> Result<(), Undecided> {
-        match self.policy.get() {
-            Some(policy) => policy.submit(ticket, question).map_err(|_| Undecided::Overloaded),
+        match self.policies.get() {
+            Some(policies) => policies.host().submit(ticket, question).map_err(|_| Undecided::Overloaded),
             None => Err(Undecided::Declined),
         }
     }
@@ -185,6 +186,8 @@ pub struct Parts {
     pub store: StoreOpener,
     /// The time, for the store too.
     pub clock: Clock,
+    /// How policies are compiled and activated.
+    pub policies: PolicyParts,
 }
 
 impl Default for Parts {
@@ -196,6 +199,7 @@ impl Default for Parts {
                 Ok((Arc::new(store), spool))
             }),
             clock: Arc::new(wall_clock),
+            policies: PolicyParts::default(),
         }
     }
 }
@@ -260,12 +264,15 @@ impl Server {
             msrp_places: bound.places.clone(),
             msrp_limits: framing_limits(&limits),
             sender: OnceLock::new(),
-            policy: OnceLock::new(),
+            policies: OnceLock::new(),
             inboxes: inboxes.clone(),
             limits,
         });
-        let policy = policies::start(configuration, inboxes.clone()).await?;
-        let _ = shared.policy.set(Arc::new(policy));
+        let policies = policies::start(configuration, inboxes.clone(), shared.clock.clone(), parts.policies).await?;
+        if let Err(error) = crate::policies::watch::start(&policies) {
+            tracing::warn!(%error, "files of policies are not watched; SIGHUP or `restante policy activate` take them");
+        }
+        let _ = shared.policies.set(policies);
         let transport_limits = transport_limits(&configuration.limits);
         let listeners = sip_listeners(configuration);
         let transport = Transport::start(&listeners, transport_limits, receiver::handler(&shared)).await?;

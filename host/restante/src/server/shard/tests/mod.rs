@@ -87,7 +87,7 @@ impl House {
             msrp_places: Vec::new(),
             msrp_limits: FramingLimits::default(),
             sender: OnceLock::new(),
-            policy: OnceLock::new(),
+            policies: OnceLock::new(),
             inboxes,
             limits: configuration.limits,
         });

@@ -1,0 +1,249 @@
+//! `/components` and `/tenants/NAME/policy`
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, extract::rejection::JsonRejection};
+use restante_deferral::model::TenantName;
+use restante_policy::{LogLine, Problem as SettingsProblem, Severity};
+use serde::{Deserialize, Serialize};
+
+use super::{Administration, Problem};
+use crate::policies::activation::NotActivated;
+use crate::policies::{Activated, GenerationStatus, Policies, PolicyError, Proposal, TenantPolicyStatus};
+
+/// Most bytes of a tenant's cases.
+const MAX_CASES_BYTES: usize = 16 << 20;
+
+/// The routes. A component is uploaded by its bytes, never named by a path of this machine.
+pub fn routes(max_component_bytes: usize) -> Router<Administration> {
+    let upload = post(upload).layer(DefaultBodyLimit::max(max_component_bytes));
+    let cases = axum::routing::put(put_cases).delete(delete_cases).layer(DefaultBodyLimit::max(MAX_CASES_BYTES));
+    Router::new()
+        .route("/components", upload)
+        .route("/tenants/{tenant}/policy", get(status))
+        .route("/tenants/{tenant}/policy/activate", post(activate))
+        .route("/tenants/{tenant}/policy/rollback", post(roll_back))
+        .route("/tenants/{tenant}/policy/candidate", axum::routing::put(try_out).delete(drop_candidate))
+        .route("/tenants/{tenant}/policy/candidate/activate", post(activate_candidate))
+        .route("/tenants/{tenant}/policy/cases", cases)
+        .route("/tenants/{tenant}/policy/log", get(log))
+}
+
+/// Answer to an upload.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Uploaded {
+    /// SHA-256 of the component.
+    pub digest: String,
+}
+
+/// What is to become a generation.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ProposalRequest {
+    /// Of an uploaded component.
+    pub digest: String,
+    /// Settings; absent: as the configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<serde_json::Value>,
+    /// Detached ed25519 signature, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// For a candidate: how many of a thousand decisions it sees. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_permille: Option<u32>,
+}
+
+/// Which generation to go back to.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// Its number; absent: the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
+}
+
+/// What became active, or the candidate.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ActivatedReply {
+    /// It.
+    pub generation: GenerationStatus,
+    /// What it found odd about its settings.
+    pub warnings: Vec<ProblemReply>,
+}
+
+/// A problem with settings.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ProblemReply {
+    /// JSON pointer.
+    pub pointer: String,
+    /// `error` or `warning`.
+    pub severity: String,
+    /// What is wrong.
+    pub text: String,
+}
+
+impl From<&SettingsProblem> for ProblemReply {
+    fn from(problem: &SettingsProblem) -> ProblemReply {
+        let severity = match problem.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let SettingsProblem { pointer, text, .. } = problem.clone();
+        ProblemReply { pointer, severity: severity.to_owned(), text }
+    }
+}
+
+/// Lines of a log.
+#[derive(Debug, Serialize)]
+pub struct LogReply {
+    lines: Vec<LogLine>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogQuery {
+    #[serde(default)]
+    after: u64,
+}
+
+impl IntoResponse for PolicyError {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            PolicyError::UnknownTenant(_) | PolicyError::Nothing(_) => StatusCode::NOT_FOUND,
+            PolicyError::NotActivated(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            PolicyError::Disk(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let error = self.to_string();
+        let body = match self {
+            PolicyError::NotActivated(NotActivated { step, problems, .. }) => {
+                let problems: Vec<_> = problems.iter().map(ProblemReply::from).collect();
+                serde_json::json!({ "error": error, "step": step, "problems": problems })
+            }
+            _ => serde_json::json!({ "error": error }),
+        };
+        (status, Json(body)).into_response()
+    }
+}
+
+/// On a thread that serves nobody.
+async fn blocking<T: Send + 'static>(
+    it: &Administration,
+    work: impl FnOnce(&Policies) -> Result<T, PolicyError> + Send + 'static,
+) -> Result<T, Response> {
+    let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server starts").into_response();
+    let policies = Arc::clone(it.shared.policies().ok_or_else(starting)?);
+    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "it broke off; see the log").into_response();
+    let done = tokio::task::spawn_blocking(move || work(&policies)).await.map_err(failed)?;
+    done.map_err(PolicyError::into_response)
+}
+
+fn reply(activated: &Activated) -> Json<ActivatedReply> {
+    Json(ActivatedReply {
+        generation: GenerationStatus::from(&activated.generation),
+        warnings: activated.warnings.iter().map(ProblemReply::from).collect(),
+    })
+}
+
+fn named(tenant: String) -> TenantName {
+    TenantName(tenant.into())
+}
+
+async fn upload(State(it): State<Administration>, bytes: Bytes) -> Result<Json<Uploaded>, Response> {
+    let digest = blocking(&it, move |policies| policies.upload(&bytes)).await?;
+    Ok(Json(Uploaded { digest }))
+}
+
+async fn status(
+    State(it): State<Administration>,
+    Path(tenant): Path<String>,
+) -> Result<Json<TenantPolicyStatus>, Response> {
+    Ok(Json(blocking(&it, move |policies| policies.status(&named(tenant))).await?))
+}
+
+async fn activate(
+    State(it): State<Administration>,
+    Path(tenant): Path<String>,
+    request: Result<Json<ProposalRequest>, JsonRejection>,
+) -> Result<Json<ActivatedReply>, Response> {
+    let request = checked(request)?;
+    let activated = blocking(&it, move |policies| policies.activate(&named(tenant), request.into())).await?;
+    Ok(reply(&activated))
+}
+
+async fn try_out(
+    State(it): State<Administration>,
+    Path(tenant): Path<String>,
+    request: Result<Json<ProposalRequest>, JsonRejection>,
+) -> Result<Json<ActivatedReply>, Response> {
+    let request = checked(request)?;
+    let sample_permille = request.sample_permille.unwrap_or(1000);
+    if sample_permille > 1000 {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "sample-permille: expected 0 to 1000").into_response());
+    }
+    let work = move |policies: &Policies| policies.try_out(&named(tenant), request.into(), sample_permille);
+    Ok(reply(&blocking(&it, work).await?))
+}
+
+async fn activate_candidate(
+    State(it): State<Administration>,
+    Path(tenant): Path<String>,
+) -> Result<Json<ActivatedReply>, Response> {
+    Ok(reply(&blocking(&it, move |policies| policies.activate_candidate(&named(tenant))).await?))
+}
+
+async fn drop_candidate(State(it): State<Administration>, Path(tenant): Path<String>) -> Result<StatusCode, Response> {
+    blocking(&it, move |policies| policies.drop_candidate(&named(tenant))).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn roll_back(
+    State(it): State<Administration>,
+    Path(tenant): Path<String>,
+    request: Result<Json<RollbackRequest>, JsonRejection>,
+) -> Result<Json<ActivatedReply>, Response> {
+    let number = checked(request)?.number;
+    Ok(reply(&blocking(&it, move |policies| policies.roll_back(&named(tenant), number)).await?))
+}
+
+async fn put_cases(
+    State(it): State<Administration>,
+    Path(tenant): Path<String>,
+    cases: Bytes,
+) -> Result<StatusCode, Response> {
+    blocking(&it, move |policies| policies.set_cases(&named(tenant), Some(&cases))).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn delete_cases(State(it): State<Administration>, Path(tenant): Path<String>) -> Result<StatusCode, Response> {
+    blocking(&it, move |policies| policies.set_cases(&named(tenant), None)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn log(
+    State(it): State<Administration>,
+    Path(tenant): Path<String>,
+    Query(query): Query<LogQuery>,
+) -> Result<Json<LogReply>, Response> {
+    let lines = blocking(&it, move |policies| policies.log_lines(&named(tenant), query.after)).await?;
+    Ok(Json(LogReply { lines }))
+}
+
+fn checked<T>(request: Result<Json<T>, JsonRejection>) -> Result<T, Response> {
+    let refused = |rejection: JsonRejection| Problem::new(rejection.status(), rejection.body_text()).into_response();
+    request.map(|Json(request)| request).map_err(refused)
+}
+
+impl From<ProposalRequest> for Proposal {
+    fn from(request: ProposalRequest) -> Proposal {
+        let ProposalRequest { digest, settings, signature, .. } = request;
+        Proposal { digest, settings, signature }
+    }
+}

@@ -1,0 +1,65 @@
+//! `restante policy inspect`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use sha2::{Digest, Sha256};
+
+use super::subject::Subject;
+use super::wasm::Contents;
+use crate::cli::output::say;
+use crate::cli::table::harmless;
+
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// A component, a core module, or `standard`.
+    file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// # Errors
+/// The file cannot be read or is broken.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let subject = Subject::read(&arguments.file)?;
+    let contents = Contents::read(&subject.component).with_context(|| format!("{} is broken", subject.name))?;
+    let digest = sha256(&subject.component);
+    let versions = contents.contract_versions();
+    if arguments.json {
+        let report = serde_json::json!({
+            "file": subject.name,
+            "was-core-module": subject.was_module,
+            "sha256": digest,
+            "size-bytes": subject.component.len(),
+            "contract": versions,
+            "contents": contents,
+        });
+        say!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let was = if subject.was_module { "made of a core module here" } else { "a component" };
+    say!("file:      {} ({was})", harmless(&subject.name));
+    say!("sha256:    {digest}");
+    say!("size:      {} bytes", subject.component.len());
+    let contract = if versions.is_empty() { "none: it is no policy".to_owned() } else { versions.join(", ") };
+    say!("contract:  {}", harmless(&contract));
+    say!("memory:    {} bytes at first", contents.initial_memory_bytes);
+    for (index, import) in contents.imports.iter().enumerate() {
+        say!("{} {}", if index == 0 { "imports:  " } else { "          " }, harmless(import));
+    }
+    for (index, export) in contents.exports.iter().enumerate() {
+        say!("{} {}", if index == 0 { "exports:  " } else { "          " }, harmless(export));
+    }
+    for (field, values) in &contents.producers {
+        say!("{} {}", harmless(&format!("{field}:")), harmless(&values.join(", ")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The digest by which a policy is known, in hexadecimal.
+pub fn sha256(component: &[u8]) -> String {
+    Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect()
+}

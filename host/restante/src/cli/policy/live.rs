@@ -1,0 +1,296 @@
+//! `restante policy` of a running server: activate, try, roll back, and see how it does.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use hyper::Method;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::subject::Subject;
+use crate::admin::policies::{ActivatedReply, ProposalRequest, RollbackRequest, Uploaded};
+use crate::cli::RunningServer;
+use crate::cli::admin_client::{request, send, upload};
+use crate::cli::output::say;
+use crate::cli::queue::escaped;
+use crate::cli::table::{harmless, table};
+use crate::policies::activation::signature_from_file;
+use crate::policies::{GenerationStatus, TenantPolicyStatus};
+
+/// How often a log is asked for that is followed.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Let a policy decide for a tenant; without a file: its candidate.
+    Activate {
+        /// The tenant.
+        tenant: String,
+        #[command(flatten)]
+        proposal: OptionalProposal,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+    /// Let a policy look on as the candidate: it sees what the active one decides, and decides nothing.
+    Try {
+        /// The tenant.
+        tenant: String,
+        /// The component.
+        file: PathBuf,
+        /// Its settings, a JSON file; otherwise those of the configuration.
+        #[arg(long, value_name = "FILE")]
+        settings: Option<PathBuf>,
+        /// Its detached ed25519 signature; otherwise FILE.sig, if there is one.
+        #[arg(long, value_name = "FILE")]
+        signature: Option<PathBuf>,
+        /// The share of decisions that it sees, 0 to 1.
+        #[arg(long, default_value_t = 1.0, value_parser = share)]
+        sample: f64,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+    /// Drop the candidate.
+    Drop {
+        /// The tenant.
+        tenant: String,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+    /// Go back to the generation before, or to the one of this number.
+    Rollback {
+        /// The tenant.
+        tenant: String,
+        /// As `status` shows it.
+        number: Option<u64>,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+    /// Show what decides for a tenant, what did before, and how it does.
+    Status {
+        /// The tenant.
+        tenant: String,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+    /// Show what a tenant's policy wrote to its log.
+    Log {
+        /// The tenant.
+        tenant: String,
+        /// Go on as lines come.
+        #[arg(long)]
+        follow: bool,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+    /// Set the cases that a policy has to pass before it is activated for a tenant: a file of cases or records, one a line.
+    Cases {
+        /// The tenant.
+        tenant: String,
+        /// The file; `none` removes them.
+        file: PathBuf,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+}
+
+/// A policy, or the candidate.
+#[derive(clap::Args, Debug)]
+pub struct OptionalProposal {
+    /// The component.
+    file: Option<PathBuf>,
+    /// Its settings, a JSON file; otherwise those of the configuration.
+    #[arg(long, value_name = "FILE", requires = "file")]
+    settings: Option<PathBuf>,
+    /// Its detached ed25519 signature; otherwise FILE.sig, if there is one.
+    #[arg(long, value_name = "FILE", requires = "file")]
+    signature: Option<PathBuf>,
+}
+
+/// # Errors
+/// No server answers, or it refuses.
+pub fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Activate { tenant, proposal, server } => {
+            let OptionalProposal { file, settings, signature } = proposal;
+            let (path, body) = match file {
+                Some(file) => {
+                    let proposal = propose(&server, &file, settings.as_deref(), signature.as_deref(), None)?;
+                    (of(&tenant, "/activate"), Some(proposal))
+                }
+                None => (of(&tenant, "/candidate/activate"), None),
+            };
+            let reply: ActivatedReply = request(&server, Method::POST, &path, body)?;
+            tell(&server, &reply, "decides from now on")
+        }
+        Command::Try { tenant, file, settings, signature, sample, server } => {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
+            let permille = (sample * 1000.0).round() as u32;
+            let proposal = propose(&server, &file, settings.as_deref(), signature.as_deref(), Some(permille))?;
+            let reply: ActivatedReply = request(&server, Method::PUT, &of(&tenant, "/candidate"), Some(proposal))?;
+            tell(&server, &reply, "looks on")
+        }
+        Command::Drop { tenant, server } => {
+            send(&server, Method::DELETE, &of(&tenant, "/candidate"), None)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Rollback { tenant, number, server } => {
+            let body = serde_json::to_value(RollbackRequest { number })?;
+            let reply: ActivatedReply = request(&server, Method::POST, &of(&tenant, "/rollback"), Some(body))?;
+            tell(&server, &reply, "decides again")
+        }
+        Command::Status { tenant, server } => {
+            let status: TenantPolicyStatus = request(&server, Method::GET, &of(&tenant, ""), None)?;
+            if server.json {
+                say!("{}", serde_json::to_string_pretty(&status)?);
+            } else {
+                show(&status);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Log { tenant, follow, server } => log(&server, &tenant, follow),
+        Command::Cases { tenant, file, server } => {
+            let path = of(&tenant, "/cases");
+            if file == Path::new("none") {
+                send(&server, Method::DELETE, &path, None)?;
+            } else {
+                let cases = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+                upload(&server, Method::PUT, &path, "application/jsonl", cases)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The path of something of a tenant's policy.
+pub(super) fn of(tenant: &str, rest: &str) -> String {
+    format!("/tenants/{}/policy{rest}", escaped(tenant))
+}
+
+/// Uploads a component; what is said of it.
+fn propose(
+    server: &RunningServer,
+    file: &Path,
+    settings: Option<&Path>,
+    signature: Option<&Path>,
+    sample_permille: Option<u32>,
+) -> Result<Value> {
+    let component = Subject::read(file)?.component;
+    let settings = settings.map(read_json).transpose()?;
+    let signature = read_signature(file, signature)?;
+    let uploaded = upload(server, Method::POST, "/components", "application/wasm", component)?;
+    let Uploaded { digest } = serde_json::from_slice(&uploaded)?;
+    Ok(serde_json::to_value(ProposalRequest { digest, settings, signature, sample_permille })?)
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
+}
+
+/// The signature that was named, or that lies beside the component.
+fn read_signature(component: &Path, named: Option<&Path>) -> Result<Option<String>> {
+    let mut beside = component.as_os_str().to_owned();
+    beside.push(".sig");
+    let path = named.unwrap_or(Path::new(&beside));
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            let signature = signature_from_file(&bytes);
+            Ok(Some(signature.map_err(|text| anyhow::anyhow!("{}: {text}", path.display()))?))
+        }
+        Err(_) if named.is_none() => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn tell(server: &RunningServer, reply: &ActivatedReply, what: &str) -> Result<ExitCode> {
+    if server.json {
+        say!("{}", serde_json::to_string_pretty(reply)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for problem in &reply.warnings {
+        let place = if problem.pointer.is_empty() { "settings" } else { problem.pointer.as_str() };
+        eprintln!("warning: {}: {}", harmless(place), harmless(&problem.text));
+    }
+    let generation = &reply.generation;
+    say!("{} {what}: generation {}, {}", titled(generation), generation.number, short(&generation.digest));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(status: &TenantPolicyStatus) {
+    let row = |what: &str, generation: &GenerationStatus| {
+        vec![
+            what.to_owned(),
+            generation.number.to_string(),
+            titled(generation),
+            short(&generation.digest).to_owned(),
+            generation.contract.clone(),
+            generation.origin.clone(),
+            if generation.signed { "yes" } else { "no" }.to_owned(),
+            when(generation.since),
+        ]
+    };
+    let mut rows = vec![row("active", &status.active)];
+    if let Some(candidate) = &status.candidate {
+        rows.push(row("candidate", &candidate.generation));
+    }
+    rows.extend(status.previous.iter().map(|generation| row("before", generation)));
+    say!("{}", table(&["", "generation", "policy", "digest", "contract", "from", "signed", "since"], &rows));
+    if let Some(candidate) = &status.candidate {
+        say!(
+            "The candidate sees {} of 1000 decisions and agreed in {} of {}.\n",
+            candidate.sample_permille,
+            candidate.agreed,
+            candidate.compared
+        );
+    }
+    let hooks = status.hooks.iter().map(|hook| {
+        let state = if hook.suspended { "not asked now: it failed too often" } else { "" };
+        let number = |value: u64| value.to_string();
+        vec![hook.hook.clone(), number(hook.asked), number(hook.undecided), number(hook.mean_micros), state.to_owned()]
+    });
+    say!("{}", table(&["hook", "asked", "undecided", "mean µs", ""], &hooks.collect::<Vec<_>>()));
+}
+
+fn log(server: &RunningServer, tenant: &str, follow: bool) -> Result<ExitCode> {
+    let mut after = 0;
+    loop {
+        let reply: Value = request(server, Method::GET, &of(tenant, &format!("/log?after={after}")), None)?;
+        for line in reply.get("lines").and_then(Value::as_array).into_iter().flatten() {
+            let number = |name| line.get(name).and_then(Value::as_u64).unwrap_or(0);
+            let text = |name| line.get(name).and_then(Value::as_str).unwrap_or("");
+            after = number("number").max(after);
+            if server.json {
+                say!("{line}");
+            } else {
+                say!("{}  {:7}  {}", when(number("at")), text("level"), harmless(text("text")));
+            }
+        }
+        if !follow {
+            return Ok(ExitCode::SUCCESS);
+        }
+        std::thread::sleep(FOLLOW_INTERVAL);
+    }
+}
+
+fn titled(generation: &GenerationStatus) -> String {
+    format!("{} {}", generation.name, generation.version).trim().to_owned()
+}
+
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
+fn when(milliseconds: u64) -> String {
+    let at = i64::try_from(milliseconds).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+    at.map_or_else(String::new, |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to 1".to_owned()),
+    }
+}

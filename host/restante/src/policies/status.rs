@@ -1,0 +1,140 @@
+//! How a tenant's policy does, as the administration interface shows it.
+
+use restante_deferral::model::TenantName;
+use restante_policy::{HookStatistics, Shadow, ShadowCounts, TenantStatistics};
+use serde::{Deserialize, Serialize};
+
+use super::library::{Kept, Recording, TenantState};
+
+/// One tenant's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TenantPolicyStatus {
+    /// Whose.
+    pub tenant: String,
+    /// What decides.
+    pub active: GenerationStatus,
+    /// What decided before, the last one first.
+    pub previous: Vec<GenerationStatus>,
+    /// What looks on.
+    pub candidate: Option<CandidateStatus>,
+    /// How decisions are recorded.
+    pub recording: Option<Recording>,
+    /// What each hook did since the server started.
+    pub hooks: Vec<HookStatus>,
+}
+
+/// A generation, without its component.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GenerationStatus {
+    /// Counts the tenant's generations.
+    pub number: u64,
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// The policy's own name and version.
+    pub name: String,
+    /// See `name`.
+    pub version: String,
+    /// The version of the contract that it speaks.
+    pub contract: String,
+    /// Its settings.
+    pub settings: serde_json::Value,
+    /// `configuration` or `upload`.
+    pub origin: String,
+    /// Whether a signature is kept with it.
+    pub signed: bool,
+    /// Since when, in milliseconds since 1970.
+    pub since: u64,
+}
+
+/// A candidate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CandidateStatus {
+    /// It.
+    pub generation: GenerationStatus,
+    /// How many of a thousand decisions it sees.
+    pub sample_permille: u32,
+    /// Questions that it and the active generation answered.
+    pub compared: u64,
+    /// Those that both answered in the same way.
+    pub agreed: u64,
+}
+
+/// What one hook did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HookStatus {
+    /// Which.
+    pub hook: String,
+    /// Questions.
+    pub asked: u64,
+    /// Those without an answer.
+    pub undecided: u64,
+    /// Time per question, in microseconds.
+    pub mean_micros: u64,
+    /// It failed too often and is not asked now.
+    pub suspended: bool,
+}
+
+impl TenantPolicyStatus {
+    pub(super) fn new(
+        tenant: &TenantName,
+        state: &TenantState,
+        candidate: Option<&Shadow>,
+        statistics: Option<&TenantStatistics>,
+    ) -> TenantPolicyStatus {
+        TenantPolicyStatus {
+            tenant: tenant.to_string(),
+            active: GenerationStatus::from(&state.active),
+            previous: state.previous.iter().map(GenerationStatus::from).collect(),
+            candidate: state.candidate.as_ref().map(|kept| {
+                let counts = candidate.map(Shadow::counts).unwrap_or_default();
+                let sum = |of: fn(&ShadowCounts) -> u64| counts.iter().map(of).fold(0, u64::saturating_add);
+                CandidateStatus {
+                    generation: GenerationStatus::from(&kept.generation),
+                    sample_permille: kept.sample_permille,
+                    compared: sum(|it| it.compared),
+                    agreed: sum(|it| it.agreed),
+                }
+            }),
+            recording: state.recording,
+            hooks: statistics.map_or_else(Vec::new, |it| it.hooks.iter().map(HookStatus::from).collect()),
+        }
+    }
+}
+
+impl From<&Kept> for GenerationStatus {
+    fn from(kept: &Kept) -> GenerationStatus {
+        let origin = match kept.origin {
+            super::library::Origin::Configuration => "configuration",
+            super::library::Origin::Upload => "upload",
+        };
+        GenerationStatus {
+            number: kept.number,
+            digest: kept.digest.clone(),
+            name: kept.name.clone(),
+            version: kept.version.clone(),
+            contract: kept.contract.clone(),
+            settings: kept.settings.clone(),
+            origin: origin.to_owned(),
+            signed: kept.signature.is_some(),
+            since: kept.since,
+        }
+    }
+}
+
+impl From<&HookStatistics> for HookStatus {
+    fn from(it: &HookStatistics) -> HookStatus {
+        let failures =
+            [it.declined, it.trapped, it.timed_out, it.out_of_memory, it.overloaded, it.impossible, it.suspended];
+        HookStatus {
+            hook: it.hook.name().to_owned(),
+            asked: it.asked,
+            undecided: failures.into_iter().fold(0, u64::saturating_add),
+            mean_micros: it.total_micros.checked_div(it.asked).unwrap_or(0),
+            suspended: it.is_suspended,
+        }
+    }
+}

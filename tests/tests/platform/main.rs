@@ -1,0 +1,5 @@
+//! Policies while the server runs: swapped, tried, rolled back, and cut off in the middle.
+
+mod crash;
+mod swap;
+mod watching;

@@ -7,11 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Names of constants, and the folders whose files they have.
-const EMBEDDED: [(&str, &str); 3] = [
-    ("SDK", "plugin/sdk"),
-    ("C", "plugin/examples/metered-link"),
-    ("JAVASCRIPT", "plugin/examples/sender-rules"),
-];
+const EMBEDDED: [(&str, &str); 3] =
+    [("SDK", "plugin/sdk"), ("C", "plugin/examples/metered-link"), ("JAVASCRIPT", "plugin/examples/sender-rules")];
 /// What builds leave behind.
 const LEFT_OUT: [&str; 4] = ["target", "node_modules", "package-lock.json.tmp", "build"];
 

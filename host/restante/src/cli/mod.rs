@@ -44,11 +44,6 @@ enum Command {
         #[command(subcommand)]
         command: client::Command,
     },
-    /// Make, try, test and compare policies.
-    Policy {
-        #[command(subcommand)]
-        command: policy::Command,
-    },
     /// See and discard what waits.
     Queue {
         #[command(subcommand)]
@@ -115,7 +110,6 @@ pub fn run() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Client { command } => client::run(command),
-        Command::Policy { command } => policy::run(command),
         Command::Queue { command, server } => queue::run(command, &server),
         Command::Policy { command } => policy::run(command),
         Command::User { command, server } => user::run(command, &server),

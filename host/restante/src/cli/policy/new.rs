@@ -108,7 +108,8 @@ fn rust(name: &str) -> Vec<File> {
     let named = |text: &str| text.replace("my-policy", name).replace("my_policy", &name.replace('-', "_"));
     let own = OWN.iter().map(|(place, text)| ((*place).to_owned(), named(text).into_bytes()));
     let lock = [("Cargo.lock".to_owned(), embedded::LOCK.to_vec())];
-    let sdk = embedded::SDK.iter().map(|(place, bytes)| (format!("vendor/restante-policy-sdk/{place}"), bytes.to_vec()));
+    let sdk =
+        embedded::SDK.iter().map(|(place, bytes)| (format!("vendor/restante-policy-sdk/{place}"), bytes.to_vec()));
     own.chain(lock).chain(sdk).collect()
 }
 
@@ -124,9 +125,9 @@ fn example(files: &[(&str, &[u8])], its_name: &str, name: &str) -> Vec<File> {
 /// Writes a project into a directory that is not there yet, or is empty.
 fn create(directory: &Path, files: &[File]) -> Result<()> {
     let place = || directory.display().to_string();
-    match fs::read_dir(directory) {
-        Ok(mut entries) if entries.next().is_none() => {}
-        Ok(_) => bail!("{}: is not empty; expected a new directory", place()),
+    match fs::read_dir(directory).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => {}
+        Ok(false) => bail!("{}: is not empty; expected a new directory", place()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(place),
     }

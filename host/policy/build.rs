@@ -14,10 +14,11 @@ use wit_component::ComponentEncoder;
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Names of packages, and folders of `plugin/`.
-const GUESTS: [(&str, &str); 8] = [
+const GUESTS: [(&str, &str); 9] = [
     ("standard", "standard"),
     ("hostile", "hostile"),
     ("scripted", "scripted"),
+    ("next", "next"),
     ("quiet-hours", "examples/quiet-hours"),
     ("paid-tiers", "examples/paid-tiers"),
     ("spam-brake", "examples/spam-brake"),
@@ -58,6 +59,7 @@ fn build() -> Result<(), Box<dyn Error>> {
         }
     }
     println!("cargo::rerun-if-changed={}", root.join("wit").display());
+    println!("cargo::rerun-if-changed=src/contract/next/wit");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::metadata=directory={}", out.display());
 

@@ -9,6 +9,7 @@
 //!
 //! Nothing here sleeps to let something happen: whoever waits says for what, and fails after [`PATIENCE`].
 
+mod commands;
 mod compiled_policies;
 mod held_store;
 mod http;
@@ -22,7 +23,7 @@ mod setting;
 mod world;
 
 pub use held_store::HeldStore;
-pub use http::{HttpAnswer, http};
+pub use http::{HttpAnswer, http, http_request};
 pub use patience::{PATIENCE, in_time, until, until_equal};
 pub use person::Person;
 pub use program::{Finished, Program, Served, binary, run};

@@ -21,10 +21,9 @@
 //! Whether an answer that can be read can also be carried out (known ids, sizes, statuses) is checked where it is
 //! carried out, in the deferral machine, which says `Impossible` too.
 
-mod bindings;
 mod cache;
 mod compile;
-mod convert;
+mod contract;
 mod decide;
 mod description;
 mod engine;
@@ -39,8 +38,8 @@ pub mod standard;
 pub use cache::{CacheCounts, CacheError, CompiledCache};
 pub use compile::{ChildCompiler, compile_for_parent};
 pub use decide::{
-    Decision, Difference, FailurePolicies, FailurePolicy, GuestLine, Hook, HookStatistics, Observation, PolicyHost,
-    Recorder, Shadow, ShadowCounts, TenantStatistics, decide,
+    Decision, FailurePolicies, FailurePolicy, GuestLine, Hook, HookStatistics, Observation, PolicyHost, Recorder,
+    Shadow, ShadowCounts, TenantStatistics, decide, in_sample,
 };
 pub use description::{Description, DescriptionError};
 pub use engine::{EngineError, PolicyEngine};

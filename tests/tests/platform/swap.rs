@@ -1,36 +1,10 @@
 //! Another policy takes the place of the active one, by command.
 
 use restante_client::Mode;
-use restante_tests::{Finished, World, guest, run, setting};
+use restante_tests::{guest, setting};
 use serde_json::Value;
 
-/// Runs a command against the server of a story.
-async fn command(world: &World, arguments: &[&str]) -> Finished {
-    let socket = world.configuration().data.join("admin.sock").display().to_string();
-    let arguments: Vec<String> =
-        arguments.iter().map(|it| (*it).to_owned()).chain(["--socket".to_owned(), socket]).collect();
-    // The server answers on this thread's runtime.
-    let ran = tokio::task::spawn_blocking(move || run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()));
-    ran.await.expect("the command runs")
-}
-
-async fn done(world: &World, arguments: &[&str]) -> String {
-    let finished = command(world, arguments).await;
-    assert!(finished.status.success(), "{arguments:?}: {finished:?}");
-    finished.stdout
-}
-
-async fn status(world: &World) -> Value {
-    let shown = done(world, &["policy", "status", "example", "--json"]).await;
-    serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{error}: {shown}"))
-}
-
-/// A settings file of this story.
-fn settings(world: &World, text: &str) -> String {
-    let path = world.directory().join(format!("{}.json", text.len()));
-    std::fs::write(&path, text).expect("settings");
-    path.display().to_string()
-}
+use crate::commands::{command, done, settings, status};
 
 #[test]
 fn a_policy_is_activated_rolled_back_and_found_again_after_a_restart() {

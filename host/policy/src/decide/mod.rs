@@ -29,7 +29,7 @@ pub(crate) use call::{Guest, ask_and_measure, failure_text};
 pub use call::{GuestLine, decide};
 pub use failing::{FailurePolicies, FailurePolicy};
 pub use observer::{Decision, Observation, Recorder};
-pub use shadow::{Difference, Shadow, ShadowCounts};
+pub use shadow::{Shadow, ShadowCounts, in_sample};
 pub use statistics::{Hook, HookStatistics, TenantStatistics};
 
 use crate::engine::{EngineError, PolicyEngine};

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use restante_deferral::decision::{Answer, Question, Undecided};
 
+use super::Tenant;
 use super::call::{Caller, ask};
-use super::shadow::{Difference, Shadow};
-use super::{Hook, Tenant};
+use super::shadow::Shadow;
 use crate::generation::Generation;
 
 /// Decisions of all tenants that wait to be looked at.
@@ -62,7 +62,6 @@ pub(crate) struct Backlog(AtomicU32);
 pub(super) struct Wanted {
     shadow: Option<Arc<Shadow>>,
     recorder: Option<Arc<dyn Recorder>>,
-    hook: Hook,
     question: Question,
 }
 
@@ -92,13 +91,12 @@ impl Observer {
     pub(super) fn wants(tenant: &Tenant, question: &Question) -> Option<Wanted> {
         let observation = tenant.observation.load();
         let observation = observation.as_ref()?;
-        let hook = Hook::of(question);
-        let shadow = observation.shadow.as_ref().filter(|shadow| shadow.samples(hook)).cloned();
+        let shadow = observation.shadow.as_ref().filter(|shadow| shadow.samples()).cloned();
         let recorder = observation.recorder.as_ref().filter(|recorder| recorder.samples()).cloned();
         if shadow.is_none() && recorder.is_none() {
             return None;
         }
-        let wanted = Wanted { shadow, recorder, hook, question: question.clone() };
+        let wanted = Wanted { shadow, recorder, question: question.clone() };
         if tenant.backlog.0.load(Ordering::Relaxed) < MAX_WAITING_PER_TENANT {
             return Some(wanted);
         }
@@ -129,7 +127,7 @@ impl Observer {
 impl Wanted {
     fn skip(&self) {
         if let Some(shadow) = &self.shadow {
-            shadow.skip(self.hook);
+            shadow.skip();
         }
         if let Some(recorder) = &self.recorder {
             recorder.skip();
@@ -155,14 +153,11 @@ fn look_at(observed: &Observed) {
     if let Some(shadow) = &wanted.shadow {
         // The active generation had no part in what the host's queues did.
         if *outcome == Err(Undecided::Overloaded) {
-            return shadow.skip(wanted.hook);
+            return shadow.skip();
         }
         let started_at = Instant::now();
         let candidate = ask(shadow.candidate(), wanted.question.clone(), Caller::Nobody);
         let took = u64::try_from(started_at.elapsed().as_micros()).unwrap_or(u64::MAX);
-        shadow.note(wanted.hook, took, || {
-            let differs = candidate != *outcome;
-            differs.then(|| Difference { question: wanted.question.clone(), active: outcome.clone(), candidate })
-        });
+        shadow.note(&wanted.question, outcome.clone(), candidate, took);
     }
 }

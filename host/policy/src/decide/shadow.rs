@@ -1,61 +1,35 @@
 //! A candidate that is asked what the active generation was asked, and changes nothing.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use restante_deferral::decision::{Answer, Question, Undecided};
-use serde::Serialize;
+use restante_deferral::decision::{Question, Undecided};
 
-use super::Hook;
 use crate::generation::Generation;
+use crate::record::{Comparison, Outcome, feasible};
 
-/// Differences that are remembered per hook: the first ones.
-const MAX_DIFFERENCES: usize = 20;
-/// Questions with more messages than this are not remembered whole: a difference keeps its question.
-const MAX_REMEMBERED_MESSAGES: usize = 200;
+/// Examples that are kept of each kind of difference.
+const MAX_EXAMPLES: usize = 3;
 
 /// A candidate, and how it compares with the active generation.
 pub struct Shadow {
     candidate: Arc<Generation>,
     sample_permille: u32,
     turn: AtomicU64,
-    hooks: [ShadowHook; 5],
-}
-
-#[derive(Default)]
-struct ShadowHook {
-    compared: AtomicU64,
-    agreed: AtomicU64,
     skipped: AtomicU64,
+    asked: AtomicU64,
     micros: AtomicU64,
-    differences: Mutex<VecDeque<Difference>>,
+    comparison: Mutex<Comparison>,
 }
 
-/// One question that the two answered in different ways.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Difference {
-    /// The question.
-    pub question: Question,
-    /// What the active generation said, and what was done.
-    pub active: Result<Answer, Undecided>,
-    /// What the candidate says.
-    pub candidate: Result<Answer, Undecided>,
-}
-
-/// How one hook of a candidate compares.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+/// How often a candidate was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShadowCounts {
-    /// The hook.
-    pub hook: &'static str,
-    /// Questions that both answered.
-    pub compared: u64,
-    /// Those that both answered in the same way.
-    pub agreed: u64,
-    /// Questions that the candidate was not asked: not in the sample, or there was no time.
+    /// Questions that it was asked.
+    pub asked: u64,
+    /// Questions that it was not asked: not in the sample, or there was no time.
     pub skipped: u64,
-    /// Time that the candidate took in all, in microseconds.
+    /// Time that it took in all, in microseconds.
     pub micros: u64,
 }
 
@@ -63,8 +37,15 @@ impl Shadow {
     /// A candidate that sees so many of a thousand decisions.
     #[must_use]
     pub fn new(candidate: Arc<Generation>, sample_permille: u32) -> Shadow {
-        let hooks = std::array::from_fn(|_| ShadowHook::default());
-        Shadow { candidate, sample_permille: sample_permille.min(1000), turn: AtomicU64::new(0), hooks }
+        Shadow {
+            candidate,
+            sample_permille: sample_permille.min(1000),
+            turn: AtomicU64::default(),
+            skipped: AtomicU64::default(),
+            asked: AtomicU64::default(),
+            micros: AtomicU64::default(),
+            comparison: Mutex::new(Comparison::new(MAX_EXAMPLES)),
+        }
     }
 
     /// The candidate.
@@ -73,75 +54,70 @@ impl Shadow {
         &self.candidate
     }
 
-    /// How many of a thousand decisions it sees.
+    /// How often it was asked.
     #[must_use]
-    pub fn sample_permille(&self) -> u32 {
-        self.sample_permille
+    pub fn counts(&self) -> ShadowCounts {
+        ShadowCounts {
+            asked: self.asked.load(Ordering::Relaxed),
+            skipped: self.skipped.load(Ordering::Relaxed),
+            micros: self.micros.load(Ordering::Relaxed),
+        }
     }
 
-    /// By hook, in the order of [`Hook::ALL`].
+    /// How it compares, as far as it was asked.
     #[must_use]
-    pub fn counts(&self) -> Vec<ShadowCounts> {
-        let counts = |hook: Hook| {
-            let of = self.of(hook);
-            ShadowCounts {
-                hook: hook.name(),
-                compared: of.compared.load(Ordering::Relaxed),
-                agreed: of.agreed.load(Ordering::Relaxed),
-                skipped: of.skipped.load(Ordering::Relaxed),
-                micros: of.micros.load(Ordering::Relaxed),
-            }
-        };
-        Hook::ALL.into_iter().map(counts).collect()
+    pub fn comparison(&self) -> Comparison {
+        self.comparison.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The first differences of this hook.
-    #[must_use]
-    pub fn differences(&self, hook: Hook) -> Vec<Difference> {
-        self.of(hook).differences.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-
-    /// Whether the next decision is in the sample. Spread evenly, not by chance.
-    pub(super) fn samples(&self, hook: Hook) -> bool {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let share = u64::from(self.sample_permille);
-        let before = turn.wrapping_mul(share) / 1000;
-        let is_sampled = turn.wrapping_add(1).wrapping_mul(share) / 1000 != before;
+    /// Whether the next decision is in the sample.
+    pub(super) fn samples(&self) -> bool {
+        let is_sampled = in_sample(&self.turn, self.sample_permille);
         if !is_sampled {
-            self.skip(hook);
+            self.skip();
         }
         is_sampled
     }
 
-    /// The candidate was not asked.
-    pub(super) fn skip(&self, hook: Hook) {
-        self.of(hook).skipped.fetch_add(1, Ordering::Relaxed);
+    /// It was not asked.
+    pub(super) fn skip(&self) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Both were asked.
-    pub(super) fn note(&self, hook: Hook, micros: u64, difference: impl FnOnce() -> Option<Difference>) {
-        let of = self.of(hook);
-        of.compared.fetch_add(1, Ordering::Relaxed);
-        of.micros.fetch_add(micros, Ordering::Relaxed);
-        let Some(difference) = difference() else {
-            of.agreed.fetch_add(1, Ordering::Relaxed);
-            return;
+    /// Both were asked. An answer that could not be carried out counts as none, as it would.
+    pub(super) fn note(&self, question: &Question, active: Outcome, candidate: Outcome, micros: u64) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+        let judged = |outcome: Outcome| match outcome {
+            Ok(answer) if feasible(question, &answer, self.candidate.host()).is_err() => Err(Undecided::Impossible),
+            outcome => outcome,
         };
-        let mut differences = of.differences.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = crate::convert::message_count(&difference.question) <= MAX_REMEMBERED_MESSAGES;
-        if differences.len() < MAX_DIFFERENCES && fits {
-            differences.push_back(difference);
-        }
+        let (active, candidate) = (judged(active), judged(candidate));
+        self.comparison.lock().unwrap_or_else(PoisonError::into_inner).add(question, &active, &candidate);
     }
+}
 
-    fn of(&self, hook: Hook) -> &ShadowHook {
-        let [incoming, available, pull, failure, expiry] = &self.hooks;
-        match hook {
-            Hook::Incoming => incoming,
-            Hook::Available => available,
-            Hook::Pull => pull,
-            Hook::Failure => failure,
-            Hook::Expiry => expiry,
+/// Whether the next of many is in a sample of so many of a thousand: spread evenly, not by chance.
+#[must_use]
+pub fn in_sample(turn: &AtomicU64, permille: u32) -> bool {
+    // Before it wraps, the sun has burnt out.
+    let turn = turn.fetch_add(1, Ordering::Relaxed) % 1000;
+    let share = u64::from(permille.min(1000));
+    (turn + 1) * share / 1000 != turn * share / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_as_large_as_was_asked_and_spread() {
+        for permille in [0, 1, 10, 333, 500, 999, 1000] {
+            let turn = AtomicU64::default();
+            let sampled: Vec<bool> = (0..2000).map(|_| in_sample(&turn, permille)).collect();
+            assert_eq!(sampled.iter().filter(|it| **it).count(), permille as usize * 2, "{permille}");
+            let first_hundred = sampled.iter().take(100).filter(|it| **it).count();
+            assert!(first_hundred.abs_diff(permille as usize / 10) <= 1, "{permille}: {first_hundred}");
         }
     }
 }

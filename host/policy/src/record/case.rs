@@ -1,5 +1,7 @@
 //! Questions with the answers that are expected.
 
+use std::fmt;
+
 use restante_deferral::decision::{Answer, Context, HostAbilities, Question, Undecided};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,6 +11,7 @@ use super::meter::{Meter, Shelf};
 use super::record::{Record, is_machines_verdict};
 use crate::Hook;
 use crate::load::{LoadError, Problem, Severity};
+use crate::log::harmless;
 
 /// The name that a case has for `check-settings`, which is no [`Hook`]: it decides about nobody.
 const CHECK_SETTINGS: &str = "check-settings";
@@ -68,6 +71,22 @@ pub enum CaseFailure {
     },
     /// The policy cannot be used with the case's settings.
     Unusable(String),
+}
+
+/// Longest value that is shown of a case that failed, in bytes.
+const MAX_SHOWN_BYTES: usize = 400;
+
+impl fmt::Display for CaseFailure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &Value| harmless(&value.to_string(), MAX_SHOWN_BYTES);
+        match self {
+            CaseFailure::Differs { expected, actual, why } => {
+                write!(formatter, "expected {}, it says {}", shown(expected), shown(actual))?;
+                why.as_ref().map_or(Ok(()), |why| write!(formatter, " ({why})"))
+            }
+            CaseFailure::Unusable(why) => formatter.write_str(&harmless(why, MAX_SHOWN_BYTES)),
+        }
+    }
 }
 
 /// A case as it is written.

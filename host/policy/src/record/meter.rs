@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::json::settings_digest;
 use crate::cache::CompiledCache;
+use crate::compile::ChildCompiler;
 use crate::decide::{GuestLine, ask_and_measure};
 use crate::engine::{EngineError, PolicyEngine};
 use crate::generation::Generation;
@@ -54,6 +55,13 @@ impl Meter {
         let engine = PolicyEngine::metering(limits)?;
         let loader = Loader::new(engine, cache).map_err(|error| EngineError::Configuration(error.to_string()))?;
         Ok(Meter { loader })
+    }
+
+    /// Compiles in a process of its own from now on, see [`Loader::compiling_in`].
+    #[must_use]
+    pub fn compiling_in(mut self, compiler: ChildCompiler) -> Meter {
+        self.loader = self.loader.compiling_in(compiler);
+        self
     }
 
     /// Loads a component and has it check settings.

@@ -107,15 +107,15 @@ fn a_candidate_is_compared_and_changes_nothing() {
     let expected =
         restante_policy::decide(&standard("{}").unwrap().generation, Question::Available(context(), availability(2)));
     assert!(answers.iter().all(|answer| *answer == expected), "what was done is what the active one said");
-    wait_for(|| shadow.counts().iter().map(|hook| hook.compared).sum::<u64>() == 6);
-    let counts = shadow.counts();
-    assert_eq!((counts[0].compared, counts[0].agreed), (3, 3));
-    assert_eq!((counts[1].compared, counts[1].agreed), (3, 0));
-    let differences = shadow.differences(Hook::Available);
-    assert_eq!(differences.len(), 3);
-    assert_eq!(differences[0].question, Question::Available(context(), availability(2)));
-    assert_eq!(differences[0].active, expected);
-    assert_ne!(differences[0].candidate, expected);
+    wait_for(|| shadow.counts().asked == 6);
+    let comparison = shadow.comparison();
+    assert_eq!((comparison.total().identical, comparison.total().changed), (3, 3));
+    let groups = comparison.groups();
+    assert_eq!((groups.len(), groups[0].hook, groups[0].count), (1, Hook::Available, 3));
+    let example = &groups[0].examples[0];
+    assert_eq!(example.question, Question::Available(context(), availability(2)));
+    assert_eq!(example.before, expected);
+    assert_ne!(example.after, expected);
 }
 
 #[test]
@@ -126,13 +126,12 @@ fn a_candidate_sees_its_share_and_may_hang_without_harm() {
     for _ in 0..20 {
         assert!(is_kept(&host.arrival()));
     }
-    let counts = || shadow.counts()[0].clone();
-    wait_for(|| counts().compared == 2);
-    assert_eq!((counts().skipped, counts().agreed), (18, 0));
-    assert_eq!(shadow.differences(Hook::Incoming)[0].candidate, Err(Undecided::TimedOut));
+    wait_for(|| shadow.counts().asked == 2);
+    assert_eq!(shadow.counts().skipped, 18);
+    assert_eq!(shadow.comparison().groups()[0].examples[0].after, Err(Undecided::TimedOut));
     host.host.observe(&tenant("example"), Observation::default());
     assert!(is_kept(&host.arrival()));
-    assert_eq!(counts().skipped + counts().compared, 20, "it is not asked any more");
+    assert_eq!(shadow.counts().skipped + shadow.counts().asked, 20, "it is not asked any more");
 }
 
 /// What a thread of its own does is waited for, not slept for.

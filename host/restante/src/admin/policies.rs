@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, extract::rejection::JsonRejection};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Administration, Problem};
 use crate::policies::activation::NotActivated;
+use crate::policies::library::Recording;
 use crate::policies::{Activated, GenerationStatus, Policies, PolicyError, Proposal, TenantPolicyStatus};
 
 /// Most bytes of a tenant's cases.
@@ -26,13 +27,16 @@ pub fn routes(max_component_bytes: usize) -> Router<Administration> {
     let cases = axum::routing::put(put_cases).delete(delete_cases).layer(DefaultBodyLimit::max(MAX_CASES_BYTES));
     Router::new()
         .route("/components", upload)
-        .route("/tenants/{tenant}/policy", get(status))
-        .route("/tenants/{tenant}/policy/activate", post(activate))
-        .route("/tenants/{tenant}/policy/rollback", post(roll_back))
-        .route("/tenants/{tenant}/policy/candidate", axum::routing::put(try_out).delete(drop_candidate))
-        .route("/tenants/{tenant}/policy/candidate/activate", post(activate_candidate))
-        .route("/tenants/{tenant}/policy/cases", cases)
-        .route("/tenants/{tenant}/policy/log", get(log))
+        .route("/tenants/{name}/policy", get(status))
+        .route("/tenants/{name}/policy/activate", post(activate))
+        .route("/tenants/{name}/policy/rollback", post(roll_back))
+        .route("/tenants/{name}/policy/candidate", axum::routing::put(try_out).delete(drop_candidate))
+        .route("/tenants/{name}/policy/candidate/activate", post(activate_candidate))
+        .route("/tenants/{name}/policy/shadow", get(shadow))
+        .route("/tenants/{name}/policy/recording", axum::routing::put(start_recording).delete(stop_recording))
+        .route("/tenants/{name}/policy/records", get(records))
+        .route("/tenants/{name}/policy/cases", cases)
+        .route("/tenants/{name}/policy/log", get(log))
 }
 
 /// Answer to an upload.
@@ -211,6 +215,44 @@ async fn roll_back(
 ) -> Result<Json<ActivatedReply>, Response> {
     let number = checked(request)?.number;
     Ok(reply(&blocking(&it, move |policies| policies.roll_back(&named(tenant), number)).await?))
+}
+
+/// How the candidate compares: what `restante policy replay --json` says of records, and how often it was asked.
+async fn shadow(
+    State(it): State<Administration>,
+    Path(tenant): Path<String>,
+) -> Result<Json<serde_json::Value>, Response> {
+    let shadow = blocking(&it, move |policies| policies.shadow(&named(tenant))).await?;
+    let counts = shadow.counts();
+    let mut reply = shadow.comparison().to_json();
+    reply["digest"] = shadow.candidate().digest().into();
+    reply["asked"] = counts.asked.into();
+    reply["skipped"] = counts.skipped.into();
+    reply["micros"] = counts.micros.into();
+    Ok(Json(reply))
+}
+
+async fn start_recording(
+    State(it): State<Administration>,
+    Path(tenant): Path<String>,
+    request: Result<Json<Recording>, JsonRejection>,
+) -> Result<StatusCode, Response> {
+    let recording = checked(request)?;
+    if recording.sample_permille > 1000 {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "sample-permille: expected 0 to 1000").into_response());
+    }
+    blocking(&it, move |policies| policies.set_recording(&named(tenant), Some(recording))).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn stop_recording(State(it): State<Administration>, Path(tenant): Path<String>) -> Result<StatusCode, Response> {
+    blocking(&it, move |policies| policies.set_recording(&named(tenant), None)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn records(State(it): State<Administration>, Path(tenant): Path<String>) -> Result<Response, Response> {
+    let records = blocking(&it, move |policies| policies.records(&named(tenant))).await?;
+    Ok(([(header::CONTENT_TYPE, "application/jsonl")], records).into_response())
 }
 
 async fn put_cases(

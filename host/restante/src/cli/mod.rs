@@ -9,6 +9,7 @@ mod progress;
 mod queue;
 mod serve;
 pub(crate) mod table;
+mod tenant;
 mod user;
 
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ enum Command {
     /// Compile a policy from stdin to stdout, for a server that started this.
     #[command(name = COMPILE_POLICY, hide = true)]
     CompilePolicy {
-        #[arg(num_args = 4, required = true)]
+        #[arg(num_args = 5, required = true)]
         bounds: Vec<u64>,
     },
     /// Run the server.
@@ -55,6 +56,13 @@ enum Command {
     Policy {
         #[command(subcommand)]
         command: policy::Command,
+    },
+    /// See, add, change and remove tenants.
+    Tenant {
+        #[command(subcommand)]
+        command: tenant::Command,
+        #[command(flatten)]
+        server: RunningServer,
     },
     /// See and change users' preferences.
     User {
@@ -96,7 +104,7 @@ impl RunningServer {
 }
 
 fn compile_policy(bounds: &[u64]) -> anyhow::Result<ExitCode> {
-    let bounds = <&[u64; 4]>::try_from(bounds)?;
+    let bounds = <&[u64; 5]>::try_from(bounds)?;
     let code = restante_policy::compile_for_parent(bounds);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
@@ -112,6 +120,7 @@ pub fn run() -> ExitCode {
         Command::Client { command } => client::run(command),
         Command::Queue { command, server } => queue::run(command, &server),
         Command::Policy { command } => policy::run(command),
+        Command::Tenant { command, server } => tenant::run(command, &server),
         Command::User { command, server } => user::run(command, &server),
     };
     match result {

@@ -1,10 +1,11 @@
 //! How a tenant's policy does, as the administration interface shows it.
 
 use restante_deferral::model::TenantName;
-use restante_policy::{HookStatistics, Shadow, ShadowCounts, TenantStatistics};
+use restante_policy::{HookStatistics, Shadow, TenantStatistics};
 use serde::{Deserialize, Serialize};
 
 use super::library::{Kept, Recording, TenantState};
+use super::recording::FileRecorder;
 
 /// One tenant's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,7 +20,7 @@ pub struct TenantPolicyStatus {
     /// What looks on.
     pub candidate: Option<CandidateStatus>,
     /// How decisions are recorded.
-    pub recording: Option<Recording>,
+    pub recording: Option<RecordingStatus>,
     /// What each hook did since the server started.
     pub hooks: Vec<HookStatus>,
 }
@@ -62,6 +63,18 @@ pub struct CandidateStatus {
     pub agreed: u64,
 }
 
+/// A record that is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RecordingStatus {
+    /// How.
+    pub settings: Recording,
+    /// Decisions that were recorded since the active generation decides.
+    pub recorded: u64,
+    /// Those that were to be recorded, and there was no time.
+    pub left_out: u64,
+}
+
 /// What one hook did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -83,6 +96,7 @@ impl TenantPolicyStatus {
         tenant: &TenantName,
         state: &TenantState,
         candidate: Option<&Shadow>,
+        recorder: Option<&FileRecorder>,
         statistics: Option<&TenantStatistics>,
     ) -> TenantPolicyStatus {
         TenantPolicyStatus {
@@ -90,16 +104,18 @@ impl TenantPolicyStatus {
             active: GenerationStatus::from(&state.active),
             previous: state.previous.iter().map(GenerationStatus::from).collect(),
             candidate: state.candidate.as_ref().map(|kept| {
-                let counts = candidate.map(Shadow::counts).unwrap_or_default();
-                let sum = |of: fn(&ShadowCounts) -> u64| counts.iter().map(of).fold(0, u64::saturating_add);
+                let total = candidate.map(|shadow| shadow.comparison().total()).unwrap_or_default();
                 CandidateStatus {
                     generation: GenerationStatus::from(&kept.generation),
                     sample_permille: kept.sample_permille,
-                    compared: sum(|it| it.compared),
-                    agreed: sum(|it| it.agreed),
+                    compared: total.identical.saturating_add(total.changed),
+                    agreed: total.identical,
                 }
             }),
-            recording: state.recording,
+            recording: state.recording.map(|settings| {
+                let (recorded, left_out) = recorder.map(FileRecorder::counts).unwrap_or_default();
+                RecordingStatus { settings, recorded, left_out }
+            }),
             hooks: statistics.map_or_else(Vec::new, |it| it.hooks.iter().map(HookStatus::from).collect()),
         }
     }

@@ -16,14 +16,19 @@ impl Secrets {
     }
 }
 
+/// What pseudonyms in records are made with.
+pub(super) fn pseudonym_secret(directory: &Path) -> Result<[u8; 64]> {
+    secret(&directory.join("pseudonyms.key"))
+}
+
 /// A key file, made when it is missing.
-fn secret(path: &Path) -> Result<[u8; 32]> {
+fn secret<const BYTES: usize>(path: &Path) -> Result<[u8; BYTES]> {
     use std::os::unix::fs::OpenOptionsExt;
-    let mut key = [0; 32];
+    let mut key = [0; BYTES];
     match std::fs::read(path) {
         Ok(bytes) => match bytes.try_into() {
             Ok(key) => return Ok(key),
-            Err(_) => bail!("{}: expected 32 bytes", path.display()),
+            Err(_) => bail!("{}: expected {BYTES} bytes", path.display()),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),

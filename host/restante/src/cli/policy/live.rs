@@ -10,14 +10,16 @@ use hyper::Method;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::comparison;
 use super::subject::Subject;
 use crate::admin::policies::{ActivatedReply, ProposalRequest, RollbackRequest, Uploaded};
 use crate::cli::RunningServer;
-use crate::cli::admin_client::{request, send, upload};
-use crate::cli::output::say;
+use crate::cli::admin_client::{download, request, send, upload};
+use crate::cli::output::{say, write};
 use crate::cli::queue::escaped;
 use crate::cli::table::{harmless, table};
 use crate::policies::activation::signature_from_file;
+use crate::policies::library::Recording;
 use crate::policies::{GenerationStatus, TenantPolicyStatus};
 
 /// How often a log is asked for that is followed.
@@ -75,6 +77,18 @@ pub enum Command {
         #[command(flatten)]
         server: RunningServer,
     },
+    /// Show how the candidate compares with what decides, and the first differences with what was asked.
+    Shadow {
+        /// The tenant.
+        tenant: String,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+    /// Record decisions, or get what was recorded.
+    Record {
+        #[command(subcommand)]
+        command: RecordCommand,
+    },
     /// Show what a tenant's policy wrote to its log.
     Log {
         /// The tenant.
@@ -91,6 +105,40 @@ pub enum Command {
         tenant: String,
         /// The file; `none` removes them.
         file: PathBuf,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RecordCommand {
+    /// Record a tenant's decisions from now on.
+    On {
+        /// The tenant.
+        tenant: String,
+        /// The share of decisions that is recorded, 0 to 1.
+        #[arg(long, default_value_t = 1.0, value_parser = share)]
+        sample: f64,
+        /// What the records may take on disk; the oldest go.
+        #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(65_536..))]
+        max_bytes: u64,
+        /// Write addresses as they are, and not as pseudonyms.
+        #[arg(long)]
+        plain_addresses: bool,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+    /// Record no more; what was recorded stays.
+    Off {
+        /// The tenant.
+        tenant: String,
+        #[command(flatten)]
+        server: RunningServer,
+    },
+    /// Write what was recorded to standard output: for `replay`, and as cases.
+    Get {
+        /// The tenant.
+        tenant: String,
         #[command(flatten)]
         server: RunningServer,
     },
@@ -126,9 +174,8 @@ pub fn run(command: Command) -> Result<ExitCode> {
             tell(&server, &reply, "decides from now on")
         }
         Command::Try { tenant, file, settings, signature, sample, server } => {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
-            let permille = (sample * 1000.0).round() as u32;
-            let proposal = propose(&server, &file, settings.as_deref(), signature.as_deref(), Some(permille))?;
+            let sample = Some(permille(sample));
+            let proposal = propose(&server, &file, settings.as_deref(), signature.as_deref(), sample)?;
             let reply: ActivatedReply = request(&server, Method::PUT, &of(&tenant, "/candidate"), Some(proposal))?;
             tell(&server, &reply, "looks on")
         }
@@ -150,6 +197,16 @@ pub fn run(command: Command) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Shadow { tenant, server } => {
+            let report: Value = request(&server, Method::GET, &of(&tenant, "/shadow"), None)?;
+            if server.json {
+                say!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                comparison::show(&report);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Record { command } => record(command),
         Command::Log { tenant, follow, server } => log(&server, &tenant, follow),
         Command::Cases { tenant, file, server } => {
             let path = of(&tenant, "/cases");
@@ -162,6 +219,21 @@ pub fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn record(command: RecordCommand) -> Result<ExitCode> {
+    match command {
+        RecordCommand::On { tenant, sample, max_bytes, plain_addresses, server } => {
+            let settings = Recording { sample_permille: permille(sample), max_bytes, plain_addresses };
+            send(&server, Method::PUT, &of(&tenant, "/recording"), Some(serde_json::to_value(settings)?))?;
+        }
+        RecordCommand::Off { tenant, server } => send(&server, Method::DELETE, &of(&tenant, "/recording"), None)?,
+        RecordCommand::Get { tenant, server } => {
+            let records = download(&server, &of(&tenant, "/records"))?;
+            write(format_args!("{}", String::from_utf8_lossy(&records)));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The path of something of a tenant's policy.
@@ -286,6 +358,11 @@ fn short(digest: &str) -> &str {
 fn when(milliseconds: u64) -> String {
     let at = i64::try_from(milliseconds).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
     at.map_or_else(String::new, |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
+fn permille(share: f64) -> u32 {
+    (share * 1000.0).round() as u32
 }
 
 fn share(text: &str) -> Result<f64, String> {

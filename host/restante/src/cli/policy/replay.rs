@@ -7,12 +7,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use restante_policy::record::{Agreement, RecordReader, Replay};
+use restante_policy::record::{RecordReader, Replay};
 use serde_json::json;
 
+use super::comparison;
 use super::subject::{Subject, grouped, meter, settings};
-use crate::cli::output::{is_closed_pipe, say, write};
-use crate::cli::table::{harmless, table};
+use crate::cli::output::{is_closed_pipe, say};
 
 /// What the exit status says, for machines: nothing would change, something would, it could not be told.
 const NOTHING_CHANGES: u8 = 0;
@@ -85,31 +85,10 @@ fn replay(arguments: &Arguments) -> Result<bool> {
 }
 
 fn print(replay: &Replay<'_>, count: u64) -> Result<()> {
-    let comparison = replay.comparison();
-    let row = |name: &str, it: Agreement| {
-        let counts = [it.identical, it.changed, it.newly_undecided, it.newly_decided, it.not_comparable];
-        std::iter::once(name.to_owned()).chain(counts.map(grouped)).collect::<Vec<_>>()
-    };
-    let mut rows: Vec<_> = comparison.hooks().map(|(hook, agreement)| row(hook.name(), agreement)).collect();
-    if rows.len() > 1 {
-        rows.push(row("all", comparison.total()));
-    }
-    let head = ["hook", "identical", "changed", "newly undecided", "newly decided", "not comparable"];
-    write(format_args!("{}", table(&head, &rows)));
+    let report = replay.comparison().to_json();
+    comparison::show_counts(&report);
     let (before, after) = replay.costs();
     say!("instructions: {} recorded, {} now, on average", grouped(before / count), grouped(after / count));
-    for group in comparison.groups() {
-        say!("");
-        say!("{} × {}: {}", grouped(group.count), group.hook.name(), harmless(&group.change));
-        for example in &group.examples {
-            let example = example.to_json();
-            for (name, key) in
-                [("context", "context"), ("input  ", "input"), ("before ", "before"), ("after  ", "after")]
-            {
-                let value = example.get(key).map(ToString::to_string).unwrap_or_default();
-                say!("  {name}  {}", harmless(&value));
-            }
-        }
-    }
+    comparison::show_groups(&report);
     Ok(())
 }

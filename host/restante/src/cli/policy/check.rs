@@ -97,8 +97,13 @@ fn check(subject: &Subject, settings: &Value, steps: &mut Steps) -> Result<()> {
     let limits = PolicyLimits::default();
     let size = subject.component.len();
     let made = if subject.was_module { ", made of a core module" } else { "" };
-    let fits = if size <= limits.max_component_bytes { Verdict::Ok } else { Verdict::Failed };
-    steps.add("size", fits, format!("{} of {}{made}", bytes(size as u64), bytes(limits.max_component_bytes as u64)));
+    let most = bytes(limits.max_component_bytes as u64);
+    if size <= limits.max_component_bytes {
+        steps.add("size", Verdict::Ok, format!("{} of {most}{made}", bytes(size as u64)));
+    } else {
+        let found = format!("{} of {most}{made}: a server takes it with limits.max_policy_bytes", bytes(size as u64));
+        steps.add("size", Verdict::Warning, found);
+    }
     match Contents::read(&subject.component) {
         Ok(contents) => {
             let none = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };

@@ -24,6 +24,7 @@ build: toolchain
 # Figures, each beside what the machine itself can do.
 bench: build
 	$(CARGO) bench $(SELECTION) --bench throughput
+	$(CARGO) bench $(SELECTION) --bench tenants
 
 # Breaks one rule at a time and asks the suite to notice. Not part of every run.
 mutations: toolchain

@@ -19,10 +19,11 @@ use wit_component::ComponentEncoder;
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Names of packages, and folders of `plugin/`.
-const GUESTS: [(&str, &str); 8] = [
+const GUESTS: [(&str, &str); 9] = [
     ("standard", "standard"),
     ("hostile", "hostile"),
     ("scripted", "scripted"),
+    ("next", "next"),
     ("quiet-hours", "examples/quiet-hours"),
     ("paid-tiers", "examples/paid-tiers"),
     ("spam-brake", "examples/spam-brake"),
@@ -64,6 +65,7 @@ fn build() -> Result<(), Box<dyn Error>> {
     }
     println!("cargo::rerun-if-changed={}", plugin.join(by_hand::SOURCE).display());
     println!("cargo::rerun-if-changed={}", root.join("wit").display());
+    println!("cargo::rerun-if-changed=src/contract/next/wit");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
     println!("cargo::metadata=directory={}", out.display());

@@ -37,8 +37,25 @@ pub async fn http_over_socket(socket: &Path, path: &str) -> HttpAnswer {
     in_time("an HTTP answer", exchange(stream, path, "Host: localhost\r\n")).await
 }
 
-async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, headers: &str) -> HttpAnswer {
-    let request = format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+/// Any request over a Unix socket, with a body of this type where there is one.
+///
+/// # Panics
+/// No answer comes.
+pub async fn http_request(socket: &Path, method: &str, path: &str, body: Option<(&str, &str)>) -> HttpAnswer {
+    let stream = UnixStream::connect(socket).await.expect("an HTTP connection");
+    let (headers, body) = match body {
+        Some((kind, body)) => (format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len()), body),
+        None => ("Content-Length: 0\r\n".to_owned(), ""),
+    };
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n{body}");
+    in_time("an HTTP answer", send(stream, &request)).await
+}
+
+async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, headers: &str) -> HttpAnswer {
+    send(stream, &format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n")).await
+}
+
+async fn send(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> HttpAnswer {
     stream.write_all(request.as_bytes()).await.expect("a request leaves");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.expect("an answer");

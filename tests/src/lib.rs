@@ -10,6 +10,7 @@
 //! Nothing here sleeps to let something happen: whoever waits says for what, and fails after [`PATIENCE`].
 
 pub mod bytes_of_components;
+mod commands;
 mod compiled_policies;
 mod held_store;
 mod http;
@@ -23,7 +24,7 @@ mod setting;
 mod world;
 
 pub use held_store::HeldStore;
-pub use http::{HttpAnswer, http};
+pub use http::{HttpAnswer, http, http_request};
 pub use patience::{PATIENCE, in_time, until, until_equal};
 pub use person::Person;
 pub use program::{Finished, Program, Served, binary, run};

@@ -88,5 +88,6 @@ fn arrival(number: u64) -> Box<Arrival> {
         tenant_counts: Counts::default(),
         recipient_rates: Counts::default(),
         upstream_failure: None,
+        has_room: true,
     })
 }

@@ -21,7 +21,7 @@ use rustix::process::{Resource, Rlimit};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::engine::compiler_configuration;
+use crate::engine::{PolicyEngine, compiler_configuration};
 use crate::limits::PolicyLimits;
 use crate::load::LoadError;
 use crate::log::harmless;
@@ -51,18 +51,13 @@ impl ChildCompiler {
     ///
     /// # Errors
     /// [`LoadError::Invalid`] with what is wrong with it, [`LoadError::CompilerStopped`] when it takes too much.
-    pub(crate) fn compile(
-        &self,
-        component: &[u8],
-        limits: &PolicyLimits,
-        is_metering: bool,
-    ) -> Result<Vec<u8>, LoadError> {
+    pub(crate) fn compile(&self, component: &[u8], engine: &PolicyEngine) -> Result<Vec<u8>, LoadError> {
         let stopped = |why: String| LoadError::CompilerStopped(why);
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg(self.max_memory_bytes.to_string());
-        command.args([limits.max_memory_bytes.to_string(), limits.max_stack_bytes.to_string()]);
+        command.args([engine.reserved_bytes().to_string(), engine.limits().max_stack_bytes.to_string()]);
         command.arg(self.deadline.as_secs().saturating_add(1).to_string());
-        command.arg(u8::from(is_metering).to_string()).env_clear();
+        command.arg(u8::from(engine.is_metering()).to_string()).env_clear();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| stopped(format!("the compiler cannot be started: {error}")))?;
         let (Some(mut stdin), Some(stdout), Some(stderr)) =
@@ -119,16 +114,15 @@ const REFUSED: i32 = 3;
 /// `arguments` are those that [`ChildCompiler`] adds.
 #[must_use]
 pub fn compile_for_parent(arguments: &[u64; 5]) -> i32 {
-    let [max_memory_bytes, max_guest_memory_bytes, max_stack_bytes, max_seconds, is_metering] = *arguments;
+    let [max_memory_bytes, reserved_bytes, max_stack_bytes, max_seconds, is_metering] = *arguments;
     match bound_this_process(max_memory_bytes, max_seconds).and_then(|()| read_all(io::stdin())) {
         Err(error) => complain(2, &error.to_string()),
         Ok(component) => {
             let limits = PolicyLimits {
-                max_memory_bytes: usize::try_from(max_guest_memory_bytes).unwrap_or(usize::MAX),
                 max_stack_bytes: usize::try_from(max_stack_bytes).unwrap_or(usize::MAX),
                 ..PolicyLimits::default()
             };
-            let mut configuration = compiler_configuration(&limits);
+            let mut configuration = compiler_configuration(&limits, reserved_bytes);
             configuration.consume_fuel(is_metering != 0);
             let compiled = Engine::new(&configuration).and_then(|engine| engine.precompile_component(&component));
             match compiled {

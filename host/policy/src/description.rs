@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use thiserror::Error;
 use wasmtime::Store;
 
-use crate::bindings::PolicyPre;
-use crate::bindings::restante::policy::types;
+use crate::contract::{Described, Linked};
 use crate::decide::{Guest, failure_text};
 use crate::engine::PolicyEngine;
 use crate::limits::ticks;
@@ -57,20 +56,18 @@ pub struct Description {
 
 impl Description {
     /// Asks a policy.
-    pub(crate) fn ask(policy: &PolicyPre<Guest>, engine: &PolicyEngine) -> Result<Description, DescriptionError> {
+    pub(crate) fn ask(policy: &dyn Linked, engine: &PolicyEngine) -> Result<Description, DescriptionError> {
         let limits = engine.limits();
         let failed = |error: &wasmtime::Error| DescriptionError::Failed(failure_text(error));
         let mut store = Store::new(engine.engine(), Guest::silent(limits));
         store.limiter(|guest| guest);
         store.set_epoch_deadline(ticks(limits.check_deadline));
         store.set_hostcall_fuel(limits.answer_bytes.saturating_add(MAX_SCHEMA_BYTES.saturating_mul(2)));
-        let instance = policy.instantiate(&mut store).map_err(|error| failed(&error))?;
-        let described = instance.call_describe(&mut store).map_err(|error| failed(&error))?;
-        Description::checked(described)
+        Description::checked(policy.describe(&mut store).map_err(|error| failed(&error))?)
     }
 
-    fn checked(described: types::Description) -> Result<Description, DescriptionError> {
-        let types::Description { name, version, settings_schema } = described;
+    fn checked(described: Described) -> Result<Description, DescriptionError> {
+        let Described { name, version, settings_schema } = described;
         if name.is_empty() {
             return Err(DescriptionError::NoName);
         }
@@ -117,7 +114,7 @@ mod tests {
     use super::*;
 
     fn described(name: &str, schema: Option<&str>) -> Result<Description, DescriptionError> {
-        Description::checked(types::Description {
+        Description::checked(Described {
             name: name.to_owned(),
             version: "1.0".to_owned(),
             settings_schema: schema.map(str::to_owned),

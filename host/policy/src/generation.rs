@@ -6,13 +6,11 @@ use std::sync::Arc;
 use restante_deferral::decision::HostAbilities;
 use wasmtime::Store;
 
-use crate::bindings::PolicyPre;
-use crate::bindings::restante::policy::types;
-use crate::convert;
+use crate::contract::{Checked, Linked};
 use crate::decide::{Guest, failure_text};
 use crate::description::Description;
 use crate::engine::PolicyEngine;
-use crate::load::{LoadError, Problem, Severity};
+use crate::load::{LoadError, Problem};
 use crate::log::harmless;
 
 /// More problems than this are not shown.
@@ -24,6 +22,21 @@ const MAX_PROBLEM_BYTES: usize = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Digest(pub(crate) [u8; 32]);
 
+impl Digest {
+    /// From hexadecimal.
+    pub(crate) fn parse(text: &str) -> Option<Digest> {
+        let mut digest = [0; 32];
+        let pairs = text.as_bytes().chunks_exact(2);
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        for (byte, pair) in digest.iter_mut().zip(pairs) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Digest(digest))
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
@@ -32,7 +45,8 @@ impl fmt::Display for Digest {
 
 /// A component, compiled and linked: what tenants with the same policy share.
 pub(crate) struct CompiledPolicy {
-    pub(crate) policy: PolicyPre<Guest>,
+    pub(crate) policy: Box<dyn Linked>,
+    pub(crate) contract: &'static str,
     pub(crate) digest: Digest,
     pub(crate) description: Description,
     pub(crate) engine: PolicyEngine,
@@ -59,7 +73,7 @@ impl Generation {
     /// The version of the contract that it speaks.
     #[must_use]
     pub fn contract(&self) -> &'static str {
-        "0.1.0"
+        self.policy.contract
     }
 
     /// What the policy says of itself.
@@ -104,25 +118,21 @@ pub(crate) fn check_settings(
     store.limiter(|guest| guest);
     policy.engine.grant(&mut store, limits.check_deadline);
     store.set_hostcall_fuel(limits.answer_bytes.saturating_add(max_bytes.saturating_mul(2)));
-    let instance = policy.policy.instantiate(&mut store).map_err(|error| failed(&error))?;
-    let host = convert::host_abilities(host);
-    match instance.call_check_settings(&mut store, settings, &host).map_err(|error| failed(&error))? {
-        Ok(checked) => {
-            check_size(checked.normalised.len())?;
-            Ok((checked.normalised, problems(checked.problems)))
+    match policy.policy.check_settings(&mut store, settings, host).map_err(|error| failed(&error))? {
+        Ok(Checked { normalised, problems: warnings }) => {
+            check_size(normalised.len())?;
+            Ok((normalised, problems(warnings)))
         }
         Err(refused) => Err(LoadError::Settings(problems(refused))),
     }
 }
 
-fn problems(problems: Vec<types::Problem>) -> Vec<Problem> {
-    let problem = |problem: types::Problem| Problem {
+/// Bounded, and harmless to show.
+fn problems(problems: Vec<Problem>) -> Vec<Problem> {
+    let problem = |problem: Problem| Problem {
         pointer: harmless(&problem.pointer, MAX_PROBLEM_BYTES),
-        severity: match problem.severity {
-            types::Severity::Error => Severity::Error,
-            types::Severity::Warning => Severity::Warning,
-        },
         text: harmless(&problem.text, MAX_PROBLEM_BYTES),
+        ..problem
     };
     problems.into_iter().take(MAX_PROBLEMS).map(problem).collect()
 }

@@ -21,10 +21,9 @@
 //! Whether an answer that can be read can also be carried out (known ids, sizes, statuses) is checked where it is
 //! carried out, in the deferral machine, which says `Impossible` too.
 
-mod bindings;
 mod cache;
 mod compile;
-mod convert;
+mod contract;
 mod decide;
 mod description;
 mod engine;

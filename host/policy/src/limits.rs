@@ -9,7 +9,7 @@ pub struct PolicyLimits {
     pub deadline: Duration,
     /// How long `check-settings` may run. Default 500 ms: it runs once, and nobody waits.
     pub check_deadline: Duration,
-    /// Linear memory. Default 16 MiB. Its address space is reserved for every slot.
+    /// Linear memory. Default 16 MiB.
     pub max_memory_bytes: usize,
     /// Stack of the guest's functions. Default 512 KiB.
     pub max_stack_bytes: usize,

@@ -9,23 +9,16 @@ use restante_deferral::decision::HostAbilities;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::Component;
 
-use crate::bindings::{Policy, PolicyPre};
 use crate::cache::CompiledCache;
 use crate::compile::{ChildCompiler, deserialize};
-use crate::decide::Guest;
+use crate::contract;
 use crate::description::{Description, DescriptionError};
 use crate::engine::PolicyEngine;
 use crate::generation::{CompiledPolicy, Digest, Generation, check_settings};
+use crate::limits::PolicyLimits;
 
-/// What a policy may import.
-const IMPORTS: [&str; 2] = ["restante:policy/types@0.1.0", "restante:policy/log@0.1.0"];
-/// What it must export.
-const EXPORTS: [&str; 7] =
-    ["describe", "check-settings", "on-incoming", "on-available", "on-pull", "on-failure", "on-expiry"];
-/// The package whose version is checked.
-const PACKAGE: &str = "restante:policy/";
 /// The first bytes of WebAssembly, and what follows them in a component and in a core module.
 const MAGIC: &[u8; 4] = b"\0asm";
 const COMPONENT_LAYER: [u8; 4] = [0x0d, 0, 1, 0];
@@ -148,7 +141,6 @@ pub struct Loader {
     cache: Option<CompiledCache>,
     compiler: Option<ChildCompiler>,
     compiling: Mutex<()>,
-    linker: Linker<Guest>,
     /// What is in use: tenants with the same component share its code.
     compiled: Mutex<HashMap<Digest, Weak<CompiledPolicy>>>,
 }
@@ -157,19 +149,10 @@ impl Loader {
     /// A loader; without a cache every start compiles.
     ///
     /// # Errors
-    /// [`LoadError::OtherWorld`] when this program's own half of the contract is broken.
+    /// [`LoadError::OtherWorld`] when this program's own half of a contract is broken.
     pub fn new(engine: PolicyEngine, cache: Option<CompiledCache>) -> Result<Loader, LoadError> {
-        let mut linker = Linker::new(engine.engine());
-        Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest: &mut Guest| guest)
-            .map_err(|error| LoadError::OtherWorld(format!("{error:#}")))?;
-        Ok(Loader {
-            engine,
-            cache,
-            compiler: None,
-            compiling: Mutex::default(),
-            linker,
-            compiled: Mutex::new(HashMap::new()),
-        })
+        contract::check(engine.engine()).map_err(|error| LoadError::OtherWorld(format!("{error:#}")))?;
+        Ok(Loader { engine, cache, compiler: None, compiling: Mutex::default(), compiled: Mutex::new(HashMap::new()) })
     }
 
     /// Compiles in a process of its own from now on. Without it compiling is done where a policy is loaded, without bounds.
@@ -195,6 +178,20 @@ impl Loader {
         self.compiled(component).map(Compiled)
     }
 
+    /// The compiled form of a component with this SHA-256, in hexadecimal, if it is in use or in the cache: nothing is read
+    /// but that, and nothing compiled.
+    #[must_use]
+    pub fn known(&self, digest: &str) -> Option<Compiled> {
+        let digest = Digest::parse(digest)?;
+        let in_use = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).and_then(Weak::upgrade);
+        if let Some(policy) = in_use {
+            return Some(Compiled(policy));
+        }
+        let component = self.cache.as_ref()?.component(self.engine.engine(), &digest)?;
+        let policy = Arc::new(self.link(&component, digest).ok()?);
+        Some(Compiled(self.remember(policy)))
+    }
+
     /// Has a compiled policy check a tenant's settings.
     ///
     /// # Errors
@@ -203,6 +200,12 @@ impl Loader {
         let policy = Arc::clone(&policy.0);
         let (settings, warnings) = check_settings(&policy, settings_json, host)?;
         Ok(Loaded { generation: Arc::new(Generation::new(policy, settings, host.clone())), warnings })
+    }
+
+    /// The bounds of its engine.
+    #[must_use]
+    pub fn limits(&self) -> &PolicyLimits {
+        self.engine.limits()
     }
 
     /// What the cache did so far.
@@ -223,18 +226,21 @@ impl Loader {
             return Ok(policy);
         }
         let component = self.component(bytes, &digest)?;
-        let policy = Arc::new(self.link(&component, digest)?);
+        Ok(self.remember(Arc::new(self.link(&component, digest)?)))
+    }
+
+    /// It is in use from now on, unless somebody else loaded it meanwhile: it is wanted once.
+    fn remember(&self, policy: Arc<CompiledPolicy>) -> Arc<CompiledPolicy> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else may have loaded it meanwhile: it is wanted once.
-        if let Some(policy) = compiled.get(&digest).and_then(Weak::upgrade) {
-            return Ok(policy);
+        if let Some(policy) = compiled.get(&policy.digest).and_then(Weak::upgrade) {
+            return policy;
         }
         // Looking at all of them with each new one would make a start with many slow.
         if compiled.len() >= compiled.capacity() {
             compiled.retain(|_, policy| policy.strong_count() > 0);
         }
-        compiled.insert(digest, Arc::downgrade(&policy));
-        Ok(policy)
+        compiled.insert(policy.digest, Arc::downgrade(&policy));
+        policy
     }
 
     /// From the cache, or compiled and put there.
@@ -253,7 +259,7 @@ impl Loader {
         };
         // One at a time: each may take all that a compiler may have.
         let turn = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        let code = compiler.compile(bytes, self.engine.limits(), self.engine.is_metering())?;
+        let code = compiler.compile(bytes, &self.engine)?;
         drop(turn);
         // Before it is kept: what cannot be used is not to be found again.
         let copied = deserialize(engine, &code).map_err(invalid)?;
@@ -265,29 +271,12 @@ impl Loader {
     }
 
     fn link(&self, component: &Component, digest: Digest) -> Result<CompiledPolicy, LoadError> {
-        self.check_world(component)?;
+        let contract = contract::of(&component.component_type(), self.engine.engine())?;
         let other_world = |error: wasmtime::Error| LoadError::OtherWorld(format!("{error:#}"));
-        let instance = self.linker.instantiate_pre(component).map_err(other_world)?;
-        let policy = PolicyPre::new(instance).map_err(other_world)?;
-        let description = Description::ask(&policy, &self.engine)?;
-        Ok(CompiledPolicy { policy, digest, description, engine: self.engine.clone() })
-    }
-
-    /// Names what is too much or missing, which a failed link would say less clearly.
-    fn check_world(&self, component: &Component) -> Result<(), LoadError> {
-        let engine = self.engine.engine();
-        let kind = component.component_type();
-        for (name, _) in kind.imports(engine) {
-            if !IMPORTS.contains(&name) {
-                let name = crate::log::harmless(name, 200);
-                let is_ours = name.starts_with(PACKAGE)
-                    && IMPORTS.iter().any(|import| import.split('@').next() == name.split('@').next());
-                return Err(if is_ours { LoadError::OtherVersion(name) } else { LoadError::UnknownImport(name) });
-            }
-        }
-        let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
-        let missing: Vec<_> = EXPORTS.into_iter().filter(|name| !exports.iter().any(|export| export == name)).collect();
-        if missing.is_empty() { Ok(()) } else { Err(LoadError::MissingExports(missing)) }
+        let policy = contract.link(self.engine.engine(), component).map_err(other_world)?;
+        let description = Description::ask(policy.as_ref(), &self.engine)?;
+        let contract = contract.version();
+        Ok(CompiledPolicy { policy, contract, digest, description, engine: self.engine.clone() })
     }
 }
 

@@ -35,6 +35,13 @@ struct FallbackLabels {
     reason: &'static str,
 }
 
+/// A tenant's limit that was reached.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct TenantLimitLabels {
+    tenant: String,
+    limit: &'static str,
+}
+
 /// A status.
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct StatusLabels {
@@ -71,6 +78,7 @@ pub struct Metrics {
     fallbacks: Family<FallbackLabels, Counter>,
     requests_refused: Family<RefusalLabels, Counter>,
     dropped: Family<DropLabels, Counter>,
+    tenant_limits: Family<TenantLimitLabels, Counter>,
     /// Messages that wait, all tenants.
     pub waiting_messages: Gauge,
     /// Recipients in memory.
@@ -109,6 +117,7 @@ impl Metrics {
             fallbacks: Family::default(),
             requests_refused: Family::default(),
             dropped: Family::default(),
+            tenant_limits: Family::default(),
             waiting_messages: Gauge::default(),
             recipients: Gauge::default(),
             sessions: Gauge::default(),
@@ -139,6 +148,7 @@ impl Metrics {
             self.requests_refused.clone(),
         );
         registry.register("dropped", "Input that was dropped", self.dropped.clone());
+        registry.register("tenant_limits", "Times a tenant's limit was reached", self.tenant_limits.clone());
         registry.register("messages_waiting", "Messages that wait", self.waiting_messages.clone());
         registry.register("recipients_in_memory", "Recipients in memory", self.recipients.clone());
         registry.register("msrp_sessions", "MSRP sessions", self.sessions.clone());
@@ -186,6 +196,11 @@ impl Metrics {
     /// Counts a request that was refused.
     pub fn count_refusal(&self, method: &'static str, status: u16) {
         self.requests_refused.get_or_create(&RefusalLabels { method, status }).inc();
+    }
+
+    /// Counts something that a tenant's limit refused or let wait.
+    pub fn count_tenant_limit(&self, tenant: &TenantName, limit: &'static str) {
+        self.tenant_limits.get_or_create(&TenantLimitLabels { tenant: tenant.to_string(), limit }).inc();
     }
 
     /// Counts input that was dropped.

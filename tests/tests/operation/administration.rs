@@ -2,24 +2,8 @@
 
 use restante_client::PageMessage;
 use restante_cpim::imdn::{Disposition, DispositionNotification};
-use restante_tests::{Program, World, http, run, setting};
+use restante_tests::{Program, http, run, setting};
 use serde_json::Value;
-
-/// Runs a command against the server of a story.
-async fn command(world: &World, arguments: &[&str]) -> restante_tests::Finished {
-    let socket = world.configuration().data.join("admin.sock").display().to_string();
-    let arguments: Vec<String> =
-        arguments.iter().map(|it| (*it).to_owned()).chain(["--socket".to_owned(), socket]).collect();
-    // The server answers on this thread's runtime.
-    let ran = tokio::task::spawn_blocking(move || run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()));
-    ran.await.expect("the command runs")
-}
-
-async fn json(world: &World, arguments: &[&str]) -> Value {
-    let finished = command(world, &[arguments, &["--json"]].concat()).await;
-    assert!(finished.status.success(), "{finished:?}");
-    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
-}
 
 #[test]
 fn what_waits_is_listed_shown_and_discarded() {
@@ -32,36 +16,36 @@ fn what_waits_is_listed_shown_and_discarded() {
             let message = PageMessage::text(&format!("sip:{to}@example.org"), "text");
             sent.push(alice.send_message(PageMessage { notifications, ..message }).await.message_id);
         }
-        let all = json(world, &["queue", "list"]).await;
+        let all = world.json(&["queue", "list"]).await;
         let messages = all["messages"].as_array().expect("messages");
         assert_eq!(messages.len(), 3);
         assert_eq!(
             (&messages[0]["to"], &messages[0]["from"]),
             (&"sip:bob@example.org".into(), &alice.address().into())
         );
-        let of_carol = json(world, &["queue", "list", "--to", "sip:carol@example.org"]).await;
+        let of_carol = world.json(&["queue", "list", "--to", "sip:carol@example.org"]).await;
         assert_eq!(of_carol["messages"].as_array().map(Vec::len), Some(1));
-        let page = json(world, &["queue", "list", "--limit", "2"]).await;
+        let page = world.json(&["queue", "list", "--limit", "2"]).await;
         let after = page["next_after"].as_u64().expect("there is more").to_string();
-        let rest = json(world, &["queue", "list", "--after", &after]).await;
+        let rest = world.json(&["queue", "list", "--after", &after]).await;
         assert_eq!((rest["messages"].as_array().map(Vec::len), rest["next_after"].as_u64()), (Some(1), None));
 
         let id = messages[0]["id"].to_string();
-        let shown = json(world, &["queue", "show", &id]).await;
+        let shown = world.json(&["queue", "show", &id]).await;
         assert_eq!((&shown["imdn_message_id"], &shown["state"]), (&sent[0].as_str().into(), &"waiting".into()));
-        let table = command(world, &["queue", "list"]).await.stdout;
+        let table = world.command(&["queue", "list"]).await.stdout;
         assert!(
             table.lines().next().is_some_and(|head| head.starts_with("id ")) && table.lines().count() == 4,
             "{table}"
         );
 
-        let discarded = command(world, &["queue", "discard", &id, "--report"]).await;
+        let discarded = world.command(&["queue", "discard", &id, "--report"]).await;
         assert_eq!((discarded.status.success(), discarded.stdout.as_str()), (true, "1 message discarded\n"));
         assert_eq!(alice.disposition().await, (sent[0].clone(), Disposition::DeliveryFailed));
-        let gone = command(world, &["queue", "show", &id]).await;
+        let gone = world.command(&["queue", "show", &id]).await;
         assert_eq!(gone.status.code(), Some(1));
         assert_eq!(gone.stderr, format!("restante: message {id} does not wait\n"));
-        let discarded = command(world, &["queue", "discard", "--to", "sip:bob@example.org"]).await;
+        let discarded = world.command(&["queue", "discard", "--to", "sip:bob@example.org"]).await;
         assert_eq!(discarded.stdout, "1 message discarded\n");
         world.until_waiting(1).await;
         assert_eq!(alice.unread().len(), 0, "nobody asked for a report of that");
@@ -73,17 +57,17 @@ fn a_users_preferences_and_names_are_shown_and_set_and_count_at_once() {
     setting().settings("few = 0").administered().tell(async |world| {
         let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
         bob.register().await;
-        let user = json(world, &["user", "show", "sip:bob@example.org"]).await;
+        let user = world.json(&["user", "show", "sip:bob@example.org"]).await;
         assert_eq!((&user["delivery"], user["contacts"].as_array().map(Vec::len)), (&Value::Null, Some(1)));
         let set = ["user", "set", "sip:bob@example.org", "--delivery", "hold", "--alias", "sip:robert@example.org"];
-        let user = json(world, &set).await;
+        let user = world.json(&set).await;
         assert_eq!(user["delivery"], "hold");
         alice.send("sip:robert@example.org", "by another name").await;
-        let user = json(world, &["user", "show", "sip:robert@example.org"]).await;
+        let user = world.json(&["user", "show", "sip:robert@example.org"]).await;
         assert_eq!((&user["address"], &user["waiting_messages"]), (&"sip:bob@example.org".into(), &1.into()));
         world.restart().await;
         let user =
-            json(world, &["user", "set", "sip:bob@example.org", "--delivery", "push", "--utc-offset", "-60"]).await;
+            world.json(&["user", "set", "sip:bob@example.org", "--delivery", "push", "--utc-offset", "-60"]).await;
         assert_eq!(
             (&user["aliases"][0], &user["utc_offset_minutes"]),
             (&"sip:robert@example.org".into(), &(-60).into())
@@ -91,18 +75,17 @@ fn a_users_preferences_and_names_are_shown_and_set_and_count_at_once() {
         assert_eq!(bob.texts(1).await, ["by another name"], "the change reopens the queue");
         world.until_settled().await;
 
-        let stranger = command(world, &["user", "show", "sip:bob@elsewhere.net"]).await;
+        let stranger = world.command(&["user", "show", "sip:bob@elsewhere.net"]).await;
         assert_eq!(stranger.status.code(), Some(1));
         assert!(stranger.stderr.contains("is no user of any tenant"), "{stranger:?}");
-        let wrong = command(world, &["user", "set", "sip:bob@example.org", "--alias", "nonsense"]).await;
+        let wrong = world.command(&["user", "set", "sip:bob@example.org", "--alias", "nonsense"]).await;
         assert!(wrong.stderr.contains("expected sip:USER@DOMAIN or tel:+NUMBER"), "{wrong:?}");
-        let taken =
-            command(world, &["user", "set", "sip:carol@example.org", "--alias", "sip:robert@example.org"]).await;
+        let taken = world.command(&["user", "set", "sip:carol@example.org", "--alias", "sip:robert@example.org"]).await;
         let why = "alias sip:robert@example.org is an alias of sip:bob@example.org: take it from there first";
         assert!(!taken.status.success() && taken.stderr.contains(why), "{taken:?}");
-        let user = json(world, &["user", "set", "sip:bob@example.org", "--no-alias"]).await;
+        let user = world.json(&["user", "set", "sip:bob@example.org", "--no-alias"]).await;
         assert_eq!(user["aliases"].as_array().map(Vec::len), Some(0));
-        let robert = json(world, &["user", "show", "sip:robert@example.org"]).await;
+        let robert = world.json(&["user", "show", "sip:robert@example.org"]).await;
         assert_eq!(robert["address"], "sip:robert@example.org", "forgotten at once");
     });
 }

@@ -61,7 +61,6 @@ fn what_does_not_fit_together_is_said_with_its_place_and_key() {
             "[limits]\nmax_sessions = 0\n".to_owned(),
             "line 2, column 16: limits.max_sessions = 0: expected a whole number of at least 1",
         ),
-        ("[tenants]\n".to_owned(), "line 1, column 1: no tenant: expected at least one [tenants.NAME] with domains"),
     ];
     for (text, expected) in cases {
         assert_eq!(refusal(&text), format!("restante: FILE: {expected}\n"), "{text}");

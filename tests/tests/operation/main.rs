@@ -5,3 +5,4 @@ mod configuration;
 mod memory;
 mod policies;
 mod stopping;
+mod tenants;

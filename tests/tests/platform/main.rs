@@ -4,6 +4,7 @@ mod commands;
 mod compiling;
 mod crash;
 mod hostile;
+mod load;
 mod records;
 mod swap;
 mod watching;

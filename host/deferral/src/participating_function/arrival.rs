@@ -15,6 +15,8 @@
 //! | relaying | see [`super::relay`] | | |
 //! | committing | committed, or a duplicate | 202 | – |
 //! | committing | failed | 503 or 500 | – |
+//!
+//! What would be committed is refused with 480 where the tenant has no room for it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -22,7 +24,7 @@ use super::commits::Draft;
 use super::relay::{Branch, Relaying};
 use super::views::media_type;
 use super::window::{Lease, Place};
-use super::{Arrival, Asked, Event, Invitation, Recipient, Reply, ReplyToken, report};
+use super::{Arrival, Asked, Event, Invitation, Output, ROOM_AFTER_SECONDS, Recipient, Reply, ReplyToken, report};
 use crate::commit::{Applied, CommitError};
 use crate::decision::{
     Answer, Incoming, IncomingAnswer, IncomingPhase, Keep, Question, Rejection, SenderView, Trigger, Undecided,
@@ -34,6 +36,9 @@ use crate::model::{
 
 /// Repetitions are recognised without asking anybody for so many messages.
 const RECENT_ARRIVALS: usize = 64;
+
+/// Answer to a message that the tenant has no room for.
+const NO_ROOM: u16 = 480;
 
 /// Messages that arrived and are not committed yet.
 #[derive(Debug, Default)]
@@ -289,6 +294,9 @@ impl Recipient {
 
     /// The message goes into the store; whoever waits hears of it when it is there.
     pub(super) fn commit_arrival(&mut self, arrival: Box<Arrival>, keeping: Keeping) {
+        if !arrival.has_room {
+            return self.refuse_for_want_of_room(*arrival, keeping.branch);
+        }
         let Keeping { keep, hand_over_to, branch } = keeping;
         let Arrival {
             reply, deduplication, deduplication_as_written, envelope, body, expires_at: senders_expiry, ..
@@ -331,6 +339,22 @@ impl Recipient {
         }
         self.note_expiry(Some(expires_at));
         self.submit(draft);
+    }
+
+    /// Nothing is stored. A relayed request that is under way still says what became of it.
+    fn refuse_for_want_of_room(&mut self, arrival: Arrival, branch: Option<Branch>) {
+        let reply = match branch.as_ref().and_then(Branch::success) {
+            Some(status) => Reply::Relayed { status },
+            None => {
+                self.event(Event::Refused(NO_ROOM));
+                let reason = String::from("No Room To Store It");
+                Reply::Refused { status: NO_ROOM, reason, retry_after_seconds: Some(ROOM_AFTER_SECONDS) }
+            }
+        };
+        if let Some(Branch { attempt, end: None }) = branch {
+            self.emit(Output::Cancel(attempt));
+        }
+        self.answer_arrival(arrival, reply);
     }
 
     /// The sender's expiry is only ever shortened (RFC 3428 §7), and nothing is kept longer than the operator allows.

@@ -99,6 +99,8 @@ pub struct Arrival {
     pub recipient_rates: Counts,
     /// What upstream met.
     pub upstream_failure: Option<u16>,
+    /// The tenant may store one more. Otherwise whatever would be stored is refused with 480.
+    pub has_room: bool,
 }
 
 /// Somebody wants to send a large message.

@@ -158,6 +158,11 @@ impl Recipient {
         &self.key
     }
 
+    /// From now on these hold. What began under others ends as it began.
+    pub fn set_limits(&mut self, limits: Arc<Limits>) {
+        self.limits = limits;
+    }
+
     /// Tells the machine what happened. Time never runs backwards for it: an earlier `now` counts as the latest one.
     pub fn handle(&mut self, now: Timestamp, input: Input) {
         self.now = self.now.max(now);
@@ -319,3 +324,5 @@ impl Recipient {
 
 /// What a sender is told when too much waits for one recipient.
 const RETRY_AFTER_SECONDS: u32 = 5;
+/// What a sender is told when the tenant has no room: it comes when messages are delivered or expire.
+const ROOM_AFTER_SECONDS: u32 = 60;

@@ -5,7 +5,7 @@ use restante_deferral::decision::{Answer, IncomingAnswer, IncomingPhase, Keep, Q
 use restante_deferral::model::{
     Body, BodyId, Counts, Dispositions, Duration, ExpirySource, MessageKind, Mode, Timestamp,
 };
-use restante_deferral::participating_function::{Event, Input, Invitation, Limits, Reply};
+use restante_deferral::participating_function::{Arrival, Event, Input, Invitation, Limits, Reply};
 
 use super::simulator::World;
 use super::simulator::build::*;
@@ -30,7 +30,7 @@ fn a_message_that_cannot_be_stored_is_refused_and_leaves_nothing() {
         let mut world = World::new();
         world.fail_commits = Some(error);
         let spooled = Body::Spooled { id: BodyId(7), size_bytes: 100_000 };
-        let token = world.arrives(restante_deferral::participating_function::Arrival { body: spooled, ..large("m1") });
+        let token = world.arrives(Arrival { body: spooled, ..large("m1") });
         world.seconds(1);
         assert_eq!(world.reply(token), Some(&Reply::Unavailable(error)));
         assert_eq!(world.dropped_bodies, 1);
@@ -39,6 +39,43 @@ fn a_message_that_cannot_be_stored_is_refused_and_leaves_nothing() {
         assert!(world.waiting().is_empty());
         assert!(world.evicts());
     }
+}
+
+#[test]
+fn what_the_tenant_has_no_room_for_is_refused_and_leaves_nothing() {
+    let crowded = |arrival: Arrival| Arrival { has_room: false, ..arrival };
+    let mut world = World::new();
+    let spooled = Body::Spooled { id: BodyId(7), size_bytes: 100_000 };
+    let large = world.arrives(crowded(Arrival { body: spooled, ..large("m1") }));
+    let page = world.arrives(crowded(message("m2")));
+    let repetition = world.arrives(crowded(message("m2")));
+    world.seconds(1);
+    for token in [large, page, repetition] {
+        let Some(Reply::Refused { status: 480, retry_after_seconds: Some(60), .. }) = world.reply(token) else {
+            panic!("{:?}", world.reply(token));
+        };
+    }
+    assert_eq!((world.commits, world.dropped_bodies), (0, 1));
+    assert!(world.evicts());
+    let later = world.arrives(message("m2"));
+    world.seconds(1);
+    assert_eq!(world.reply(later), Some(&Reply::Accepted), "there is room by then");
+}
+
+#[test]
+fn what_is_not_stored_anyway_needs_no_room() {
+    let mut world = World::new();
+    let crowded = |name: &str| Arrival { has_room: false, ..message(name) };
+    world.policy = Box::new(|_| Ok(Answer::Incoming(IncomingAnswer::Discard("unwanted".to_owned()))));
+    let discarded = world.arrives(crowded("m1"));
+    world.seconds(1);
+    assert_eq!(world.reply(discarded), Some(&Reply::Accepted));
+    let refusal = Rejection { status: 603, reason: "No".to_owned(), retry_after_seconds: None };
+    world.policy = Box::new(move |_| Ok(Answer::Incoming(IncomingAnswer::Reject(refusal.clone()))));
+    let rejected = world.arrives(crowded("m2"));
+    world.seconds(1);
+    let Some(Reply::Refused { status: 603, .. }) = world.reply(rejected) else { panic!("{:?}", world.reply(rejected)) };
+    assert_eq!(world.commits, 0);
 }
 
 #[test]

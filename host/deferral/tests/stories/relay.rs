@@ -2,7 +2,7 @@
 
 use restante_deferral::decision::{Answer, AttemptKind, IncomingAnswer, Question, Relay};
 use restante_deferral::model::{Duration, Origin};
-use restante_deferral::participating_function::{AttemptTask, Event, Reply};
+use restante_deferral::participating_function::{Arrival, AttemptTask, Event, Reply};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, World, takes_all};
@@ -44,6 +44,28 @@ fn the_sender_gets_the_devices_own_answer() {
         assert_eq!(world.reply(token), Some(&Reply::Relayed { status }));
         assert_eq!(world.commits, 0, "nothing is stored");
     }
+}
+
+#[test]
+fn what_there_is_no_room_for_is_passed_on_and_refused_only_when_that_fails() {
+    for (end, expected) in [(Some(200), 200), (Some(486), 480), (None, 480)] {
+        let mut world = available(5000);
+        relay_ends(&mut world, 100, end, Origin::Device);
+        let token = world.arrives(Arrival { has_room: false, ..message("m1") });
+        world.seconds(1);
+        let status = match world.reply(token) {
+            Some(Reply::Relayed { status } | Reply::Refused { status, .. }) => *status,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((status, world.commits), (expected, 0), "{end:?}");
+    }
+    // The deadline passes while the request is under way.
+    let mut world = available(200);
+    relay_ends(&mut world, 100_000, Some(200), Origin::Device);
+    let token = world.arrives(Arrival { has_room: false, ..message("m1") });
+    world.seconds(1);
+    let Some(Reply::Refused { status: 480, .. }) = world.reply(token) else { panic!("{:?}", world.reply(token)) };
+    assert_eq!(world.commits, 0);
 }
 
 #[test]

@@ -7,9 +7,6 @@ use restante_deferral::decision::{Answer, Question, Undecided};
 use wasmtime::{ResourceLimiter, Store, Trap};
 
 use super::{LogSink, Tenant};
-use crate::bindings::Policy;
-use crate::bindings::restante::policy::{log, types};
-use crate::convert;
 use crate::generation::Generation;
 use crate::limits::{PolicyLimits, TenantPolicyLimits};
 use crate::log::{GuestLog, LogLevel, harmless};
@@ -99,7 +96,8 @@ impl Guest {
         Guest::new(limits, limits.of_a_tenant(), Caller::Nobody)
     }
 
-    fn write(&mut self, level: LogLevel, text: &str) {
+    /// Writes a line for whoever it is asked for.
+    pub(crate) fn write(&mut self, level: LogLevel, text: &str) {
         if let Caller::Reader(lines) = &mut self.caller {
             if self.lines_left > 0 {
                 self.lines_left = self.lines_left.saturating_sub(1);
@@ -118,19 +116,6 @@ impl Guest {
         log(GuestLog { tenant: &tenant.name, level, text: &text });
     }
 }
-
-impl log::Host for Guest {
-    fn log(&mut self, level: log::Level, text: String) {
-        let level = match level {
-            log::Level::Debug => LogLevel::Debug,
-            log::Level::Info => LogLevel::Info,
-            log::Level::Warning => LogLevel::Warning,
-        };
-        self.write(level, &text);
-    }
-}
-
-impl types::Host for Guest {}
 
 impl ResourceLimiter for Guest {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
@@ -165,9 +150,8 @@ fn run(generation: &Generation, question: Question, caller: Caller) -> Called {
     let mut store = Store::new(policy.engine.engine(), Guest::new(limits, own, caller));
     store.limiter(|guest| guest);
     policy.engine.grant(&mut store, own.deadline);
-    store.set_hostcall_fuel(limits.answer_bytes_for(convert::message_count(&question)));
-    let called =
-        policy.policy.instantiate(&mut store).and_then(|instance| call(&instance, &mut store, generation, question));
+    store.set_hostcall_fuel(limits.answer_bytes_for(message_count(&question)));
+    let called = policy.policy.decide(&mut store, generation, question);
     let (outcome, why) = match called {
         Ok(Ok(answer)) => (Ok(answer), None),
         Ok(Err(why)) => (Err(Undecided::Declined), Some(format!("the policy declined: {why}"))),
@@ -188,41 +172,15 @@ fn run(generation: &Generation, question: Question, caller: Caller) -> Called {
     Called { outcome, why, instructions, memory_bytes: guest.peak_memory_bytes, lines }
 }
 
-/// Calls the hook that answers this question.
-fn call(
-    instance: &Policy,
-    store: &mut Store<Guest>,
-    generation: &Generation,
-    question: Question,
-) -> wasmtime::Result<Result<Answer, String>> {
-    Ok(match question {
-        Question::Incoming(context, incoming) => {
-            let (context, incoming) = (convert::context(context, generation), convert::incoming(*incoming));
-            let answer = instance.call_on_incoming(store, &context, &incoming)?;
-            answer.map(|answer| Answer::Incoming(convert::incoming_answer(answer)))
-        }
-        Question::Available(context, availability) => {
-            let (context, availability) = (convert::context(context, generation), convert::availability(availability));
-            let answer = instance.call_on_available(store, &context, &availability)?;
-            answer.map(|plan| Answer::Available(convert::plan(plan)))
-        }
-        Question::Pull(context, pull) => {
-            let (context, pull) = (convert::context(context, generation), convert::pull(*pull));
-            let answer = instance.call_on_pull(store, &context, &pull)?;
-            answer.map(|answer| Answer::Pull(convert::pull_answer(answer)))
-        }
-        Question::Failure(context, failure) => {
-            let (context, failure) = (convert::context(context, generation), convert::failure(failure));
-            let answer = instance.call_on_failure(store, &context, &failure)?;
-            answer.map(|answers| Answer::Failure(convert::failure_answers(answers)))
-        }
-        Question::Expiry(context, messages) => {
-            let context = convert::context(context, generation);
-            let messages: Vec<_> = messages.into_iter().map(convert::expiring_message).collect();
-            let answer = instance.call_on_expiry(store, &context, &messages)?;
-            answer.map(|answers| Answer::Expiry(convert::expiry_answers(answers)))
-        }
-    })
+/// How many messages a question shows.
+fn message_count(question: &Question) -> usize {
+    match question {
+        Question::Incoming(..) => 1,
+        Question::Available(_, availability) => availability.messages.len(),
+        Question::Pull(_, pull) => pull.messages.len(),
+        Question::Failure(_, failure) => failure.messages.len(),
+        Question::Expiry(_, messages) => messages.len(),
+    }
 }
 
 /// What an error of the engine says about the guest.

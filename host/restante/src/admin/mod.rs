@@ -4,6 +4,7 @@ pub mod model;
 pub mod policies;
 mod queue;
 mod serve;
+mod tenants;
 mod users;
 
 use std::io;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use self::serve::{Listening, serve};
 use crate::configuration::Configuration;
 use crate::metrics::write_family;
+use crate::server::roster::Roster;
 use crate::server::{Server, Shared};
 use restante_policy::{HookStatistics, TenantStatistics};
 
@@ -37,6 +39,7 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 #[derive(Clone)]
 pub struct Administration {
     shared: Arc<Shared>,
+    roster: Arc<Roster>,
     counters: Arc<restante_transport::TransportCounters>,
 }
 
@@ -102,7 +105,11 @@ impl From<restante_store::StoreError> for Problem {
 /// # Errors
 /// A socket that cannot be opened.
 pub async fn start(configuration: &Configuration, server: &Server) -> Result<Running> {
-    let administration = Administration { shared: server.shared().clone(), counters: server.transport_counters() };
+    let administration = Administration {
+        shared: server.shared().clone(),
+        roster: server.roster().clone(),
+        counters: server.transport_counters(),
+    };
     let max_component_bytes = usize::try_from(configuration.limits.max_policy_bytes).unwrap_or(usize::MAX);
     let (stop, stopped) = watch::channel(false);
     let socket = configuration.data.join("admin.sock");
@@ -146,6 +153,9 @@ fn routes(administration: Administration, max_component_bytes: usize) -> Router 
         .route("/queue/discard", post(queue::discard))
         .route("/queue/{id}", get(queue::show))
         .route("/users/{address}", get(users::show).patch(users::change))
+        .route("/tenants", get(tenants::list))
+        .route("/tenants/{name}", get(tenants::show).put(tenants::put).delete(tenants::remove))
+        .route("/reload", post(tenants::reload))
         .merge(policies::routes(max_component_bytes))
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(administration)

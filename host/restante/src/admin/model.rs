@@ -56,6 +56,9 @@ pub struct DiscardRequest {
     /// All of this recipient's.
     #[serde(default)]
     pub to: Option<String>,
+    /// Whose user the recipient is, where that cannot be told: its tenant was removed, or it is served nowhere.
+    #[serde(default)]
+    pub tenant: Option<String>,
     /// Tell the senders that asked for negative delivery.
     #[serde(default)]
     pub report: bool,
@@ -112,4 +115,66 @@ pub struct UserChange {
     pub utc_offset_minutes: Option<i16>,
     /// Replaces the earlier ones, but for those of the configuration. One that is somebody else's is refused with 409.
     pub aliases: Option<Vec<String>>,
+}
+
+/// All tenants.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct TenantList {
+    /// In order of their names.
+    pub tenants: Vec<TenantSummary>,
+}
+
+/// A tenant, and what it uses.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct TenantSummary {
+    /// Its name.
+    pub name: String,
+    /// `file`: in the configuration file; `added`: at run time.
+    pub source: String,
+    /// Its domains.
+    pub domains: Vec<String>,
+    /// Its number prefixes.
+    pub numbers: Vec<String>,
+    /// `standard`, or a path.
+    pub policy: String,
+    /// Messages that wait; dispositions are not counted.
+    pub stored_messages: u32,
+    /// Their bytes.
+    pub stored_bytes: u64,
+    /// MSRP sessions.
+    pub sessions: u64,
+    /// Deliveries.
+    pub deliveries_in_flight: u64,
+}
+
+/// A tenant with everything that is said of it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct TenantDetails {
+    /// In short.
+    #[serde(flatten)]
+    pub summary: TenantSummary,
+    /// As `[tenants.NAME]` has it, defaults included.
+    pub configuration: serde_json::Value,
+}
+
+/// What stays of a tenant that was removed.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RemovedTenant {
+    /// Messages.
+    pub stored_messages: u32,
+    /// Their bytes.
+    pub stored_bytes: u64,
+}
+
+/// What reading the configuration file again led to.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ReloadReport {
+    /// Tenants that are new.
+    pub added: Vec<String>,
+    /// Tenants that are otherwise.
+    pub changed: Vec<String>,
+    /// Tenants that are gone.
+    pub removed: Vec<String>,
+    /// What needs a restart, and whatever else the operator should know.
+    pub warnings: Vec<String>,
 }

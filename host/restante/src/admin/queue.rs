@@ -61,7 +61,7 @@ pub async fn discard(
 ) -> Result<Json<Discarded>, Problem> {
     let mut total = 0;
     if let Some(to) = &request.to {
-        total += discard_of(&it, recipient(&it, to)?, None, request.report).await?;
+        total += discard_of(&it, queue_of(&it, request.tenant.as_deref(), to)?, None, request.report).await?;
     }
     for id in request.ids {
         let found = blocking(&it, move |store| store.show(MessageId(id))).await?;

@@ -119,7 +119,11 @@ where
         }
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         match problem.get("error").and_then(serde_json::Value::as_str) {
-            Some(text) => bail!("{}", super::table::harmless(text)),
+            Some(text) => {
+                // Some say it in several lines, with a mark below what is wrong.
+                let lines: Vec<_> = text.trim_end().lines().map(super::table::harmless).collect();
+                bail!("{}", lines.join("\n"))
+            }
             None => {
                 let text = String::from_utf8_lossy(&body);
                 let text: String = text.trim().chars().take(300).collect();

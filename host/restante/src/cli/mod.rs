@@ -9,6 +9,7 @@ mod progress;
 mod queue;
 mod serve;
 pub(crate) mod table;
+mod tenant;
 mod user;
 
 use std::path::{Path, PathBuf};
@@ -55,6 +56,13 @@ enum Command {
     Policy {
         #[command(subcommand)]
         command: policy::Command,
+    },
+    /// See, add, change and remove tenants.
+    Tenant {
+        #[command(subcommand)]
+        command: tenant::Command,
+        #[command(flatten)]
+        server: RunningServer,
     },
     /// See and change users' preferences.
     User {
@@ -112,6 +120,7 @@ pub fn run() -> ExitCode {
         Command::Client { command } => client::run(command),
         Command::Queue { command, server } => queue::run(command, &server),
         Command::Policy { command } => policy::run(command),
+        Command::Tenant { command, server } => tenant::run(command, &server),
         Command::User { command, server } => user::run(command, &server),
     };
     match result {

@@ -42,6 +42,9 @@ pub enum Command {
         /// All that waits for this recipient.
         #[arg(long, conflicts_with = "ids")]
         to: Option<String>,
+        /// Whose user the recipient is, where its tenant was removed.
+        #[arg(long, requires = "to")]
+        tenant: Option<String>,
         /// Tell the senders that asked for negative delivery.
         #[arg(long)]
         report: bool,
@@ -54,7 +57,10 @@ pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
     match command {
         Command::List { tenant, to, after, limit } => list(server, tenant, to, after, limit),
         Command::Show { id } => show(server, id),
-        Command::Discard { ids, to, report } => discard(server, &ids, to, report),
+        Command::Discard { ids, to, tenant, report } => {
+            let request = serde_json::json!({ "ids": ids, "to": to, "tenant": tenant, "report": report });
+            discard(server, request)
+        }
     }
 }
 
@@ -118,8 +124,7 @@ fn show(server: &RunningServer, id: u64) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn discard(server: &RunningServer, ids: &[u64], to: Option<String>, report: bool) -> Result<ExitCode> {
-    let body = serde_json::json!({ "ids": ids, "to": to, "report": report });
+fn discard(server: &RunningServer, body: serde_json::Value) -> Result<ExitCode> {
     let discarded: Discarded = request(server, Method::POST, "/queue/discard", Some(body))?;
     if server.json {
         say!("{}", serde_json::to_string_pretty(&discarded)?);

@@ -41,11 +41,21 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         None => Configuration::default(),
     };
     logging::start(&configuration.log)?;
+    raise_open_files();
     // What is kept is nobody else's business, whatever directory it is kept in.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(&configuration, arguments))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every connection takes a file descriptor, and so does every compiled policy: as many as the system allows.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_err() {
+        tracing::warn!(open_files = limit.current, "the number of open files could not be raised");
+    }
 }
 
 async fn serve(configuration: &Configuration, arguments: &Arguments) -> Result<()> {
@@ -54,6 +64,7 @@ async fn serve(configuration: &Configuration, arguments: &Arguments) -> Result<(
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut policies = PolicyParts::of_this_program(&configuration.limits).context("cannot compile policies")?;
     if let Some(last) = arguments.abort_after {
         policies.watcher = std::sync::Arc::new(move |step| {
@@ -77,9 +88,12 @@ async fn serve(configuration: &Configuration, arguments: &Arguments) -> Result<(
     if arguments.config.is_none() {
         greet(&server);
     }
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(&server).await,
+        }
     }
     tracing::info!("stopping: finishing what is in flight");
     admin.stop();
@@ -91,6 +105,22 @@ async fn serve(configuration: &Configuration, arguments: &Arguments) -> Result<(
 fn step(name: &str) -> Result<Step, String> {
     let known = Step::ALL.into_iter().find(|step| step.name() == name);
     known.ok_or_else(|| format!("expected one of {}", Step::ALL.map(Step::name).join(", ")))
+}
+
+/// Reads the configuration file again. Whatever is wrong with it, the server goes on as it is.
+async fn reload(server: &Server) {
+    let roster = server.roster().clone();
+    match tokio::task::spawn_blocking(move || roster.reload()).await {
+        Ok(Ok(reloaded)) => {
+            for warning in &reloaded.warnings {
+                tracing::warn!("{warning}");
+            }
+            let (added, changed) = (reloaded.added.len(), reloaded.changed.len());
+            tracing::info!(added, changed, removed = reloaded.removed.len(), "the configuration was read again");
+        }
+        Ok(Err(error)) => tracing::error!("the configuration was not taken, and nothing changed: {error}"),
+        Err(error) => tracing::error!(%error, "reading the configuration again was interrupted"),
+    }
 }
 
 /// How to send a first message.

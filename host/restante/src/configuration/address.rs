@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use restante_transport::destination::AllowedTarget;
 use serde::de::{Deserialize, Deserializer, Error};
+use serde::ser::{Serialize, Serializer};
 
 /// A transport that can be listened on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -178,6 +179,12 @@ macro_rules! deserialize_from_text {
             }
         }
     )*};
+}
+
+impl Serialize for AddressRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 deserialize_from_text!(ListenAddress, HostPort, AddressRange, Target);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 macro_rules! limits {
     ($($(#[$doc:meta])+ $name:ident = $default:expr;)+) => {
         /// Bounds. Each is a whole number of at least 1.
-        #[derive(Clone, Debug, Deserialize)]
+        #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
         #[serde(deny_unknown_fields, default)]
         pub struct Limits {
             $($(#[$doc])+ pub $name: u64,)+

@@ -6,17 +6,21 @@
 mod address;
 mod limits;
 mod source;
+mod tenant;
+mod tenant_limits;
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use restante_policy::{FailurePolicy, Hook};
 use serde::Deserialize;
 use thiserror::Error;
 
 pub use address::{AddressRange, HostPort, ListenAddress, Protocol, Target};
 pub use limits::Limits;
 pub use source::Source;
+pub use tenant::Tenant;
+pub use tenant_limits::{TenantBounds, TenantLimits};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
@@ -71,7 +75,7 @@ pub struct Configuration {
 }
 
 /// `[sip]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sip {
     /// Where to listen.
@@ -90,7 +94,7 @@ pub struct Sip {
 }
 
 /// `[msrp]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Msrp {
     /// Where to listen.
@@ -102,7 +106,7 @@ pub struct Msrp {
 }
 
 /// `[admin]`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
     /// Where to listen besides the Unix socket in the data directory: `HOST:PORT`.
@@ -114,7 +118,7 @@ pub struct Admin {
 }
 
 /// `[log]`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// `human` or `json`.
@@ -132,59 +136,6 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
-}
-
-/// `[tenants.NAME]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tenant {
-    /// Domains whose users are served.
-    pub domains: Vec<String>,
-    /// Global number prefixes whose `tel:` addresses are this tenant's, for example `+1555`.
-    #[serde(default)]
-    pub numbers: Vec<String>,
-    /// Accept REGISTER of the users themselves.
-    #[serde(default = "yes")]
-    pub registrar: bool,
-    /// Peers that may send for any user, and whose third-party REGISTER and asserted identities count.
-    #[serde(default)]
-    pub trust: Vec<AddressRange>,
-    /// `standard`, or a path to a component.
-    #[serde(default = "standard")]
-    pub policy: String,
-    /// Settings of the policy.
-    #[serde(default)]
-    pub settings: toml::Table,
-    /// Who has to sign the policy: ed25519 public keys in base64. None: nobody.
-    #[serde(default)]
-    pub signers: Vec<String>,
-    /// What happens when the policy does not decide, by hook: `default`, `previous` or `refuse`.
-    #[serde(default)]
-    pub failure: BTreeMap<Hook, FailurePolicy>,
-    /// Further names of users: alias to address.
-    #[serde(default)]
-    pub aliases: BTreeMap<String, String>,
-    /// Named targets that a policy may hand messages to: name to SIP URI, its host a number.
-    #[serde(default)]
-    pub hand_over: BTreeMap<String, String>,
-    /// User part of the URI that clients fetch from: `sip:deferred@DOMAIN`.
-    #[serde(default = "deferred")]
-    pub deferred_user: String,
-    /// Send NOTIFY without a subscription where nothing else can announce (outside RFC 6665).
-    #[serde(default)]
-    pub unsolicited_notify: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn standard() -> String {
-    "standard".to_owned()
-}
-
-fn deferred() -> String {
-    "deferred".to_owned()
 }
 
 impl Default for Configuration {
@@ -225,27 +176,6 @@ impl Default for Msrp {
     }
 }
 
-impl Tenant {
-    /// The tenant of a server without a configuration: `example.org` on loopback.
-    #[must_use]
-    pub fn example() -> Tenant {
-        Tenant {
-            domains: vec!["example.org".to_owned()],
-            numbers: Vec::new(),
-            registrar: true,
-            trust: vec![AddressRange::loopback_v4(), AddressRange::loopback_v6()],
-            policy: standard(),
-            settings: toml::Table::new(),
-            signers: Vec::new(),
-            failure: BTreeMap::new(),
-            aliases: BTreeMap::new(),
-            hand_over: BTreeMap::new(),
-            deferred_user: deferred(),
-            unsolicited_notify: false,
-        }
-    }
-}
-
 impl Configuration {
     /// Reads a file.
     ///
@@ -273,6 +203,10 @@ impl Configuration {
     pub fn warnings(&self) -> Vec<String> {
         let open = self.sip.listen.iter().find(|listen| !listen.socket.ip().is_loopback());
         let mut warnings = Vec::new();
+        if self.tenants.is_empty() {
+            warnings
+                .push("the configuration has no tenant: only those that were added at run time are served".to_owned());
+        }
         if let Some(open) = open {
             for (name, tenant) in &self.tenants {
                 if !tenant.trust.is_empty() {
@@ -284,6 +218,20 @@ impl Configuration {
             }
         }
         warnings
+    }
+
+    /// The tables that another configuration has otherwise and that take effect only when the server is started again.
+    #[must_use]
+    pub fn fixed_tables_changed(&self, other: &Configuration) -> Vec<&'static str> {
+        let tables = [
+            ("data", self.data != other.data),
+            ("[sip]", self.sip != other.sip),
+            ("[msrp]", self.msrp != other.msrp),
+            ("[admin]", self.admin != other.admin),
+            ("[log]", self.log != other.log),
+            ("[limits]", self.limits != other.limits),
+        ];
+        tables.into_iter().filter_map(|(table, is_changed)| is_changed.then_some(table)).collect()
     }
 
     fn check(&self) -> Result<(), Wrong> {
@@ -306,62 +254,47 @@ impl Configuration {
                 return Err(wrong(&[key, "listen"], text));
             }
         }
-        if self.tenants.is_empty() {
-            return Err(wrong(&["tenants"], "no tenant: expected at least one [tenants.NAME] with domains"));
-        }
-        let mut owners: BTreeMap<String, &str> = BTreeMap::new();
+        self.limits.check().map_err(|(key, text)| wrong(&["limits", key], text))?;
         for (name, tenant) in &self.tenants {
-            tenant.check(name)?;
-            for (key, domains) in [("domains", &tenant.domains), ("numbers", &tenant.numbers)] {
-                for (index, domain) in domains.iter().enumerate() {
-                    if let Some(other) = owners.insert(domain.to_ascii_lowercase(), name) {
-                        let text = format!("tenants.{name}: {domain:?} belongs to tenants.{other} already");
-                        return Err(wrong(&["tenants", name, key, &index.to_string()], text));
-                    }
+            tenant.check(name, &self.limits)?;
+        }
+        check_claims(&self.tenants)
+    }
+}
+
+/// No two tenants have a domain or a number prefix in common.
+pub(crate) fn check_claims<T: Borrow<Tenant>>(tenants: &BTreeMap<String, T>) -> Result<(), Wrong> {
+    let mut owners: BTreeMap<String, &str> = BTreeMap::new();
+    for (name, tenant) in tenants {
+        let tenant: &Tenant = tenant.borrow();
+        for (key, claims) in [("domains", &tenant.domains), ("numbers", &tenant.numbers)] {
+            for (index, claim) in claims.iter().enumerate() {
+                if let Some(other) = owners.insert(claim.to_ascii_lowercase(), name) {
+                    let text = format!("tenants.{name}: {claim:?} belongs to tenants.{other} already");
+                    return Err(wrong(&["tenants", name, key, &index.to_string()], text));
                 }
             }
         }
-        self.limits.check().map_err(|(key, text)| wrong(&["limits", key], text))
     }
-}
-
-impl Tenant {
-    fn check(&self, name: &str) -> Result<(), Wrong> {
-        if self.domains.is_empty() {
-            let text = format!("tenants.{name}.domains is empty: expected at least one domain");
-            return Err(wrong(&["tenants", name, "domains"], text));
-        }
-        if self.policy != "standard" && !Path::new(&self.policy).is_file() {
-            let text = format!(
-                "tenants.{name}.policy: there is no file {:?}: expected \"standard\" or the path of a component",
-                self.policy
-            );
-            return Err(wrong(&["tenants", name, "policy"], text));
-        }
-        for (target, uri) in &self.hand_over {
-            let numeric =
-                |host: &str| host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
-            let parsed = restante_sip::uri::Uri::parse(uri).ok();
-            let is_usable = parsed.as_ref().and_then(|uri| uri.as_sip()).is_some_and(|uri| numeric(&uri.host));
-            if !is_usable {
-                let text = format!(
-                    "tenants.{name}.hand_over.{target}: {uri:?}: expected a SIP URI with a numeric host, \
-                     such as \"sip:192.0.2.9:5060;transport=tcp\""
-                );
-                return Err(wrong(&["tenants", name, "hand_over", target], text));
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// A value that cannot be, and the keys that lead to it.
-struct Wrong {
-    keys: Vec<String>,
-    text: String,
+#[derive(Debug)]
+pub(crate) struct Wrong {
+    pub(crate) keys: Vec<String>,
+    pub(crate) text: String,
 }
 
-fn wrong(keys: &[&str], text: impl Into<String>) -> Wrong {
+impl Wrong {
+    /// With its place in the text that it came from.
+    pub(crate) fn placed(&self, source: &Source) -> String {
+        let keys: Vec<&str> = self.keys.iter().map(String::as_str).collect();
+        format!("{}: {}", source.place(&keys), self.text)
+    }
+}
+
+pub(crate) fn wrong(keys: &[&str], text: impl Into<String>) -> Wrong {
     Wrong { keys: keys.iter().map(|key| (*key).to_owned()).collect(), text: text.into() }
 }
 
@@ -408,6 +341,24 @@ mod tests {
             ("[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n", vec!["line 2, column 10", "MSRP runs over TCP"]),
             ("[limits]\nmax_sessions = 0\n", vec!["line 2, column 16", "limits.max_sessions"]),
             (
+                "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.limits]\nmax_stored = 1\n",
+                vec!["line 4, column 1", "unknown field `max_stored`", "`max_stored_messages`"],
+            ),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\nlimits = { max_sessions = 0 }\n",
+                vec!["line 3, column 27", "tenants.a.limits.max_sessions = 0", "at least 1"],
+            ),
+            (
+                "[limits]\nmax_policy_memory_bytes = 65536\n[tenants.a]\ndomains = [\"a.org\"]\n\
+                 [tenants.a.limits]\nmax_policy_memory_bytes = 65537\n",
+                vec!["line 6, column 27", "tenants.a.limits.max_policy_memory_bytes", "at most 65536"],
+            ),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\nnumbers = [\"1555\"]\n",
+                vec!["line 3, column 12", "tenants.a.numbers", "\"+1555\""],
+            ),
+            ("[tenants.a]\ndomains = [\"a org\"]\n", vec!["line 2, column 12", "tenants.a.domains", "host name"]),
+            (
                 "[tenants.a]\ndomains = [\"a.org\"]\npolicy = \"/no/such.wasm\"\n",
                 vec!["line 3, column 10", "/no/such.wasm", "\"standard\" or the path of a component"],
             ),
@@ -427,6 +378,26 @@ mod tests {
                 assert!(error.contains(part), "{text:?}: {part:?} is not in {error:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_tenant_does_not_say_it_has_of_the_server() {
+        let text = "[limits]\nmax_decision_milliseconds = 7\nmax_sessions = 100\n[tenants.a]\ndomains = [\"a.org\"]\n\
+                    [tenants.b]\ndomains = [\"b.org\"]\n[tenants.b.limits]\nmax_decision_milliseconds = 9\n\
+                    max_sessions = 3\nmax_stored_messages = 5\n";
+        let configuration = parse(text).unwrap();
+        let [a, b] = ["a", "b"].map(|name| configuration.tenants[name].limits.bounds(&configuration.limits));
+        assert_eq!((a.max_decision_milliseconds, a.max_sessions), (7, 100));
+        assert_eq!((b.max_decision_milliseconds, b.max_sessions, b.max_stored_messages), (9, 3, 5));
+        assert_eq!((a.max_policy_memory_bytes, a.max_decisions_at_once), (16 << 20, None));
+    }
+
+    #[test]
+    fn tables_that_need_a_restart_are_named() {
+        let one = parse("[sip]\nupstream_failure_header = \"X\"\n").unwrap();
+        let other = parse("[limits]\nmax_sessions = 3\n[tenants.a]\ndomains = [\"a.org\"]\n").unwrap();
+        assert_eq!(one.fixed_tables_changed(&other), ["[sip]", "[limits]"]);
+        assert_eq!(one.fixed_tables_changed(&one.clone()), [""; 0]);
     }
 
     #[test]

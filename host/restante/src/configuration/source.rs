@@ -1,6 +1,7 @@
 //! The text of a configuration, so that whatever is found wrong later can still be said with its place.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
@@ -8,12 +9,25 @@ use toml::de::{DeTable, DeValue};
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     path: PathBuf,
-    text: String,
+    text: Arc<str>,
+    /// The text is one tenant's table, and not a whole configuration.
+    is_of_tenant: bool,
 }
 
 impl Source {
     pub(super) fn new(path: &Path, text: &str) -> Source {
-        Source { path: path.to_owned(), text: text.to_owned() }
+        Source { path: path.to_owned(), text: text.into(), is_of_tenant: false }
+    }
+
+    /// The text of one tenant's table alone; keys begin with `tenants` and its name all the same.
+    pub(crate) fn of_tenant(path: &Path, text: &str) -> Source {
+        Source { path: path.to_owned(), text: text.into(), is_of_tenant: true }
+    }
+
+    /// The file; none where there is none.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        (!self.path.as_os_str().is_empty()).then_some(self.path.as_path())
     }
 
     /// `FILE: line L, column C` of the value that these keys lead to, or of as much of the way as there is. The file alone
@@ -34,6 +48,7 @@ impl Source {
 
     fn offset(&self, keys: &[&str]) -> Option<usize> {
         let table = DeTable::parse(&self.text).ok()?;
+        let keys = if self.is_of_tenant { keys.get(2..)? } else { keys };
         let (first, rest) = keys.split_first()?;
         let mut value = table.get_ref().get(*first)?;
         for key in rest {
@@ -66,5 +81,12 @@ mod tests {
         ] {
             assert_eq!(source.place(keys), place, "{keys:?}");
         }
+    }
+
+    #[test]
+    fn a_tenants_own_text_has_places_too() {
+        let source = Source::of_tenant(Path::new("t.toml"), "domains = []\n[settings]\nfew = 3\n");
+        assert_eq!(source.place(&["tenants", "t", "settings", "few"]), "t.toml: line 3, column 7");
+        assert_eq!(source.place(&["tenants", "t"]), "t.toml");
     }
 }

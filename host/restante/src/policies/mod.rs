@@ -11,31 +11,35 @@
 //! tenant follow each other; those of different tenants do not wait for each other, but for the one compiler.
 
 pub mod activation;
+mod configured;
 pub mod library;
+mod preparing;
 pub mod recording;
 mod status;
 pub mod watch;
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use restante_deferral::decision::HostAbilities;
 use restante_deferral::model::{TenantName, Timestamp};
-use restante_policy::record::{Case, CaseRunner, Meter, Pseudonymiser, RecordSource, read_cases};
+use restante_policy::record::{Meter, Pseudonymiser, RecordSource};
 use restante_policy::{
-    Compiled, FailurePolicies, FailurePolicy, Generation, Hook, Loader, LogLine, Observation, PolicyHost, Problem,
-    Recorder, Shadow, TenantPolicyLimits,
+    FailurePolicies, FailurePolicy, Generation, Hook, Loader, LogLine, Observation, PolicyHost, Problem, Recorder,
+    Shadow, TenantPolicyLimits,
 };
 use restante_store::sqlite::Clock;
 use serde_json::Value;
 
 use self::activation::{NotActivated, Signers, Step, Watcher};
-use self::library::{Kept, KeptCandidate, Library, Origin, Recording, TenantState};
+use self::library::{Kept, KeptCandidate, Library, Recording, TenantState};
+use self::preparing::{Prepared, parse_cases};
 use self::recording::FileRecorder;
 use crate::server::shard::DecisionTicket;
 
+pub use self::configured::Ready;
 pub use self::status::{CandidateStatus, GenerationStatus, HookStatus, TenantPolicyStatus};
 
 /// What a tenant's configuration says of its policy.
@@ -135,14 +139,6 @@ struct Current {
     recorder: Option<Arc<FileRecorder>>,
 }
 
-/// A generation that passed all steps before it is kept.
-struct Prepared {
-    generation: Arc<Generation>,
-    bytes: Vec<u8>,
-    kept: Kept,
-    warnings: Vec<Problem>,
-}
-
 impl Policies {
     /// With what decides and all that it needs.
     #[must_use]
@@ -162,11 +158,10 @@ impl Policies {
     /// # Errors
     /// [`PolicyError`]: what was active is so still. A tenant that has nothing else is not added.
     pub fn apply(&self, configured: TenantPolicy) -> Result<Vec<Problem>, PolicyError> {
-        let known = self.lock().get(&configured.name).cloned();
-        match known {
-            Some(managed) => self.reconfigure(&managed, configured),
-            None => self.add(configured),
-        }
+        let ready = self.ready(configured)?;
+        let warnings = ready.warnings.clone();
+        self.take(ready)?;
+        Ok(warnings)
     }
 
     /// A tenant is gone. What is kept of it stays on disk, for its return.
@@ -367,206 +362,13 @@ impl Policies {
         self.apply(configured)
     }
 
-    /// A tenant that this process does not know yet.
-    fn add(&self, configured: TenantPolicy) -> Result<Vec<Problem>, PolicyError> {
-        let name = configured.name.clone();
-        let kept = self.parts.library.state(&name.0)?;
-        let named = self.read_configured(&configured);
-        let (current, warnings) = match kept {
-            Some(state) if names_the_same(&state, &named, &configured) => (self.resume(configured, state)?, Vec::new()),
-            Some(state) => match self.activate_configured(&configured, Some(state.clone()), named) {
-                Ok(activated) => activated,
-                // What decided yesterday is better than nobody.
-                Err(error) => {
-                    tracing::error!(tenant = %name, %error, "the configured policy is not activated; the last one decides");
-                    (self.resume(configured, state)?, Vec::new())
-                }
-            },
-            None => self.activate_configured(&configured, None, named)?,
-        };
-        let managed = Arc::new(Managed { changing: Mutex::default(), current: Mutex::new(current.clone()) });
-        self.take_effect(&managed, current);
-        self.lock().insert(name, managed);
-        Ok(warnings)
-    }
-
-    /// A tenant that decides already.
-    fn reconfigure(&self, managed: &Managed, configured: TenantPolicy) -> Result<Vec<Problem>, PolicyError> {
-        let _changing = managed.changing();
-        let current = managed.current();
-        let named = self.read_configured(&configured);
-        if !names_the_same(&current.state, &named, &configured) {
-            let (next, warnings) = self.activate_configured(&configured, Some(current.state), named)?;
-            self.take_effect(managed, Current { candidate: current.candidate, ..next });
-            return Ok(warnings);
-        }
-        if current.configured == configured {
-            return Ok(Vec::new());
-        }
-        // What the policy is told of the host is part of a generation.
-        let next = self.resume(configured, current.state)?;
-        self.take_effect(managed, Current { candidate: next.candidate.or(current.candidate), ..next });
-        Ok(Vec::new())
-    }
-
-    /// What the configuration names becomes what decides.
-    fn activate_configured(
-        &self,
-        configured: &TenantPolicy,
-        state: Option<TenantState>,
-        named: Result<(Vec<u8>, Option<String>), NotActivated>,
-    ) -> Result<(Current, Vec<Problem>), PolicyError> {
-        let (bytes, signature) = named?;
-        let number = state.as_ref().map_or(1, TenantState::next_number);
-        let origin = Origin::Configuration;
-        let prepared = self.prepare(configured, bytes, configured.settings.clone(), signature, origin, number)?;
-        let kept = prepared.kept.clone();
-        let mut state = match state {
-            Some(mut state) => {
-                state.activate(kept.clone());
-                state
-            }
-            None => TenantState::new(kept.clone()),
-        };
-        state.configured = Some((kept.digest, configured.settings.clone()));
-        self.keep(&configured.name, &prepared.bytes, &state)?;
-        let current = Current {
-            configured: configured.clone(),
-            state,
-            active: prepared.generation,
-            candidate: None,
-            recorder: None,
-        };
-        Ok((current, prepared.warnings))
-    }
-
-    /// What was active when the server ended, or what was before that, decides again.
-    fn resume(&self, configured: TenantPolicy, mut state: TenantState) -> Result<Current, PolicyError> {
-        let choices: Vec<Kept> = std::iter::once(&state.active).chain(&state.previous).cloned().collect();
-        let mut first_error = None;
-        for kept in choices {
-            match self.restore(&configured, &kept) {
-                Ok(prepared) => {
-                    if kept.number != state.active.number {
-                        state.activate(kept);
-                        self.parts.library.keep_state(&configured.name.0, &state)?;
-                    }
-                    let candidate = state.candidate.as_ref().and_then(|it| self.resume_candidate(&configured, it));
-                    return Ok(Current { configured, state, active: prepared.generation, candidate, recorder: None });
-                }
-                Err(error) => {
-                    let tenant = &configured.name;
-                    tracing::error!(%tenant, number = kept.number, %error, "a generation cannot be restored");
-                    first_error.get_or_insert(error);
-                }
-            }
-        }
-        Err(first_error.map_or(PolicyError::Nothing("there is no generation"), PolicyError::from))
-    }
-
-    fn resume_candidate(&self, configured: &TenantPolicy, candidate: &KeptCandidate) -> Option<Arc<Shadow>> {
-        match self.restore(configured, &candidate.generation) {
-            Ok(prepared) => Some(Arc::new(Shadow::new(prepared.generation, candidate.sample_permille))),
-            Err(error) => {
-                tracing::warn!(tenant = %configured.name, %error, "the candidate cannot be restored");
-                None
-            }
-        }
-    }
-
-    /// A generation that was kept, made ready without being judged anew, but for who has to sign.
-    fn restore(&self, configured: &TenantPolicy, kept: &Kept) -> Result<Prepared, NotActivated> {
-        let bytes = self.component_of(&kept.digest)?;
-        check_signature(configured, &bytes, kept.signature.as_deref())?;
-        let compiled = self.parts.loader.compile(&bytes)?;
-        let loaded = self.settle(&compiled, &kept.settings, configured)?;
-        let kept = Kept { since: self.now(), ..kept.clone() };
-        Ok(Prepared { generation: loaded.0, bytes, kept, warnings: loaded.1 })
-    }
-
-    fn prepare_proposal(&self, current: &Current, proposal: Proposal) -> Result<Prepared, NotActivated> {
-        let Proposal { digest, settings, signature } = proposal;
-        let bytes = self.component_of(&digest)?;
-        let settings = settings.unwrap_or_else(|| current.configured.settings.clone());
-        let number = current.state.next_number();
-        self.prepare(&current.configured, bytes, settings, signature, Origin::Upload, number)
-    }
-
-    fn prepare_kept(&self, current: &Current, kept: &Kept) -> Result<Prepared, NotActivated> {
-        let bytes = self.component_of(&kept.digest)?;
-        let (settings, signature) = (kept.settings.clone(), kept.signature.clone());
-        self.prepare(&current.configured, bytes, settings, signature, kept.origin, kept.number)
-    }
-
-    /// All steps before anything is kept.
-    fn prepare(
-        &self,
-        configured: &TenantPolicy,
-        bytes: Vec<u8>,
-        settings: Value,
-        signature: Option<String>,
-        origin: Origin,
-        number: u64,
-    ) -> Result<Prepared, NotActivated> {
-        let passed = |step| (self.parts.watcher)(step);
-        passed(Step::Component);
-        check_signature(configured, &bytes, signature.as_deref())?;
-        passed(Step::Signature);
-        let compiled = self.parts.loader.compile(&bytes)?;
-        passed(Step::Compile);
-        passed(Step::World);
-        let (generation, warnings) = self.settle(&compiled, &settings, configured)?;
-        passed(Step::CheckSettings);
-        self.pass_cases(configured, &bytes, &settings)?;
-        passed(Step::Cases);
-        let description = generation.description();
-        let kept = Kept {
-            number,
-            digest: generation.digest(),
-            settings,
-            name: description.name.clone(),
-            version: description.version.clone(),
-            contract: generation.contract().to_owned(),
-            origin,
-            signature,
-            since: self.now(),
-        };
-        Ok(Prepared { generation, bytes, kept, warnings })
-    }
-
-    fn settle(
-        &self,
-        compiled: &Compiled,
-        settings: &Value,
-        configured: &TenantPolicy,
-    ) -> Result<(Arc<Generation>, Vec<Problem>), NotActivated> {
-        let loaded = self.parts.loader.settle(compiled, &settings.to_string(), &configured.abilities)?;
-        Ok((loaded.generation, loaded.warnings))
-    }
-
-    /// The tenant's cases are decided as they expect.
-    fn pass_cases(&self, configured: &TenantPolicy, component: &[u8], settings: &Value) -> Result<(), NotActivated> {
-        let refused = |text: String| NotActivated::at(Step::Cases, text);
-        let cases = self.parts.library.cases(&configured.name.0).map_err(|error| refused(error.to_string()))?;
-        let Some(cases) = cases else { return Ok(()) };
-        let cases = parse_cases(&cases).map_err(refused)?;
-        let host = configured.abilities.clone();
-        let mut runner = CaseRunner::new(&self.parts.meter, component, settings.clone(), host);
-        let failed: Vec<_> =
-            cases.iter().map(|case| runner.run(case)).filter_map(|it| it.failure.map(|why| (it.name, why))).collect();
-        match failed.first() {
-            None => Ok(()),
-            Some((name, why)) => {
-                Err(refused(format!("{} of {} cases fail; the first, {name:?}: {why}", failed.len(), cases.len())))
-            }
-        }
-    }
-
     /// Component and state are on disk when it returns: a restart finds the new generation.
     fn keep(&self, tenant: &TenantName, bytes: &[u8], state: &TenantState) -> Result<(), NotActivated> {
         let refused = |step| move |error: io::Error| NotActivated::at(step, error.to_string());
         let only_one = self.lock();
-        self.parts.library.keep_component(bytes).map_err(refused(Step::Write))?;
+        if !bytes.is_empty() {
+            self.parts.library.keep_component(bytes).map_err(refused(Step::Write))?;
+        }
         drop(only_one);
         (self.parts.watcher)(Step::Write);
         self.parts.library.keep_state(&tenant.0, state).map_err(refused(Step::Keep))?;
@@ -631,37 +433,6 @@ impl Policies {
         }
     }
 
-    /// The component that a configuration names, and the signature beside it.
-    fn read_configured(&self, configured: &TenantPolicy) -> Result<(Vec<u8>, Option<String>), NotActivated> {
-        if configured.policy == STANDARD {
-            return Ok((restante_policy::standard::COMPONENT.to_vec(), None));
-        }
-        let path = Path::new(&configured.policy);
-        let unreadable =
-            |error: io::Error| NotActivated::at(Step::Component, format!("cannot read {}: {error}", path.display()));
-        let length = std::fs::metadata(path).map_err(unreadable)?.len();
-        if length > self.parts.max_component_bytes as u64 {
-            let text =
-                format!("{}: {length} bytes; at most {} are allowed", path.display(), self.parts.max_component_bytes);
-            return Err(NotActivated::at(Step::Component, text));
-        }
-        let bytes = std::fs::read(path).map_err(unreadable)?;
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".sig");
-        let signature = match std::fs::read(&beside) {
-            Ok(signature) => Some(
-                activation::signature_from_file(&signature)
-                    .map_err(|text| NotActivated::at(Step::Signature, format!("{}.sig: {text}", path.display())))?,
-            ),
-            Err(_) => None,
-        };
-        Ok((bytes, signature))
-    }
-
-    fn component_of(&self, digest: &str) -> Result<Vec<u8>, NotActivated> {
-        self.parts.library.component(digest).map_err(|error| NotActivated::at(Step::Component, error.to_string()))
-    }
-
     fn managed(&self, tenant: &TenantName) -> Result<Arc<Managed>, PolicyError> {
         self.lock().get(tenant).cloned().ok_or_else(|| PolicyError::UnknownTenant(tenant.to_string()))
     }
@@ -688,32 +459,3 @@ impl Managed {
 
 /// The policy in this program.
 pub const STANDARD: &str = "standard";
-
-/// The policy in this program needs no other signature than the program's.
-fn check_signature(configured: &TenantPolicy, bytes: &[u8], signature: Option<&str>) -> Result<(), NotActivated> {
-    if bytes == restante_policy::standard::COMPONENT {
-        return Ok(());
-    }
-    configured.signers.check(bytes, signature)
-}
-
-fn parse_cases(text: &[u8]) -> Result<Vec<Case>, String> {
-    let text = std::str::from_utf8(text).map_err(|error| format!("the cases are not UTF-8: {error}"))?;
-    read_cases(text).map_err(|error| error.to_string())
-}
-
-/// Whether the configuration still names what it named when it was last activated. A file that cannot be read now is no
-/// change.
-fn names_the_same(
-    state: &TenantState,
-    named: &Result<(Vec<u8>, Option<String>), NotActivated>,
-    configured: &TenantPolicy,
-) -> bool {
-    match (named, &state.configured) {
-        (Ok((bytes, _)), Some((digest, settings))) => {
-            *settings == configured.settings && library::digest_of(bytes) == *digest
-        }
-        (Err(_), Some((_, settings))) => *settings == configured.settings,
-        (_, None) => false,
-    }
-}

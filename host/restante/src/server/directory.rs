@@ -1,62 +1,34 @@
 //! Who is whose: domains and numbers to tenants, names to users, peers to trust.
 
 mod names;
+mod tenants;
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use arc_swap::ArcSwap;
 use restante_deferral::model::{CanonicalAddress, Profile, RecipientKey, TenantName};
 use restante_sip::identity::canonical;
 use restante_sip::uri::Uri;
 use thiserror::Error;
 
 use self::names::{Names, Reserved};
-use crate::configuration::{AddressRange, Configuration, Tenant};
+use super::usage::{Inboxes, Usage};
+use crate::configuration::{Configuration, Limits, Tenant};
 
 pub use self::names::{Authority, Reservation};
+pub use self::tenants::{TenantEntry, Tenants};
 
-/// A tenant as requests see it.
-#[derive(Clone, Debug)]
-pub struct TenantEntry {
-    /// Its name.
-    pub name: TenantName,
-    /// Its first domain, in which it speaks itself.
-    pub domain: Arc<str>,
-    /// Takes REGISTER of its users.
-    pub registrar: bool,
-    /// User part of the URI to fetch from.
-    pub deferred_user: Arc<str>,
-    /// NOTIFY without a subscription.
-    pub unsolicited_notify: bool,
-    /// Hand-over targets.
-    pub hand_over: Arc<HashMap<String, String>>,
-    trust: Arc<[AddressRange]>,
-}
-
-impl TenantEntry {
-    /// Whether a peer may send for any user.
-    #[must_use]
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        self.trust.iter().any(|range| range.contains(peer))
-    }
-
-    /// `sip:DOMAIN`: how the server names itself to this tenant's users.
-    #[must_use]
-    pub fn reporter(&self) -> String {
-        format!("sip:{}", self.domain)
-    }
-}
-
-/// All tenants and names. A look for a name holds one of many locks for that look; everything else never changes.
+/// All tenants and names. The tenants are one value that never changes and is replaced as a whole: whoever looks at it
+/// waits for nobody. A look for a learnt name holds one of many locks for that look.
 pub struct Directory {
-    tenants: Vec<Arc<TenantEntry>>,
-    domains: HashMap<String, Arc<TenantEntry>>,
-    /// Longest first.
-    numbers: Vec<(String, Arc<TenantEntry>)>,
-    configured: HashMap<String, RecipientKey>,
-    /// The same the other way about.
-    configured_names: HashMap<RecipientKey, Vec<String>>,
+    tenants: ArcSwap<Tenants>,
+    /// Of every tenant that was ever there and of which something is in use.
+    usages: Mutex<HashMap<TenantName, Arc<Usage>>>,
+    limits: Limits,
+    shards: Weak<Inboxes>,
     learnt: Names,
 }
 
@@ -84,114 +56,92 @@ pub enum Taken {
 }
 
 impl Directory {
-    /// From the configuration.
+    /// From the configuration. Of `shards` those are told for whom something of a tenant's share becomes free.
     ///
     /// # Errors
     /// An alias that is no address, or that cannot be whose it is said to be, with its place.
-    pub fn new(configuration: &Configuration) -> Result<Directory, String> {
-        let mut directory = Directory {
-            tenants: Vec::new(),
-            domains: HashMap::new(),
-            numbers: Vec::new(),
-            configured: HashMap::new(),
-            configured_names: HashMap::new(),
+    pub fn new(configuration: &Configuration, shards: Weak<Inboxes>) -> Result<Directory, String> {
+        let directory = Directory {
+            tenants: ArcSwap::from_pointee(Tenants::default()),
+            usages: Mutex::default(),
+            limits: configuration.limits.clone(),
+            shards,
             learnt: Names::default(),
         };
-        for (name, tenant) in &configuration.tenants {
-            directory.add(name, tenant);
-        }
-        directory.numbers.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        for (name, tenant) in &configuration.tenants {
-            for (alias, address) in &tenant.aliases {
-                directory
-                    .add_alias(name, alias, address)
-                    .map_err(|problem| format!("tenants.{name}.aliases: {problem}"))?;
-            }
-        }
-        // Whose a name is, is found in one step.
-        match directory.configured.iter().find(|(_, user)| directory.configured.contains_key(&*user.address.0)) {
-            Some((alias, user)) => Err(format!(
-                "aliases: {:?} is an alias itself: give {alias:?} the address that it stands for",
-                user.address.0
-            )),
-            None => Ok(directory),
-        }
+        directory.replace(directory.prepare(&configuration.tenants)?);
+        Ok(directory)
     }
 
-    fn add(&mut self, name: &str, tenant: &Tenant) {
-        let entry = Arc::new(TenantEntry {
-            name: TenantName(name.into()),
-            domain: tenant.domains.first().map(|domain| domain.to_ascii_lowercase()).unwrap_or_default().into(),
-            registrar: tenant.registrar,
-            deferred_user: tenant.deferred_user.as_str().into(),
-            unsolicited_notify: tenant.unsolicited_notify,
-            hand_over: Arc::new(tenant.hand_over.clone().into_iter().collect()),
-            trust: tenant.trust.clone().into(),
-        });
-        for domain in &tenant.domains {
-            self.domains.insert(domain.to_ascii_lowercase(), entry.clone());
-        }
-        for prefix in &tenant.numbers {
-            self.numbers.push((format!("tel:{prefix}"), entry.clone()));
-        }
-        self.tenants.push(entry);
+    /// What the tenants would be. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Directory::new`].
+    pub fn prepare<T: Borrow<Tenant>>(&self, tenants: &BTreeMap<String, T>) -> Result<Tenants, String> {
+        let usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
+        Tenants::new(tenants, &self.limits, |name, bounds| match usages.get(name) {
+            Some(usage) => usage.clone(),
+            None => Arc::new(Usage::new(name, bounds, &self.shards)),
+        })
     }
 
-    fn add_alias(&mut self, tenant: &str, alias: &str, address: &str) -> Result<(), String> {
-        let parse = |text: &str| {
-            let uri = Uri::parse(text).ok();
-            let name = uri.as_ref().and_then(canonical);
-            uri.zip(name).ok_or_else(|| format!("{text:?} is no address: expected sip:USER@DOMAIN or tel:+NUMBER"))
-        };
-        let ((_, name), (uri, address)) = (parse(alias)?, parse(address)?);
-        let tenant = self.tenant_of(&uri).map_or_else(|| TenantName(tenant.into()), |tenant| tenant.name.clone());
-        let user = RecipientKey { tenant, address: CanonicalAddress(address.into()) };
-        if *name == *user.address.0 {
-            return Ok(());
-        }
-        if let Some(other) = self.configured.insert(name.clone(), user.clone())
-            && other != user
+    /// From now on these are the tenants.
+    pub fn replace(&self, tenants: Tenants) {
         {
-            return Err(format!("{alias:?} belongs to {:?} already", other.address.0));
+            let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
+            for tenant in tenants.all() {
+                tenant.usage.set_bounds(&tenant.bounds);
+                usages.insert(tenant.name.clone(), tenant.usage.clone());
+            }
+            self.tenants.store(Arc::new(tenants));
+            // What is in flight for a tenant that is gone is counted for it when it comes back.
+            usages.retain(|name, usage| {
+                self.tenants.load().by_name(name).is_some() || usage.sessions.in_use() + usage.deliveries.in_use() > 0
+            });
         }
-        let names = self.configured_names.entry(user).or_default();
-        if !names.contains(&name) {
-            names.push(name);
-        }
-        Ok(())
+        self.learnt.rise();
     }
 
-    /// All tenants.
+    /// All tenants, in order of their names.
     #[must_use]
-    pub fn tenants(&self) -> &[Arc<TenantEntry>] {
-        &self.tenants
+    pub fn tenants(&self) -> Vec<Arc<TenantEntry>> {
+        self.tenants.load().all().cloned().collect()
     }
 
     /// By name.
     #[must_use]
-    pub fn tenant(&self, name: &TenantName) -> Option<&Arc<TenantEntry>> {
-        self.tenants.iter().find(|tenant| tenant.name == *name)
+    pub fn tenant(&self, name: &TenantName) -> Option<Arc<TenantEntry>> {
+        self.tenants.load().by_name(name).cloned()
+    }
+
+    /// Whether a tenant is served.
+    #[must_use]
+    pub fn serves(&self, name: &TenantName) -> bool {
+        self.tenants.load().by_name(name).is_some()
+    }
+
+    /// Whether some tenant trusts a peer.
+    #[must_use]
+    pub fn is_trusted(&self, peer: IpAddr) -> bool {
+        self.tenants.load().all().any(|tenant| tenant.trusts(peer))
     }
 
     /// The tenant that a URI's domain or number belongs to.
     #[must_use]
-    pub fn tenant_of(&self, uri: &Uri) -> Option<&Arc<TenantEntry>> {
-        match uri {
-            Uri::Sip(sip) => self.domains.get(&sip.host.to_ascii_lowercase()).or_else(|| self.tenant_of_number(uri)),
-            Uri::Tel(_) => self.tenant_of_number(uri),
-            Uri::Other(..) => None,
-        }
+    pub fn tenant_of(&self, uri: &Uri) -> Option<Arc<TenantEntry>> {
+        self.tenants.load().of(uri).cloned()
     }
 
     /// The served user that a name belongs to, and whose it is.
     #[must_use]
-    pub fn served(&self, uri: &Uri) -> Option<(&Arc<TenantEntry>, RecipientKey)> {
+    pub fn served(&self, uri: &Uri) -> Option<(Arc<TenantEntry>, RecipientKey)> {
         let name = canonical(uri)?;
-        match self.resolve(&name) {
-            Some(user) => Some((self.tenant(&user.tenant)?, user)),
+        let tenants = self.tenants.load();
+        match self.resolve(&tenants, &name) {
+            Some(user) => Some((tenants.by_name(&user.tenant)?.clone(), user)),
             None => {
-                let tenant = self.tenant_of(uri)?;
-                Some((tenant, RecipientKey { tenant: tenant.name.clone(), address: CanonicalAddress(name.into()) }))
+                let tenant = tenants.of(uri)?.clone();
+                let tenant_name = tenant.name.clone();
+                Some((tenant, RecipientKey { tenant: tenant_name, address: CanonicalAddress(name.into()) }))
             }
         }
     }
@@ -200,39 +150,42 @@ impl Directory {
     #[must_use]
     pub fn address(&self, uri: &Uri) -> Option<CanonicalAddress> {
         let name = canonical(uri)?;
-        Some(self.resolve(&name).map_or_else(|| CanonicalAddress(name.into()), |user| user.address))
+        let user = self.resolve(&self.tenants.load(), &name);
+        Some(user.map_or_else(|| CanonicalAddress(name.into()), |user| user.address))
     }
 
     /// The user of the same tenant that this one is only another name of.
     #[must_use]
     pub fn owner_of(&self, name: &RecipientKey) -> Option<RecipientKey> {
-        self.resolve(&name.address.0).filter(|owner| owner.tenant == name.tenant && owner != name)
+        let owner = self.resolve(&self.tenants.load(), &name.address.0);
+        owner.filter(|owner| owner.tenant == name.tenant && owner != name)
     }
 
     /// A user's further names, those of the configuration first.
     #[must_use]
     pub fn names(&self, user: &RecipientKey) -> Vec<String> {
-        let mut names = self.configured_names.get(user).cloned().unwrap_or_default();
-        names.extend(self.learnt.of(user));
+        let mut names = self.tenants.load().configured_names(user).to_vec();
+        for name in self.learnt.of(user) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
         names
     }
 
     /// Names that the configuration gives to users: whatever waits under them is those users'.
-    pub fn configured_aliases(&self) -> impl Iterator<Item = RecipientKey> {
-        let name = |(alias, user): (&String, &RecipientKey)| RecipientKey {
-            tenant: user.tenant.clone(),
-            address: CanonicalAddress(alias.as_str().into()),
-        };
-        self.configured.iter().map(name)
+    #[must_use]
+    pub fn configured_aliases(&self) -> Vec<RecipientKey> {
+        self.tenants.load().configured_aliases().collect()
     }
 
     /// Whether the configuration says whose a name is.
     #[must_use]
     pub fn is_configured(&self, name: &str) -> bool {
-        self.configured.contains_key(name)
+        self.tenants.load().configured(name).is_some()
     }
 
-    /// Rises when a name comes to belong to somebody, or to nobody.
+    /// Rises when a name comes to belong to somebody, or to nobody, and when tenants change.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.learnt.version()
@@ -293,7 +246,7 @@ impl Directory {
         profile: &Profile,
         reservation: Option<Reservation>,
     ) -> Vec<RecipientKey> {
-        let names: Vec<_> = self.names_in(user, profile).collect();
+        let names = self.names_in(user, profile);
         let gained = self.learnt.settle(user, &names, reservation.as_ref());
         let key = |name: String| RecipientKey { tenant: user.tenant.clone(), address: CanonicalAddress(name.into()) };
         gained.into_iter().map(key).collect()
@@ -301,19 +254,17 @@ impl Directory {
 
     /// What a profile says, as far as the configuration does not say otherwise: a name that it gives away, or a user that
     /// it gives names to, is nobody else's.
-    fn names_in<'a>(
-        &'a self,
-        user: &'a RecipientKey,
-        profile: &'a Profile,
-    ) -> impl Iterator<Item = (String, Authority)> + 'a {
+    fn names_in(&self, user: &RecipientKey, profile: &Profile) -> Vec<(String, Authority)> {
+        let tenants = self.tenants.load();
         let is_free = |name: &&String| {
             let as_user = RecipientKey { tenant: user.tenant.clone(), address: CanonicalAddress(name.as_str().into()) };
-            !self.configured.contains_key(*name) && !self.configured_names.contains_key(&as_user) && as_user != *user
+            tenants.configured(name).is_none() && tenants.configured_names(&as_user).is_empty() && as_user != *user
         };
-        profile.aliases.iter().filter(is_free).map(|name| {
+        let by_whom = |name: &String| {
             let by = if profile.registered.contains(name) { Authority::Core } else { Authority::Operator };
             (name.clone(), by)
-        })
+        };
+        profile.aliases.iter().filter(is_free).map(by_whom).collect()
     }
 
     fn learnt_names(&self, user: &RecipientKey) -> Vec<(String, Authority)> {
@@ -331,13 +282,14 @@ impl Directory {
         claimed: &[String],
     ) -> Result<Option<Claim>, Taken> {
         let changing = || Taken::Changing(name.to_owned());
+        let tenants = self.tenants.load();
         if *name == *user.address.0 {
             return Ok(None);
         }
-        if self.resolve(&user.address.0).is_some() || reserved.user_of(&user.address.0).is_some() {
+        if self.resolve(&tenants, &user.address.0).is_some() || reserved.user_of(&user.address.0).is_some() {
             return Err(changing());
         }
-        match self.configured.get(name) {
+        match tenants.configured(name) {
             Some(owner) if owner == user => return Ok(None),
             Some(owner) => return Err(Taken::Configured(name.to_owned(), owner.address.clone())),
             None => {}
@@ -353,7 +305,7 @@ impl Directory {
             Some(owner) => return Err(Taken::Alias(name.to_owned(), owner.user.address)),
             None => {}
         }
-        match Uri::parse(name).ok().and_then(|uri| self.tenant_of(&uri)) {
+        match Uri::parse(name).ok().and_then(|uri| tenants.of(&uri)) {
             Some(tenant) if tenant.name != user.tenant => {
                 return Err(Taken::OtherTenant(name.to_owned(), tenant.name.clone()));
             }
@@ -372,16 +324,15 @@ impl Directory {
         if self.names(&as_user).iter().all(goes) { Ok(Some(Claim::Free)) } else { Err(Taken::User(name.to_owned())) }
     }
 
-    fn resolve(&self, name: &str) -> Option<RecipientKey> {
-        match self.configured.get(name) {
+    /// A name of a user whose tenant is not served is nobody's until the tenant comes back.
+    fn resolve(&self, tenants: &Tenants, name: &str) -> Option<RecipientKey> {
+        match tenants.configured(name) {
             Some(user) => Some(user.clone()),
-            None => self.learnt.owner(name).map(|owner| owner.user),
+            None => {
+                let owner = self.learnt.owner(name).map(|owner| owner.user);
+                owner.filter(|user| tenants.by_name(&user.tenant).is_some())
+            }
         }
-    }
-
-    fn tenant_of_number(&self, uri: &Uri) -> Option<&Arc<TenantEntry>> {
-        let number = canonical(uri)?;
-        self.numbers.iter().find(|(prefix, _)| number.starts_with(prefix.as_str())).map(|(_, tenant)| tenant)
     }
 }
 

@@ -1,11 +1,8 @@
 //! What the configuration bounds and allows, in the terms of those who keep to it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use restante_deferral::breaker::BreakerLimits;
 use restante_deferral::decision::HostAbilities;
-use restante_deferral::model::{Duration, TenantName};
+use restante_deferral::model::Duration;
 use restante_deferral::participating_function::Limits as DeferralLimits;
 use restante_msrp::framing::FramingLimits;
 use restante_sip::message::MessageLimits;
@@ -14,7 +11,6 @@ use restante_transport::TransportLimits;
 use restante_transport::destination::{AllowedTarget, DestinationPolicy};
 use restante_transport::queue::QueueLimits;
 
-use super::directory::Directory;
 use crate::configuration::{Configuration, Limits, Tenant};
 
 /// A core that lost its database answers 404 to everything, for as long as its operator needs.
@@ -25,37 +21,26 @@ const MAX_PRIORITY_ITEMS: usize = 65_536;
 /// Bytes of them.
 const MAX_PRIORITY_BYTES: usize = 64 * 1024 * 1024;
 
-/// Limits of the machines, for each tenant.
-pub(super) fn deferral_limits(
-    configuration: &Configuration,
-    directory: &Directory,
-) -> HashMap<TenantName, Arc<DeferralLimits>> {
-    let limits = &configuration.limits;
+/// Limits of the machines of a tenant that speaks itself in this domain.
+pub(super) fn deferral_limits(limits: &Limits, tenant: &Tenant, domain: &str) -> DeferralLimits {
     let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-    directory
-        .tenants()
-        .iter()
-        .map(|tenant| {
-            let for_tenant = DeferralLimits {
-                max_window_messages: small(limits.max_window_messages),
-                max_waiting_arrivals: size(limits.max_waiting_arrivals),
-                registration_delay: Duration::from_millis(limits.registration_delay_milliseconds),
-                max_keep: Duration::from_secs(limits.max_keep_seconds),
-                reporter: tenant.reporter(),
-                hand_over_targets: tenant.hand_over.keys().cloned().collect(),
-                ..DeferralLimits::default()
-            };
-            (tenant.name.clone(), Arc::new(for_tenant))
-        })
-        .collect()
+    DeferralLimits {
+        max_window_messages: small(limits.max_window_messages),
+        max_waiting_arrivals: size(limits.max_waiting_arrivals),
+        registration_delay: Duration::from_millis(limits.registration_delay_milliseconds),
+        max_keep: Duration::from_secs(limits.max_keep_seconds),
+        reporter: format!("sip:{domain}"),
+        hand_over_targets: tenant.hand_over.keys().cloned().collect(),
+        ..DeferralLimits::default()
+    }
 }
 
-/// What the policies of a tenant are told of this host.
-pub(super) fn abilities(configuration: &Configuration, tenant: &Tenant) -> HostAbilities {
+/// What policies are told of this host, without what each tenant adds.
+pub(super) fn abilities(configuration: &Configuration) -> HostAbilities {
     HostAbilities {
         max_page_bytes: if configuration.sip.congestion_safe { 64 * 1024 } else { 1300 },
         max_message_bytes: configuration.limits.max_large_body_bytes,
-        hand_over_targets: tenant.hand_over.keys().cloned().collect(),
+        hand_over_targets: Vec::new(),
     }
 }
 

@@ -10,11 +10,12 @@ pub mod policies;
 mod rates;
 mod receiver;
 mod recovery;
+pub mod roster;
 mod scheduler;
 mod secrets;
 pub mod shard;
+pub mod usage;
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -24,7 +25,6 @@ use restante_deferral::breaker::Breaker;
 use restante_deferral::commit::CommitError;
 use restante_deferral::decision::{Question, Undecided};
 use restante_deferral::model::{Profile, ProfileChange, RecipientKey, TenantName, Timestamp};
-use restante_deferral::participating_function::Limits as DeferralLimits;
 use restante_msrp::framing::FramingLimits;
 use restante_sip::message::MessageLimits;
 use restante_sip::transaction::OwnMark;
@@ -33,22 +33,21 @@ use restante_store::spool::Spool;
 use restante_store::sqlite::{Clock, OpenOptions, SqliteStore};
 use restante_store::{Sink, Store, StoreError};
 use restante_transport::destination::DestinationPolicy;
-use restante_transport::queue::{Lane, QueueReceiver, QueueSender, channel};
+use restante_transport::queue::{Lane, QueueReceiver, channel};
 use restante_transport::{Protocol, Sender, Transport, TransportCounters};
 use tokio::sync::{oneshot, watch};
 
 use self::directory::{Directory, Reservation};
-use self::limits::{
-    HOP_LIMITS, deferral_limits, destinations, framing_limits, queue_limits, transport_limits, write_limits,
-};
+use self::limits::{HOP_LIMITS, destinations, framing_limits, queue_limits, transport_limits, write_limits};
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
-use self::policies::PolicyParts;
+use self::policies::{Policies, PolicyParts};
 use self::rates::Rates;
+use self::roster::Roster;
 use self::secrets::Secrets;
 use self::shard::{DecisionTicket, ProfileOrder, Shard, ToShard};
+use self::usage::Inboxes;
 use crate::configuration::{Configuration, Limits, ListenAddress};
 use crate::metrics::Metrics;
-use crate::policies::Policies;
 
 pub use self::listeners::MsrpPlace;
 
@@ -77,9 +76,8 @@ pub struct Shared {
     msrp_places: Vec<MsrpPlace>,
     msrp_limits: FramingLimits,
     sender: OnceLock<Sender>,
-    policies: OnceLock<Arc<Policies>>,
-    deferral: HashMap<TenantName, Arc<DeferralLimits>>,
-    inboxes: Arc<Vec<QueueSender<ToShard>>>,
+    policies: OnceLock<Policies>,
+    inboxes: Arc<Inboxes>,
 }
 
 impl Shared {
@@ -93,8 +91,15 @@ impl Shared {
 
     /// The policies; none while the server starts.
     #[must_use]
-    pub fn policies(&self) -> Option<&Arc<Policies>> {
-        self.policies.get()
+    pub fn policies(&self) -> Option<&Arc<crate::policies::Policies>> {
+        self.policies.get().map(Policies::platform)
+    }
+
+    /// Gives the same to every shard.
+    fn to_all_shards(&self, make: impl Fn() -> ToShard) {
+        for shard in 0..self.shards() {
+            let _ = self.push(shard, Lane::Ordered, make(), 64);
+        }
     }
 
     fn push(&self, shard: usize, lane: Lane, item: ToShard, bytes: usize) -> Result<(), Box<ToShard>> {
@@ -133,19 +138,15 @@ impl Shared {
     fn note_unusable(&self, tenant: &TenantName, hook: &str, why: &str) {
         let hook = restante_policy::Hook::ALL.into_iter().find(|known| known.name() == hook);
         if let (Some(policy), Some(hook)) = (self.policies.get(), hook) {
-            policy.host().note_unusable(tenant, hook, why);
+            policy.platform().host().note_unusable(tenant, hook, why);
         }
     }
 
     fn ask(&self, ticket: DecisionTicket, question: Question) -> Result<(), Undecided> {
         match self.policies.get() {
-            Some(policies) => policies.host().submit(ticket, question).map_err(|_| Undecided::Overloaded),
+            Some(policies) => policies.platform().host().submit(ticket, question).map_err(|_| Undecided::Overloaded),
             None => Err(Undecided::Declined),
         }
-    }
-
-    fn deferral_limits(&self, tenant: &TenantName) -> Arc<DeferralLimits> {
-        self.deferral.get(tenant).cloned().unwrap_or_default()
     }
 
     fn domain_of(&self, tenant: &TenantName) -> Arc<str> {
@@ -208,6 +209,7 @@ impl Default for Parts {
 pub struct Server {
     shared: Arc<Shared>,
     transport: Transport,
+    roster: Arc<Roster>,
     shards: Vec<JoinHandle<()>>,
     releasing: tokio::task::JoinHandle<()>,
     scheduler: tokio::task::JoinHandle<()>,
@@ -238,8 +240,7 @@ impl Server {
         let inboxes = Arc::new(inboxes);
         let (store, spool) = open_store(configuration, &inboxes, &parts.clock, parts.store)?;
         let secrets = Secrets::open(&configuration.data)?;
-        let directory = Directory::new(configuration).map_err(anyhow::Error::msg)?;
-        directory.load(store.profiles()?);
+        let directory = Directory::new(configuration, Arc::downgrade(&inboxes)).map_err(anyhow::Error::msg)?;
         // MSRP listeners are bound with the transport below; their ports may be chosen by the system, so paths are made
         // from what was bound.
         let bound = BoundMsrp::reserve(configuration)?;
@@ -248,7 +249,6 @@ impl Server {
                 secrets.own_mark,
                 directory.tenants().first().map_or("localhost", |tenant| &tenant.domain),
             ),
-            deferral: deferral_limits(configuration, &directory),
             directory,
             metrics: Metrics::new(),
             spool,
@@ -268,11 +268,18 @@ impl Server {
             inboxes: inboxes.clone(),
             limits,
         });
-        let policies = policies::start(configuration, inboxes.clone(), shared.clock.clone(), parts.policies).await?;
-        if let Err(error) = crate::policies::watch::start(&policies) {
+        let (beginning, asked) = (configuration.clone(), inboxes.clone());
+        let (clock, policy_parts) = (shared.clock.clone(), parts.policies);
+        let opened = move || Policies::start(&beginning, asked, clock, policy_parts);
+        let policies = tokio::task::spawn_blocking(opened).await??;
+        let platform = policies.platform().clone();
+        let _ = shared.policies.set(policies);
+        let (known, running) = (shared.clone(), configuration.clone());
+        let roster = tokio::task::spawn_blocking(move || Roster::start(&known, &running)).await??;
+        if let Err(error) = crate::policies::watch::start(&platform) {
             tracing::warn!(%error, "files of policies are not watched; SIGHUP or `restante policy activate` take them");
         }
-        let _ = shared.policies.set(policies);
+        shared.directory.load(store.profiles()?);
         let transport_limits = transport_limits(&configuration.limits);
         let listeners = sip_listeners(configuration);
         let transport = Transport::start(&listeners, transport_limits, receiver::handler(&shared)).await?;
@@ -284,13 +291,19 @@ impl Server {
         let releasing = tokio::task::spawn_blocking(move || recovery::release_names(&names));
         let (stop_scheduler, stopped) = watch::channel(false);
         let scheduler = tokio::spawn(scheduler::schedule(shared.clone(), stopped));
-        Ok(Server { shared, transport, shards, releasing, scheduler, stop_scheduler, sip, msrp })
+        Ok(Server { shared, transport, roster, shards, releasing, scheduler, stop_scheduler, sip, msrp })
     }
 
     /// What shards share, for the administration.
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// The tenants, for the administration.
+    #[must_use]
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
     }
 
     /// Where SIP is listened for.
@@ -315,9 +328,7 @@ impl Server {
     pub async fn stop(self) {
         self.transport.stop_accepting();
         let _ = self.stop_scheduler.send(true);
-        for shard in 0..self.shared.shards() {
-            let _ = self.shared.push(shard, Lane::Ordered, ToShard::Drain, 64);
-        }
+        self.shared.to_all_shards(|| ToShard::Drain);
         let shards = self.shards;
         let joined = tokio::task::spawn_blocking(move || {
             for shard in shards {
@@ -341,7 +352,7 @@ pub fn wall_clock() -> Timestamp {
 
 fn open_store(
     configuration: &Configuration,
-    inboxes: &Arc<Vec<QueueSender<ToShard>>>,
+    inboxes: &Arc<Inboxes>,
     clock: &Clock,
     open: StoreOpener,
 ) -> Result<(Arc<dyn Store>, Spool)> {

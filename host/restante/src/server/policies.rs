@@ -1,23 +1,43 @@
-//! Starts what decides, and loads each tenant's policy.
+//! The tenants' policies as the configuration says: loaded at start, all of them at once, and for one tenant when it is
+//! added or changed. What becomes of them while the server runs is [`crate::policies`].
 
-use std::path::Path;
+use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
+use restante_deferral::decision::{Answer, HostAbilities, Undecided};
 use restante_deferral::model::TenantName;
 use restante_policy::record::Meter;
 use restante_policy::{
     ChildCompiler, CompiledCache, FailurePolicies, Loader, LogLevel, PolicyEngine, PolicyHost, PolicyLimits,
+    TenantPolicyLimits,
 };
-use restante_transport::queue::{Lane, QueueSender};
+use restante_store::sqlite::Clock;
+use restante_transport::queue::Lane;
+use thiserror::Error;
 
 use super::limits::{abilities, size};
+use super::secrets::pseudonym_secret;
 use super::shard::{DecisionTicket, ToShard};
+use super::usage::Inboxes;
 use crate::configuration::{Configuration, Limits, Source, Tenant};
 use crate::policies::activation::{NotActivated, Signers, Watcher};
 use crate::policies::library::Library;
-use crate::policies::{Parts, Policies, PolicyError, TenantPolicy};
+use crate::policies::{self, Parts, PolicyError, Ready, TenantPolicy};
+
+/// Why a tenant's policy cannot be used; with its place where there is one.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct UnusablePolicy(String);
+
+/// A tenant's policy that was loaded and decides as soon as it is activated.
+pub struct Prepared {
+    tenant: TenantName,
+    ready: Ready,
+}
 
 /// Where policies come from that is not always the same.
 pub struct PolicyParts {
@@ -25,6 +45,16 @@ pub struct PolicyParts {
     pub compiler: Option<ChildCompiler>,
     /// Told of each step of an activation.
     pub watcher: Watcher,
+}
+
+/// What is loaded, and what loads.
+pub struct Policies {
+    platform: Arc<policies::Policies>,
+    server: Limits,
+    /// What a tenant's policy may use where nothing else is said.
+    usual: TenantPolicyLimits,
+    /// Without a tenant's hand-over targets.
+    abilities: HostAbilities,
 }
 
 impl Default for PolicyParts {
@@ -49,105 +79,168 @@ impl PolicyParts {
     }
 }
 
-/// What decides, with every tenant's policy active.
-///
-/// # Errors
-/// A policy that cannot be used, with what is wrong and where.
-pub async fn start(
-    configuration: &Configuration,
-    inboxes: Arc<Vec<QueueSender<ToShard>>>,
-    clock: restante_store::sqlite::Clock,
-    parts: PolicyParts,
-) -> Result<Arc<Policies>> {
-    let configuration = configuration.clone();
-    tokio::task::spawn_blocking(move || {
-        let policies = Arc::new(open(&configuration, inboxes, clock, parts)?);
-        for (name, tenant) in &configuration.tenants {
-            let of_tenant = of_tenant(&configuration, name, tenant).map_err(|text| {
-                let place = configuration.source.place(&["tenants", name, "signers"]);
-                anyhow::anyhow!("{place}: tenants.{name}.signers: {text}")
-            })?;
-            let warnings = policies.apply(of_tenant);
-            let warnings = warnings.map_err(|error| unusable(&configuration.source, name, &tenant.policy, &error))?;
-            for problem in warnings {
-                tracing::warn!("{}: {}", place(&configuration.source, name, &problem.pointer), problem.text);
-            }
+impl Policies {
+    /// The engine, without a tenant. Blocks.
+    ///
+    /// # Errors
+    /// The machine does not give what the engine needs.
+    pub fn start(
+        configuration: &Configuration,
+        inboxes: Arc<Inboxes>,
+        clock: Clock,
+        parts: PolicyParts,
+    ) -> Result<Policies> {
+        let limits = &configuration.limits;
+        let policy_limits = PolicyLimits {
+            deadline: Duration::from_millis(limits.max_decision_milliseconds),
+            max_memory_bytes: size(limits.max_policy_memory_bytes),
+            max_component_bytes: size(limits.max_policy_bytes),
+            max_waiting_per_tenant: size(limits.max_waiting_decisions),
+            ..PolicyLimits::default()
+        };
+        let usual = policy_limits.of_a_tenant();
+        let engine = PolicyEngine::new(policy_limits.clone())?;
+        let host = PolicyHost::start(&engine, answers_to(inboxes), log)?;
+        let place = |name: &str| -> PathBuf { configuration.data.join(name) };
+        let cache = || {
+            CompiledCache::open(&place("policy-cache"), &place("policy-cache.key"))
+                .map_err(|error| tracing::warn!(%error, "compiled policies are not kept"))
+                .ok()
+        };
+        let PolicyParts { compiler, watcher } = parts;
+        let mut loader = Loader::new(engine, cache())?;
+        let mut meter = Meter::new(PolicyLimits { threads: 1, ..policy_limits.clone() }, cache())?;
+        if let Some(compiler) = compiler {
+            loader = loader.compiling_in(compiler.clone());
+            meter = meter.compiling_in(compiler);
         }
-        Ok(policies)
-    })
-    .await?
+        let library = Library::open(&place("policies"))?;
+        let pseudonym_secret = pseudonym_secret(&configuration.data)?;
+        let max_component_bytes = policy_limits.max_component_bytes;
+        let parts = Parts { loader, meter, library, pseudonym_secret, max_component_bytes, clock, watcher };
+        let platform = Arc::new(policies::Policies::new(host, parts));
+        Ok(Policies { platform, server: limits.clone(), usual, abilities: abilities(configuration) })
+    }
+
+    /// What decides, and swaps what decides.
+    #[must_use]
+    pub fn platform(&self) -> &Arc<policies::Policies> {
+        &self.platform
+    }
+
+    /// Loads the policies of many tenants on all cores. Blocks.
+    ///
+    /// # Errors
+    /// The first that cannot be used, in the order of the tenants.
+    pub fn prepare_all(&self, tenants: &[(&str, &Tenant, &Source)]) -> Result<Vec<Prepared>, UnusablePolicy> {
+        in_parallel(tenants, |(name, tenant, source)| self.prepare(name, tenant, source)).into_iter().collect()
+    }
+
+    /// Loads the policy of one tenant and has it check its settings. Blocks, for some hundred milliseconds where the
+    /// policy was not compiled before. Nothing is in use then.
+    ///
+    /// # Errors
+    /// It cannot be used; what decided before still does.
+    pub fn prepare(&self, name: &str, tenant: &Tenant, source: &Source) -> Result<Prepared, UnusablePolicy> {
+        let of_tenant = self.of_tenant(name, tenant).map_err(|problem| unusable(source, name, tenant, &problem))?;
+        let ready = self.platform.ready(of_tenant).map_err(|error| match error {
+            PolicyError::NotActivated(NotActivated { problems, .. }) if !problems.is_empty() => {
+                let said = problems.iter().map(|it| format!("{}: {}", place(source, name, &it.pointer), it.text));
+                UnusablePolicy(said.collect::<Vec<_>>().join("\n"))
+            }
+            PolicyError::NotActivated(NotActivated { text, .. }) => unusable(source, name, tenant, &text),
+            error => unusable(source, name, tenant, &error.to_string()),
+        })?;
+        for problem in &ready.warnings {
+            tracing::warn!("{}: {}", place(source, name, &problem.pointer), problem.text);
+        }
+        Ok(Prepared { tenant: TenantName(name.into()), ready })
+    }
+
+    /// From the next decision on this policy decides.
+    pub fn activate(&self, prepared: Prepared) {
+        let Prepared { tenant, ready } = prepared;
+        if let Err(error) = self.platform.take(ready) {
+            tracing::error!(%tenant, %error, "the tenant's policy cannot be kept; what decided before still does");
+        }
+    }
+
+    /// The tenant has no policy any more; what was asked before is still decided.
+    pub fn remove(&self, tenant: &TenantName) {
+        self.platform.remove(tenant);
+    }
+
+    /// What a tenant's configuration says of its policy.
+    fn of_tenant(&self, name: &str, tenant: &Tenant) -> Result<TenantPolicy, String> {
+        let failure = tenant.failure.iter();
+        let hand_over_targets = tenant.hand_over.keys().cloned().collect();
+        Ok(TenantPolicy {
+            name: TenantName(name.into()),
+            policy: tenant.policy.clone(),
+            settings: serde_json::to_value(&tenant.settings).map_err(|error| error.to_string())?,
+            abilities: HostAbilities { hand_over_targets, ..self.abilities.clone() },
+            signers: Signers::parse(&tenant.signers)?,
+            failure: failure.fold(FailurePolicies::default(), |all, (hook, policy)| all.with(*hook, *policy)),
+            limits: self.limits_of(tenant),
+        })
+    }
+
+    fn limits_of(&self, tenant: &Tenant) -> TenantPolicyLimits {
+        let bounds = tenant.limits.bounds(&self.server);
+        TenantPolicyLimits {
+            deadline: Duration::from_millis(bounds.max_decision_milliseconds),
+            max_memory_bytes: size(bounds.max_policy_memory_bytes),
+            max_decisions_at_once: bounds.max_decisions_at_once.map_or(self.usual.max_decisions_at_once, size),
+            max_log_lines_per_second: u32::try_from(bounds.max_log_lines_per_second).unwrap_or(u32::MAX),
+        }
+    }
 }
 
-/// What decides, for no tenant yet.
-fn open(
-    configuration: &Configuration,
-    inboxes: Arc<Vec<QueueSender<ToShard>>>,
-    clock: restante_store::sqlite::Clock,
-    parts: PolicyParts,
-) -> Result<Policies> {
-    let limits = &configuration.limits;
-    let policy_limits = PolicyLimits {
-        deadline: Duration::from_millis(limits.max_decision_milliseconds),
-        max_memory_bytes: size(limits.max_policy_memory_bytes),
-        max_component_bytes: size(limits.max_policy_bytes),
-        max_waiting_per_tenant: size(limits.max_waiting_decisions),
-        ..PolicyLimits::default()
-    };
-    let max_component_bytes = policy_limits.max_component_bytes;
-    let engine = PolicyEngine::new(policy_limits.clone())?;
-    let sink = move |ticket: DecisionTicket, answer| {
+/// Brings answers to the shards that asked.
+fn answers_to(inboxes: Arc<Inboxes>) -> impl Fn(DecisionTicket, Result<Answer, Undecided>) + Send + Sync + 'static {
+    move |ticket, answer| {
         if let Some(inbox) = inboxes.get(ticket.0) {
             let _ = inbox.try_push(Lane::Ordered, ToShard::Decided(ticket, answer), 256);
         }
-    };
-    let log = |line: restante_policy::GuestLog<'_>| {
-        let (tenant, text) = (line.tenant, line.text);
-        match line.level {
-            LogLevel::Debug => tracing::debug!(target: "restante::policy", %tenant, "{text}"),
-            LogLevel::Info => tracing::info!(target: "restante::policy", %tenant, "{text}"),
-            LogLevel::Warning => tracing::warn!(target: "restante::policy", %tenant, "{text}"),
-        }
-    };
-    let host = PolicyHost::start(&engine, sink, log)?;
-    let data = &configuration.data;
-    let cache = || {
-        CompiledCache::open(&data.join("policy-cache"), &data.join("policy-cache.key"))
-            .map_err(|error| tracing::warn!(%error, "compiled policies are not kept"))
-            .ok()
-    };
-    let mut loader = Loader::new(engine, cache())?;
-    let mut meter = Meter::new(PolicyLimits { threads: 1, ..policy_limits }, cache())?;
-    if let Some(compiler) = parts.compiler.clone() {
-        loader = loader.compiling_in(compiler.clone());
-        meter = meter.compiling_in(compiler);
     }
-    let library = Library::open(&Path::new(data).join("policies"))?;
-    let PolicyParts { watcher, .. } = parts;
-    let pseudonym_secret = super::secrets::pseudonym_secret(data)?;
-    Ok(Policies::new(host, Parts { loader, meter, library, pseudonym_secret, max_component_bytes, clock, watcher }))
 }
 
-/// What a tenant's configuration says of its policy.
-///
-/// # Errors
-/// Keys of signers that are none.
-pub fn of_tenant(configuration: &Configuration, name: &str, tenant: &Tenant) -> Result<TenantPolicy, String> {
-    let failure =
-        tenant.failure.iter().fold(FailurePolicies::default(), |all, (hook, policy)| all.with(*hook, *policy));
-    Ok(TenantPolicy {
-        name: TenantName(name.into()),
-        policy: tenant.policy.clone(),
-        settings: serde_json::to_value(&tenant.settings).map_err(|error| error.to_string())?,
-        abilities: abilities(configuration, tenant),
-        signers: Signers::parse(&tenant.signers)?,
-        failure,
-        limits: PolicyLimits {
-            deadline: Duration::from_millis(configuration.limits.max_decision_milliseconds),
-            max_memory_bytes: size(configuration.limits.max_policy_memory_bytes),
-            ..PolicyLimits::default()
-        }
-        .of_a_tenant(),
-    })
+/// Brings guests' lines to the server's log.
+fn log(line: restante_policy::GuestLog<'_>) {
+    let (tenant, text) = (line.tenant, line.text);
+    match line.level {
+        LogLevel::Debug => tracing::debug!(target: "restante::policy", %tenant, "{text}"),
+        LogLevel::Info => tracing::info!(target: "restante::policy", %tenant, "{text}"),
+        LogLevel::Warning => tracing::warn!(target: "restante::policy", %tenant, "{text}"),
+    }
+}
+
+/// Does the same with all of these on all cores; what comes of it, in their order.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(items.len());
+    if threads <= 1 {
+        return items.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let run = || {
+            let mut done = Vec::new();
+            while let Some((index, item)) = {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                items.get(index).map(|item| (index, item))
+            } {
+                done.push((index, work(item)));
+            }
+            done
+        };
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        running
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Where a JSON pointer into a tenant's settings leads in the configuration.
@@ -156,17 +249,21 @@ fn place(source: &Source, tenant: &str, pointer: &str) -> String {
     format!("{}: tenants.{tenant}.settings{}", source.place(&keys.collect::<Vec<_>>()), pointer.replace('/', "."))
 }
 
-fn unusable(source: &Source, tenant: &str, policy: &str, error: &PolicyError) -> anyhow::Error {
-    match error {
-        PolicyError::NotActivated(NotActivated { problems, .. }) if !problems.is_empty() => {
-            let said =
-                problems.iter().map(|problem| format!("{}: {}", place(source, tenant, &problem.pointer), problem.text));
-            anyhow::anyhow!("{}", said.collect::<Vec<_>>().join("\n"))
+fn unusable(source: &Source, name: &str, tenant: &Tenant, problem: &str) -> UnusablePolicy {
+    let place = source.place(&["tenants", name, "policy"]);
+    UnusablePolicy(format!("{place}: tenants.{name}: the policy {:?} cannot be used: {problem}", tenant.policy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_are_done_in_their_order_whatever_their_number() {
+        for count in [0, 1, 2, 1_000] {
+            let items: Vec<usize> = (0..count).collect();
+            let done = in_parallel(&items, |item| item * 2);
+            assert!(done.iter().copied().eq((0..count).map(|item| item * 2)), "{count}");
         }
-        PolicyError::NotActivated(NotActivated { text, .. }) => {
-            let place = source.place(&["tenants", tenant, "policy"]);
-            anyhow::anyhow!("{place}: tenants.{tenant}: the policy {policy:?} cannot be used: {text}")
-        }
-        error => anyhow::anyhow!("tenants.{tenant}: {error}"),
     }
 }

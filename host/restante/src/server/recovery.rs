@@ -45,7 +45,7 @@ pub(super) fn load_registrations(
 /// because an earlier run ended before it was moved. Registrations under them are released by their shards.
 pub(super) fn release_names(shared: &Shared) {
     let release = |name: RecipientKey| shared.to_recipient(&name, ToShard::Release(name.clone()));
-    shared.directory.configured_aliases().for_each(release);
+    shared.directory.configured_aliases().into_iter().for_each(release);
     let mut after = None;
     loop {
         match shared.store.recipients(after, RECIPIENT_PAGE) {

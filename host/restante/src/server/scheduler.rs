@@ -25,7 +25,8 @@ pub(super) async fn schedule(shared: Arc<Shared>, mut stopped: watch::Receiver<b
         match due {
             Ok(Ok(due)) => {
                 let mut shards: Vec<Vec<RecipientKey>> = (0..shared.shards()).map(|_| Vec::new()).collect();
-                for key in due {
+                // What waits for users of tenants that are not served now waits on.
+                for key in due.into_iter().filter(|key| shared.directory.serves(&key.tenant)) {
                     if let Some(shard) = shards.get_mut(shard_of(&key, shared.shards())) {
                         shard.push(key);
                     }

@@ -61,6 +61,7 @@ pub fn message(name: &str) -> Arrival {
         tenant_counts: Counts::default(),
         recipient_rates: Counts::default(),
         upstream_failure: None,
+        has_room: true,
     }
 }
 

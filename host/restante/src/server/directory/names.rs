@@ -132,6 +132,11 @@ impl Names {
         self.version.load(Ordering::Acquire)
     }
 
+    /// Something else changed by which names are found.
+    pub(super) fn rise(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
     pub(super) fn owner(&self, name: &str) -> Option<Owner> {
         self.read(name)?.owners.get(name).cloned()
     }

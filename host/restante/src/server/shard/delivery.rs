@@ -13,10 +13,11 @@ use restante_sip::transaction::{ClientTransactionId, SendError};
 use restante_sip::uri::Uri;
 use restante_sip::writer::{Edit, WriteError};
 
+use super::line::Permits;
 use super::recipients::Carrier;
 use super::responses::Purpose;
 use super::route::Route;
-use super::session::Delivery;
+use super::session::{Delivery, SessionPermit};
 use super::{Now, Shard, Waiting, fields};
 use crate::server::media::Outgoing;
 
@@ -29,18 +30,46 @@ impl Shard {
         if self.draining {
             return Ok(());
         }
+        // A sender waits for what is passed on: it is kept where it would have to wait in line.
+        if matches!(attempt.task, AttemptTask::Relay { .. }) {
+            return match self.permit_now(key) {
+                Ok(delivery) => self.begin_attempt(now, key, attempt, Permits { delivery, session: None }),
+                Err(busy) => Err(Box::new((attempt.id, busy.end(&[])))),
+            };
+        }
+        match self.permits_for(key, attempt) {
+            Some((attempt, permits)) => self.begin_attempt(now, key, attempt, permits),
+            // It begins when its turn comes.
+            None => Ok(()),
+        }
+    }
+
+    /// Begins an attempt whose tenant may have one more.
+    pub(super) fn begin_attempt(
+        &mut self,
+        now: Now,
+        key: &RecipientKey,
+        attempt: Attempt,
+        permits: Permits,
+    ) -> Result<(), NotStarted> {
         let Attempt { id, contact, task } = attempt;
         let ids = ids_of(&task);
+        let Permits { delivery, session } = permits;
+        if let (Some(slot), Some(permit)) = (self.slots.get_mut(key), delivery) {
+            slot.permits.insert(id, permit);
+        }
         let result = match task {
             AttemptTask::Page { message, repetition } => self.page(now, key, id, contact, &message, repetition),
-            AttemptTask::Session { messages, repetition } => self.push(now, key, id, contact, &messages, repetition),
+            AttemptTask::Session { messages, repetition } => {
+                self.push(now, key, contact, &messages, Turn { attempt: id, repetition, session })
+            }
             AttemptTask::Notify { messages, not_shown } => self.announce(now, key, id, contact, &messages, not_shown),
             AttemptTask::Pull { reply, messages, mode } => self.give(now, id, reply, &messages, mode),
             AttemptTask::Relay { reply, envelope, .. } => {
                 self.relay(now, key, id, contact, reply, envelope.sender.private)
             }
             AttemptTask::HandOver { target, message, repetition, .. } => {
-                self.hand_over(now, key, id, &target, &message, repetition)
+                self.hand_over(now, key, &target, &message, Turn { attempt: id, repetition, session })
             }
         };
         match result {
@@ -51,7 +80,12 @@ impl Shard {
                 Ok(())
             }
             Ok(None) => Ok(()),
-            Err(failure) => Err(Box::new((id, failure.end(&ids)))),
+            Err(failure) => {
+                if let Some(slot) = self.slots.get_mut(key) {
+                    slot.permits.remove(&id);
+                }
+                Err(Box::new((id, failure.end(&ids))))
+            }
         }
     }
 
@@ -133,14 +167,13 @@ impl Shard {
         &mut self,
         now: Now,
         key: &RecipientKey,
-        attempt: AttemptId,
         contact: Option<ContactId>,
         messages: &[StoredMessage],
-        repetition: u16,
+        turn: Turn,
     ) -> Result<Option<Carrier>, NoAttempt> {
         let route = contact.and_then(|contact| self.route_to(key, contact)).ok_or(NoAttempt::NoWay)?;
-        let delivery = Delivery::new(key.clone(), Some(attempt), route.is_device);
-        self.invite_for(now, &route, delivery, messages, repetition)
+        let delivery = Delivery::new(key.clone(), Some(turn.attempt), route.is_device);
+        self.invite_for(now, &route, delivery, messages, turn.repetition, turn.session)
     }
 
     /// INVITE with a session for several messages, or a large one. As a MESSAGE's, its Call-ID is that of the first of
@@ -152,6 +185,7 @@ impl Shard {
         delivery: Delivery,
         messages: &[StoredMessage],
         repetition: u16,
+        permit: SessionPermit,
     ) -> Result<Option<Carrier>, NoAttempt> {
         if self.media.len() as u64 >= self.shared.limits.max_sessions {
             return Err(NoAttempt::Busy);
@@ -162,7 +196,7 @@ impl Shard {
         let mixed = messages.iter().any(|it| it.message.envelope.sender.address != sender.address);
         let outgoing = messages.iter().map(|message| self.outgoing(message)).collect();
         let domain = self.shared.domain_of(&delivery.key.tenant);
-        let (media, offer) = self.offer_media(delivery, route.flow, route.signalled_from, outgoing);
+        let (media, offer) = self.offer_media(delivery, route.flow, route.signalled_from, outgoing, permit);
         let call_id = self.shared.own_mark.call_id(&format!("s{:016x}", first.id.0));
         let tag = self.endpoint.identifiers().tag();
         let mut invite = bytes::Bytes::new();
@@ -275,11 +309,11 @@ impl Shard {
         &mut self,
         now: Now,
         key: &RecipientKey,
-        attempt: AttemptId,
         target: &str,
         message: &StoredMessage,
-        repetition: u16,
+        turn: Turn,
     ) -> Result<Option<Carrier>, NoAttempt> {
+        let Turn { attempt, repetition, session } = turn;
         let tenant = self.shared.directory.tenant(&key.tenant).ok_or(NoAttempt::NoWay)?;
         let uri = tenant.hand_over.get(target).ok_or(NoAttempt::NoWay)?;
         let route = Route::to_target(uri, &message.message.envelope.request_uri).ok_or(NoAttempt::NoWay)?;
@@ -293,9 +327,14 @@ impl Shard {
                 Err(other) => return Err(other),
             }
         }
+        // One that turned out to be too large for a MESSAGE did not wait for a session.
+        let session = match session {
+            Some(session) => Some(session),
+            None => self.session_permit(key).ok_or(NoAttempt::Busy)?,
+        };
         let mut delivery = Delivery::new(key.clone(), Some(attempt), false);
         delivery.is_hand_over = true;
-        self.invite_for(now, &route, delivery, std::slice::from_ref(message), repetition)
+        self.invite_for(now, &route, delivery, std::slice::from_ref(message), repetition, session)
     }
 
     /// A stored message for a session: CPIM as it came; anything else is wrapped.
@@ -326,6 +365,14 @@ impl Shard {
     }
 }
 
+/// One attempt at messages that may need a session.
+struct Turn {
+    attempt: AttemptId,
+    /// Earlier attempts.
+    repetition: u16,
+    session: SessionPermit,
+}
+
 /// Why an attempt did not begin.
 pub(super) enum NoAttempt {
     /// Nothing leads there.
@@ -337,7 +384,7 @@ pub(super) enum NoAttempt {
 }
 
 impl NoAttempt {
-    fn end(&self, messages: &[MessageId]) -> AttemptEnd {
+    pub(super) fn end(&self, messages: &[MessageId]) -> AttemptEnd {
         let (status, origin) = match self {
             NoAttempt::NoWay | NoAttempt::Busy => (None, Origin::Transport),
             // Found here, but it says what a device would: this form cannot be.
@@ -387,7 +434,7 @@ fn of_one_message(key: &RecipientKey, attempt: AttemptId, route: &Route, message
     Purpose::Attempt { key: key.clone(), attempt, messages: vec![message], is_device: route.is_device, hop: route.hop }
 }
 
-fn ids_of(task: &AttemptTask) -> Vec<MessageId> {
+pub(super) fn ids_of(task: &AttemptTask) -> Vec<MessageId> {
     match task {
         AttemptTask::Page { message, .. } | AttemptTask::HandOver { message, .. } => vec![message.id],
         AttemptTask::Session { messages, .. }

@@ -1,5 +1,7 @@
 //! Messages that come: MESSAGE, and INVITE for a large one.
 
+use std::sync::Arc;
+
 use restante_cpim::media_type::essence;
 use restante_deferral::commit::CommitError;
 use restante_deferral::model::{Body, Counts, Envelope, MessageKind, Mode, RecipientKey, Sender, Verification};
@@ -9,15 +11,19 @@ use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, NameAddr, icsi_val
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
+use restante_store::Totals;
 
 use super::session::{MediaKind, Offer};
 use super::{Now, Shard, Waiting};
 use crate::server::directory::TenantEntry;
 use crate::server::facts;
 use crate::server::media::{Command, MediaId, Received};
+use crate::server::usage::Room;
 
 /// Seconds for Retry-After where the server itself is overloaded.
 const OVERLOAD_RETRY_SECONDS: u32 = 5;
+/// The same where the tenant has no room: it comes when messages are delivered or expire.
+const ROOM_RETRY_SECONDS: u32 = 60;
 /// What the body of an INVITE may be.
 pub(super) const ACCEPT_OFFER: &str = "application/sdp, multipart/mixed";
 /// Services of large messages; a chat has another.
@@ -33,7 +39,7 @@ impl Shard {
         uri: &Uri,
         came: Flow,
     ) {
-        let (key, sender) = match self.addressed(message, uri, came) {
+        let (tenant, key, sender) = match self.addressed(message, uri, came) {
             Ok(addressed) => addressed,
             Err((status, reason)) => return self.refuse(now, transaction, status, reason, None),
         };
@@ -52,6 +58,7 @@ impl Shard {
         let (deduplication, deduplication_as_written) = facts::deduplication(&key, &sender, &facts, message, None);
         let (sender_counts, tenant_counts, recipient_rates) =
             self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
+        let room = self.room_for(Some(&tenant), facts.kind, tenant_counts, body.len() as u64);
         let reply = ReplyToken(self.token());
         let arrival = Arrival {
             reply,
@@ -65,8 +72,9 @@ impl Shard {
             tenant_counts,
             recipient_rates,
             upstream_failure: self.upstream_failure(message),
+            has_room: room.is_some(),
         };
-        self.waiting.insert(reply, Waiting::Message { transaction, arrived: now.monotonic });
+        self.waiting.insert(reply, Waiting::Message { transaction, arrived: now.monotonic, _room: room.flatten() });
         self.tell(now, &key, Input::Arrival(Box::new(arrival)));
     }
 
@@ -81,7 +89,7 @@ impl Shard {
         if self.is_pull(message, uri) {
             return self.pull(now, transaction, message, came);
         }
-        let (key, sender) = match self.addressed(message, uri, came) {
+        let (tenant, key, sender) = match self.addressed(message, uri, came) {
             Ok(addressed) => addressed,
             Err((status, reason)) => return self.refuse(now, transaction, status, reason, None),
         };
@@ -109,8 +117,16 @@ impl Shard {
             return self.refuse(now, transaction, 503, "Too Many Sessions", Some(OVERLOAD_RETRY_SECONDS));
         }
         let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender, false);
-        let reply = ReplyToken(self.token());
         let size_bytes = offer.file_size_bytes();
+        // Whatever a policy says of a large message, but a refusal, stores it.
+        if !tenant.usage.has_room(totals(tenant_counts), size_bytes.unwrap_or(0)) {
+            self.shared.metrics.count_tenant_limit(&key.tenant, "stored");
+            return self.refuse(now, transaction, 480, "No Room To Store It", Some(ROOM_RETRY_SECONDS));
+        }
+        let Some(permit) = self.session_permit(&key) else {
+            return self.refuse(now, transaction, 480, "Too Many Sessions", Some(OVERLOAD_RETRY_SECONDS));
+        };
+        let reply = ReplyToken(self.token());
         let envelope = Envelope {
             kind: MessageKind::Message,
             mode: Mode::Large,
@@ -123,7 +139,7 @@ impl Shard {
             sender: sender.clone(),
         };
         let kind = MediaKind::Incoming { key: key.clone(), sender, request: Box::new(message.clone()) };
-        let media = self.new_media(transaction, offer, kind, came);
+        let media = self.new_media(transaction, offer, kind, came, permit);
         let invitation = Invitation {
             reply,
             envelope,
@@ -154,6 +170,8 @@ impl Shard {
             facts::deduplication(&key, &sender, &facts, &request, Some(&message_id));
         let (sender_counts, tenant_counts, recipient_rates) =
             self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
+        let tenant = self.shared.directory.tenant(&key.tenant);
+        let room = self.room_for(tenant.as_deref(), facts.kind, tenant_counts, body.size_bytes());
         let reply = ReplyToken(self.token());
         let arrival = Arrival {
             reply,
@@ -167,8 +185,9 @@ impl Shard {
             tenant_counts,
             recipient_rates,
             upstream_failure: self.upstream_failure(&request),
+            has_room: room.is_some(),
         };
-        self.waiting.insert(reply, Waiting::Received { media, incoming });
+        self.waiting.insert(reply, Waiting::Received { media, incoming, _room: room.flatten() });
         self.tell(now, &key, Input::Arrival(Box::new(arrival)));
     }
 
@@ -196,16 +215,34 @@ impl Shard {
         self.command(media, command);
     }
 
+    /// Room for a message in what its tenant may store, held until its sender is answered. A disposition needs none, and
+    /// what a session brings whose tenant was removed meanwhile is kept. None: there is none.
+    #[allow(clippy::option_option)]
+    fn room_for(
+        &self,
+        tenant: Option<&TenantEntry>,
+        kind: MessageKind,
+        stored: Counts,
+        bytes: u64,
+    ) -> Option<Option<Room>> {
+        let Some(tenant) = tenant.filter(|_| kind == MessageKind::Message) else { return Some(None) };
+        let room = tenant.usage.reserve(totals(stored), bytes);
+        if room.is_none() {
+            self.shared.metrics.count_tenant_limit(&tenant.name, "stored");
+        }
+        room.map(Some)
+    }
+
     /// Whose queue a request is for, and who sent it.
     fn addressed(
         &self,
         message: &SipMessage,
         uri: &Uri,
         came: Flow,
-    ) -> Result<(RecipientKey, Sender), (u16, &'static str)> {
+    ) -> Result<(Arc<TenantEntry>, RecipientKey, Sender), (u16, &'static str)> {
         let (tenant, key) = self.shared.directory.served(uri).ok_or((404, "Not Found"))?;
-        let sender = self.sender(tenant, message, came)?;
-        Ok((key, sender))
+        let sender = self.sender(&tenant, message, came)?;
+        Ok((tenant, key, sender))
     }
 
     /// Who sent a request: what a trusted peer asserts (RFC 3325 §5), else From.
@@ -263,6 +300,11 @@ impl Shard {
     fn upstream_failure(&self, message: &SipMessage) -> Option<u16> {
         message.header_by_text(&self.shared.upstream_failure_header)?.trim().parse().ok()
     }
+}
+
+/// What is stored of what counts say.
+fn totals(counts: Counts) -> Totals {
+    Totals { messages: counts.stored_messages, size_bytes: counts.stored_bytes }
 }
 
 /// The services that an INVITE names.

@@ -4,6 +4,7 @@
 //! * [`mod@self`]: the loop, and what the parts have in common.
 //! * `requests`, `registrar`, `incoming`, `pull`, `subscriptions`, `forward`: requests that come.
 //! * `recipients`: machines, what they are told and what they want done.
+//! * `tenants`: tenants that come, change and go. `line`: deliveries that wait until their tenant may have one more.
 //! * `names`: other names of users, and taking in what waits under them.
 //! * `delivery`, `announce`, `fields`, `route`, `session`, `responses`: requests of ours and what becomes of them.
 
@@ -12,6 +13,7 @@ mod delivery;
 mod fields;
 mod forward;
 mod incoming;
+mod line;
 mod names;
 mod pull;
 mod recipients;
@@ -21,15 +23,16 @@ mod responses;
 mod route;
 mod session;
 mod subscriptions;
+mod tenants;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use restante_deferral::decision::{Answer, Undecided};
-use restante_deferral::model::{MessageId, RecipientKey, Timestamp};
+use restante_deferral::model::{MessageId, RecipientKey, TenantName, Timestamp};
 use restante_deferral::participating_function::{CommitToken, Input, LoadToken, QuestionToken, ReplyToken};
 use restante_sip::dialog::DialogId;
 use restante_sip::message::SipMessage;
@@ -50,6 +53,7 @@ use super::flow;
 use super::limits::size;
 use super::media::{MediaId, Report};
 use super::receiver;
+use super::usage::{Permit, Resource, Room};
 
 pub use self::names::ProfileOrder;
 pub use self::route::SavedBindings;
@@ -106,6 +110,12 @@ pub enum ToShard {
         /// Told how many.
         done: oneshot::Sender<usize>,
     },
+    /// Something that this shard waited for is free for it.
+    Granted(Permit),
+    /// These tenants were added, changed or removed.
+    TenantsChanged(Arc<HashSet<TenantName>>),
+    /// These recipients have messages, and their tenant is served again.
+    ServedAgain(Vec<RecipientKey>),
     /// Which contacts a user has.
     Contacts(RecipientKey, oneshot::Sender<Vec<(String, Timestamp)>>),
     /// Stop taking new work; end when what is in flight is done.
@@ -127,9 +137,9 @@ enum Order {
 
 /// Who waits for a machine's reply.
 enum Waiting {
-    Message { transaction: ServerTransactionId, arrived: Instant },
+    Message { transaction: ServerTransactionId, arrived: Instant, _room: Option<Room> },
     Invitation(MediaId),
-    Received { media: MediaId, incoming: restante_msrp::session::IncomingId },
+    Received { media: MediaId, incoming: restante_msrp::session::IncomingId, _room: Option<Room> },
     Pull(MediaId),
     Operator(oneshot::Sender<usize>),
 }
@@ -156,6 +166,8 @@ pub struct Shard {
     /// Names whose queues are being moved, and what waits for that.
     adopting: HashMap<RecipientKey, VecDeque<Input>>,
     adoption_retries: BTreeSet<(Timestamp, RecipientKey)>,
+    /// Attempts that wait until their tenant may have one more.
+    attempts_in_line: HashMap<(TenantName, Resource), VecDeque<line::InLine>>,
     /// When each machine in memory wants to be woken.
     wakes: BTreeSet<(Timestamp, RecipientKey)>,
     /// When machines were last put away for want of room.
@@ -212,6 +224,7 @@ impl Shard {
             registering: HashMap::new(),
             adopting: HashMap::new(),
             adoption_retries: BTreeSet::new(),
+            attempts_in_line: HashMap::new(),
             wakes: BTreeSet::new(),
             room_made_at: None,
             orders: HashMap::new(),
@@ -300,6 +313,9 @@ impl Shard {
                 self.waiting.insert(reply, Waiting::Operator(done));
                 self.tell(now, &recipient, Input::Discard { reply, messages, report });
             }
+            ToShard::Granted(permit) => self.granted(now, permit),
+            ToShard::TenantsChanged(names) => self.tenants_changed(now, &names),
+            ToShard::ServedAgain(recipients) => recipients.iter().for_each(|key| self.served_again(now, key)),
             ToShard::Contacts(recipient, answer) => {
                 let bindings =
                     self.registrations.get(&recipient).map(|known| known.bindings.as_slice()).unwrap_or_default();
@@ -308,6 +324,7 @@ impl Shard {
             }
             ToShard::Drain => {
                 self.draining = true;
+                self.attempts_in_line.clear();
                 self.deactivate_subscriptions(now);
                 self.drain_deadline = Some(now.monotonic + Duration::from_secs(self.shared.limits.max_drain_seconds));
             }

@@ -157,7 +157,14 @@ impl Shard {
                 self.shared.metrics.recipients.dec();
                 self.order_adoption(now, name.clone(), owner);
             }
-            // The operator took the name back meanwhile.
+            None if !self.shared.directory.serves(&name.tenant) => {
+                if let Some(at) = slot.scheduled {
+                    self.wakes.remove(&(at, name.clone()));
+                }
+                self.slots.remove(name);
+                self.shared.metrics.recipients.dec();
+            }
+            // The operator took the name back, or the tenant is served again, meanwhile.
             None => slot.is_leaving = false,
         }
     }

@@ -30,7 +30,7 @@ impl Shard {
 
     pub(super) fn pull(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, came: Flow) {
         let Some(Ok(uri)) = message.request_uri().map(Uri::parse) else { return self.answer(now, transaction, 400) };
-        let Some(tenant) = self.shared.directory.tenant_of(&uri).cloned() else {
+        let Some(tenant) = self.shared.directory.tenant_of(&uri) else {
             return self.answer(now, transaction, 404);
         };
         let asker = match self.sender(&tenant, message, came) {
@@ -65,6 +65,9 @@ impl Shard {
         if self.media.len() as u64 >= self.shared.limits.max_sessions {
             return self.refuse(now, transaction, 503, "Too Many Sessions", Some(5));
         }
+        let Some(permit) = self.session_permit(&key) else {
+            return self.refuse(now, transaction, 480, "Too Many Sessions", Some(5));
+        };
         let (contact, device) = self.device_of(&key, message);
         let types = |list: Option<String>| {
             list.map(|list| list.split_ascii_whitespace().map(str::to_owned).collect()).unwrap_or_default()
@@ -80,7 +83,7 @@ impl Shard {
             max_size_bytes: offer.media.max_size_bytes,
         };
         let delivery = Delivery::new(key.clone(), None, contact.is_some());
-        let media = self.new_media(transaction, offer, MediaKind::Pull(delivery), came);
+        let media = self.new_media(transaction, offer, MediaKind::Pull(delivery), came, permit);
         self.waiting.insert(request.reply, Waiting::Pull(media));
         self.tell(now, &key, Input::Pull(Box::new(request)));
     }

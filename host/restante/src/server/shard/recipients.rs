@@ -13,6 +13,7 @@ use super::super::media::MediaId;
 use super::super::receiver::shard_of;
 use super::{Now, Order, Shard, ToShard, Waiting};
 use crate::logging::Shortened;
+use crate::server::usage::Permit;
 
 /// Between two looks for machines that can be put away.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,7 +25,10 @@ pub(super) struct Slot {
     pub(super) scheduled: Option<Timestamp>,
     /// What carries each running attempt.
     pub(super) attempts: HashMap<AttemptId, Carrier>,
-    /// It is of a name that belongs to somebody, and goes when it is done: see [`super::names`].
+    /// Their parts of what the tenant may have in flight.
+    pub(super) permits: HashMap<AttemptId, Permit>,
+    /// It is of a name that belongs to somebody, or of a tenant that was removed, and goes when it is done: see
+    /// [`super::names`] and [`super::tenants`].
     pub(super) is_leaving: bool,
     last_used: Instant,
 }
@@ -79,6 +83,10 @@ impl Shard {
         let owner = self.shared.directory.owner_of(key);
         let somebody_waits =
             matches!(input, Input::Arrival(_) | Input::Invitation(_) | Input::Pull(_) | Input::Discard { .. });
+        // Nothing of a tenant that was removed is looked at, but for who waits for an answer.
+        if !somebody_waits && !self.shared.directory.serves(&key.tenant) {
+            return None;
+        }
         match owner {
             // Something under the name wants to be looked at: by its owner.
             Some(_) if matches!(input, Input::Wake | Input::QueueGrew) => {
@@ -123,13 +131,22 @@ impl Shard {
         if !self.make_room(now) {
             return false;
         }
-        let limits = self.shared.deferral_limits(&key.tenant);
+        let tenant = self.shared.directory.tenant(&key.tenant);
+        let is_leaving = is_leaving || tenant.is_none();
+        let limits = tenant.map(|tenant| tenant.deferral.clone()).unwrap_or_default();
         let mut machine = Recipient::new(key.clone(), limits);
         let contacts = self.contacts_of(key);
         if !contacts.is_empty() {
             machine.handle(now.wall, Input::Contacts(contacts, Trigger::Timer));
         }
-        let slot = Slot { machine, scheduled: None, attempts: HashMap::new(), is_leaving, last_used: now.monotonic };
+        let slot = Slot {
+            machine,
+            scheduled: None,
+            attempts: HashMap::new(),
+            permits: HashMap::new(),
+            is_leaving,
+            last_used: now.monotonic,
+        };
         self.slots.insert(key.clone(), slot);
         self.shared.metrics.recipients.inc();
         true
@@ -294,6 +311,8 @@ impl Shard {
     ) {
         if let Some(slot) = self.slots.get_mut(key) {
             slot.attempts.remove(&attempt);
+            // Whoever waits for it has it from now on.
+            slot.permits.remove(&attempt);
             self.tell(now, key, Input::AttemptEnded(attempt, end));
         }
     }
@@ -301,14 +320,14 @@ impl Shard {
     fn reply(&mut self, now: Now, token: ReplyToken, reply: Reply) {
         let Some(waiting) = self.waiting.remove(&token) else { return };
         match waiting {
-            Waiting::Message { transaction, arrived } => {
+            Waiting::Message { transaction, arrived, .. } => {
                 if reply == Reply::Accepted {
                     self.shared.metrics.accept_seconds.observe(arrived.elapsed().as_secs_f64());
                 }
                 self.reply_to_message(now, transaction, &reply);
             }
             Waiting::Invitation(media) => self.reply_to_invitation(now, media, reply),
-            Waiting::Received { media, incoming } => self.reply_to_received(media, incoming, &reply),
+            Waiting::Received { media, incoming, .. } => self.reply_to_received(media, incoming, &reply),
             Waiting::Pull(media) => self.reply_to_pull(now, media, &reply),
             Waiting::Operator(done) => {
                 let count = if let Reply::Done(count) = reply { count } else { 0 };

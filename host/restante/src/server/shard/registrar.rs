@@ -91,10 +91,8 @@ impl Shard {
             Ok(request) => request,
             Err(error) => return self.refuse_registration(now, transaction, error),
         };
-        let Some((tenant, key)) = Uri::parse(&request.address_of_record).ok().and_then(|uri| {
-            let (tenant, key) = self.shared.directory.served(&uri)?;
-            Some((tenant.clone(), key))
-        }) else {
+        let user = Uri::parse(&request.address_of_record).ok();
+        let Some((tenant, key)) = user.and_then(|uri| self.shared.directory.served(&uri)) else {
             return self.answer(now, transaction, 404);
         };
         let trusted = tenant.trusts(came.remote.ip());

@@ -225,6 +225,7 @@ impl Shard {
         key: &restante_deferral::model::RecipientKey,
         attempt: AttemptId,
     ) {
+        self.leave_line(key, attempt);
         let carrier = self.slots.get(key).and_then(|slot| slot.attempts.get(&attempt)).copied();
         match carrier {
             Some(Carrier::Transaction(client)) => self.endpoint.cancel(now.monotonic, client),

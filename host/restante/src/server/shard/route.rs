@@ -38,6 +38,10 @@ pub(super) struct Route {
 impl Shard {
     /// A recipient's contacts as its machine sees them.
     pub(super) fn contacts_of(&self, key: &RecipientKey) -> Vec<Contact> {
+        // A tenant that was removed delivers nothing, to nobody.
+        if !self.shared.directory.serves(&key.tenant) {
+            return Vec::new();
+        }
         let now = (self.shared.clock)();
         match self.registrations.get(key) {
             Some(bindings) => bindings

@@ -8,7 +8,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
 use restante_cpim::message_summary::{Counts, MessageSummary};
-use restante_deferral::model::RecipientKey;
+use restante_deferral::model::{RecipientKey, TenantName};
 use restante_sip::dialog::DialogId;
 use restante_sip::message::{Method, SipMessage};
 use restante_sip::registration::Binding;
@@ -110,7 +110,7 @@ impl Shard {
         uri: &Uri,
         came: Flow,
     ) {
-        let Some((tenant, key)) = self.shared.directory.served(uri).map(|(tenant, key)| (tenant.clone(), key)) else {
+        let Some((tenant, key)) = self.shared.directory.served(uri) else {
             return self.answer(now, transaction, 404);
         };
         let asker = match self.sender(&tenant, message, came) {
@@ -297,6 +297,11 @@ impl Shard {
     pub(super) fn deactivate_subscriptions_of(&mut self, now: Now, name: &RecipientKey) {
         let ids: Vec<DialogId> = self.subscriptions.of(name).map(|(id, _)| id.clone()).collect();
         self.deactivate(now, ids);
+    }
+
+    /// Users of these tenants that have any.
+    pub(super) fn subscribed_users(&self, tenants: &HashSet<TenantName>) -> Vec<RecipientKey> {
+        self.subscriptions.of_user.keys().filter(|key| tenants.contains(&key.tenant)).cloned().collect()
     }
 
     fn deactivate(&mut self, now: Now, ids: Vec<DialogId>) {

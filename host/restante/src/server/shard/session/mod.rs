@@ -32,6 +32,7 @@ pub(super) use self::offer::Offer;
 use super::{Now, Shard};
 use crate::server::listeners::refuse_connection;
 use crate::server::media::{self, Command, Connection, MAX_COMMANDS, MediaId, Report, ReportKind, Start};
+use crate::server::usage::Permit;
 
 /// Content of one chunk where relays stand in between: what they have room for.
 const RELAYED_CHUNK_BYTES: usize = 10 * 1024;
@@ -70,7 +71,12 @@ pub(super) struct MediaSession {
     pub(super) end_wanted: bool,
     /// Everything that was to be sent is settled.
     settled: bool,
+    /// Its part of the tenant's sessions.
+    _permit: SessionPermit,
 }
+
+/// A session's part of what its tenant may have; none for a tenant that was removed meanwhile.
+pub(super) type SessionPermit = Option<Permit>;
 
 /// The connection that the peer makes. A session has one; a second is refused with 506.
 enum PeerConnection {
@@ -154,7 +160,13 @@ impl MediaSession {
         }
     }
 
-    fn new(kind: MediaKind, flow: Flow, signalled_from: IpAddr, local: LocalMedia) -> MediaSession {
+    fn new(
+        kind: MediaKind,
+        flow: Flow,
+        signalled_from: IpAddr,
+        local: LocalMedia,
+        permit: SessionPermit,
+    ) -> MediaSession {
         MediaSession {
             kind,
             dialog: None,
@@ -175,11 +187,23 @@ impl MediaSession {
             acknowledged: false,
             end_wanted: false,
             settled: false,
+            _permit: permit,
         }
     }
 }
 
 impl Shard {
+    /// A part of the tenant's sessions, for an INVITE of theirs, which does not wait. None: it has none left.
+    #[allow(clippy::option_option)]
+    pub(super) fn session_permit(&self, key: &RecipientKey) -> Option<SessionPermit> {
+        let Some(tenant) = self.shared.directory.tenant(&key.tenant) else { return Some(None) };
+        let permit = tenant.usage.sessions.take();
+        if permit.is_none() {
+            self.shared.metrics.count_tenant_limit(&key.tenant, "sessions");
+        }
+        permit.map(Some)
+    }
+
     /// Makes the session for an INVITE of theirs; it is answered later.
     pub(super) fn new_media(
         &mut self,
@@ -187,11 +211,12 @@ impl Shard {
         offer: Offer,
         kind: MediaKind,
         flow: Flow,
+        permit: SessionPermit,
     ) -> MediaId {
         let incoming = matches!(kind, MediaKind::Incoming { .. });
         let direction = if incoming { Direction::ReceiveOnly } else { Direction::SendOnly };
         let (id, local) = self.local_media(direction, flow.remote.ip());
-        let mut session = MediaSession::new(kind, flow, flow.remote.ip(), local);
+        let mut session = MediaSession::new(kind, flow, flow.remote.ip(), local, permit);
         session.offer = Some(offer.media);
         session.transaction = Some(transaction);
         self.media_of_invites.insert(transaction, id);
@@ -207,11 +232,12 @@ impl Shard {
         flow: Flow,
         signalled_from: IpAddr,
         outgoing: Vec<media::Outgoing>,
+        permit: SessionPermit,
     ) -> (MediaId, bytes::Bytes) {
         let (id, local) = self.local_media(Direction::SendOnly, flow.remote.ip());
         let offer = sdp::make_offer(&local);
         delivery.open = outgoing.len();
-        let mut session = MediaSession::new(MediaKind::Push(delivery), flow, signalled_from, local);
+        let mut session = MediaSession::new(MediaKind::Push(delivery), flow, signalled_from, local, permit);
         session.outgoing = outgoing;
         // A peer may connect before its answer is here.
         self.session_ids.insert(session.session_id.clone(), id);

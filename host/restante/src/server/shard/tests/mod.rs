@@ -2,7 +2,9 @@
 
 mod names;
 mod registrations;
+mod tenants;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -21,10 +23,10 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::{Now, Shard, ToShard};
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Tenant};
 use crate::metrics::Metrics;
 use crate::server::directory::Directory;
-use crate::server::limits::{HOP_LIMITS, deferral_limits, destinations};
+use crate::server::limits::{HOP_LIMITS, destinations};
 use crate::server::rates::Rates;
 use crate::server::{Shared, receiver};
 
@@ -42,6 +44,7 @@ pub(super) struct House {
     /// What was sent and not looked at.
     sent: Vec<SipMessage>,
     requests: u32,
+    tenants: BTreeMap<String, Tenant>,
     _directory: TempDir,
 }
 
@@ -52,11 +55,19 @@ impl House {
 
     /// Of a server whose configuration gives these names to these users.
     pub(super) fn with_aliases(aliases: &[(&str, &str)]) -> House {
+        let aliases = aliases.iter().map(|(name, of)| ((*name).to_owned(), (*of).to_owned())).collect();
+        House::configured(|configuration| {
+            let tenant = configuration.tenants.get_mut("example").unwrap();
+            tenant.numbers = vec!["+1555".to_owned()];
+            tenant.aliases = aliases;
+        })
+    }
+
+    /// Of a server that is configured otherwise than usual.
+    pub(super) fn configured(change: impl FnOnce(&mut Configuration)) -> House {
         let mut configuration = Configuration::default();
         configuration.limits.registration_delay_milliseconds = 100;
-        let tenant = configuration.tenants.get_mut("example").unwrap();
-        tenant.numbers = vec!["+1555".to_owned()];
-        tenant.aliases = aliases.iter().map(|(name, of)| ((*name).to_owned(), (*of).to_owned())).collect();
+        change(&mut configuration);
         let directory = tempfile::tempdir().unwrap();
         let limits = QueueLimits::default();
         let (inboxes, outboxes): (Vec<_>, Vec<_>) = (0..SHARDS).map(|_| channel::<ToShard>(limits)).unzip();
@@ -68,9 +79,8 @@ impl House {
         let store = Arc::new(MemoryStore::new(sink));
         let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
         let time = clock.clone();
-        let known = Directory::new(&configuration).unwrap();
+        let known = Directory::new(&configuration, Arc::downgrade(&inboxes)).unwrap();
         let shared = Arc::new(Shared {
-            deferral: deferral_limits(&configuration, &known),
             directory: known,
             metrics: Metrics::new(),
             store: store.clone(),
@@ -89,14 +99,25 @@ impl House {
             sender: OnceLock::new(),
             policies: OnceLock::new(),
             inboxes,
-            limits: configuration.limits,
+            limits: configuration.limits.clone(),
         });
         let shard = |index| {
             let (reports, _) = mpsc::channel(1);
             Shard::new(index, shared.clone(), [7; 32], Default::default(), reports)
         };
         let shards = (0..SHARDS).map(shard).collect();
-        House { shards, shared, store, outboxes, clock, sent: Vec::new(), requests: 0, _directory: directory }
+        let (tenants, sent) = (configuration.tenants, Vec::new());
+        House { shards, shared, store, outboxes, clock, sent, requests: 0, tenants, _directory: directory }
+    }
+
+    /// The tenants are others from now on; these were added, changed or removed.
+    pub(super) fn change_tenants(&mut self, names: &[&str], change: impl FnOnce(&mut BTreeMap<String, Tenant>)) {
+        change(&mut self.tenants);
+        let directory = &self.shared.directory;
+        directory.replace(directory.prepare(&self.tenants).unwrap());
+        let names = Arc::new(names.iter().map(|name| TenantName((*name).into())).collect());
+        self.shared.to_all_shards(|| ToShard::TenantsChanged(Arc::clone(&names)));
+        self.run();
     }
 
     /// Lets everything happen that can happen now.

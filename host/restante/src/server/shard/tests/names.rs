@@ -426,5 +426,6 @@ fn arrival(text: &str) -> Arrival {
         tenant_counts: Default::default(),
         recipient_rates: Default::default(),
         upstream_failure: None,
+        has_room: true,
     }
 }

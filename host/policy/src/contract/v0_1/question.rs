@@ -3,19 +3,8 @@
 use restante_deferral::decision as native;
 use restante_deferral::model;
 
-use crate::bindings::restante::policy::types;
+use super::bindings::restante::policy::types;
 use crate::generation::Generation;
-
-/// How many messages a question shows.
-pub(crate) fn message_count(question: &native::Question) -> usize {
-    match question {
-        native::Question::Incoming(..) => 1,
-        native::Question::Available(_, availability) => availability.messages.len(),
-        native::Question::Pull(_, pull) => pull.messages.len(),
-        native::Question::Failure(_, failure) => failure.messages.len(),
-        native::Question::Expiry(_, messages) => messages.len(),
-    }
-}
 
 pub(crate) fn context(context: native::Context, generation: &Generation) -> types::Context {
     types::Context {

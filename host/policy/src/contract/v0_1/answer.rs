@@ -3,7 +3,7 @@
 use restante_deferral::decision as native;
 use restante_deferral::model::{ContactId, MessageId, Mode, Timestamp};
 
-use crate::bindings::restante::policy::types;
+use super::bindings::restante::policy::types;
 
 pub(crate) fn incoming_answer(answer: types::IncomingAnswer) -> native::IncomingAnswer {
     match answer {

@@ -1,0 +1,139 @@
+//! `[tenants.NAME]`: whose users are served, and how.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use restante_policy::{FailurePolicy, Hook};
+use restante_sip::uri::Uri;
+use serde::{Deserialize, Serialize};
+
+use crate::policies::activation::Signers;
+
+use super::{AddressRange, Limits, TenantLimits, Wrong, wrong};
+
+/// `[tenants.NAME]`
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// Domains whose users are served.
+    pub domains: Vec<String>,
+    /// Global number prefixes whose `tel:` addresses are this tenant's, for example `+1555`.
+    #[serde(default)]
+    pub numbers: Vec<String>,
+    /// Accept REGISTER of the users themselves.
+    #[serde(default = "yes")]
+    pub registrar: bool,
+    /// Peers that may send for any user, and whose third-party REGISTER and asserted identities count.
+    #[serde(default)]
+    pub trust: Vec<AddressRange>,
+    /// `standard`, or a path to a component.
+    #[serde(default = "standard")]
+    pub policy: String,
+    /// User part of the URI that clients fetch from: `sip:deferred@DOMAIN`.
+    #[serde(default = "deferred")]
+    pub deferred_user: String,
+    /// Send NOTIFY without a subscription where nothing else can announce (outside RFC 6665).
+    #[serde(default)]
+    pub unsolicited_notify: bool,
+    /// Who has to sign the policy: ed25519 public keys in base64. None: nobody.
+    #[serde(default)]
+    pub signers: Vec<String>,
+    /// Settings of the policy.
+    #[serde(default)]
+    pub settings: toml::Table,
+    /// What happens when the policy does not decide, by hook: `default`, `previous` or `refuse`.
+    #[serde(default)]
+    pub failure: BTreeMap<Hook, FailurePolicy>,
+    /// Further names of users: alias to address.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, String>,
+    /// Named targets that a policy may hand messages to: name to SIP URI, its host a number.
+    #[serde(default)]
+    pub hand_over: BTreeMap<String, String>,
+    /// Its share of the server.
+    #[serde(default)]
+    pub limits: TenantLimits,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn standard() -> String {
+    Tenant::STANDARD_POLICY.to_owned()
+}
+
+fn deferred() -> String {
+    "deferred".to_owned()
+}
+
+impl Tenant {
+    /// `policy` where it names the one that is built in.
+    pub const STANDARD_POLICY: &str = "standard";
+
+    /// The tenant of a server without a configuration: `example.org` on loopback.
+    #[must_use]
+    pub fn example() -> Tenant {
+        Tenant {
+            domains: vec!["example.org".to_owned()],
+            numbers: Vec::new(),
+            registrar: true,
+            trust: vec![AddressRange::loopback_v4(), AddressRange::loopback_v6()],
+            policy: standard(),
+            deferred_user: deferred(),
+            unsolicited_notify: false,
+            signers: Vec::new(),
+            settings: toml::Table::new(),
+            failure: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            hand_over: BTreeMap::new(),
+            limits: TenantLimits::default(),
+        }
+    }
+
+    /// Whether the values can be, on a server with these limits.
+    pub(crate) fn check(&self, name: &str, server: &Limits) -> Result<(), Wrong> {
+        if self.domains.is_empty() {
+            let text = format!("tenants.{name}.domains is empty: expected at least one domain");
+            return Err(wrong(&["tenants", name, "domains"], text));
+        }
+        let is_of_host = |it: char| it.is_ascii_alphanumeric() || matches!(it, '.' | '-' | '_' | ':' | '[' | ']');
+        let is_domain = |domain: &str| !domain.is_empty() && domain.chars().all(is_of_host);
+        let is_prefix = |number: &str| {
+            number.strip_prefix('+').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|it| it.is_ascii_digit()))
+        };
+        if let Some((index, domain)) = self.domains.iter().enumerate().find(|(_, domain)| !is_domain(domain)) {
+            let text = format!("tenants.{name}.domains: {domain:?}: expected a host name, such as \"example.org\"");
+            return Err(wrong(&["tenants", name, "domains", &index.to_string()], text));
+        }
+        if let Some((index, number)) = self.numbers.iter().enumerate().find(|(_, number)| !is_prefix(number)) {
+            let text = format!("tenants.{name}.numbers: {number:?}: expected + and digits, such as \"+1555\"");
+            return Err(wrong(&["tenants", name, "numbers", &index.to_string()], text));
+        }
+        if self.policy != Tenant::STANDARD_POLICY && !Path::new(&self.policy).is_file() {
+            let text = format!(
+                "tenants.{name}.policy: there is no file {:?}: expected \"standard\" or the path of a component",
+                self.policy
+            );
+            return Err(wrong(&["tenants", name, "policy"], text));
+        }
+        if let Some((target, uri)) = self.hand_over.iter().find(|(_, uri)| !is_target(uri)) {
+            let text = format!(
+                "tenants.{name}.hand_over.{target}: {uri:?}: expected a SIP URI with a numeric host, \
+                 such as \"sip:192.0.2.9:5060;transport=tcp\""
+            );
+            return Err(wrong(&["tenants", name, "hand_over", target], text));
+        }
+        Signers::parse(&self.signers)
+            .map_err(|text| wrong(&["tenants", name, "signers"], format!("tenants.{name}.signers: {text}")))?;
+        self.limits.check(server).map_err(|(key, text)| {
+            wrong(&["tenants", name, "limits", key], format!("tenants.{name}.limits.{key}{text}"))
+        })
+    }
+}
+
+fn is_target(uri: &str) -> bool {
+    let is_number = |host: &str| host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
+    let parsed = Uri::parse(uri).ok();
+    parsed.as_ref().and_then(Uri::as_sip).is_some_and(|uri| is_number(&uri.host))
+}

@@ -1,0 +1,212 @@
+//! Tenants that come, change and go, and what they may use at a time.
+
+use super::*;
+use crate::configuration::TenantLimits;
+
+const BOB: &str = "sip:bob@example.org";
+const CAROL: &str = "sip:carol@example.org";
+const DORA: &str = "sip:dora@school.example";
+const PHONE: &str = "<sip:somebody@127.0.0.1:6000>;expires=6000";
+
+fn school() -> Tenant {
+    Tenant { domains: vec!["school.example".to_owned()], ..Tenant::example() }
+}
+
+/// With a second tenant, and the first one's limits.
+fn house(limits: TenantLimits) -> House {
+    House::configured(|it| {
+        it.tenants.get_mut("example").unwrap().limits = limits;
+        it.tenants.insert("school".to_owned(), school());
+    })
+}
+
+/// What was sent and not answered.
+fn requests(house: &mut House, method: Method) -> Vec<SipMessage> {
+    let is_it = |it: &SipMessage| it.is_request() && it.method() == Some(method.clone());
+    let (found, rest) = house.sent.drain(..).partition(is_it);
+    house.sent = rest;
+    found
+}
+
+fn answer(house: &mut House, request: &SipMessage, status: u16) {
+    let answer = Builder::response(request, status, "Said So", request.header(Name::Via), Some("t")).finish().unwrap();
+    receiver::received(&house.shared, message_of(&answer), &flow());
+    house.run();
+}
+
+fn text_of(message: &SipMessage) -> String {
+    std::str::from_utf8(&message.body()).unwrap().lines().last().unwrap_or("").to_owned()
+}
+
+fn deliveries(house: &House) -> u64 {
+    house.shared.directory.tenant(&TenantName("example".into())).unwrap().usage.deliveries.in_use()
+}
+
+#[test]
+fn a_delivery_beyond_what_a_tenant_may_have_waits_and_holds_up_no_other_tenant() {
+    let mut house = house(TenantLimits { max_deliveries_in_flight: Some(1), ..TenantLimits::default() });
+    for user in [BOB, CAROL, DORA] {
+        house.message(user, &format!("for {user}"));
+        house.register(user, PHONE);
+    }
+    house.pass(500);
+    let sent = requests(&mut house, Method::Message);
+    let texts: Vec<String> = sent.iter().map(text_of).collect();
+    assert_eq!(sent.len(), 2, "{texts:?}");
+    assert!(texts.contains(&format!("for {DORA}")), "{texts:?}");
+    assert_eq!(deliveries(&house), 1);
+    let first = sent.iter().find(|it| !text_of(it).contains("dora")).unwrap();
+    answer(&mut house, first, 200);
+    let second = requests(&mut house, Method::Message);
+    assert_eq!(second.len(), 1, "it begins as soon as the first is done");
+    assert_ne!(text_of(&second[0]), text_of(first));
+    answer(&mut house, &second[0], 200);
+    assert_eq!(deliveries(&house), 0);
+    assert_eq!(house.owners(), [DORA]);
+}
+
+#[test]
+fn a_delivery_that_fails_lets_the_next_one_begin() {
+    let mut house = house(TenantLimits { max_deliveries_in_flight: Some(1), ..TenantLimits::default() });
+    for user in [BOB, CAROL] {
+        house.message(user, "text");
+        house.register(user, PHONE);
+    }
+    house.pass(500);
+    let first = requests(&mut house, Method::Message);
+    answer(&mut house, &first[0], 503);
+    assert_eq!((requests(&mut house, Method::Message).len(), deliveries(&house)), (1, 1));
+}
+
+#[test]
+fn a_session_beyond_what_a_tenant_may_have_waits() {
+    let limits = TenantLimits { max_sessions: Some(1), ..TenantLimits::default() };
+    let mut house = house(limits);
+    for user in [BOB, CAROL] {
+        // More than few go in a session.
+        for number in 0..5 {
+            house.message(user, &format!("{number}"));
+        }
+        house.register(user, PHONE);
+    }
+    house.pass(500);
+    let first = requests(&mut house, Method::Invite);
+    assert_eq!((first.len(), deliveries(&house)), (1, 1), "who waits for a session has nothing in flight");
+    answer(&mut house, &first[0], 486);
+    let second = requests(&mut house, Method::Invite);
+    assert_eq!(second.len(), 1);
+    assert_ne!(second[0].request_uri(), None);
+    assert_ne!(second[0].to().unwrap().uri.to_string(), first[0].to().unwrap().uri.to_string());
+    answer(&mut house, &second[0], 486);
+    assert_eq!(house.stored().len(), 10, "and nothing was lost");
+}
+
+#[test]
+fn what_waits_in_line_may_begin_when_the_tenant_may_have_more() {
+    let mut house = house(TenantLimits { max_deliveries_in_flight: Some(1), ..TenantLimits::default() });
+    for user in [BOB, CAROL, "sip:erin@example.org"] {
+        house.message(user, "text");
+        house.register(user, PHONE);
+    }
+    house.pass(500);
+    assert_eq!(requests(&mut house, Method::Message).len(), 1);
+    house.change_tenants(&["example"], |tenants| {
+        tenants.get_mut("example").unwrap().limits.max_deliveries_in_flight = Some(10);
+    });
+    assert_eq!(requests(&mut house, Method::Message).len(), 2);
+}
+
+#[test]
+fn messages_beyond_what_a_tenant_may_store_are_refused_and_may_come_later() {
+    let mut house = house(TenantLimits { max_stored_messages: Some(2), ..TenantLimits::default() });
+    let [one, two, three] = ["one", "two", "three"].map(|text| house.message(BOB, text));
+    assert_eq!([&one, &two, &three].map(|sent| house.statuses(sent)), [[202], [202], [480]]);
+    assert_eq!(house.answer(&three).header(Name::RetryAfter), Some("60"));
+    let other = house.message(DORA, "of another tenant");
+    assert_eq!(house.statuses(&other), [202]);
+    // Those that arrive at once are counted together.
+    house.change_tenants(&["example"], |tenants| {
+        tenants.get_mut("example").unwrap().limits.max_stored_messages = Some(4);
+    });
+    house.store.hold();
+    let sent: Vec<String> = (0..5).map(|number| house.message(CAROL, &format!("at once {number}"))).collect();
+    house.store.release();
+    house.run();
+    let accepted = sent.iter().filter(|call| house.statuses(call) == [202]).count();
+    let refused = sent.iter().filter(|call| house.statuses(call) == [480]).count();
+    assert_eq!((accepted, refused), (2, 3));
+    house.register(BOB, PHONE);
+    house.pass(500);
+    assert_eq!(house.delivered(200), ["one"]);
+    house.run();
+    let later = house.message(CAROL, "there is room again");
+    assert_eq!(house.statuses(&later), [202]);
+}
+
+#[test]
+fn a_tenant_that_was_removed_is_unknown_and_comes_back_with_all_it_had() {
+    let mut house = house(TenantLimits::default());
+    house.register(DORA, PHONE);
+    house.message(BOB, "of another tenant");
+    let kept = house.message(DORA, "one");
+    assert_eq!(house.statuses(&kept), [202]);
+    house.pass(200);
+    // In flight when the tenant goes; one more waits behind it.
+    let in_flight = requests(&mut house, Method::Message);
+    assert_eq!(in_flight.len(), 1);
+    house.message(DORA, "two");
+    house.change_tenants(&["school"], |tenants| drop(tenants.remove("school")));
+    for (method, status) in [("MESSAGE", 404), ("REGISTER", 404), ("SUBSCRIBE", 404)] {
+        let fields = format!("From: <sip:alice@example.org>;tag=1\r\nCSeq: 9 {method}\r\n");
+        let call = house.send(method, DORA, None, &fields, "");
+        assert_eq!(house.statuses(&call), [status], "{method}");
+    }
+    answer(&mut house, &in_flight[0], 200);
+    house.pass(60_000);
+    assert!(requests(&mut house, Method::Message).is_empty(), "nothing begins");
+    assert_eq!(house.owners(), [BOB, DORA], "what was in flight is done, and the rest stays");
+    let is_of_example = |shard: &Shard| shard.slots.keys().all(|key| &*key.tenant.0 == "example");
+    assert!(house.shards.iter().all(is_of_example), "put away");
+
+    house.change_tenants(&["school"], |tenants| _ = tenants.insert("school".to_owned(), school()));
+    let dora = RecipientKey { tenant: TenantName("school".into()), address: CanonicalAddress(DORA.into()) };
+    house.shared.to_recipient(&dora.clone(), ToShard::ServedAgain(vec![dora]));
+    house.run();
+    house.pass(1_000);
+    assert_eq!(house.delivered(200), ["two"], "she is still registered");
+}
+
+#[test]
+fn what_waits_in_line_stays_stored_when_its_tenant_is_removed() {
+    let mut house = house(TenantLimits { max_deliveries_in_flight: Some(1), ..TenantLimits::default() });
+    for user in [BOB, CAROL] {
+        house.message(user, "text");
+        house.register(user, PHONE);
+    }
+    house.pass(500);
+    let first = requests(&mut house, Method::Message);
+    house.change_tenants(&["example"], |tenants| drop(tenants.remove("example")));
+    answer(&mut house, &first[0], 200);
+    house.pass(1_000);
+    assert!(requests(&mut house, Method::Message).is_empty());
+    assert_eq!(house.stored().len(), 1);
+    assert!(house.shards.iter().all(|shard| shard.slots.is_empty() && shard.attempts_in_line.is_empty()));
+}
+
+#[test]
+fn a_change_of_one_tenant_reaches_its_machines_and_no_others() {
+    let mut house = house(TenantLimits::default());
+    house.message(BOB, "one");
+    house.message(DORA, "two");
+    let version = house.shared.directory.version();
+    house.change_tenants(&["school"], |tenants| {
+        tenants.get_mut("school").unwrap().domains.insert(0, "new.school.example".to_owned());
+    });
+    assert!(house.shared.directory.version() > version, "requests under way look again");
+    let new = house.message("sip:dora@new.school.example", "three");
+    assert_eq!(house.statuses(&new), [202]);
+    assert_eq!(house.stored().len(), 3);
+    let school = house.shared.directory.tenant(&TenantName("school".into())).unwrap();
+    assert_eq!(school.deferral.reporter, "sip:new.school.example");
+    assert_eq!(&*house.shared.domain_of(&TenantName("example".into())), "example.org");
+}

@@ -1,8 +1,13 @@
 //! Builds the guests of `plugin/` for wasm32-unknown-unknown and makes components of them, in `OUT_DIR`:
 //! `standard.wasm`, which the library embeds, and the others, which only tests read; and the core modules of all.
 //!
+//! Beside them lie the components that were written by hand, of [`by_hand`].
+//!
 //! The guests have a workspace, a lock file and a target directory of their own. Flags and wrappers meant for the host
 //! are kept from them.
+
+#[path = "build/by_hand.rs"]
+mod by_hand;
 
 use std::env;
 use std::error::Error;
@@ -58,9 +63,11 @@ fn build() -> Result<(), Box<dyn Error>> {
             println!("cargo::rerun-if-changed={}", plugin.join(folder).join(watched).display());
         }
     }
+    println!("cargo::rerun-if-changed={}", plugin.join(by_hand::SOURCE).display());
     println!("cargo::rerun-if-changed={}", root.join("wit").display());
     println!("cargo::rerun-if-changed=src/contract/next/wit");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
     println!("cargo::metadata=directory={}", out.display());
 
     check_target()?;
@@ -74,7 +81,7 @@ fn build() -> Result<(), Box<dyn Error>> {
             .map_err(|error| format!("the guest {guest} cannot be made a component: {error:#}"))?;
         fs::write(out.join(format!("{guest}.wasm")), component)?;
     }
-    Ok(())
+    by_hand::build(&plugin, &root.join("wit"), &out)
 }
 
 fn variable(name: &str) -> Result<String, String> {

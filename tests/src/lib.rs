@@ -9,6 +9,7 @@
 //!
 //! Nothing here sleeps to let something happen: whoever waits says for what, and fails after [`PATIENCE`].
 
+pub mod bytes_of_components;
 mod commands;
 mod compiled_policies;
 mod held_store;

@@ -96,12 +96,13 @@ impl ChildCompiler {
     }
 }
 
-/// What a child of this program compiled, ready to run.
+/// What a child of this program compiled, ready to run; an error when this engine has no room for it, which the child, that
+/// runs nothing, does not see.
 #[allow(unsafe_code)]
-pub(crate) fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
+pub(crate) fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: these bytes must be what `Engine::precompile_component` gave. They came through a pipe from this very program,
     // which writes nothing else.
-    unsafe { Component::deserialize(engine, code) }.ok()
+    unsafe { Component::deserialize(engine, code) }
 }
 
 /// The component cannot be compiled; stderr says why.

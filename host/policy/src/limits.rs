@@ -99,11 +99,11 @@ impl PolicyLimits {
     }
 }
 
-/// A span in ticks of the engine's clock, which ticks every millisecond. The first tick comes at any moment, so one
-/// more than the span.
+/// A span in ticks of the engine's clock, which ticks every millisecond. The first tick comes at any moment, and may be late
+/// by nearly one, so two more than the span.
 pub(crate) fn ticks(span: Duration) -> u64 {
     let milliseconds = span.as_micros().div_ceil(1_000);
-    u64::try_from(milliseconds).unwrap_or(u64::MAX).saturating_add(1)
+    u64::try_from(milliseconds).unwrap_or(u64::MAX).saturating_add(2)
 }
 
 #[cfg(test)]
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn spans_are_never_cut() {
-        for (micros, expected) in [(0, 1), (1, 2), (1_000, 2), (1_001, 3), (20_000, 21)] {
+        for (micros, expected) in [(0, 2), (1, 3), (1_000, 3), (1_001, 4), (20_000, 22)] {
             assert_eq!(ticks(Duration::from_micros(micros)), expected);
         }
         assert_eq!(ticks(Duration::MAX), u64::MAX);

@@ -41,7 +41,7 @@ pub enum LoadError {
     /// A module that was not made a component.
     #[error("this is a core module; expected a component (`wasm-tools component new` makes one of it)")]
     CoreModule,
-    /// It is broken, or uses what this engine does not offer.
+    /// It is broken, or uses what this engine does not offer, or begins with more than a policy may have.
     #[error("the component cannot be compiled: {0}")]
     Invalid(String),
     /// Compiling it takes too much time or memory.
@@ -269,12 +269,13 @@ impl Loader {
         let turn = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
         let code = compiler.compile(bytes, &self.engine)?;
         drop(turn);
-        let kept = self.cache.as_ref().and_then(|cache| {
+        // Before it is kept: what cannot be used is not to be found again.
+        let copied = deserialize(engine, &code).map_err(invalid)?;
+        let mapped = self.cache.as_ref().and_then(|cache| {
             cache.keep_code(engine, digest, &code);
             cache.component(engine, digest)
         });
-        kept.or_else(|| deserialize(engine, &code))
-            .ok_or_else(|| LoadError::CompilerStopped("what the compiler wrote is not for this engine".to_owned()))
+        Ok(mapped.unwrap_or(copied))
     }
 
     fn link(&self, component: &Component, digest: Digest) -> Result<CompiledPolicy, LoadError> {

@@ -15,6 +15,12 @@ use restante_policy::{Generation, LoadError, Loaded, Loader, PolicyEngine, Polic
 pub const HOSTILE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hostile.wasm"));
 /// The same before it was made a component.
 pub const CORE_MODULE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hostile.core.wasm"));
+/// A component of `plugin/hostile/by-hand`.
+pub fn by_hand(name: &str) -> Vec<u8> {
+    let path = format!("{}/{name}.wasm", env!("OUT_DIR"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 /// The time of every test.
 pub const NOW: u64 = 1_700_000_000_000;
 

@@ -5,7 +5,7 @@ CARGO ?= cargo
 SELECTION := --workspace --locked
 RESTANTE := target/release/restante
 
-.PHONY: demo test build bench mutations interop toolchain
+.PHONY: demo test build bench mutations interop javascript toolchain
 
 demo: build
 	$(RESTANTE) demo
@@ -30,9 +30,14 @@ bench: build
 mutations: toolchain
 	tests/mutations/run
 
-# An MSRP implementation that is not ours; tests that need it say when it cannot be had.
+# An MSRP implementation that is not ours, and a C compiler for policies; tests that need them say when they cannot be had.
 interop:
 	@tests/interop/install.sh target/interop || true
+	@tests/toolchains/c.sh target/toolchains/c || true
+
+# What makes policies of JavaScript. Large, and so not part of every run.
+javascript:
+	tests/toolchains/javascript.sh target/toolchains/javascript
 
 toolchain:
 	@rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown

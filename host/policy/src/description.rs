@@ -8,7 +8,6 @@ use wasmtime::Store;
 use crate::contract::{Described, Linked};
 use crate::decide::{Guest, failure_text};
 use crate::engine::PolicyEngine;
-use crate::limits::ticks;
 use crate::log::{acts_on_display, harmless};
 
 /// The longest name or version, in bytes.
@@ -61,7 +60,7 @@ impl Description {
         let failed = |error: &wasmtime::Error| DescriptionError::Failed(failure_text(error));
         let mut store = Store::new(engine.engine(), Guest::silent(limits));
         store.limiter(|guest| guest);
-        store.set_epoch_deadline(ticks(limits.check_deadline));
+        engine.grant(&mut store, limits.check_deadline);
         store.set_hostcall_fuel(limits.answer_bytes.saturating_add(MAX_SCHEMA_BYTES.saturating_mul(2)));
         Description::checked(policy.describe(&mut store).map_err(|error| failed(&error))?)
     }

@@ -18,6 +18,8 @@
 //! | has more questions waiting than it may, or one too long | `Overloaded` |
 //! | failed so several times in a row, and is spared for a while | `Suspended` |
 //!
+//! [`record`] writes decisions down, decides them again and compares.
+//!
 //! Whether an answer that can be read can also be carried out (known ids, sizes, statuses) is checked where it is
 //! carried out, in the deferral machine, which says `Impossible` too.
 

@@ -135,6 +135,14 @@ pub struct Loaded {
 #[derive(Clone)]
 pub struct Compiled(Arc<CompiledPolicy>);
 
+impl Compiled {
+    /// What the policy says of itself.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.0.description
+    }
+}
+
 /// Loads policies. Compiling takes some hundred milliseconds of a core: call it from a thread that serves nobody.
 pub struct Loader {
     engine: PolicyEngine,

@@ -24,7 +24,7 @@ use restante_policy_sdk::{
 use settings::Settings;
 
 /// The component.
-struct Standard;
+pub struct Standard;
 
 impl Guest for Standard {
     fn describe() -> Description {

@@ -55,7 +55,7 @@ fn a_tenant_comes_changes_and_goes_while_anothers_messages_flow() {
             assert_eq!(dora.received().await.mode, restante_client::Mode::Push, "few = 0");
             some_more().await;
             let removed = world.command(&["tenant", "remove", "school"]).await;
-            assert_eq!(removed.stdout, "removed school; 1 messages of 6 bytes stay\n", "{removed:?}");
+            assert_eq!(removed.stdout, "removed school; 1 message (6 bytes) kept\n", "{removed:?}");
             assert_eq!(status_for(world, dora.address()).await, Some(404));
             assert_eq!(status_for(world, "sip:erik@s.example").await, Some(404));
             some_more().await;

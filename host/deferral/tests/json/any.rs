@@ -387,6 +387,7 @@ impl Dice {
             Undecided::OutOfMemory,
             Undecided::Overloaded,
             Undecided::Impossible,
+            Undecided::Suspended,
         ])
     }
 }

@@ -10,6 +10,7 @@ use super::json::settings_digest;
 use crate::cache::CompiledCache;
 use crate::compile::ChildCompiler;
 use crate::decide::{GuestLine, ask_and_measure};
+use crate::description::Description;
 use crate::engine::{EngineError, PolicyEngine};
 use crate::generation::Generation;
 use crate::limits::PolicyLimits;
@@ -144,6 +145,12 @@ impl MeteredPolicy {
     #[must_use]
     pub fn host(&self) -> &HostAbilities {
         &self.host
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        self.generation.description()
     }
 
     /// What it found odd about its settings.

@@ -157,7 +157,7 @@ pub(super) fn context_of(question: &Question) -> &Context {
     context
 }
 
-/// Whether the machine spoke and not the policy: the clock, or a queue that was full.
+/// Whether the machine spoke and not the policy: the clock, a queue that was full, or failures before this question.
 pub(super) fn is_machines_verdict(undecided: Undecided) -> bool {
-    matches!(undecided, Undecided::TimedOut | Undecided::Overloaded)
+    matches!(undecided, Undecided::TimedOut | Undecided::Overloaded | Undecided::Suspended)
 }

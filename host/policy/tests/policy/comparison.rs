@@ -146,12 +146,12 @@ fn differences_are_counted_by_kind_with_the_first_examples() {
 fn a_verdict_of_the_clock_or_the_load_is_equal_to_itself_and_comparable_to_nothing() {
     let mut comparison = Comparison::new(1);
     let arrival = question(Hook::Incoming);
-    for verdict in [Undecided::TimedOut, Undecided::Overloaded] {
+    for verdict in [Undecided::TimedOut, Undecided::Overloaded, Undecided::Suspended] {
         comparison.add(&arrival, &Err(verdict), &Err(verdict));
         comparison.add(&arrival, &Err(verdict), &keep(1, 1, true));
         comparison.add(&arrival, &Err(verdict), &Err(Undecided::Trapped));
     }
-    let expected = Agreement { identical: 2, not_comparable: 4, ..Agreement::default() };
+    let expected = Agreement { identical: 3, not_comparable: 6, ..Agreement::default() };
     assert_eq!((comparison.total(), comparison.groups().len()), (expected, 0));
 }
 

@@ -1,10 +1,13 @@
 //! What a running server does per second and what it costs, beside what this machine can do at all.
 //!
-//! `make bench`, or `cargo bench --workspace --locked --bench throughput -- [--messages N] [--megabytes N]`
+//! `make bench`, or `cargo bench --workspace --locked --bench throughput -- [--messages N] [--megabytes N] [--decisions]`
+//!
+//! With `--decisions` only what a decision costs.
 //!
 //! The server is the binary in a process of its own, with the embedded policy, a real disk and the sockets of loopback;
 //! this process is the senders and the devices, on the same cores. CPU is that of the server's process alone.
 
+mod decisions;
 mod large;
 mod machine;
 mod page;
@@ -12,13 +15,14 @@ mod process;
 
 use std::time::Duration;
 
-use restante_policy::{Loader, PolicyEngine, PolicyLimits};
-
 /// What the figures must reach.
 const LEAST_STORED_PER_SECOND: f64 = 5_000.0;
 const MOST_MICROS_PER_STORED: f64 = 130.0;
 
 fn main() -> anyhow::Result<()> {
+    if std::env::args().any(|word| word == "--decisions") {
+        return decisions::compare();
+    }
     let messages = argument("--messages").unwrap_or(60_000);
     let megabytes = argument("--megabytes").unwrap_or(200);
     let directory = tempfile::Builder::new().prefix("restante-bench").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
@@ -63,7 +67,8 @@ fn main() -> anyhow::Result<()> {
     println!("memory          {:>8} MB at most", server.peak_memory_bytes()? / 1_000_000);
     server.stop()?;
 
-    decisions_alone()?;
+    println!();
+    decisions::compare()?;
     println!();
     println!(
         "stored: {:.1} echoes of CPU, {:.1} messages per fdatasync of this disk",
@@ -76,21 +81,6 @@ fn main() -> anyhow::Result<()> {
         if good { "reached" } else { "MISSED" }
     );
     anyhow::ensure!(good && delivered.lost == 0, "the figures are not those that were promised");
-    Ok(())
-}
-
-/// What one fresh instance of the standard policy costs by itself, on one thread; with the kernel's help in finding what it
-/// wrote, and without, as before Linux 6.7.
-fn decisions_alone() -> anyhow::Result<()> {
-    for pagemap_scan in [true, false] {
-        let engine = PolicyEngine::new(PolicyLimits { pagemap_scan, ..PolicyLimits::default() })?;
-        let generation = machine::generation(&Loader::new(engine, None)?)?;
-        let how = if pagemap_scan { "" } else { ", without pagemap scan" };
-        for waiting in [1, 50] {
-            let micros = machine::decision_micros(&generation, waiting)?;
-            println!("decision        {micros:>8.1} µs    a fresh instance, {waiting} waiting{how}");
-        }
-    }
     Ok(())
 }
 

@@ -74,7 +74,8 @@ pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
                 say!("{}", serde_json::to_string_pretty(&removed)?);
             } else {
                 let RemovedTenant { stored_messages, stored_bytes } = removed;
-                say!("removed {}; {stored_messages} messages of {stored_bytes} bytes stay", harmless(&name));
+                let messages = if stored_messages == 1 { "message" } else { "messages" };
+                say!("removed {}; {stored_messages} {messages} ({stored_bytes} bytes) kept", harmless(&name));
             }
         }
         Command::Reload => {

@@ -97,8 +97,13 @@ fn check(subject: &Subject, settings: &Value, steps: &mut Steps) -> Result<()> {
     let limits = PolicyLimits::default();
     let size = subject.component.len();
     let made = if subject.was_module { ", made of a core module" } else { "" };
-    let fits = if size <= limits.max_component_bytes { Verdict::Ok } else { Verdict::Failed };
-    steps.add("size", fits, format!("{} of {}{made}", bytes(size as u64), bytes(limits.max_component_bytes as u64)));
+    let most = bytes(limits.max_component_bytes as u64);
+    if size <= limits.max_component_bytes {
+        steps.add("size", Verdict::Ok, format!("{} of {most}{made}", bytes(size as u64)));
+    } else {
+        let found = format!("{} of {most}{made}: a server takes it with limits.max_policy_bytes", bytes(size as u64));
+        steps.add("size", Verdict::Warning, found);
+    }
     match Contents::read(&subject.component) {
         Ok(contents) => {
             let none = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
@@ -113,6 +118,7 @@ fn check(subject: &Subject, settings: &Value, steps: &mut Steps) -> Result<()> {
     match meter()?.load(&subject.component, settings, &typical_host()) {
         Ok(policy) => {
             steps.add("world", Verdict::Ok, "restante:policy/policy, whole and nothing else imported");
+            describe(&policy, steps);
             check_settings(&policy, steps);
             for hook in Hook::ALL {
                 check_hook(&policy, hook, &limits, steps);
@@ -130,6 +136,19 @@ fn check(subject: &Subject, settings: &Value, steps: &mut Steps) -> Result<()> {
         Err(error) => steps.add("world", Verdict::Failed, error.to_string()),
     }
     Ok(())
+}
+
+fn describe(policy: &MeteredPolicy, steps: &mut Steps) {
+    let description = policy.description();
+    steps.add("description", Verdict::Ok, format!("{} {}", description.name, description.version));
+    match description.settings_schema.as_deref().map(serde_json::from_str::<Value>) {
+        Some(Ok(schema)) => {
+            let count = schema.get("properties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+            steps.add("schema", Verdict::Ok, format!("of {count} settings"));
+        }
+        Some(Err(error)) => steps.add("schema", Verdict::Failed, error.to_string()),
+        None => steps.add("schema", Verdict::Warning, "none: nobody sees which settings there are"),
+    }
 }
 
 fn check_settings(policy: &MeteredPolicy, steps: &mut Steps) {

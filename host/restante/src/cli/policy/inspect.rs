@@ -5,8 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use restante_policy::{Loader, PolicyEngine, PolicyLimits};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::run::print_json;
 use super::subject::Subject;
 use super::wasm::Contents;
 use crate::cli::output::say;
@@ -28,6 +31,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let contents = Contents::read(&subject.component).with_context(|| format!("{} is broken", subject.name))?;
     let digest = sha256(&subject.component);
     let versions = contents.contract_versions();
+    let loader = Loader::new(PolicyEngine::new(PolicyLimits::default())?, None)?;
+    let compiled = loader.compile(&subject.component);
+    let described = compiled.as_ref().map(|compiled| compiled.description()).map_err(ToString::to_string);
+    let schema: Option<Value> = match &described {
+        Ok(description) => description.settings_schema.as_deref().map(serde_json::from_str).transpose()?,
+        Err(_) => None,
+    };
     if arguments.json {
         let report = serde_json::json!({
             "file": subject.name,
@@ -35,6 +45,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             "sha256": digest,
             "size-bytes": subject.component.len(),
             "contract": versions,
+            "name": described.as_ref().ok().map(|it| it.name.as_str()),
+            "version": described.as_ref().ok().map(|it| it.version.as_str()),
+            "settings-schema": schema,
+            "unusable": described.as_ref().err(),
             "contents": contents,
         });
         say!("{}", serde_json::to_string_pretty(&report)?);
@@ -42,6 +56,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let was = if subject.was_module { "made of a core module here" } else { "a component" };
     say!("file:      {} ({was})", harmless(&subject.name));
+    match &described {
+        Ok(description) => say!("policy:    {} {}", harmless(&description.name), harmless(&description.version)),
+        Err(why) => say!("unusable:  {}", harmless(why)),
+    }
     say!("sha256:    {digest}");
     say!("size:      {} bytes", subject.component.len());
     let contract = if versions.is_empty() { "none: it is no policy".to_owned() } else { versions.join(", ") };
@@ -55,6 +73,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     for (field, values) in &contents.producers {
         say!("{} {}", harmless(&format!("{field}:")), harmless(&values.join(", ")));
+    }
+    if let Some(schema) = &schema {
+        say!("settings:");
+        print_json(schema)?;
     }
     Ok(ExitCode::SUCCESS)
 }

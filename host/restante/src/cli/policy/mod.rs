@@ -6,6 +6,7 @@ mod comparison;
 mod component;
 mod inspect;
 mod live;
+mod new;
 mod replay;
 mod run;
 mod subject;
@@ -19,6 +20,8 @@ use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Begin a policy of your own: a project that builds at once.
+    New(new::Arguments),
     /// Make a component of the core module that a compiler wrote.
     Component(component::Arguments),
     /// Check that a server would take a policy, and that each hook answers.
@@ -41,6 +44,7 @@ pub enum Command {
 /// What cannot be read, used or written.
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::New(arguments) => new::run(&arguments),
         Command::Component(arguments) => component::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),

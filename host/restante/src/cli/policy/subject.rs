@@ -60,7 +60,7 @@ impl Tried {
     /// # Errors
     /// It cannot be used, and why.
     pub fn load(subject: &Subject, settings: &Value, host: &HostAbilities) -> Result<Tried> {
-        let loader = Loader::new(PolicyEngine::new(PolicyLimits::default())?, None)?;
+        let loader = Loader::new(PolicyEngine::new(limits())?, None)?;
         let unusable = || format!("the policy {} cannot be used", subject.name);
         let loaded = loader.load(&subject.component, &settings.to_string(), host).with_context(unusable)?;
         let metered = meter()?.load(&subject.component, settings, host).with_context(unusable)?;
@@ -73,7 +73,13 @@ impl Tried {
 /// # Errors
 /// The machine does not give what it needs.
 pub fn meter() -> Result<Meter> {
-    Ok(Meter::new(PolicyLimits::default(), None)?)
+    Ok(Meter::new(limits(), None)?)
+}
+
+/// Those of a server, but for the size: an operator may allow more, and who writes a policy may want to try it first.
+fn limits() -> PolicyLimits {
+    let max_component_bytes = usize::try_from(MAX_FILE_BYTES).unwrap_or(usize::MAX);
+    PolicyLimits { max_component_bytes, ..PolicyLimits::default() }
 }
 
 /// Settings from a JSON file; none are the defaults.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
 use serde::Serialize;
-use wasmparser::{ComponentExternalKind, Encoding, KnownCustom, Parser, Payload};
+use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, KnownCustom, Parser, Payload};
 use wit_component::ComponentEncoder;
 
 /// The package that policies are built for.
@@ -38,7 +38,11 @@ impl Contents {
                 Payload::End(_) => depth = depth.saturating_sub(1),
                 Payload::ComponentImportSection(section) if depth == 1 => {
                     for import in section {
-                        contents.imports.push(import?.name.name.to_owned());
+                        let import = import?;
+                        // Types are no imports of anything: they are names for what is in the instances.
+                        if !matches!(import.ty, ComponentTypeRef::Type(_)) {
+                            contents.imports.push(import.name.name.to_owned());
+                        }
                     }
                 }
                 Payload::ComponentExportSection(section) if depth == 1 => {

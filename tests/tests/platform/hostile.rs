@@ -110,7 +110,7 @@ fn all_live(guests: &[Guest]) -> Setting {
 
 fn stored_for(world: &World, address: &str) -> usize {
     let recipient = world.recipient(address);
-    world.queue().iter().filter(|message| message.recipient == recipient).count()
+    world.queue().iter().filter(|message| message.message.recipient == recipient).count()
 }
 
 /// How often a hook of this tenant's policy was asked.

@@ -86,6 +86,12 @@ impl IntoResponse for Problem {
     }
 }
 
+impl From<Problem> for Response {
+    fn from(problem: Problem) -> Response {
+        problem.into_response()
+    }
+}
+
 impl Problem {
     /// With a status.
     pub fn new(status: StatusCode, text: impl Into<String>) -> Problem {

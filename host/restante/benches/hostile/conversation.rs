@@ -31,8 +31,8 @@ pub struct Beside {
     sip: SocketAddr,
     pairs: Vec<(Client, Client, ClientEvents)>,
     mallory: Client,
-    // Whoever does not listen to a client's events stops it.
-    _events: Vec<ClientEvents>,
+    /// Of those who only send: kept, because a client ends with whoever listens to it.
+    unheard: Vec<ClientEvents>,
     number: u64,
 }
 
@@ -40,12 +40,12 @@ impl Beside {
     /// The other tenant's people; recipients are registered.
     pub async fn start(sip: SocketAddr) -> Result<Beside> {
         let (mallory, events) = client(sip, "sip:mallory@example.org").await?;
-        let mut beside = Beside { sip, pairs: Vec::new(), mallory, _events: vec![events], number: 0 };
+        let mut beside = Beside { sip, pairs: Vec::new(), mallory, unheard: vec![events], number: 0 };
         for pair in 0..PAIRS {
             let (alice, events) = client(sip, &format!("sip:alice{pair}@example.org")).await?;
             let (bob, received) = client(sip, &format!("sip:bob{pair}@example.org")).await?;
             register(&bob).await?;
-            beside._events.push(events);
+            beside.unheard.push(events);
             beside.pairs.push((alice, bob, received));
         }
         Ok(beside)

@@ -56,7 +56,7 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let measured = tokio::task::LocalSet::new().block_on(&runtime, beside_each(&server, rounds))?;
     let mut good = late <= MOST_LATE;
-    for (name, alone, beside, peak_bytes) in measured {
+    for Measured { name, alone, beside, peak_bytes } in measured {
         let is_spared = beside.p99 <= (alone.p99 * 2).max(alone.p99 + MOST_MORE);
         let more_bytes = peak_bytes.saturating_sub(idle_bytes);
         good &= is_spared && more_bytes <= MOST_BYTES_MORE;
@@ -81,17 +81,27 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// By policy: the other tenant's times alone and beside it (p50 and p99), and the server's memory at most.
-async fn beside_each(server: &Server, rounds: u32) -> Result<Vec<(String, Latencies, Latencies, u64)>> {
+/// Of one policy.
+struct Measured {
+    name: String,
+    /// The other tenant's times alone.
+    alone: Latencies,
+    /// And beside it.
+    beside: Latencies,
+    /// The server's memory at most.
+    peak_bytes: u64,
+}
+
+async fn beside_each(server: &Server, rounds: u32) -> Result<Vec<Measured>> {
     println!("end to end, p50 / p99 of the other tenant");
     let mut measured = Vec::new();
-    let mut beside = Beside::start(server.sip).await?;
+    let mut people = Beside::start(server.sip).await?;
     for (component, behaviour) in GUESTS {
         server.forget_peak();
-        let (alone, together) = beside.measure(&domain(component, behaviour), rounds).await?;
-        measured.push((tenant(component, behaviour), alone, together, server.peak_bytes()?));
+        let (alone, beside) = people.measure(&domain(component, behaviour), rounds).await?;
+        measured.push(Measured { name: tenant(component, behaviour), alone, beside, peak_bytes: server.peak_bytes()? });
     }
-    beside.stop().await;
+    people.stop().await;
     Ok(measured)
 }
 

@@ -25,6 +25,7 @@ build: toolchain
 bench: build
 	$(CARGO) bench $(SELECTION) --bench throughput
 	$(CARGO) bench $(SELECTION) --bench tenants
+	$(CARGO) bench $(SELECTION) --bench hostile
 
 # Breaks one rule at a time and asks the suite to notice. Not part of every run.
 mutations: toolchain

@@ -31,6 +31,8 @@ pub struct PolicyLimits {
     pub threads: usize,
     /// Questions of one tenant that may wait for a thread. Default 1024.
     pub max_waiting_per_tenant: usize,
+    /// Their bytes, about. Default 64 MiB.
+    pub max_waiting_bytes_per_tenant: usize,
     /// How long a question may wait for a thread. Default 2 s: whoever asked has its own deadline.
     pub max_wait: Duration,
     /// Ask the kernel which pages a guest wrote, where it can say (`PAGEMAP_SCAN`, Linux 6.7). Default true.
@@ -66,6 +68,7 @@ impl Default for PolicyLimits {
             max_log_line_bytes: 512,
             threads: 0,
             max_waiting_per_tenant: 1024,
+            max_waiting_bytes_per_tenant: 64 << 20,
             max_wait: Duration::from_secs(2),
             pagemap_scan: true,
         }

@@ -89,14 +89,16 @@ async fn a_running_server_refuses_both_and_serves_on() {
     let huge_file = place.path().join("huge.wasm");
     let huge = std::fs::File::create(&huge_file).expect("a file");
     huge.set_len(200 * MEBIBYTES).expect("a file with a hole");
-    for (file, expected) in [(&slow_file, "takes longer than"), (&huge_file, "10485760")] {
+    let huge_answers = ["at most 10485760 bytes", "may be larger than it takes"];
+    for (file, expected) in [(&slow_file, &["takes longer than"][..]), (&huge_file, &huge_answers)] {
         let finished = program.ask(&["policy", "activate", "example", &file.display().to_string()]);
-        assert!(!finished.status.success() && finished.stderr.contains(expected), "{finished:?}");
+        let said = |text: &&str| finished.stderr.contains(*text);
+        assert!(!finished.status.success() && expected.iter().any(said), "{finished:?}");
     }
     // A client that does not look at the size before it sends.
     let socket = program.data().join("admin.sock").display().to_string();
     let posted = post(&socket, 200 * MEBIBYTES);
-    assert!(posted.is_none_or(|status| status == 413), "{posted:?}");
+    assert_eq!(posted.unwrap_or(413), 413);
     let more = served.peak_memory_bytes() - before;
     assert!(more < 64 * MEBIBYTES, "{more} bytes more");
     let status = program.ask(&["policy", "status", "example"]);

@@ -97,6 +97,7 @@ impl Guest {
         tenant.domains = vec![format!("{}.example.com", self.tenant())];
         tenant.policy = guest(self.component);
         tenant.settings = self.settings();
+        tenant.limits.max_decision_milliseconds = Some(DECISION_MILLISECONDS);
         configuration.tenants.insert(self.tenant(), tenant);
     }
 }
@@ -104,10 +105,7 @@ impl Guest {
 /// All of them live, each for its tenant, beside `example.org`.
 fn all_live(guests: &[Guest]) -> Setting {
     let guests = guests.to_vec();
-    setting().configure(move |it| {
-        it.limits.max_decision_milliseconds = DECISION_MILLISECONDS;
-        guests.iter().for_each(|guest| guest.add_to(it));
-    })
+    setting().configure(move |it| guests.iter().for_each(|guest| guest.add_to(it)))
 }
 
 fn stored_for(world: &World, address: &str) -> usize {

@@ -14,6 +14,7 @@ mod observer;
 mod queue;
 mod shadow;
 mod statistics;
+mod weight;
 mod worker;
 
 use std::collections::HashMap;
@@ -97,7 +98,7 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
     ) -> Result<PolicyHost<Ticket>, EngineError> {
         let limits = engine.limits().clone();
         let thread_count = limits.thread_count();
-        let queue = Arc::new(FairQueue::new(limits.max_waiting_per_tenant));
+        let queue = Arc::new(FairQueue::new(limits.max_waiting_per_tenant, limits.max_waiting_bytes_per_tenant));
         let sink: Arc<AnswerSink<Ticket>> = Arc::new(sink);
         let log: Arc<LogSink> = Arc::new(log);
         let mut host =
@@ -215,7 +216,7 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
         let hook = Hook::of(&question);
         let max_running = tenant.as_ref().map_or(1, |tenant| tenant.limits.load().max_decisions_at_once.max(1));
         let job = Job { ticket, question, tenant, submitted_at: Instant::now() };
-        self.queue.push(name, max_running, job).map_err(|job| {
+        self.queue.push(name, max_running, weight::bytes(&job.question), job).map_err(|job| {
             if let Some(tenant) = &job.tenant {
                 tenant.counters.refused(hook);
             }

@@ -9,6 +9,7 @@ use restante_deferral::model::TenantName;
 /// threads.
 pub(super) struct FairQueue<Job> {
     max_waiting: usize,
+    max_waiting_bytes: usize,
     state: Mutex<State<Job>>,
     changed: Condvar,
 }
@@ -21,33 +22,38 @@ struct State<Job> {
 }
 
 struct Line<Job> {
-    waiting: VecDeque<Job>,
+    /// With the bytes of each.
+    waiting: VecDeque<(usize, Job)>,
+    /// The sum of them.
+    waiting_bytes: usize,
     running: usize,
     /// As its last job said.
     max_running: usize,
 }
 
 impl<Job> FairQueue<Job> {
-    /// With so many jobs of one tenant waiting at most.
-    pub(super) fn new(max_waiting: usize) -> Self {
+    /// With so many jobs of one tenant waiting at most, and so many bytes of them.
+    pub(super) fn new(max_waiting: usize, max_waiting_bytes: usize) -> Self {
         let state = State { tenants: HashMap::new(), turns: VecDeque::new(), closed: false };
-        FairQueue { max_waiting, state: Mutex::new(state), changed: Condvar::new() }
+        FairQueue { max_waiting, max_waiting_bytes, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Adds a job of a tenant of which so many may run at a time; gives it back when too many of the tenant's wait, or
-    /// the queue is closed.
-    pub(super) fn push(&self, tenant: TenantName, max_running: usize, job: Job) -> Result<(), Job> {
+    /// Adds a job of so many bytes, of a tenant of which so many may run at a time; gives it back when too many of the
+    /// tenant's wait, or the queue is closed. One that is too large by itself may wait alone.
+    pub(super) fn push(&self, tenant: TenantName, max_running: usize, bytes: usize, job: Job) -> Result<(), Job> {
         let mut state = self.lock();
         if state.closed {
             return Err(job);
         }
         let line = state.tenants.entry(tenant.clone()).or_insert_with(Line::new);
         line.max_running = max_running;
-        if line.waiting.len() >= self.max_waiting {
+        let is_first = line.waiting.is_empty();
+        let waiting_bytes = line.waiting_bytes.saturating_add(bytes);
+        if line.waiting.len() >= self.max_waiting || (!is_first && waiting_bytes > self.max_waiting_bytes) {
             return Err(job);
         }
-        let is_first = line.waiting.is_empty();
-        line.waiting.push_back(job);
+        line.waiting_bytes = waiting_bytes;
+        line.waiting.push_back((bytes, job));
         if is_first {
             state.turns.push_back(tenant);
         }
@@ -109,7 +115,7 @@ impl<Job> FairQueue<Job> {
 
 impl<Job> Line<Job> {
     fn new() -> Self {
-        Line { waiting: VecDeque::new(), running: 0, max_running: 1 }
+        Line { waiting: VecDeque::new(), waiting_bytes: 0, running: 0, max_running: 1 }
     }
 }
 
@@ -123,7 +129,10 @@ impl<Job> State<Job> {
                 self.turns.push_back(tenant);
                 continue;
             }
-            let job = line.waiting.pop_front();
+            let job = line.waiting.pop_front().map(|(bytes, job)| {
+                line.waiting_bytes = line.waiting_bytes.saturating_sub(bytes);
+                job
+            });
             line.running = line.running.saturating_add(usize::from(job.is_some()));
             if !line.waiting.is_empty() {
                 self.turns.push_back(tenant);
@@ -145,9 +154,9 @@ mod tests {
     }
 
     fn queue(max_waiting: usize, max_running: usize, jobs: &[(&str, u32)]) -> FairQueue<u32> {
-        let queue = FairQueue::new(max_waiting);
+        let queue = FairQueue::new(max_waiting, 100);
         for (name, job) in jobs {
-            queue.push(tenant(name), max_running, *job).unwrap();
+            queue.push(tenant(name), max_running, 10, *job).unwrap();
         }
         queue
     }
@@ -174,20 +183,33 @@ mod tests {
     fn a_share_can_be_changed_and_is_each_tenants_own() {
         let queue = queue(10, 1, &[("a", 1), ("a", 2), ("a", 3)]);
         assert_eq!((queue.take(), queue.lock().next()), (Some(1), None));
-        queue.push(tenant("a"), 2, 4).unwrap();
+        queue.push(tenant("a"), 2, 10, 4).unwrap();
         assert_eq!((queue.take(), queue.lock().next()), (Some(2), None));
-        queue.push(tenant("b"), 1, 10).unwrap();
+        queue.push(tenant("b"), 1, 10, 10).unwrap();
         assert_eq!((queue.take(), queue.lock().next()), (Some(10), None));
     }
 
     #[test]
     fn what_is_too_much_comes_back_and_harms_no_other() {
         let queue = queue(2, 1, &[("a", 1), ("a", 2)]);
-        assert_eq!(queue.push(tenant("a"), 1, 3), Err(3));
-        assert_eq!(queue.push(tenant("b"), 1, 4), Ok(()));
+        assert_eq!(queue.push(tenant("a"), 1, 10, 3), Err(3));
+        assert_eq!(queue.push(tenant("b"), 1, 10, 4), Ok(()));
         assert_eq!((queue.waiting(&tenant("a")), queue.waiting(&tenant("c"))), (2, 0));
         queue.take();
-        assert_eq!(queue.push(tenant("a"), 1, 3), Ok(()));
+        assert_eq!(queue.push(tenant("a"), 1, 10, 3), Ok(()));
+    }
+
+    #[test]
+    fn bytes_that_wait_are_bounded_and_what_is_too_large_waits_alone() {
+        let queue = FairQueue::new(10, 100);
+        let push = |bytes, job| queue.push(tenant("a"), 10, bytes, job);
+        assert_eq!([push(60, 1), push(40, 2), push(1, 3)], [Ok(()), Ok(()), Err(3)]);
+        queue.take();
+        assert_eq!([push(60, 4), push(1, 5)], [Ok(()), Err(5)]);
+        queue.take();
+        queue.take();
+        assert_eq!([push(1_000, 6), push(1, 7)], [Ok(()), Err(7)]);
+        assert_eq!(queue.take(), Some(6));
     }
 
     #[test]
@@ -204,6 +226,6 @@ mod tests {
         let queue = queue(2, 1, &[("a", 1)]);
         queue.close();
         assert_eq!(queue.take(), None);
-        assert_eq!(queue.push(tenant("a"), 1, 2), Err(2));
+        assert_eq!(queue.push(tenant("a"), 1, 10, 2), Err(2));
     }
 }

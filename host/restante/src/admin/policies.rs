@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, JsonRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Router, extract::rejection::JsonRejection};
 use restante_deferral::model::TenantName;
 use restante_policy::{LogLine, Problem as SettingsProblem, Severity};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,8 @@ const MAX_CASES_BYTES: usize = 16 << 20;
 
 /// The routes. A component is uploaded by its bytes, never named by a path of this machine.
 pub fn routes(max_component_bytes: usize) -> Router<Administration> {
-    let upload = post(upload).layer(DefaultBodyLimit::max(max_component_bytes));
+    let upload = post(move |it, bytes| upload(it, bytes, max_component_bytes));
+    let upload = upload.layer(DefaultBodyLimit::max(max_component_bytes));
     let cases = axum::routing::put(put_cases).delete(delete_cases).layer(DefaultBodyLimit::max(MAX_CASES_BYTES));
     Router::new()
         .route("/components", upload)
@@ -160,7 +162,19 @@ fn named(tenant: String) -> TenantName {
     TenantName(tenant.into())
 }
 
-async fn upload(State(it): State<Administration>, bytes: Bytes) -> Result<Json<Uploaded>, Response> {
+async fn upload(
+    State(it): State<Administration>,
+    bytes: Result<Bytes, BytesRejection>,
+    max_component_bytes: usize,
+) -> Result<Json<Uploaded>, Response> {
+    let bytes = bytes.map_err(|rejection| {
+        let text = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            format!("the component is too large; at most {max_component_bytes} bytes are allowed")
+        } else {
+            rejection.body_text()
+        };
+        Problem::new(rejection.status(), text)
+    })?;
     let digest = blocking(&it, move |policies| policies.upload(&bytes)).await?;
     Ok(Json(Uploaded { digest }))
 }

@@ -132,9 +132,11 @@ where
         }
     };
     tokio::select! {
+        biased;
         result = exchange => result,
         ended = connection => {
-            ended?;
+            // Also when it answered before it had read everything, and the answer was lost over that.
+            ended.context("the server closed the connection: what was sent may be larger than it takes")?;
             bail!("the server closed the connection")
         }
     }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod crash;
+mod load;
 mod records;
 mod swap;
 mod watching;

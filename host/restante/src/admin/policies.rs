@@ -27,16 +27,16 @@ pub fn routes(max_component_bytes: usize) -> Router<Administration> {
     let cases = axum::routing::put(put_cases).delete(delete_cases).layer(DefaultBodyLimit::max(MAX_CASES_BYTES));
     Router::new()
         .route("/components", upload)
-        .route("/tenants/{tenant}/policy", get(status))
-        .route("/tenants/{tenant}/policy/activate", post(activate))
-        .route("/tenants/{tenant}/policy/rollback", post(roll_back))
-        .route("/tenants/{tenant}/policy/candidate", axum::routing::put(try_out).delete(drop_candidate))
-        .route("/tenants/{tenant}/policy/candidate/activate", post(activate_candidate))
-        .route("/tenants/{tenant}/policy/shadow", get(shadow))
-        .route("/tenants/{tenant}/policy/recording", axum::routing::put(start_recording).delete(stop_recording))
-        .route("/tenants/{tenant}/policy/records", get(records))
-        .route("/tenants/{tenant}/policy/cases", cases)
-        .route("/tenants/{tenant}/policy/log", get(log))
+        .route("/tenants/{name}/policy", get(status))
+        .route("/tenants/{name}/policy/activate", post(activate))
+        .route("/tenants/{name}/policy/rollback", post(roll_back))
+        .route("/tenants/{name}/policy/candidate", axum::routing::put(try_out).delete(drop_candidate))
+        .route("/tenants/{name}/policy/candidate/activate", post(activate_candidate))
+        .route("/tenants/{name}/policy/shadow", get(shadow))
+        .route("/tenants/{name}/policy/recording", axum::routing::put(start_recording).delete(stop_recording))
+        .route("/tenants/{name}/policy/records", get(records))
+        .route("/tenants/{name}/policy/cases", cases)
+        .route("/tenants/{name}/policy/log", get(log))
 }
 
 /// Answer to an upload.

@@ -11,32 +11,35 @@
 //! tenant follow each other; those of different tenants do not wait for each other, but for the one compiler.
 
 pub mod activation;
+mod configured;
 pub mod library;
+mod preparing;
 pub mod recording;
 mod status;
 pub mod watch;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use restante_deferral::decision::HostAbilities;
 use restante_deferral::model::{TenantName, Timestamp};
-use restante_policy::record::{Case, CaseRunner, Meter, Pseudonymiser, RecordSource, read_cases};
+use restante_policy::record::{Meter, Pseudonymiser, RecordSource};
 use restante_policy::{
-    Compiled, FailurePolicies, FailurePolicy, Generation, Hook, Loader, LogLine, Observation, PolicyHost, Problem,
-    Recorder, Shadow, TenantPolicyLimits,
+    FailurePolicies, FailurePolicy, Generation, Hook, Loader, LogLine, Observation, PolicyHost, Problem, Recorder,
+    Shadow, TenantPolicyLimits,
 };
 use restante_store::sqlite::Clock;
 use serde_json::Value;
 
 use self::activation::{NotActivated, Signers, Step, Watcher};
-use self::library::{Kept, KeptCandidate, Library, Origin, Recording, TenantState};
+use self::library::{Kept, KeptCandidate, Library, Recording, TenantState};
+use self::preparing::{Prepared, parse_cases};
 use self::recording::FileRecorder;
 use crate::server::shard::DecisionTicket;
 
+pub use self::configured::Ready;
 pub use self::status::{CandidateStatus, GenerationStatus, HookStatus, TenantPolicyStatus};
 
 /// What a tenant's configuration says of its policy.
@@ -136,28 +139,6 @@ struct Current {
     recorder: Option<Arc<FileRecorder>>,
 }
 
-/// What a tenant's configuration comes to, see [`Policies::ready`].
-pub struct Ready {
-    managed: Option<Arc<Managed>>,
-    /// What it was made from.
-    base: Option<TenantState>,
-    /// None: nothing changes.
-    next: Option<Current>,
-    /// A component that is to be kept, with the state that names it.
-    bytes: Option<Vec<u8>>,
-    /// What the policy found odd about its settings.
-    pub warnings: Vec<Problem>,
-}
-
-/// A generation that passed all steps before it is kept.
-struct Prepared {
-    generation: Arc<Generation>,
-    /// Empty where the component is kept already.
-    bytes: Cow<'static, [u8]>,
-    kept: Kept,
-    warnings: Vec<Problem>,
-}
-
 impl Policies {
     /// With what decides and all that it needs.
     #[must_use]
@@ -181,44 +162,6 @@ impl Policies {
         let warnings = ready.warnings.clone();
         self.take(ready)?;
         Ok(warnings)
-    }
-
-    /// The first half of [`Self::apply`]: all that can be refused. Nothing is changed, in memory or on disk.
-    ///
-    /// # Errors
-    /// As [`Self::apply`].
-    pub fn ready(&self, configured: TenantPolicy) -> Result<Ready, PolicyError> {
-        let known = self.lock().get(&configured.name).cloned();
-        match known {
-            Some(managed) => self.ready_to_change(managed, configured),
-            None => self.ready_to_add(configured),
-        }
-    }
-
-    /// The second half: what was made ready decides.
-    ///
-    /// # Errors
-    /// The operating system's, or as [`Self::apply`] where the tenant's policy changed meanwhile.
-    pub fn take(&self, ready: Ready) -> Result<(), PolicyError> {
-        let Ready { managed, base, next, bytes, .. } = ready;
-        let Some(next) = next else { return Ok(()) };
-        let name = next.configured.name.clone();
-        let managed = match managed {
-            Some(managed) => managed,
-            None => Arc::new(Managed { changing: Mutex::default(), current: Mutex::new(next.clone()) }),
-        };
-        let changing = managed.changing();
-        if base.is_some_and(|base| base != managed.current().state) {
-            drop(changing);
-            return self.apply(next.configured).map(drop);
-        }
-        if let Some(bytes) = bytes {
-            self.keep(&name, &bytes, &next.state)?;
-        }
-        self.take_effect(&managed, next);
-        drop(changing);
-        self.lock().insert(name, managed);
-        Ok(())
     }
 
     /// A tenant is gone. What is kept of it stays on disk, for its return.
@@ -419,205 +362,6 @@ impl Policies {
         self.apply(configured)
     }
 
-    /// A tenant that this process does not know yet.
-    fn ready_to_add(&self, configured: TenantPolicy) -> Result<Ready, PolicyError> {
-        let name = configured.name.clone();
-        let kept = self.parts.library.state(&name.0)?;
-        let named = self.read_configured(&configured);
-        let Some(state) = kept else { return self.ready_to_activate(None, configured, None, named) };
-        if !names_the_same(&state, &named, &configured) {
-            match self.ready_to_activate(None, configured.clone(), Some(state.clone()), named) {
-                Ok(ready) => return Ok(ready),
-                // What decided yesterday is better than nobody.
-                Err(error) => {
-                    tracing::error!(tenant = %name, %error, "the configured policy is not activated; the last one decides");
-                }
-            }
-        }
-        let next = Some(self.resume(configured, state)?);
-        Ok(Ready { managed: None, base: None, next, bytes: None, warnings: Vec::new() })
-    }
-
-    /// A tenant that decides already.
-    fn ready_to_change(&self, managed: Arc<Managed>, configured: TenantPolicy) -> Result<Ready, PolicyError> {
-        let current = managed.current();
-        let named = self.read_configured(&configured);
-        if !names_the_same(&current.state, &named, &configured) {
-            let mut ready = self.ready_to_activate(Some(managed), configured, Some(current.state), named)?;
-            if let Some(next) = &mut ready.next {
-                next.candidate = current.candidate;
-            }
-            return Ok(ready);
-        }
-        let base = Some(current.state.clone());
-        let mut next = None;
-        if current.configured != configured {
-            // What the policy is told of the host is part of a generation.
-            let resumed = self.resume(configured, current.state)?;
-            next = Some(Current { candidate: resumed.candidate.or(current.candidate), ..resumed });
-        }
-        Ok(Ready { managed: Some(managed), base, next, bytes: None, warnings: Vec::new() })
-    }
-
-    /// What the configuration names is to decide.
-    fn ready_to_activate(
-        &self,
-        managed: Option<Arc<Managed>>,
-        configured: TenantPolicy,
-        base: Option<TenantState>,
-        named: Result<Named, NotActivated>,
-    ) -> Result<Ready, PolicyError> {
-        let Named { bytes, signature, .. } = named?;
-        let number = base.as_ref().map_or(1, TenantState::next_number);
-        let origin = Origin::Configuration;
-        let settings = configured.settings.clone();
-        let prepared = self.prepare(&configured, bytes, settings, signature, origin, number)?;
-        let Prepared { generation, bytes, kept, warnings } = prepared;
-        let digest = kept.digest.clone();
-        let mut state = match base.clone() {
-            Some(mut state) => {
-                state.activate(kept);
-                state
-            }
-            None => TenantState::new(kept),
-        };
-        state.configured = Some((digest, configured.settings.clone()));
-        let next = Some(Current { configured, state, active: generation, candidate: None, recorder: None });
-        // One that is new has no state that could have changed meanwhile.
-        let base = base.filter(|_| managed.is_some());
-        Ok(Ready { managed, base, next, bytes: Some(bytes.into_owned()), warnings })
-    }
-
-    /// What was active when the server ended, or what was before that, decides again.
-    fn resume(&self, configured: TenantPolicy, mut state: TenantState) -> Result<Current, PolicyError> {
-        let choices: Vec<Kept> = std::iter::once(&state.active).chain(&state.previous).cloned().collect();
-        let mut first_error = None;
-        for kept in choices {
-            match self.restore(&configured, &kept) {
-                Ok(prepared) => {
-                    if kept.number != state.active.number {
-                        state.activate(kept);
-                        self.parts.library.keep_state(&configured.name.0, &state)?;
-                    }
-                    let candidate = state.candidate.as_ref().and_then(|it| self.resume_candidate(&configured, it));
-                    return Ok(Current { configured, state, active: prepared.generation, candidate, recorder: None });
-                }
-                Err(error) => {
-                    let tenant = &configured.name;
-                    tracing::error!(%tenant, number = kept.number, %error, "a generation cannot be restored");
-                    first_error.get_or_insert(error);
-                }
-            }
-        }
-        Err(first_error.map_or(PolicyError::Nothing("there is no generation"), PolicyError::from))
-    }
-
-    fn resume_candidate(&self, configured: &TenantPolicy, candidate: &KeptCandidate) -> Option<Arc<Shadow>> {
-        match self.restore(configured, &candidate.generation) {
-            Ok(prepared) => Some(Arc::new(Shadow::new(prepared.generation, candidate.sample_permille))),
-            Err(error) => {
-                tracing::warn!(tenant = %configured.name, %error, "the candidate cannot be restored");
-                None
-            }
-        }
-    }
-
-    /// A generation that was kept, made ready without being judged anew, but for who has to sign. Where its compiled form
-    /// is known, its component is not even read.
-    fn restore(&self, configured: &TenantPolicy, kept: &Kept) -> Result<Prepared, NotActivated> {
-        let needs_signature = configured.signers != Signers::default();
-        let known = if needs_signature { None } else { self.parts.loader.known(&kept.digest) };
-        let compiled = match known {
-            Some(compiled) => compiled,
-            None => {
-                let bytes = self.component_of(&kept.digest)?;
-                check_signature(configured, &bytes, kept.signature.as_deref())?;
-                self.parts.loader.compile(&bytes)?
-            }
-        };
-        let (generation, warnings) = self.settle(&compiled, &kept.settings, configured)?;
-        let kept = Kept { since: self.now(), ..kept.clone() };
-        Ok(Prepared { generation, bytes: Cow::Borrowed(&[]), kept, warnings })
-    }
-
-    fn prepare_proposal(&self, current: &Current, proposal: Proposal) -> Result<Prepared, NotActivated> {
-        let Proposal { digest, settings, signature } = proposal;
-        let bytes = self.component_of(&digest)?;
-        let settings = settings.unwrap_or_else(|| current.configured.settings.clone());
-        let number = current.state.next_number();
-        self.prepare(&current.configured, Cow::Owned(bytes), settings, signature, Origin::Upload, number)
-    }
-
-    fn prepare_kept(&self, current: &Current, kept: &Kept) -> Result<Prepared, NotActivated> {
-        let bytes = self.component_of(&kept.digest)?;
-        let (settings, signature) = (kept.settings.clone(), kept.signature.clone());
-        self.prepare(&current.configured, Cow::Owned(bytes), settings, signature, kept.origin, kept.number)
-    }
-
-    /// All steps before anything is kept.
-    fn prepare(
-        &self,
-        configured: &TenantPolicy,
-        bytes: Cow<'static, [u8]>,
-        settings: Value,
-        signature: Option<String>,
-        origin: Origin,
-        number: u64,
-    ) -> Result<Prepared, NotActivated> {
-        let passed = |step| (self.parts.watcher)(step);
-        passed(Step::Component);
-        check_signature(configured, &bytes, signature.as_deref())?;
-        passed(Step::Signature);
-        let compiled = self.parts.loader.compile(&bytes)?;
-        passed(Step::Compile);
-        passed(Step::World);
-        let (generation, warnings) = self.settle(&compiled, &settings, configured)?;
-        passed(Step::CheckSettings);
-        self.pass_cases(configured, &bytes, &settings)?;
-        passed(Step::Cases);
-        let description = generation.description();
-        let kept = Kept {
-            number,
-            digest: generation.digest(),
-            settings,
-            name: description.name.clone(),
-            version: description.version.clone(),
-            contract: generation.contract().to_owned(),
-            origin,
-            signature,
-            since: self.now(),
-        };
-        Ok(Prepared { generation, bytes, kept, warnings })
-    }
-
-    fn settle(
-        &self,
-        compiled: &Compiled,
-        settings: &Value,
-        configured: &TenantPolicy,
-    ) -> Result<(Arc<Generation>, Vec<Problem>), NotActivated> {
-        let loaded = self.parts.loader.settle(compiled, &settings.to_string(), &configured.abilities)?;
-        Ok((loaded.generation, loaded.warnings))
-    }
-
-    /// The tenant's cases are decided as they expect.
-    fn pass_cases(&self, configured: &TenantPolicy, component: &[u8], settings: &Value) -> Result<(), NotActivated> {
-        let refused = |text: String| NotActivated::at(Step::Cases, text);
-        let cases = self.parts.library.cases(&configured.name.0).map_err(|error| refused(error.to_string()))?;
-        let Some(cases) = cases else { return Ok(()) };
-        let cases = parse_cases(&cases).map_err(refused)?;
-        let host = configured.abilities.clone();
-        let mut runner = CaseRunner::new(&self.parts.meter, component, settings.clone(), host);
-        let failed: Vec<_> =
-            cases.iter().map(|case| runner.run(case)).filter_map(|it| it.failure.map(|why| (it.name, why))).collect();
-        match failed.first() {
-            None => Ok(()),
-            Some((name, why)) => {
-                Err(refused(format!("{} of {} cases fail; the first, {name:?}: {why}", failed.len(), cases.len())))
-            }
-        }
-    }
-
     /// Component and state are on disk when it returns: a restart finds the new generation.
     fn keep(&self, tenant: &TenantName, bytes: &[u8], state: &TenantState) -> Result<(), NotActivated> {
         let refused = |step| move |error: io::Error| NotActivated::at(step, error.to_string());
@@ -689,38 +433,6 @@ impl Policies {
         }
     }
 
-    /// The component that a configuration names, and the signature beside it.
-    fn read_configured(&self, configured: &TenantPolicy) -> Result<Named, NotActivated> {
-        if configured.policy == STANDARD {
-            let digest = standard_digest().to_owned();
-            return Ok(Named { bytes: Cow::Borrowed(restante_policy::standard::COMPONENT), digest, signature: None });
-        }
-        let path = Path::new(&configured.policy);
-        let unreadable =
-            |error: io::Error| NotActivated::at(Step::Component, format!("cannot read {}: {error}", path.display()));
-        let length = std::fs::metadata(path).map_err(unreadable)?.len();
-        if length > self.parts.max_component_bytes as u64 {
-            let text =
-                format!("{}: {length} bytes; at most {} are allowed", path.display(), self.parts.max_component_bytes);
-            return Err(NotActivated::at(Step::Component, text));
-        }
-        let bytes = std::fs::read(path).map_err(unreadable)?;
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".sig");
-        let signature = match std::fs::read(&beside) {
-            Ok(signature) => Some(
-                activation::signature_from_file(&signature)
-                    .map_err(|text| NotActivated::at(Step::Signature, format!("{}.sig: {text}", path.display())))?,
-            ),
-            Err(_) => None,
-        };
-        Ok(Named { digest: library::digest_of(&bytes), bytes: Cow::Owned(bytes), signature })
-    }
-
-    fn component_of(&self, digest: &str) -> Result<Vec<u8>, NotActivated> {
-        self.parts.library.component(digest).map_err(|error| NotActivated::at(Step::Component, error.to_string()))
-    }
-
     fn managed(&self, tenant: &TenantName) -> Result<Arc<Managed>, PolicyError> {
         self.lock().get(tenant).cloned().ok_or_else(|| PolicyError::UnknownTenant(tenant.to_string()))
     }
@@ -747,39 +459,3 @@ impl Managed {
 
 /// The policy in this program.
 pub const STANDARD: &str = "standard";
-
-/// The policy in this program needs no other signature than the program's.
-fn check_signature(configured: &TenantPolicy, bytes: &[u8], signature: Option<&str>) -> Result<(), NotActivated> {
-    if bytes == restante_policy::standard::COMPONENT {
-        return Ok(());
-    }
-    configured.signers.check(bytes, signature)
-}
-
-fn parse_cases(text: &[u8]) -> Result<Vec<Case>, String> {
-    let text = std::str::from_utf8(text).map_err(|error| format!("the cases are not UTF-8: {error}"))?;
-    read_cases(text).map_err(|error| error.to_string())
-}
-
-/// Whether the configuration still names what it named when it was last activated. A file that cannot be read now is no
-/// change.
-fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, configured: &TenantPolicy) -> bool {
-    match (named, &state.configured) {
-        (Ok(named), Some((digest, settings))) => *settings == configured.settings && named.digest == *digest,
-        (Err(_), Some((_, settings))) => *settings == configured.settings,
-        (_, None) => false,
-    }
-}
-
-/// What a configuration names.
-struct Named {
-    bytes: Cow<'static, [u8]>,
-    digest: String,
-    signature: Option<String>,
-}
-
-/// That of the policy in this program.
-fn standard_digest() -> &'static str {
-    static DIGEST: LazyLock<String> = LazyLock::new(|| library::digest_of(restante_policy::standard::COMPONENT));
-    &DIGEST
-}

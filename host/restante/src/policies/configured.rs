@@ -1,0 +1,221 @@
+//! What configurations name, and what that comes to: the first half of a change finds all that can be refused, the second
+//! has it decide.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use restante_policy::{Problem, Shadow};
+
+use super::activation::{self, NotActivated, Step};
+use super::library::{self, Kept, KeptCandidate, Origin, TenantState};
+use super::preparing::Prepared;
+use super::{Current, Managed, Policies, PolicyError, STANDARD, TenantPolicy};
+
+/// What a tenant's configuration comes to, see [`Policies::ready`].
+pub struct Ready {
+    managed: Option<Arc<Managed>>,
+    /// What it was made from.
+    base: Option<TenantState>,
+    /// None: nothing changes.
+    next: Option<Current>,
+    /// A component that is to be kept, with the state that names it.
+    bytes: Option<Vec<u8>>,
+    /// What the policy found odd about its settings.
+    pub warnings: Vec<Problem>,
+}
+
+impl Policies {
+    /// The first half of [`Self::apply`]: all that can be refused. Nothing is changed, in memory or on disk.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn ready(&self, configured: TenantPolicy) -> Result<Ready, PolicyError> {
+        let known = self.lock().get(&configured.name).cloned();
+        match known {
+            Some(managed) => self.ready_to_change(managed, configured),
+            None => self.ready_to_add(configured),
+        }
+    }
+
+    /// The second half: what was made ready decides.
+    ///
+    /// # Errors
+    /// The operating system's, or as [`Self::apply`] where the tenant's policy changed meanwhile.
+    pub fn take(&self, ready: Ready) -> Result<(), PolicyError> {
+        let Ready { managed, base, next, bytes, .. } = ready;
+        let Some(next) = next else { return Ok(()) };
+        let name = next.configured.name.clone();
+        let managed = match managed {
+            Some(managed) => managed,
+            None => Arc::new(Managed { changing: Mutex::default(), current: Mutex::new(next.clone()) }),
+        };
+        let changing = managed.changing();
+        if base.is_some_and(|base| base != managed.current().state) {
+            drop(changing);
+            return self.apply(next.configured).map(drop);
+        }
+        if let Some(bytes) = bytes {
+            self.keep(&name, &bytes, &next.state)?;
+        }
+        self.take_effect(&managed, next);
+        drop(changing);
+        self.lock().insert(name, managed);
+        Ok(())
+    }
+
+    /// A tenant that this process does not know yet.
+    fn ready_to_add(&self, configured: TenantPolicy) -> Result<Ready, PolicyError> {
+        let name = configured.name.clone();
+        let kept = self.parts.library.state(&name.0)?;
+        let named = self.read_configured(&configured);
+        let Some(state) = kept else { return self.ready_to_activate(None, configured, None, named) };
+        if !names_the_same(&state, &named, &configured) {
+            match self.ready_to_activate(None, configured.clone(), Some(state.clone()), named) {
+                Ok(ready) => return Ok(ready),
+                // What decided yesterday is better than nobody.
+                Err(error) => {
+                    tracing::error!(tenant = %name, %error, "the configured policy is not activated; the last one decides");
+                }
+            }
+        }
+        let next = Some(self.resume(configured, state)?);
+        Ok(Ready { managed: None, base: None, next, bytes: None, warnings: Vec::new() })
+    }
+
+    /// A tenant that decides already.
+    fn ready_to_change(&self, managed: Arc<Managed>, configured: TenantPolicy) -> Result<Ready, PolicyError> {
+        let current = managed.current();
+        let named = self.read_configured(&configured);
+        if !names_the_same(&current.state, &named, &configured) {
+            let mut ready = self.ready_to_activate(Some(managed), configured, Some(current.state), named)?;
+            if let Some(next) = &mut ready.next {
+                next.candidate = current.candidate;
+            }
+            return Ok(ready);
+        }
+        let base = Some(current.state.clone());
+        let mut next = None;
+        if current.configured != configured {
+            // What the policy is told of the host is part of a generation.
+            let resumed = self.resume(configured, current.state)?;
+            next = Some(Current { candidate: resumed.candidate.or(current.candidate), ..resumed });
+        }
+        Ok(Ready { managed: Some(managed), base, next, bytes: None, warnings: Vec::new() })
+    }
+
+    /// What the configuration names is to decide.
+    fn ready_to_activate(
+        &self,
+        managed: Option<Arc<Managed>>,
+        configured: TenantPolicy,
+        base: Option<TenantState>,
+        named: Result<Named, NotActivated>,
+    ) -> Result<Ready, PolicyError> {
+        let Named { bytes, signature, .. } = named?;
+        let number = base.as_ref().map_or(1, TenantState::next_number);
+        let origin = Origin::Configuration;
+        let settings = configured.settings.clone();
+        let prepared = self.prepare(&configured, bytes, settings, signature, origin, number)?;
+        let Prepared { generation, bytes, kept, warnings } = prepared;
+        let digest = kept.digest.clone();
+        let mut state = match base.clone() {
+            Some(mut state) => {
+                state.activate(kept);
+                state
+            }
+            None => TenantState::new(kept),
+        };
+        state.configured = Some((digest, configured.settings.clone()));
+        let next = Some(Current { configured, state, active: generation, candidate: None, recorder: None });
+        // One that is new has no state that could have changed meanwhile.
+        let base = base.filter(|_| managed.is_some());
+        Ok(Ready { managed, base, next, bytes: Some(bytes.into_owned()), warnings })
+    }
+
+    /// What was active when the server ended, or what was before that, decides again.
+    fn resume(&self, configured: TenantPolicy, mut state: TenantState) -> Result<Current, PolicyError> {
+        let choices: Vec<Kept> = std::iter::once(&state.active).chain(&state.previous).cloned().collect();
+        let mut first_error = None;
+        for kept in choices {
+            match self.restore(&configured, &kept) {
+                Ok(prepared) => {
+                    if kept.number != state.active.number {
+                        state.activate(kept);
+                        self.parts.library.keep_state(&configured.name.0, &state)?;
+                    }
+                    let candidate = state.candidate.as_ref().and_then(|it| self.resume_candidate(&configured, it));
+                    return Ok(Current { configured, state, active: prepared.generation, candidate, recorder: None });
+                }
+                Err(error) => {
+                    let tenant = &configured.name;
+                    tracing::error!(%tenant, number = kept.number, %error, "a generation cannot be restored");
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        Err(first_error.map_or(PolicyError::Nothing("there is no generation"), PolicyError::from))
+    }
+
+    fn resume_candidate(&self, configured: &TenantPolicy, candidate: &KeptCandidate) -> Option<Arc<Shadow>> {
+        match self.restore(configured, &candidate.generation) {
+            Ok(prepared) => Some(Arc::new(Shadow::new(prepared.generation, candidate.sample_permille))),
+            Err(error) => {
+                tracing::warn!(tenant = %configured.name, %error, "the candidate cannot be restored");
+                None
+            }
+        }
+    }
+
+    /// The component that a configuration names, and the signature beside it.
+    fn read_configured(&self, configured: &TenantPolicy) -> Result<Named, NotActivated> {
+        if configured.policy == STANDARD {
+            let digest = standard_digest().to_owned();
+            return Ok(Named { bytes: Cow::Borrowed(restante_policy::standard::COMPONENT), digest, signature: None });
+        }
+        let path = Path::new(&configured.policy);
+        let unreadable =
+            |error: io::Error| NotActivated::at(Step::Component, format!("cannot read {}: {error}", path.display()));
+        let length = std::fs::metadata(path).map_err(unreadable)?.len();
+        if length > self.parts.max_component_bytes as u64 {
+            let text =
+                format!("{}: {length} bytes; at most {} are allowed", path.display(), self.parts.max_component_bytes);
+            return Err(NotActivated::at(Step::Component, text));
+        }
+        let bytes = std::fs::read(path).map_err(unreadable)?;
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".sig");
+        let signature = match std::fs::read(&beside) {
+            Ok(signature) => Some(
+                activation::signature_from_file(&signature)
+                    .map_err(|text| NotActivated::at(Step::Signature, format!("{}.sig: {text}", path.display())))?,
+            ),
+            Err(_) => None,
+        };
+        Ok(Named { digest: library::digest_of(&bytes), bytes: Cow::Owned(bytes), signature })
+    }
+}
+
+/// Whether the configuration still names what it named when it was last activated. A file that cannot be read now is no
+/// change.
+fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, configured: &TenantPolicy) -> bool {
+    match (named, &state.configured) {
+        (Ok(named), Some((digest, settings))) => *settings == configured.settings && named.digest == *digest,
+        (Err(_), Some((_, settings))) => *settings == configured.settings,
+        (_, None) => false,
+    }
+}
+
+/// What a configuration names.
+struct Named {
+    bytes: Cow<'static, [u8]>,
+    digest: String,
+    signature: Option<String>,
+}
+
+/// That of the policy in this program.
+fn standard_digest() -> &'static str {
+    static DIGEST: LazyLock<String> = LazyLock::new(|| library::digest_of(restante_policy::standard::COMPONENT));
+    &DIGEST
+}

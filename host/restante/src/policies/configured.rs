@@ -21,7 +21,7 @@ pub struct Ready {
     /// None: nothing changes.
     next: Option<Current>,
     /// A component that is to be kept, with the state that names it.
-    bytes: Option<Vec<u8>>,
+    bytes: Option<Cow<'static, [u8]>>,
     /// What the policy found odd about its settings.
     pub warnings: Vec<Problem>,
 }
@@ -131,7 +131,7 @@ impl Policies {
         let next = Some(Current { configured, state, active: generation, candidate: None, recorder: None });
         // One that is new has no state that could have changed meanwhile.
         let base = base.filter(|_| managed.is_some());
-        Ok(Ready { managed, base, next, bytes: Some(bytes.into_owned()), warnings })
+        Ok(Ready { managed, base, next, bytes: Some(bytes), warnings })
     }
 
     /// What was active when the server ended, or what was before that, decides again.

@@ -1,6 +1,6 @@
 //! Two hundred activations back and forth while messages flow.
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -129,9 +129,9 @@ async fn two_hundred_activations_fail_no_transaction_and_no_decision() {
 }
 
 async fn swap_under_load() {
-    let program = Arc::new(Program::new(""));
+    let program = Rc::new(Program::new(""));
     let served = program.serve().await;
-    let (is_swapping, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (is_swapping, stop) = (Rc::new(AtomicBool::new(false)), Rc::new(AtomicBool::new(false)));
     let mut conversations = Vec::new();
     for pair in 0..PAIRS {
         let (program, is_swapping, stop) = (program.clone(), is_swapping.clone(), stop.clone());

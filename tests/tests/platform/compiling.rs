@@ -89,7 +89,7 @@ async fn a_running_server_refuses_both_and_serves_on() {
     let huge_file = place.path().join("huge.wasm");
     let huge = std::fs::File::create(&huge_file).expect("a file");
     huge.set_len(200 * MEBIBYTES).expect("a file with a hole");
-    let huge_answers = ["at most 10485760 bytes", "may be larger than it takes"];
+    let huge_answers = ["at most 10485760 bytes", "may be larger than it takes", "at most 67108864 are read"];
     for (file, expected) in [(&slow_file, &["takes longer than"][..]), (&huge_file, &huge_answers)] {
         let finished = program.ask(&["policy", "activate", "example", &file.display().to_string()]);
         let said = |text: &&str| finished.stderr.contains(*text);

@@ -108,7 +108,9 @@ fn check(subject: &Subject, settings: &Value, steps: &mut Steps) -> Result<()> {
         Ok(contents) => {
             let none = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
             steps.add("imports", Verdict::Ok, none(&contents.imports));
-            steps.add("contract", Verdict::Ok, none(&contents.contract_versions()));
+            let versions = contents.contract_versions();
+            let verdict = if versions.is_empty() { Verdict::Warning } else { Verdict::Ok };
+            steps.add("contract", verdict, none(&versions));
         }
         Err(error) => steps.add("imports", Verdict::Failed, format!("{error:#}")),
     }

@@ -231,6 +231,8 @@ fn what_was_not_delivered_is_delivered_later_whatever_the_policy_does() {
             bob.register().await;
             assert_eq!(bob.scripted().await, ("MESSAGE".to_owned(), Some(486)), "{guest:?}");
             until("on-failure is asked", || times_asked(world, guest, "on-failure") >= 1).await;
+            // A refresh would be heeded once a minute only.
+            bob.unregister().await;
             bob.register().await;
             assert_eq!(bob.texts(1).await, ["one"], "{guest:?}");
         }

@@ -68,9 +68,20 @@ fn a_component_cut_anywhere_is_refused_or_lacks_nothing_but_its_last_remarks() {
             Err(error) => panic!("{length}: {error}"),
         }
     }
-    // Who made it is said behind everything else, in sections of their own.
-    assert!(taken.len() <= 2, "{taken:?}");
+    // Who made it is said behind everything else, in sections of their own: nothing but those may be missing.
+    assert!(taken.iter().all(|(length, _)| is_all_remarks(&whole[*length..])), "{taken:?}");
     assert!(taken.iter().all(|(length, name)| *length > whole.len() / 2 && name == "by-hand"), "{taken:?}");
+}
+
+/// Whether these are whole custom sections, one after the other (id 0, size in LEB128), and nothing else.
+fn is_all_remarks(mut rest: &[u8]) -> bool {
+    while let [0, behind @ ..] = rest {
+        let Some(last) = behind.iter().take(5).position(|byte| byte & 0x80 == 0) else { return false };
+        let size = behind[..=last].iter().rev().fold(0_usize, |size, byte| (size << 7) | usize::from(byte & 0x7f));
+        let Some(next) = behind.get(last + 1 + size..) else { return false };
+        rest = next;
+    }
+    rest.is_empty()
 }
 
 #[test]

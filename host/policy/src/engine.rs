@@ -63,7 +63,9 @@ impl PolicyEngine {
         PolicyEngine::start(limits, true)
     }
 
-    fn start(limits: PolicyLimits, is_metering: bool) -> Result<PolicyEngine, EngineError> {
+    fn start(mut limits: PolicyLimits, is_metering: bool) -> Result<PolicyEngine, EngineError> {
+        // Once: the answer takes as long as a decision to find.
+        limits.threads = limits.thread_count();
         let describe = |error: wasmtime::Error| EngineError::Configuration(format!("{error:#}"));
         // Where addresses are rationed, guests check theirs themselves.
         let made = |reserved_bytes| {
@@ -106,7 +108,7 @@ impl PolicyEngine {
         self.is_metering
     }
 
-    /// The bounds it was set up with.
+    /// The bounds it was set up with, `threads` resolved.
     #[must_use]
     pub fn limits(&self) -> &PolicyLimits {
         &self.limits

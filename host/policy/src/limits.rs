@@ -76,7 +76,7 @@ impl Default for PolicyLimits {
 }
 
 impl PolicyLimits {
-    /// Threads that decide, resolved: at least one.
+    /// Threads that decide, resolved: at least one. Asks the kernel, which reads files for it, where `threads` is 0.
     #[must_use]
     pub fn thread_count(&self) -> usize {
         match self.threads {

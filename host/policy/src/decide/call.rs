@@ -29,6 +29,8 @@ pub(super) enum Caller {
         /// Where its lines go.
         log: Arc<LogSink>,
     },
+    /// The same tenant, which tries the policy: under its bounds, and its lines go nowhere.
+    Trial(Arc<Tenant>),
     /// Who reads the lines when the policy is done.
     Reader(Vec<GuestLine>),
     /// Nobody who reads lines.
@@ -39,7 +41,7 @@ impl Caller {
     /// How much this caller's policy may use.
     fn limits(&self, engine: &PolicyLimits) -> TenantPolicyLimits {
         match self {
-            Caller::Tenant { tenant, .. } => **tenant.limits.load(),
+            Caller::Tenant { tenant, .. } | Caller::Trial(tenant) => **tenant.limits.load(),
             Caller::Nobody | Caller::Reader(_) => engine.of_a_tenant(),
         }
     }

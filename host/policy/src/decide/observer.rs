@@ -145,7 +145,7 @@ fn run(receiver: &Receiver<Observed>) {
 }
 
 fn look_at(observed: &Observed) {
-    let Observed { wanted, generation, outcome, micros, .. } = observed;
+    let Observed { tenant, wanted, generation, outcome, micros } = observed;
     if let Some(recorder) = &wanted.recorder {
         let question = &wanted.question;
         recorder.record(&Decision { generation, question, outcome, micros: *micros });
@@ -156,7 +156,7 @@ fn look_at(observed: &Observed) {
             return shadow.skip();
         }
         let started_at = Instant::now();
-        let candidate = ask(shadow.candidate(), wanted.question.clone(), Caller::Nobody);
+        let candidate = ask(shadow.candidate(), wanted.question.clone(), Caller::Trial(Arc::clone(tenant)));
         let took = u64::try_from(started_at.elapsed().as_micros()).unwrap_or(u64::MAX);
         shadow.note(&wanted.question, outcome.clone(), candidate, took);
     }

@@ -58,7 +58,7 @@ impl Shadow {
     #[must_use]
     pub fn counts(&self) -> ShadowCounts {
         ShadowCounts {
-            asked: self.asked.load(Ordering::Relaxed),
+            asked: self.asked.load(Ordering::Acquire),
             skipped: self.skipped.load(Ordering::Relaxed),
             micros: self.micros.load(Ordering::Relaxed),
         }
@@ -86,14 +86,15 @@ impl Shadow {
 
     /// Both were asked. An answer that could not be carried out counts as none, as it would.
     pub(super) fn note(&self, question: &Question, active: Outcome, candidate: Outcome, micros: u64) {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        self.micros.fetch_add(micros, Ordering::Relaxed);
         let judged = |outcome: Outcome| match outcome {
             Ok(answer) if feasible(question, &answer, self.candidate.host()).is_err() => Err(Undecided::Impossible),
             outcome => outcome,
         };
         let (active, candidate) = (judged(active), judged(candidate));
         self.comparison.lock().unwrap_or_else(PoisonError::into_inner).add(question, &active, &candidate);
+        // Last: who sees it counted finds it compared.
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+        self.asked.fetch_add(1, Ordering::Release);
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use restante_deferral::decision::{Answer, IncomingAnswer, Question, Undecided};
-use restante_policy::{FailurePolicies, FailurePolicy, Generation, Hook, Observation, PolicyHost, Shadow};
+use restante_policy::{
+    FailurePolicies, FailurePolicy, Generation, Hook, Observation, PolicyHost, Shadow, TenantPolicyLimits,
+};
 
 use crate::support::{ENGINE, arrival_for, availability, context, hostile, standard, tenant};
 
@@ -132,6 +134,18 @@ fn a_candidate_sees_its_share_and_may_hang_without_harm() {
     host.host.observe(&tenant("example"), Observation::default());
     assert!(is_kept(&host.arrival()));
     assert_eq!(shadow.counts().skipped + shadow.counts().asked, 20, "it is not asked any more");
+}
+
+#[test]
+fn a_candidate_has_the_bounds_that_it_would_have_when_active() {
+    let host = Host::new(hostile("good"), None);
+    let limits = TenantPolicyLimits { max_memory_bytes: 64 << 10, ..ENGINE.limits().of_a_tenant() };
+    host.host.configure(&tenant("example"), limits);
+    let shadow = Arc::new(Shadow::new(hostile("good"), 1000));
+    host.host.observe(&tenant("example"), Observation { shadow: Some(shadow.clone()), recorder: None });
+    assert_eq!(host.arrival(), Err(Undecided::OutOfMemory), "its memory alone is larger");
+    wait_for(|| shadow.counts().asked == 1);
+    assert_eq!(shadow.comparison().total().identical, 1, "{:?}", shadow.comparison());
 }
 
 /// What a thread of its own does is waited for, not slept for.

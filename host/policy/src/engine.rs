@@ -5,12 +5,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Trap, UpdateDeadline,
+};
 
-use crate::limits::{PolicyLimits, ticks};
+use crate::limits::{PolicyLimits, whole_milliseconds};
 
-/// One tick: the resolution of every deadline.
+/// One tick: how often a guest that runs is looked at.
 const TICK: Duration = Duration::from_millis(1);
+/// Ticks that are made up for at once; a machine that stood still for longer lets its guests have a little more time.
+const MAX_MISSED_TICKS: u32 = 1_000;
 /// What a slot keeps of its memory between calls instead of giving it back to the kernel.
 const KEEP_RESIDENT_BYTES: usize = 3 << 19;
 /// Slots beyond one per thread, for settings that are checked and for callers without a pool.
@@ -85,10 +89,9 @@ impl PolicyEngine {
     /// Bounds what runs in this store: to so much time, or to the instructions of it.
     pub(crate) fn grant<T>(&self, store: &mut Store<T>, time: Duration) {
         if !self.is_metering {
-            store.set_epoch_deadline(ticks(time));
-            return;
+            return stop_after(store, time);
         }
-        store.set_epoch_deadline(ticks(time.saturating_mul(METERED_PATIENCE)));
+        stop_after(store, time.saturating_mul(METERED_PATIENCE));
         // Only an engine that does not meter refuses.
         let _ = store.set_fuel(instructions(time));
     }
@@ -120,7 +123,17 @@ impl PolicyEngine {
 }
 
 fn instructions(time: Duration) -> u64 {
-    ticks(time).saturating_mul(INSTRUCTIONS_PER_MILLISECOND)
+    whole_milliseconds(time).saturating_mul(INSTRUCTIONS_PER_MILLISECOND)
+}
+
+/// Stops what runs in this store after so much time. The first tick comes at any moment and others may be late, so ticks
+/// alone would be too early or too late by several: when they have passed, the clock itself is asked.
+fn stop_after<T>(store: &mut Store<T>, time: Duration) {
+    let started_at = Instant::now();
+    store.set_epoch_deadline(whole_milliseconds(time));
+    store.epoch_deadline_callback(move |_| {
+        if started_at.elapsed() >= time { Err(Trap::Interrupt.into()) } else { Ok(UpdateDeadline::Continue(1)) }
+    });
 }
 
 /// Moves the engine's epoch on every millisecond until the engine is gone. A thread and not a task: a guest that spins
@@ -132,14 +145,14 @@ fn start_clock(engine: &Engine) -> Result<(), EngineError> {
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
             drop(engine);
-            // Not a sleep of a tick each: all are a little too long, and a long deadline would be much too late. A tick
-            // that was missed is left out: a guest that began since would be charged for it.
-            let now = Instant::now();
+            // Not a sleep of a tick each: all are a little too long, and a long deadline would be much too late. Ticks
+            // that were missed are made up for, for the same reason.
             due += TICK;
-            if due <= now {
-                due = now + TICK;
+            let now = Instant::now();
+            if due.checked_add(TICK * MAX_MISSED_TICKS).is_some_and(|latest| latest < now) {
+                due = now;
             }
-            thread::sleep(due - now);
+            thread::sleep(due.saturating_duration_since(now));
         }
     })?;
     Ok(())

@@ -102,11 +102,9 @@ impl PolicyLimits {
     }
 }
 
-/// A span in ticks of the engine's clock, which ticks every millisecond. The first tick comes at any moment, and may be late
-/// by nearly one, so two more than the span.
-pub(crate) fn ticks(span: Duration) -> u64 {
-    let milliseconds = span.as_micros().div_ceil(1_000);
-    u64::try_from(milliseconds).unwrap_or(u64::MAX).saturating_add(2)
+/// A span in whole milliseconds, one at least: ticks of the engine's clock.
+pub(crate) fn whole_milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -115,9 +113,9 @@ mod tests {
 
     #[test]
     fn spans_are_never_cut() {
-        for (micros, expected) in [(0, 2), (1, 3), (1_000, 3), (1_001, 4), (20_000, 22)] {
-            assert_eq!(ticks(Duration::from_micros(micros)), expected);
+        for (micros, expected) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (20_000, 20)] {
+            assert_eq!(whole_milliseconds(Duration::from_micros(micros)), expected);
         }
-        assert_eq!(ticks(Duration::MAX), u64::MAX);
+        assert_eq!(whole_milliseconds(Duration::MAX), u64::MAX);
     }
 }

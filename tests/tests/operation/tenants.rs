@@ -160,6 +160,40 @@ fn what_cannot_be_is_refused_with_what_was_expected_and_changes_nothing() {
 }
 
 #[test]
+fn a_tenant_that_returns_is_held_to_what_a_new_one_is() {
+    setting().administered().tell(async |world| {
+        assert_eq!(put(world, "school", SCHOOL).await.0, 201);
+        assert_eq!(world.administer("DELETE", "/tenants/school", None).await.status, 200);
+        let (status, body) = put(world, "school", &format!("{SCHOOL}[settings]\nfew = \"x\"\n")).await;
+        assert!(status == 400 && body.contains("tenants.school.settings.few"), "{status} {body}");
+        assert_eq!(status_for(world, "sip:dora@school.example").await, Some(404));
+        assert_eq!(put(world, "school", SCHOOL).await.0, 201);
+        assert_eq!(status_for(world, "sip:dora@school.example").await, Some(202));
+    });
+}
+
+#[test]
+fn a_policy_that_the_disk_refuses_changes_nothing() {
+    setting().administered().tell(async |world| {
+        assert_eq!(put(world, "school", SCHOOL).await.0, 201);
+        let state = world.configuration().data.join("policies/tenants/school.json");
+        std::fs::remove_file(&state).expect("a state");
+        std::fs::create_dir(&state).expect("a directory in its place");
+        let changed = format!("{SCHOOL}[settings]\nfew = 7\n");
+        let (status, body) = put(world, "school", &changed).await;
+        assert!(status == 500 && body.contains("could not be kept"), "{status} {body}");
+        let shown = world.json(&["tenant", "show", "school"]).await;
+        assert_eq!(shown["configuration"]["settings"]["few"], Value::Null, "{shown}");
+        let policy = world.json(&["policy", "status", "school"]).await;
+        assert_eq!(policy["active"]["settings"]["few"], Value::Null, "{policy}");
+        std::fs::remove_dir(&state).expect("it is empty");
+        assert_eq!(put(world, "school", &changed).await.0, 200);
+        let policy = world.json(&["policy", "status", "school"]).await;
+        assert_eq!(policy["active"]["settings"]["few"], 7, "{policy}");
+    });
+}
+
+#[test]
 fn tenants_are_listed_shown_and_added_from_files() {
     setting().administered().tell(async |world| {
         let file = world.directory().join("tenants.toml");

@@ -1,5 +1,10 @@
 //! Another policy takes the place of the active one, by command.
 
+use std::collections::HashSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
 use restante_client::Mode;
 use restante_tests::{guest, setting};
 use serde_json::Value;
@@ -148,5 +153,40 @@ fn what_the_guest_logs_is_shown_harmless() {
         let shown = done(world, &["policy", "log", "example"]).await;
         assert!(shown.contains("debug") && shown.contains("a\\u{1b}[31m"), "{shown}");
         assert!(!shown.contains('\u{1b}'));
+    });
+}
+
+#[test]
+fn compiled_code_that_was_put_into_the_cache_by_hand_is_not_run() {
+    setting().administered().tell(async |world| {
+        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        let cache = world.configuration().data.join("policy-cache");
+        let entries = || -> HashSet<PathBuf> {
+            std::fs::read_dir(&cache).expect("a cache").map(|it| it.expect("an entry").path()).collect()
+        };
+        let of_standard = entries();
+        let by_session = settings(world, r#"{"available": "session"}"#);
+        done(world, &["policy", "activate", "example", &guest("scripted"), "--settings", &by_session]).await;
+        let of_scripted: Vec<PathBuf> = entries().difference(&of_standard).cloned().collect();
+        assert!(!of_standard.is_empty() && !of_scripted.is_empty(), "{of_standard:?} {of_scripted:?}");
+        let place = world.directory().join("by-hand");
+        for (forged, content) in [
+            ("another policy's", std::fs::read(of_standard.iter().next().expect("one"))),
+            ("made up", Ok(vec![0x7f; 100_000])),
+        ] {
+            for entry in &of_scripted {
+                // A new file each, as an attacker would: this process has the old one mapped.
+                std::fs::write(&place, content.as_ref().expect("an entry")).expect("a file");
+                std::fs::set_permissions(&place, Permissions::from_mode(0o600)).expect("a mode");
+                std::fs::rename(&place, entry).expect("an entry replaced");
+            }
+            world.restart().await;
+            bob.register().await;
+            alice.send(bob.address(), forged).await;
+            assert_eq!(bob.received().await.mode, Mode::Push, "{forged}: the scripted policy decides");
+            assert_eq!(status(world).await["active"]["number"], 2, "{forged}");
+            assert_eq!(entries().len(), of_standard.len() + of_scripted.len(), "{forged}: replaced by what is true");
+        }
+        world.until_settled().await;
     });
 }

@@ -47,6 +47,9 @@ pub struct Limits {
     pub min_ask_interval: Duration,
     /// Longest relay deadline that a policy can ask for; proxies in front give up after 5 s.
     pub max_relay: Duration,
+    /// Longest hold. A policy is asked again then and may hold again, so that what one policy held to the end of time
+    /// does not bind the next one.
+    pub max_hold: Duration,
     /// Longest keeping.
     pub max_keep: Duration,
     /// Keeping where neither the sender nor a working policy says anything.
@@ -68,6 +71,7 @@ impl Default for Limits {
             min_refresh_interval: Duration::from_secs(60),
             min_ask_interval: Duration::from_secs(1),
             max_relay: Duration::from_secs(3),
+            max_hold: Duration::from_secs(24 * 3600),
             max_keep: Duration::from_secs(30 * 24 * 3600),
             default_keep: Duration::from_secs(7 * 24 * 3600),
             reporter: String::from("sip:restante.invalid"),

@@ -219,7 +219,8 @@ impl Recipient {
 
     fn hold(&mut self, messages: &[MessageId], until: Option<Timestamp>) -> Carried {
         let earliest = self.now.after(self.limits.min_ask_interval);
-        let until = until.map(|until| until.max(earliest));
+        let latest = self.now.after(self.limits.max_hold).max(earliest);
+        let until = until.map(|until| until.clamp(earliest, latest));
         for id in messages {
             if let Some(entry) = self.queue.get_mut(*id).filter(|entry| entry.lease.is_none()) {
                 entry.held = until.is_none();

@@ -4,7 +4,7 @@ use restante_deferral::decision::{
     AfterDeadline, Answer, DeliveryStep, DiscardStep, HoldStep, IncomingAnswer, Keep, NotifyStep, Plan, Question, Step,
     Target, Trigger, Undecided,
 };
-use restante_deferral::model::{Abilities, Contact, ContactId, Duration, MessageId, MessageKind, Origin};
+use restante_deferral::model::{Abilities, Contact, ContactId, Duration, MessageId, MessageKind, Origin, Timestamp};
 use restante_deferral::participating_function::{AttemptTask, Event};
 
 use super::simulator::build::*;
@@ -228,6 +228,26 @@ fn a_hold_ends_at_its_time_even_after_eviction() {
 }
 
 #[test]
+fn a_hold_to_the_end_of_time_binds_the_policy_that_comes_after_for_a_day() {
+    let mut world = with_messages(&["m1"]);
+    world.policy = Box::new(|question| match question {
+        Question::Available(_, availability) => {
+            let until = Some(Timestamp(u64::MAX));
+            planned(vec![Step::Hold(HoldStep { messages: ids(&availability.messages), until })])
+        }
+        question => pages_all(question),
+    });
+    world.registers(&[phone()]);
+    let registered_at = world.now;
+    world.seconds(3 * 24 * 3600);
+    assert_eq!(world.triggers(), [Trigger::Registered, Trigger::Timer, Trigger::Timer]);
+    world.policy = Box::new(pages_all);
+    world.seconds(24 * 3600);
+    assert_eq!(world.delivered, ["m1"]);
+    assert_eq!(world.attempt_seconds(registered_at), [3 * 24 * 3600 + 2]);
+}
+
+#[test]
 fn refreshes_reopen_a_waiting_queue_but_not_more_often_than_allowed() {
     let mut world = with_messages(&["m1"]);
     world.policy = Box::new(|question| match question {
@@ -288,7 +308,7 @@ fn impossible_plans_are_replaced_and_counted() {
         |ids| Step::Page(DeliveryStep { messages: vec![ids[0]], target: Target::Contact(ContactId(77)) }),
         |ids| Step::Session(DeliveryStep { messages: vec![ids[0]], target: Target::Contact(ContactId(2)) }),
         |ids| {
-            let fetch_deadline = restante_deferral::model::Timestamp(1);
+            let fetch_deadline = Timestamp(1);
             Step::Notify(NotifyStep { messages: ids.to_vec(), fetch_deadline, afterwards: AfterDeadline::Ask })
         },
         |ids| {

@@ -107,6 +107,8 @@ limits! {
     registration_delay_milliseconds = 1_000;
     /// Seconds a stop may take to finish what is in flight.
     max_drain_seconds = 10;
+    /// Longest hold of a message in seconds; then the policy is asked again, which may be another by then.
+    max_hold_seconds = 86_400;
     /// Longest keeping of a message in seconds, whatever sender and policy say.
     max_keep_seconds = 30 * 86_400;
     /// Hours for which repetitions of a message are recognised.

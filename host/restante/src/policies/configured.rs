@@ -1,5 +1,5 @@
-//! What configurations name, and what that comes to: the first half of a change finds all that can be refused, the second
-//! has it decide.
+//! What configurations name, and what that comes to: the first part of a change finds all that can be refused, the second
+//! makes it durable, the third has it decide.
 
 use std::borrow::Cow;
 use std::io;
@@ -12,6 +12,16 @@ use super::activation::{self, NotActivated, Step};
 use super::library::{self, Kept, KeptCandidate, Origin, TenantState};
 use super::preparing::Prepared;
 use super::{Current, Managed, Policies, PolicyError, STANDARD, TenantPolicy};
+
+/// When a configuration is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// The server starts. Where what is configured cannot be used, what decided yesterday decides: that is better than
+    /// nobody.
+    Start,
+    /// Somebody changed it and is told what is wrong.
+    Change,
+}
 
 /// What a tenant's configuration comes to, see [`Policies::ready`].
 pub struct Ready {
@@ -27,24 +37,33 @@ pub struct Ready {
 }
 
 impl Policies {
-    /// The first half of [`Self::apply`]: all that can be refused. Nothing is changed, in memory or on disk.
+    /// The first part of [`Self::apply`]: all that can be refused. Nothing is changed, in memory or on disk.
     ///
     /// # Errors
     /// As [`Self::apply`].
-    pub fn ready(&self, configured: TenantPolicy) -> Result<Ready, PolicyError> {
+    pub fn ready(&self, configured: TenantPolicy, occasion: Occasion) -> Result<Ready, PolicyError> {
         let known = self.lock().get(&configured.name).cloned();
         match known {
             Some(managed) => self.ready_to_change(managed, configured),
-            None => self.ready_to_add(configured),
+            None => self.ready_to_add(configured, occasion),
         }
     }
 
-    /// The second half: what was made ready decides.
+    /// The second part: what was made ready is what the next start finds.
     ///
     /// # Errors
-    /// The operating system's, or as [`Self::apply`] where the tenant's policy changed meanwhile.
+    /// The disk does not take it. What decides is not changed.
+    pub fn keep_ready(&self, ready: &Ready) -> Result<(), PolicyError> {
+        let (Some(next), Some(bytes)) = (&ready.next, &ready.bytes) else { return Ok(()) };
+        Ok(self.keep(&next.configured.name, bytes, &next.state)?)
+    }
+
+    /// The third part: what was made ready, and kept, decides.
+    ///
+    /// # Errors
+    /// As [`Self::apply`], and only where the tenant's policy changed meanwhile.
     pub fn take(&self, ready: Ready) -> Result<(), PolicyError> {
-        let Ready { managed, base, next, bytes, .. } = ready;
+        let Ready { managed, base, next, .. } = ready;
         let Some(next) = next else { return Ok(()) };
         let name = next.configured.name.clone();
         let managed = match managed {
@@ -56,9 +75,6 @@ impl Policies {
             drop(changing);
             return self.apply(next.configured).map(drop);
         }
-        if let Some(bytes) = bytes {
-            self.keep(&name, &bytes, &next.state)?;
-        }
         self.take_effect(&managed, next);
         drop(changing);
         self.lock().insert(name, managed);
@@ -66,7 +82,7 @@ impl Policies {
     }
 
     /// A tenant that this process does not know yet.
-    fn ready_to_add(&self, configured: TenantPolicy) -> Result<Ready, PolicyError> {
+    fn ready_to_add(&self, configured: TenantPolicy, occasion: Occasion) -> Result<Ready, PolicyError> {
         let name = configured.name.clone();
         let kept = self.parts.library.state(&name.0)?;
         let named = self.read_configured(&configured);
@@ -74,7 +90,7 @@ impl Policies {
         if !names_the_same(&state, &named, &configured) {
             match self.ready_to_activate(None, configured.clone(), Some(state.clone()), named) {
                 Ok(ready) => return Ok(ready),
-                // What decided yesterday is better than nobody.
+                Err(error) if occasion == Occasion::Change => return Err(error),
                 Err(error) => {
                     tracing::error!(tenant = %name, %error, "the configured policy is not activated; the last one decides");
                 }

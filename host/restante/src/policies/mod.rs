@@ -39,7 +39,7 @@ use self::preparing::{Prepared, parse_cases};
 use self::recording::FileRecorder;
 use crate::server::shard::DecisionTicket;
 
-pub use self::configured::Ready;
+pub use self::configured::{Occasion, Ready};
 pub use self::status::{CandidateStatus, GenerationStatus, HookStatus, TenantPolicyStatus};
 
 /// What a tenant's configuration says of its policy.
@@ -158,7 +158,8 @@ impl Policies {
     /// # Errors
     /// [`PolicyError`]: what was active is so still. A tenant that has nothing else is not added.
     pub fn apply(&self, configured: TenantPolicy) -> Result<Vec<Problem>, PolicyError> {
-        let ready = self.ready(configured)?;
+        let ready = self.ready(configured, Occasion::Change)?;
+        self.keep_ready(&ready)?;
         let warnings = ready.warnings.clone();
         self.take(ready)?;
         Ok(warnings)

@@ -1,6 +1,7 @@
 //! The tenants' policies as the configuration says: loaded at start, all of them at once, and for one tenant when it is
 //! added or changed. What becomes of them while the server runs is [`crate::policies`].
 
+use std::io;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use super::usage::Inboxes;
 use crate::configuration::{Configuration, Limits, Source, Tenant};
 use crate::policies::activation::{NotActivated, Signers, Watcher};
 use crate::policies::library::Library;
-use crate::policies::{self, Parts, PolicyError, Ready, TenantPolicy};
+use crate::policies::{self, Occasion, Parts, PolicyError, Ready, TenantPolicy};
 
 /// Why a tenant's policy cannot be used; with its place where there is one.
 #[derive(Debug, Error)]
@@ -132,8 +133,14 @@ impl Policies {
     ///
     /// # Errors
     /// The first that cannot be used, in the order of the tenants.
-    pub fn prepare_all(&self, tenants: &[(&str, &Tenant, &Source)]) -> Result<Vec<Prepared>, UnusablePolicy> {
-        in_parallel(tenants, |(name, tenant, source)| self.prepare(name, tenant, source)).into_iter().collect()
+    pub fn prepare_all(
+        &self,
+        tenants: &[(&str, &Tenant, &Source)],
+        occasion: Occasion,
+    ) -> Result<Vec<Prepared>, UnusablePolicy> {
+        in_parallel(tenants, |(name, tenant, source)| self.prepare(name, tenant, source, occasion))
+            .into_iter()
+            .collect()
     }
 
     /// Loads the policy of one tenant and has it check its settings. Blocks, for some hundred milliseconds where the
@@ -141,9 +148,15 @@ impl Policies {
     ///
     /// # Errors
     /// It cannot be used; what decided before still does.
-    pub fn prepare(&self, name: &str, tenant: &Tenant, source: &Source) -> Result<Prepared, UnusablePolicy> {
+    pub fn prepare(
+        &self,
+        name: &str,
+        tenant: &Tenant,
+        source: &Source,
+        occasion: Occasion,
+    ) -> Result<Prepared, UnusablePolicy> {
         let of_tenant = self.of_tenant(name, tenant).map_err(|problem| unusable(source, name, tenant, &problem))?;
-        let ready = self.platform.ready(of_tenant).map_err(|error| match error {
+        let ready = self.platform.ready(of_tenant, occasion).map_err(|error| match error {
             PolicyError::NotActivated(NotActivated { problems, .. }) if !problems.is_empty() => {
                 let said = problems.iter().map(|it| format!("{}: {}", place(source, name, &it.pointer), it.text));
                 UnusablePolicy(said.collect::<Vec<_>>().join("\n"))
@@ -157,11 +170,20 @@ impl Policies {
         Ok(Prepared { tenant: TenantName(name.into()), ready })
     }
 
-    /// From the next decision on this policy decides.
+    /// Makes it durable: the next start finds it.
+    ///
+    /// # Errors
+    /// The disk does not take it; what decided before still does.
+    pub fn keep(&self, prepared: &Prepared) -> Result<(), (TenantName, io::Error)> {
+        let refused = |error| (prepared.tenant.clone(), io::Error::other(error));
+        self.platform.keep_ready(&prepared.ready).map_err(refused)
+    }
+
+    /// From the next decision on this policy, which was kept, decides.
     pub fn activate(&self, prepared: Prepared) {
         let Prepared { tenant, ready } = prepared;
         if let Err(error) = self.platform.take(ready) {
-            tracing::error!(%tenant, %error, "the tenant's policy cannot be kept; what decided before still does");
+            tracing::error!(%tenant, %error, "the tenant's policy changed meanwhile; what decided before still does");
         }
     }
 

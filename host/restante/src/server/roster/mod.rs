@@ -6,7 +6,7 @@
 //!
 //! 1. the values are checked, and that no other tenant has the same domain, number or alias;
 //! 2. the policies are loaded and check their settings;
-//! 3. what was added at run time is made durable;
+//! 3. generations of policies, and what was added at run time, are made durable;
 //! 4. the policies decide, the directory knows the tenants, and the shards are told.
 //!
 //! Changes take turns. Nobody who serves waits for one: the directory's tenants are replaced as one value.
@@ -32,6 +32,7 @@ use super::policies::{Policies, Prepared, UnusablePolicy};
 use super::receiver::shard_of;
 use super::shard::ToShard;
 use crate::configuration::{Configuration, ConfigurationError, Source, Tenant, check_claims};
+use crate::policies::Occasion;
 
 /// Recipients read at once.
 const RECIPIENT_PAGE: usize = 10_000;
@@ -150,7 +151,9 @@ impl Roster {
         let mut next = Everybody::clone(&everybody);
         next.insert(name.to_owned(), known.clone());
         let directory = self.directory_of(&next).map_err(RosterError::Conflict)?;
-        let prepared = self.policies()?.prepare(name, &known.tenant, &known.source)?;
+        let policies = self.policies()?;
+        let prepared = policies.prepare(name, &known.tenant, &known.source, Occasion::Change)?;
+        keep(policies, &prepared)?;
         self.kept.write(name, text).map_err(|error| RosterError::Disk(name.to_owned(), error))?;
         self.take_effect(next, directory, vec![prepared], &[name]);
         Ok(!everybody.contains_key(name))
@@ -218,7 +221,9 @@ impl Roster {
             to_load.push((name.as_str(), &*known.tenant, &known.source));
         }
         reloaded.removed = everybody.keys().filter(|name| !next.contains_key(*name)).cloned().collect();
-        let prepared = self.policies()?.prepare_all(&to_load)?;
+        let policies = self.policies()?;
+        let prepared = policies.prepare_all(&to_load, Occasion::Change)?;
+        prepared.iter().try_for_each(|prepared| keep(policies, prepared))?;
         let changed = [&reloaded.added, &reloaded.changed, &reloaded.removed].into_iter().flatten();
         let changed: Vec<&str> = changed.map(String::as_str).collect();
         self.take_effect(next.clone(), directory, prepared, &changed);
@@ -317,6 +322,12 @@ impl Roster {
         let path = self.running.source.path().map(Path::display);
         path.map_or_else(|| "the configuration".to_owned(), |path| path.to_string())
     }
+}
+
+fn keep(policies: &Policies, prepared: &Prepared) -> Result<(), RosterError> {
+    policies
+        .keep(prepared)
+        .map_err(|(tenant, error)| RosterError::Disk(format!("the policy of tenants.{tenant}"), error))
 }
 
 /// A domain or number that another tenant has already.

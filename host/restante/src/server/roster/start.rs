@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use super::kept::Kept;
 use super::{Everybody, Known, Origin, Roster, by_name, check_claim, of_file};
 use crate::configuration::{Configuration, Source, Tenant, check_claims};
+use crate::policies::Occasion;
 use crate::server::Shared;
 use crate::server::policies::{Policies, Prepared};
 
@@ -48,7 +49,9 @@ impl Roster {
                         .map_err(|error| error.to_string())
                         .and_then(|()| fits(&with_it))
                         .and_then(|_| {
-                            policies.prepare(name, &known.tenant, &known.source).map_err(|error| error.to_string())
+                            policies
+                                .prepare(name, &known.tenant, &known.source, Occasion::Start)
+                                .map_err(|error| error.to_string())
                         });
                     match loaded {
                         Ok(loaded) => {
@@ -65,6 +68,12 @@ impl Roster {
                 fits(&everybody).map_err(anyhow::Error::msg)?
             }
         };
+        for prepared in &prepared {
+            // A full disk is no reason not to deliver what is on it.
+            if let Err((tenant, error)) = policies.keep(prepared) {
+                tracing::error!(%tenant, %error, "the tenant's policy cannot be kept: it decides all the same, and is made anew at the next start");
+            }
+        }
         prepared.into_iter().for_each(|prepared| policies.activate(prepared));
         directory.replace(tenants);
         Ok(Arc::new(Roster {
@@ -80,7 +89,7 @@ impl Roster {
 fn prepare(policies: &Policies, tenants: &Everybody) -> Result<Vec<Prepared>> {
     let all: Vec<(&str, &Tenant, &Source)> =
         tenants.iter().map(|(name, known)| (name.as_str(), &*known.tenant, &known.source)).collect();
-    Ok(policies.prepare_all(&all)?)
+    Ok(policies.prepare_all(&all, Occasion::Start)?)
 }
 
 /// Those that can be read and are not in the file.

@@ -5,6 +5,7 @@
 //! * [`Person`]: a client and what happened to it.
 //! * [`HeldStore`]: a store whose commits wait until they are told to go on.
 //! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would.
+//! * [`NameServer`]: names for next hops.
 //! * [`Program`]: the binary as a child process.
 //!
 //! Nothing here sleeps to let something happen: whoever waits says for what, and fails after [`PATIENCE`].
@@ -14,6 +15,7 @@ mod commands;
 mod compiled_policies;
 mod held_store;
 mod http;
+mod name_server;
 mod patience;
 mod person;
 mod program;
@@ -25,6 +27,7 @@ mod world;
 
 pub use held_store::HeldStore;
 pub use http::{HttpAnswer, http, http_request};
+pub use name_server::NameServer;
 pub use patience::{PATIENCE, in_time, until, until_equal};
 pub use person::Person;
 pub use program::{Finished, Program, Served, binary, run};

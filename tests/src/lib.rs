@@ -12,6 +12,7 @@
 pub mod bytes_of_components;
 mod commands;
 mod compiled_policies;
+mod digest;
 mod held_store;
 mod http;
 mod patience;
@@ -23,6 +24,7 @@ mod recorder;
 mod setting;
 mod world;
 
+pub use digest::{Digest, OUTSIDE, challenges};
 pub use held_store::HeldStore;
 pub use http::{HttpAnswer, http, http_request};
 pub use patience::{PATIENCE, in_time, until, until_equal};

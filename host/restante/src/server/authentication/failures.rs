@@ -41,8 +41,8 @@ impl Failures {
         }
     }
 
-    /// A source failed.
-    pub(super) fn note(&mut self, source: Origin, now: Timestamp) {
+    /// A source failed. Whether that was the last time that it might.
+    pub(super) fn note(&mut self, source: Origin, now: Timestamp) -> bool {
         let (window, most) = (self.window_milliseconds, self.max_failures);
         let is_over = |failing: &Failing| failing.since.abs_diff(now.0) >= window;
         if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&source) {
@@ -51,7 +51,7 @@ impl Failures {
                 self.sources.retain(|_, failing| failing.failures >= most);
             }
             if self.sources.len() >= MAX_SOURCES {
-                return;
+                return false;
             }
         }
         let failing = self.sources.entry(source).or_insert(Failing { since: now.0, failures: 0 });
@@ -59,6 +59,7 @@ impl Failures {
             *failing = Failing { since: now.0, failures: 0 };
         }
         failing.failures = failing.failures.saturating_add(1);
+        failing.failures == most
     }
 }
 
@@ -70,9 +71,9 @@ mod tests {
     fn who_fails_too_often_waits_until_the_window_ends() {
         let mut failures = Failures::new(2, 10_000);
         let (source, now) = (Origin(1), Timestamp(1_000_000));
-        failures.note(source, now);
+        assert!(!failures.note(source, now));
         assert_eq!(failures.check(source, now), Ok(()));
-        failures.note(source, Timestamp(now.0 + 1));
+        assert!(failures.note(source, Timestamp(now.0 + 1)));
         let wait = |seconds| Err(Unauthenticated::SlowDown { retry_after_seconds: seconds });
         assert_eq!(failures.check(source, now), wait(10));
         assert_eq!(failures.check(source, Timestamp(now.0 + 9_999)), wait(1));

@@ -155,7 +155,10 @@ impl Authentication {
         let nobody = || HashOfA1::new(algorithm, "", realm, "");
         let is_right = is_right(request, hash.unwrap_or(&nobody()), &credentials, protection);
         let Some(user) = user.as_ref().filter(|_| is_right && hash.is_some()) else {
-            self.failures().note(nonce.origin, now);
+            let may_not_any_more = self.failures().note(nonce.origin, now);
+            if may_not_any_more {
+                tracing::warn!(tenant = %tenant.name, %source, "fails to authenticate too often: refused for a while");
+            }
             return Err(self.challenged(asked, Why::Wrong));
         };
         self.use_count(&nonce, protection, now).ok_or_else(|| self.challenged(asked, Why::Repeated))?;

@@ -12,12 +12,13 @@ mod tenant_limits;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use thiserror::Error;
 
-pub use address::{AddressRange, HostPort, ListenAddress, Protocol, Target};
+pub use address::{AddressRange, HostPort, ListenAddress, NextHop, Protocol, Target};
 pub use authentication::{AuthenticationMethod, Digest, DigestAlgorithm};
 pub use limits::Limits;
 pub use source::Source;
@@ -85,7 +86,9 @@ pub struct Sip {
     /// Host, or host and port, that Via, Contact and From of our own requests name; default: the listener's address.
     pub advertise: Option<HostPort>,
     /// Next hop of every request of ours; default: the registered contact.
-    pub outbound: Option<ListenAddress>,
+    pub outbound: Option<NextHop>,
+    /// Name servers that are asked for the hosts of next hops, `ADDRESS:PORT`; default: the system's.
+    pub name_servers: Vec<SocketAddr>,
     /// Every hop is congestion-safe (RFC 3428 §8): MESSAGE requests over 1300 bytes may go by reliable transports.
     pub congestion_safe: bool,
     /// Further places that we may connect to, whoever names them: by default only where the signalling came from.
@@ -161,6 +164,7 @@ impl Default for Sip {
             listen: vec![ListenAddress::loopback(Protocol::Udp, 5060), ListenAddress::loopback(Protocol::Tcp, 5060)],
             advertise: None,
             outbound: None,
+            name_servers: Vec::new(),
             congestion_safe: false,
             allow_targets: Vec::new(),
             upstream_failure_header: "X-Upstream-Status".to_owned(),

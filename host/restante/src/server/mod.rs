@@ -7,6 +7,7 @@ mod flow;
 mod limits;
 mod listeners;
 mod media;
+mod name_service;
 pub mod policies;
 mod rates;
 mod receiver;
@@ -35,6 +36,7 @@ use restante_store::sqlite::{Clock, OpenOptions, SqliteStore};
 use restante_store::{Sink, Store, StoreError, UserCredentials};
 use restante_transport::destination::DestinationPolicy;
 use restante_transport::queue::{Lane, QueueReceiver, channel};
+use restante_transport::resolution::Names;
 use restante_transport::{Protocol, Sender, Transport, TransportCounters};
 use tokio::sync::{oneshot, watch};
 
@@ -42,13 +44,14 @@ use self::authentication::Authentication;
 use self::directory::{Directory, Reservation};
 use self::limits::{HOP_LIMITS, destinations, framing_limits, queue_limits, transport_limits, write_limits};
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
+use self::name_service::names;
 use self::policies::{Policies, PolicyParts};
 use self::rates::Rates;
 use self::roster::Roster;
 use self::secrets::Secrets;
 use self::shard::{CredentialsOrder, DecisionTicket, ProfileOrder, Shard, ToShard};
 use self::usage::Inboxes;
-use crate::configuration::{Configuration, Limits, ListenAddress};
+use crate::configuration::{Configuration, Limits, NextHop};
 use crate::metrics::Metrics;
 
 pub use self::listeners::MsrpPlace;
@@ -73,7 +76,8 @@ pub struct Shared {
     rates: Rates,
     hops: Mutex<Breaker<SocketAddr>>,
     destinations: DestinationPolicy,
-    outbound: Option<ListenAddress>,
+    outbound: Option<NextHop>,
+    names: Arc<Names>,
     congestion_safe: bool,
     count_unreported_as_delivered: bool,
     upstream_failure_header: String,
@@ -278,7 +282,8 @@ impl Server {
             rates: Rates::default(),
             hops: Mutex::new(Breaker::new(HOP_LIMITS)),
             destinations: destinations(configuration),
-            outbound: configuration.sip.outbound,
+            outbound: configuration.sip.outbound.clone(),
+            names: names(&configuration.sip.name_servers),
             congestion_safe: configuration.sip.congestion_safe,
             count_unreported_as_delivered: configuration.msrp.count_unreported_as_delivered,
             upstream_failure_header: configuration.sip.upstream_failure_header.clone(),

@@ -7,6 +7,7 @@
 //! * `recipients`: machines, what they are told and what they want done.
 //! * `tenants`: tenants that come, change and go. `line`: deliveries that wait until their tenant may have one more.
 //! * `names`: other names of users, and taking in what waits under them.
+//! * `resolution`: next hops that have names.
 //! * `delivery`, `announce`, `fields`, `route`, `session`, `responses`: requests of ours and what becomes of them.
 
 mod announce;
@@ -22,6 +23,7 @@ mod pull;
 mod recipients;
 mod registrar;
 mod requests;
+mod resolution;
 mod responses;
 mod route;
 mod session;
@@ -36,7 +38,7 @@ use std::time::{Duration, Instant};
 
 use restante_deferral::decision::{Answer, Undecided};
 use restante_deferral::model::{MessageId, RecipientKey, TenantName, Timestamp};
-use restante_deferral::participating_function::{CommitToken, Input, LoadToken, QuestionToken, ReplyToken};
+use restante_deferral::participating_function::{Attempt, CommitToken, Input, LoadToken, QuestionToken, ReplyToken};
 use restante_sip::dialog::DialogId;
 use restante_sip::message::SipMessage;
 use restante_sip::registration::{Binding, Bindings};
@@ -46,6 +48,7 @@ use restante_sip::transaction::{
 use restante_store::{Completion, Outcome, Ticket};
 use restante_transport::msrp::HandedOver;
 use restante_transport::queue::QueueReceiver;
+use restante_transport::resolution::Wanted;
 use restante_transport::{ConnectionId, SendToken};
 use tokio::sync::{mpsc, oneshot};
 
@@ -118,6 +121,8 @@ pub enum ToShard {
     },
     /// Something that this shard waited for is free for it.
     Granted(Permit),
+    /// A name was asked about.
+    Resolved(Wanted),
     /// These tenants were added, changed or removed.
     TenantsChanged(Arc<HashSet<TenantName>>),
     /// These recipients have messages, and their tenant is served again.
@@ -175,6 +180,8 @@ pub struct Shard {
     adoption_retries: BTreeSet<(Timestamp, RecipientKey)>,
     /// Attempts that wait until their tenant may have one more.
     attempts_in_line: HashMap<(TenantName, Resource), VecDeque<line::InLine>>,
+    /// Attempts that wait until it is known where the name of their next hop leads.
+    resolving: HashMap<Wanted, Vec<(RecipientKey, Attempt)>>,
     /// When each machine in memory wants to be woken.
     wakes: BTreeSet<(Timestamp, RecipientKey)>,
     /// When machines were last put away for want of room.
@@ -232,6 +239,7 @@ impl Shard {
             adopting: HashMap::new(),
             adoption_retries: BTreeSet::new(),
             attempts_in_line: HashMap::new(),
+            resolving: HashMap::new(),
             wakes: BTreeSet::new(),
             room_made_at: None,
             orders: HashMap::new(),
@@ -321,6 +329,7 @@ impl Shard {
                 self.waiting.insert(reply, Waiting::Operator(done));
                 self.tell(now, &recipient, Input::Discard { reply, messages, report });
             }
+            ToShard::Resolved(name) => self.resolved(now, &name),
             ToShard::Granted(permit) => self.granted(now, permit),
             ToShard::TenantsChanged(names) => self.tenants_changed(now, &names),
             ToShard::ServedAgain(recipients) => recipients.iter().for_each(|key| self.served_again(now, key)),
@@ -333,6 +342,7 @@ impl Shard {
             ToShard::Drain => {
                 self.draining = true;
                 self.attempts_in_line.clear();
+                self.resolving.clear();
                 self.deactivate_subscriptions(now);
                 self.drain_deadline = Some(now.monotonic + Duration::from_secs(self.shared.limits.max_drain_seconds));
             }

@@ -19,6 +19,7 @@ use restante_store::memory::MemoryStore;
 use restante_store::spool::Spool;
 use restante_store::{Sink, Store};
 use restante_transport::queue::{Lane, QueueLimits, QueueReceiver, channel};
+use restante_transport::resolution::Names;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -93,6 +94,7 @@ impl House {
             hops: Mutex::new(Breaker::new(HOP_LIMITS)),
             destinations: destinations(&configuration),
             outbound: None,
+            names: Names::none(),
             congestion_safe: false,
             count_unreported_as_delivered: false,
             upstream_failure_header: String::new(),

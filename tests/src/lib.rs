@@ -13,6 +13,7 @@
 pub mod bytes_of_components;
 mod commands;
 mod compiled_policies;
+mod digest;
 mod held_store;
 mod http;
 mod name_server;
@@ -25,6 +26,7 @@ mod recorder;
 mod setting;
 mod world;
 
+pub use digest::{Digest, OUTSIDE, challenges};
 pub use held_store::HeldStore;
 pub use http::{HttpAnswer, http, http_request};
 pub use name_server::NameServer;

@@ -4,6 +4,7 @@
 //! server uses while the file is read, so that the place is known.
 
 mod address;
+mod authentication;
 mod limits;
 mod source;
 mod tenant;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use address::{AddressRange, HostPort, ListenAddress, NextHop, Protocol, Target};
+pub use authentication::{AuthenticationMethod, Digest, DigestAlgorithm};
 pub use limits::Limits;
 pub use source::Source;
 pub use tenant::Tenant;
@@ -365,6 +367,22 @@ mod tests {
             (
                 "[tenants.a]\ndomains = [\"a.org\"]\npolicy = \"/no/such.wasm\"\n",
                 vec!["line 3, column 10", "/no/such.wasm", "\"standard\" or the path of a component"],
+            ),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\nauthentication = \"basic\"\n",
+                vec!["line 3, column 18", "unknown variant `basic`", "`digest`"],
+            ),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.digest]\nalgorithms = [\"SHA-1\"]\n",
+                vec!["line 4", "\"SHA-1\" is no algorithm", "\"SHA-256\""],
+            ),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.digest]\nalgorithms = []\n",
+                vec!["line 4, column 14", "tenants.a.digest.algorithms", "at least one"],
+            ),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\ndigest = { realm = \"\" }\n",
+                vec!["line 3, column 20", "tenants.a.digest.realm"],
             ),
             ("[sip]\nlisten = [\"udp:0.0.0.0:5060\"]\n", vec!["sip.listen", "sip.advertise"]),
             ("[msrp]\nlisten = [\"tcp:[::]:2855\"]\n", vec!["msrp.listen", "msrp.advertise"]),

@@ -3,6 +3,7 @@
 //!
 //! * [`mod@self`]: the loop, and what the parts have in common.
 //! * `requests`, `registrar`, `incoming`, `pull`, `subscriptions`, `forward`: requests that come.
+//! * `authentication`: who a request is from. `credentials`: what users authenticate with changes.
 //! * `recipients`: machines, what they are told and what they want done.
 //! * `tenants`: tenants that come, change and go. `line`: deliveries that wait until their tenant may have one more.
 //! * `names`: other names of users, and taking in what waits under them.
@@ -10,6 +11,8 @@
 //! * `delivery`, `announce`, `fields`, `route`, `session`, `responses`: requests of ours and what becomes of them.
 
 mod announce;
+mod authentication;
+mod credentials;
 mod delivery;
 mod fields;
 mod forward;
@@ -58,6 +61,7 @@ use super::media::{MediaId, Report};
 use super::receiver;
 use super::usage::{Permit, Resource, Room};
 
+pub use self::credentials::CredentialsOrder;
 pub use self::names::ProfileOrder;
 pub use self::route::SavedBindings;
 
@@ -91,6 +95,8 @@ pub enum ToShard {
     Grew(RecipientKey),
     /// A user's names or preferences are to be others.
     ChangeProfile(Box<ProfileOrder>),
+    /// A user is to authenticate with something else.
+    ChangeCredentials(Box<CredentialsOrder>),
     /// This name belongs to another user: what is kept under it goes there.
     Release(RecipientKey),
     /// These bindings were another name's of the user.
@@ -136,6 +142,7 @@ enum Order {
     Load(RecipientKey, LoadToken),
     Registration(Box<registrar::PendingRegistration>),
     Profile(Box<ProfileOrder>),
+    Credentials(Box<CredentialsOrder>),
     Adoption { name: RecipientKey, owner: RecipientKey },
     Ignored,
 }
@@ -312,6 +319,7 @@ impl Shard {
             ToShard::Due(recipients) => recipients.iter().for_each(|key| self.tell(now, key, Input::Wake)),
             ToShard::Grew(recipient) => self.tell(now, &recipient, Input::QueueGrew),
             ToShard::ChangeProfile(order) => self.change_profile(now, *order),
+            ToShard::ChangeCredentials(order) => self.change_credentials(*order),
             ToShard::Release(name) => self.release(now, &name),
             ToShard::Inherit { owner, from, bindings } => {
                 self.change_bindings(now, owner, registrar::Work::Inherit { from, bindings });
@@ -389,6 +397,9 @@ impl Shard {
             }
             (Order::Load(key, token), Outcome::Loaded(result)) => self.tell(now, &key, Input::Loaded(token, result)),
             (Order::Profile(order), Outcome::Saved(result)) => self.profile_changed(now, *order, result),
+            (Order::Credentials(order), Outcome::Saved(result)) => {
+                self.credentials_changed(*order, result.map(drop));
+            }
             (Order::Adoption { name, owner }, Outcome::Saved(result)) => self.adopted(now, name, owner, result),
             (Order::Registration(pending), Outcome::Saved(result)) => {
                 self.registration_saved(now, *pending, result.map(drop))

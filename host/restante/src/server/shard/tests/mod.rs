@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use super::{Now, Shard, ToShard};
 use crate::configuration::{Configuration, Tenant};
 use crate::metrics::Metrics;
+use crate::server::authentication::Authentication;
 use crate::server::directory::Directory;
 use crate::server::limits::{HOP_LIMITS, destinations};
 use crate::server::rates::Rates;
@@ -83,6 +84,7 @@ impl House {
         let known = Directory::new(&configuration, Arc::downgrade(&inboxes)).unwrap();
         let shared = Arc::new(Shared {
             directory: known,
+            authentication: Authentication::new(&[3; 32], 1, &configuration.limits),
             metrics: Metrics::new(),
             store: store.clone(),
             spool: Spool::open(directory.path()).unwrap(),

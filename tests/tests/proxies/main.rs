@@ -2,6 +2,7 @@
 //! fetched first: `tests/proxies/install.sh`.
 
 mod behind;
+mod decisions;
 mod deferring;
 mod kamailio;
 mod loops;

@@ -51,9 +51,15 @@ impl Behind {
 
     /// Somebody at Kamailio.
     pub async fn person(&mut self, name: &str) -> Person {
+        self.person_with(name, |_| {}).await
+    }
+
+    /// Somebody at Kamailio whose client is different from usual.
+    pub async fn person_with(&mut self, name: &str, change: impl FnOnce(&mut ClientConfiguration)) -> Person {
         let wire = Arc::<Recorder>::default();
         let mut configuration = ClientConfiguration::new(&format!("sip:{name}@example.org"), self.kamailio.clients());
         configuration.observer = Some(wire.clone());
+        change(&mut configuration);
         let (client, events) = Client::start(configuration).await.expect("sockets for a client");
         self.clients.push(client.clone());
         Person::new(client, events, wire)

@@ -67,6 +67,23 @@ fn a_large_message_that_a_device_cannot_take_now_is_deferred() {
     });
 }
 
+/// What the client's REGISTER says that it can do reaches Restante in Kamailio's.
+#[test]
+fn a_device_that_takes_no_sessions_gets_many_messages_in_page_mode() {
+    behind(registrar(), "few = 1", async |world| {
+        let alice = world.person("alice").await;
+        let mut bob = world.person_with("bob", |bob| bob.features.large = false).await;
+        let texts = ["one", "two", "three", "four"];
+        for text in texts {
+            alice.send(BOB, text).await;
+        }
+        bob.register().await;
+        assert_eq!(bob.texts(texts.len()).await, texts);
+        world.until_waiting("nothing", |waiting| waiting == 0).await;
+        assert_eq!(bob.wire.received("INVITE").len(), 0);
+    });
+}
+
 #[test]
 fn what_is_not_for_keeping_is_refused_as_without_restante() {
     behind(registrar(), "", async |world| {

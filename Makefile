@@ -15,8 +15,9 @@ test: toolchain interop
 	cd plugin && $(CARGO) fmt --all --check
 	$(CARGO) build --release $(SELECTION) --all-targets
 	$(CARGO) clippy --release $(SELECTION) --all-targets -- -D warnings
-	$(CARGO) test --release $(SELECTION)
+	tests/counting-skips $(CARGO) test --release $(SELECTION)
 	cd plugin && $(CARGO) test --locked --workspace --target-dir ../target/guest-tests
+	@cat target/skipped
 
 build: toolchain
 	$(CARGO) build --release $(SELECTION)
@@ -31,9 +32,11 @@ bench: build
 mutations: toolchain
 	tests/mutations/run
 
-# An MSRP implementation that is not ours, and a C compiler for policies; tests that need them say when they cannot be had.
+# Kamailio as an MSRP implementation that is not ours and as a proxy in front, SIPp, and a C compiler for policies; tests that
+# need them say when they cannot be had.
 interop:
 	@tests/interop/install.sh target/interop || true
+	@tests/proxies/install.sh target/proxies || true
 	@tests/toolchains/c.sh target/toolchains/c || true
 
 # What makes policies of JavaScript. Large, and so not part of every run.

@@ -37,7 +37,7 @@ pub use raw_msrp::{Chunk, MsrpReply, RawMsrp};
 pub use raw_sip::{RawSip, Request};
 pub use recorder::Recorder;
 pub use setting::{Setting, setting, story};
-pub use world::{World, free_tcp_port};
+pub use world::{World, free_tcp_port, metric_in};
 
 /// The file of a guest of `plugin/`: `hostile`, `scripted`.
 #[must_use]

@@ -1,6 +1,6 @@
 //! The binary as a child process.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,9 @@ const START_ATTEMPTS: usize = 20;
 pub struct Program {
     directory: TempDir,
     further: String,
+    sip_lines: RefCell<String>,
     sip: Cell<SocketAddr>,
+    msrp: Cell<u16>,
     has_served: Cell<bool>,
 }
 
@@ -54,7 +56,9 @@ impl Program {
         let program = Program {
             directory: tempfile::tempdir().expect("a temporary directory"),
             further: further.to_owned(),
+            sip_lines: RefCell::default(),
             sip: Cell::new(SocketAddr::new(HOST, 0)),
+            msrp: Cell::new(0),
             has_served: Cell::new(false),
         };
         program.choose_ports();
@@ -64,9 +68,22 @@ impl Program {
     fn choose_ports(&self) {
         let (sip, msrp) = free_ports(HOST);
         self.sip.set(SocketAddr::new(HOST, sip));
+        self.msrp.set(msrp);
+        self.write_configuration();
+    }
+
+    /// Further lines of `[sip]`, instead of earlier ones. The ports stay as they are from now on: somebody was told of them.
+    pub fn set_sip(&self, lines: &str) {
+        lines.clone_into(&mut self.sip_lines.borrow_mut());
+        self.has_served.set(true);
+        self.write_configuration();
+    }
+
+    fn write_configuration(&self) {
+        let (sip, msrp, lines) = (self.sip().port(), self.msrp.get(), self.sip_lines.borrow().clone());
         self.configure(&format!(
             "data = {data:?}\n\
-             [sip]\nlisten = [\"udp:{HOST}:{sip}\", \"tcp:{HOST}:{sip}\"]\n\
+             [sip]\nlisten = [\"udp:{HOST}:{sip}\", \"tcp:{HOST}:{sip}\"]\n{lines}\n\
              [msrp]\nlisten = [\"tcp:{HOST}:{msrp}\"]\n\
              {further}\n",
             data = self.data().display().to_string(),

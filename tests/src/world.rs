@@ -363,7 +363,9 @@ fn is_taken(error: &anyhow::Error) -> bool {
     error.chain().any(in_use)
 }
 
-pub(crate) fn metric_in(text: &str, name: &str, labels: &[&str]) -> u64 {
+/// The sum of a metric over its labels in what `/metrics` says; with labels, of those that have them all.
+#[must_use]
+pub fn metric_in(text: &str, name: &str, labels: &[&str]) -> u64 {
     let values = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
         let (found, with) = series.split_once('{').unwrap_or((series, ""));

@@ -2,6 +2,7 @@
 
 mod administration;
 mod configuration;
+mod decisions;
 mod memory;
 mod policies;
 mod stopping;

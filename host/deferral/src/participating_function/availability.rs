@@ -7,10 +7,11 @@
 //! | state | input | goes to |
 //! |---|---|---|
 //! | idle | a trigger, contacts, and the registration delay is over | preparing, or asking |
-//! | preparing | part of the queue was read | asking, or preparing the next part, or idle |
+//! | preparing | part of the queue was read | asking, or preparing the next part, or crowded, or idle |
+//! | crowded | somebody is done with a message | asking, or preparing the next part |
 //! | asking | a plan, or the fallback's | running |
 //! | running | a step's attempt ends | running the next step |
-//! | running | the last step is done, and every failure decided | asking about the next messages, or preparing, or idle |
+//! | running | the last step is done, and every failure decided | asking about the next messages, or preparing, or crowded, or idle |
 //! | running | nobody was there | the remaining deliveries are left; idle when every failure is decided |
 //!
 //! | trigger | what is shown |
@@ -109,6 +110,7 @@ impl Recipient {
             let goes_on = match &self.push.state {
                 State::Idle => self.begin_pass(),
                 State::Preparing(_) | State::Asking(..) => false,
+                State::Crowded(pass) => self.go_on_with_room(*pass),
                 State::Running(..) => self.run_plan(),
             };
             if !goes_on {
@@ -270,13 +272,29 @@ impl Recipient {
                 direct => self.run_direct(pass, found.get(..direct).unwrap_or(&[])),
             };
         }
-        let is_full =
-            self.queue.iter().filter(|entry| entry.lease.is_some()).count() >= self.limits.max_window_messages as usize;
-        if !barrier && !self.queue.end && !self.push.surveyed && !is_full {
+        if !barrier && !self.queue.end && !self.push.surveyed {
+            if self.is_crowded() {
+                self.push.state = State::Crowded(pass);
+                return;
+            }
             return self.slide(pass);
         }
         self.push.surveyed |= self.queue.end && !barrier;
         self.end_pass(pass);
+    }
+
+    /// Somebody works on every message that there is room for: delivered ones whose removal is not durable yet, pulled ones.
+    fn is_crowded(&self) -> bool {
+        self.queue.iter().filter(|entry| entry.lease.is_some()).count() >= self.limits.max_window_messages as usize
+    }
+
+    /// True when the pass goes on, or ends.
+    fn go_on_with_room(&mut self, pass: Pass) -> bool {
+        let goes_on = pass.stopped || !self.is_crowded();
+        if goes_on {
+            self.go_on(pass);
+        }
+        goes_on
     }
 
     /// What is ready and was not dealt with in this pass, in order; and whether something stops the rest. What lies

@@ -42,6 +42,8 @@ pub(super) enum State {
     #[default]
     Idle,
     Preparing(Pass),
+    /// The window is full of messages that somebody works on.
+    Crowded(Pass),
     Asking(Pass, Vec<Offered>, Vec<ContactId>),
     Running(Pass, Run),
 }
@@ -98,7 +100,9 @@ impl Push {
     pub(super) fn stop(&mut self) {
         match &mut self.state {
             State::Idle => {}
-            State::Preparing(pass) | State::Asking(pass, ..) | State::Running(pass, _) => pass.stopped = true,
+            State::Preparing(pass) | State::Crowded(pass) | State::Asking(pass, ..) | State::Running(pass, _) => {
+                pass.stopped = true;
+            }
         }
     }
 
@@ -168,7 +172,9 @@ impl Push {
     pub(super) fn moment(&self, now: Timestamp) -> Moment {
         let opening = match &self.state {
             State::Idle => false,
-            State::Preparing(pass) | State::Asking(pass, ..) | State::Running(pass, _) => pass.opening,
+            State::Preparing(pass) | State::Crowded(pass) | State::Asking(pass, ..) | State::Running(pass, _) => {
+                pass.opening
+            }
         };
         Moment { now, reopened_at: self.reopened_at, opening }
     }

@@ -26,6 +26,27 @@ fn a_long_queue_is_delivered_through_a_small_window() {
     assert!(world.delivered.is_sorted());
 }
 
+/// On a slow disk a whole window is delivered before the first removal is durable. What lies behind it goes on when there is
+/// room, and not only at the next registration.
+#[test]
+fn a_window_full_of_removals_that_are_not_durable_yet_does_not_end_the_delivery() {
+    let mut world = small();
+    world.policy = Box::new(pages_all);
+    for number in 0..20 {
+        world.arrives(message(&format!("m{number:02}")));
+    }
+    world.seconds(10);
+    world.registers(&[phone()]);
+    world.run_for(Duration::from_millis(1990));
+    world.hold_commits = true;
+    world.seconds(10);
+    assert_eq!(world.delivered.len(), 6, "no more than the window");
+    world.let_commits_through();
+    world.seconds(60);
+    assert_eq!(world.delivered.len(), 20);
+    assert!(world.delivered.is_sorted());
+}
+
 #[test]
 fn held_messages_do_not_starve_those_behind_them() {
     let mut world = small();

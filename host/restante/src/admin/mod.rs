@@ -1,5 +1,6 @@
 //! The administration interface: HTTP on a Unix socket in the data directory, and on TCP with a token.
 
+mod decide;
 pub mod model;
 pub mod policies;
 mod queue;
@@ -162,6 +163,7 @@ fn routes(administration: Administration, max_component_bytes: usize) -> Router 
         .route("/users/{address}/credentials", put(users::set_credentials).delete(users::remove_credentials))
         .route("/tenants", get(tenants::list))
         .route("/tenants/{name}", get(tenants::show).put(tenants::put).delete(tenants::remove))
+        .route("/tenants/{name}/decide/{hook}", post(decide::decide))
         .route("/reload", post(tenants::reload))
         .merge(policies::routes(max_component_bytes))
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY_BYTES))

@@ -292,7 +292,8 @@ async fn log(
     Ok(Json(LogReply { lines }))
 }
 
-fn checked<T>(request: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
+/// What a request carries.
+pub(super) fn checked<T>(request: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
     let refused = |rejection: JsonRejection| Problem::new(rejection.status(), rejection.body_text());
     request.map(|Json(request)| request).map_err(refused)
 }

@@ -6,10 +6,12 @@
 //! * [`stories`], [`run_story`]: the stories, and one of them as a [`Report`].
 //! * [`stage::Stage`], [`actor::Actor`]: what a story is told with.
 //! * [`sequence`], [`diagram`]: from the wire to a picture. [`ledger`]: what went in and what came out.
+//! * [`front`]: what may stand between clients and server.
 //! * [`printer`]: for people, or for programs.
 
 pub mod actor;
 pub mod diagram;
+pub mod front;
 pub mod ledger;
 pub mod printer;
 mod recorder;
@@ -30,6 +32,7 @@ use tokio::time::timeout;
 pub use report::Report;
 pub use stories::stories;
 
+use front::Front;
 use stage::Stage;
 
 /// How long a story may take.
@@ -46,6 +49,8 @@ pub struct Options {
     pub large_bytes: u64,
     /// Told how the large message comes along.
     pub progress: Option<Progress>,
+    /// Stands between clients and server.
+    pub front: Option<Arc<dyn Front>>,
 }
 
 /// A large message on its way.
@@ -82,7 +87,7 @@ impl Options {
     /// With this binary and everything else as the demonstration has it.
     #[must_use]
     pub fn new(executable: PathBuf) -> Options {
-        Options { executable, large_bytes: LARGE_BYTES, progress: None }
+        Options { executable, large_bytes: LARGE_BYTES, progress: None, front: None }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use restante_client::proxy::{Proxy, ProxyConfiguration};
 use restante_client::{ClientConfiguration, Storage};
 use restante_deferral::model::TenantName;
@@ -16,6 +16,7 @@ use toml::{Table, Value};
 use super::Options;
 use super::actor::{Actor, PATIENCE};
 use super::diagram::Step;
+use super::front::Standing;
 use super::ledger::Ledger;
 use super::recorder::{Lane, Recorder};
 use super::sequence::{Cast, steps};
@@ -60,6 +61,7 @@ pub struct Stage {
     actors: Vec<Actor>,
     core: Option<Proxy>,
     core_address: Option<SocketAddr>,
+    front: Option<Standing>,
     host: Option<Host>,
     server: Option<SocketAddr>,
 }
@@ -113,6 +115,7 @@ impl Stage {
             actors: Vec::new(),
             core: None,
             core_address: None,
+            front: None,
             host: None,
             server: None,
         })
@@ -144,7 +147,14 @@ impl Stage {
             self.core = Some(Proxy::start(configuration).await?);
         }
         self.core_address = self.core.as_ref().map(Proxy::sip_address);
-        let text = toml::to_string(&configuration(&self.data(), server, self.core_address, &setting.policy))?;
+        // One that was started for a port that somebody else took is in nobody's way any more.
+        self.front = None;
+        if let Some(front) = &self.options.front {
+            ensure!(!setting.has_core, "a story with a core of its own has nothing else in front of its server");
+            self.front = Some(front.start(server, self.directory.path())?);
+        }
+        let outbound = self.front.as_ref().map(|front| front.outbound).or(self.core_address);
+        let text = toml::to_string(&configuration(&self.data(), server, outbound, &setting.policy))?;
         std::fs::write(self.configuration(), text)?;
         self.host = Some(match setting.is_process {
             true => Host::Process(self.process().await?),
@@ -158,7 +168,7 @@ impl Stage {
     /// # Errors
     /// No socket can be opened.
     pub async fn client(&mut self, name: &str, identity: &str) -> Result<Actor> {
-        let configuration = ClientConfiguration::new(identity, self.server()?);
+        let configuration = ClientConfiguration::new(identity, self.reached()?);
         self.client_as(name, configuration).await
     }
 
@@ -169,7 +179,7 @@ impl Stage {
     pub async fn client_with_files(&mut self, name: &str, identity: &str) -> Result<Actor> {
         let directory = self.directory.path().join(format!("files of {name}"));
         std::fs::create_dir(&directory)?;
-        let configuration = ClientConfiguration::new(identity, self.server()?);
+        let configuration = ClientConfiguration::new(identity, self.reached()?);
         self.client_as(name, ClientConfiguration { storage: Storage::Directory(directory), ..configuration }).await
     }
 
@@ -306,6 +316,7 @@ impl Stage {
         for actor in &self.actors {
             actor.client().stop().await;
         }
+        self.front = None;
         stopped.with_context(|| format!("the server did not stop within {} s", STOP_PATIENCE.as_secs()))
     }
 
@@ -330,6 +341,14 @@ impl Stage {
 
     fn server(&self) -> Result<SocketAddr> {
         self.server.context("no server runs yet")
+    }
+
+    /// Where clients talk to.
+    fn reached(&self) -> Result<SocketAddr> {
+        match &self.front {
+            Some(front) => Ok(front.clients),
+            None => self.server(),
+        }
     }
 
     async fn process(&self) -> Result<ServerProcess> {

@@ -11,6 +11,7 @@
 //! tenant follow each other; those of different tenants do not wait for each other, but for the one compiler.
 
 pub mod activation;
+mod asking;
 mod configured;
 pub mod library;
 mod preparing;
@@ -37,8 +38,8 @@ use self::activation::{NotActivated, Signers, Step, Watcher};
 use self::library::{Kept, KeptCandidate, Library, Recording, TenantState};
 use self::preparing::{Prepared, parse_cases};
 use self::recording::FileRecorder;
-use crate::server::shard::DecisionTicket;
 
+pub use self::asking::Asker;
 pub use self::configured::{Occasion, Ready};
 pub use self::status::{CandidateStatus, GenerationStatus, HookStatus, TenantPolicyStatus};
 
@@ -118,7 +119,7 @@ pub struct Parts {
 
 /// See the module.
 pub struct Policies {
-    host: PolicyHost<DecisionTicket>,
+    host: PolicyHost<Asker>,
     parts: Parts,
     tenants: Mutex<HashMap<TenantName, Arc<Managed>>>,
 }
@@ -142,13 +143,13 @@ struct Current {
 impl Policies {
     /// With what decides and all that it needs.
     #[must_use]
-    pub fn new(host: PolicyHost<DecisionTicket>, parts: Parts) -> Policies {
+    pub fn new(host: PolicyHost<Asker>, parts: Parts) -> Policies {
         Policies { host, parts, tenants: Mutex::default() }
     }
 
     /// What decides.
     #[must_use]
-    pub fn host(&self) -> &PolicyHost<DecisionTicket> {
+    pub fn host(&self) -> &PolicyHost<Asker> {
         &self.host
     }
 

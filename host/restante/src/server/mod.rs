@@ -53,6 +53,7 @@ use self::shard::{CredentialsOrder, DecisionTicket, ProfileOrder, Shard, ToShard
 use self::usage::Inboxes;
 use crate::configuration::{Configuration, Limits, NextHop};
 use crate::metrics::Metrics;
+use crate::policies::Asker;
 
 pub use self::listeners::MsrpPlace;
 
@@ -168,7 +169,9 @@ impl Shared {
 
     fn ask(&self, ticket: DecisionTicket, question: Question) -> Result<(), Undecided> {
         match self.policies.get() {
-            Some(policies) => policies.platform().host().submit(ticket, question).map_err(|_| Undecided::Overloaded),
+            Some(policies) => {
+                policies.platform().host().submit(Asker::Machine(ticket), question).map_err(|_| Undecided::Overloaded)
+            }
             None => Err(Undecided::Declined),
         }
     }

@@ -22,12 +22,12 @@ use thiserror::Error;
 
 use super::limits::{abilities, size};
 use super::secrets::pseudonym_secret;
-use super::shard::{DecisionTicket, ToShard};
+use super::shard::ToShard;
 use super::usage::Inboxes;
 use crate::configuration::{Configuration, Limits, Source, Tenant};
 use crate::policies::activation::{NotActivated, Signers, Watcher};
 use crate::policies::library::Library;
-use crate::policies::{self, Occasion, Parts, PolicyError, Ready, TenantPolicy};
+use crate::policies::{self, Asker, Occasion, Parts, PolicyError, Ready, TenantPolicy};
 
 /// Why a tenant's policy cannot be used; with its place where there is one.
 #[derive(Debug, Error)]
@@ -218,12 +218,16 @@ impl Policies {
     }
 }
 
-/// Brings answers to the shards that asked.
-fn answers_to(inboxes: Arc<Inboxes>) -> impl Fn(DecisionTicket, Result<Answer, Undecided>) + Send + Sync + 'static {
-    move |ticket, answer| {
-        if let Some(inbox) = inboxes.get(ticket.0) {
-            let _ = inbox.try_push(Lane::Ordered, ToShard::Decided(ticket, answer), 256);
+/// Brings answers to who asked.
+fn answers_to(inboxes: Arc<Inboxes>) -> impl Fn(Asker, Result<Answer, Undecided>) + Send + Sync + 'static {
+    move |asker, answer| match asker {
+        Asker::Machine(ticket) => {
+            if let Some(inbox) = inboxes.get(ticket.0) {
+                let _ = inbox.try_push(Lane::Ordered, ToShard::Decided(ticket, answer), 256);
+            }
         }
+        // It may have gone without waiting.
+        Asker::Outsider(asker) => _ = asker.send(answer),
     }
 }
 

@@ -8,7 +8,9 @@ use restante_deferral::commit::{CommitError, LoadRequest, Transaction};
 use restante_deferral::model::{MessageId, Profile, RecipientKey, StoredMessage, TenantName, Timestamp};
 use restante_store::spool::Spool;
 use restante_store::sqlite::{OpenOptions, SqliteStore};
-use restante_store::{Completion, Filter, Outcome, Record, SavedRegistration, Sink, Store, StoreError, Ticket, Totals};
+use restante_store::{
+    Completion, Filter, Outcome, Record, SavedRegistration, Sink, Store, StoreError, Ticket, Totals, UserCredentials,
+};
 
 /// The real store behind a gate. While the gate is shut no order for writing reaches it: nothing is on the disk and
 /// nobody is told anything. What is read passes.
@@ -164,6 +166,10 @@ impl Store for HeldStore {
 
     fn profile(&self, user: &RecipientKey) -> Result<Profile, StoreError> {
         self.inner.profile(user)
+    }
+
+    fn credentials(&self) -> Result<Vec<(RecipientKey, UserCredentials)>, StoreError> {
+        self.inner.credentials()
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<(StoredMessage, u64)>, StoreError> {

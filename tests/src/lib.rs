@@ -5,6 +5,7 @@
 //! * [`Person`]: a client and what happened to it.
 //! * [`HeldStore`]: a store whose commits wait until they are told to go on.
 //! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would.
+//! * [`NameServer`]: names for next hops.
 //! * [`Program`]: the binary as a child process.
 //!
 //! Nothing here sleeps to let something happen: whoever waits says for what, and fails after [`PATIENCE`].
@@ -12,8 +13,10 @@
 pub mod bytes_of_components;
 mod commands;
 mod compiled_policies;
+mod digest;
 mod held_store;
 mod http;
+mod name_server;
 mod patience;
 mod person;
 mod program;
@@ -23,8 +26,10 @@ mod recorder;
 mod setting;
 mod world;
 
+pub use digest::{Digest, OUTSIDE, challenges};
 pub use held_store::HeldStore;
 pub use http::{HttpAnswer, http, http_request};
+pub use name_server::NameServer;
 pub use patience::{PATIENCE, in_time, until, until_equal};
 pub use person::Person;
 pub use program::{Finished, Program, Served, binary, run};

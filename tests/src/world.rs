@@ -273,7 +273,7 @@ impl World {
             Protocol::Udp => ListenProtocol::Udp,
             Protocol::Tcp => ListenProtocol::Tcp,
         };
-        self.configuration.sip.outbound = Some(ListenAddress { protocol, socket: proxy.sip_address() });
+        self.configuration.sip.outbound = Some(ListenAddress { protocol, socket: proxy.sip_address() }.into());
         self.proxy = Some(proxy);
     }
 

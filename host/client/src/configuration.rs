@@ -1,5 +1,6 @@
 //! Who a client is.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub struct ClientConfiguration {
     pub identity: String,
     /// Where it sends every request outside of a dialog.
     pub server: SocketAddr,
+    /// What it answers challenges with.
+    pub credentials: Option<ClientCredentials>,
     /// Over what; what is too large for UDP goes over TCP to the same place.
     pub transport: Protocol,
     /// Address of its sockets; the ports are the system's choice, the same for UDP and TCP.
@@ -36,6 +39,21 @@ pub struct ClientConfiguration {
     pub observer: Option<Arc<dyn Observer>>,
     /// Bounds.
     pub limits: ClientLimits,
+}
+
+/// A username and its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientCredentials {
+    /// Username.
+    pub username: String,
+    /// Password.
+    pub password: String,
+}
+
+impl fmt::Debug for ClientCredentials {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ClientCredentials").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 /// What a registration says that the client can do.
@@ -118,6 +136,7 @@ impl ClientConfiguration {
         ClientConfiguration {
             identity: identity.to_owned(),
             server,
+            credentials: None,
             transport: Protocol::Udp,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             instance: format!("urn:uuid:{}", crate::random::uuid()),

@@ -61,6 +61,13 @@ struct DropLabels {
     reason: &'static str,
 }
 
+/// A request that had to show who it is from.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct AuthenticationLabels {
+    tenant: String,
+    outcome: &'static str,
+}
+
 /// All counters of a server; shared, without locks on the hot path.
 pub struct Metrics {
     registry: Registry,
@@ -79,6 +86,7 @@ pub struct Metrics {
     requests_refused: Family<RefusalLabels, Counter>,
     dropped: Family<DropLabels, Counter>,
     tenant_limits: Family<TenantLimitLabels, Counter>,
+    authentications: Family<AuthenticationLabels, Counter>,
     /// Messages that wait, all tenants.
     pub waiting_messages: Gauge,
     /// Recipients in memory.
@@ -118,6 +126,7 @@ impl Metrics {
             requests_refused: Family::default(),
             dropped: Family::default(),
             tenant_limits: Family::default(),
+            authentications: Family::default(),
             waiting_messages: Gauge::default(),
             recipients: Gauge::default(),
             sessions: Gauge::default(),
@@ -149,6 +158,11 @@ impl Metrics {
         );
         registry.register("dropped", "Input that was dropped", self.dropped.clone());
         registry.register("tenant_limits", "Times a tenant's limit was reached", self.tenant_limits.clone());
+        registry.register(
+            "authentications",
+            "Requests that had to show who they are from, by tenant and outcome",
+            self.authentications.clone(),
+        );
         registry.register("messages_waiting", "Messages that wait", self.waiting_messages.clone());
         registry.register("recipients_in_memory", "Recipients in memory", self.recipients.clone());
         registry.register("msrp_sessions", "MSRP sessions", self.sessions.clone());
@@ -201,6 +215,11 @@ impl Metrics {
     /// Counts something that a tenant's limit refused or let wait.
     pub fn count_tenant_limit(&self, tenant: &TenantName, limit: &'static str) {
         self.tenant_limits.get_or_create(&TenantLimitLabels { tenant: tenant.to_string(), limit }).inc();
+    }
+
+    /// Counts a request that had to show who it is from.
+    pub fn count_authentication(&self, tenant: &TenantName, outcome: &'static str) {
+        self.authentications.get_or_create(&AuthenticationLabels { tenant: tenant.to_string(), outcome }).inc();
     }
 
     /// Counts input that was dropped.

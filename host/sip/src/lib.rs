@@ -7,7 +7,9 @@
 //! * [`framing`]: messages out of a byte stream.
 //! * [`transaction`]: RFC 3261 §17 and RFC 6026.
 //! * [`dialog`], [`subscription`], [`registration`]: what lasts longer than a transaction.
+//! * [`authentication`]: Digest (RFC 7616, RFC 8760).
 
+pub mod authentication;
 pub mod dialog;
 pub mod framing;
 pub mod header;

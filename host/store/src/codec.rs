@@ -7,7 +7,7 @@ use restante_deferral::model::{
     MessageKind, Mode, Origin, Profile, Sender, Timestamp, Verification,
 };
 
-use crate::StoreError;
+use crate::{StoreError, UserCredentials};
 
 const VERSION: u8 = 1;
 const DAMAGED: StoreError = StoreError::Damaged("a row ends early");
@@ -29,8 +29,11 @@ impl Writer {
         self.0.push(rest as u8);
     }
     fn text(&mut self, value: &str) {
+        self.bytes(value.as_bytes());
+    }
+    fn bytes(&mut self, value: &[u8]) {
         self.number(value.len() as u64);
-        self.0.extend_from_slice(value.as_bytes());
+        self.0.extend_from_slice(value);
     }
     fn optional<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
         self.byte(u8::from(value.is_some()));
@@ -72,10 +75,13 @@ impl Reader<'_> {
         self.number()?.try_into().map_err(|_| DAMAGED)
     }
     fn text(&mut self) -> Result<String, StoreError> {
+        String::from_utf8(self.bytes()?).map_err(|_| DAMAGED)
+    }
+    fn bytes(&mut self) -> Result<Vec<u8>, StoreError> {
         let length: usize = self.small()?;
-        let (text, rest) = self.0.split_at_checked(length).ok_or(DAMAGED)?;
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(DAMAGED)?;
         self.0 = rest;
-        String::from_utf8(text.to_vec()).map_err(|_| DAMAGED)
+        Ok(bytes.to_vec())
     }
     fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         if self.flag()? { read(self).map(Some) } else { Ok(None) }
@@ -247,6 +253,29 @@ pub(crate) fn write_profile(profile: &Profile) -> Vec<u8> {
         out.text(alias);
     }
     out.0
+}
+
+pub(crate) fn write_credentials(credentials: &UserCredentials) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.byte(VERSION);
+    out.text(&credentials.username);
+    out.text(&credentials.realm);
+    out.number(credentials.hashes.len() as u64);
+    for (algorithm, hash) in &credentials.hashes {
+        out.text(algorithm);
+        out.bytes(hash);
+    }
+    out.0
+}
+
+pub(crate) fn read_credentials(bytes: &[u8]) -> Result<UserCredentials, StoreError> {
+    let mut from = Reader(bytes);
+    from.version()?;
+    Ok(UserCredentials {
+        username: from.text()?,
+        realm: from.text()?,
+        hashes: from.list(|from| Ok((from.text()?, from.bytes()?)))?,
+    })
 }
 
 pub(crate) fn read_profile(bytes: &[u8]) -> Result<Profile, StoreError> {

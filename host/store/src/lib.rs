@@ -6,6 +6,7 @@
 //! * [`memory`]: a fake for tests whose commits can be held back, refused and lost.
 
 mod codec;
+mod credentials;
 pub mod memory;
 pub mod spool;
 pub mod sqlite;
@@ -18,6 +19,8 @@ use restante_deferral::model::{
     CanonicalAddress, MessageId, Profile, ProfileChange, RecipientKey, StoredMessage, TenantName, Timestamp,
 };
 use thiserror::Error;
+
+pub use credentials::UserCredentials;
 
 /// Names an order given to a store: who gave it (a shard) and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +68,8 @@ pub enum Record {
     ProfileChange(ProfileChange),
     /// What waits under another name of the user comes to its queue.
     Adoption(Adoption),
+    /// What the user authenticates with, in place of what was before; none: nothing.
+    Credentials(Option<UserCredentials>),
 }
 
 /// A user's queue takes in what waits under another name of the same tenant, as far as that name is the user's: the profile
@@ -72,7 +77,8 @@ pub enum Record {
 ///
 /// It takes the first [`Adoption::MAX_MESSAGES`] in delivery order, so that nobody else's order waits long behind it;
 /// [`Adopted::more`] says that another order is needed. The last of them also takes over the preferences kept under the
-/// name where the user has none. Registrations are left alone: they are the caller's.
+/// name where the user has none. Registrations are left alone: they are the caller's. So are
+/// credentials: whoever has them is still who they were given to.
 ///
 /// Nobody may be at work on what waits under the name, or know it, from when this is ordered to when it is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +99,7 @@ impl Adoption {
 /// What [`Store::save`] led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Saved {
-    /// A registration or a profile is kept.
+    /// A registration, a profile or credentials are kept.
     Kept,
     /// Of a [`ProfileChange`]: the profile as it is now.
     Profile(Profile),
@@ -272,6 +278,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`]
     fn profile(&self, user: &RecipientKey) -> Result<Profile, StoreError>;
+
+    /// What all users authenticate with. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    fn credentials(&self) -> Result<Vec<(RecipientKey, UserCredentials)>, StoreError>;
 
     /// Messages in order of arrival, their bodies left out, with the size of each body. Blocks.
     ///

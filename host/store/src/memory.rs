@@ -14,7 +14,7 @@ use restante_deferral::model::{
 
 use crate::{
     Adopted, Adoption, Completion, Filter, Outcome, Record, Saved, SavedRegistration, Sink, Store, StoreError, Ticket,
-    Totals, apply_state,
+    Totals, UserCredentials, apply_state,
 };
 
 /// The store.
@@ -43,6 +43,7 @@ struct User {
     wake_at: Option<Timestamp>,
     profile: Option<Profile>,
     registration: Option<SavedRegistration>,
+    credentials: Option<UserCredentials>,
 }
 
 enum Order {
@@ -172,6 +173,7 @@ impl Inner {
     fn save(&mut self, key: RecipientKey, record: Record) -> Saved {
         match record {
             Record::Registration(registration) => self.users.entry(key).or_default().registration = registration,
+            Record::Credentials(credentials) => self.users.entry(key).or_default().credentials = credentials,
             Record::Profile(profile) => self.users.entry(key).or_default().profile = Some(profile),
             Record::ProfileChange(change) => {
                 let profile = self.users.entry(key).or_default().profile.get_or_insert_default();
@@ -383,6 +385,11 @@ impl Store for MemoryStore {
 
     fn profile(&self, user: &RecipientKey) -> Result<Profile, StoreError> {
         Ok(self.lock().users.get(user).and_then(|user| user.profile.clone()).unwrap_or_default())
+    }
+
+    fn credentials(&self) -> Result<Vec<(RecipientKey, UserCredentials)>, StoreError> {
+        let inner = self.lock();
+        Ok(inner.users.iter().filter_map(|(key, user)| Some((key.clone(), user.credentials.clone()?))).collect())
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<(StoredMessage, u64)>, StoreError> {

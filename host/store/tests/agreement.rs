@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use restante_deferral::commit::{Applied, Change, LoadRequest, MessageState, Select, Transaction, Window};
 use restante_deferral::model::*;
 use restante_store::memory::MemoryStore;
-use restante_store::{Adoption, Filter, Outcome, Record, Saved, Store, Ticket};
+use restante_store::{Adoption, Filter, Outcome, Record, Saved, Store, Ticket, UserCredentials};
 
 const NAMES: [&str; 3] = ["bob", "carol", "dave"];
 
@@ -37,6 +37,8 @@ enum Step {
         alias: usize,
         is_configured: bool,
     },
+    /// A user is given credentials, or loses them.
+    Credentials(usize, Option<u8>),
     Recipients,
     Restart,
 }
@@ -98,6 +100,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0usize..3, 0usize..3, any::<bool>()).prop_map(|(owner, alias, is_configured)| Step::Adopt {
             owner, alias, is_configured
         }),
+        1 => (0usize..3, proptest::option::of(any::<u8>())).prop_map(|(whose, given)| Step::Credentials(whose, given)),
         1 => Just(Step::Recipients),
         1 => Just(Step::Restart),
     ]
@@ -213,6 +216,15 @@ impl Side<'_> {
         self.save(owner, Record::Adoption(Adoption { alias: user(NAMES[alias]).address, is_configured, wake_at }))
     }
 
+    fn give_credentials(&self, whose: usize, given: Option<u8>) -> Saved {
+        let given = given.map(|byte| UserCredentials {
+            username: NAMES[whose].to_owned(),
+            realm: "example.org".to_owned(),
+            hashes: vec![("MD5".to_owned(), vec![byte; 16]), ("SHA-256".to_owned(), vec![byte; 32])],
+        });
+        self.save(whose, Record::Credentials(given))
+    }
+
     fn recipients(&self) -> BTreeSet<RecipientKey> {
         let mut found = BTreeSet::new();
         let mut after = None;
@@ -258,6 +270,9 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
             Step::Adopt { owner, alias, is_configured } => {
                 prop_assert_eq!(a.adopt(*owner, *alias, *is_configured), b.adopt(*owner, *alias, *is_configured));
             }
+            Step::Credentials(whose, given) => {
+                prop_assert_eq!(a.give_credentials(*whose, *given), b.give_credentials(*whose, *given));
+            }
             Step::Recipients => prop_assert_eq!(a.recipients(), b.recipients()),
             Step::Restart => {}
         }
@@ -265,6 +280,12 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
             prop_assert_eq!(fake.totals(&user(name)), disk.store.totals(&user(name)));
             prop_assert_eq!(fake.profile(&user(name)).unwrap(), disk.store.profile(&user(name)).unwrap());
         }
+        let sorted = |store: &dyn Store| {
+            let mut all = store.credentials().unwrap();
+            all.sort_by(|one, other| one.0.cmp(&other.0));
+            all
+        };
+        prop_assert_eq!(sorted(&fake), sorted(&*disk.store));
         prop_assert_eq!(fake.tenant_totals(&TenantName("t".into())), disk.store.tenant_totals(&TenantName("t".into())));
     }
     Ok(())

@@ -7,8 +7,8 @@ use std::io::Read;
 use common::*;
 use restante_deferral::commit::{Applied, Change, Select};
 use restante_deferral::model::*;
-use restante_store::SavedRegistration;
 use restante_store::sqlite::SqliteStore;
+use restante_store::{Record, Saved, SavedRegistration, UserCredentials};
 
 const BODY: BodyId = BodyId(0xc6fc_1912_b539_bf00_2857_b2d5_0871_33a5);
 
@@ -64,4 +64,28 @@ fn version_2_is_taken_over() {
     assert_eq!(it.store.totals(&user("bob")).0.messages, 2);
     drop(it);
     assert_eq!(sqlite(directory.path()).store.totals(&user("bob")).0.messages, 2);
+}
+
+/// The file is what a server left that kept a message and a preference for Bob.
+#[test]
+fn version_5_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/version-5/messages.sqlite");
+    std::fs::copy(data, directory.path().join("messages.sqlite")).unwrap();
+    let mut it = sqlite(directory.path());
+    assert_eq!(it.store.credentials().unwrap(), []);
+    assert_eq!(it.load("bob", Select::After(None), 9).messages.len(), 1);
+    let given = UserCredentials {
+        username: "bob".to_owned(),
+        realm: "example.org".to_owned(),
+        hashes: vec![("SHA-256".to_owned(), vec![7; 32])],
+    };
+    assert_eq!(it.save("bob", Record::Credentials(Some(given.clone()))), Saved::Kept);
+    drop(it);
+    let mut it = sqlite(directory.path());
+    assert_eq!(it.store.credentials().unwrap(), [(user("bob"), given)]);
+    let profile = it.store.profile(&user("bob")).unwrap();
+    assert_eq!((profile.delivery, profile.aliases), (Some(Delivery::Hold), vec!["tel:+15550100".to_owned()]));
+    assert_eq!(it.save("bob", Record::Credentials(None)), Saved::Kept);
+    assert_eq!(it.store.credentials().unwrap(), []);
 }

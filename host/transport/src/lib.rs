@@ -5,6 +5,7 @@
 //! * [`queue`]: from a receiver to a shard, bounded in items and bytes, with a lane that load cannot starve.
 //! * [`msrp`]: accepts MSRP connections and reads just enough to know whose they are.
 //! * [`destination`]: where peers may make us connect to.
+//! * [`resolution`]: where the hosts are that have names.
 //!
 //! Everything is bounded by [`TransportLimits`] and what a bound turned away is counted in [`TransportCounters`].
 
@@ -16,6 +17,7 @@ mod limits;
 pub mod msrp;
 mod permit;
 pub mod queue;
+pub mod resolution;
 mod tcp;
 mod transport;
 mod udp;

@@ -8,6 +8,7 @@ mod expiry;
 mod fetched;
 mod large;
 mod names;
+mod next_hops;
 mod pages;
 mod push;
 mod refusals;

@@ -20,8 +20,14 @@ fn what_is_wrong_is_said_with_line_and_column_and_what_was_expected() {
         (
             "[sip]\nlissten = []\n",
             "restante: FILE: TOML parse error at line 2, column 1\n  |\n2 | lissten = []\n  | ^^^^^^^\nunknown field `lissten`, \
-             expected one of `listen`, `advertise`, `outbound`, `congestion_safe`, `allow_targets`, \
-             `upstream_failure_header`\n\n",
+             expected one of `listen`, `advertise`, `outbound`, `name_servers`, `congestion_safe`, \
+             `allow_targets`, `upstream_failure_header`\n\n",
+        ),
+        (
+            "[sip]\noutbound = \"udp:a b\"\n",
+            "restante: FILE: TOML parse error at line 2, column 12\n  |\n2 | outbound = \"udp:a b\"\n  |            \
+             ^^^^^^^^^\n\"udp:a b\": expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with an address or a name, such as \
+             \"udp:192.0.2.1:5060\" or \"tcp:proxy.example.org\"\n\n",
         ),
         (
             "[sip]\nlisten = [\"udp:example.org:5060\"]\n",

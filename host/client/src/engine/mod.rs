@@ -2,10 +2,12 @@
 //!
 //! * [`mod@self`]: the loop, and who waits for which answer.
 //! * `wire`: SIP from and to the sockets.
+//! * `authentication`: challenges, and what answers them.
 //! * `requests`: requests of ours that need no session.
 //! * `incoming`: requests of others.
 //! * `sessions`: INVITE to BYE, with MSRP in between.
 
+mod authentication;
 mod incoming;
 mod requests;
 mod sessions;
@@ -105,6 +107,10 @@ pub(crate) struct Engine {
 pub(crate) struct State {
     behaviour: Behaviour,
     pending: HashMap<ClientTransactionId, Pending>,
+    /// The challenge that was answered last; what is sent next answers it, too.
+    challenge: Option<authentication::AnsweredChallenge>,
+    /// Requests that may be challenged.
+    sent: HashMap<ClientTransactionId, authentication::Sent>,
     registration: Option<Registration>,
     subscription: Option<Subscription>,
     sessions: HashMap<u64, InviteSession>,
@@ -298,6 +304,12 @@ impl Engine {
         if message.status().is_none_or(|status| status < 200) {
             return;
         }
+        let sent = self.state.sent.remove(&transaction);
+        if let Some(sent) = sent
+            && self.answer_challenge(transaction, sent, &message)
+        {
+            return;
+        }
         if let Some(session) = self.state.invites.get(&transaction).copied() {
             self.state.pending.remove(&transaction);
             return self.invite_answered(session, &message);
@@ -321,6 +333,7 @@ impl Engine {
     }
 
     fn unanswered(&mut self, transaction: ClientTransactionId, error: ClientError) {
+        self.state.sent.remove(&transaction);
         let Some(pending) = self.state.pending.remove(&transaction) else { return };
         match pending {
             Pending::Register { reply, .. } | Pending::Subscribe { reply, .. } => tell(reply, Err(error)),

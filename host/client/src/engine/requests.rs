@@ -181,7 +181,11 @@ impl Engine {
     /// The size of the request that a message would be sent as.
     pub(super) fn page_bytes(&mut self, message: &PageMessage) -> Result<usize, ClientError> {
         let via = self.endpoint.via(Transport::Udp, &self.local.to_string());
-        Ok(self.draft_page(message).write(message, &via)?.len())
+        let request = self.draft_page(message).write(message, &via)?;
+        Ok(match (self.state.challenge.clone(), &self.configuration.credentials) {
+            (Some(mut challenge), Some(credentials)) => challenge.answer(credentials, request)?.len(),
+            _ => request.len(),
+        })
     }
 
     fn draft_page(&self, message: &PageMessage) -> PageDraft {

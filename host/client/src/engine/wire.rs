@@ -11,6 +11,7 @@ use restante_sip::writer::{Builder, WriteError};
 use restante_transport::{Protocol, SendToken, Target, TransportEvent};
 
 use super::Engine;
+use super::authentication::Sent;
 use crate::error::ClientError;
 use crate::observer::{self, Direction};
 use crate::outgoing::Answer;
@@ -85,19 +86,29 @@ impl Engine {
     ) -> Result<(ClientTransactionId, SipMessage), ClientError> {
         let sent_by = self.local.to_string();
         let mut sent = Bytes::new();
+        let mut challenge = self.state.challenge.take();
         let mut attempt = |endpoint: &mut Endpoint, transport: SipTransport| {
             let flow = Flow { transport, local: self.local, remote, connection: None };
             endpoint.send_request(Instant::now(), method.clone(), flow, &sent_by, |via| {
-                sent = build(via)?;
+                sent = match (&mut challenge, &self.configuration.credentials) {
+                    (Some(challenge), Some(credentials)) => challenge.answer(credentials, build(via)?)?,
+                    _ => build(via)?,
+                };
                 Ok(sent.clone())
             })
         };
         let transaction = match attempt(&mut self.endpoint, sip_transport(protocol)) {
             Err(SendError::TooLargeForUdp) => attempt(&mut self.endpoint, SipTransport::Tcp),
             other => other,
-        }?;
+        };
+        self.state.challenge = challenge;
+        let transaction = transaction?;
         let limits = MessageLimits::default();
         let request = SipMessage::parse(sent, &limits).map_err(|_| ClientError::Write(WriteError::Missing))?;
+        if self.configuration.credentials.is_some() {
+            let sent = Sent { request: request.clone(), to: (protocol, remote), answers: 0 };
+            self.state.sent.insert(transaction, sent);
+        }
         Ok((transaction, request))
     }
 

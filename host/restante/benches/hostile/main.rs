@@ -8,7 +8,8 @@
 //! machine cannot be seen on a busy one.
 
 mod conversation;
-mod process;
+#[path = "../server.rs"]
+mod server;
 mod stopping;
 
 use std::fmt::Write as _;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use self::conversation::{Beside, Latencies};
-use self::process::Server;
+use self::server::Server;
 
 /// The other tenant may have twice its time alone, or so much more.
 const MOST_MORE: Duration = Duration::from_millis(5);
@@ -51,8 +52,8 @@ fn main() -> Result<()> {
     let rounds = argument("--rounds").unwrap_or(4);
     let directory = tempfile::Builder::new().prefix("restante-hostile").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let late = stopping::say_how_late()?;
-    let server = Server::start(directory.path(), &tenants())?;
-    let idle_bytes = server.peak_bytes()?;
+    let server = Server::start(directory.path(), &tenants(), "error")?;
+    let idle_bytes = server.peak_memory_bytes()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let measured = tokio::task::LocalSet::new().block_on(&runtime, beside_each(&server, rounds))?;
     let mut good = late <= MOST_LATE;
@@ -99,7 +100,12 @@ async fn beside_each(server: &Server, rounds: u32) -> Result<Vec<Measured>> {
     for (component, behaviour) in GUESTS {
         server.forget_peak();
         let (alone, beside) = people.measure(&domain(component, behaviour), rounds).await?;
-        measured.push(Measured { name: tenant(component, behaviour), alone, beside, peak_bytes: server.peak_bytes()? });
+        measured.push(Measured {
+            name: tenant(component, behaviour),
+            alone,
+            beside,
+            peak_bytes: server.peak_memory_bytes()?,
+        });
     }
     people.stop().await;
     Ok(measured)

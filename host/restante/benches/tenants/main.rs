@@ -6,20 +6,36 @@
 //! a section that nobody reads: the same work for compiler and cache as a thousand different policies. Compiling them takes
 //! some minutes, once; the figures are those of the next start.
 
-mod process;
+#[path = "../server.rs"]
+mod server;
 
 use std::fmt::Write as _;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use self::process::{Figures, Server};
+use self::server::Server;
 
 /// What the figures must reach.
 const MOST_START: Duration = Duration::from_secs(2);
 const MOST_SHARED_BYTES: u64 = 64 << 20;
 const MOST_DISTINCT_BYTES: u64 = 450 << 20;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a server needs.
+#[derive(Clone, Copy)]
+struct Figures {
+    /// From the process's begin until it serves.
+    start: Duration,
+    /// Memory then.
+    started_bytes: u64,
+    /// Memory when a message for each tenant was decided and stored.
+    decided_bytes: u64,
+}
 
 fn main() -> Result<()> {
     let tenants = argument("--tenants").unwrap_or(1_000);
@@ -64,11 +80,34 @@ fn figures(directory: &Path, name: &str, tenants: u32, is_distinct: bool) -> Res
             "[tenants.t{number}]\ndomains = [\"t{number}.example\"]\ntrust = [\"127.0.0.0/8\"]\n{policy}"
         )?;
     }
-    Server::start(&place, &configuration)?.stop()?;
-    let server = Server::start(&place, &configuration)?;
-    let figures = server.figures(tenants)?;
+    Server::start(&place, &configuration, "warn")?.stop()?;
+    let server = Server::start(&place, &configuration, "warn")?;
+    let started_bytes = server.memory_bytes()?;
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    for number in 0..tenants {
+        message(&socket, server.sip, number)?;
+    }
+    let figures = Figures { start: server.start, started_bytes, decided_bytes: server.memory_bytes()? };
     server.stop()?;
     Ok(figures)
+}
+
+/// A message for somebody of this tenant is stored.
+fn message(socket: &UdpSocket, server: SocketAddr, number: u32) -> Result<()> {
+    let to = format!("sip:user@t{number}.example");
+    let local = socket.local_addr()?;
+    let request = format!(
+        "MESSAGE {to} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bKt{number}\r\nMax-Forwards: 70\r\n\
+         From: <sip:somebody@t{number}.example>;tag=1\r\nTo: <{to}>\r\nCall-ID: t{number}\r\nCSeq: 1 MESSAGE\r\n\
+         Content-Type: text/plain\r\nContent-Length: 4\r\n\r\ntext"
+    );
+    socket.send_to(request.as_bytes(), server)?;
+    let mut answer = [0; 2_048];
+    let length = socket.recv(&mut answer)?;
+    let answer = String::from_utf8_lossy(answer.get(..length).unwrap_or_default()).into_owned();
+    anyhow::ensure!(answer.starts_with("SIP/2.0 202"), "{to}: {answer}");
+    Ok(())
 }
 
 /// The embedded policy, made another one by a custom section (component model binary format, section 0).

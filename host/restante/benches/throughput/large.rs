@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use restante_client::{Client, ClientConfiguration, ClientEvent, LargeMessage, Source, Storage};
 
-use super::process::Server;
+use super::server::Server;
 
 /// What went through.
 pub struct Exchanged {

@@ -11,13 +11,27 @@ mod decisions;
 mod large;
 mod machine;
 mod page;
-mod process;
+#[path = "../server.rs"]
+mod server;
 
 use std::time::Duration;
 
 /// What the figures must reach.
 const LEAST_STORED_PER_SECOND: f64 = 5_000.0;
 const MOST_MICROS_PER_STORED: f64 = 130.0;
+
+/// Everything waits in page mode and goes out one by one: the figures are those of single messages.
+const TABLES: &str = r#"
+[limits]
+max_large_body_bytes = 2000000000
+[tenants.bench]
+domains = ["example.org"]
+trust = ["127.0.0.0/8"]
+[tenants.bench.settings]
+few = 100
+recipient_quota = { messages = 1000000, bytes = 10000000000 }
+sender_quota = { messages = 10000000, bytes = 10000000000 }
+"#;
 
 fn main() -> anyhow::Result<()> {
     if std::env::args().any(|word| word == "--decisions") {
@@ -35,7 +49,7 @@ fn main() -> anyhow::Result<()> {
     let sync = machine::fdatasync(directory.path(), Duration::from_secs(2))?;
     println!("fdatasync       {:>8.0} /s    one 1 KiB write each", sync);
 
-    let server = process::Server::start(directory.path())?;
+    let server = server::Server::start(directory.path(), TABLES, "info,restante=warn")?;
     let stored = page::store(&server, messages)?;
     println!(
         "stored          {:>8.0} /s    {:>6.1} CPU µs each   {messages} MESSAGEs, 202 awaited by {}",
@@ -57,7 +71,7 @@ fn main() -> anyhow::Result<()> {
         page::RECIPIENTS
     );
     println!("                lost {}, repeated {}", delivered.lost, delivered.repeated);
-    println!("decisions       {}", server.decisions()?);
+    println!("decisions       {}", decisions_in(&server.metrics()?));
     let large = large::exchange(&server, megabytes)?;
     println!(
         "MSRP in         {:>8.0} MB/s  durable before it is acknowledged, {megabytes} MB",
@@ -87,4 +101,20 @@ fn main() -> anyhow::Result<()> {
 fn argument(name: &str) -> Option<u32> {
     let mut words = std::env::args().skip_while(|word| word != name);
     words.nth(1)?.parse().ok()
+}
+
+/// How long its decisions took so far, as its metrics say.
+fn decisions_in(metrics: &str) -> String {
+    let value = |name: &str, hook: &str| -> f64 {
+        let start = format!("restante_{name}{{");
+        let label = format!("hook=\"{hook}\"");
+        let line = metrics.lines().find(|line| line.starts_with(&start) && line.contains(&label));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    };
+    let figures = ["on-incoming", "on-available"].map(|hook| {
+        let asked = value("policy_decisions_total", hook);
+        let micros = value("policy_decision_seconds_total", hook) * 1e6;
+        format!("{hook} {:.0} at {:.0} µs", asked, if asked > 0.0 { micros / asked } else { 0.0 })
+    });
+    figures.join(", ")
 }

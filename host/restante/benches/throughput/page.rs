@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use super::process::Server;
+use super::server::Server;
 
 /// Requests without an answer at a time.
 pub const WINDOW: u32 = 256;

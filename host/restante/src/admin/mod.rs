@@ -19,7 +19,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use subtle::ConstantTimeEq;
 
@@ -160,6 +160,7 @@ fn routes(administration: Administration, max_component_bytes: usize) -> Router 
         .route("/queue/discard", post(queue::discard))
         .route("/queue/{id}", get(queue::show))
         .route("/users/{address}", get(users::show).patch(users::change))
+        .route("/users/{address}/credentials", put(users::set_credentials).delete(users::remove_credentials))
         .route("/tenants", get(tenants::list))
         .route("/tenants/{name}", get(tenants::show).put(tenants::put).delete(tenants::remove))
         .route("/tenants/{name}/decide/{hook}", post(decide::decide))

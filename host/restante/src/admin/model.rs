@@ -92,6 +92,35 @@ pub struct User {
     pub waiting_bytes: u64,
     /// Where the user is.
     pub contacts: Vec<UserContact>,
+    /// What the user authenticates with.
+    pub authentication: UserAuthentication,
+}
+
+/// What a user authenticates with. No hash is ever shown.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct UserAuthentication {
+    /// The tenant demands it of those who do not come from a trusted address.
+    pub is_demanded: bool,
+    /// Of the tenant: what hashes are made with.
+    pub realm: String,
+    /// Of the tenant, preferred first.
+    pub algorithms: Vec<String>,
+    /// The user's; none: no credentials for this realm.
+    pub username: Option<String>,
+    /// For which there is a hash.
+    pub hashed: Vec<String>,
+}
+
+/// New credentials of a user. The password is hashed by whoever knows it.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialsChange {
+    /// What the hashes were made with.
+    pub username: String,
+    /// The same; the tenant's.
+    pub realm: String,
+    /// H(A1) of RFC 7616 in hexadecimal digits, by algorithm.
+    pub hashes: std::collections::BTreeMap<String, String>,
 }
 
 /// A registration.

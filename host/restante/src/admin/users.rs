@@ -4,14 +4,19 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use restante_deferral::model::{AliasChange, Delivery, Profile, ProfileChange, RecipientKey, Timestamp};
+use restante_sip::authentication::{Algorithm, HashOfA1};
 use restante_sip::identity::canonical;
 use restante_sip::uri::Uri;
+use restante_store::UserCredentials;
 use tokio::sync::oneshot;
 
-use super::model::{User, UserChange, UserContact};
+use super::model::{CredentialsChange, User, UserAuthentication, UserChange, UserContact};
 use super::queue::{blocking, recipient, time};
 use super::{Administration, Problem};
 use crate::server::shard::ToShard;
+
+/// Longest username, in bytes.
+const MAX_USERNAME_BYTES: usize = 255;
 
 pub async fn show(State(it): State<Administration>, Path(address): Path<String>) -> Result<Json<User>, Problem> {
     let key = recipient(&it, &address)?;
@@ -39,6 +44,80 @@ pub async fn change(
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the change could not be kept: {error}"))
     })?;
     Ok(Json(user(&it, &key, profile).await))
+}
+
+pub async fn set_credentials(
+    State(it): State<Administration>,
+    Path(address): Path<String>,
+    Json(change): Json<CredentialsChange>,
+) -> Result<Json<User>, Problem> {
+    let key = recipient(&it, &address)?;
+    let credentials = credentials(&it, &key, &change)?;
+    change_credentials(it, key, Some(credentials)).await
+}
+
+pub async fn remove_credentials(
+    State(it): State<Administration>,
+    Path(address): Path<String>,
+) -> Result<Json<User>, Problem> {
+    let key = recipient(&it, &address)?;
+    change_credentials(it, key, None).await
+}
+
+async fn change_credentials(
+    it: Administration,
+    key: RecipientKey,
+    credentials: Option<UserCredentials>,
+) -> Result<Json<User>, Problem> {
+    // Goes on to its end also when whoever asked does not wait for it.
+    let changed = tokio::spawn(async move {
+        let users = &it.shared.authentication.users;
+        let changing = users.changing.lock().await;
+        if let Some(credentials) = &credentials {
+            let free = users.check(&key, &credentials.username);
+            free.map_err(|taken| Problem::new(StatusCode::CONFLICT, taken.to_string()))?;
+        }
+        it.shared.change_credentials(&key, credentials).await.map_err(|error| {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the change could not be kept: {error}"))
+        })?;
+        drop(changing);
+        let wanted = key.clone();
+        let profile = blocking(&it, move |store| store.profile(&wanted)).await?;
+        Ok(Json(user(&it, &key, profile).await))
+    });
+    let interrupted = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request was interrupted");
+    changed.await.map_err(interrupted)?
+}
+
+fn credentials(
+    it: &Administration,
+    key: &RecipientKey,
+    change: &CredentialsChange,
+) -> Result<UserCredentials, Problem> {
+    let wrong = |text: String| Problem::new(StatusCode::BAD_REQUEST, text);
+    let realm = it.shared.directory.tenant(&key.tenant).map(|tenant| tenant.digest.realm.clone());
+    if realm.as_deref() != Some(&*change.realm) {
+        let realm = realm.unwrap_or_default();
+        let text = format!("realm {:?}: that of tenant {} is {realm:?}", change.realm, key.tenant);
+        return Err(Problem::new(StatusCode::CONFLICT, text));
+    }
+    let is_writable = !change.username.is_empty() && !change.username.contains(char::is_control);
+    if !is_writable || change.username.len() > MAX_USERNAME_BYTES {
+        return Err(wrong(format!("username: expected 1 to {MAX_USERNAME_BYTES} bytes of text")));
+    }
+    let hash = |(name, text): (&String, &String)| {
+        let algorithm = Algorithm::named(Some(name));
+        let hash = algorithm.and_then(|algorithm| HashOfA1::from_hexadecimal(algorithm, text));
+        // What it is instead is not repeated: it may be a password.
+        let hash =
+            hash.ok_or_else(|| wrong(format!("hashes: {name:?} is no algorithm, or its value no hash by it")))?;
+        Ok((hash.algorithm().as_str().to_owned(), hash.bytes().to_vec()))
+    };
+    let hashes: Vec<_> = change.hashes.iter().map(hash).collect::<Result<_, Problem>>()?;
+    if hashes.is_empty() {
+        return Err(wrong("hashes: expected at least one".to_owned()));
+    }
+    Ok(UserCredentials { username: change.username.clone(), realm: change.realm.clone(), hashes })
 }
 
 fn profile_change(it: &Administration, key: &RecipientKey, change: UserChange) -> Result<ProfileChange, Problem> {
@@ -109,6 +188,22 @@ async fn user(it: &Administration, key: &RecipientKey, profile: Profile) -> User
         utc_offset_minutes: profile.utc_offset_minutes,
         waiting_messages: totals.messages,
         waiting_bytes: totals.size_bytes,
+        authentication: authentication(it, key),
         contacts: contacts.into_iter().map(|(uri, at)| UserContact { uri, expires_at: time(at) }).collect(),
+    }
+}
+
+fn authentication(it: &Administration, key: &RecipientKey) -> UserAuthentication {
+    let tenant = it.shared.directory.tenant(&key.tenant);
+    let digest = tenant.as_ref().map(|tenant| &tenant.digest);
+    let realm = digest.map(|digest| digest.realm.to_string()).unwrap_or_default();
+    let known = it.shared.authentication.users.of(key).filter(|known| known.realm == realm);
+    let name = |algorithm: &Algorithm| algorithm.as_str().to_owned();
+    UserAuthentication {
+        is_demanded: digest.is_some_and(|digest| digest.is_demanded),
+        realm,
+        algorithms: digest.map(|digest| digest.algorithms.iter().map(name).collect()).unwrap_or_default(),
+        username: known.as_ref().map(|known| known.username.clone()),
+        hashed: known.iter().flat_map(|known| &known.hashes).map(|hash| name(&hash.algorithm())).collect(),
     }
 }

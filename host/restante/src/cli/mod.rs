@@ -4,6 +4,7 @@ pub(crate) mod admin_client;
 mod client;
 mod demo;
 pub mod output;
+mod password;
 mod policy;
 mod progress;
 mod queue;
@@ -64,7 +65,7 @@ enum Command {
         #[command(flatten)]
         server: RunningServer,
     },
-    /// See and change users' preferences.
+    /// See and change users' preferences, and what they authenticate with.
     User {
         #[command(subcommand)]
         command: user::Command,

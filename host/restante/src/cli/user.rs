@@ -1,17 +1,20 @@
-//! `restante user`: preferences.
+//! `restante user`: preferences and credentials.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use hyper::Method;
+use restante_sip::authentication::{Algorithm, HashOfA1};
 
 use super::RunningServer;
 use super::admin_client::request;
 use super::output::say;
+use super::password;
 use super::queue::escaped;
 use super::table::harmless;
-use crate::admin::model::User;
+use crate::admin::model::{CredentialsChange, User, UserAuthentication};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -39,6 +42,23 @@ pub enum Command {
         /// Take all further names away.
         #[arg(long, conflicts_with = "alias")]
         no_alias: bool,
+    },
+
+    /// Give a user a password. The server is told a hash of it, and keeps that.
+    Add {
+        /// A SIP or tel URI.
+        address: String,
+        /// File with the password; by default it is read from standard input.
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// What the user calls itself when it authenticates; by default what stands before the domain.
+        #[arg(long, value_name = "NAME")]
+        username: Option<String>,
+    },
+    /// Take a user's password away.
+    RemoveCredentials {
+        /// A SIP or tel URI.
+        address: String,
     },
 }
 
@@ -76,6 +96,10 @@ pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
             }
             request(server, Method::PATCH, &path(&address), Some(change.into()))?
         }
+        Command::Add { address, password_file, username } => {
+            give_password(server, &address, password_file.as_deref(), username)?
+        }
+        Command::RemoveCredentials { address } => request(server, Method::DELETE, &credentials_path(&address), None)?,
     };
     if server.json {
         say!("{}", serde_json::to_string_pretty(&user)?);
@@ -83,6 +107,31 @@ pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
         print(&user);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn give_password(
+    server: &RunningServer,
+    address: &str,
+    password_file: Option<&Path>,
+    username: Option<String>,
+) -> Result<User> {
+    let user: User = request(server, Method::GET, &path(address), None)?;
+    let username = username.or_else(|| password::usual_username(&user.address));
+    let username = username.with_context(|| format!("{address} has no username: give one with --username"))?;
+    let password = password::read(password_file)?;
+    let UserAuthentication { realm, algorithms, .. } = user.authentication;
+    let hash = |name: &String| {
+        let algorithm = Algorithm::named(Some(name)).with_context(|| format!("{name} is not known here"))?;
+        let hash = HashOfA1::new(algorithm, &username, &realm, &password).to_hexadecimal();
+        Ok((name.clone(), hash))
+    };
+    let hashes = algorithms.iter().map(hash).collect::<Result<_>>()?;
+    let change = CredentialsChange { username: username.clone(), realm, hashes };
+    request(server, Method::PUT, &credentials_path(address), Some(serde_json::to_value(change)?))
+}
+
+fn credentials_path(address: &str) -> String {
+    format!("{}/credentials", path(address))
 }
 
 fn path(address: &str) -> String {
@@ -99,6 +148,16 @@ fn print(user: &User) {
     match user.utc_offset_minutes {
         Some(offset) => say!("utc offset: {offset} minutes"),
         None => say!("utc offset: unknown"),
+    }
+    let authentication = &user.authentication;
+    match &authentication.username {
+        Some(username) => say!(
+            "password:   yes, for {} in {} ({})",
+            harmless(username),
+            harmless(&authentication.realm),
+            harmless(&authentication.hashed.join(", "))
+        ),
+        None => say!("password:   none"),
     }
     say!("waiting:    {} messages, {} bytes", user.waiting_messages, user.waiting_bytes);
     for contact in &user.contacts {

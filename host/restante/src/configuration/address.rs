@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use restante_transport::destination::AllowedTarget;
+use restante_transport::resolution::Wanted;
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};
 
@@ -24,6 +25,15 @@ pub struct ListenAddress {
     pub protocol: Protocol,
     /// Where.
     pub socket: SocketAddr,
+}
+
+/// `udp:HOST`, `tcp:HOST` or either with `:PORT`: where requests go, by address or by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// Over what.
+    pub protocol: Protocol,
+    /// Where; a name is looked for as RFC 3263 says.
+    pub place: HostPort,
 }
 
 /// A host name or address, with a port or without.
@@ -51,6 +61,53 @@ impl ListenAddress {
     #[must_use]
     pub const fn loopback(protocol: Protocol, port: u16) -> ListenAddress {
         ListenAddress { protocol, socket: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port) }
+    }
+}
+
+impl NextHop {
+    /// What is looked for to get there. None: no such name can be.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Wanted> {
+        Wanted::new(&self.place.host, self.place.port, Some(self.protocol.into()))
+    }
+}
+
+impl From<ListenAddress> for NextHop {
+    fn from(address: ListenAddress) -> NextHop {
+        let host = match address.socket.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        NextHop { protocol: address.protocol, place: HostPort { host, port: Some(address.socket.port()) } }
+    }
+}
+
+impl From<Protocol> for restante_transport::Protocol {
+    fn from(protocol: Protocol) -> restante_transport::Protocol {
+        match protocol {
+            Protocol::Udp => restante_transport::Protocol::Udp,
+            Protocol::Tcp => restante_transport::Protocol::Tcp,
+        }
+    }
+}
+
+impl FromStr for NextHop {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || {
+            format!(
+                "{text:?}: expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with an address or a name, such as \"udp:192.0.2.1:5060\" or \"tcp:proxy.example.org\""
+            )
+        };
+        let (protocol, rest) = text.split_once(':').ok_or_else(expected)?;
+        let protocol = match protocol {
+            "udp" => Protocol::Udp,
+            "tcp" => Protocol::Tcp,
+            _ => return Err(expected()),
+        };
+        let hop = NextHop { protocol, place: rest.parse().map_err(|_| expected())? };
+        if hop.wanted().is_some() { Ok(hop) } else { Err(expected()) }
     }
 }
 
@@ -187,7 +244,7 @@ impl Serialize for AddressRange {
     }
 }
 
-deserialize_from_text!(ListenAddress, HostPort, AddressRange, Target);
+deserialize_from_text!(ListenAddress, NextHop, HostPort, AddressRange, Target);
 
 #[cfg(test)]
 mod tests {

@@ -99,6 +99,14 @@ limits! {
     min_registration_seconds = 30;
     /// Seconds that a subscription may last.
     max_subscription_seconds = 3_600;
+    /// Seconds that a nonce of Digest may be used; older: 401 with `stale`.
+    max_nonce_seconds = 300;
+    /// Nonces whose counts are remembered; more: the oldest are stale.
+    max_nonces = 100_000;
+    /// Failed authentications of one source in `failed_authentication_seconds`; more: 480 until they are over.
+    max_failed_authentications = 20;
+    /// Seconds in which they are counted.
+    failed_authentication_seconds = 300;
     /// Seconds that a session may wait for its connection.
     max_session_setup_seconds = 30;
     /// Seconds without a byte after which a session ends.

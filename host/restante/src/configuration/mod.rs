@@ -4,6 +4,7 @@
 //! server uses while the file is read, so that the place is known.
 
 mod address;
+mod authentication;
 mod limits;
 mod source;
 mod tenant;
@@ -11,12 +12,14 @@ mod tenant_limits;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use thiserror::Error;
 
-pub use address::{AddressRange, HostPort, ListenAddress, Protocol, Target};
+pub use address::{AddressRange, HostPort, ListenAddress, NextHop, Protocol, Target};
+pub use authentication::{AuthenticationMethod, Digest, DigestAlgorithm};
 pub use limits::Limits;
 pub use source::Source;
 pub use tenant::Tenant;
@@ -83,7 +86,9 @@ pub struct Sip {
     /// Host, or host and port, that Via, Contact and From of our own requests name; default: the listener's address.
     pub advertise: Option<HostPort>,
     /// Next hop of every request of ours; default: the registered contact.
-    pub outbound: Option<ListenAddress>,
+    pub outbound: Option<NextHop>,
+    /// Name servers that are asked for the hosts of next hops, `ADDRESS:PORT`; default: the system's.
+    pub name_servers: Vec<SocketAddr>,
     /// Every hop is congestion-safe (RFC 3428 §8): MESSAGE requests over 1300 bytes may go by reliable transports.
     pub congestion_safe: bool,
     /// Further places that we may connect to, whoever names them: by default only where the signalling came from.
@@ -159,6 +164,7 @@ impl Default for Sip {
             listen: vec![ListenAddress::loopback(Protocol::Udp, 5060), ListenAddress::loopback(Protocol::Tcp, 5060)],
             advertise: None,
             outbound: None,
+            name_servers: Vec::new(),
             congestion_safe: false,
             allow_targets: Vec::new(),
             upstream_failure_header: "X-Upstream-Status".to_owned(),
@@ -361,6 +367,22 @@ mod tests {
             (
                 "[tenants.a]\ndomains = [\"a.org\"]\npolicy = \"/no/such.wasm\"\n",
                 vec!["line 3, column 10", "/no/such.wasm", "\"standard\" or the path of a component"],
+            ),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\nauthentication = \"basic\"\n",
+                vec!["line 3, column 18", "unknown variant `basic`", "`digest`"],
+            ),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.digest]\nalgorithms = [\"SHA-1\"]\n",
+                vec!["line 4", "\"SHA-1\" is no algorithm", "\"SHA-256\""],
+            ),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.digest]\nalgorithms = []\n",
+                vec!["line 4, column 14", "tenants.a.digest.algorithms", "at least one"],
+            ),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\ndigest = { realm = \"\" }\n",
+                vec!["line 3, column 20", "tenants.a.digest.realm"],
             ),
             ("[sip]\nlisten = [\"udp:0.0.0.0:5060\"]\n", vec!["sip.listen", "sip.advertise"]),
             ("[msrp]\nlisten = [\"tcp:[::]:2855\"]\n", vec!["msrp.listen", "msrp.advertise"]),

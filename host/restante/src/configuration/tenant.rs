@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policies::activation::Signers;
 
-use super::{AddressRange, Limits, TenantLimits, Wrong, wrong};
+use super::{AddressRange, AuthenticationMethod, Digest, Limits, TenantLimits, Wrong, wrong};
 
 /// `[tenants.NAME]`
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -26,6 +26,9 @@ pub struct Tenant {
     /// Peers that may send for any user, and whose third-party REGISTER and asserted identities count.
     #[serde(default)]
     pub trust: Vec<AddressRange>,
+    /// What is asked of those who do not come from an address in `trust`.
+    #[serde(default)]
+    pub authentication: AuthenticationMethod,
     /// `standard`, or a path to a component.
     #[serde(default = "standard")]
     pub policy: String,
@@ -50,6 +53,9 @@ pub struct Tenant {
     /// Named targets that a policy may hand messages to: name to SIP URI, its host a number.
     #[serde(default)]
     pub hand_over: BTreeMap<String, String>,
+    /// How Digest is asked for.
+    #[serde(default)]
+    pub digest: Digest,
     /// Its share of the server.
     #[serde(default)]
     pub limits: TenantLimits,
@@ -79,6 +85,7 @@ impl Tenant {
             numbers: Vec::new(),
             registrar: true,
             trust: vec![AddressRange::loopback_v4(), AddressRange::loopback_v6()],
+            authentication: AuthenticationMethod::Trust,
             policy: standard(),
             deferred_user: deferred(),
             unsolicited_notify: false,
@@ -87,6 +94,7 @@ impl Tenant {
             failure: BTreeMap::new(),
             aliases: BTreeMap::new(),
             hand_over: BTreeMap::new(),
+            digest: Digest::default(),
             limits: TenantLimits::default(),
         }
     }
@@ -126,6 +134,9 @@ impl Tenant {
         }
         Signers::parse(&self.signers)
             .map_err(|text| wrong(&["tenants", name, "signers"], format!("tenants.{name}.signers: {text}")))?;
+        self.digest.check().map_err(|(key, text)| {
+            wrong(&["tenants", name, "digest", key], format!("tenants.{name}.digest.{key}: {text}"))
+        })?;
         self.limits.check(server).map_err(|(key, text)| {
             wrong(&["tenants", name, "limits", key], format!("tenants.{name}.limits.{key}{text}"))
         })

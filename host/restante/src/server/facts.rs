@@ -6,6 +6,7 @@ use restante_cpim::imdn::{self, Imdn};
 use restante_cpim::media_type::essence;
 use restante_deferral::model::{
     DeduplicationKey, Dispositions, Envelope, ImdnHeaders, MessageKind, Mode, RecipientKey, Sender, Timestamp,
+    Verification,
 };
 use restante_sip::header::parse_date;
 use restante_sip::identity::canonical;
@@ -124,6 +125,8 @@ pub fn envelope(
 ) -> Envelope {
     let headers: Vec<(String, String)> = KEPT
         .into_iter()
+        // A service that somebody asserts whom nobody trusts is not asserted (RFC 6050 §4.1).
+        .filter(|name| *name != Name::PAssertedService || sender.verification == Verification::TrustedPeer)
         .flat_map(|name| request.headers(name).map(move |value| (name, value)))
         .filter(|(_, value)| !value.is_empty() && value.len() <= MAX_KEPT_BYTES)
         .map(|(name, value)| (name.as_str().to_owned(), unfold(value)))

@@ -1,11 +1,13 @@
 //! The running server: sockets, shards, store and policies, and what they share.
 
+pub mod authentication;
 pub mod directory;
 mod facts;
 mod flow;
 mod limits;
 mod listeners;
 mod media;
+mod name_service;
 pub mod policies;
 mod rates;
 mod receiver;
@@ -31,22 +33,25 @@ use restante_sip::transaction::OwnMark;
 use restante_sip::uri::Uri;
 use restante_store::spool::Spool;
 use restante_store::sqlite::{Clock, OpenOptions, SqliteStore};
-use restante_store::{Sink, Store, StoreError};
+use restante_store::{Sink, Store, StoreError, UserCredentials};
 use restante_transport::destination::DestinationPolicy;
 use restante_transport::queue::{Lane, QueueReceiver, channel};
+use restante_transport::resolution::Names;
 use restante_transport::{Protocol, Sender, Transport, TransportCounters};
 use tokio::sync::{oneshot, watch};
 
+use self::authentication::Authentication;
 use self::directory::{Directory, Reservation};
 use self::limits::{HOP_LIMITS, destinations, framing_limits, queue_limits, transport_limits, write_limits};
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
+use self::name_service::names;
 use self::policies::{Policies, PolicyParts};
 use self::rates::Rates;
 use self::roster::Roster;
 use self::secrets::Secrets;
-use self::shard::{DecisionTicket, ProfileOrder, Shard, ToShard};
+use self::shard::{CredentialsOrder, DecisionTicket, ProfileOrder, Shard, ToShard};
 use self::usage::Inboxes;
-use crate::configuration::{Configuration, Limits, ListenAddress};
+use crate::configuration::{Configuration, Limits, NextHop};
 use crate::metrics::Metrics;
 use crate::policies::Asker;
 
@@ -58,6 +63,8 @@ pub struct Shared {
     pub limits: Limits,
     /// Tenants and names.
     pub directory: Directory,
+    /// Who shows who they are.
+    pub authentication: Authentication,
     /// What is counted.
     pub metrics: Metrics,
     /// What is kept.
@@ -70,7 +77,8 @@ pub struct Shared {
     rates: Rates,
     hops: Mutex<Breaker<SocketAddr>>,
     destinations: DestinationPolicy,
-    outbound: Option<ListenAddress>,
+    outbound: Option<NextHop>,
+    names: Arc<Names>,
     congestion_safe: bool,
     count_unreported_as_delivered: bool,
     upstream_failure_header: String,
@@ -132,6 +140,22 @@ impl Shared {
         let (done, changed) = oneshot::channel();
         let order = ProfileOrder { user: user.clone(), change, reservation, done: Some(done) };
         self.to_recipient(user, ToShard::ChangeProfile(Box::new(order)));
+        changed.await.unwrap_or(Err(CommitError::Failed))
+    }
+
+    /// Changes what a user authenticates with; returns when that is durable. The username is free: see
+    /// [`authentication::KnownUsers::changing`].
+    ///
+    /// # Errors
+    /// [`CommitError`]
+    pub async fn change_credentials(
+        &self,
+        user: &RecipientKey,
+        credentials: Option<UserCredentials>,
+    ) -> Result<(), CommitError> {
+        let (done, changed) = oneshot::channel();
+        let order = CredentialsOrder { user: user.clone(), credentials, done };
+        self.to_recipient(user, ToShard::ChangeCredentials(Box::new(order)));
         changed.await.unwrap_or(Err(CommitError::Failed))
     }
 
@@ -253,6 +277,7 @@ impl Server {
                 directory.tenants().first().map_or("localhost", |tenant| &tenant.domain),
             ),
             directory,
+            authentication: authentication(&limits)?,
             metrics: Metrics::new(),
             spool,
             store: store.clone(),
@@ -260,7 +285,8 @@ impl Server {
             rates: Rates::default(),
             hops: Mutex::new(Breaker::new(HOP_LIMITS)),
             destinations: destinations(configuration),
-            outbound: configuration.sip.outbound,
+            outbound: configuration.sip.outbound.clone(),
+            names: names(&configuration.sip.name_servers),
             congestion_safe: configuration.sip.congestion_safe,
             count_unreported_as_delivered: configuration.msrp.count_unreported_as_delivered,
             upstream_failure_header: configuration.sip.upstream_failure_header.clone(),
@@ -283,6 +309,7 @@ impl Server {
             tracing::warn!(%error, "files of policies are not watched; SIGHUP or `restante policy activate` take them");
         }
         shared.directory.load(store.profiles()?);
+        load_credentials(&shared, &store)?;
         let transport_limits = transport_limits(&configuration.limits);
         let listeners = sip_listeners(configuration);
         let transport = Transport::start(&listeners, transport_limits, receiver::handler(&shared)).await?;
@@ -344,6 +371,24 @@ impl Server {
         let _ = self.scheduler.await;
         let _ = self.releasing.await;
     }
+}
+
+/// With keys of this run alone: which nonces were used is known to it alone, too.
+fn authentication(limits: &Limits) -> Result<Authentication> {
+    let (mut key, mut number) = ([0; 32], [0; 8]);
+    for random in [&mut key[..], &mut number[..]] {
+        getrandom::fill(random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    }
+    Ok(Authentication::new(&key, u64::from_be_bytes(number), limits))
+}
+
+fn load_credentials(shared: &Shared, store: &Arc<dyn Store>) -> Result<()> {
+    for (user, credentials) in store.credentials()? {
+        if let Err(taken) = shared.authentication.users.set(&user, Some(&credentials)) {
+            tracing::error!(tenant = %user.tenant, %taken, "credentials cannot be used: give the user others");
+        }
+    }
+    Ok(())
 }
 
 /// Milliseconds since 1970.

@@ -134,7 +134,7 @@ fn parameters(text: &str) -> Result<impl Iterator<Item = &str>, HeaderError> {
 }
 
 /// Name and value, a quoted one with its quotes.
-fn split_parameter(part: &str) -> Result<(&str, Option<&str>), HeaderError> {
+pub(crate) fn split_parameter(part: &str) -> Result<(&str, Option<&str>), HeaderError> {
     let (name, value) = match part.split_once('=') {
         Some((name, value)) => (name.trim_end(), Some(value.trim_start())),
         None => (part, None),

@@ -391,6 +391,17 @@ impl Tables {
                 write_profile(connection, user, &profile)?;
                 return Ok(Saved::Profile(profile));
             }
+            Record::Credentials(Some(credentials)) => {
+                let user = self.number(connection, key)?;
+                connection
+                    .prepare_cached("INSERT OR REPLACE INTO credential VALUES (?, ?)")?
+                    .execute(params![user, codec::write_credentials(credentials)])?;
+            }
+            Record::Credentials(None) => {
+                if let Some(user) = users::find(connection, key)? {
+                    connection.prepare_cached("DELETE FROM credential WHERE user = ?")?.execute([user])?;
+                }
+            }
             Record::Adoption(adoption) => return self.adopt(connection, key, adoption, effects).map(Saved::Adopted),
         }
         Ok(Saved::Kept)

@@ -44,7 +44,7 @@ use self::write_queue::{Order, WriteQueue};
 use self::writer::{BodyRemover, Writer};
 use crate::codec;
 use crate::spool::Spool;
-use crate::{Fatal, Filter, Record, SavedRegistration, Sink, Store, StoreError, Ticket, Totals};
+use crate::{Fatal, Filter, Record, SavedRegistration, Sink, Store, StoreError, Ticket, Totals, UserCredentials};
 
 pub use self::write_queue::WriteLimits;
 
@@ -316,6 +316,15 @@ impl Store for SqliteStore {
         let rows = statement.query_map([], |row| Ok((key_of(row.get(0)?, row.get(1)?), row.get::<_, Vec<u8>>(2)?)))?;
         rows.map(|row| row.map_err(StoreError::from).and_then(|(key, bytes)| Ok((key, codec::read_profile(&bytes)?))))
             .collect()
+    }
+
+    fn credentials(&self) -> Result<Vec<(RecipientKey, UserCredentials)>, StoreError> {
+        let side = self.side();
+        let mut statement =
+            side.prepare_cached("SELECT tenant, address, credentials FROM credential JOIN user ON user.id = user")?;
+        let rows = statement.query_map([], |row| Ok((key_of(row.get(0)?, row.get(1)?), row.get::<_, Vec<u8>>(2)?)))?;
+        let read = |(key, bytes): (RecipientKey, Vec<u8>)| Ok((key, codec::read_credentials(&bytes)?));
+        rows.map(|row| row.map_err(StoreError::from).and_then(read)).collect()
     }
 
     fn profile(&self, user: &RecipientKey) -> Result<Profile, StoreError> {

@@ -7,7 +7,7 @@
 //! | `place` | where a message stands in its recipient's queue, see [`QUEUE`], [`EXPIRY`], [`DUE`] | recipient |
 //! | `user` | numbers of users | number, and an index by name |
 //! | `usage`, `removed`, `moved` | sums, see [`super::users`] | user; arrival; – |
-//! | `wake`, `profile`, `registration` | of a user | user |
+//! | `wake`, `profile`, `registration`, `credential` | of a user | user |
 //! | `deduplication_…` | see [`super::deduplication`] | |
 //! | `setting` | numbers beside the tables | name |
 
@@ -138,6 +138,8 @@ const MIGRATIONS: &[Step] = &[
     Step::Code(super::deduplication::convert_hour_tables),
     // 5: sums follow messages that changed queues.
     Step::Sql("CREATE TABLE moved (user INTEGER NOT NULL, messages INTEGER NOT NULL, size_bytes INTEGER NOT NULL);"),
+    // 6: what users authenticate with.
+    Step::Sql("CREATE TABLE credential (user INTEGER PRIMARY KEY, credentials BLOB NOT NULL);"),
 ];
 
 /// Opens a connection for writing, brings the schema up to date.

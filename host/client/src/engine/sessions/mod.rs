@@ -178,6 +178,11 @@ impl Engine {
         key
     }
 
+    /// The INVITE of a session is another one from now on.
+    pub(super) fn request_of_session(&mut self, key: u64, request: SipMessage) {
+        self.with_session(key, |session| session.request = Some(request));
+    }
+
     /// Does something to a session, if it is still there.
     fn with_session(&mut self, key: u64, change: impl FnOnce(&mut InviteSession)) {
         if let Some(session) = self.state.sessions.get_mut(&key) {

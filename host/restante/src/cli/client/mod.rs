@@ -11,10 +11,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use restante_client::{Client, ClientConfiguration, ClientEvents, Storage};
+use restante_client::{Client, ClientConfiguration, ClientCredentials, ClientEvents, Storage};
 use restante_sip::identity::canonical;
 use restante_sip::uri::Uri;
 use restante_transport::Protocol;
+
+use super::password;
 
 /// Where SIP is spoken when nothing else is said (RFC 3261 §19.1.2).
 const DEFAULT_PORT: u16 = 5060;
@@ -40,6 +42,12 @@ pub struct Connection {
     /// What to speak SIP over; what is too large for UDP goes over TCP in any case.
     #[arg(long, value_name = "NAME", default_value = "udp")]
     transport: TransportChoice,
+    /// File with the password that challenges are answered with.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Whose password it is; by default what stands before the domain.
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    username: Option<String>,
     /// Print one JSON object a line.
     #[arg(long)]
     json: bool,
@@ -84,7 +92,17 @@ impl Connection {
             TransportChoice::Tcp => Protocol::Tcp,
         };
         let bind = own_address(server).with_context(|| format!("there is no way to {server}"))?;
-        Ok(ClientConfiguration { transport, bind, ..ClientConfiguration::new(identity, server) })
+        let credentials = self.credentials(identity)?;
+        Ok(ClientConfiguration { transport, bind, credentials, ..ClientConfiguration::new(identity, server) })
+    }
+
+    fn credentials(&self, identity: &str) -> Result<Option<ClientCredentials>> {
+        let Some(file) = &self.password_file else { return Ok(None) };
+        let username = self.username.clone().or_else(|| password::usual_username(identity));
+        Ok(Some(ClientCredentials {
+            username: username.with_context(|| format!("{identity:?} has no username"))?,
+            password: password::read(Some(file))?,
+        }))
     }
 
     async fn resolve(&self) -> Result<SocketAddr> {
@@ -151,7 +169,13 @@ mod tests {
     use super::*;
 
     fn connection(server: &str) -> Connection {
-        Connection { server: server.to_owned(), transport: TransportChoice::Udp, json: false }
+        Connection {
+            server: server.to_owned(),
+            transport: TransportChoice::Udp,
+            password_file: None,
+            username: None,
+            json: false,
+        }
     }
 
     #[tokio::test]

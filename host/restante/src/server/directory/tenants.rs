@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use restante_deferral::model::{CanonicalAddress, RecipientKey, TenantName};
 use restante_deferral::participating_function::Limits as DeferralLimits;
+use restante_sip::authentication::Algorithm;
 use restante_sip::identity::canonical;
 use restante_sip::uri::Uri;
 
 use super::super::limits::deferral_limits;
 use super::super::usage::Usage;
-use crate::configuration::{AddressRange, Limits, Tenant, TenantBounds};
+use crate::configuration::{AddressRange, AuthenticationMethod, Limits, Tenant, TenantBounds};
 
 /// A tenant as requests see it.
 pub struct TenantEntry {
@@ -34,7 +35,19 @@ pub struct TenantEntry {
     pub usage: Arc<Usage>,
     /// Bounds of its users' machines.
     pub deferral: Arc<DeferralLimits>,
+    /// What users authenticate with.
+    pub digest: DigestRealm,
     trust: Box<[AddressRange]>,
+}
+
+/// How a tenant's users authenticate by Digest.
+pub struct DigestRealm {
+    /// Those who do not come from a trusted address must; else they are refused.
+    pub is_demanded: bool,
+    /// Whose passwords are asked for.
+    pub realm: Arc<str>,
+    /// Preferred first.
+    pub algorithms: Box<[Algorithm]>,
 }
 
 impl TenantEntry {
@@ -99,6 +112,7 @@ impl Tenants {
         let name = TenantName(name.into());
         let bounds = tenant.limits.bounds(server);
         let domain = tenant.domains.first().map(|domain| domain.to_ascii_lowercase()).unwrap_or_default();
+        let realm = tenant.digest.realm.as_deref().unwrap_or(&domain).into();
         let entry = Arc::new(TenantEntry {
             usage: usage_of(&name, &bounds),
             deferral: Arc::new(deferral_limits(server, tenant, &domain)),
@@ -109,6 +123,11 @@ impl Tenants {
             unsolicited_notify: tenant.unsolicited_notify,
             hand_over: tenant.hand_over.clone().into_iter().collect(),
             bounds,
+            digest: DigestRealm {
+                is_demanded: tenant.authentication == AuthenticationMethod::Digest,
+                realm,
+                algorithms: tenant.digest.algorithms.iter().map(|algorithm| algorithm.0).collect(),
+            },
             trust: tenant.trust.as_slice().into(),
         });
         for domain in &tenant.domains {

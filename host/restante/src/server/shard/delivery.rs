@@ -30,6 +30,7 @@ impl Shard {
         if self.draining {
             return Ok(());
         }
+        let Some(attempt) = self.wait_for_name(now, key, attempt) else { return Ok(()) };
         // A sender waits for what is passed on: it is kept where it would have to wait in line.
         if matches!(attempt.task, AttemptTask::Relay { .. }) {
             return match self.permit_now(key) {
@@ -109,7 +110,7 @@ impl Shard {
     /// core to take it there.
     fn along_record_route(&self, key: &RecipientKey, message: &StoredMessage) -> Option<Route> {
         let envelope = &message.message.envelope;
-        let outbound = self.shared.outbound?.flow();
+        let outbound = self.outbound_flow()?;
         let uri = Uri::parse(&envelope.request_uri).ok()?;
         let elsewhere = self.shared.directory.address(&uri).is_none_or(|address| address != key.address);
         (envelope.kind == MessageKind::Disposition && elsewhere).then(|| Route {
@@ -316,7 +317,7 @@ impl Shard {
         let Turn { attempt, repetition, session } = turn;
         let tenant = self.shared.directory.tenant(&key.tenant).ok_or(NoAttempt::NoWay)?;
         let uri = tenant.hand_over.get(target).ok_or(NoAttempt::NoWay)?;
-        let route = Route::to_target(uri, &message.message.envelope.request_uri).ok_or(NoAttempt::NoWay)?;
+        let route = self.route_to_target(uri, &message.message.envelope.request_uri).ok_or(NoAttempt::NoWay)?;
         if matches!(message.message.body, Body::Inline(_)) {
             match self.send_page(now, &route, message, repetition) {
                 Ok(client) => {
@@ -335,6 +336,22 @@ impl Shard {
         let mut delivery = Delivery::new(key.clone(), Some(attempt), false);
         delivery.is_hand_over = true;
         self.invite_for(now, &route, delivery, std::slice::from_ref(message), repetition, session)
+    }
+
+    /// To a target that the operator named, as a loose route; the recipient stays the one addressed.
+    fn route_to_target(&self, uri: &str, request_uri: &str) -> Option<Route> {
+        let parsed = Uri::parse(uri).ok()?;
+        let flow = self.target_flow(&parsed)?;
+        let lr = if parsed.parameter("lr").is_some() { "" } else { ";lr" };
+        Some(Route {
+            request_uri: request_uri.to_owned(),
+            routes: vec![format!("<{uri}{lr}>")],
+            flow,
+            is_device: false,
+            signalled_from: flow.remote.ip(),
+            hop: flow.remote,
+            is_trusted: true,
+        })
     }
 
     /// A stored message for a session: CPIM as it came; anything else is wrapped.
@@ -406,27 +423,6 @@ impl From<SendError> for NoAttempt {
             SendError::Write(WriteError::TooManyHops) => NoAttempt::NoWay,
             _ => NoAttempt::Busy,
         }
-    }
-}
-
-impl Route {
-    /// To a target that the operator named, as a loose route; the recipient stays the one addressed.
-    fn to_target(uri: &str, request_uri: &str) -> Option<Route> {
-        let parsed = Uri::parse(uri).ok()?;
-        let remote = parsed.as_sip().and_then(super::route::socket_of)?;
-        let is_tcp = parsed.parameter("transport").is_some_and(|name| name.eq_ignore_ascii_case("tcp"));
-        let transport =
-            if is_tcp { restante_sip::transaction::Transport::Tcp } else { restante_sip::transaction::Transport::Udp };
-        let lr = if parsed.parameter("lr").is_some() { "" } else { ";lr" };
-        Some(Route {
-            request_uri: request_uri.to_owned(),
-            routes: vec![format!("<{uri}{lr}>")],
-            flow: crate::server::flow::towards(transport, remote),
-            is_device: false,
-            signalled_from: remote.ip(),
-            hop: remote,
-            is_trusted: true,
-        })
     }
 }
 

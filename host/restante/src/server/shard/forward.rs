@@ -5,14 +5,16 @@
 //! in its Request-URI. It is recognised by the keyed mark in its Call-ID, and passed on only for peers that some tenant
 //! trusts: whoever got a message of ours knows its Call-ID.
 
+use std::net::SocketAddr;
+
 use restante_sip::header::NameAddr;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::transaction::{Flow, ServerTransactionId, Transport};
 use restante_sip::uri::Uri;
 use restante_sip::writer::{Edit, WriteError};
 
+use super::resolution::socket_of;
 use super::responses::{Forwarded, Purpose};
-use super::route::socket_of;
 use super::{Now, Shard};
 use crate::server::flow;
 
@@ -48,7 +50,10 @@ impl Shard {
             return self.answer(now, transaction, 481);
         }
         let own_route = self.first_route(message).is_some_and(|uri| self.is_ours(&uri));
-        let Some(way) = self.way_on(message, uri, own_route, came) else { return self.answer(now, transaction, 404) };
+        let way = match self.way_on(message, uri, own_route, came) {
+            Ok(way) => way,
+            Err(status) => return self.answer(now, transaction, status),
+        };
         let result = self.send_request(now, method, way.flow, |via, _| {
             let mut edit = Edit::new(message).push(Name::Via, via)?.count_hop()?.content_length()?;
             if own_route {
@@ -92,9 +97,11 @@ impl Shard {
         message.name_addrs(Name::Route).ok()?.into_iter().next().map(|route: NameAddr| route.uri)
     }
 
-    fn way_on(&self, message: &SipMessage, uri: &Uri, own_route: bool, came: Flow) -> Option<Way> {
+    /// # Errors
+    /// The status that says why there is no way: 503 while its name leads nowhere.
+    fn way_on(&self, message: &SipMessage, uri: &Uri, own_route: bool, came: Flow) -> Result<Way, u16> {
         let plain = |flow| Way { flow, request_uri: None, routes: Vec::new() };
-        let routes = message.name_addrs(Name::Route).ok()?;
+        let routes = message.name_addrs(Name::Route).map_err(|_| 400u16)?;
         if let Some(next) = routes.get(usize::from(own_route)) {
             return self.flow_to(&next.uri, came).map(plain);
         }
@@ -102,28 +109,29 @@ impl Shard {
             && let Some((_, key)) = self.shared.directory.served(uri)
             && let Some(contact) = self.contacts_of(&key).into_iter().max_by_key(|contact| contact.q_permille)
         {
-            let route = self.route_to(&key, contact.id)?;
-            return Some(Way { flow: route.flow, request_uri: Some(route.request_uri), routes: route.routes });
+            let route = self.route_to(&key, contact.id).ok_or(404u16)?;
+            return Ok(Way { flow: route.flow, request_uri: Some(route.request_uri), routes: route.routes });
         }
-        match self.shared.outbound {
-            Some(outbound) => Some(plain(outbound.flow())),
+        match &self.shared.outbound {
+            Some(_) => self.outbound_flow().map(plain).ok_or(503),
             None => self.flow_to(uri, came).map(plain),
         }
     }
 
-    /// To the numeric host of a URI, if it may be connected to.
-    fn flow_to(&self, uri: &Uri, came: Flow) -> Option<Flow> {
-        let remote = socket_of(uri.as_sip()?)?;
-        let is_outbound = self.shared.outbound.is_some_and(|outbound| outbound.socket == remote);
-        if !is_outbound {
-            self.shared.destinations.check(remote, came.remote.ip()).ok()?;
+    /// To the host of a URI, if it may be connected to.
+    fn flow_to(&self, uri: &Uri, came: Flow) -> Result<Flow, u16> {
+        let is_numeric = uri.as_sip().and_then(socket_of).is_some();
+        let places = self.places_of(uri);
+        if places.is_empty() && !is_numeric && uri.as_sip().is_some() {
+            return Err(503);
         }
-        let transport = match uri.parameter("transport") {
-            Some(name) if name.eq_ignore_ascii_case("tcp") => Transport::Tcp,
-            Some(_) => Transport::Udp,
-            None => came.transport,
+        let outbound = self.outbound_flow().map(|flow| flow.remote);
+        let may_go = |place: &SocketAddr| {
+            outbound == Some(*place) || self.shared.destinations.check(*place, came.remote.ip()).is_ok()
         };
-        Some(flow::towards(transport, remote))
+        let (remote, transport) = places.into_iter().find(|(place, _)| may_go(place)).ok_or(404u16)?;
+        let usual = if uri.parameter("transport").is_some() { Transport::Udp } else { came.transport };
+        Ok(flow::towards(transport.unwrap_or(usual), remote))
     }
 
     /// Whether a URI names this server.

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use restante_cpim::media_type::essence;
 use restante_deferral::commit::CommitError;
-use restante_deferral::model::{Body, Counts, Envelope, MessageKind, Mode, RecipientKey, Sender, Verification};
+use restante_deferral::model::{Body, Counts, Envelope, MessageKind, Mode, RecipientKey, Sender};
 use restante_deferral::participating_function::{Arrival, Input, Invitation, Reply, ReplyToken};
 use restante_msrp::session::IncomingId;
-use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, NameAddr, icsi_values};
+use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, icsi_values};
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 use restante_store::Totals;
 
+use super::authentication::Refusal;
 use super::session::{MediaKind, Offer};
 use super::{Now, Shard, Waiting};
 use crate::server::directory::TenantEntry;
@@ -39,9 +40,9 @@ impl Shard {
         uri: &Uri,
         came: Flow,
     ) {
-        let (tenant, key, sender) = match self.addressed(message, uri, came) {
+        let (tenant, key, sender) = match self.addressed(now, message, uri, came) {
             Ok(addressed) => addressed,
-            Err((status, reason)) => return self.refuse(now, transaction, status, reason, None),
+            Err(refusal) => return self.refuse_because(now, transaction, refusal),
         };
         let body = message.body();
         if body.len() as u64 > self.shared.limits.max_page_body_bytes {
@@ -89,9 +90,9 @@ impl Shard {
         if self.is_pull(message, uri) {
             return self.pull(now, transaction, message, came);
         }
-        let (tenant, key, sender) = match self.addressed(message, uri, came) {
+        let (tenant, key, sender) = match self.addressed(now, message, uri, came) {
             Ok(addressed) => addressed,
-            Err((status, reason)) => return self.refuse(now, transaction, status, reason, None),
+            Err(refusal) => return self.refuse_because(now, transaction, refusal),
         };
         if !accepts_sdp_answer(message) {
             return self.answer(now, transaction, 406);
@@ -236,35 +237,14 @@ impl Shard {
     /// Whose queue a request is for, and who sent it.
     fn addressed(
         &self,
+        now: Now,
         message: &SipMessage,
         uri: &Uri,
         came: Flow,
-    ) -> Result<(Arc<TenantEntry>, RecipientKey, Sender), (u16, &'static str)> {
+    ) -> Result<(Arc<TenantEntry>, RecipientKey, Sender), Refusal> {
         let (tenant, key) = self.shared.directory.served(uri).ok_or((404, "Not Found"))?;
-        let sender = self.sender(&tenant, message, came)?;
+        let sender = self.sender(now, &tenant, message, came)?;
         Ok((tenant, key, sender))
-    }
-
-    /// Who sent a request: what a trusted peer asserts (RFC 3325 §5), else From.
-    pub(super) fn sender(
-        &self,
-        tenant: &TenantEntry,
-        message: &SipMessage,
-        came: Flow,
-    ) -> Result<Sender, (u16, &'static str)> {
-        if !tenant.trusts(came.remote.ip()) {
-            return Err((403, "Sender Not Authenticated"));
-        }
-        let asserted =
-            message.name_addrs(Name::PAssertedIdentity).map_err(|_| (400, "Malformed P-Asserted-Identity"))?;
-        let from: NameAddr = message.from().map_err(|_| (400, "Malformed From"))?;
-        let uri = asserted.into_iter().map(|it| it.uri).next().unwrap_or(from.uri);
-        let address = self.shared.directory.address(&uri).ok_or((403, "Sender Is Not A User"))?;
-        let private = message
-            .headers(Name::Privacy)
-            .flat_map(|value| value.split(';'))
-            .any(|value| value.trim().eq_ignore_ascii_case("id"));
-        Ok(Sender { address, uri: uri.to_string(), verification: Verification::TrustedPeer, private })
     }
 
     /// What is stored of the sender and in the tenant, and how much came lately: with this arrival where it `counts`. A

@@ -3,12 +3,16 @@
 //!
 //! * [`mod@self`]: the loop, and what the parts have in common.
 //! * `requests`, `registrar`, `incoming`, `pull`, `subscriptions`, `forward`: requests that come.
+//! * `authentication`: who a request is from. `credentials`: what users authenticate with changes.
 //! * `recipients`: machines, what they are told and what they want done.
 //! * `tenants`: tenants that come, change and go. `line`: deliveries that wait until their tenant may have one more.
 //! * `names`: other names of users, and taking in what waits under them.
+//! * `resolution`: next hops that have names.
 //! * `delivery`, `announce`, `fields`, `route`, `session`, `responses`: requests of ours and what becomes of them.
 
 mod announce;
+mod authentication;
+mod credentials;
 mod delivery;
 mod fields;
 mod forward;
@@ -19,6 +23,7 @@ mod pull;
 mod recipients;
 mod registrar;
 mod requests;
+mod resolution;
 mod responses;
 mod route;
 mod session;
@@ -33,7 +38,7 @@ use std::time::{Duration, Instant};
 
 use restante_deferral::decision::{Answer, Undecided};
 use restante_deferral::model::{MessageId, RecipientKey, TenantName, Timestamp};
-use restante_deferral::participating_function::{CommitToken, Input, LoadToken, QuestionToken, ReplyToken};
+use restante_deferral::participating_function::{Attempt, CommitToken, Input, LoadToken, QuestionToken, ReplyToken};
 use restante_sip::dialog::DialogId;
 use restante_sip::message::SipMessage;
 use restante_sip::registration::{Binding, Bindings};
@@ -43,6 +48,7 @@ use restante_sip::transaction::{
 use restante_store::{Completion, Outcome, Ticket};
 use restante_transport::msrp::HandedOver;
 use restante_transport::queue::QueueReceiver;
+use restante_transport::resolution::Wanted;
 use restante_transport::{ConnectionId, SendToken};
 use tokio::sync::{mpsc, oneshot};
 
@@ -55,6 +61,7 @@ use super::media::{MediaId, Report};
 use super::receiver;
 use super::usage::{Permit, Resource, Room};
 
+pub use self::credentials::CredentialsOrder;
 pub use self::names::ProfileOrder;
 pub use self::route::SavedBindings;
 
@@ -88,6 +95,8 @@ pub enum ToShard {
     Grew(RecipientKey),
     /// A user's names or preferences are to be others.
     ChangeProfile(Box<ProfileOrder>),
+    /// A user is to authenticate with something else.
+    ChangeCredentials(Box<CredentialsOrder>),
     /// This name belongs to another user: what is kept under it goes there.
     Release(RecipientKey),
     /// These bindings were another name's of the user.
@@ -112,6 +121,8 @@ pub enum ToShard {
     },
     /// Something that this shard waited for is free for it.
     Granted(Permit),
+    /// A name was asked about.
+    Resolved(Wanted),
     /// These tenants were added, changed or removed.
     TenantsChanged(Arc<HashSet<TenantName>>),
     /// These recipients have messages, and their tenant is served again.
@@ -131,6 +142,7 @@ enum Order {
     Load(RecipientKey, LoadToken),
     Registration(Box<registrar::PendingRegistration>),
     Profile(Box<ProfileOrder>),
+    Credentials(Box<CredentialsOrder>),
     Adoption { name: RecipientKey, owner: RecipientKey },
     Ignored,
 }
@@ -168,6 +180,8 @@ pub struct Shard {
     adoption_retries: BTreeSet<(Timestamp, RecipientKey)>,
     /// Attempts that wait until their tenant may have one more.
     attempts_in_line: HashMap<(TenantName, Resource), VecDeque<line::InLine>>,
+    /// Attempts that wait until it is known where the name of their next hop leads.
+    resolving: HashMap<Wanted, Vec<(RecipientKey, Attempt)>>,
     /// When each machine in memory wants to be woken.
     wakes: BTreeSet<(Timestamp, RecipientKey)>,
     /// When machines were last put away for want of room.
@@ -225,6 +239,7 @@ impl Shard {
             adopting: HashMap::new(),
             adoption_retries: BTreeSet::new(),
             attempts_in_line: HashMap::new(),
+            resolving: HashMap::new(),
             wakes: BTreeSet::new(),
             room_made_at: None,
             orders: HashMap::new(),
@@ -304,6 +319,7 @@ impl Shard {
             ToShard::Due(recipients) => recipients.iter().for_each(|key| self.tell(now, key, Input::Wake)),
             ToShard::Grew(recipient) => self.tell(now, &recipient, Input::QueueGrew),
             ToShard::ChangeProfile(order) => self.change_profile(now, *order),
+            ToShard::ChangeCredentials(order) => self.change_credentials(*order),
             ToShard::Release(name) => self.release(now, &name),
             ToShard::Inherit { owner, from, bindings } => {
                 self.change_bindings(now, owner, registrar::Work::Inherit { from, bindings });
@@ -313,6 +329,7 @@ impl Shard {
                 self.waiting.insert(reply, Waiting::Operator(done));
                 self.tell(now, &recipient, Input::Discard { reply, messages, report });
             }
+            ToShard::Resolved(name) => self.resolved(now, &name),
             ToShard::Granted(permit) => self.granted(now, permit),
             ToShard::TenantsChanged(names) => self.tenants_changed(now, &names),
             ToShard::ServedAgain(recipients) => recipients.iter().for_each(|key| self.served_again(now, key)),
@@ -325,6 +342,7 @@ impl Shard {
             ToShard::Drain => {
                 self.draining = true;
                 self.attempts_in_line.clear();
+                self.resolving.clear();
                 self.deactivate_subscriptions(now);
                 self.drain_deadline = Some(now.monotonic + Duration::from_secs(self.shared.limits.max_drain_seconds));
             }
@@ -379,6 +397,9 @@ impl Shard {
             }
             (Order::Load(key, token), Outcome::Loaded(result)) => self.tell(now, &key, Input::Loaded(token, result)),
             (Order::Profile(order), Outcome::Saved(result)) => self.profile_changed(now, *order, result),
+            (Order::Credentials(order), Outcome::Saved(result)) => {
+                self.credentials_changed(*order, result.map(drop));
+            }
             (Order::Adoption { name, owner }, Outcome::Saved(result)) => self.adopted(now, name, owner, result),
             (Order::Registration(pending), Outcome::Saved(result)) => {
                 self.registration_saved(now, *pending, result.map(drop))

@@ -3,7 +3,7 @@
 
 use restante_cpim::resource_lists;
 use restante_deferral::decision::Selection;
-use restante_deferral::model::{ContactId, MessageId, StoredMessage, Verification};
+use restante_deferral::model::{ContactId, MessageId, StoredMessage};
 use restante_deferral::participating_function::{AttemptId, Input, PullRequest, Reply, ReplyToken};
 use restante_sip::header::{ICSI_DEFERRED, icsi_values};
 use restante_sip::identity::same_user;
@@ -33,9 +33,9 @@ impl Shard {
         let Some(tenant) = self.shared.directory.tenant_of(&uri) else {
             return self.answer(now, transaction, 404);
         };
-        let asker = match self.sender(&tenant, message, came) {
+        let asker = match self.sender(now, &tenant, message, came) {
             Ok(asker) => asker,
-            Err((status, reason)) => return self.refuse(now, transaction, status, reason, None),
+            Err(refusal) => return self.refuse_because(now, transaction, refusal),
         };
         let Some((_, key)) = Uri::parse(&asker.uri).ok().and_then(|uri| self.shared.directory.served(&uri)) else {
             return self.answer(now, transaction, 404);
@@ -76,7 +76,7 @@ impl Shard {
             reply: ReplyToken(self.token()),
             contact,
             device,
-            verification: Verification::TrustedPeer,
+            verification: asker.verification,
             selection,
             accept_types: types(Some(offer.media.accept_types.to_string())),
             accept_wrapped_types: types(offer.media.accept_wrapped_types.as_ref().map(ToString::to_string)),

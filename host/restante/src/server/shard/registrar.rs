@@ -95,9 +95,8 @@ impl Shard {
         let Some((tenant, key)) = user.and_then(|uri| self.shared.directory.served(&uri)) else {
             return self.answer(now, transaction, 404);
         };
-        let trusted = tenant.trusts(came.remote.ip());
-        if !trusted {
-            return self.refuse(now, transaction, 403, "Sender Not Authenticated", None);
+        if let Err(refusal) = self.may_register(now, &tenant, message, came, &key) {
+            return self.refuse_because(now, transaction, refusal);
         }
         request.flow = Some(flow::write(&came, message.list(Name::Via).count() > 1));
         self.note_connection(&key, came);

@@ -216,7 +216,8 @@ impl Shard {
         if self.shared.outbound.is_some() {
             return began;
         }
-        self.direct_flow(dialog.next_hop(), Some(began)).map_or(began, |(flow, _)| flow)
+        let is_proxy = !dialog.route_set.is_empty();
+        self.direct_flow(dialog.next_hop(), Some(began), is_proxy).map_or(began, |(flow, _)| flow)
     }
 
     pub(super) fn cancel_attempt(
@@ -226,6 +227,7 @@ impl Shard {
         attempt: AttemptId,
     ) {
         self.leave_line(key, attempt);
+        self.forget_resolving(key, attempt);
         let carrier = self.slots.get(key).and_then(|slot| slot.attempts.get(&attempt)).copied();
         match carrier {
             Some(Carrier::Transaction(client)) => self.endpoint.cancel(now.monotonic, client),

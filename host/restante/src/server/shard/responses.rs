@@ -117,7 +117,8 @@ impl Shard {
             Silence::NotSent => (Origin::Transport, 503),
         };
         match self.purposes.remove(&client) {
-            Some(Purpose::Attempt { key, attempt, messages, .. }) => {
+            Some(Purpose::Attempt { key, attempt, messages, hop, .. }) => {
+                self.shared.names.note_failure(hop, now.monotonic);
                 self.attempt_ended(now, &key, attempt, attempt_end(&messages, None, origin, None));
             }
             Some(Purpose::Notify { dialog, announces }) => {
@@ -126,7 +127,10 @@ impl Shard {
                     self.attempt_ended(now, &key, attempt, attempt_end(&messages, None, origin, None));
                 }
             }
-            Some(Purpose::Invite { media, .. }) => self.invite_failed(now, media, None, origin, None),
+            Some(Purpose::Invite { media, hop }) => {
+                self.shared.names.note_failure(hop, now.monotonic);
+                self.invite_failed(now, media, None, origin, None);
+            }
             Some(Purpose::Forwarded(Forwarded { server, .. })) => {
                 self.forwarded.remove(&server);
                 self.answer(now, server, status);

@@ -6,10 +6,11 @@ use restante_deferral::model::{Abilities, Contact, ContactId, RecipientKey, Time
 use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, NameAddr, icsi_values};
 use restante_sip::registration::{Binding, BindingId, BindingKind, Bindings, EmbeddedDevice};
 use restante_sip::transaction::{Flow, Transport};
-use restante_sip::uri::{SipUri, Uri};
+use restante_sip::uri::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::Shard;
+use super::resolution::socket_of;
 use crate::configuration::Protocol;
 use crate::server::Shared;
 use crate::server::flow;
@@ -60,7 +61,7 @@ impl Shard {
         if self.shared.directory.served(&uri).is_some() {
             return None;
         }
-        let outbound = self.shared.outbound?;
+        let outbound = self.shared.outbound.as_ref()?;
         Some(Contact {
             id: ContactId(0),
             instance: None,
@@ -92,7 +93,7 @@ impl Shard {
         let serves = |service: &str| services.iter().any(|known| known == service);
         let methods = binding.methods();
         let takes = |method: &str| methods.is_empty() || methods.iter().any(|known| known.eq_ignore_ascii_case(method));
-        let reliable = match self.shared.outbound {
+        let reliable = match &self.shared.outbound {
             Some(outbound) => outbound.protocol == Protocol::Tcp,
             None => binding
                 .flow
@@ -136,7 +137,10 @@ impl Shard {
 
     /// The way to a contact; none when it is gone or nothing allowed leads there.
     pub(super) fn route_to(&self, key: &RecipientKey, contact: ContactId) -> Option<Route> {
-        let outbound = self.shared.outbound.map(|outbound| outbound.flow());
+        let outbound = match &self.shared.outbound {
+            Some(_) => Some(self.outbound_flow()?),
+            None => None,
+        };
         let binding =
             self.registrations.get(key).and_then(|known| known.bindings.iter().find(|it| it.id.0 == contact.0));
         let Some(binding) = binding else {
@@ -157,7 +161,7 @@ impl Shard {
         let next_hop = target.routes.first().map_or(target.request_uri.as_str(), String::as_str);
         let (flow, is_named) = match outbound {
             Some(flow) => (flow, false),
-            None => self.direct_flow(next_hop, seen)?,
+            None => self.direct_flow(next_hop, seen, !target.routes.is_empty())?,
         };
         // The device itself answers only where nobody stands in between: a proxy without Path is known by the REGISTER
         // that it passed on.
@@ -202,10 +206,17 @@ impl Shard {
     }
 
     /// To a next hop that a registration or a dialog named: on the connection that the client opened, to the address in it
-    /// if it may be connected to, else back to where the client was seen. Also whether it goes to the named address.
-    pub(super) fn direct_flow(&self, next_hop: &str, seen: Option<Flow>) -> Option<(Flow, bool)> {
+    /// if it may be connected to, else back to where the client was seen. Also whether it goes to the named address. Names
+    /// of clients are not looked for where the client was seen, those of proxies are.
+    pub(super) fn direct_flow(&self, next_hop: &str, seen: Option<Flow>, is_proxy: bool) -> Option<(Flow, bool)> {
         let uri = NameAddr::parse(next_hop).map(|it| it.uri).or_else(|_| Uri::parse(next_hop).map_err(drop)).ok()?;
-        let named = uri.as_sip().and_then(socket_of);
+        let numeric = uri.as_sip().and_then(socket_of).is_some();
+        let places = if numeric || is_proxy || seen.is_none() { self.places_of(&uri) } else { Vec::new() };
+        let may_go = |place: SocketAddr| {
+            let from = seen.map_or(place.ip(), |seen| seen.remote.ip());
+            self.shared.destinations.check(place, from).is_ok()
+        };
+        let named = places.iter().find(|(place, _)| may_go(*place)).copied();
         let transport = match uri.parameter("transport") {
             Some(name) if name.eq_ignore_ascii_case("tcp") => Some(Transport::Tcp),
             Some(name) if name.eq_ignore_ascii_case("udp") => Some(Transport::Udp),
@@ -214,15 +225,9 @@ impl Shard {
         match (named, seen) {
             // A connection that the client opened is the only way back through its address translation.
             (_, Some(seen)) if seen.connection.is_some() && transport != Some(Transport::Udp) => Some((seen, false)),
-            (Some(named), Some(seen)) => match self.shared.destinations.check(named, seen.remote.ip()) {
-                Ok(()) => Some((flow::towards(transport.unwrap_or(seen.transport), named), true)),
-                Err(_) => Some((Flow { connection: None, ..seen }, false)),
-            },
+            (Some((place, over)), Some(seen)) => Some((flow::towards(over.unwrap_or(seen.transport), place), true)),
             (None, Some(seen)) => Some((Flow { connection: None, ..seen }, false)),
-            (Some(named), None) => {
-                self.shared.destinations.check(named, named.ip()).ok()?;
-                Some((flow::towards(transport.unwrap_or(Transport::Udp), named), true))
-            }
+            (Some((place, over)), None) => Some((flow::towards(over.unwrap_or(Transport::Udp), place), true)),
             (None, None) => None,
         }
     }
@@ -234,12 +239,6 @@ pub(super) fn accepts_summary(binding: &Binding) -> bool {
     binding.feature_tags().iter().any(|(name, value)| {
         name == "+g.oma.message-summary" || value.as_deref().is_some_and(|value| value.contains(summary))
     }) || binding.contact_parameters.contains(summary)
-}
-
-/// The address in a SIP URI whose host is one. Names wait for a resolver.
-pub(super) fn socket_of(uri: &SipUri) -> Option<SocketAddr> {
-    let host = uri.host.trim_start_matches('[').trim_end_matches(']');
-    Some(SocketAddr::new(host.parse().ok()?, uri.port_or_default()))
 }
 
 impl Shared {

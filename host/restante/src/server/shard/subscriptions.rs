@@ -17,6 +17,7 @@ use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 use restante_sip::writer::Builder;
 
+use super::authentication::Refusal;
 use super::responses::{Announcement, Purpose};
 use super::{Now, Shard};
 
@@ -113,9 +114,9 @@ impl Shard {
         let Some((tenant, key)) = self.shared.directory.served(uri) else {
             return self.answer(now, transaction, 404);
         };
-        let asker = match self.sender(&tenant, message, came) {
+        let asker = match self.sender(now, &tenant, message, came) {
             Ok(asker) => asker,
-            Err((status, reason)) => return self.refuse(now, transaction, status, reason, None),
+            Err(refusal) => return self.refuse_because(now, transaction, refusal),
         };
         // A summary tells who wrote: it is for the user alone.
         if asker.address != key.address {
@@ -164,6 +165,9 @@ impl Shard {
         came: Flow,
     ) {
         let limits = self.subscription_limits();
+        if let Err(refusal) = self.may_move(now, message, id, came) {
+            return self.refuse_because(now, transaction, refusal);
+        }
         let Some(subscribed) = self.subscriptions.by_dialog.get_mut(id) else {
             return self.answer(now, transaction, 481);
         };
@@ -175,6 +179,18 @@ impl Shard {
         let expires_at = subscribed.subscription.expires_at;
         self.subscriptions.schedule(id, expires_at);
         self.subscription_answered(now, transaction, message, id, None);
+    }
+
+    /// Whether a SUBSCRIBE in its dialog may have notifications go to where it came from: the same address, or its user.
+    fn may_move(&self, now: Now, message: &SipMessage, id: &DialogId, came: Flow) -> Result<(), Refusal> {
+        let Some(subscribed) = self.subscriptions.by_dialog.get(id) else { return Ok(()) };
+        let tenant = self.shared.directory.tenant(&subscribed.key.tenant);
+        let Some(tenant) = tenant.filter(|it| it.digest.is_demanded && came.remote.ip() != subscribed.flow.remote.ip())
+        else {
+            return Ok(());
+        };
+        let asker = self.sender(now, &tenant, message, came)?;
+        if asker.address == subscribed.key.address { Ok(()) } else { Err((403, "Not Your Messages").into()) }
     }
 
     fn subscription_answered(

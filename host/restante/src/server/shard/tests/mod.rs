@@ -19,12 +19,14 @@ use restante_store::memory::MemoryStore;
 use restante_store::spool::Spool;
 use restante_store::{Sink, Store};
 use restante_transport::queue::{Lane, QueueLimits, QueueReceiver, channel};
+use restante_transport::resolution::Names;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::{Now, Shard, ToShard};
 use crate::configuration::{Configuration, Tenant};
 use crate::metrics::Metrics;
+use crate::server::authentication::Authentication;
 use crate::server::directory::Directory;
 use crate::server::limits::{HOP_LIMITS, destinations};
 use crate::server::rates::Rates;
@@ -82,6 +84,7 @@ impl House {
         let known = Directory::new(&configuration, Arc::downgrade(&inboxes)).unwrap();
         let shared = Arc::new(Shared {
             directory: known,
+            authentication: Authentication::new(&[3; 32], 1, &configuration.limits),
             metrics: Metrics::new(),
             store: store.clone(),
             spool: Spool::open(directory.path()).unwrap(),
@@ -91,6 +94,7 @@ impl House {
             hops: Mutex::new(Breaker::new(HOP_LIMITS)),
             destinations: destinations(&configuration),
             outbound: None,
+            names: Names::none(),
             congestion_safe: false,
             count_unreported_as_delivered: false,
             upstream_failure_header: String::new(),

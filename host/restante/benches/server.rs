@@ -1,68 +1,59 @@
-//! The server as a process of its own.
+//! The server as a process of its own, for all benches.
+#![allow(dead_code, reason = "each bench looks at something else of it")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 /// Hundredths of a second in which the kernel counts CPU time.
 const TICKS_PER_SECOND: f64 = 100.0;
+/// How long the administration may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running server. It is killed when it is dropped.
 pub struct Server {
     child: Child,
     /// Where it takes SIP over UDP and TCP.
     pub sip: SocketAddr,
+    /// From the process's begin until it served.
+    pub start: Duration,
     socket: PathBuf,
 }
 
 impl Server {
-    /// Starts the binary on free ports of loopback and waits until it listens.
-    pub fn start(directory: &Path) -> Result<Server> {
+    /// Starts the binary on free ports of loopback, with these tables of its configuration, and waits until it serves.
+    /// `log` is a filter; what it lets through is shown.
+    pub fn start(directory: &Path, tables: &str, log: &str) -> Result<Server> {
         let (sip, msrp) = (free_port()?, free_port()?);
         let data = directory.join("data");
         let configuration = directory.join("restante.toml");
-        // Everything waits in page mode and goes out one by one: the figures are those of single messages.
-        std::fs::write(
-            &configuration,
-            format!(
-                r#"data = "{}"
-                [sip]
-                listen = ["udp:{sip}", "tcp:{sip}"]
-                [msrp]
-                listen = ["tcp:{msrp}"]
-                [limits]
-                max_large_body_bytes = 2000000000
-                [tenants.bench]
-                domains = ["example.org"]
-                trust = ["127.0.0.0/8"]
-                [tenants.bench.settings]
-                few = 100
-                recipient_quota = {{ messages = 1000000, bytes = 10000000000 }}
-                sender_quota = {{ messages = 10000000, bytes = 10000000000 }}
-                "#,
-                data.display()
-            ),
-        )?;
+        let text = format!(
+            "data = {:?}\n[sip]\nlisten = [\"udp:{sip}\", \"tcp:{sip}\"]\n[msrp]\nlisten = [\"tcp:{msrp}\"]\n{tables}",
+            data.display().to_string()
+        );
+        std::fs::write(&configuration, text)?;
+        let began = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_restante"))
             .args(["serve", "--config"])
             .arg(&configuration)
-            .env("RESTANTE_LOG", "info,restante=warn,restante::cli=info")
+            .env("RESTANTE_LOG", format!("{log},restante::cli=info"))
             .stderr(Stdio::piped())
             .spawn()?;
         let stderr = child.stderr.take().context("standard error")?;
         let mut lines = BufReader::new(stderr).lines();
         let mut said = Vec::new();
-        let listening = lines.by_ref().map_while(Result::ok).any(|line| {
-            let listening = line.contains("administration at");
+        let serves = lines.by_ref().map_while(Result::ok).any(|line| {
+            let serves = line.contains("administration at");
             said.push(line);
-            listening
+            serves
         });
-        let server = Server { child, sip, socket: data.join("admin.sock") };
-        if !listening {
+        let server = Server { child, sip, start: began.elapsed(), socket: data.join("admin.sock") };
+        if !serves {
             bail!("the server does not start: {}", said.join("\n"));
         }
         // Whatever else it says is for people.
@@ -79,35 +70,25 @@ impl Server {
         Ok((ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / TICKS_PER_SECOND)
     }
 
-    /// The most memory it ever had.
+    /// Memory that it has now.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most memory that it had since [`Self::forget_peak`], or ever.
     pub fn peak_memory_bytes(&self) -> Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
-        let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kilobytes * 1024)
+        self.status_bytes("VmHWM:")
     }
 
-    /// How long its decisions took so far, as its metrics say.
-    pub fn decisions(&self) -> Result<String> {
-        let text = self.metrics()?;
-        let value = |name: &str, hook: &str| -> f64 {
-            let start = format!("restante_{name}{{");
-            let label = format!("hook=\"{hook}\"");
-            let line = text.lines().find(|line| line.starts_with(&start) && line.contains(&label));
-            line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
-        };
-        let figures = ["on-incoming", "on-available"].map(|hook| {
-            let asked = value("policy_decisions_total", hook);
-            let micros = value("policy_decision_seconds_total", hook) * 1e6;
-            format!("{hook} {:.0} at {:.0} µs", asked, if asked > 0.0 { micros / asked } else { 0.0 })
-        });
-        Ok(figures.join(", "))
+    /// Begins anew to look for the peak, where the kernel lets us (Linux, `clear_refs`).
+    pub fn forget_peak(&self) {
+        let _ = std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
     }
 
-    fn metrics(&self) -> Result<String> {
-        use std::io::{Read, Write};
-        let mut stream = std::os::unix::net::UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    /// Its metrics, in Prometheus' form.
+    pub fn metrics(&self) -> Result<String> {
+        let mut stream = UnixStream::connect(&self.socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
@@ -121,6 +102,13 @@ impl Server {
         let status = self.child.wait()?;
         anyhow::ensure!(status.success(), "the server ended with {status}");
         Ok(())
+    }
+
+    fn status_bytes(&self, field: &str) -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| field.to_owned())?;
+        let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kibibytes * 1024)
     }
 }
 

@@ -1,0 +1,112 @@
+//! Passwords, from files or from a person. None comes from the command line, where everybody could see it.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use restante_sip::identity::canonical;
+use restante_sip::uri::Uri;
+
+/// Longest password, in bytes.
+const MAX_PASSWORD_BYTES: u64 = 1024;
+
+/// From a file without its line end, else from standard input, asked for where that is a terminal.
+///
+/// # Errors
+/// It cannot be read, or is empty, too long, or more than a line.
+pub fn read(file: Option<&Path>) -> Result<String> {
+    let text = match file {
+        Some(file) => {
+            let open = std::fs::File::open(file).with_context(|| format!("--password-file {}", file.display()))?;
+            let mut text = String::new();
+            let limited = io::Read::take(open, MAX_PASSWORD_BYTES + 2);
+            io::Read::read_to_string(&mut { limited }, &mut text)
+                .with_context(|| format!("--password-file {}", file.display()))?;
+            text
+        }
+        None => line()?,
+    };
+    let password = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    if password.is_empty() || password.len() as u64 > MAX_PASSWORD_BYTES || password.contains(['\r', '\n', '\0']) {
+        bail!("expected a password of 1 to {MAX_PASSWORD_BYTES} bytes on one line");
+    }
+    Ok(password.to_owned())
+}
+
+/// Who a user is in Digest when nothing else is said: the user part of a SIP URI, the number of a tel URI.
+#[must_use]
+pub fn usual_username(address: &str) -> Option<String> {
+    let name = canonical(&Uri::parse(address).ok()?)?;
+    let rest = name.strip_prefix("sip:").or_else(|| name.strip_prefix("tel:"))?;
+    Some(rest.split(['@', ';']).next().unwrap_or(rest).to_owned())
+}
+
+fn line() -> Result<String> {
+    let stdin = io::stdin();
+    let mut text = String::new();
+    if !stdin.is_terminal() {
+        io::Read::take(stdin.lock(), MAX_PASSWORD_BYTES + 2).read_line(&mut text)?;
+        return Ok(text);
+    }
+    eprint!("Password: ");
+    let _hidden = Hidden::begin();
+    io::Read::take(stdin.lock(), MAX_PASSWORD_BYTES + 2).read_line(&mut text)?;
+    eprintln!();
+    Ok(text)
+}
+
+/// What is typed is not shown while this lives.
+struct Hidden;
+
+impl Hidden {
+    fn begin() -> Hidden {
+        stty("-echo");
+        Hidden
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        stty("echo");
+    }
+}
+
+fn stty(argument: &str) {
+    // On a terminal that does not know it, what is typed is seen.
+    let _ = Command::new("stty").arg(argument).stdin(Stdio::inherit()).stderr(Stdio::null()).status();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_one_line_of_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, expected) in [
+            ("secret\n", Some("secret")),
+            ("two words\r\n", Some("two words")),
+            ("bare", Some("bare")),
+            (" \n", Some(" ")),
+            ("", None),
+            ("\n", None),
+            ("a\nb\n", None),
+            (&"x".repeat(1025), None),
+        ] {
+            std::fs::write(file.path(), text).unwrap();
+            assert_eq!(read(Some(file.path())).ok().as_deref(), expected, "{text:?}");
+        }
+        assert!(read(Some(Path::new("/nowhere/password"))).is_err());
+    }
+
+    #[test]
+    fn a_username_is_what_stands_before_the_domain() {
+        for (address, expected) in
+            [("sip:Bob@Example.org:5070", "Bob"), ("tel:+1-555-0100", "+15550100"), ("sip:+1555@a.org", "+1555")]
+        {
+            assert_eq!(usual_username(address).as_deref(), Some(expected));
+        }
+        assert_eq!(usual_username("sip:example.org"), None);
+    }
+}

@@ -1,0 +1,240 @@
+//! Whether a request is from who it says, where its tenant demands that users show it by Digest (RFC 8760).
+//!
+//! * [`mod@self`]: one request against nonces, counts and hashes.
+//! * [`known`]: what users authenticate with. [`failures`]: sources that fail too often.
+//!
+//! Every shard asks here. Each table lies in slices or is small, and its lock is held for one look.
+
+mod failures;
+mod known;
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use restante_deferral::model::{RecipientKey, Timestamp};
+use restante_sip::authentication::{
+    Algorithm, Challenge, Credentials, HashOfA1, Nonce, NonceCounts, NonceKey, Protection, QualityOfProtection,
+    is_response, response,
+};
+use restante_sip::identity::same_user;
+use restante_sip::message::{Name, SipMessage};
+use restante_sip::uri::Uri;
+
+use self::failures::Failures;
+use super::directory::TenantEntry;
+use super::limits::size;
+use crate::configuration::Limits;
+
+pub use self::known::{KnownCredentials, KnownUsers, UsernameTaken};
+
+/// Slices of the nonce counts.
+const SLICES: usize = 16;
+/// Most Authorization fields that are looked at: clients send one for each realm that they know.
+const MAX_FIELDS: usize = 8;
+
+/// What all requests are checked with.
+pub struct Authentication {
+    /// What users authenticate with.
+    pub users: KnownUsers,
+    key: NonceKey,
+    next_number: AtomicU64,
+    counts: Vec<Mutex<NonceCounts>>,
+    failures: Mutex<Failures>,
+    nonce_lifetime_milliseconds: u64,
+}
+
+/// Why a request is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unauthenticated {
+    /// 401 with these challenges.
+    Challenged {
+        /// Values of WWW-Authenticate, in order of preference.
+        challenges: Vec<String>,
+        /// For whoever counts.
+        why: Why,
+    },
+    /// 400: its credentials cannot be read, or are for another request.
+    Malformed(&'static str),
+    /// 480: too many failures.
+    SlowDown {
+        /// When to try again.
+        retry_after_seconds: u32,
+    },
+}
+
+/// Why a challenge is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// No credentials for this realm, or by no algorithm that is asked for.
+    NoCredentials,
+    /// Credentials without `qop=auth`, whose repetition nobody could tell.
+    Unprotected,
+    /// The nonce is too old, or of another run of the server.
+    Stale,
+    /// The nonce count was used before.
+    Repeated,
+    /// The response is wrong, or nobody has this username.
+    Wrong,
+}
+
+impl Unauthenticated {
+    /// As metrics name it.
+    #[must_use]
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Unauthenticated::Challenged { why, .. } => match why {
+                Why::NoCredentials => "challenged",
+                Why::Unprotected => "unprotected",
+                Why::Stale => "stale",
+                Why::Repeated => "repeated",
+                Why::Wrong => "wrong",
+            },
+            Unauthenticated::Malformed(_) => "malformed",
+            Unauthenticated::SlowDown { .. } => "slowed-down",
+        }
+    }
+}
+
+/// A request's surroundings.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The tenant that demands it.
+    pub tenant: &'a TenantEntry,
+    /// Where it came from.
+    pub source: IpAddr,
+    /// When.
+    pub now: Timestamp,
+}
+
+impl Authentication {
+    /// With a random key, which must not be used by another run: the counts of its nonces are in memory only.
+    #[must_use]
+    pub fn new(key: &[u8; 32], first_number: u64, limits: &Limits) -> Authentication {
+        let nonces = size(limits.max_nonces).div_ceil(SLICES);
+        Authentication {
+            users: KnownUsers::default(),
+            key: NonceKey::new(key),
+            next_number: AtomicU64::new(first_number),
+            counts: (0..SLICES).map(|_| Mutex::new(NonceCounts::new(nonces))).collect(),
+            failures: Mutex::new(Failures::new(
+                limits.max_failed_authentications,
+                limits.failed_authentication_seconds.saturating_mul(1000),
+            )),
+            nonce_lifetime_milliseconds: limits.max_nonce_seconds.saturating_mul(1000),
+        }
+    }
+
+    /// Which user's request this is. A count is used up by it.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`]
+    pub fn check(&self, request: &SipMessage, asked: Asked<'_>) -> Result<RecipientKey, Unauthenticated> {
+        let Asked { tenant, source, now } = asked;
+        let origin = self.key.origin(source);
+        self.failures().check(origin, now)?;
+        let realm = &*tenant.digest.realm;
+        let Some((credentials, algorithm)) = credentials(request, tenant)? else {
+            return Err(self.challenged(asked, Why::NoCredentials));
+        };
+        let Some(protection) = credentials.protection.as_ref().filter(|it| it.quality == QualityOfProtection::Auth)
+        else {
+            return Err(self.challenged(asked, Why::Unprotected));
+        };
+        if !is_for(request, &credentials.uri) {
+            return Err(Unauthenticated::Malformed("Digest URI Is Not The Request-URI"));
+        }
+        // Nothing is computed for a nonce that is not ours: guesses need one, and are charged to whoever got it.
+        let Ok(nonce) = self.key.read(realm, &credentials.nonce, now.0, self.nonce_lifetime_milliseconds) else {
+            return Err(self.challenged(asked, Why::Stale));
+        };
+        self.failures().check(nonce.origin, now)?;
+        let user = self.users.find(&tenant.name, &credentials.username).filter(|user| *user.realm == *realm);
+        let hash = user.as_ref().and_then(|user| user.hashes.iter().find(|hash| hash.algorithm() == algorithm));
+        // Somebody unknown costs as much time as somebody known.
+        let nobody = || HashOfA1::new(algorithm, "", realm, "");
+        let is_right = is_right(request, hash.unwrap_or(&nobody()), &credentials, protection);
+        let Some(user) = user.as_ref().filter(|_| is_right && hash.is_some()) else {
+            let may_not_any_more = self.failures().note(nonce.origin, now);
+            if may_not_any_more {
+                tracing::warn!(tenant = %tenant.name, %source, "fails to authenticate too often: refused for a while");
+            }
+            return Err(self.challenged(asked, Why::Wrong));
+        };
+        self.use_count(&nonce, protection, now).ok_or_else(|| self.challenged(asked, Why::Repeated))?;
+        Ok(user.user.clone())
+    }
+
+    fn use_count(&self, nonce: &Nonce, protection: &Protection, now: Timestamp) -> Option<()> {
+        let slice = usize::try_from(nonce.number % SLICES as u64).unwrap_or(0);
+        let mut counts = self.counts.get(slice)?.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.note(nonce, protection.count()?, now.0, self.nonce_lifetime_milliseconds).ok()
+    }
+
+    /// One for each algorithm, with one nonce (RFC 8760 §2.4).
+    fn challenged(&self, asked: Asked<'_>, why: Why) -> Unauthenticated {
+        let digest = &asked.tenant.digest;
+        let nonce = Nonce {
+            issued_at: asked.now.0,
+            origin: self.key.origin(asked.source),
+            number: self.next_number.fetch_add(1, Ordering::Relaxed),
+        };
+        let nonce = self.key.write(&digest.realm, &nonce);
+        let challenge = |algorithm: &Algorithm| {
+            let challenge = Challenge {
+                realm: digest.realm.to_string(),
+                nonce: nonce.clone(),
+                opaque: None,
+                stale: matches!(why, Why::Stale | Why::Repeated),
+                algorithm: *algorithm,
+                quality_of_protection: vec![QualityOfProtection::Auth.as_str().to_owned()],
+            };
+            challenge.to_string()
+        };
+        Unauthenticated::Challenged { challenges: digest.algorithms.iter().map(challenge).collect(), why }
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Those of a request that are for the tenant's realm, by an algorithm that it asks for.
+fn credentials(
+    request: &SipMessage,
+    tenant: &TenantEntry,
+) -> Result<Option<(Credentials, Algorithm)>, Unauthenticated> {
+    let mut found = None;
+    for value in request.headers(Name::Authorization).take(MAX_FIELDS) {
+        let read = Credentials::parse(value).map_err(|_| Unauthenticated::Malformed("Malformed Authorization"))?;
+        let Some(credentials) = read.filter(|it| *it.realm == *tenant.digest.realm) else { continue };
+        let algorithm = credentials.algorithm().filter(|it| tenant.digest.algorithms.contains(it));
+        found = found.or(algorithm.map(|algorithm| (credentials, algorithm)));
+    }
+    Ok(found)
+}
+
+/// Whether the URI in the hash is the one that was asked for: the same user, or the same host where there is none. Clients
+/// leave parameters out (RFC 3261 §22.4 lets a server accept more).
+fn is_for(request: &SipMessage, uri: &str) -> bool {
+    let Some(asked) = request.request_uri() else { return false };
+    if asked == uri {
+        return true;
+    }
+    let (Ok(asked), Ok(uri)) = (Uri::parse(asked), Uri::parse(uri)) else { return false };
+    match (&asked, &uri) {
+        (Uri::Sip(asked), Uri::Sip(uri)) if asked.user.is_none() && uri.user.is_none() => {
+            asked.host.eq_ignore_ascii_case(&uri.host)
+        }
+        _ => same_user(&asked, &uri),
+    }
+}
+
+fn is_right(request: &SipMessage, hash: &HashOfA1, credentials: &Credentials, protection: &Protection) -> bool {
+    let Some(method) = request.method() else { return false };
+    let expected = response(hash, &method, &credentials.uri, &credentials.nonce, Some(protection));
+    is_response(&expected, &credentials.response)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+use std::sync::{Arc, Weak};
+
+use restante_deferral::model::{CanonicalAddress, TenantName};
+use restante_sip::authentication::CountError;
+use restante_store::UserCredentials;
+
+use super::*;
+use crate::configuration::{AuthenticationMethod, Configuration};
+use crate::server::directory::Directory;
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+const LIFETIME: u64 = 300_000;
+
+struct Gate {
+    authentication: Authentication,
+    tenant: Arc<TenantEntry>,
+}
+
+impl Gate {
+    /// Of a tenant of which Bob is a user with a password.
+    fn new(change: impl FnOnce(&mut Configuration)) -> Gate {
+        let mut configuration = Configuration::default();
+        change(&mut configuration);
+        let tenant = configuration.tenants.get_mut("example").unwrap();
+        tenant.authentication = AuthenticationMethod::Digest;
+        let directory = Directory::new(&configuration, Weak::new()).unwrap();
+        let authentication = Authentication::new(&[9; 32], 5, &configuration.limits);
+        let hash = HashOfA1::new(Algorithm::Sha256, "bob", "example.org", "secret");
+        let credentials = UserCredentials {
+            username: "bob".to_owned(),
+            realm: "example.org".to_owned(),
+            hashes: vec![("SHA-256".to_owned(), hash.bytes().to_vec())],
+        };
+        authentication.users.set(&bob(), Some(&credentials)).unwrap();
+        Gate { authentication, tenant: directory.tenant(&TenantName("example".into())).unwrap() }
+    }
+
+    fn ask(&self, authorization: Option<&str>, now: Timestamp) -> Result<RecipientKey, Unauthenticated> {
+        let authorization = authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
+        let text = format!("MESSAGE sip:carol@example.org SIP/2.0\r\n{authorization}\r\n");
+        let request = SipMessage::parse(text.into_bytes().into(), &Default::default()).unwrap();
+        let source = "192.0.2.1".parse().unwrap();
+        self.authentication.check(&request, Asked { tenant: &self.tenant, source, now })
+    }
+
+    fn nonce(&self, now: Timestamp) -> String {
+        let Err(Unauthenticated::Challenged { challenges, .. }) = self.ask(None, now) else { panic!("no challenge") };
+        Challenge::parse_list(&challenges[0]).unwrap().remove(0).nonce
+    }
+
+    /// Why it is not taken; none: it is.
+    fn why(&self, authorization: &str, now: Timestamp) -> Option<Why> {
+        match self.ask(Some(authorization), now) {
+            Ok(_) => None,
+            Err(Unauthenticated::Challenged { why, .. }) => Some(why),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+fn bob() -> RecipientKey {
+    RecipientKey { tenant: TenantName("example".into()), address: CanonicalAddress("sip:bob@example.org".into()) }
+}
+
+fn answer(nonce: &str, password: &str, count: u32) -> String {
+    let protection =
+        Protection { quality: QualityOfProtection::Auth, cnonce: "c".to_owned(), nonce_count: format!("{count:08x}") };
+    let uri = "sip:carol@example.org";
+    let hash = HashOfA1::new(Algorithm::Sha256, "bob", "example.org", password);
+    let method = restante_sip::message::Method::Message;
+    let credentials = Credentials {
+        username: "bob".to_owned(),
+        realm: "example.org".to_owned(),
+        nonce: nonce.to_owned(),
+        uri: uri.to_owned(),
+        response: response(&hash, &method, uri, nonce, Some(&protection)),
+        algorithm: Some("SHA-256".to_owned()),
+        opaque: None,
+        protection: Some(protection),
+    };
+    credentials.to_string()
+}
+
+#[test]
+fn a_nonce_serves_its_time_and_each_count_once() {
+    let gate = Gate::new(|_| {});
+    let nonce = gate.nonce(NOW);
+    let last = Timestamp(NOW.0 + LIFETIME);
+    assert_eq!(gate.ask(Some(&answer(&nonce, "secret", 1)), NOW), Ok(bob()));
+    assert_eq!(gate.why(&answer(&nonce, "secret", 1), NOW), Some(Why::Repeated));
+    assert_eq!(gate.why(&answer(&nonce, "secret", 2), last), None);
+    let late = Timestamp(last.0 + 1);
+    assert_eq!(gate.why(&answer(&nonce, "secret", 3), late), Some(Why::Stale));
+    assert_eq!(gate.why(&answer(&nonce, "guess", 3), late), Some(Why::Stale), "says nothing of a password");
+    assert_eq!(gate.why(&answer("made up", "secret", 1), NOW), Some(Why::Stale));
+    assert_eq!(gate.why(&answer(&nonce, "guess", 3), NOW), Some(Why::Wrong));
+    assert_eq!(gate.why(&answer(&nonce, "secret", 3), NOW), None, "a wrong answer uses up nothing");
+}
+
+#[test]
+fn a_full_memory_costs_a_round_trip_and_admits_nothing_twice() {
+    let gate = Gate::new(|it| it.limits.max_nonces = 1);
+    let nonces: Vec<String> = (0..3 * SLICES).map(|_| gate.nonce(NOW)).collect();
+    for nonce in &nonces {
+        assert_eq!(gate.why(&answer(nonce, "secret", 1), NOW), None);
+    }
+    for nonce in &nonces {
+        assert_eq!(gate.why(&answer(nonce, "secret", 1), NOW), Some(Why::Repeated));
+    }
+    let first = &nonces[0];
+    assert_eq!(gate.why(&answer(first, "secret", 2), NOW), Some(Why::Repeated), "it was forgotten");
+    assert_eq!(CountError::Forgotten.to_string(), "the nonce is older than those that are remembered");
+    assert_eq!(gate.why(&answer(&gate.nonce(NOW), "secret", 1), NOW), None);
+}
+
+#[test]
+fn failures_are_charged_to_whoever_got_the_nonce() {
+    let gate = Gate::new(|it| it.limits.max_failed_authentications = 2);
+    for count in 1..=2 {
+        assert_eq!(gate.why(&answer("made up", "guess", count), NOW), Some(Why::Stale), "to nobody");
+    }
+    let nonce = gate.nonce(NOW);
+    for count in 1..=2 {
+        assert_eq!(gate.why(&answer(&nonce, "guess", count), NOW), Some(Why::Wrong));
+    }
+    let slow = Err(Unauthenticated::SlowDown { retry_after_seconds: 300 });
+    assert_eq!(gate.ask(None, NOW), slow);
+    assert_eq!(gate.ask(Some(&answer(&nonce, "secret", 3)), NOW), slow);
+    let later = Timestamp(NOW.0 + 300_000);
+    assert_eq!(gate.why(&answer(&gate.nonce(later), "secret", 1), later), None);
+}
+
+#[test]
+fn a_password_is_for_its_realm_and_the_latest_counts() {
+    let gate = Gate::new(|it| {
+        it.tenants.get_mut("example").unwrap().digest.realm = Some("another realm".to_owned());
+    });
+    assert!(
+        matches!(gate.ask(None, NOW), Err(Unauthenticated::Challenged { challenges, .. }) if challenges[0].contains("realm=\"another realm\""))
+    );
+    let nonce = gate.nonce(NOW);
+    assert_eq!(gate.why(&answer(&nonce, "secret", 1), NOW), Some(Why::NoCredentials));
+    let gate = Gate::new(|_| {});
+    gate.authentication.users.set(&bob(), None).unwrap();
+    assert_eq!(gate.why(&answer(&gate.nonce(NOW), "secret", 1), NOW), Some(Why::Wrong));
+}

@@ -1,0 +1,135 @@
+//! Next hops that have names: where they lead, and attempts that wait until that is known.
+//!
+//! A client is where it was seen, whatever its Contact says: many write names there that nobody else knows. A proxy (Path,
+//! Route), a target of the operator's and `sip.outbound` are where their names say (RFC 3263).
+
+use std::net::SocketAddr;
+
+use restante_deferral::model::{ContactId, RecipientKey};
+use restante_deferral::participating_function::{Attempt, AttemptId, AttemptTask};
+use restante_sip::header::NameAddr;
+use restante_sip::transaction::{Flow, Transport};
+use restante_sip::uri::{SipUri, Uri};
+use restante_transport::Protocol;
+use restante_transport::queue::Lane;
+use restante_transport::resolution::{Known, Place, Wanted};
+
+use super::{Now, Shard, ToShard};
+use crate::server::flow;
+
+impl Shard {
+    /// Keeps an attempt until it is known where the name of its next hop leads. It comes back where there is nothing to
+    /// wait for.
+    pub(super) fn wait_for_name(&mut self, now: Now, key: &RecipientKey, attempt: Attempt) -> Option<Attempt> {
+        let Some(wanted) = self.name_on_the_way(key, &attempt) else { return Some(attempt) };
+        let (shared, shard, name) = (self.shared.clone(), self.index, wanted.clone());
+        let told = move || drop(shared.push(shard, Lane::Ordered, ToShard::Resolved(name), 64));
+        if self.shared.names.look_up(&wanted, now.monotonic, told) != Known::Not {
+            return Some(attempt);
+        }
+        self.resolving.entry(wanted).or_default().push((key.clone(), attempt));
+        None
+    }
+
+    /// A name was asked about: attempts that waited for that begin, or end where it leads nowhere.
+    pub(super) fn resolved(&mut self, now: Now, wanted: &Wanted) {
+        for (key, attempt) in self.resolving.remove(wanted).unwrap_or_default() {
+            if let Err(end) = self.start_attempt(now, &key, attempt) {
+                let (id, end) = *end;
+                self.attempt_ended(now, &key, id, end);
+            }
+        }
+    }
+
+    /// An attempt that waits for a name is not to begin any more.
+    pub(super) fn forget_resolving(&mut self, key: &RecipientKey, attempt: AttemptId) {
+        self.resolving.retain(|_, waiting| {
+            waiting.retain(|(of, it)| it.id != attempt || of != key);
+            !waiting.is_empty()
+        });
+    }
+
+    /// The way to the outbound proxy; none where there is none, or its name leads nowhere.
+    pub(super) fn outbound_flow(&self) -> Option<Flow> {
+        let wanted = self.shared.outbound.as_ref()?.wanted()?;
+        self.places(&wanted).first().map(|place| towards(*place))
+    }
+
+    /// The way to a target that the operator named.
+    pub(super) fn target_flow(&self, uri: &Uri) -> Option<Flow> {
+        self.places(&wanted_of(uri)?).first().map(|place| towards(*place))
+    }
+
+    /// Where a next hop is that a peer named, and over what where something is said of that.
+    pub(super) fn places_of(&self, uri: &Uri) -> Vec<(SocketAddr, Option<Transport>)> {
+        let Some(wanted) = wanted_of(uri) else { return Vec::new() };
+        let transport = wanted.protocol().map(transport_of);
+        if let Some(place) = wanted.place() {
+            return vec![(place.socket, transport)];
+        }
+        self.places(&wanted).iter().map(|place| (place.socket, Some(transport_of(place.protocol)))).collect()
+    }
+
+    fn places(&self, wanted: &Wanted) -> Vec<Place> {
+        match self.shared.names.look_up(wanted, Now::read(&self.shared).monotonic, || ()) {
+            Known::Places(places) => places,
+            Known::Nowhere | Known::Not => Vec::new(),
+        }
+    }
+
+    /// The name that leads to the next hop of an attempt, where it is no address.
+    fn name_on_the_way(&self, key: &RecipientKey, attempt: &Attempt) -> Option<Wanted> {
+        let wanted = match &attempt.task {
+            AttemptTask::Pull { .. } => None,
+            AttemptTask::HandOver { target, .. } => {
+                let tenant = self.shared.directory.tenant(&key.tenant)?;
+                tenant.hand_over.get(target).and_then(|uri| wanted_of(&Uri::parse(uri).ok()?))
+            }
+            _ => match &self.shared.outbound {
+                Some(hop) => hop.wanted(),
+                None => self.proxy_before(key, attempt.contact?),
+            },
+        };
+        wanted.filter(|wanted| wanted.place().is_none())
+    }
+
+    /// The proxy that a contact is reached through.
+    fn proxy_before(&self, key: &RecipientKey, contact: ContactId) -> Option<Wanted> {
+        let binding = self.registrations.get(key)?.bindings.iter().find(|it| it.id.0 == contact.0)?;
+        let target = binding.target(&key.address.0);
+        let next_hop = match target.routes.first() {
+            Some(route) => NameAddr::parse(route).ok()?.uri,
+            None if binding.flow.is_none() => Uri::parse(&target.request_uri).ok()?,
+            None => return None,
+        };
+        wanted_of(&next_hop)
+    }
+}
+
+/// The address in a SIP URI whose host is one.
+pub(super) fn socket_of(uri: &SipUri) -> Option<SocketAddr> {
+    let host = uri.host.trim_start_matches('[').trim_end_matches(']');
+    Some(SocketAddr::new(host.parse().ok()?, uri.port_or_default()))
+}
+
+/// What is looked for to send something to a URI (RFC 3263 §4).
+fn wanted_of(uri: &Uri) -> Option<Wanted> {
+    let sip = uri.as_sip()?;
+    let protocol = match uri.parameter("transport") {
+        Some(name) if name.eq_ignore_ascii_case("tcp") => Some(Protocol::Tcp),
+        Some(name) if name.eq_ignore_ascii_case("udp") => Some(Protocol::Udp),
+        _ => None,
+    };
+    Wanted::new(uri.parameter("maddr").unwrap_or(&sip.host), sip.port, protocol)
+}
+
+fn transport_of(protocol: Protocol) -> Transport {
+    match protocol {
+        Protocol::Udp => Transport::Udp,
+        Protocol::Tcp => Transport::Tcp,
+    }
+}
+
+fn towards(place: Place) -> Flow {
+    flow::towards(transport_of(place.protocol), place.socket)
+}

@@ -1,0 +1,18 @@
+//! Where requests to a host go: RFC 3263, from names to addresses.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`wanted`] | what is looked for |
+//! | [`procedure`] | which questions are asked for it, and in which order their answers are tried |
+//! | [`dns`] | who answers them: hickory, or a test |
+//! | [`names`] | what is known already; asks in the background, so that nobody who serves waits for a name server |
+
+mod dns;
+mod names;
+mod procedure;
+mod wanted;
+
+pub use dns::{Dns, DnsFailure, Found, Pointer, ServiceRecord, SystemDns};
+pub use names::{Known, NameLimits, Names};
+pub use procedure::{Resolved, resolve};
+pub use wanted::{Place, Wanted};

@@ -1,0 +1,225 @@
+//! What is known of names, for those who must not wait.
+//!
+//! | what is known | is said | is done |
+//! |---|---|---|
+//! | nothing | [`Known::Not`] | it is asked; who wants to is told when that ended |
+//! | places, still valid | [`Known::Places`] | |
+//! | places that were valid a while ago | [`Known::Places`] | it is asked again: better the old place than none (RFC 8767) |
+//! | that it leads nowhere, or that nobody could say | [`Known::Nowhere`] | it is asked again after a while |
+//!
+//! A place that did not work is put behind the others for a while ([`Names::note_failure`]): so the next attempt takes the
+//! next place (RFC 3263 §4.3).
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use super::dns::Dns;
+use super::procedure::resolve;
+use super::wanted::{Place, Wanted};
+
+/// Bounds of what is known.
+#[derive(Clone, Debug)]
+pub struct NameLimits {
+    /// Names that are known. More lead nowhere until others are forgotten.
+    pub max_names: usize,
+    /// Names that are being asked about.
+    pub max_questions: usize,
+    /// Who waits for one name.
+    pub max_waiting: usize,
+    /// Places are believed at least so long, also where their records are shorter-lived.
+    pub min_validity: Duration,
+    /// And at most so long.
+    pub max_validity: Duration,
+    /// Places that could not be asked for again are believed so much longer.
+    pub stale_for: Duration,
+    /// A name that leads nowhere is not asked about again for so long.
+    pub failure_for: Duration,
+    /// How long one procedure may take.
+    pub timeout: Duration,
+}
+
+/// What is known of a name now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Where it leads, the best first.
+    Places(Vec<Place>),
+    /// It leads nowhere, or nobody could say. Temporary.
+    Nowhere,
+    /// Nothing yet: it is being asked.
+    Not,
+}
+
+/// What is known, and who is asked.
+pub struct Names {
+    asked: Option<(Arc<dyn Dns>, Handle)>,
+    limits: NameLimits,
+    random: Box<dyn Fn(u64) -> u64 + Send + Sync>,
+    questions: Arc<Semaphore>,
+    known: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    entries: HashMap<Wanted, Entry>,
+    /// Places that did not work, until they may be the first again.
+    failed: HashMap<SocketAddr, Instant>,
+}
+
+/// Called when a name was asked about.
+type Waiting = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct Entry {
+    places: Vec<Place>,
+    /// When that has to be asked again; none: it was not asked yet.
+    until: Option<Instant>,
+    is_asked: bool,
+    waiting: Vec<Waiting>,
+}
+
+impl Default for NameLimits {
+    fn default() -> NameLimits {
+        NameLimits {
+            max_names: 10_000,
+            max_questions: 64,
+            max_waiting: 10_000,
+            min_validity: Duration::from_secs(5),
+            max_validity: Duration::from_secs(3_600),
+            stale_for: Duration::from_secs(24 * 3_600),
+            failure_for: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Names {
+    /// Asks `dns` on `runtime`. `random` gives a number below or equal to its argument.
+    pub fn new(
+        dns: Arc<dyn Dns>,
+        runtime: Handle,
+        limits: NameLimits,
+        random: impl Fn(u64) -> u64 + Send + Sync + 'static,
+    ) -> Arc<Names> {
+        let questions = Arc::new(Semaphore::new(limits.max_questions));
+        let asked = Some((dns, runtime));
+        Arc::new(Names { asked, limits, random: Box::new(random), questions, known: Mutex::default() })
+    }
+
+    /// Asks nobody: every name leads nowhere.
+    #[must_use]
+    pub fn none() -> Arc<Names> {
+        let (limits, questions) = (NameLimits::default(), Arc::new(Semaphore::new(0)));
+        Arc::new(Names { asked: None, limits, random: Box::new(|_| 0), questions, known: Mutex::default() })
+    }
+
+    /// What is known; what has to be asked is asked in the background. Where it is [`Known::Not`], `then` is called when
+    /// that ended, on another thread; otherwise it is dropped.
+    pub fn look_up(self: &Arc<Names>, wanted: &Wanted, now: Instant, then: impl FnOnce() + Send + 'static) -> Known {
+        if let Some(place) = wanted.place() {
+            return Known::Places(vec![place]);
+        }
+        let Some((dns, runtime)) = &self.asked else { return Known::Nowhere };
+        let mut known = self.known();
+        let State { entries, failed } = &mut *known;
+        if !entries.contains_key(wanted) && entries.len() >= self.limits.max_names {
+            entries.retain(|_, entry| entry.is_asked || entry.until.is_some_and(|until| until > now));
+            if entries.len() >= self.limits.max_names {
+                return Known::Nowhere;
+            }
+        }
+        let entry = entries.entry(wanted.clone()).or_default();
+        let is_valid = entry.until.is_some_and(|until| until > now);
+        if !is_valid && !entry.is_asked {
+            let Ok(permit) = self.questions.clone().try_acquire_owned() else {
+                return entry.known(now, &self.limits, failed).unwrap_or(Known::Nowhere);
+            };
+            entry.is_asked = true;
+            let (names, dns, wanted) = (Arc::clone(self), Arc::clone(dns), wanted.clone());
+            runtime.spawn(async move {
+                names.ask(&*dns, wanted).await;
+                drop(permit);
+            });
+        }
+        entry.known(now, &self.limits, failed).unwrap_or_else(|| {
+            if entry.waiting.len() >= self.limits.max_waiting {
+                return Known::Nowhere;
+            }
+            entry.waiting.push(Box::new(then));
+            Known::Not
+        })
+    }
+
+    /// What was sent there met nobody: for a while, names that have other places lead there.
+    pub fn note_failure(&self, place: SocketAddr, now: Instant) {
+        let mut known = self.known();
+        if known.failed.len() >= self.limits.max_names {
+            known.failed.retain(|_, until| *until > now);
+        }
+        if known.failed.len() < self.limits.max_names {
+            known.failed.insert(place, now + self.limits.failure_for);
+        }
+    }
+
+    async fn ask(&self, dns: &dyn Dns, wanted: Wanted) {
+        let asked = tokio::time::timeout(self.limits.timeout, resolve(dns, &wanted, &self.random)).await;
+        let now = Instant::now();
+        let waiting = {
+            let mut known = self.known();
+            let Some(entry) = known.entries.get_mut(&wanted) else { return };
+            entry.is_asked = false;
+            match asked {
+                Ok(Ok(resolved)) if !resolved.places.is_empty() => {
+                    let validity = resolved.valid_for.clamp(self.limits.min_validity, self.limits.max_validity);
+                    entry.places = resolved.places;
+                    entry.until = Some(now + validity);
+                }
+                answered => {
+                    // A zone that says that there is nothing is believed; nobody's silence is.
+                    if matches!(answered, Ok(Ok(_))) {
+                        entry.places.clear();
+                    }
+                    tracing::warn!(name = %wanted, "the name leads nowhere: {}", reason(&answered));
+                    entry.until = Some(now + self.limits.failure_for);
+                }
+            }
+            std::mem::take(&mut entry.waiting)
+        };
+        waiting.into_iter().for_each(|then| then());
+    }
+
+    fn known(&self) -> MutexGuard<'_, State> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// None: it was never asked to an end.
+    fn known(&self, now: Instant, limits: &NameLimits, failed: &HashMap<SocketAddr, Instant>) -> Option<Known> {
+        let until = self.until?;
+        if self.places.is_empty() {
+            return (until > now).then_some(Known::Nowhere);
+        }
+        if until + limits.stale_for <= now {
+            return None;
+        }
+        let is_bad = |place: &Place| failed.get(&place.socket).is_some_and(|until| *until > now);
+        let (bad, good): (Vec<Place>, Vec<Place>) = self.places.iter().copied().partition(is_bad);
+        Some(Known::Places(good.into_iter().chain(bad).collect()))
+    }
+}
+
+fn reason<T>(answered: &Result<Result<T, super::dns::DnsFailure>, tokio::time::error::Elapsed>) -> String {
+    match answered {
+        Ok(Ok(_)) => "there is no such name".to_owned(),
+        Ok(Err(failure)) => failure.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

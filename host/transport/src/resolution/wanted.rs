@@ -1,0 +1,126 @@
+//! What is looked for.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::address::{HostPort, Protocol};
+
+/// The default port of SIP over UDP and TCP.
+const SIP_PORT: u16 = 5060;
+/// Longest name in the DNS (RFC 1035 §2.3.4).
+const MAX_NAME_BYTES: usize = 253;
+
+/// A host to send requests to, as a URI or the configuration names it (RFC 3263 §4).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    host: String,
+    port: Option<u16>,
+    protocol: Option<Protocol>,
+}
+
+/// A place that requests can be sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Over what.
+    pub protocol: Protocol,
+    /// Where.
+    pub socket: SocketAddr,
+}
+
+impl Wanted {
+    /// A host with what was said about port and transport. None when it is neither an address nor a name that the DNS could
+    /// know.
+    #[must_use]
+    pub fn new(host: &str, port: Option<u16>, protocol: Option<Protocol>) -> Option<Wanted> {
+        let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let fits = host.parse::<IpAddr>().is_ok() || is_name(&host);
+        fits.then_some(Wanted { host, port, protocol })
+    }
+
+    /// As the configuration writes it.
+    #[must_use]
+    pub fn configured(protocol: Protocol, place: &HostPort) -> Option<Wanted> {
+        Wanted::new(&place.host, place.port, Some(protocol))
+    }
+
+    /// The name, or the address without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, where one was given.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// The transport, where one was given.
+    #[must_use]
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.protocol
+    }
+
+    /// The place itself, where the host is an address: nobody needs to be asked (RFC 3263 §4.2).
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        Some(self.at(self.host.parse().ok()?))
+    }
+
+    /// The place at an address of the host.
+    pub(super) fn at(&self, address: IpAddr) -> Place {
+        Place {
+            protocol: self.protocol.unwrap_or(Protocol::Udp),
+            socket: SocketAddr::new(address, self.port.unwrap_or(SIP_PORT)),
+        }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.protocol, self.port) {
+            (Some(protocol), Some(port)) => write!(formatter, "{protocol}:{}:{port}", self.host),
+            (Some(protocol), None) => write!(formatter, "{protocol}:{}", self.host),
+            (None, Some(port)) => write!(formatter, "{}:{port}", self.host),
+            (None, None) => formatter.write_str(&self.host),
+        }
+    }
+}
+
+/// RFC 1123 §2.1, and the underscore that many use.
+fn is_name(host: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    host.len() <= MAX_NAME_BYTES && host.split('.').all(is_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_places_and_names_are_not() {
+        let place = |host, port, protocol| Wanted::new(host, port, protocol).unwrap().place();
+        let udp = |text: &str| Some(Place { protocol: Protocol::Udp, socket: text.parse().unwrap() });
+        assert_eq!(place("192.0.2.1", None, None), udp("192.0.2.1:5060"));
+        assert_eq!(place("[2001:db8::1]", Some(5070), None), udp("[2001:db8::1]:5070"));
+        let tcp = Some(Place { protocol: Protocol::Tcp, socket: "192.0.2.1:5060".parse().unwrap() });
+        assert_eq!(place("192.0.2.1", None, Some(Protocol::Tcp)), tcp);
+        assert_eq!(place("proxy.example.org", Some(5060), Some(Protocol::Udp)), None);
+    }
+
+    #[test]
+    fn the_same_name_is_written_in_one_way_and_others_are_refused() {
+        let host = |text| Wanted::new(text, None, None).map(|it| it.host);
+        assert_eq!(host("Proxy.Example.ORG.").as_deref(), Some("proxy.example.org"));
+        assert_eq!(host("kamailio").as_deref(), Some("kamailio"));
+        let long = "a.".repeat(127) + "aa";
+        for text in ["", ".", "a..b", "-a.example", "a b", "ä.example", "a;b", &"a".repeat(64), &long] {
+            assert_eq!(host(text), None, "{text:?}");
+        }
+    }
+}

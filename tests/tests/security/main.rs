@@ -1,0 +1,7 @@
+//! Who may do what, and what those meet who may not. `docs/attacks.md` has the table.
+
+mod client;
+mod commands;
+mod digest;
+mod identities;
+mod passwords;

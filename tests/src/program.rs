@@ -72,7 +72,8 @@ impl Program {
         self.write_configuration();
     }
 
-    /// Further lines of `[sip]`, instead of earlier ones. The ports stay as they are from now on: somebody was told of them.
+    /// Further lines of `[sip]`, each with its end, instead of earlier ones. The ports stay as they are from now on: somebody
+    /// was told of them.
     pub fn set_sip(&self, lines: &str) {
         lines.clone_into(&mut self.sip_lines.borrow_mut());
         self.has_served.set(true);
@@ -83,7 +84,7 @@ impl Program {
         let (sip, msrp, lines) = (self.sip().port(), self.msrp.get(), self.sip_lines.borrow().clone());
         self.configure(&format!(
             "data = {data:?}\n\
-             [sip]\nlisten = [\"udp:{HOST}:{sip}\", \"tcp:{HOST}:{sip}\"]\n{lines}\n\
+             [sip]\nlisten = [\"udp:{HOST}:{sip}\", \"tcp:{HOST}:{sip}\"]\n{lines}\
              [msrp]\nlisten = [\"tcp:{HOST}:{msrp}\"]\n\
              {further}\n",
             data = self.data().display().to_string(),

@@ -44,7 +44,7 @@ impl Behind {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let program = Program::new(&format!("{USUAL}[tenants.example.settings]\n{settings}\n"));
         let kamailio = Kamailio::start(configuration, program.sip(), directory.path()).expect("Kamailio starts");
-        program.set_sip(&format!("outbound = \"udp:{}\"", kamailio.inside()));
+        program.set_sip(&format!("outbound = \"udp:{}\"\n", kamailio.inside()));
         let served = Some(program.serve().await);
         Behind { program, kamailio, served, clients: Vec::new(), _directory: directory }
     }
@@ -84,7 +84,7 @@ impl Behind {
     /// Starts it again, and has it send everything there.
     pub async fn restart_restante_towards(&mut self, outbound: SocketAddr) {
         self.kill_restante();
-        self.program.set_sip(&format!("outbound = \"udp:{outbound}\""));
+        self.program.set_sip(&format!("outbound = \"udp:{outbound}\"\n"));
         self.start_restante().await;
     }
 

@@ -4,6 +4,7 @@
 //! Route), a target of the operator's and `sip.outbound` are where their names say (RFC 3263).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use restante_deferral::model::{ContactId, RecipientKey};
 use restante_deferral::participating_function::{Attempt, AttemptId, AttemptTask};
@@ -22,8 +23,13 @@ impl Shard {
     /// wait for.
     pub(super) fn wait_for_name(&mut self, now: Now, key: &RecipientKey, attempt: Attempt) -> Option<Attempt> {
         let Some(wanted) = self.name_on_the_way(key, &attempt) else { return Some(attempt) };
-        let (shared, shard, name) = (self.shared.clone(), self.index, wanted.clone());
-        let told = move || drop(shared.push(shard, Lane::Ordered, ToShard::Resolved(name), 64));
+        // A question may outlive the server that asked it, and must not keep its store open.
+        let (shared, shard, name) = (Arc::downgrade(&self.shared), self.index, wanted.clone());
+        let told = move || {
+            if let Some(shared) = shared.upgrade() {
+                drop(shared.push(shard, Lane::Ordered, ToShard::Resolved(name), 64));
+            }
+        };
         if self.shared.names.look_up(&wanted, now.monotonic, told) != Known::Not {
             return Some(attempt);
         }

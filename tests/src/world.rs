@@ -10,7 +10,7 @@ use restante_client::proxy::{Proxy, ProxyConfiguration};
 use restante_client::{Client, ClientConfiguration};
 use restante_deferral::model::{RecipientKey, StoredMessage};
 use restante_sip::uri::Uri;
-use restante_store::{Filter, Store};
+use restante_store::{Filter, Store, StoreError};
 use restante_transport::Protocol;
 use tempfile::TempDir;
 
@@ -181,7 +181,7 @@ impl World {
             loop {
                 match self.try_start().await {
                     Ok(()) => return,
-                    // The socket goes with the task that had it.
+                    // The socket goes with the task that had it, and the store's lock with whoever was the last to have it.
                     Err(error) if is_taken(&error) => tokio::task::yield_now().await,
                     Err(error) => panic!("the server does not start again: {error:#}"),
                 }
@@ -359,6 +359,7 @@ pub fn free_tcp_port() -> SocketAddr {
 fn is_taken(error: &anyhow::Error) -> bool {
     let in_use = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|it| it.kind() == std::io::ErrorKind::AddrInUse)
+            || cause.downcast_ref::<StoreError>().is_some_and(|it| matches!(it, StoreError::InUse(_)))
     };
     error.chain().any(in_use)
 }

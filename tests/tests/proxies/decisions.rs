@@ -13,6 +13,9 @@ const BOB: &str = "sip:bob@example.org";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 /// As long as the policy would loop; nobody waits for it.
 const LOOP_MILLISECONDS: u64 = 30_000;
+/// Between messages while Kamailio spares the server: all of them are sent to Bob at once later, and have to fit into what the
+/// system keeps of datagrams.
+const PACE: Duration = Duration::from_millis(50);
 
 /// A server that is asked, and Kamailio that asks.
 struct Asking {
@@ -137,7 +140,8 @@ fn decisions_come_again_after_either_was_away() {
         let mut further = Vec::new();
         while world.answer_to(&format!("while it is spared {}", further.len())).await == Some(202) {
             further.push(format!("while it is spared {}", further.len()));
-            assert!(further.len() < 10_000, "it is asked again");
+            assert!(further.len() < 1_000, "it is asked again");
+            tokio::time::sleep(PACE).await;
         }
         world.kamailio.kill();
         world.kamailio.run().expect("Kamailio starts again");

@@ -100,12 +100,7 @@ impl FromStr for NextHop {
                 "{text:?}: expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with an address or a name, such as \"udp:192.0.2.1:5060\" or \"tcp:proxy.example.org\""
             )
         };
-        let (protocol, rest) = text.split_once(':').ok_or_else(expected)?;
-        let protocol = match protocol {
-            "udp" => Protocol::Udp,
-            "tcp" => Protocol::Tcp,
-            _ => return Err(expected()),
-        };
+        let (protocol, rest) = protocol_and_rest(text).ok_or_else(expected)?;
         let hop = NextHop { protocol, place: rest.parse().map_err(|_| expected())? };
         if hop.wanted().is_some() { Ok(hop) } else { Err(expected()) }
     }
@@ -130,13 +125,18 @@ impl FromStr for ListenAddress {
                 "{text:?}: expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\""
             )
         };
-        let (protocol, rest) = text.split_once(':').ok_or_else(expected)?;
-        let protocol = match protocol {
-            "udp" => Protocol::Udp,
-            "tcp" => Protocol::Tcp,
-            _ => return Err(expected()),
-        };
+        let (protocol, rest) = protocol_and_rest(text).ok_or_else(expected)?;
         Ok(ListenAddress { protocol, socket: rest.parse().map_err(|_| expected())? })
+    }
+}
+
+/// `udp:REST` or `tcp:REST`.
+fn protocol_and_rest(text: &str) -> Option<(Protocol, &str)> {
+    let (protocol, rest) = text.split_once(':')?;
+    match protocol {
+        "udp" => Some((Protocol::Udp, rest)),
+        "tcp" => Some((Protocol::Tcp, rest)),
+        _ => None,
     }
 }
 

@@ -19,7 +19,9 @@ async fn look_for(world: &mut World, names: &NameServer, outbound: &str) {
 
 #[test]
 fn an_outbound_proxy_is_found_by_its_name() {
-    setting().behind_proxy(Protocol::Udp).tell(async |world| {
+    // An attempt that does not wait for the name would be made again much too late.
+    let place = setting().behind_proxy(Protocol::Udp).settings("retry_seconds = [3600]");
+    place.tell(async |world| {
         let names = NameServer::start().await;
         let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
         let proxy = world.proxy().sip_address();

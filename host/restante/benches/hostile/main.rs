@@ -29,7 +29,7 @@ const MOST_LATE: Duration = Duration::from_millis(5);
 const MOST_BYTES_MORE: u64 = 256 << 20;
 
 /// Components of `plugin/hostile`, and how they are told to behave.
-const GUESTS: [(&str, &str); 16] = [
+const GUESTS: [(&str, &str); 19] = [
     ("hostile", "endless-loop"),
     ("loop-in-late-allocation", ""),
     ("loop-after-answer", ""),
@@ -46,6 +46,9 @@ const GUESTS: [(&str, &str); 16] = [
     ("hostile", "others-messages"),
     ("hostile", "same-twice"),
     ("hostile", "negative"),
+    ("hostile", "not-a-number"),
+    ("hostile", "unknown-message"),
+    ("wild-allocation", ""),
 ];
 
 fn main() -> Result<()> {

@@ -49,11 +49,7 @@ fn nothing_is_lost_or_repeated_when_both_are_killed_while_messages_come() {
 fn nothing_is_lost_when_kamailio_is_killed_while_messages_go_out() {
     for name in [REGISTRAR, IN_FRONT] {
         behind(Configuration::of(name), PAGES, async |world| {
-            let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
-            let mut sent = Vec::new();
-            say(&alice, 0..30, &mut sent).await;
-            bob.register().await;
-            let mut came = first(&mut bob, 5).await;
+            let GoingOut { mut bob, sent, mut came } = going_out(world).await;
             world.restart_kamailio();
             // Where Kamailio keeps registrations in memory, Bob is not there for it before he registers again.
             bob.register().await;
@@ -68,11 +64,7 @@ fn nothing_is_lost_when_kamailio_is_killed_while_messages_go_out() {
 fn nothing_is_lost_when_the_server_is_killed_while_messages_go_out() {
     for name in [REGISTRAR, IN_FRONT] {
         behind(Configuration::of(name), PAGES, async |world| {
-            let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
-            let mut sent = Vec::new();
-            say(&alice, 0..30, &mut sent).await;
-            bob.register().await;
-            let mut came = first(&mut bob, 5).await;
+            let GoingOut { mut bob, sent, mut came } = going_out(world).await;
             world.kill_restante();
             world.start_restante().await;
             world.until_waiting("nothing", |waiting| waiting == 0).await;
@@ -95,6 +87,22 @@ fn kamailio_tells_again_who_is_there_until_the_server_heard_it() {
         world.start_restante().await;
         received(world, &mut bob, &sent, REGISTRAR).await;
     });
+}
+
+/// Thirty messages, of which the first were received and the rest are under way.
+struct GoingOut {
+    bob: Person,
+    sent: Vec<String>,
+    came: Vec<ReceivedMessage>,
+}
+
+async fn going_out(world: &mut Behind) -> GoingOut {
+    let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+    let mut sent = Vec::new();
+    say(&alice, 0..30, &mut sent).await;
+    bob.register().await;
+    let came = first(&mut bob, 5).await;
+    GoingOut { bob, sent, came }
 }
 
 async fn say(alice: &Person, numbers: std::ops::Range<usize>, sent: &mut Vec<String>) {

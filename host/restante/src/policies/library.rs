@@ -172,20 +172,6 @@ impl Library {
         write(&self.tenant_file(tenant, "json"), &bytes)
     }
 
-    /// Forgets a tenant.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub fn forget(&self, tenant: &str) -> io::Result<()> {
-        for kind in ["json", "cases.jsonl"] {
-            remove(&self.tenant_file(tenant, kind))?;
-        }
-        match fs::remove_dir_all(self.records(tenant)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     /// A component that was kept.
     ///
     /// # Errors
@@ -371,8 +357,7 @@ mod tests {
             assert_eq!(library.state(tenant).unwrap(), Some(state));
         }
         assert_eq!(fs::read_dir(directory.path().join("tenants")).unwrap().count(), 4);
-        library.forget("example").unwrap();
-        assert_eq!(library.state("example").unwrap(), None);
+        assert_eq!(library.state("other").unwrap(), None);
     }
 
     #[test]

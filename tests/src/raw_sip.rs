@@ -153,7 +153,16 @@ impl RawSip {
     /// # Panics
     /// It cannot be answered.
     pub async fn respond(&mut self, request: &SipMessage, status: u16) {
-        let answer = Builder::response(request, status, reason(status), None, Some("story")).finish();
+        self.respond_with(request, status, &[]).await;
+    }
+
+    /// The same with further fields.
+    ///
+    /// # Panics
+    /// It cannot be answered.
+    pub async fn respond_with(&mut self, request: &SipMessage, status: u16, fields: &[(&str, &str)]) {
+        let answer = Builder::response(request, status, reason(status), None, Some("story"));
+        let answer = fields.iter().fold(answer, |answer, (name, value)| answer.field(name, value)).finish();
         self.send(&answer.expect("a request that can be answered")).await;
     }
 

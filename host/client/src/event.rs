@@ -42,6 +42,8 @@ pub struct ReceivedMessage {
     pub repeated: bool,
     /// Type of the content.
     pub content_type: String,
+    /// How the content is encoded, for example `deflate`; none when it is as it is.
+    pub content_encoding: Option<String>,
     /// Size of the content in bytes, without the CPIM around it.
     pub size: u64,
     /// SHA-256 of the content, in hexadecimal.

@@ -6,6 +6,7 @@ mod core_network;
 mod crash;
 mod expiry;
 mod fetched;
+mod forms;
 mod large;
 mod names;
 mod next_hops;

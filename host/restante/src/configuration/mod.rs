@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use restante_sip::message::Name;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -96,6 +97,8 @@ pub struct Sip {
     pub allow_targets: Vec<Target>,
     /// Header field whose value is taken as the status that an upstream proxy met before it handed the request here.
     pub upstream_failure_header: String,
+    /// Further header fields that are stored with a message and delivered with it.
+    pub keep_headers: Vec<String>,
 }
 
 /// `[msrp]`
@@ -168,6 +171,7 @@ impl Default for Sip {
             congestion_safe: false,
             allow_targets: Vec::new(),
             upstream_failure_header: "X-Upstream-Status".to_owned(),
+            keep_headers: Vec::new(),
         }
     }
 }
@@ -260,12 +264,28 @@ impl Configuration {
                 return Err(wrong(&[key, "listen"], text));
             }
         }
+        for name in &self.sip.keep_headers {
+            if !may_be_kept(name) {
+                let text = format!(
+                    "sip.keep_headers: {name:?}: expected the name of a header field that this server does not write itself"
+                );
+                return Err(wrong(&["sip", "keep_headers"], text));
+            }
+        }
         self.limits.check().map_err(|(key, text)| wrong(&["limits", key], text))?;
         for (name, tenant) in &self.tenants {
             tenant.check(name, &self.limits)?;
         }
         check_claims(&self.tenants)
     }
+}
+
+/// What a message says of itself, and not of the way it took or of who sent it.
+fn may_be_kept(name: &str) -> bool {
+    let is_token =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte));
+    // Those that have a meaning here are kept, or made anew, or were meant for us.
+    is_token && Name::from_bytes(name.as_bytes()) == Name::Other && !name.to_ascii_lowercase().starts_with("p-")
 }
 
 /// No two tenants have a domain or a number prefix in common.

@@ -14,6 +14,8 @@ use restante_sip::message::{Name, SipMessage, unfold};
 use restante_sip::uri::Uri;
 use sha2::{Digest, Sha256};
 
+use super::content_encoding;
+
 /// Header fields that are stored with a message and sent with it again.
 const KEPT: [Name; 6] = [
     Name::ConversationId,
@@ -23,6 +25,10 @@ const KEPT: [Name; 6] = [
     Name::AcceptContact,
     Name::PAssertedService,
 ];
+/// Further ones, which nothing here reads.
+const KEPT_UNREAD: [&str; 5] = ["Reply-To", "In-Reply-To", "Priority", "Organization", "Message-UID"];
+/// What says how the body of a MESSAGE is to be read. Those of an INVITE are about its SDP.
+pub const OF_BODY: [Name; 3] = [Name::ContentEncoding, Name::ContentDisposition, Name::ContentLanguage];
 /// Longest value that is kept.
 const MAX_KEPT_BYTES: usize = 2048;
 /// What a MESSAGE of ours has besides the kept fields, addresses, route and body: start line, Via, From, To, Call-ID, CSeq,
@@ -66,6 +72,24 @@ pub struct BodyFacts {
     reports: Option<String>,
 }
 
+impl BodyFacts {
+    /// Of a body that cannot be looked into.
+    fn opaque(kind: MessageKind) -> BodyFacts {
+        BodyFacts { kind, wrapped_type: None, imdn: None, reports: None }
+    }
+}
+
+/// Reads the body of a MESSAGE. One whose encoding cannot be undone is taken for what it says to be.
+///
+/// # Errors
+/// [`Unkeepable`]
+pub fn read_page(content_type: &str, encoding: Option<&str>, body: &Bytes) -> Result<BodyFacts, Unkeepable> {
+    match content_encoding::decoded(body, encoding) {
+        Some(plain) => read_body(content_type, &plain),
+        None => kind_of(&essence(content_type)).map(BodyFacts::opaque),
+    }
+}
+
 /// Reads a body or the beginning of one.
 ///
 /// # Errors
@@ -73,7 +97,7 @@ pub struct BodyFacts {
 pub fn read_body(content_type: &str, prefix: &Bytes) -> Result<BodyFacts, Unkeepable> {
     let outer = essence(content_type);
     if outer != CPIM {
-        let facts = BodyFacts { kind: kind_of(&outer)?, wrapped_type: None, imdn: None, reports: None };
+        let facts = BodyFacts::opaque(kind_of(&outer)?);
         let reports = (outer == imdn::CONTENT_TYPE).then(|| report_of(prefix)).flatten();
         return Ok(BodyFacts { reports, ..facts });
     }
@@ -113,7 +137,7 @@ fn report_of(xml: &[u8]) -> Option<String> {
     Some(format!("{} {notification} {status}", imdn.message_id))
 }
 
-/// The envelope of a request.
+/// The envelope of a request. `further` are names of header fields that the operator wants kept.
 #[must_use]
 pub fn envelope(
     request: &SipMessage,
@@ -122,14 +146,20 @@ pub fn envelope(
     content_type: &str,
     body: BodyFacts,
     body_bytes: u64,
+    further: &[String],
 ) -> Envelope {
+    let of_body = OF_BODY.into_iter().filter(|_| mode == Mode::Page);
+    let unread = KEPT_UNREAD.into_iter().chain(further.iter().map(String::as_str));
+    let unread = unread.filter_map(|name| Some((name, request.header_by_text(name)?)));
     let headers: Vec<(String, String)> = KEPT
         .into_iter()
+        .chain(of_body)
         // A service that somebody asserts whom nobody trusts is not asserted (RFC 6050 §4.1).
         .filter(|name| *name != Name::PAssertedService || sender.verification == Verification::TrustedPeer)
-        .flat_map(|name| request.headers(name).map(move |value| (name, value)))
+        .flat_map(|name| request.headers(name).map(move |value| (name.as_str(), value)))
+        .chain(unread)
         .filter(|(_, value)| !value.is_empty() && value.len() <= MAX_KEPT_BYTES)
-        .map(|(name, value)| (name.as_str().to_owned(), unfold(value)))
+        .map(|(name, value)| (name.to_owned(), unfold(value)))
         .collect();
     let request_uri = request.request_uri().unwrap_or("").to_owned();
     let kept: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();

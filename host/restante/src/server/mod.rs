@@ -1,6 +1,7 @@
 //! The running server: sockets, shards, store and policies, and what they share.
 
 pub mod authentication;
+mod content_encoding;
 pub mod directory;
 mod facts;
 mod flow;
@@ -82,6 +83,7 @@ pub struct Shared {
     congestion_safe: bool,
     count_unreported_as_delivered: bool,
     upstream_failure_header: String,
+    keep_headers: Vec<String>,
     msrp_places: Vec<MsrpPlace>,
     msrp_limits: FramingLimits,
     sender: OnceLock<Sender>,
@@ -290,6 +292,7 @@ impl Server {
             congestion_safe: configuration.sip.congestion_safe,
             count_unreported_as_delivered: configuration.msrp.count_unreported_as_delivered,
             upstream_failure_header: configuration.sip.upstream_failure_header.clone(),
+            keep_headers: configuration.sip.keep_headers.clone(),
             msrp_places: bound.places.clone(),
             msrp_limits: framing_limits(&limits),
             sender: OnceLock::new(),

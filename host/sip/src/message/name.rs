@@ -50,6 +50,7 @@ names! {
     ContentType "Content-Type" b'c',
     ContentEncoding "Content-Encoding" b'e',
     ContentDisposition "Content-Disposition",
+    ContentLanguage "Content-Language",
     Route "Route",
     RecordRoute "Record-Route",
     Path "Path",

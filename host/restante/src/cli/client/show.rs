@@ -225,6 +225,7 @@ mod tests {
             message_id: None,
             repeated: false,
             content_type: content_type.to_owned(),
+            content_encoding: None,
             size: content.len() as u64,
             sha256: "0123456789abcdef0123".to_owned(),
             content: Content::Memory(content.to_vec().into()),

@@ -18,7 +18,9 @@ use super::recipients::Carrier;
 use super::responses::Purpose;
 use super::route::Route;
 use super::session::{Delivery, SessionPermit};
+use super::unwrapping::{Content, Wrapped};
 use super::{Now, Shard, Waiting, fields};
+use crate::server::content_encoding;
 use crate::server::media::Outgoing;
 
 /// An attempt that could not even begin, and its end.
@@ -60,7 +62,7 @@ impl Shard {
             slot.permits.insert(id, permit);
         }
         let result = match task {
-            AttemptTask::Page { message, repetition } => self.page(now, key, id, contact, &message, repetition),
+            AttemptTask::Page { message, repetition } => self.page(now, key, id, contact, *message, repetition),
             AttemptTask::Session { messages, repetition } => {
                 self.push(now, key, contact, &messages, Turn { attempt: id, repetition, session })
             }
@@ -96,13 +98,14 @@ impl Shard {
         key: &RecipientKey,
         attempt: AttemptId,
         contact: Option<ContactId>,
-        message: &StoredMessage,
+        message: StoredMessage,
         repetition: u16,
     ) -> Result<Option<Carrier>, NoAttempt> {
         let route = contact.and_then(|contact| self.route_to(key, contact)).ok_or(NoAttempt::NoWay)?;
-        let route = self.along_record_route(key, message).unwrap_or(route);
-        let client = self.send_page(now, &route, message, repetition)?;
+        let route = self.along_record_route(key, &message).unwrap_or(route);
+        let client = self.send_page(now, &route, &message, repetition, Form::AsItCame)?;
         self.purposes.insert(client, of_one_message(key, attempt, &route, message.id));
+        self.note_wrapped(client, Wrapped { key: key.clone(), attempt, route, message, repetition });
         Ok(Some(Carrier::Transaction(client)))
     }
 
@@ -125,16 +128,21 @@ impl Shard {
     }
 
     /// The MESSAGE of a stored message (RFC 3428). Repetitions keep the Call-ID and raise CSeq.
-    fn send_page(
+    pub(super) fn send_page(
         &mut self,
         now: Now,
         route: &Route,
         message: &StoredMessage,
         repetition: u16,
+        form: Form<'_>,
     ) -> Result<ClientTransactionId, NoAttempt> {
-        let Body::Inline(body) = &message.message.body else { return Err(NoAttempt::WrongForm) };
         let stored = &message.message;
-        let call_id = self.shared.own_mark.call_id(&format!("d{:016x}", message.id.0));
+        let (body, content_type, call) = match (&stored.body, form) {
+            (_, Form::Content(content)) => (&content.bytes, &content.content_type, 'c'),
+            (Body::Inline(body), Form::AsItCame) => (body, &stored.envelope.content_type, 'd'),
+            _ => return Err(NoAttempt::WrongForm),
+        };
+        let call_id = self.shared.own_mark.call_id(&format!("{call}{:016x}", message.id.0));
         let tag = self.endpoint.identifiers().tag();
         let lifetime_seconds = stored.expires_at.since(now.wall).0 / 1000;
         let is_reliable = route.flow.transport != restante_sip::transaction::Transport::Udp;
@@ -150,9 +158,12 @@ impl Shard {
                 .field("Date", &write_date(now.wall.0 / 1000))
                 .field("Expires", &lifetime_seconds.max(1).to_string());
             let builder = fields::asserted(builder, route, &stored.envelope.sender);
-            let bytes = fields::kept(builder, &stored.envelope, route, ICSI_MESSAGE)
-                .field("Content-Type", &stored.envelope.content_type)
-                .finish_with_body(body)?;
+            let builder = fields::kept(builder, &stored.envelope, route, ICSI_MESSAGE);
+            let builder = match form {
+                Form::AsItCame => fields::of_body(builder, &stored.envelope),
+                Form::Content(_) => builder,
+            };
+            let bytes = builder.field("Content-Type", content_type).finish_with_body(body)?;
             // RFC 3428 §8: larger ones go in a session, also where the first hop is TCP.
             fits = bytes.len() <= max_bytes;
             if fits { Ok(bytes) } else { Err(WriteError::Missing) }
@@ -319,7 +330,7 @@ impl Shard {
         let uri = tenant.hand_over.get(target).ok_or(NoAttempt::NoWay)?;
         let route = self.route_to_target(uri, &message.message.envelope.request_uri).ok_or(NoAttempt::NoWay)?;
         if matches!(message.message.body, Body::Inline(_)) {
-            match self.send_page(now, &route, message, repetition) {
+            match self.send_page(now, &route, message, repetition, Form::AsItCame) {
                 Ok(client) => {
                     self.purposes.insert(client, of_one_message(key, attempt, &route, message.id));
                     return Ok(Some(Carrier::Transaction(client)));
@@ -354,11 +365,18 @@ impl Shard {
         })
     }
 
-    /// A stored message for a session: CPIM as it came; anything else is wrapped.
+    /// A stored message for a session: CPIM as it came; anything else is wrapped. A chunk has no field for an encoding: CPIM
+    /// that came compressed goes without, and of anything else the part inside the CPIM says so.
     pub(super) fn outgoing(&self, message: &StoredMessage) -> Outgoing {
         let stored = &message.message;
         let envelope = &stored.envelope;
-        let is_cpim = essence(&envelope.content_type) == CPIM;
+        let encoding = content_encoding::of(envelope);
+        let opened = match (&stored.body, encoding) {
+            (Body::Inline(body), Some(_)) => content_encoding::decoded(body, encoding),
+            _ => None,
+        };
+        let is_cpim = essence(&envelope.content_type) == CPIM && (encoding.is_none() || opened.is_some());
+        let further: Vec<_> = encoding.iter().map(|value| (content_encoding::CONTENT_ENCODING, *value)).collect();
         let head = if is_cpim {
             bytes::Bytes::new()
         } else {
@@ -369,7 +387,7 @@ impl Shard {
                 .to(&format!("<{}>", envelope.request_uri))
                 .date_time(&fields::rfc3339(stored.received_at.0))
                 .imdn_message_id(&format!("restante-{:016x}", message.id.0))
-                .head(&envelope.content_type, &[], Some(stored.body.size_bytes()))
+                .head(&envelope.content_type, &further, Some(stored.body.size_bytes()))
         };
         Outgoing {
             id: message.id,
@@ -377,9 +395,18 @@ impl Shard {
             content_type: CPIM.to_owned(),
             wrapped_type: envelope.wrapped_type.clone().unwrap_or_else(|| essence(&envelope.content_type)),
             head,
-            body: stored.body.clone(),
+            body: opened.filter(|_| is_cpim).map_or_else(|| stored.body.clone(), Body::Inline),
         }
     }
+}
+
+/// What a MESSAGE carries.
+#[derive(Clone, Copy)]
+pub(super) enum Form<'a> {
+    /// The body that came.
+    AsItCame,
+    /// What was inside of its CPIM.
+    Content(&'a Content),
 }
 
 /// One attempt at messages that may need a session.
@@ -426,7 +453,7 @@ impl From<SendError> for NoAttempt {
     }
 }
 
-fn of_one_message(key: &RecipientKey, attempt: AttemptId, route: &Route, message: MessageId) -> Purpose {
+pub(super) fn of_one_message(key: &RecipientKey, attempt: AttemptId, route: &Route, message: MessageId) -> Purpose {
     Purpose::Attempt { key: key.clone(), attempt, messages: vec![message], is_device: route.is_device, hop: route.hop }
 }
 

@@ -6,6 +6,7 @@ use restante_sip::message::Method;
 use restante_sip::writer::Builder;
 
 use super::route::Route;
+use crate::server::facts;
 
 /// Start line, Via, Max-Forwards, Route.
 pub(super) fn begin(method: &Method, route: &Route, via: &str) -> Builder {
@@ -48,12 +49,24 @@ pub(super) fn kept(builder: Builder, envelope: &Envelope, route: &Route, service
     for (name, value) in &envelope.headers {
         if is(name, "P-Asserted-Service") {
             asserted_service = true;
+        } else if is_of_body(name) {
+            // In an INVITE it would be said of the SDP.
         } else if !(is(name, "Accept-Contact") && names_a_mode(value)) {
             builder = builder.field(name, value);
         }
     }
     let builder = builder.field("Accept-Contact", &format!("*;+g.3gpp.icsi-ref=\"{}\"", service.replace(':', "%3A")));
     if route.is_trusted && asserted_service { builder.field("P-Asserted-Service", service) } else { builder }
+}
+
+/// Fields that came with the message and say how its body is to be read.
+pub(super) fn of_body(builder: Builder, envelope: &Envelope) -> Builder {
+    let of_body = envelope.headers.iter().filter(|(name, _)| is_of_body(name));
+    of_body.fold(builder, |builder, (name, value)| builder.field(name, value))
+}
+
+fn is_of_body(name: &str) -> bool {
+    facts::OF_BODY.iter().any(|known| known.as_str().eq_ignore_ascii_case(name))
 }
 
 /// Conversation-ID and Contribution-ID, which some clients refuse a session without.

@@ -49,7 +49,7 @@ impl Shard {
             return self.answer(now, transaction, 413);
         }
         let content_type = message.header(Name::ContentType).unwrap_or("text/plain").to_owned();
-        let facts = match facts::read_body(&content_type, &body) {
+        let facts = match facts::read_page(&content_type, message.header(Name::ContentEncoding), &body) {
             Ok(facts) => facts,
             Err(unkeepable) => {
                 let accept = (unkeepable.status() == 415).then_some("message/cpim, message/imdn+xml, text/*, */*");
@@ -65,7 +65,15 @@ impl Shard {
             reply,
             deduplication,
             deduplication_as_written,
-            envelope: facts::envelope(message, Mode::Page, sender, &content_type, facts, body.len() as u64),
+            envelope: facts::envelope(
+                message,
+                Mode::Page,
+                sender,
+                &content_type,
+                facts,
+                body.len() as u64,
+                &self.shared.keep_headers,
+            ),
             // The datagram's own buffer is not kept alive for a small body.
             body: Body::Inline(bytes::Bytes::copy_from_slice(&body)),
             expires_at: facts::expires_at(message, now.wall),
@@ -178,7 +186,15 @@ impl Shard {
             reply,
             deduplication,
             deduplication_as_written,
-            envelope: facts::envelope(&request, Mode::Large, sender, &content_type, facts, body.size_bytes()),
+            envelope: facts::envelope(
+                &request,
+                Mode::Large,
+                sender,
+                &content_type,
+                facts,
+                body.size_bytes(),
+                &self.shared.keep_headers,
+            ),
             body,
             // An INVITE's Expires limits the invitation, not the keeping (RFC 3261 §13.2.1).
             expires_at: None,

@@ -31,6 +31,7 @@ mod subscriptions;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod unwrapping;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -189,6 +190,7 @@ pub struct Shard {
     orders: HashMap<u64, Order>,
     waiting: HashMap<ReplyToken, Waiting>,
     purposes: HashMap<ClientTransactionId, responses::Purpose>,
+    wrapped: HashMap<ClientTransactionId, unwrapping::Wrapped>,
     media: HashMap<MediaId, MediaSession>,
     media_of_invites: HashMap<ServerTransactionId, MediaId>,
     session_ids: HashMap<String, MediaId>,
@@ -245,6 +247,7 @@ impl Shard {
             orders: HashMap::new(),
             waiting: HashMap::new(),
             purposes: HashMap::new(),
+            wrapped: HashMap::new(),
             media: HashMap::new(),
             media_of_invites: HashMap::new(),
             session_ids: HashMap::new(),

@@ -87,6 +87,10 @@ impl Shard {
         if status < 200 {
             return;
         }
+        if self.goes_unwrapped(now, client, message) {
+            self.purposes.remove(&client);
+            return;
+        }
         let retry_after_seconds = message.number(Name::RetryAfter).ok().flatten();
         match self.purposes.remove(&client) {
             Some(Purpose::Attempt { key, attempt, messages, is_device, hop }) => {
@@ -116,6 +120,7 @@ impl Shard {
             Silence::TimedOut => (Origin::Timeout, 408),
             Silence::NotSent => (Origin::Transport, 503),
         };
+        self.wrapped.remove(&client);
         match self.purposes.remove(&client) {
             Some(Purpose::Attempt { key, attempt, messages, hop, .. }) => {
                 self.shared.names.note_failure(hop, now.monotonic);

@@ -98,6 +98,7 @@ impl House {
             congestion_safe: false,
             count_unreported_as_delivered: false,
             upstream_failure_header: String::new(),
+            keep_headers: Vec::new(),
             msrp_places: Vec::new(),
             msrp_limits: FramingLimits::default(),
             sender: OnceLock::new(),

@@ -32,11 +32,12 @@ bench: build
 mutations: toolchain
 	tests/mutations/run
 
-# Kamailio as an MSRP implementation that is not ours and as a proxy in front, SIPp, and a C compiler for policies; tests that
-# need them say when they cannot be had.
+# Kamailio as an MSRP implementation that is not ours and as a proxy in front, SIPp, clients and a dissector that are not ours,
+# and a C compiler for policies; tests that need them say when they cannot be had.
 interop:
 	@tests/interop/install.sh target/interop || true
 	@tests/proxies/install.sh target/proxies || true
+	@tests/clients/install.sh target/clients || true
 	@tests/toolchains/c.sh target/toolchains/c || true
 
 # What makes policies of JavaScript. Large, and so not part of every run.

@@ -1,18 +1,10 @@
 #!/bin/sh
 # Unpacks Debian's Kamailio with the modules of docs/integration, and SIPp, into the directory $1: programs that the tests in
-# tests/tests/proxies run. Nothing is installed on the machine and no service is started. Doing it again does nothing. Says in
-# one line why it cannot. Tried with Kamailio 5.6.3 and SIPp 3.6.1 (Debian 12).
+# tests/tests/proxies run. Doing it again does nothing. Says in one line why it cannot. Tried with Kamailio 5.6.3 and SIPp 3.6.1
+# (Debian 12).
 set -eu
 
-fail() {
-    echo "proxies: $1" >&2
-    exit 1
-}
-
-[ $# -eq 1 ] || fail "usage: install.sh DIRECTORY"
-mkdir -p "$1" || fail "cannot make $1"
-cd "$1"
-packages="kamailio kamailio-sqlite-modules kamailio-utils-modules kamailio-extra-modules sip-tester"
+. "$(dirname "$0")/../packages/unpack.sh"
 
 # Both say their version, which needs all of their libraries.
 works() {
@@ -26,25 +18,5 @@ works() {
     done
 }
 
-[ -d root ] && works "$PWD/root" && exit 0
-
-for tool in apt-get dpkg-deb ldd python3 setpriv; do
-    command -v "$tool" >/dev/null || fail "$tool is missing"
-done
-rm -rf root root.new
-mkdir root.new
-cd root.new
-# The packages, and what of their dependencies the machine lacks.
-download() {
-    lacking=$(apt-get -q --no-install-recommends --simulate install $packages 2>>log | sed -n 's/^Inst \([^ ]*\).*/\1/p')
-    apt-get -q -o APT::Sandbox::User=root download $(printf '%s\n' $packages $lacking | sort -u) >>log 2>&1
-}
-# Without package lists there is nothing to download from; only root can fetch them.
-download || { apt-get -q update >>log 2>&1 && download; } || fail "apt-get cannot download $packages: $(tail -n 1 log)"
-for package in *.deb; do
-    dpkg-deb --fsys-tarfile "$package" | tar -x --exclude='./usr/share/doc' || fail "$package cannot be unpacked"
-done
-rm -f ./*.deb log
-works "$PWD" || fail "what was unpacked does not run here"
-cd ..
-mv root.new root
+[ $# -eq 1 ] || { echo "usage: install.sh DIRECTORY" >&2; exit 1; }
+unpack proxies "$1" "kamailio kamailio-sqlite-modules kamailio-utils-modules kamailio-extra-modules sip-tester"

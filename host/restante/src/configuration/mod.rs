@@ -405,6 +405,9 @@ mod tests {
                 vec!["line 3, column 20", "tenants.a.digest.realm"],
             ),
             ("[sip]\nlisten = [\"udp:0.0.0.0:5060\"]\n", vec!["sip.listen", "sip.advertise"]),
+            ("[sip]\nkeep_headers = [\"X-A\", \"p-b\"]\n", vec!["line 2, column 16", "sip.keep_headers", "\"p-b\""]),
+            ("[sip]\nkeep_headers = [\"From\"]\n", vec!["sip.keep_headers", "\"From\""]),
+            ("[sip]\nkeep_headers = [\"A B\"]\n", vec!["sip.keep_headers", "\"A B\""]),
             ("[msrp]\nlisten = [\"tcp:[::]:2855\"]\n", vec!["msrp.listen", "msrp.advertise"]),
             (
                 "[tenants.a]\ndomains = [\"a.org\"]\nhand_over = { sms = \"sip:gateway.example.org\" }\n",

@@ -1,5 +1,6 @@
 //! What only sockets show: which answer each request gets, whatever it is and whoever sends it.
 
+mod ipv6;
 mod msrp;
 mod registrations;
 mod repetitions;

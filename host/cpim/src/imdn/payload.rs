@@ -209,6 +209,31 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn notifications_as_rfc_5438_writes_them_are_read() {
+        let written = |status: &str| {
+            format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<imdn xmlns=\"urn:ietf:params:xml:ns:imdn\">\r\n\
+                 <message-id>34jk324j</message-id>\r\n<datetime>2008-04-04T12:16:49-05:00</datetime>\r\n\
+                 <recipient-uri>im:bob@example.com</recipient-uri>\r\n\
+                 <original-recipient-uri>im:bob@example.com</original-recipient-uri>\r\n{status}\r\n</imdn>"
+            )
+        };
+        for (kind, status, expected) in [
+            ("delivery", "delivered", Disposition::Delivered),
+            ("delivery", "failed", Disposition::DeliveryFailed),
+            ("processing", "processed", Disposition::Processed),
+            ("processing", "stored", Disposition::Stored),
+            ("display", "displayed", Disposition::Displayed),
+        ] {
+            let xml = written(&format!(
+                "<{kind}-notification>\r\n  <status>\r\n    <{status}/>\r\n  </status>\r\n</{kind}-notification>"
+            ));
+            let imdn = Imdn::parse(xml.as_bytes()).unwrap();
+            assert_eq!((imdn.message_id.as_str(), imdn.disposition), ("34jk324j", expected), "{kind} {status}");
+        }
+    }
+
+    #[test]
     fn any_prefix_is_read() {
         let xml = "<?xml version=\"1.0\"?><i:imdn xmlns:i=\"urn:ietf:params:xml:ns:imdn\"><i:message-id>a&amp;&#98;</i:message-id><i:datetime>2008-04-04T12:16:49-05:00</i:datetime><i:display-notification><i:status><i:displayed/></i:status></i:display-notification></i:imdn>";
         let imdn = Imdn::parse(xml.as_bytes()).unwrap();

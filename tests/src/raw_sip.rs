@@ -8,9 +8,10 @@ use bytes::Bytes;
 use restante_sip::framing::{Frame, StreamFramer};
 use restante_sip::message::{MessageLimits, SipMessage};
 use restante_sip::writer::{Builder, reason};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
+use crate::authority::{Authority, Issued, connect_tls};
 use crate::patience::in_time;
 
 static NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -24,9 +25,13 @@ pub struct RawSip {
     unread: VecDeque<SipMessage>,
 }
 
+/// What carries bytes both ways.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
 enum Socket {
     Udp(UdpSocket),
-    Tcp(TcpStream, Box<StreamFramer>),
+    Stream(Box<dyn Duplex>, &'static str, Box<StreamFramer>),
 }
 
 impl RawSip {
@@ -55,8 +60,24 @@ impl RawSip {
     pub async fn tcp(server: SocketAddr) -> RawSip {
         let stream = in_time("a TCP connection", TcpStream::connect(server)).await.expect("a TCP connection");
         let local = stream.local_addr().expect("a connected socket");
+        RawSip::over(Box::new(stream), "TCP", local, server)
+    }
+
+    /// A stream that is there already, with the name of its transport in a Via.
+    #[must_use]
+    pub fn over(stream: Box<dyn Duplex>, transport: &'static str, local: SocketAddr, server: SocketAddr) -> RawSip {
         let framer = Box::new(StreamFramer::new(MessageLimits::default()));
-        RawSip { socket: Socket::Tcp(stream, framer), local, server, unread: VecDeque::new() }
+        RawSip { socket: Socket::Stream(stream, transport, framer), local, server, unread: VecDeque::new() }
+    }
+
+    /// A TLS connection to a server that an authority signed, showing a certificate where there is one.
+    ///
+    /// # Panics
+    /// The server is not believed.
+    pub async fn tls(server: SocketAddr, authority: &Authority, own: Option<&Issued>) -> RawSip {
+        let stream = in_time("a TLS connection", connect_tls(server, authority, own)).await.expect("a TLS connection");
+        let local = stream.get_ref().0.local_addr().expect("a connected socket");
+        RawSip::over(Box::new(stream), "TLS", local, server)
     }
 
     /// Its address.
@@ -70,7 +91,7 @@ impl RawSip {
     pub fn transport(&self) -> &'static str {
         match self.socket {
             Socket::Udp(_) => "UDP",
-            Socket::Tcp(..) => "TCP",
+            Socket::Stream(_, transport, _) => transport,
         }
     }
 
@@ -100,7 +121,10 @@ impl RawSip {
     pub async fn send(&mut self, bytes: &[u8]) {
         match &mut self.socket {
             Socket::Udp(socket) => _ = socket.send_to(bytes, self.server).await.expect("a datagram leaves"),
-            Socket::Tcp(stream, _) => stream.write_all(bytes).await.expect("bytes leave"),
+            Socket::Stream(stream, ..) => {
+                stream.write_all(bytes).await.expect("bytes leave");
+                stream.flush().await.expect("bytes leave");
+            }
         }
     }
 
@@ -118,8 +142,9 @@ impl RawSip {
     /// # Panics
     /// Neither an answer comes nor the end.
     pub async fn try_ask(&mut self, request: &Request) -> Option<SipMessage> {
-        let Socket::Tcp(stream, framer) = &mut self.socket else { return Some(self.ask(request).await) };
+        let Socket::Stream(stream, _, framer) = &mut self.socket else { return Some(self.ask(request).await) };
         stream.write_all(&request.bytes()).await.ok()?;
+        stream.flush().await.ok()?;
         let answer = async {
             loop {
                 if let Some(Frame::Message(message)) = framer.next().ok()? {
@@ -192,7 +217,7 @@ impl RawSip {
     /// # Panics
     /// It does not, or this is no stream.
     pub async fn until_closed(&mut self) {
-        let Socket::Tcp(stream, _) = &mut self.socket else { panic!("not a stream") };
+        let Socket::Stream(stream, ..) = &mut self.socket else { panic!("not a stream") };
         let mut rest = Vec::new();
         // A reset is an end, too.
         let _ = in_time("the server closes the stream", stream.read_to_end(&mut rest)).await;
@@ -206,7 +231,7 @@ impl RawSip {
                 buffer.truncate(length);
                 SipMessage::from_datagram(buffer.into(), &MessageLimits::default()).expect("a SIP message")
             }
-            Socket::Tcp(stream, framer) => loop {
+            Socket::Stream(stream, _, framer) => loop {
                 match framer.next().expect("a SIP stream") {
                     Some(Frame::Message(message)) => return message,
                     Some(Frame::Ping) => {}

@@ -20,6 +20,7 @@ pub struct Setting {
     pub(crate) is_administered: bool,
     pub(crate) proxy: Option<Protocol>,
     pub(crate) allows_objections: bool,
+    pub(crate) is_encrypted: bool,
 }
 
 /// As usual: one server on 127.0.0.1, reached directly.
@@ -32,6 +33,7 @@ pub fn setting() -> Setting {
         is_administered: false,
         proxy: None,
         allows_objections: false,
+        is_encrypted: false,
     }
 }
 
@@ -88,6 +90,14 @@ impl Setting {
     #[must_use]
     pub fn behind_proxy(mut self, transport: Protocol) -> Setting {
         self.proxy = Some(transport);
+        self
+    }
+
+    /// With a listener for TLS, whose certificate [`World::authority`] signed for `sip.example.org` and the host's address:
+    /// [`World::tls`]. What clients show is signed by the same.
+    #[must_use]
+    pub fn encrypted(mut self) -> Setting {
+        self.is_encrypted = true;
         self
     }
 

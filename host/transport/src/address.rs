@@ -13,6 +13,8 @@ pub enum Protocol {
     Udp,
     /// TCP.
     Tcp,
+    /// TLS over TCP.
+    Tls,
 }
 
 /// A text that is no address of the expected form.
@@ -49,9 +51,13 @@ pub struct Listener {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub u16);
 
-/// A TCP connection of this process; never given twice.
+/// A connection of this process; never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
+
+/// A host that requests were to go to before it was looked up, as [`crate::Tls::name`] numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NameId(pub u64);
 
 /// Where a message came from, which is also the way back to there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,7 +70,7 @@ pub struct Flow {
     pub local: SocketAddr,
     /// Their end.
     pub remote: SocketAddr,
-    /// The connection, over TCP.
+    /// The connection, where there are connections.
     pub connection: Option<ConnectionId>,
 }
 
@@ -75,7 +81,26 @@ impl Protocol {
         match self {
             Protocol::Udp => "UDP",
             Protocol::Tcp => "TCP",
+            Protocol::Tls => "TLS",
         }
+    }
+
+    /// Whether there are connections.
+    #[must_use]
+    pub const fn is_stream(self) -> bool {
+        !matches!(self, Protocol::Udp)
+    }
+
+    /// Whether others on the way can read along.
+    #[must_use]
+    pub const fn is_encrypted(self) -> bool {
+        matches!(self, Protocol::Tls)
+    }
+
+    /// The port of SIP where none is said (RFC 3261 §19.1.2).
+    #[must_use]
+    pub const fn default_port(self) -> u16 {
+        if self.is_encrypted() { 5061 } else { 5060 }
     }
 }
 
@@ -84,6 +109,7 @@ impl fmt::Display for Protocol {
         formatter.write_str(match self {
             Protocol::Udp => "udp",
             Protocol::Tcp => "tcp",
+            Protocol::Tls => "tls",
         })
     }
 }
@@ -95,7 +121,8 @@ impl FromStr for Protocol {
         match text {
             "udp" => Ok(Protocol::Udp),
             "tcp" => Ok(Protocol::Tcp),
-            _ => Err(AddressError { text: text.to_owned(), expected: "\"udp\" or \"tcp\"" }),
+            "tls" => Ok(Protocol::Tls),
+            _ => Err(AddressError { text: text.to_owned(), expected: "\"udp\", \"tcp\" or \"tls\"" }),
         }
     }
 }
@@ -167,7 +194,7 @@ impl FromStr for Listener {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let error = || AddressError {
             text: text.to_owned(),
-            expected: "\"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric host, IPv6 in brackets",
+            expected: "\"udp:HOST:PORT\", \"tcp:HOST:PORT\" or \"tls:HOST:PORT\" with a numeric host, IPv6 in brackets",
         };
         let (protocol, bind) = text.split_once(':').ok_or_else(error)?;
         let protocol = protocol.parse().map_err(|_| error())?;
@@ -181,7 +208,7 @@ mod tests {
 
     #[test]
     fn listeners_are_read_as_they_are_written() {
-        for text in ["udp:127.0.0.1:5060", "tcp:[::1]:5060", "tcp:0.0.0.0:0"] {
+        for text in ["udp:127.0.0.1:5060", "tcp:[::1]:5060", "tcp:0.0.0.0:0", "tls:[::1]:5061"] {
             assert_eq!(text.parse::<Listener>().unwrap().to_string(), text);
         }
         for wrong in [

@@ -57,6 +57,12 @@ counters! {
     connections_opened,
     /// Connections that could not be opened.
     connections_failed,
+    /// TLS handshakes that came to their end, of either side.
+    tls_handshakes,
+    /// TLS handshakes that failed: the peer is not believed, does not believe us, speaks something else, or took too long.
+    tls_handshakes_failed,
+    /// Connections closed at once because too many TLS handshakes were under way.
+    tls_handshakes_refused,
     /// Errors of accepting sockets.
     accept_errors,
     /// MSRP connections closed before their session was known.

@@ -108,6 +108,9 @@ pub enum SendFailure {
     /// Connecting failed.
     #[error("connecting failed: {0}")]
     Connect(std::io::ErrorKind),
+    /// TLS was not agreed on: the peer is not who it should be, or speaks something else. The log says more.
+    #[error("no TLS with the peer")]
+    Handshake,
     /// Writing failed.
     #[error("writing failed: {0}")]
     Write(std::io::ErrorKind),

@@ -107,8 +107,11 @@ fn step(name: &str) -> Result<Step, String> {
     known.ok_or_else(|| format!("expected one of {}", Step::ALL.map(Step::name).join(", ")))
 }
 
-/// Reads the configuration file again. Whatever is wrong with it, the server goes on as it is.
+/// Reads the configuration file again, and the files that `[tls]` names. Whatever is wrong with it, the server goes on as it is.
 async fn reload(server: &Server) {
+    let certificates = server.certificates().clone();
+    // Said in the log.
+    let _ = tokio::task::spawn_blocking(move || certificates.reload()).await;
     let roster = server.roster().clone();
     match tokio::task::spawn_blocking(move || roster.reload()).await {
         Ok(Ok(reloaded)) => {

@@ -9,6 +9,8 @@ mod limits;
 mod source;
 mod tenant;
 mod tenant_limits;
+mod tls;
+mod trust;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -24,6 +26,8 @@ pub use limits::Limits;
 pub use source::Source;
 pub use tenant::Tenant;
 pub use tenant_limits::{TenantBounds, TenantLimits};
+pub use tls::{AskedCertificates, Tls};
+pub use trust::TrustedPeer;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
@@ -64,6 +68,8 @@ pub struct Configuration {
     pub sip: Sip,
     /// MSRP.
     pub msrp: Msrp,
+    /// Encryption.
+    pub tls: Tls,
     /// Administration.
     pub admin: Admin,
     /// Logging.
@@ -149,6 +155,7 @@ impl Default for Configuration {
             data: PathBuf::from("restante-data"),
             sip: Sip::default(),
             msrp: Msrp::default(),
+            tls: Tls::default(),
             admin: Admin::default(),
             log: Log::default(),
             limits: Limits::default(),
@@ -215,12 +222,23 @@ impl Configuration {
         }
         if let Some(open) = open {
             for (name, tenant) in &self.tenants {
-                if !tenant.trust.is_empty() {
+                if tenant.trust.iter().any(|peer| matches!(peer, TrustedPeer::Address(_))) {
                     warnings.push(format!(
                         "{open} can be reached from other machines and tenant {name} trusts peers by address alone: \
-                         a forged source address over UDP sends for any user; keep the network in between closed"
+                         a forged source address over UDP sends for any user; trust them by their certificates, as \
+                         \"tls:NAME\", or keep the network in between closed"
                     ));
                 }
+            }
+        }
+        let asks = self.tls.client_certificates != AskedCertificates::None;
+        for (name, tenant) in &self.tenants {
+            let named = tenant.trust.iter().find(|peer| matches!(peer, TrustedPeer::Name(_)));
+            if let Some(named) = named.filter(|_| !asks) {
+                warnings.push(format!(
+                    "tenant {name} trusts \"{named}\", and peers that connect are not asked for a certificate: \
+                     set tls.client_certificates, or only connections that this server makes count"
+                ));
             }
         }
         warnings
@@ -233,6 +251,7 @@ impl Configuration {
             ("data", self.data != other.data),
             ("[sip]", self.sip != other.sip),
             ("[msrp]", self.msrp != other.msrp),
+            ("[tls]", self.tls != other.tls),
             ("[admin]", self.admin != other.admin),
             ("[log]", self.log != other.log),
             ("[limits]", self.limits != other.limits),
@@ -260,6 +279,7 @@ impl Configuration {
                 return Err(wrong(&[key, "listen"], text));
             }
         }
+        self.tls.check(&self.sip.listen)?;
         self.limits.check().map_err(|(key, text)| wrong(&["limits", key], text))?;
         for (name, tenant) in &self.tenants {
             tenant.check(name, &self.limits)?;
@@ -334,7 +354,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(configuration.sip.listen[1].to_string(), "tcp:[::1]:5060");
-        assert!(configuration.tenants["example"].trust[0].contains("127.9.9.9".parse().unwrap()));
+        assert!(configuration.tenants["example"].trust[0].is_at("127.9.9.9".parse().unwrap()));
     }
 
     #[test]
@@ -345,6 +365,18 @@ mod tests {
             ("[tenants.a]\ndomains = [\"a.org\"]\ntrust = [\"10.0.0.0/33\"]\n", vec!["line 3", "0 to 32"]),
             ("[tenants.a]\n", vec!["line 1", "missing field `domains`"]),
             ("[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n", vec!["line 2, column 10", "MSRP runs over TCP"]),
+            ("[sip]\nlisten = [\"tls:127.0.0.1:5061\"]\n", vec!["line 2, column 10", "tls.certificate and tls.key"]),
+            ("[tls]\ncertificate = \"a.pem\"\n", vec!["line 2, column 15", "expected tls.key beside it"]),
+            (
+                "[tls]\nclient_certificates = \"require\"\n",
+                vec!["line 2, column 23", "expected tls.client_authorities"],
+            ),
+            ("[tls]\nclient_authorities = \"a.pem\"\n", vec!["line 2, column 22", "tls.client_certificates"]),
+            ("[tls]\nclient_certificates = \"maybe\"\n", vec!["line 2, column 23", "`request`"]),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\ntrust = [\"tls:*.example.org\"]\n",
+                vec!["line 3", "tls:*.example.org", "one host name"],
+            ),
             ("[limits]\nmax_sessions = 0\n", vec!["line 2, column 16", "limits.max_sessions"]),
             (
                 "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.limits]\nmax_stored = 1\n",

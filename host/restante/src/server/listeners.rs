@@ -14,7 +14,7 @@ use restante_transport::{Listener, ListenerId, Protocol, Transport};
 
 use super::Shared;
 use super::shard::ToShard;
-use crate::configuration::{Configuration, HostPort, ListenAddress, Protocol as ListenProtocol};
+use crate::configuration::{Configuration, HostPort, ListenAddress};
 
 /// What MSRP paths name.
 #[derive(Clone, Debug)]
@@ -112,11 +112,11 @@ pub(super) fn refuse_connection(handed: HandedOver<String>, limits: &FramingLimi
 }
 
 fn sip_listener(listen: &ListenAddress, configuration: &Configuration) -> Listener {
-    let protocol = match listen.protocol {
-        ListenProtocol::Udp => Protocol::Udp,
-        ListenProtocol::Tcp => Protocol::Tcp,
-    };
-    Listener { protocol, bind: listen.socket, advertise: advertised(configuration.sip.advertise.as_ref()) }
+    Listener {
+        protocol: listen.protocol,
+        bind: listen.socket,
+        advertise: advertised(configuration.sip.advertise.as_ref()),
+    }
 }
 
 fn advertised(place: Option<&HostPort>) -> Option<restante_transport::HostPort> {

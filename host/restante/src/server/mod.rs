@@ -1,6 +1,7 @@
 //! The running server: sockets, shards, store and policies, and what they share.
 
 pub mod authentication;
+pub mod certificates;
 pub mod directory;
 mod facts;
 mod flow;
@@ -37,10 +38,11 @@ use restante_store::{Sink, Store, StoreError, UserCredentials};
 use restante_transport::destination::DestinationPolicy;
 use restante_transport::queue::{Lane, QueueReceiver, channel};
 use restante_transport::resolution::Names;
-use restante_transport::{Protocol, Sender, Transport, TransportCounters};
+use restante_transport::{Protocol, Sender, Tls, Transport, TransportCounters};
 use tokio::sync::{oneshot, watch};
 
 use self::authentication::Authentication;
+use self::certificates::Certificates;
 use self::directory::{Directory, Reservation};
 use self::limits::{HOP_LIMITS, destinations, framing_limits, queue_limits, transport_limits, write_limits};
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
@@ -236,6 +238,7 @@ impl Default for Parts {
 pub struct Server {
     shared: Arc<Shared>,
     transport: Transport,
+    certificates: Arc<Certificates>,
     roster: Arc<Roster>,
     shards: Vec<JoinHandle<()>>,
     releasing: tokio::task::JoinHandle<()>,
@@ -305,14 +308,16 @@ impl Server {
         let _ = shared.policies.set(policies);
         let (known, running) = (shared.clone(), configuration.clone());
         let roster = tokio::task::spawn_blocking(move || Roster::start(&known, &running)).await??;
-        if let Err(error) = crate::policies::watch::start(&platform) {
+        if let Err(error) = crate::watch::start("policy-watch", &platform) {
             tracing::warn!(%error, "files of policies are not watched; SIGHUP or `restante policy activate` take them");
         }
         shared.directory.load(store.profiles()?);
         load_credentials(&shared, &store)?;
         let transport_limits = transport_limits(&configuration.limits);
         let listeners = sip_listeners(configuration);
-        let transport = Transport::start(&listeners, transport_limits, receiver::handler(&shared)).await?;
+        let tls = tls(configuration)?;
+        let handler = receiver::handler(&shared);
+        let transport = Transport::start_with(&listeners, transport_limits, tls.clone(), handler).await?;
         let _ = shared.sender.set(transport.sender());
         let sip = transport.listeners().iter().map(|bound| (bound.protocol, bound.local)).collect();
         let msrp = bound.listen(&transport, &shared)?;
@@ -321,7 +326,8 @@ impl Server {
         let releasing = tokio::task::spawn_blocking(move || recovery::release_names(&names));
         let (stop_scheduler, stopped) = watch::channel(false);
         let scheduler = tokio::spawn(scheduler::schedule(shared.clone(), stopped));
-        Ok(Server { shared, transport, roster, shards, releasing, scheduler, stop_scheduler, sip, msrp })
+        let certificates = Certificates::watch(tls);
+        Ok(Server { shared, transport, certificates, roster, shards, releasing, scheduler, stop_scheduler, sip, msrp })
     }
 
     /// What shards share, for the administration.
@@ -334,6 +340,12 @@ impl Server {
     #[must_use]
     pub fn roster(&self) -> &Arc<Roster> {
         &self.roster
+    }
+
+    /// The files of TLS, for the administration.
+    #[must_use]
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
     }
 
     /// Where SIP is listened for.
@@ -354,6 +366,12 @@ impl Server {
         self.transport.counters()
     }
 
+    /// SIP connections that are open or being opened.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.transport.open_connections()
+    }
+
     /// Takes nothing new, finishes what is in flight within the configured time, and ends.
     pub async fn stop(self) {
         self.transport.stop_accepting();
@@ -371,6 +389,14 @@ impl Server {
         let _ = self.scheduler.await;
         let _ = self.releasing.await;
     }
+}
+
+/// What the files of `[tls]` hold.
+fn tls(configuration: &Configuration) -> Result<Arc<Tls>> {
+    Tls::read(configuration.tls.files()).map_err(|error| {
+        let place = configuration.source.place(&["tls"]);
+        anyhow::anyhow!("{place}: [tls] cannot be used: {error}")
+    })
 }
 
 /// With keys of this run alone: which nonces were used is known to it alone, too.

@@ -147,6 +147,12 @@ impl Writer {
                 self.wrote(written, counters);
                 progress();
             }
+            // An encrypted stream may hold back what it took; a socket holds back nothing.
+            match timeout(limits.write_timeout, to.flush()).await {
+                Err(_) => return Err(CloseReason::TooSlow),
+                Ok(Err(error)) => return Err(CloseReason::Error(error.kind())),
+                Ok(Ok(())) => {}
+            }
             match self.waiting.recv().await {
                 Some(outgoing) => self.fill(outgoing),
                 None => return Ok(()),

@@ -8,7 +8,6 @@ use restante_msrp::session::Role;
 use restante_sip::dialog::Dialog;
 use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE};
 use restante_sip::message::{Method, SipMessage};
-use restante_sip::transaction::Flow;
 use restante_transport::Protocol;
 
 use super::{InviteSession, Purpose, msrp_place};
@@ -178,7 +177,7 @@ impl Engine {
         }
         let transport = sip_transport(protocol);
         let via = self.endpoint.via(transport, &self.local.to_string());
-        let flow = Flow { transport, local: self.local, remote, connection: None };
+        let flow = self.flow_to(transport, remote);
         match dialog.ack(message, &via).and_then(restante_sip::writer::Builder::finish) {
             Ok(bytes) => self.endpoint.send_stateless(flow, bytes),
             Err(error) => self.violation(format!("a 2xx that cannot be acknowledged: {error}")),

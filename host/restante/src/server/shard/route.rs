@@ -70,13 +70,13 @@ impl Shard {
             abilities: Abilities {
                 page_mode: true,
                 large_message_mode: false,
-                reliable_transport: outbound.protocol == Protocol::Tcp,
+                reliable_transport: outbound.protocol != Protocol::Udp,
                 through_proxy: true,
                 ..Abilities::default()
             },
             tags: Vec::new(),
             route_bytes: u32::try_from(key.address.0.len()).unwrap_or(u32::MAX),
-            max_page_bytes: self.max_page_bytes(outbound.protocol == Protocol::Tcp),
+            max_page_bytes: self.max_page_bytes(outbound.protocol != Protocol::Udp),
             subscribed: false,
             accepts_summary: false,
             expires_at: Timestamp::NEVER,
@@ -94,7 +94,7 @@ impl Shard {
         let methods = binding.methods();
         let takes = |method: &str| methods.is_empty() || methods.iter().any(|known| known.eq_ignore_ascii_case(method));
         let reliable = match &self.shared.outbound {
-            Some(outbound) => outbound.protocol == Protocol::Tcp,
+            Some(outbound) => outbound.protocol != Protocol::Udp,
             None => binding
                 .flow
                 .as_deref()
@@ -217,17 +217,17 @@ impl Shard {
             self.shared.destinations.check(place, from).is_ok()
         };
         let named = places.iter().find(|(place, _)| may_go(*place)).copied();
-        let transport = match uri.parameter("transport") {
-            Some(name) if name.eq_ignore_ascii_case("tcp") => Some(Transport::Tcp),
-            Some(name) if name.eq_ignore_ascii_case("udp") => Some(Transport::Udp),
-            _ => None,
-        };
+        let says_udp = uri.parameter("transport").is_some_and(|name| name.eq_ignore_ascii_case("udp"));
         match (named, seen) {
             // A connection that the client opened is the only way back through its address translation.
-            (_, Some(seen)) if seen.connection.is_some() && transport != Some(Transport::Udp) => Some((seen, false)),
-            (Some((place, over)), Some(seen)) => Some((flow::towards(over.unwrap_or(seen.transport), place), true)),
+            (_, Some(seen)) if seen.connection.is_some() && !says_udp => Some((seen, false)),
+            (Some((place, over)), Some(seen)) => {
+                Some((self.named(&uri, flow::towards(over.unwrap_or(seen.transport), place)), true))
+            }
             (None, Some(seen)) => Some((Flow { connection: None, ..seen }, false)),
-            (Some((place, over)), None) => Some((flow::towards(over.unwrap_or(Transport::Udp), place), true)),
+            (Some((place, over)), None) => {
+                Some((self.named(&uri, flow::towards(over.unwrap_or(Transport::Udp), place)), true))
+            }
             (None, None) => None,
         }
     }

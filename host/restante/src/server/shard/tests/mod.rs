@@ -275,7 +275,7 @@ pub(super) fn user(address: &str) -> RecipientKey {
 
 fn flow() -> Flow {
     let remote: SocketAddr = PEER.parse().unwrap();
-    Flow { transport: Transport::Udp, local: "127.0.0.1:5060".parse().unwrap(), remote, connection: None }
+    Flow { transport: Transport::Udp, local: "127.0.0.1:5060".parse().unwrap(), remote, connection: None, name: None }
 }
 
 fn message_of(bytes: &[u8]) -> SipMessage {

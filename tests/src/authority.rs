@@ -83,6 +83,22 @@ impl Authority {
 }
 
 impl Issued {
+    /// One that signed itself.
+    ///
+    /// # Panics
+    /// There is no randomness.
+    #[must_use]
+    pub fn by_itself() -> Issued {
+        let made = rcgen::generate_simple_self_signed(["nobody.invalid".to_owned()]).expect("a certificate");
+        Issued { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
+    }
+
+    /// Its certificate in DER.
+    #[must_use]
+    pub fn der(&self) -> CertificateDer<'static> {
+        self.chain().0.remove(0)
+    }
+
     /// Writes both into a directory, as a deployment does: beside the old ones, then renamed. Gives their paths.
     ///
     /// # Panics
@@ -173,10 +189,21 @@ impl TlsPeer {
     /// # Panics
     /// Nothing can be accepted.
     pub async fn accept(&self) -> io::Result<RawSip> {
-        let (stream, remote) = self.listener.accept().await.expect("a connection");
-        let local = self.address();
-        let stream = self.acceptor.accept(stream).await?;
-        Ok(RawSip::over(Box::new(stream), "TLS", local, remote))
+        let stream = self.accept_stream().await?;
+        let remote = stream.get_ref().0.peer_addr()?;
+        Ok(RawSip::over(Box::new(stream), "TLS", self.address(), remote))
+    }
+
+    /// The same as a stream.
+    ///
+    /// # Errors
+    /// As [`TlsPeer::accept`].
+    ///
+    /// # Panics
+    /// Nothing can be accepted.
+    pub async fn accept_stream(&self) -> io::Result<TlsStream<TcpStream>> {
+        let (stream, _) = self.listener.accept().await.expect("a connection");
+        self.acceptor.accept(stream).await.map(TlsStream::from)
     }
 }
 

@@ -21,6 +21,7 @@ pub struct Setting {
     pub(crate) proxy: Option<Protocol>,
     pub(crate) allows_objections: bool,
     pub(crate) is_encrypted: bool,
+    pub(crate) is_media_encrypted: bool,
 }
 
 /// As usual: one server on 127.0.0.1, reached directly.
@@ -34,6 +35,7 @@ pub fn setting() -> Setting {
         proxy: None,
         allows_objections: false,
         is_encrypted: false,
+        is_media_encrypted: false,
     }
 }
 
@@ -99,6 +101,13 @@ impl Setting {
     pub fn encrypted(mut self) -> Setting {
         self.is_encrypted = true;
         self
+    }
+
+    /// The same, and MSRP is spoken over TLS alone.
+    #[must_use]
+    pub fn encrypted_media(mut self) -> Setting {
+        self.is_media_encrypted = true;
+        self.encrypted()
     }
 
     /// Clients may object to what they receive: they are made to misbehave so that the server's answers look odd to them.

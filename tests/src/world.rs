@@ -41,6 +41,7 @@ pub struct World {
     clients: Vec<Client>,
     allows_objections: bool,
     authority: Option<Authority>,
+    is_media_encrypted: bool,
 }
 
 impl World {
@@ -61,6 +62,7 @@ impl World {
             proxy_wire: Arc::default(),
             clients: Vec::new(),
             allows_objections: setting.allows_objections,
+            is_media_encrypted: setting.is_media_encrypted,
             authority: setting.is_encrypted.then(|| Authority::new("the authority of the story")),
         };
         world.write_certificates(setting.host);
@@ -372,7 +374,8 @@ impl World {
         let (sip, msrp) = free_ports(host);
         let address = |protocol, port| ListenAddress { protocol, socket: SocketAddr::new(host, port) };
         self.configuration.sip.listen = vec![address(Protocol::Udp, sip), address(Protocol::Tcp, sip)];
-        self.configuration.msrp.listen = vec![address(Protocol::Tcp, msrp)];
+        let media = if self.is_media_encrypted { Protocol::Tls } else { Protocol::Tcp };
+        self.configuration.msrp.listen = vec![address(media, msrp)];
         if self.authority.is_some() {
             let (tls, _) = free_ports(host);
             self.configuration.sip.listen.push(address(Protocol::Tls, tls));

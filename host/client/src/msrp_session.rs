@@ -14,7 +14,7 @@ use restante_msrp::session::{
 };
 use restante_msrp::status::Status;
 use restante_transport::ConnectionPermit;
-use restante_transport::msrp::HandedOver;
+use restante_transport::msrp::{HandedOver, MsrpStream};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -209,9 +209,10 @@ impl Running {
             },
             Order::Accepted(handed) => {
                 let HandedOver { stream, received, permit, .. } = *handed;
-                match TcpStream::from_std(stream) {
-                    Ok(stream) => self.connected(stream, Some(permit), received),
-                    Err(_) => self.session.disconnected(),
+                match stream.attach() {
+                    Ok(MsrpStream::Plain(stream)) => self.connected(stream, Some(permit), received),
+                    // This client listens without TLS.
+                    Ok(MsrpStream::Encrypted(_)) | Err(_) => self.session.disconnected(),
                 }
             }
         }

@@ -62,6 +62,7 @@ pub struct Transport {
     shared: Arc<Shared>,
     limits: TransportLimits,
     sources: Arc<Sources>,
+    handshakes: Handshakes,
     stop_accepting: watch::Sender<bool>,
     stop: watch::Sender<bool>,
 }
@@ -108,7 +109,8 @@ impl Transport {
         let (stop, stopped) = watch::channel(false);
         let (stop_accepting, stopped_accepting) = watch::channel(false);
         let sources = Sources::new(limits.max_connections_per_source);
-        let secure = (Arc::clone(&tls), Handshakes::new(&limits));
+        let handshakes = Handshakes::new(&limits);
+        let secure = (Arc::clone(&tls), handshakes.clone());
         let (counted, handled) = (Arc::clone(&counters), Arc::clone(&handler));
         let connections = ConnectionTable::new(limits.clone(), counted, handled, secure, stopped.clone());
         let mut bound = Vec::new();
@@ -145,7 +147,7 @@ impl Transport {
             tokio::spawn(accept_all(socket, admission, Arc::clone(&counters), stopped_accepting.clone(), accepted));
         }
         let shared = Arc::new(Shared { listeners: bound, udp: senders, connections, counters, tls });
-        Ok(Transport { shared, limits, sources, stop_accepting, stop })
+        Ok(Transport { shared, limits, sources, handshakes, stop_accepting, stop })
     }
 
     /// Accepts MSRP connections. `peek` looks at all bytes that came so far; `hand_over` takes the connection. Neither may
@@ -161,19 +163,23 @@ impl Transport {
         hand_over: impl Fn(HandedOver<T>) + Send + Sync + 'static,
     ) -> io::Result<BoundListener> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {listener}: {error}"));
+        let tls = &self.shared.tls;
+        let secure = listener.protocol.is_encrypted().then(|| (Arc::clone(tls), self.handshakes.clone()));
+        if secure.is_some() && !tls.has_certificate() {
+            return Err(named(io::Error::new(io::ErrorKind::InvalidInput, "there is no certificate")));
+        }
         let socket = open_listener(listener.bind).map_err(named)?;
         let local = socket.local_addr()?;
         let admission = Admission::new(self.limits.max_msrp_connections, Arc::clone(&self.sources));
         let counters = Arc::clone(&self.shared.counters);
-        let reception =
-            Reception { listener: id, limits: self.limits.clone(), counters: Arc::clone(&counters), peek, hand_over };
-        let reception = Arc::new(reception);
+        let (limits, counted) = (self.limits.clone(), Arc::clone(&counters));
+        let reception = Arc::new(Reception { listener: id, limits, counters: counted, secure, peek, hand_over });
         let accepted = move |stream, remote, permit| {
             let reception = Arc::clone(&reception);
             tokio::spawn(async move { reception.receive(stream, remote, permit).await });
         };
         tokio::spawn(accept_all(socket, admission, counters, self.stop_accepting.subscribe(), accepted));
-        Ok(BoundListener { id, protocol: Protocol::Tcp, local, advertise: listener.advertised(local) })
+        Ok(BoundListener { id, protocol: listener.protocol, local, advertise: listener.advertised(local) })
     }
 
     /// The SIP listeners, in the order given.

@@ -78,8 +78,8 @@ async fn serve(configuration: &Configuration, arguments: &Arguments) -> Result<(
     for (protocol, address) in server.sip() {
         tracing::info!("SIP on {}:{address}", protocol.as_str().to_ascii_lowercase());
     }
-    for address in server.msrp() {
-        tracing::info!("MSRP on tcp:{address}");
+    for (protocol, address) in server.msrp() {
+        tracing::info!("MSRP on {protocol}:{address}");
     }
     if let Some(address) = admin.address() {
         tracing::info!("administration on http://{address}, with the token in {}", admin.token_file().display());

@@ -112,8 +112,20 @@ pub struct Msrp {
     pub listen: Vec<ListenAddress>,
     /// Host, or host and port, that our paths name; default: the listener's address.
     pub advertise: Option<HostPort>,
+    /// What our offers are: default `tls` where nothing else is listened for, else `tcp`. Answers follow the offer.
+    pub offer: Option<MsrpOffer>,
     /// Behind relays, count as delivered what the first relay took: for receivers that send no success reports.
     pub count_unreported_as_delivered: bool,
+}
+
+/// What we offer MSRP over.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum MsrpOffer {
+    /// `TCP/MSRP`.
+    Tcp,
+    /// `TCP/TLS/MSRP`.
+    Tls,
 }
 
 /// `[admin]`
@@ -184,7 +196,19 @@ impl Default for Msrp {
         Msrp {
             listen: vec![ListenAddress::loopback(Protocol::Tcp, 2855)],
             advertise: None,
+            offer: None,
             count_unreported_as_delivered: false,
+        }
+    }
+}
+
+impl Msrp {
+    /// Whether our offers are `TCP/TLS/MSRP`.
+    #[must_use]
+    pub fn offers_tls(&self) -> bool {
+        match self.offer {
+            Some(offer) => offer == MsrpOffer::Tls,
+            None => self.listen.iter().all(|listen| listen.protocol.is_encrypted()),
         }
     }
 }
@@ -264,8 +288,15 @@ impl Configuration {
             let text = "sip.listen is empty: expected at least one address such as \"udp:127.0.0.1:5060\"";
             return Err(wrong(&["sip", "listen"], text));
         }
-        if self.msrp.listen.iter().any(|listen| listen.protocol != Protocol::Tcp) {
-            return Err(wrong(&["msrp", "listen"], "msrp.listen: MSRP runs over TCP, expected \"tcp:HOST:PORT\""));
+        if self.msrp.listen.iter().any(|listen| !matches!(listen.protocol, Protocol::Tcp | Protocol::Tls)) {
+            let text = "msrp.listen: MSRP runs over TCP, expected \"tcp:HOST:PORT\" or \"tls:HOST:PORT\"";
+            return Err(wrong(&["msrp", "listen"], text));
+        }
+        if let Some(offer) = self.msrp.offer
+            && !self.msrp.listen.iter().any(|listen| listen.protocol.is_encrypted() == (offer == MsrpOffer::Tls))
+        {
+            let text = "msrp.offer: nothing of that kind is listened for, see msrp.listen";
+            return Err(wrong(&["msrp", "offer"], text));
         }
         for (key, listen, advertise) in [
             ("sip", &self.sip.listen, self.sip.advertise.is_some()),
@@ -279,7 +310,8 @@ impl Configuration {
                 return Err(wrong(&[key, "listen"], text));
             }
         }
-        self.tls.check(&self.sip.listen)?;
+        self.tls.check("sip", &self.sip.listen)?;
+        self.tls.check("msrp", &self.msrp.listen)?;
         self.limits.check().map_err(|(key, text)| wrong(&["limits", key], text))?;
         for (name, tenant) in &self.tenants {
             tenant.check(name, &self.limits)?;
@@ -377,6 +409,8 @@ mod tests {
                 "[tenants.a]\ndomains = [\"a.org\"]\ntrust = [\"tls:*.example.org\"]\n",
                 vec!["line 3", "tls:*.example.org", "one host name"],
             ),
+            ("[msrp]\nlisten = [\"tls:127.0.0.1:2856\"]\n", vec!["line 2, column 10", "tls.certificate and tls.key"]),
+            ("[msrp]\noffer = \"tls\"\n", vec!["line 2, column 9", "listened for"]),
             ("[limits]\nmax_sessions = 0\n", vec!["line 2, column 16", "limits.max_sessions"]),
             (
                 "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.limits]\nmax_stored = 1\n",

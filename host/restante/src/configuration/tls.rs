@@ -54,7 +54,7 @@ impl Tls {
     }
 
     /// Whether the values can be, with these listeners. What the files hold is looked at when they are read.
-    pub(super) fn check(&self, sip: &[ListenAddress]) -> Result<(), Wrong> {
+    pub(super) fn check(&self, table: &str, listeners: &[ListenAddress]) -> Result<(), Wrong> {
         let (certificate, key) = (self.certificate.is_some(), self.key.is_some());
         if certificate != key {
             let (there, missing) = if certificate { ("certificate", "key") } else { ("key", "certificate") };
@@ -70,10 +70,10 @@ impl Tls {
                         tls.client_certificates = \"request\" or \"require\"";
             return Err(wrong(&["tls", "client_authorities"], text));
         }
-        match sip.iter().find(|listen| listen.protocol.is_encrypted()) {
+        match listeners.iter().find(|listen| listen.protocol.is_encrypted()) {
             Some(listen) if !certificate => {
-                let text = format!("sip.listen: {listen} needs tls.certificate and tls.key");
-                Err(wrong(&["sip", "listen"], text))
+                let text = format!("{table}.listen: {listen} needs tls.certificate and tls.key");
+                Err(wrong(&[table, "listen"], text))
             }
             _ => Ok(()),
         }

@@ -85,6 +85,7 @@ pub struct Shared {
     count_unreported_as_delivered: bool,
     upstream_failure_header: String,
     msrp_places: Vec<MsrpPlace>,
+    msrp_offers_tls: bool,
     msrp_limits: FramingLimits,
     sender: OnceLock<Sender>,
     policies: OnceLock<Policies>,
@@ -187,11 +188,17 @@ impl Shared {
         user.is_some_and(|user| self.directory.tenant_of(uri).is_some_and(|tenant| *tenant.deferred_user == *user))
     }
 
-    /// What our MSRP paths name towards a peer: the listener of its address family, where there is one.
-    fn msrp_place(&self, peer: IpAddr) -> &MsrpPlace {
+    /// What our MSRP paths name towards a peer: of the listeners of this kind the one of its address family, where there is
+    /// one.
+    fn msrp_place(&self, peer: IpAddr, is_encrypted: bool) -> &MsrpPlace {
         let of_family = |place: &&MsrpPlace| place.is_ipv6 == Some(peer.is_ipv6());
-        let any = || self.msrp_places.first().unwrap_or(&NO_PLACE);
-        self.msrp_places.iter().find(of_family).unwrap_or_else(any)
+        let of_kind = || self.msrp_places.iter().filter(|place| place.is_encrypted == is_encrypted);
+        of_kind().find(of_family).or_else(|| of_kind().next()).unwrap_or(&NO_PLACE)
+    }
+
+    /// Whether MSRP is listened for in this way.
+    fn takes_msrp(&self, is_encrypted: bool) -> bool {
+        self.msrp_places.iter().any(|place| place.is_encrypted == is_encrypted)
     }
 
     fn message_limits(&self) -> MessageLimits {
@@ -245,7 +252,7 @@ pub struct Server {
     scheduler: tokio::task::JoinHandle<()>,
     stop_scheduler: watch::Sender<bool>,
     sip: Vec<(Protocol, SocketAddr)>,
-    msrp: Vec<SocketAddr>,
+    msrp: Vec<(Protocol, SocketAddr)>,
 }
 
 impl Server {
@@ -294,6 +301,7 @@ impl Server {
             count_unreported_as_delivered: configuration.msrp.count_unreported_as_delivered,
             upstream_failure_header: configuration.sip.upstream_failure_header.clone(),
             msrp_places: bound.places.clone(),
+            msrp_offers_tls: configuration.msrp.offers_tls(),
             msrp_limits: framing_limits(&limits),
             sender: OnceLock::new(),
             policies: OnceLock::new(),
@@ -356,7 +364,7 @@ impl Server {
 
     /// Where MSRP is.
     #[must_use]
-    pub fn msrp(&self) -> &[SocketAddr] {
+    pub fn msrp(&self) -> &[(Protocol, SocketAddr)] {
         &self.msrp
     }
 

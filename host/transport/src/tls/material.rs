@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -13,7 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 
 use super::identity::{expires_at, identities};
-use super::verify::ServerVerifier;
+use super::verify::{AnyCertificate, ServerVerifier};
 
 /// Largest file that is read: a bundle of every public authority has some hundred kilobytes.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -84,6 +85,7 @@ pub enum TlsError {
 /// What is made of the files.
 pub(super) struct Material {
     sip_server: Option<Arc<ServerConfig>>,
+    msrp_server: Option<Arc<ServerConfig>>,
     certificate: Option<CertificateStatus>,
     key: Option<Arc<CertifiedKey>>,
     /// Those of the file; the system's are read when they are needed.
@@ -115,6 +117,7 @@ impl Material {
     pub(super) fn empty() -> Material {
         Material {
             sip_server: None,
+            msrp_server: None,
             certificate: None,
             key: None,
             authorities: None,
@@ -152,6 +155,7 @@ impl Material {
             let key = Arc::new(certified);
             let server = server(path, &key, client_authorities, files.client_certificates)?;
             material.sip_server = Some(Arc::new(server));
+            material.msrp_server = Some(Arc::new(server_of_anybody(path, &key)?));
             material.key = Some(key);
         }
         material.digest.copy_from_slice(digest.finish().as_ref());
@@ -169,6 +173,33 @@ impl Material {
 
     pub(super) fn sip_server(&self) -> Option<Arc<ServerConfig>> {
         self.sip_server.clone()
+    }
+
+    pub(super) fn msrp_server(&self) -> Option<Arc<ServerConfig>> {
+        self.msrp_server.clone()
+    }
+
+    /// Our certificate in DER.
+    pub(super) fn own_certificate(&self) -> Option<CertificateDer<'static>> {
+        Some(self.key.as_ref()?.end_entity_cert().ok()?.clone().into_owned())
+    }
+
+    /// For a connection of ours whose peer is believed by something else than who signed its certificate.
+    pub(super) fn client_of_anybody(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let provider = provider();
+        let verifier = AnyCertificate { algorithms: provider.signature_verification_algorithms };
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|_| TlsError::NoAuthorities)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match &self.key {
+            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(key)))),
+            None => builder.with_no_client_auth(),
+        };
+        // Who was believed once was so for one session.
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
     }
 
     /// For connections of ours. The system's authorities are many files: they are read when the first of these is made.
@@ -221,6 +252,17 @@ fn server(
         }
         _ => builder.with_no_client_auth(),
     };
+    Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(key)))))
+}
+
+/// For MSRP: any certificate is taken, and whose it is looked at when the session is known.
+fn server_of_anybody(certificate: &Path, key: &Arc<CertifiedKey>) -> Result<ServerConfig, TlsError> {
+    let provider = provider();
+    let verifier = AnyCertificate { algorithms: provider.signature_verification_algorithms };
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::unusable(certificate, error))?
+        .with_client_cert_verifier(Arc::new(verifier));
     Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(key)))))
 }
 

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio_rustls::TlsConnector;
 
 use self::material::Material;
@@ -24,7 +24,7 @@ use self::names::AskedNames;
 use crate::address::NameId;
 use crate::permit::lock;
 
-pub(crate) use self::handshake::{Handshakes, SecureStream, peer_names};
+pub(crate) use self::handshake::{Handshakes, SecureStream, peer_certificate, peer_names};
 pub use self::material::{CertificateStatus, ClientCertificates, TlsError, TlsFiles};
 
 /// Names that a peer showed, or that we verified: host names in lower case (RFC 5922 §7.1).
@@ -141,6 +141,21 @@ impl Tls {
 
     pub(crate) fn sip_server(&self) -> Option<Arc<ServerConfig>> {
         self.material.load().sip_server()
+    }
+
+    pub(crate) fn msrp_server(&self) -> Option<Arc<ServerConfig>> {
+        self.material.load().msrp_server()
+    }
+
+    /// Our certificate in DER, for its fingerprint.
+    #[must_use]
+    pub fn own_certificate(&self) -> Option<CertificateDer<'static>> {
+        self.material.load().own_certificate()
+    }
+
+    /// What connects to a place where any certificate is taken first: whose it is has to be looked at.
+    pub(crate) fn connector_to_anybody(&self) -> Result<TlsConnector, TlsError> {
+        self.material.load().client_of_anybody().map(TlsConnector::from)
     }
 
     /// What connects to a place, and the name that the certificate there must show: the host that was asked for before it was

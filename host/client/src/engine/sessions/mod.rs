@@ -103,9 +103,7 @@ impl Engine {
         let key = handed.session.session_id().and_then(|id| self.state.msrp_sessions.get(id).copied());
         let Some(session) = key.and_then(|key| self.state.sessions.get_mut(&key)) else {
             if let Some(refusal) = handed.session.refusal(Status::NO_SUCH_SESSION) {
-                use std::io::Write;
-                // The socket is fresh and the answer short: it fits, or the peer never reads.
-                let _ = (&handed.stream).write(&refusal);
+                handed.stream.refuse(refusal, handed.permit);
             }
             return;
         };

@@ -99,6 +99,7 @@ impl House {
             count_unreported_as_delivered: false,
             upstream_failure_header: String::new(),
             msrp_places: Vec::new(),
+            msrp_offers_tls: false,
             msrp_limits: FramingLimits::default(),
             sender: OnceLock::new(),
             policies: OnceLock::new(),

@@ -40,6 +40,7 @@ pub use raw_msrp::{Chunk, MsrpReply, RawMsrp};
 pub use raw_sip::{Duplex, RawSip, Request};
 pub use recorder::Recorder;
 pub use setting::{Setting, setting, story};
+pub use tokio_tungstenite::tungstenite::Message as Frame;
 pub use world::{World, free_tcp_port, metric_in};
 
 /// The file of a guest of `plugin/`: `hostile`, `scripted`.

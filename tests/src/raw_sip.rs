@@ -5,11 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use restante_sip::framing::{Frame, StreamFramer};
 use restante_sip::message::{MessageLimits, SipMessage};
 use restante_sip::writer::{Builder, reason};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::authority::{Authority, Issued, connect_tls};
 use crate::patience::in_time;
@@ -32,6 +36,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 enum Socket {
     Udp(UdpSocket),
     Stream(Box<dyn Duplex>, &'static str, Box<StreamFramer>),
+    Web(Box<WebSocketStream<Box<dyn Duplex>>>, &'static str),
 }
 
 impl RawSip {
@@ -80,6 +85,48 @@ impl RawSip {
         RawSip::over(Box::new(stream), "TLS", local, server)
     }
 
+    /// A WebSocket on a stream that is there already: over `WS` or `WSS`, for a sub-protocol, from a page.
+    ///
+    /// # Errors
+    /// The status that the server answers instead; 0 when it answers nothing.
+    pub async fn web(
+        stream: Box<dyn Duplex>,
+        transport: &'static str,
+        (local, server): (SocketAddr, SocketAddr),
+        (sub_protocol, origin): (Option<&str>, Option<&str>),
+    ) -> Result<RawSip, u16> {
+        let uri = format!("ws://{server}/").parse().expect("a URI");
+        let request = ClientRequestBuilder::new(uri);
+        let request = sub_protocol.into_iter().fold(request, ClientRequestBuilder::with_sub_protocol);
+        let request = origin.into_iter().fold(request, |request, origin| request.with_header("Origin", origin));
+        match in_time("an answer to the WebSocket", client_async(request, stream)).await {
+            Ok((socket, _)) => {
+                let socket = Socket::Web(Box::new(socket), transport);
+                Ok(RawSip { socket, local, server, unread: VecDeque::new() })
+            }
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(_) => Err(0),
+        }
+    }
+
+    /// Sends a frame of any kind.
+    ///
+    /// # Panics
+    /// It does not leave, or this is no WebSocket.
+    pub async fn send_frame(&mut self, frame: Message) {
+        let Socket::Web(socket, _) = &mut self.socket else { panic!("not a WebSocket") };
+        socket.send(frame).await.expect("a frame leaves");
+    }
+
+    /// The next frame; none when the server closed.
+    ///
+    /// # Panics
+    /// None comes, or this is no WebSocket.
+    pub async fn next_frame(&mut self) -> Option<Message> {
+        let Socket::Web(socket, _) = &mut self.socket else { panic!("not a WebSocket") };
+        in_time("a frame", socket.next()).await.and_then(Result::ok).filter(|frame| !frame.is_close())
+    }
+
     /// Its address.
     #[must_use]
     pub fn local(&self) -> SocketAddr {
@@ -91,7 +138,7 @@ impl RawSip {
     pub fn transport(&self) -> &'static str {
         match self.socket {
             Socket::Udp(_) => "UDP",
-            Socket::Stream(_, transport, _) => transport,
+            Socket::Stream(_, transport, _) | Socket::Web(_, transport) => transport,
         }
     }
 
@@ -124,6 +171,11 @@ impl RawSip {
             Socket::Stream(stream, ..) => {
                 stream.write_all(bytes).await.expect("bytes leave");
                 stream.flush().await.expect("bytes leave");
+            }
+            Socket::Web(..) => {
+                let text = String::from_utf8(bytes.to_vec());
+                let frame = text.map_or_else(|_| Message::binary(bytes.to_vec()), Message::text);
+                self.send_frame(frame).await;
             }
         }
     }
@@ -217,6 +269,10 @@ impl RawSip {
     /// # Panics
     /// It does not, or this is no stream.
     pub async fn until_closed(&mut self) {
+        if let Socket::Web(..) = self.socket {
+            while self.next_frame().await.is_some() {}
+            return;
+        }
         let Socket::Stream(stream, ..) = &mut self.socket else { panic!("not a stream") };
         let mut rest = Vec::new();
         // A reset is an end, too.
@@ -231,6 +287,14 @@ impl RawSip {
                 buffer.truncate(length);
                 SipMessage::from_datagram(buffer.into(), &MessageLimits::default()).expect("a SIP message")
             }
+            Socket::Web(..) => loop {
+                let frame = self.next_frame().await.expect("a WebSocket that goes on");
+                if frame.is_ping() || frame.is_pong() {
+                    continue;
+                }
+                let message = SipMessage::from_datagram(frame.into_data(), &MessageLimits::default());
+                return message.expect("a SIP message in a frame");
+            },
             Socket::Stream(stream, _, framer) => loop {
                 match framer.next().expect("a SIP stream") {
                     Some(Frame::Message(message)) => return message,

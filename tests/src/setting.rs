@@ -22,6 +22,7 @@ pub struct Setting {
     pub(crate) allows_objections: bool,
     pub(crate) is_encrypted: bool,
     pub(crate) is_media_encrypted: bool,
+    pub(crate) takes_web_sockets: bool,
 }
 
 /// As usual: one server on 127.0.0.1, reached directly.
@@ -36,6 +37,7 @@ pub fn setting() -> Setting {
         allows_objections: false,
         is_encrypted: false,
         is_media_encrypted: false,
+        takes_web_sockets: false,
     }
 }
 
@@ -107,6 +109,13 @@ impl Setting {
     #[must_use]
     pub fn encrypted_media(mut self) -> Setting {
         self.is_media_encrypted = true;
+        self.encrypted()
+    }
+
+    /// The same as [`Setting::encrypted`], and with listeners for WebSocket.
+    #[must_use]
+    pub fn web(mut self) -> Setting {
+        self.takes_web_sockets = true;
         self.encrypted()
     }
 

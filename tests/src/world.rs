@@ -14,13 +14,13 @@ use restante_store::{Filter, Store, StoreError};
 use restante_transport::Protocol;
 use tempfile::TempDir;
 
-use crate::authority::{Authority, Issued};
+use crate::authority::{Authority, Issued, connect_tls};
 use crate::compiled_policies;
 use crate::held_store::HeldStore;
 use crate::http::{HttpAnswer, http_over_socket};
 use crate::patience::{in_time, until_equal};
 use crate::person::Person;
-use crate::raw_sip::RawSip;
+use crate::raw_sip::{Duplex, RawSip};
 use crate::recorder::Recorder;
 use crate::setting::Setting;
 
@@ -42,6 +42,7 @@ pub struct World {
     allows_objections: bool,
     authority: Option<Authority>,
     is_media_encrypted: bool,
+    takes_web_sockets: bool,
 }
 
 impl World {
@@ -63,6 +64,7 @@ impl World {
             clients: Vec::new(),
             allows_objections: setting.allows_objections,
             is_media_encrypted: setting.is_media_encrypted,
+            takes_web_sockets: setting.takes_web_sockets,
             authority: setting.is_encrypted.then(|| Authority::new("the authority of the story")),
         };
         world.write_certificates(setting.host);
@@ -197,10 +199,15 @@ impl World {
 
     /// Somebody whose client speaks SIP over TLS.
     pub async fn person_over_tls(&mut self, name: &str) -> Person {
-        let (server, authorities) = (self.tls(), self.configuration.tls.authorities.clone());
+        self.person_over(name, Protocol::Tls).await
+    }
+
+    /// Somebody whose client speaks SIP over that.
+    pub async fn person_over(&mut self, name: &str, transport: Protocol) -> Person {
+        let (server, authorities) = (self.listener(transport), self.configuration.tls.authorities.clone());
         self.person_with(name, |client| {
             client.server = server;
-            client.transport = Protocol::Tls;
+            client.transport = transport;
             client.tls.files.authorities = authorities;
         })
         .await
@@ -209,6 +216,32 @@ impl World {
     /// A bare TLS connection to the server, showing a certificate where there is one.
     pub async fn raw_tls(&self, own: Option<&Issued>) -> RawSip {
         RawSip::tls(self.tls(), self.authority(), own).await
+    }
+
+    /// A bare WebSocket to the server, for a sub-protocol and from a page.
+    ///
+    /// # Errors
+    /// The status that it answers instead.
+    ///
+    /// # Panics
+    /// There is no connection.
+    pub async fn raw_web(
+        &self,
+        protocol: Protocol,
+        sub_protocol: Option<&str>,
+        origin: Option<&str>,
+    ) -> Result<RawSip, u16> {
+        let server = self.listener(protocol);
+        let (stream, local): (Box<dyn Duplex>, SocketAddr) = if protocol == Protocol::Wss {
+            let stream = connect_tls(server, self.authority(), None).await.expect("TLS");
+            let local = stream.get_ref().0.local_addr().expect("a connected socket");
+            (Box::new(stream), local)
+        } else {
+            let stream = tokio::net::TcpStream::connect(server).await.expect("a connection");
+            let local = stream.local_addr().expect("a connected socket");
+            (Box::new(stream), local)
+        };
+        RawSip::web(stream, protocol.as_str(), (local, server), (sub_protocol, origin)).await
     }
 
     /// A bare UDP socket towards the server.
@@ -379,6 +412,10 @@ impl World {
         if self.authority.is_some() {
             let (tls, _) = free_ports(host);
             self.configuration.sip.listen.push(address(Protocol::Tls, tls));
+        }
+        if self.takes_web_sockets {
+            let (ws, wss) = free_ports(host);
+            self.configuration.sip.listen.extend([address(Protocol::Ws, ws), address(Protocol::Wss, wss)]);
         }
     }
 

@@ -15,6 +15,10 @@ pub enum Protocol {
     Tcp,
     /// TLS over TCP.
     Tls,
+    /// WebSocket (RFC 7118).
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
 }
 
 /// A text that is no address of the expected form.
@@ -82,6 +86,8 @@ impl Protocol {
             Protocol::Udp => "UDP",
             Protocol::Tcp => "TCP",
             Protocol::Tls => "TLS",
+            Protocol::Ws => "WS",
+            Protocol::Wss => "WSS",
         }
     }
 
@@ -94,13 +100,24 @@ impl Protocol {
     /// Whether others on the way can read along.
     #[must_use]
     pub const fn is_encrypted(self) -> bool {
-        matches!(self, Protocol::Tls)
+        matches!(self, Protocol::Tls | Protocol::Wss)
     }
 
-    /// The port of SIP where none is said (RFC 3261 §19.1.2).
+    /// Whether messages come in frames of WebSocket.
+    #[must_use]
+    pub const fn is_web_socket(self) -> bool {
+        matches!(self, Protocol::Ws | Protocol::Wss)
+    }
+
+    /// The port of SIP where none is said (RFC 3261 §19.1.2, RFC 7118 §5.5).
     #[must_use]
     pub const fn default_port(self) -> u16 {
-        if self.is_encrypted() { 5061 } else { 5060 }
+        match self {
+            Protocol::Udp | Protocol::Tcp => 5060,
+            Protocol::Tls => 5061,
+            Protocol::Ws => 80,
+            Protocol::Wss => 443,
+        }
     }
 }
 
@@ -110,6 +127,8 @@ impl fmt::Display for Protocol {
             Protocol::Udp => "udp",
             Protocol::Tcp => "tcp",
             Protocol::Tls => "tls",
+            Protocol::Ws => "ws",
+            Protocol::Wss => "wss",
         })
     }
 }
@@ -122,7 +141,9 @@ impl FromStr for Protocol {
             "udp" => Ok(Protocol::Udp),
             "tcp" => Ok(Protocol::Tcp),
             "tls" => Ok(Protocol::Tls),
-            _ => Err(AddressError { text: text.to_owned(), expected: "\"udp\", \"tcp\" or \"tls\"" }),
+            "ws" => Ok(Protocol::Ws),
+            "wss" => Ok(Protocol::Wss),
+            _ => Err(AddressError { text: text.to_owned(), expected: "\"udp\", \"tcp\", \"tls\", \"ws\" or \"wss\"" }),
         }
     }
 }
@@ -194,7 +215,7 @@ impl FromStr for Listener {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let error = || AddressError {
             text: text.to_owned(),
-            expected: "\"udp:HOST:PORT\", \"tcp:HOST:PORT\" or \"tls:HOST:PORT\" with a numeric host, IPv6 in brackets",
+            expected: "PROTOCOL:HOST:PORT with udp, tcp, tls, ws or wss and a numeric host, IPv6 in brackets",
         };
         let (protocol, bind) = text.split_once(':').ok_or_else(error)?;
         let protocol = protocol.parse().map_err(|_| error())?;
@@ -208,7 +229,14 @@ mod tests {
 
     #[test]
     fn listeners_are_read_as_they_are_written() {
-        for text in ["udp:127.0.0.1:5060", "tcp:[::1]:5060", "tcp:0.0.0.0:0", "tls:[::1]:5061"] {
+        for text in [
+            "udp:127.0.0.1:5060",
+            "tcp:[::1]:5060",
+            "tcp:0.0.0.0:0",
+            "tls:[::1]:5061",
+            "ws:[::1]:80",
+            "wss:127.0.0.1:443",
+        ] {
             assert_eq!(text.parse::<Listener>().unwrap().to_string(), text);
         }
         for wrong in [

@@ -19,10 +19,12 @@ pub mod msrp;
 mod permit;
 pub mod queue;
 pub mod resolution;
+mod stun;
 mod tcp;
 mod tls;
 mod transport;
 mod udp;
+mod web_socket;
 
 pub use address::{AddressError, ConnectionId, Flow, HostPort, Listener, ListenerId, NameId, Protocol};
 pub use counters::TransportCounters;
@@ -31,3 +33,4 @@ pub use limits::TransportLimits;
 pub use permit::ConnectionPermit;
 pub use tls::{CertificateStatus, ClientCertificates, PeerNames, Reloaded, Tls, TlsError, TlsFiles, TlsStatus};
 pub use transport::{BoundListener, Drained, Sender, Target, Transport};
+pub use web_socket::WebSockets;

@@ -31,9 +31,10 @@ pub struct TransportLimits {
     pub max_waiting_bytes: usize,
     /// Time for a connection of ours to be established.
     pub connect_timeout: Duration,
-    /// TLS handshakes with peers that connected, under way over all listeners; a connection more is closed at once.
+    /// Handshakes of TLS and WebSocket with peers that connected, under way over all listeners; a connection more is closed at
+    /// once.
     pub max_handshakes: usize,
-    /// Time for a TLS handshake.
+    /// Time for a handshake of TLS, and for one of WebSocket.
     pub handshake_timeout: Duration,
     /// Time until the first byte on an accepted connection.
     pub first_byte_timeout: Duration,

@@ -18,6 +18,7 @@ use crate::permit::{Admission, Sources};
 use crate::tcp::{Accepted, ConnectionTable, Destination, accept_all, open_listener};
 use crate::tls::{Handshakes, PeerNames, Tls};
 use crate::udp::{self, UdpSender};
+use crate::web_socket::WebSockets;
 
 /// A listener whose socket is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,12 +83,12 @@ struct Shared {
 }
 
 impl Transport {
-    /// The same as [`Transport::start_with`] without a certificate.
+    /// The same as [`Transport::start_with`] without a certificate, taking WebSockets from every page.
     ///
     /// # Errors
     /// As [`Transport::start_with`].
     pub async fn start(listeners: &[Listener], limits: TransportLimits, handler: Handler) -> io::Result<Transport> {
-        Transport::start_with(listeners, limits, Tls::without_files(), handler).await
+        Transport::start_with(listeners, limits, (Tls::without_files(), WebSockets::default()), handler).await
     }
 
     /// Opens every listener, or none. Must be called on a runtime with networking and time; the tasks stay there.
@@ -98,7 +99,7 @@ impl Transport {
     pub async fn start_with(
         listeners: &[Listener],
         limits: TransportLimits,
-        tls: Arc<Tls>,
+        (tls, web): (Arc<Tls>, WebSockets),
         handler: Handler,
     ) -> io::Result<Transport> {
         if let Some(listener) = listeners.iter().find(|it| it.protocol.is_encrypted() && !tls.has_certificate()) {
@@ -110,7 +111,7 @@ impl Transport {
         let (stop_accepting, stopped_accepting) = watch::channel(false);
         let sources = Sources::new(limits.max_connections_per_source);
         let handshakes = Handshakes::new(&limits);
-        let secure = (Arc::clone(&tls), handshakes.clone());
+        let secure = (Arc::clone(&tls), handshakes.clone(), web);
         let (counted, handled) = (Arc::clone(&counters), Arc::clone(&handler));
         let connections = ConnectionTable::new(limits.clone(), counted, handled, secure, stopped.clone());
         let mut bound = Vec::new();
@@ -128,7 +129,7 @@ impl Transport {
                     senders.push((id, local, sender));
                     local
                 }
-                Protocol::Tcp | Protocol::Tls => {
+                Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => {
                     let socket = open_listener(listener.bind).map_err(named)?;
                     let local = socket.local_addr()?;
                     accepting.push((id, listener.protocol, socket));

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use restante_transport::{Listener, Protocol, SendFailure, Target, Tls, TlsFiles, Transport, TransportLimits};
+use restante_transport::{
+    Listener, Protocol, SendFailure, Target, Tls, TlsFiles, Transport, TransportLimits, WebSockets,
+};
 use support::{Fixture, PATIENCE, request, token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -40,7 +42,8 @@ async fn start(listen: &[&str], limits: TransportLimits, tls: Arc<Tls>) -> Fixtu
         sender.send(event).ok();
         restante_transport::Intake::Open
     };
-    let transport = Transport::start_with(&listeners, limits, tls, Arc::new(handler)).await.unwrap();
+    let transport =
+        Transport::start_with(&listeners, limits, (tls, WebSockets::default()), Arc::new(handler)).await.unwrap();
     Fixture { transport, events, congested: Arc::default() }
 }
 

@@ -180,6 +180,8 @@ pub(super) fn sip_transport(protocol: Protocol) -> SipTransport {
         Protocol::Udp => SipTransport::Udp,
         Protocol::Tcp => SipTransport::Tcp,
         Protocol::Tls => SipTransport::Tls,
+        Protocol::Ws => SipTransport::Ws,
+        Protocol::Wss => SipTransport::Wss,
     }
 }
 
@@ -188,6 +190,8 @@ pub(super) fn protocol(transport: SipTransport) -> Protocol {
         SipTransport::Udp => Protocol::Udp,
         SipTransport::Tcp => Protocol::Tcp,
         SipTransport::Tls => Protocol::Tls,
+        SipTransport::Ws => Protocol::Ws,
+        SipTransport::Wss => Protocol::Wss,
     }
 }
 

@@ -11,7 +11,7 @@ use serde::ser::{Serialize, Serializer};
 
 pub use restante_transport::Protocol;
 
-/// `udp:HOST:PORT`, `tcp:HOST:PORT` or `tls:HOST:PORT`, the host a number, IPv6 in brackets.
+/// `PROTOCOL:HOST:PORT`, the protocol `udp`, `tcp`, `tls`, `ws` or `wss`, the host a number, IPv6 in brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenAddress {
     /// Over what.
@@ -86,7 +86,7 @@ impl FromStr for NextHop {
         };
         let (protocol, rest) = protocol_and_rest(text).ok_or_else(expected)?;
         let hop = NextHop { protocol, place: rest.parse().map_err(|_| expected())? };
-        if hop.wanted().is_some() { Ok(hop) } else { Err(expected()) }
+        if hop.wanted().is_some() && !protocol.is_web_socket() { Ok(hop) } else { Err(expected()) }
     }
 }
 
@@ -102,7 +102,7 @@ impl FromStr for ListenAddress {
     fn from_str(text: &str) -> Result<Self, String> {
         let expected = || {
             format!(
-                "{text:?}: expected \"udp:HOST:PORT\", \"tcp:HOST:PORT\" or \"tls:HOST:PORT\" with a numeric host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\""
+                "{text:?}: expected \"udp:HOST:PORT\", or the same with tcp, tls, ws or wss, and a numeric host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\""
             )
         };
         let (protocol, rest) = protocol_and_rest(text).ok_or_else(expected)?;

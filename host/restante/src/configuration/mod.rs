@@ -100,6 +100,9 @@ pub struct Sip {
     /// Further places that we may connect to, whoever names them: by default only where the signalling came from.
     /// `ADDRESS`, `ADDRESS/BITS` or `ADDRESS:PORT`; one of our own listeners only with its port.
     pub allow_targets: Vec<Target>,
+    /// Pages that may connect over WebSocket, as browsers name them in Origin, such as `https://phone.example.org`; default:
+    /// all, and whoever names none.
+    pub web_origins: Option<Vec<String>>,
     /// Header field whose value is taken as the status that an upstream proxy met before it handed the request here.
     pub upstream_failure_header: String,
 }
@@ -186,6 +189,7 @@ impl Default for Sip {
             name_servers: Vec::new(),
             congestion_safe: false,
             allow_targets: Vec::new(),
+            web_origins: None,
             upstream_failure_header: "X-Upstream-Status".to_owned(),
         }
     }
@@ -310,6 +314,13 @@ impl Configuration {
                 return Err(wrong(&[key, "listen"], text));
             }
         }
+        if let Some((index, origin)) = self.sip.web_origins.iter().flatten().enumerate().find(|(_, it)| !is_origin(it))
+        {
+            let text = format!(
+                "sip.web_origins: {origin:?}: expected what browsers name in Origin, such as \"https://phone.example.org\""
+            );
+            return Err(wrong(&["sip", "web_origins", &index.to_string()], text));
+        }
         self.tls.check("sip", &self.sip.listen)?;
         self.tls.check("msrp", &self.msrp.listen)?;
         self.limits.check().map_err(|(key, text)| wrong(&["limits", key], text))?;
@@ -318,6 +329,12 @@ impl Configuration {
         }
         check_claims(&self.tenants)
     }
+}
+
+/// A scheme, a host and perhaps a port (RFC 6454 §6.1), and nothing behind them.
+fn is_origin(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| rest.parse::<HostPort>().is_ok())
 }
 
 /// No two tenants have a domain or a number prefix in common.
@@ -398,6 +415,9 @@ mod tests {
             ("[tenants.a]\n", vec!["line 1", "missing field `domains`"]),
             ("[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n", vec!["line 2, column 10", "MSRP runs over TCP"]),
             ("[sip]\nlisten = [\"tls:127.0.0.1:5061\"]\n", vec!["line 2, column 10", "tls.certificate and tls.key"]),
+            ("[sip]\nlisten = [\"wss:127.0.0.1:443\"]\n", vec!["line 2, column 10", "tls.certificate and tls.key"]),
+            ("[sip]\noutbound = \"ws:192.0.2.1:80\"\n", vec!["line 2", "expected \"udp:HOST:PORT\""]),
+            ("[sip]\nweb_origins = [\"https://a.org/\"]\n", vec!["line 2, column 16", "https://phone.example.org"]),
             ("[tls]\ncertificate = \"a.pem\"\n", vec!["line 2, column 15", "expected tls.key beside it"]),
             (
                 "[tls]\nclient_certificates = \"require\"\n",

@@ -12,6 +12,8 @@ pub fn transport_of(protocol: Protocol) -> Transport {
         Protocol::Udp => Transport::Udp,
         Protocol::Tcp => Transport::Tcp,
         Protocol::Tls => Transport::Tls,
+        Protocol::Ws => Transport::Ws,
+        Protocol::Wss => Transport::Wss,
     }
 }
 
@@ -22,6 +24,8 @@ pub fn protocol_of(transport: Transport) -> Protocol {
         Transport::Udp => Protocol::Udp,
         Transport::Tcp => Protocol::Tcp,
         Transport::Tls => Protocol::Tls,
+        Transport::Ws => Protocol::Ws,
+        Transport::Wss => Protocol::Wss,
     }
 }
 
@@ -97,6 +101,8 @@ mod tests {
             ("udp 192.0.2.1:5060 0", None, false),
             ("tcp [2001:db8::1]:5060 7 relayed", Some(ConnectionId(7)), true),
             ("tls [2001:db8::1]:40001 8", Some(ConnectionId(8)), false),
+            ("ws 192.0.2.1:40001 9", Some(ConnectionId(9)), false),
+            ("wss 192.0.2.1:40001 10 relayed", Some(ConnectionId(10)), true),
         ] {
             let (flow, was_relayed) = read(text, true).unwrap();
             assert_eq!((flow.connection, was_relayed), (connection, relayed));

@@ -38,7 +38,7 @@ use restante_store::{Sink, Store, StoreError, UserCredentials};
 use restante_transport::destination::DestinationPolicy;
 use restante_transport::queue::{Lane, QueueReceiver, channel};
 use restante_transport::resolution::Names;
-use restante_transport::{Protocol, Sender, Tls, Transport, TransportCounters};
+use restante_transport::{Protocol, Sender, Tls, Transport, TransportCounters, WebSockets};
 use tokio::sync::{oneshot, watch};
 
 use self::authentication::Authentication;
@@ -325,7 +325,8 @@ impl Server {
         let listeners = sip_listeners(configuration);
         let tls = tls(configuration)?;
         let handler = receiver::handler(&shared);
-        let transport = Transport::start_with(&listeners, transport_limits, tls.clone(), handler).await?;
+        let web = WebSockets { origins: configuration.sip.web_origins.clone(), may_connect: false };
+        let transport = Transport::start_with(&listeners, transport_limits, (tls.clone(), web), handler).await?;
         let _ = shared.sender.set(transport.sender());
         let sip = transport.listeners().iter().map(|bound| (bound.protocol, bound.local)).collect();
         let msrp = bound.listen(&transport, &shared)?;

@@ -55,6 +55,11 @@ pub(super) async fn serve(
         let _ = timeout(linger, write_last(&mut writer, &mut to, table)).await;
         let _ = timeout(Duration::from_secs(1), to.shutdown()).await;
     }
+    over(table, flow, writer, reason);
+}
+
+/// Says that it is over, why, and what was not sent.
+pub(crate) fn over(table: &ConnectionTable, flow: Flow, writer: Writer, reason: CloseReason) {
     tracing::debug!(connection = flow.connection.map(|id| id.0), ?reason, "connection closed");
     match reason {
         CloseReason::TooSlow => count(&table.counters.streams_too_slow),

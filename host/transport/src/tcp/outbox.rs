@@ -160,6 +160,22 @@ impl Writer {
         }
     }
 
+    /// The next message, alone, for a carrier that keeps messages apart; the same one until [`Writer::sent`]. None: nothing more
+    /// can come.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        if self.buffer.is_empty() {
+            let outgoing = self.waiting.recv().await?;
+            self.buffer = outgoing.bytes.clone();
+            self.in_buffer.push_back((outgoing, 0));
+        }
+        Some(self.buffer.clone())
+    }
+
+    /// It went out.
+    pub(crate) fn sent(&mut self, counters: &TransportCounters) {
+        self.wrote(self.buffer.len(), counters);
+    }
+
     /// Everything that was not written, in order, once nothing more will be.
     pub(crate) fn unsent(mut self) -> impl Iterator<Item = Option<SendToken>> {
         self.waiting.close();

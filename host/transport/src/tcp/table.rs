@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -8,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
 
 use super::connection;
 use super::outbox::{Outbox, Writer};
@@ -17,6 +19,7 @@ use crate::event::{CloseReason, Handler, SendFailure, SendToken, TransportEvent}
 use crate::limits::TransportLimits;
 use crate::permit::{ConnectionPermit, lock};
 use crate::tls::{Handshakes, PeerNames, SecureStream, Tls, peer_names};
+use crate::web_socket::{self, WebSockets};
 
 /// Every SIP connection of this process, accepted or opened; for any thread.
 ///
@@ -24,12 +27,13 @@ use crate::tls::{Handshakes, PeerNames, SecureStream, Tls, peer_names};
 /// flow: that its peer's address is also where requests for it go is not known without authentication (RFC 5923 §8).
 pub(crate) struct ConnectionTable {
     runtime: runtime::Handle,
-    pub(super) limits: TransportLimits,
-    pub(super) counters: Arc<TransportCounters>,
-    pub(super) handler: Handler,
+    pub(crate) limits: TransportLimits,
+    pub(crate) counters: Arc<TransportCounters>,
+    pub(crate) handler: Handler,
     tls: Arc<Tls>,
     handshakes: Handshakes,
-    pub(super) stop: watch::Receiver<bool>,
+    web: WebSockets,
+    pub(crate) stop: watch::Receiver<bool>,
     state: Mutex<State>,
 }
 
@@ -75,7 +79,7 @@ impl ConnectionTable {
         limits: TransportLimits,
         counters: Arc<TransportCounters>,
         handler: Handler,
-        (tls, handshakes): (Arc<Tls>, Handshakes),
+        (tls, handshakes, web): (Arc<Tls>, Handshakes, WebSockets),
         stop: watch::Receiver<bool>,
     ) -> Arc<ConnectionTable> {
         let (alive, drained) = mpsc::channel(1);
@@ -94,39 +98,87 @@ impl ConnectionTable {
             handler,
             tls,
             handshakes,
+            web,
             stop,
             state: Mutex::new(state),
         })
     }
 
-    /// Serves an accepted connection, after its handshake where it begins with one.
+    /// Serves an accepted connection, after its handshakes where it begins with some.
     pub(crate) fn accepted(self: &Arc<Self>, stream: TcpStream, accepted: Accepted, permit: ConnectionPermit) {
         let table = Arc::clone(self);
-        if !accepted.protocol.is_encrypted() {
+        if accepted.protocol == Protocol::Tcp {
             self.runtime.spawn(async move { table.serve_accepted(Stream::Plain(stream), accepted, permit).await });
             return;
         }
-        let (Some(config), Some(under_way)) = (self.tls.sip_server(), self.handshakes.admit()) else {
+        let Some(under_way) = self.handshakes.admit() else {
             return count(&self.counters.tls_handshakes_refused);
         };
         let mut stop = self.stop.clone();
         self.runtime.spawn(async move {
             let agreed = tokio::select! {
-                agreed = table.handshakes.accept(config, stream) => agreed,
+                agreed = table.agree(stream, accepted) => agreed,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             drop(under_way);
-            match agreed {
-                Ok(stream) => {
-                    count(&table.counters.tls_handshakes);
-                    table.serve_accepted(Stream::Encrypted(Box::new(stream)), accepted, permit).await;
-                }
-                Err(error) => {
-                    tracing::debug!(remote = %accepted.remote, %error, "no TLS with a peer that connected");
-                    count(&table.counters.tls_handshakes_failed);
-                }
+            if let Some(stream) = agreed {
+                table.serve_accepted(stream, accepted, permit).await;
             }
         });
+    }
+
+    /// The handshakes with a peer that connected; none when they fail, which is counted.
+    async fn agree(&self, stream: TcpStream, accepted: Accepted) -> Option<Stream> {
+        let Accepted { protocol, remote, .. } = accepted;
+        let stream = if protocol.is_encrypted() {
+            match self.handshakes.accept(self.tls.sip_server()?, stream).await {
+                Ok(stream) => {
+                    count(&self.counters.tls_handshakes);
+                    Stream::Encrypted(Box::new(stream))
+                }
+                Err(error) => {
+                    tracing::debug!(%remote, %error, "no TLS with a peer that connected");
+                    count(&self.counters.tls_handshakes_failed);
+                    return None;
+                }
+            }
+        } else {
+            Stream::Plain(stream)
+        };
+        if !protocol.is_web_socket() {
+            return Some(stream);
+        }
+        let (web, limits) = (&self.web, &self.limits.message);
+        let upgraded = async {
+            Ok(match stream {
+                Stream::Plain(stream) => Stream::Web(Box::new(web_socket::accept(stream, web, limits).await?)),
+                Stream::Encrypted(stream) => {
+                    Stream::EncryptedWeb(Box::new(web_socket::accept(stream, web, limits).await?))
+                }
+                web => web,
+            })
+        };
+        self.upgraded(remote, upgraded).await
+    }
+
+    /// The outcome of a handshake of WebSocket.
+    async fn upgraded(
+        &self,
+        remote: SocketAddr,
+        handshake: impl Future<Output = io::Result<Stream>>,
+    ) -> Option<Stream> {
+        let upgraded = timeout(self.handshakes.within(), handshake).await;
+        match upgraded.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => {
+                count(&self.counters.web_sockets);
+                Some(stream)
+            }
+            Err(error) => {
+                tracing::debug!(%remote, %error, "no WebSocket with a peer");
+                count(&self.counters.web_sockets_refused);
+                None
+            }
+        }
     }
 
     async fn serve_accepted(self: &Arc<Self>, stream: Stream, accepted: Accepted, permit: ConnectionPermit) {
@@ -211,7 +263,7 @@ impl ConnectionTable {
     }
 
     /// The peer takes no requests on it any more.
-    pub(super) fn forget_destination(&self, id: Option<ConnectionId>) {
+    pub(crate) fn forget_destination(&self, id: Option<ConnectionId>) {
         let mut state = lock(&self.state);
         let destination = id.and_then(|id| state.open.get(&id)).and_then(|open| open.destination);
         if let Some(destination) = destination
@@ -239,6 +291,10 @@ impl ConnectionTable {
         bytes: Bytes,
         token: Option<SendToken>,
     ) -> Result<(), SendFailure> {
+        // Nobody listens at the other end of a browser's connection (RFC 7118 §5).
+        if destination.protocol.is_web_socket() && !self.web.may_connect {
+            return Err(SendFailure::NoConnection);
+        }
         let (outbox, writer) = Outbox::new(&self.limits);
         let outbox = Arc::new(outbox);
         outbox.push(bytes, token)?;
@@ -285,20 +341,39 @@ impl ConnectionTable {
         let stream = connected.map_err(|error| SendFailure::Connect(error.kind()))?;
         let local = stream.local_addr().map_err(|error| SendFailure::Connect(error.kind()))?;
         super::configure(&stream);
-        if !protocol.is_encrypted() {
-            return Ok((Stream::Plain(stream), local, PeerNames::default()));
-        }
-        match self.handshakes.connect(&self.tls, stream, remote, name).await {
-            Ok((stream, names)) => {
-                count(&self.counters.tls_handshakes);
-                Ok((Stream::Encrypted(Box::new(stream)), local, names))
+        let (stream, names) = if protocol.is_encrypted() {
+            match self.handshakes.connect(&self.tls, stream, remote, name).await {
+                Ok((stream, names)) => {
+                    count(&self.counters.tls_handshakes);
+                    (Stream::Encrypted(Box::new(stream)), names)
+                }
+                Err(error) => {
+                    tracing::warn!(%remote, %error, "no TLS with a peer that we connected to");
+                    count(&self.counters.tls_handshakes_failed);
+                    return Err(SendFailure::Handshake);
+                }
             }
-            Err(error) => {
-                tracing::warn!(%remote, %error, "no TLS with a peer that we connected to");
-                count(&self.counters.tls_handshakes_failed);
-                Err(SendFailure::Handshake)
-            }
+        } else {
+            (Stream::Plain(stream), PeerNames::default())
+        };
+        if !protocol.is_web_socket() {
+            return Ok((stream, local, names));
         }
+        let (host, limits) = (name.and_then(|name| self.tls.host(name)), &self.limits.message);
+        let upgraded = async {
+            let host = host.as_deref();
+            Ok(match stream {
+                Stream::Plain(stream) => {
+                    Stream::Web(Box::new(web_socket::connect(stream, host, remote, limits).await?))
+                }
+                Stream::Encrypted(stream) => {
+                    Stream::EncryptedWeb(Box::new(web_socket::connect(stream, host, remote, limits).await?))
+                }
+                web => web,
+            })
+        };
+        let stream = self.upgraded(remote, upgraded).await.ok_or(SendFailure::Handshake)?;
+        Ok((stream, local, names))
     }
 
     /// Notes who is at the other end.
@@ -332,20 +407,25 @@ impl ConnectionTable {
 enum Stream {
     Plain(TcpStream),
     Encrypted(Box<SecureStream>),
+    Web(Box<WebSocketStream<TcpStream>>),
+    EncryptedWeb(Box<WebSocketStream<Box<SecureStream>>>),
 }
 
 impl Stream {
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Stream::Plain(stream) => stream.local_addr(),
             Stream::Encrypted(stream) => stream.get_ref().0.local_addr(),
+            Stream::Web(socket) => socket.get_ref().local_addr(),
+            Stream::EncryptedWeb(socket) => socket.get_ref().get_ref().0.local_addr(),
         }
     }
 
     fn peer_names(&self) -> PeerNames {
         match self {
-            Stream::Plain(_) => PeerNames::default(),
+            Stream::Plain(_) | Stream::Web(_) => PeerNames::default(),
             Stream::Encrypted(stream) => peer_names(stream),
+            Stream::EncryptedWeb(socket) => peer_names(socket.get_ref()),
         }
     }
 
@@ -359,6 +439,8 @@ impl Stream {
                 let (from, to) = tokio::io::split(stream);
                 connection::serve(from, to, flow, outbox, writer, table).await;
             }
+            Stream::Web(socket) => web_socket::serve(*socket, flow, outbox, writer, table).await,
+            Stream::EncryptedWeb(socket) => web_socket::serve(*socket, flow, outbox, writer, table).await,
         }
     }
 }

@@ -36,6 +36,11 @@ impl Handshakes {
         Arc::clone(&self.permits).try_acquire_owned().ok()
     }
 
+    /// How long one may take.
+    pub(crate) fn within(&self) -> Duration {
+        self.within
+    }
+
     /// As the side that was connected to.
     ///
     /// # Errors

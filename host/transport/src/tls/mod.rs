@@ -139,6 +139,11 @@ impl Tls {
         lock(&self.names).number(host)
     }
 
+    /// The host that a number stands for.
+    pub(crate) fn host(&self, name: NameId) -> Option<Arc<str>> {
+        lock(&self.names).host(name)
+    }
+
     pub(crate) fn sip_server(&self) -> Option<Arc<ServerConfig>> {
         self.material.load().sip_server()
     }
@@ -168,7 +173,7 @@ impl Tls {
         let server_name = match name {
             None => ServerName::from(remote.ip()),
             Some(name) => {
-                let host = lock(&self.names).host(name).ok_or(TlsError::UnknownName)?;
+                let host = self.host(name).ok_or(TlsError::UnknownName)?;
                 ServerName::try_from(host.to_string()).map_err(|_| TlsError::UnknownName)?
             }
         };

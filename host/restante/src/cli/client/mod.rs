@@ -34,7 +34,7 @@ pub enum Command {
 /// Which server, and how to reach it.
 #[derive(Args, Debug)]
 pub struct Connection {
-    /// Where the server listens for SIP: HOST, HOST:PORT, or either after `udp:`, `tcp:` or `tls:`.
+    /// Where the server listens for SIP: HOST, HOST:PORT, or either after `udp:`, `tcp:`, `tls:`, `ws:` or `wss:`.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5060")]
     server: String,
     /// What to speak SIP over where `--server` does not say it; what is too large for UDP goes over TCP in any case.
@@ -65,6 +65,8 @@ enum TransportChoice {
     Udp,
     Tcp,
     Tls,
+    Ws,
+    Wss,
 }
 
 /// Where received content that is no text goes.
@@ -110,6 +112,8 @@ impl Connection {
                 TransportChoice::Udp => Protocol::Udp,
                 TransportChoice::Tcp => Protocol::Tcp,
                 TransportChoice::Tls => Protocol::Tls,
+                TransportChoice::Ws => Protocol::Ws,
+                TransportChoice::Wss => Protocol::Wss,
             };
             (transport, self.server.clone())
         })

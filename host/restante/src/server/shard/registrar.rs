@@ -27,6 +27,9 @@ use crate::server::flow;
 const MAX_WAITING: usize = 16;
 /// Seconds for Retry-After of a registration that could not be written.
 const RETRY_SECONDS: u32 = 5;
+/// Flow-Timer (RFC 5626 §4.4): clients keep their connections alive at least so often. Address translations forget those of
+/// TCP after some minutes.
+const FLOW_TIMER_SECONDS: u32 = 120;
 /// Wait before bindings that ended are tried to be removed again, in milliseconds.
 const EXPIRE_AGAIN_AFTER: u64 = 1_000;
 
@@ -98,7 +101,10 @@ impl Shard {
         if let Err(refusal) = self.may_register(now, &tenant, message, came, &key) {
             return self.refuse_because(now, transaction, refusal);
         }
-        request.flow = Some(flow::write(&came, message.list(Name::Via).count() > 1));
+        let is_relayed = message.list(Name::Via).count() > 1;
+        request.flow = Some(flow::write(&came, is_relayed));
+        // Where a proxy stands between, the flow is its affair (RFC 5626 §5.4).
+        request.flow_timer_seconds = came.connection.filter(|_| !is_relayed).map(|_| FLOW_TIMER_SECONDS);
         self.note_connection(&key, came);
         let registrant = self.registrant(&request, &key);
         if registrant == Registrant::Device && !tenant.registrar {

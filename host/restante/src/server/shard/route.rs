@@ -9,8 +9,8 @@ use restante_sip::transaction::{Flow, Transport};
 use restante_sip::uri::Uri;
 use serde::{Deserialize, Serialize};
 
-use super::Shard;
 use super::resolution::socket_of;
+use super::{Now, Shard};
 use crate::configuration::Protocol;
 use crate::server::Shared;
 use crate::server::flow;
@@ -48,7 +48,7 @@ impl Shard {
             Some(bindings) => bindings
                 .bindings
                 .iter()
-                .filter(|binding| binding.expires_at > now.0)
+                .filter(|binding| binding.expires_at > now.0 && !is_flow_dead(binding))
                 .map(|binding| self.contact(key, &bindings.bindings, binding))
                 .collect(),
             None => self.foreign_contact(key).into_iter().collect(),
@@ -191,16 +191,22 @@ impl Shard {
         }
     }
 
-    /// A connection is gone: what was reached over it is reached by its Contact, if by anything.
-    pub(super) fn connection_closed(&mut self, connection: restante_transport::ConnectionId) {
+    /// A connection is gone: what was reached over it is reached by its Contact, if by anything. What can be reached over it
+    /// alone cannot be reached now.
+    pub(super) fn connection_closed(&mut self, now: Now, connection: restante_transport::ConnectionId) {
         let gone = restante_sip::transaction::ConnectionId(connection.0);
         for key in self.connections.remove(&gone).into_iter().flatten() {
             let Some(known) = self.registrations.get_mut(&key) else { continue };
+            let mut is_any_dead = false;
             for binding in &mut known.bindings {
                 let came = binding.flow.as_deref().and_then(|text| flow::read(text, true));
                 if let Some((flow, relayed)) = came.filter(|(flow, _)| flow.connection == Some(gone)) {
                     binding.flow = Some(flow::write(&Flow { connection: None, ..flow }, relayed));
+                    is_any_dead |= is_flow_dead(binding);
                 }
+            }
+            if is_any_dead {
+                self.contacts_changed(now, &key, None);
             }
         }
     }
@@ -231,6 +237,18 @@ impl Shard {
             (None, None) => None,
         }
     }
+}
+
+/// Whether a client can be reached over the connection of its REGISTER alone, and that is gone: a flow of RFC 5626 (§5.3: its
+/// Contact is no place to connect to), or a WebSocket (RFC 7118 §5). It comes back with a new REGISTER; until then other flows
+/// of its device are used, or its messages wait.
+fn is_flow_dead(binding: &Binding) -> bool {
+    let flow = binding.flow.as_deref().filter(|_| binding.path.is_empty()).and_then(|text| flow::read(text, true));
+    flow.is_some_and(|(flow, relayed)| {
+        let protocol = flow::protocol_of(flow.transport);
+        let is_all = protocol.is_web_socket() || (binding.reg_id.is_some() && !relayed);
+        protocol.is_stream() && is_all && flow.connection.is_none()
+    })
 }
 
 /// Whether a contact said that it takes a message summary in a MESSAGE (rules of RFC 3840: the `type` feature tag).

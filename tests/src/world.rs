@@ -205,10 +205,12 @@ impl World {
     /// Somebody whose client speaks SIP over that.
     pub async fn person_over(&mut self, name: &str, transport: Protocol) -> Person {
         let (server, authorities) = (self.listener(transport), self.configuration.tls.authorities.clone());
+        let media = self.is_media_encrypted;
         self.person_with(name, |client| {
             client.server = server;
             client.transport = transport;
             client.tls.files.authorities = authorities;
+            client.tls.media = media;
         })
         .await
     }

@@ -50,6 +50,8 @@ pub struct ClientTls {
     pub server_name: Option<String>,
     /// Certificate, key and authorities; without authorities the system's.
     pub files: TlsFiles,
+    /// Whether it offers MSRP over TLS; it answers either.
+    pub media: bool,
 }
 
 /// A username and its password.

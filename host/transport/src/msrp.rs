@@ -135,6 +135,20 @@ impl HandedStream {
     }
 }
 
+impl MsrpStream {
+    /// Our end and theirs.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
+        let socket = match self {
+            MsrpStream::Plain(stream) => stream,
+            MsrpStream::Encrypted(EncryptedStream(stream)) => stream.get_ref().0,
+        };
+        Ok((socket.local_addr()?, socket.peer_addr()?))
+    }
+}
+
 macro_rules! either {
     ($self:expr, $stream:ident => $what:expr) => {
         match $self.get_mut() {

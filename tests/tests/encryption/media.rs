@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use restante_client::{Content, LargeMessage, Source};
 use restante_msrp::sdp::{Fingerprint, MsrpDescription};
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::writer::Builder;
@@ -66,6 +67,23 @@ fn a_large_message_comes_over_tls_from_whom_its_fingerprint_names() {
             world.until_waiting(1).await;
         });
     }
+}
+
+#[test]
+fn a_large_file_goes_from_client_to_client_over_tls() {
+    setting().encrypted_media().tell(async |world| {
+        let alice = world.person_over_tls("alice").await;
+        let mut bob = world.person_over_tls("bob").await;
+        let content = pattern(2_000_000);
+        let source = Source::Bytes(content.clone());
+        let sent = alice.client.send_large(LargeMessage::new(BOB, "application/octet-stream", source)).await.unwrap();
+        assert!(sent.accepted, "{sent:?}");
+        bob.register().await;
+        assert!(matches!(bob.received().await.content, Content::Memory(bytes) if bytes == content));
+        world.until_settled().await;
+        // Two for SIP, two for MSRP.
+        assert_eq!(world.transport_count("tls_handshakes"), 4);
+    });
 }
 
 #[test]

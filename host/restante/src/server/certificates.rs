@@ -37,15 +37,7 @@ impl Certificates {
     /// [`TlsError`]: what held before holds.
     pub fn reload(&self) -> Result<Reloaded, TlsError> {
         let reloaded = self.tls.reload();
-        match &reloaded {
-            Ok(Reloaded::Taken) => {
-                let certificate = self.tls.status().certificate;
-                let ends = certificate.and_then(|it| it.expires_at_seconds).and_then(time_text).unwrap_or_default();
-                tracing::info!(%ends, "the files of [tls] were read again");
-            }
-            Ok(Reloaded::Unchanged) => {}
-            Err(error) => tracing::error!(%error, "the files of [tls] are not taken, and nothing changed"),
-        }
+        tell(&self.tls, &reloaded);
         reloaded
     }
 
@@ -62,8 +54,24 @@ impl Watched for Certificates {
     }
 
     fn changed(&self) {
-        // Said in the log.
-        drop(self.reload());
+        let known = self.status().problem;
+        let reloaded = self.tls.reload();
+        // Where the log is a file beside these, each line is a change in their directory.
+        if reloaded.as_ref().err().map(TlsError::to_string) != known || known.is_none() {
+            tell(&self.tls, &reloaded);
+        }
+    }
+}
+
+fn tell(tls: &Tls, reloaded: &Result<Reloaded, TlsError>) {
+    match reloaded {
+        Ok(Reloaded::Taken) => {
+            let certificate = tls.status().certificate;
+            let ends = certificate.and_then(|it| it.expires_at_seconds).and_then(time_text).unwrap_or_default();
+            tracing::info!(%ends, "the files of [tls] were read again");
+        }
+        Ok(Reloaded::Unchanged) => {}
+        Err(error) => tracing::error!(%error, "the files of [tls] are not taken, and nothing changed"),
     }
 }
 

@@ -102,8 +102,12 @@ impl Tls {
                 Ok(Reloaded::Taken)
             }
             Err(error) => {
-                reading.failed = reading.failed.saturating_add(1);
-                reading.problem = Some(error.to_string());
+                let problem = Some(error.to_string());
+                // Whoever watches a directory looks often; the same problem is one.
+                if reading.problem != problem {
+                    reading.failed = reading.failed.saturating_add(1);
+                    reading.problem = problem;
+                }
                 Err(error)
             }
         }

@@ -43,6 +43,9 @@ pub struct Connection {
     /// File of those who sign servers (PEM); by default whom the system believes.
     #[arg(long, value_name = "FILE")]
     authorities: Option<PathBuf>,
+    /// Offer MSRP over TLS, for servers that take nothing else.
+    #[arg(long)]
+    encrypt_media: bool,
     /// File with this client's certificate (PEM), for servers that ask for one.
     #[arg(long, value_name = "FILE", requires = "key")]
     certificate: Option<PathBuf>,
@@ -129,7 +132,7 @@ impl Connection {
             authorities: self.authorities.clone(),
             ..TlsFiles::default()
         };
-        ClientTls { server_name, files }
+        ClientTls { server_name, files, media: self.encrypt_media }
     }
 
     fn credentials(&self, identity: &str) -> Result<Option<ClientCredentials>> {
@@ -209,6 +212,7 @@ mod tests {
             server: server.to_owned(),
             transport: TransportChoice::Udp,
             authorities: None,
+            encrypt_media: false,
             certificate: None,
             key: None,
             password_file: None,

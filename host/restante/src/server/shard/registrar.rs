@@ -12,13 +12,13 @@ use restante_deferral::model::{RecipientKey, Timestamp};
 use restante_deferral::participating_function::Input;
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::registration::{
-    Binding, Bindings, ChangeKind, RegisterError, RegisterRequest, Registrant, RegistrarLimits,
+    Binding, BindingChange, Bindings, ChangeKind, RegisterError, RegisterRequest, Registrant, RegistrarLimits,
 };
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 use restante_store::{Record, SavedRegistration};
 
-use super::route::SavedBindings;
+use super::route::{SavedBindings, is_flow_dead};
 use super::{Now, Order, Shard, ToShard};
 use crate::logging::Shortened;
 use crate::server::flow;
@@ -172,6 +172,7 @@ impl Shard {
         register: Register,
     ) -> Option<Effect> {
         let Register { transaction, request, registrant } = register;
+        let unreachable: Vec<_> = bindings.bindings.iter().filter(|it| is_flow_dead(it)).map(|it| it.id).collect();
         let outcome = match bindings.apply(now.wall.0, &request, registrant, &self.registrar_limits()) {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -179,10 +180,13 @@ impl Shard {
                 return None;
             }
         };
-        let is_new = outcome
-            .changes
-            .iter()
-            .any(|change| matches!(change.kind, ChangeKind::Added | ChangeKind::Refreshed { moved: true }));
+        // A client whose only way broke is back under the same address.
+        let is_back = |change: &BindingChange| unreachable.contains(&change.binding.id);
+        let is_new = outcome.changes.iter().any(|change| match change.kind {
+            ChangeKind::Added => true,
+            ChangeKind::Refreshed { moved } => moved || is_back(change),
+            _ => false,
+        });
         let trigger = if is_new { Trigger::Registered } else { Trigger::Refreshed };
         let trigger = outcome.makes_available().then_some(trigger);
         let names = if registrant == Registrant::Core { request.associated_addresses.clone() } else { Vec::new() };

@@ -242,7 +242,7 @@ impl Shard {
 /// Whether a client can be reached over the connection of its REGISTER alone, and that is gone: a flow of RFC 5626 (§5.3: its
 /// Contact is no place to connect to), or a WebSocket (RFC 7118 §5). It comes back with a new REGISTER; until then other flows
 /// of its device are used, or its messages wait.
-fn is_flow_dead(binding: &Binding) -> bool {
+pub(super) fn is_flow_dead(binding: &Binding) -> bool {
     let flow = binding.flow.as_deref().filter(|_| binding.path.is_empty()).and_then(|text| flow::read(text, true));
     flow.is_some_and(|(flow, relayed)| {
         let protocol = flow::protocol_of(flow.transport);

@@ -271,6 +271,8 @@ impl Server {
     /// As [`Server::start`].
     pub async fn start_with(configuration: &Configuration, parts: Parts) -> Result<Server> {
         let count = std::thread::available_parallelism().map_or(1, usize::from).min(usize::from(u8::MAX));
+        // What cannot be used is said before anything is made on the disk.
+        let tls = tls(configuration)?;
         let limits = configuration.limits.clone();
         let queue_limits = queue_limits(&limits);
         let (inboxes, outboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| channel::<ToShard>(queue_limits)).unzip();
@@ -323,7 +325,6 @@ impl Server {
         load_credentials(&shared, &store)?;
         let transport_limits = transport_limits(&configuration.limits);
         let listeners = sip_listeners(configuration);
-        let tls = tls(configuration)?;
         let handler = receiver::handler(&shared);
         let web = WebSockets { origins: configuration.sip.web_origins.clone(), may_connect: false };
         let transport = Transport::start_with(&listeners, transport_limits, (tls.clone(), web), handler).await?;

@@ -5,11 +5,13 @@
 //! * [`Person`]: a client and what happened to it.
 //! * [`HeldStore`]: a store whose commits wait until they are told to go on.
 //! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would.
+//! * [`Authority`], [`TlsPeer`]: certificates, and the other end of TLS.
 //! * [`NameServer`]: names for next hops.
 //! * [`Program`]: the binary as a child process.
 //!
 //! Nothing here sleeps to let something happen: whoever waits says for what, and fails after [`PATIENCE`].
 
+mod authority;
 pub mod bytes_of_components;
 mod commands;
 mod compiled_policies;
@@ -26,6 +28,7 @@ mod recorder;
 mod setting;
 mod world;
 
+pub use authority::{Authority, Issued, TlsPeer, connect_tls};
 pub use digest::{Digest, OUTSIDE, challenges};
 pub use held_store::HeldStore;
 pub use http::{HttpAnswer, http, http_request};
@@ -34,9 +37,10 @@ pub use patience::{PATIENCE, in_time, until, until_equal};
 pub use person::Person;
 pub use program::{Finished, Program, Served, binary, run};
 pub use raw_msrp::{Chunk, MsrpReply, RawMsrp};
-pub use raw_sip::{RawSip, Request};
+pub use raw_sip::{Duplex, RawSip, Request};
 pub use recorder::Recorder;
 pub use setting::{Setting, setting, story};
+pub use tokio_tungstenite::tungstenite::Message as Frame;
 pub use world::{World, free_tcp_port, metric_in};
 
 /// The file of a guest of `plugin/`: `hostile`, `scripted`.

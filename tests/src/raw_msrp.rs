@@ -9,14 +9,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::patience::in_time;
-use crate::raw_sip::{RawSip, Request};
+use crate::raw_sip::{Duplex, RawSip, Request};
 
 /// The path that offers name; nobody listens there.
 const OUR_PATH: &str = "msrp://127.0.0.1:9/storyteller;tcp";
 
 /// A connection to a session's place.
 pub struct RawMsrp {
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
     framer: Framer,
     /// The peer's path, as its session description names it.
     pub to_path: String,
@@ -113,6 +113,12 @@ impl RawMsrp {
     /// Nobody is there.
     pub async fn connect_to(place: SocketAddr, to_path: &str) -> RawMsrp {
         let stream = in_time("an MSRP connection", TcpStream::connect(place)).await.expect("an MSRP connection");
+        RawMsrp::over(Box::new(stream), to_path)
+    }
+
+    /// On a stream that is there already.
+    #[must_use]
+    pub fn over(stream: Box<dyn Duplex>, to_path: &str) -> RawMsrp {
         RawMsrp { stream, framer: Framer::new(FramingLimits::default()), to_path: to_path.to_owned(), transactions: 0 }
     }
 
@@ -122,6 +128,7 @@ impl RawMsrp {
     /// They do not leave.
     pub async fn send(&mut self, bytes: &[u8]) {
         in_time("bytes leave", self.stream.write_all(bytes)).await.expect("bytes leave");
+        in_time("bytes leave", self.stream.flush()).await.expect("bytes leave");
     }
 
     /// Sends bytes, or as many as the peer takes before it closes.

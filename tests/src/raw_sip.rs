@@ -5,12 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use restante_sip::framing::{Frame, StreamFramer};
 use restante_sip::message::{MessageLimits, SipMessage};
 use restante_sip::writer::{Builder, reason};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
+use crate::authority::{Authority, Issued, connect_tls};
 use crate::patience::in_time;
 
 static NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -24,9 +29,14 @@ pub struct RawSip {
     unread: VecDeque<SipMessage>,
 }
 
+/// What carries bytes both ways.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
 enum Socket {
     Udp(UdpSocket),
-    Tcp(TcpStream, Box<StreamFramer>),
+    Stream(Box<dyn Duplex>, &'static str, Box<StreamFramer>),
+    Web(Box<WebSocketStream<Box<dyn Duplex>>>, &'static str),
 }
 
 impl RawSip {
@@ -55,8 +65,66 @@ impl RawSip {
     pub async fn tcp(server: SocketAddr) -> RawSip {
         let stream = in_time("a TCP connection", TcpStream::connect(server)).await.expect("a TCP connection");
         let local = stream.local_addr().expect("a connected socket");
+        RawSip::over(Box::new(stream), "TCP", local, server)
+    }
+
+    /// A stream that is there already, with the name of its transport in a Via.
+    #[must_use]
+    pub fn over(stream: Box<dyn Duplex>, transport: &'static str, local: SocketAddr, server: SocketAddr) -> RawSip {
         let framer = Box::new(StreamFramer::new(MessageLimits::default()));
-        RawSip { socket: Socket::Tcp(stream, framer), local, server, unread: VecDeque::new() }
+        RawSip { socket: Socket::Stream(stream, transport, framer), local, server, unread: VecDeque::new() }
+    }
+
+    /// A TLS connection to a server that an authority signed, showing a certificate where there is one.
+    ///
+    /// # Panics
+    /// The server is not believed.
+    pub async fn tls(server: SocketAddr, authority: &Authority, own: Option<&Issued>) -> RawSip {
+        let stream = in_time("a TLS connection", connect_tls(server, authority, own)).await.expect("a TLS connection");
+        let local = stream.get_ref().0.local_addr().expect("a connected socket");
+        RawSip::over(Box::new(stream), "TLS", local, server)
+    }
+
+    /// A WebSocket on a stream that is there already: over `WS` or `WSS`, for a sub-protocol, from a page.
+    ///
+    /// # Errors
+    /// The status that the server answers instead; 0 when it answers nothing.
+    pub async fn web(
+        stream: Box<dyn Duplex>,
+        transport: &'static str,
+        (local, server): (SocketAddr, SocketAddr),
+        (sub_protocol, origin): (Option<&str>, Option<&str>),
+    ) -> Result<RawSip, u16> {
+        let uri = format!("ws://{server}/").parse().expect("a URI");
+        let request = ClientRequestBuilder::new(uri);
+        let request = sub_protocol.into_iter().fold(request, ClientRequestBuilder::with_sub_protocol);
+        let request = origin.into_iter().fold(request, |request, origin| request.with_header("Origin", origin));
+        match in_time("an answer to the WebSocket", client_async(request, stream)).await {
+            Ok((socket, _)) => {
+                let socket = Socket::Web(Box::new(socket), transport);
+                Ok(RawSip { socket, local, server, unread: VecDeque::new() })
+            }
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(_) => Err(0),
+        }
+    }
+
+    /// Sends a frame of any kind.
+    ///
+    /// # Panics
+    /// It does not leave, or this is no WebSocket.
+    pub async fn send_frame(&mut self, frame: Message) {
+        let Socket::Web(socket, _) = &mut self.socket else { panic!("not a WebSocket") };
+        socket.send(frame).await.expect("a frame leaves");
+    }
+
+    /// The next frame; none when the server closed.
+    ///
+    /// # Panics
+    /// None comes, or this is no WebSocket.
+    pub async fn next_frame(&mut self) -> Option<Message> {
+        let Socket::Web(socket, _) = &mut self.socket else { panic!("not a WebSocket") };
+        in_time("a frame", socket.next()).await.and_then(Result::ok).filter(|frame| !frame.is_close())
     }
 
     /// Its address.
@@ -70,7 +138,7 @@ impl RawSip {
     pub fn transport(&self) -> &'static str {
         match self.socket {
             Socket::Udp(_) => "UDP",
-            Socket::Tcp(..) => "TCP",
+            Socket::Stream(_, transport, _) | Socket::Web(_, transport) => transport,
         }
     }
 
@@ -100,7 +168,15 @@ impl RawSip {
     pub async fn send(&mut self, bytes: &[u8]) {
         match &mut self.socket {
             Socket::Udp(socket) => _ = socket.send_to(bytes, self.server).await.expect("a datagram leaves"),
-            Socket::Tcp(stream, _) => stream.write_all(bytes).await.expect("bytes leave"),
+            Socket::Stream(stream, ..) => {
+                stream.write_all(bytes).await.expect("bytes leave");
+                stream.flush().await.expect("bytes leave");
+            }
+            Socket::Web(..) => {
+                let text = String::from_utf8(bytes.to_vec());
+                let frame = text.map_or_else(|_| Message::binary(bytes.to_vec()), Message::text);
+                self.send_frame(frame).await;
+            }
         }
     }
 
@@ -118,8 +194,9 @@ impl RawSip {
     /// # Panics
     /// Neither an answer comes nor the end.
     pub async fn try_ask(&mut self, request: &Request) -> Option<SipMessage> {
-        let Socket::Tcp(stream, framer) = &mut self.socket else { return Some(self.ask(request).await) };
+        let Socket::Stream(stream, _, framer) = &mut self.socket else { return Some(self.ask(request).await) };
         stream.write_all(&request.bytes()).await.ok()?;
+        stream.flush().await.ok()?;
         let answer = async {
             loop {
                 if let Some(Frame::Message(message)) = framer.next().ok()? {
@@ -201,7 +278,11 @@ impl RawSip {
     /// # Panics
     /// It does not, or this is no stream.
     pub async fn until_closed(&mut self) {
-        let Socket::Tcp(stream, _) = &mut self.socket else { panic!("not a stream") };
+        if let Socket::Web(..) = self.socket {
+            while self.next_frame().await.is_some() {}
+            return;
+        }
+        let Socket::Stream(stream, ..) = &mut self.socket else { panic!("not a stream") };
         let mut rest = Vec::new();
         // A reset is an end, too.
         let _ = in_time("the server closes the stream", stream.read_to_end(&mut rest)).await;
@@ -215,7 +296,15 @@ impl RawSip {
                 buffer.truncate(length);
                 SipMessage::from_datagram(buffer.into(), &MessageLimits::default()).expect("a SIP message")
             }
-            Socket::Tcp(stream, framer) => loop {
+            Socket::Web(..) => loop {
+                let frame = self.next_frame().await.expect("a WebSocket that goes on");
+                if frame.is_ping() || frame.is_pong() {
+                    continue;
+                }
+                let message = SipMessage::from_datagram(frame.into_data(), &MessageLimits::default());
+                return message.expect("a SIP message in a frame");
+            },
+            Socket::Stream(stream, _, framer) => loop {
                 match framer.next().expect("a SIP stream") {
                     Some(Frame::Message(message)) => return message,
                     Some(Frame::Ping) => {}

@@ -20,6 +20,9 @@ pub struct Setting {
     pub(crate) is_administered: bool,
     pub(crate) proxy: Option<Protocol>,
     pub(crate) allows_objections: bool,
+    pub(crate) is_encrypted: bool,
+    pub(crate) is_media_encrypted: bool,
+    pub(crate) takes_web_sockets: bool,
 }
 
 /// As usual: one server on 127.0.0.1, reached directly.
@@ -32,6 +35,9 @@ pub fn setting() -> Setting {
         is_administered: false,
         proxy: None,
         allows_objections: false,
+        is_encrypted: false,
+        is_media_encrypted: false,
+        takes_web_sockets: false,
     }
 }
 
@@ -89,6 +95,28 @@ impl Setting {
     pub fn behind_proxy(mut self, transport: Protocol) -> Setting {
         self.proxy = Some(transport);
         self
+    }
+
+    /// With a listener for TLS, whose certificate [`World::authority`] signed for `sip.example.org` and the host's address:
+    /// [`World::tls`]. What clients show is signed by the same.
+    #[must_use]
+    pub fn encrypted(mut self) -> Setting {
+        self.is_encrypted = true;
+        self
+    }
+
+    /// The same, and MSRP is spoken over TLS alone.
+    #[must_use]
+    pub fn encrypted_media(mut self) -> Setting {
+        self.is_media_encrypted = true;
+        self.encrypted()
+    }
+
+    /// The same as [`Setting::encrypted`], and with listeners for WebSocket.
+    #[must_use]
+    pub fn web(mut self) -> Setting {
+        self.takes_web_sockets = true;
+        self.encrypted()
     }
 
     /// Clients may object to what they receive: they are made to misbehave so that the server's answers look odd to them.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use restante::configuration::{Configuration, ListenAddress, Protocol as ListenProtocol};
+use restante::configuration::{AskedCertificates, Configuration, ListenAddress};
 use restante::server::{Parts, Server, Shared};
 use restante_client::proxy::{Proxy, ProxyConfiguration};
 use restante_client::{Client, ClientConfiguration};
@@ -14,12 +14,13 @@ use restante_store::{Filter, Store, StoreError};
 use restante_transport::Protocol;
 use tempfile::TempDir;
 
+use crate::authority::{Authority, Issued, connect_tls};
 use crate::compiled_policies;
 use crate::held_store::HeldStore;
 use crate::http::{HttpAnswer, http_over_socket};
 use crate::patience::{in_time, until_equal};
 use crate::person::Person;
-use crate::raw_sip::RawSip;
+use crate::raw_sip::{Duplex, RawSip};
 use crate::recorder::Recorder;
 use crate::setting::Setting;
 
@@ -39,6 +40,9 @@ pub struct World {
     proxy_wire: Arc<Recorder>,
     clients: Vec<Client>,
     allows_objections: bool,
+    authority: Option<Authority>,
+    is_media_encrypted: bool,
+    takes_web_sockets: bool,
 }
 
 impl World {
@@ -59,7 +63,11 @@ impl World {
             proxy_wire: Arc::default(),
             clients: Vec::new(),
             allows_objections: setting.allows_objections,
+            is_media_encrypted: setting.is_media_encrypted,
+            takes_web_sockets: setting.takes_web_sockets,
+            authority: setting.is_encrypted.then(|| Authority::new("the authority of the story")),
         };
+        world.write_certificates(setting.host);
         world.configuration.data = world.data.path().join("data");
         compiled_policies::lend(&world.configuration.data);
         for attempt in 1.. {
@@ -79,6 +87,34 @@ impl World {
     #[must_use]
     pub fn sip(&self) -> SocketAddr {
         self.configuration.sip.listen[0].socket
+    }
+
+    /// Where it listens for SIP over TLS.
+    ///
+    /// # Panics
+    /// The setting is not encrypted.
+    #[must_use]
+    pub fn tls(&self) -> SocketAddr {
+        self.listener(Protocol::Tls)
+    }
+
+    /// Where it listens for SIP over something.
+    ///
+    /// # Panics
+    /// It does not.
+    #[must_use]
+    pub fn listener(&self, protocol: Protocol) -> SocketAddr {
+        let found = self.configuration.sip.listen.iter().find(|listen| listen.protocol == protocol);
+        found.unwrap_or_else(|| panic!("no listener for {protocol}")).socket
+    }
+
+    /// Who signed the server's certificate.
+    ///
+    /// # Panics
+    /// The setting is not encrypted.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        self.authority.as_ref().expect("an encrypted setting")
     }
 
     /// What the running server's parts share.
@@ -159,6 +195,55 @@ impl World {
         }
         self.clients.push(client.clone());
         Person::new(client, events, wire)
+    }
+
+    /// Somebody whose client speaks SIP over TLS.
+    pub async fn person_over_tls(&mut self, name: &str) -> Person {
+        self.person_over(name, Protocol::Tls).await
+    }
+
+    /// Somebody whose client speaks SIP over that.
+    pub async fn person_over(&mut self, name: &str, transport: Protocol) -> Person {
+        let (server, authorities) = (self.listener(transport), self.configuration.tls.authorities.clone());
+        let media = self.is_media_encrypted;
+        self.person_with(name, |client| {
+            client.server = server;
+            client.transport = transport;
+            client.tls.files.authorities = authorities;
+            client.tls.media = media;
+        })
+        .await
+    }
+
+    /// A bare TLS connection to the server, showing a certificate where there is one.
+    pub async fn raw_tls(&self, own: Option<&Issued>) -> RawSip {
+        RawSip::tls(self.tls(), self.authority(), own).await
+    }
+
+    /// A bare WebSocket to the server, for a sub-protocol and from a page.
+    ///
+    /// # Errors
+    /// The status that it answers instead.
+    ///
+    /// # Panics
+    /// There is no connection.
+    pub async fn raw_web(
+        &self,
+        protocol: Protocol,
+        sub_protocol: Option<&str>,
+        origin: Option<&str>,
+    ) -> Result<RawSip, u16> {
+        let server = self.listener(protocol);
+        let (stream, local): (Box<dyn Duplex>, SocketAddr) = if protocol == Protocol::Wss {
+            let stream = connect_tls(server, self.authority(), None).await.expect("TLS");
+            let local = stream.get_ref().0.local_addr().expect("a connected socket");
+            (Box::new(stream), local)
+        } else {
+            let stream = tokio::net::TcpStream::connect(server).await.expect("a connection");
+            let local = stream.local_addr().expect("a connected socket");
+            (Box::new(stream), local)
+        };
+        RawSip::web(stream, protocol.as_str(), (local, server), (sub_protocol, origin)).await
     }
 
     /// A bare UDP socket towards the server.
@@ -253,6 +338,16 @@ impl World {
         folders.map(files).sum()
     }
 
+    /// What the transport counted under a name.
+    ///
+    /// # Panics
+    /// It counts nothing of that name.
+    #[must_use]
+    pub fn transport_count(&self, name: &str) -> u64 {
+        let counters = self.server().transport_counters().snapshot();
+        counters.into_iter().find(|(counter, _)| *counter == name).expect("a counter of that name").1
+    }
+
     /// The sum of a metric over its labels; with labels, of those that have them all.
     #[must_use]
     pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
@@ -269,11 +364,8 @@ impl World {
         configuration.bind = host;
         configuration.observer = Some(self.proxy_wire.clone());
         let proxy = Proxy::start(configuration).await.expect("sockets for a proxy");
-        let protocol = match transport {
-            Protocol::Udp => ListenProtocol::Udp,
-            Protocol::Tcp => ListenProtocol::Tcp,
-        };
-        self.configuration.sip.outbound = Some(ListenAddress { protocol, socket: proxy.sip_address() }.into());
+        self.configuration.sip.outbound =
+            Some(ListenAddress { protocol: transport, socket: proxy.sip_address() }.into());
         self.proxy = Some(proxy);
     }
 
@@ -297,13 +389,36 @@ impl World {
         Ok(())
     }
 
+    fn write_certificates(&mut self, host: IpAddr) {
+        let Some(authority) = &self.authority else { return };
+        let directory = self.data.path();
+        let authorities = directory.join("authority.pem");
+        std::fs::write(&authorities, authority.certificate()).expect("a file");
+        let issued = authority.issue(&["sip.example.org", &host.to_string()]);
+        let (certificate, key) = issued.write(directory, "server");
+        let tls = &mut self.configuration.tls;
+        if tls.client_certificates != AskedCertificates::None {
+            tls.client_authorities = Some(authorities.clone());
+        }
+        (tls.certificate, tls.key, tls.authorities) = (Some(certificate), Some(key), Some(authorities));
+    }
+
     /// One port for UDP and TCP, another for MSRP, chosen by the system. The server is told of them before it starts, so
     /// that it can start on them again.
     fn choose_ports(&mut self, host: IpAddr) {
         let (sip, msrp) = free_ports(host);
         let address = |protocol, port| ListenAddress { protocol, socket: SocketAddr::new(host, port) };
-        self.configuration.sip.listen = vec![address(ListenProtocol::Udp, sip), address(ListenProtocol::Tcp, sip)];
-        self.configuration.msrp.listen = vec![address(ListenProtocol::Tcp, msrp)];
+        self.configuration.sip.listen = vec![address(Protocol::Udp, sip), address(Protocol::Tcp, sip)];
+        let media = if self.is_media_encrypted { Protocol::Tls } else { Protocol::Tcp };
+        self.configuration.msrp.listen = vec![address(media, msrp)];
+        if self.authority.is_some() {
+            let (tls, _) = free_ports(host);
+            self.configuration.sip.listen.push(address(Protocol::Tls, tls));
+        }
+        if self.takes_web_sockets {
+            let (ws, wss) = free_ports(host);
+            self.configuration.sip.listen.extend([address(Protocol::Ws, ws), address(Protocol::Wss, wss)]);
+        }
     }
 
     /// Ends everything. What clients objected to.

@@ -8,7 +8,9 @@ use restante_msrp::framing::{FramingLimits, Peek as MsrpPeek, peek_to_path};
 use restante_sip::transaction::{Endpoint, EndpointConfiguration, MAX_UDP_REQUEST_BYTES, TimerValues};
 use restante_transport::msrp::Peek;
 use restante_transport::queue::{self, Lane, QueueLimits, QueueReceiver};
-use restante_transport::{Handler, Intake, Listener, ListenerId, Protocol, Transport, TransportEvent, TransportLimits};
+use restante_transport::{
+    Handler, Intake, Listener, ListenerId, Protocol, Tls, Transport, TransportEvent, TransportLimits, WebSockets,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::behaviour::Behaviour;
@@ -266,11 +268,13 @@ impl Client {
 /// UDP and TCP on one port: a request too large for UDP comes over TCP to the same Contact.
 pub(crate) async fn open(configuration: &ClientConfiguration, handler: &Handler) -> io::Result<Transport> {
     let mut last = no_socket();
+    let tls = Tls::read(configuration.tls.files.clone()).map_err(io::Error::other)?;
     for _ in 0..PORT_ATTEMPTS {
         // The system chooses a port that is free for TCP; for UDP it may be taken.
         let free = std::net::TcpListener::bind((configuration.bind, 0))?.local_addr()?;
         let listeners = [Listener::new(Protocol::Udp, free), Listener::new(Protocol::Tcp, free)];
-        match Transport::start(&listeners, TransportLimits::default(), Arc::clone(handler)).await {
+        let secure = (Arc::clone(&tls), WebSockets { origins: None, may_connect: true });
+        match Transport::start_with(&listeners, TransportLimits::default(), secure, Arc::clone(handler)).await {
             Ok(transport) => return Ok(transport),
             Err(error) if error.kind() == ErrorKind::AddrInUse => last = error,
             Err(error) => return Err(error),

@@ -97,17 +97,18 @@ pub(crate) fn contact_user(identity: &str) -> String {
 
 /// What the client says of its end of a session.
 pub(crate) fn local_media(
-    place: std::net::SocketAddr,
+    (is_encrypted, place): (bool, std::net::SocketAddr),
     session_id: String,
     direction: Direction,
     max_size_bytes: u64,
 ) -> LocalMedia {
     LocalMedia {
-        uri: MsrpUri::new(false, Host::Address(place.ip()), place.port(), session_id),
+        uri: MsrpUri::new(is_encrypted, Host::Address(place.ip()), place.port(), session_id),
         accept_types: AcceptTypes::parse("message/cpim"),
         accept_wrapped_types: Some(AcceptTypes::parse("*")),
         max_size_bytes: Some(max_size_bytes),
         direction,
+        fingerprint: None,
         origin_session_id: u64::from_be_bytes(crate::random::bytes()) >> 1,
         origin_version: 1,
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use restante_transport::Protocol;
+use restante_transport::{Protocol, TlsFiles};
 
 use crate::observer::Observer;
 
@@ -21,6 +21,8 @@ pub struct ClientConfiguration {
     pub credentials: Option<ClientCredentials>,
     /// Over what; what is too large for UDP goes over TCP to the same place.
     pub transport: Protocol,
+    /// What it shows and believes where that is encrypted.
+    pub tls: ClientTls,
     /// Address of its sockets; the ports are the system's choice, the same for UDP and TCP.
     pub bind: IpAddr,
     /// `+sip.instance`, a URN.
@@ -39,6 +41,17 @@ pub struct ClientConfiguration {
     pub observer: Option<Arc<dyn Observer>>,
     /// Bounds.
     pub limits: ClientLimits,
+}
+
+/// What a client shows and believes on encrypted connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// How the server was called before it was looked up: its certificate must say so. None: it must name the address.
+    pub server_name: Option<String>,
+    /// Certificate, key and authorities; without authorities the system's.
+    pub files: TlsFiles,
+    /// Whether it offers MSRP over TLS; it answers either.
+    pub media: bool,
 }
 
 /// A username and its password.
@@ -138,6 +151,7 @@ impl ClientConfiguration {
             server,
             credentials: None,
             transport: Protocol::Udp,
+            tls: ClientTls::default(),
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             instance: format!("urn:uuid:{}", crate::random::uuid()),
             features: Features::default(),

@@ -27,7 +27,9 @@ mod strict;
 
 pub use behaviour::{Behaviour, Scripted};
 pub use client::{Client, ClientEvents};
-pub use configuration::{ClientConfiguration, ClientCredentials, ClientLimits, Features, SetupChoice, Storage};
+pub use configuration::{
+    ClientConfiguration, ClientCredentials, ClientLimits, ClientTls, Features, SetupChoice, Storage,
+};
 pub use error::ClientError;
 pub use event::{ClientEvent, Content, Mode, ReceivedMessage, SessionSummary};
 pub use observer::{Direction, Observer, WireProtocol, WireRecord};

@@ -2,21 +2,20 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use restante_msrp::framing::PeekedRequest;
+use restante_msrp::sdp::Fingerprint;
 use restante_msrp::session::{
     EndReason, Event, IncomingId, Outcome, OutgoingId, OutgoingMessage, Session, SessionConfiguration,
 };
 use restante_msrp::status::Status;
-use restante_transport::ConnectionPermit;
-use restante_transport::msrp::HandedOver;
-use tokio::io::{AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
+use restante_transport::msrp::{Believed, HandedOver, MsrpStream, connect, connect_encrypted};
+use restante_transport::{ConnectionPermit, SendFailure, Tls};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
@@ -32,13 +31,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the engine tells a session.
 pub(crate) enum Order {
     /// Connect there: the session is active and the ACK is out.
-    Connect(SocketAddr),
+    Connect(MsrpPlace),
     /// The peer's connection.
     Accepted(Box<HandedOver<Box<PeekedRequest>>>),
     /// The signalling ended.
     Drain,
     /// End now.
     Close,
+}
+
+/// Where a session's connection leads.
+#[derive(Clone, Debug)]
+pub(crate) struct MsrpPlace {
+    pub(crate) remote: SocketAddr,
+    /// Over TLS: the certificates that may be shown there; none named: one that an authority signed for the address.
+    pub(crate) encrypted: Option<Vec<Fingerprint>>,
 }
 
 /// What a session tells the engine.
@@ -77,6 +84,7 @@ pub(crate) struct SessionTask {
     pub(crate) message_verdicts: VecDeque<u16>,
     pub(crate) outgoing: Option<OutgoingContent>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) tls: Arc<Tls>,
     pub(crate) notices: Notices,
     pub(crate) orders: mpsc::Receiver<Order>,
 }
@@ -115,7 +123,10 @@ impl SessionTask {
 }
 
 struct Connection {
-    stream: TcpStream,
+    reader: ReadHalf<MsrpStream>,
+    writer: WriteHalf<MsrpStream>,
+    /// An encrypted stream may hold back what it took.
+    is_flushed: bool,
     sent: Option<MsrpTap>,
     received: Option<MsrpTap>,
     /// Counts an accepted connection until it ends.
@@ -143,15 +154,14 @@ impl Running {
                 break;
             }
             let wake = self.session.next_wake();
-            let writes = !self.unwritten.is_empty();
             tokio::select! {
                 order = self.task.orders.recv() => self.order(order.unwrap_or(Order::Close)).await,
-                () = ready(self.connection.as_ref(), writes) => self.transfer(),
+                moved = moved(self.connection.as_mut(), &self.unwritten) => self.transferred(moved),
                 () = until(wake) => self.session.handle_wake(Instant::now()),
             }
         }
         if let Some(mut connection) = self.connection.take() {
-            let _ = connection.stream.shutdown().await;
+            let _ = connection.writer.shutdown().await;
         }
     }
 
@@ -200,7 +210,7 @@ impl Running {
         match order {
             Order::Drain => self.session.drain(now, self.task.limits.drain_timeout),
             Order::Close => self.session.close(),
-            Order::Connect(remote) => match restante_transport::msrp::connect(remote, CONNECT_TIMEOUT).await {
+            Order::Connect(MsrpPlace { remote, encrypted }) => match self.connect(remote, encrypted).await {
                 Ok(stream) => self.connected(stream, None, Bytes::new()),
                 Err(error) => {
                     self.violation(&format!("no MSRP connection to {remote}: {error}")).await;
@@ -209,7 +219,7 @@ impl Running {
             },
             Order::Accepted(handed) => {
                 let HandedOver { stream, received, permit, .. } = *handed;
-                match TcpStream::from_std(stream) {
+                match stream.attach() {
                     Ok(stream) => self.connected(stream, Some(permit), received),
                     Err(_) => self.session.disconnected(),
                 }
@@ -217,48 +227,53 @@ impl Running {
         }
     }
 
-    fn connected(&mut self, stream: TcpStream, permit: Option<ConnectionPermit>, received: Bytes) {
+    async fn connect(
+        &self,
+        remote: SocketAddr,
+        encrypted: Option<Vec<Fingerprint>>,
+    ) -> Result<MsrpStream, SendFailure> {
+        let Some(fingerprints) = encrypted else {
+            return connect(remote, CONNECT_TIMEOUT).await.map(MsrpStream::Plain);
+        };
+        let (name, is_named) =
+            (remote.ip().to_string(), |shown: &[u8]| fingerprints.iter().any(|it| it.matches(shown)));
+        let believed =
+            if fingerprints.is_empty() { Believed::ByName(&name) } else { Believed::ByCertificate(&is_named) };
+        connect_encrypted(&self.task.tls, remote, believed, CONNECT_TIMEOUT).await
+    }
+
+    fn connected(&mut self, stream: MsrpStream, permit: Option<ConnectionPermit>, received: Bytes) {
         let now = Instant::now();
         // A second connection is refused by being closed (RFC 4975 §5.4).
         if self.session.connected(now).is_err() {
             return;
         }
         let tap = |direction| {
-            let (local, remote) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
+            let (local, remote) = stream.addresses().ok()?;
             self.task.observer.as_ref().map(|observer| MsrpTap::new(observer, direction, local, remote))
         };
         let (sent, seen) = (tap(Direction::Sent), tap(Direction::Received));
-        self.connection = Some(Connection { stream, sent, received: seen, _permit: permit });
+        let (reader, writer) = tokio::io::split(stream);
+        self.connection = Some(Connection { reader, writer, is_flushed: true, sent, received: seen, _permit: permit });
         if !received.is_empty() {
             self.receive(received);
         }
     }
 
-    /// Reads and writes what the connection lets it.
-    fn transfer(&mut self) {
-        if !self.unwritten.is_empty()
-            && let Some(connection) = &mut self.connection
-        {
-            match connection.stream.try_write(&self.unwritten) {
-                Ok(written) => {
-                    let _ = self.unwritten.split_to(written.min(self.unwritten.len()));
-                    self.written_bytes = self.written_bytes.saturating_add(written as u64);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return self.disconnect(),
+    /// The connection moved something.
+    fn transferred(&mut self, moved: Moved) {
+        match moved {
+            Moved::Wrote(written) => {
+                let _ = self.unwritten.split_to(written.min(self.unwritten.len()));
+                self.written_bytes = self.written_bytes.saturating_add(written as u64);
             }
+            Moved::Flushed => {}
+            Moved::Received(bytes) => self.receive(bytes),
+            Moved::Closed => return self.disconnect(),
         }
         let break_after = self.task.outgoing.as_ref().and_then(|outgoing| outgoing.break_after_bytes);
         if break_after.is_some_and(|bytes| self.written_bytes >= bytes) {
-            return self.disconnect();
-        }
-        let Some(connection) = &mut self.connection else { return };
-        let mut buffer = BytesMut::with_capacity(READ_BUFFER_BYTES);
-        match connection.stream.try_read_buf(&mut buffer) {
-            Ok(0) => self.disconnect(),
-            Ok(_) => self.receive(buffer.freeze()),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => self.disconnect(),
+            self.disconnect();
         }
     }
 
@@ -384,12 +399,38 @@ impl Running {
     }
 }
 
-async fn ready(connection: Option<&Connection>, writes: bool) {
-    let interest = if writes { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-    match connection {
-        // An error shows itself when reading.
-        Some(connection) => _ = connection.stream.ready(interest).await,
-        None => pending().await,
+/// What a connection did.
+enum Moved {
+    Wrote(usize),
+    Flushed,
+    Received(Bytes),
+    Closed,
+}
+
+/// Reads and writes what the connection lets it, once. May be cancelled.
+async fn moved(connection: Option<&mut Connection>, unwritten: &[u8]) -> Moved {
+    let Some(Connection { reader, writer, is_flushed, .. }) = connection else { return pending().await };
+    let mut buffer = BytesMut::with_capacity(READ_BUFFER_BYTES);
+    let has_to_write = !unwritten.is_empty() || !*is_flushed;
+    let write =
+        async { if unwritten.is_empty() { writer.flush().await.map(|()| 0) } else { writer.write(unwritten).await } };
+    tokio::select! {
+        read = reader.read_buf(&mut buffer) => match read {
+            Ok(0) | Err(_) => Moved::Closed,
+            Ok(_) => Moved::Received(buffer.freeze()),
+        },
+        written = write, if has_to_write => match written {
+            Err(_) => Moved::Closed,
+            Ok(_) if unwritten.is_empty() => {
+                *is_flushed = true;
+                Moved::Flushed
+            }
+            Ok(0) => Moved::Closed,
+            Ok(written) => {
+                *is_flushed = false;
+                Moved::Wrote(written)
+            }
+        },
     }
 }
 

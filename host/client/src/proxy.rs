@@ -167,7 +167,7 @@ impl Proxy {
     pub fn uri(&self) -> String {
         match self.core.configuration.transport {
             Protocol::Udp => format!("sip:{}", self.local),
-            Protocol::Tcp => format!("sip:{};transport=tcp", self.local),
+            protocol => format!("sip:{};transport={protocol}", self.local),
         }
     }
 
@@ -283,7 +283,7 @@ impl Forwarder {
             Protocol::Udp if bytes.len() > MAX_UDP_REQUEST_BYTES => (Protocol::Tcp, forward(Protocol::Tcp)?),
             protocol => (protocol, bytes),
         };
-        self.send(Target::Address { protocol, remote, listener: None }, remote, bytes);
+        self.send(Target::Address { protocol, remote, listener: None, name: None }, remote, bytes);
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use restante_msrp::sdp::{
-    AcceptTypes, ConnectionAttribute, Direction, LocalMedia, MAX_SDP_BYTES, MsrpDescription, SdpError, Setup, answer,
-    make_offer, role_after_answer,
+    AcceptTypes, ConnectionAttribute, Direction, Fingerprint, HashFunction, LocalMedia, MAX_SDP_BYTES, MsrpDescription,
+    SdpError, Setup, answer, make_offer, role_after_answer,
 };
 use restante_msrp::session::Role;
 use restante_msrp::uri::UriError;
@@ -15,6 +15,7 @@ fn local(uri: &str) -> LocalMedia {
         accept_wrapped_types: Some(AcceptTypes::parse("text/plain message/imdn+xml")),
         max_size_bytes: Some(1000),
         direction: Direction::SendReceive,
+        fingerprint: None,
         origin_session_id: 77,
         origin_version: 2,
     }
@@ -72,8 +73,8 @@ fn our_offer_names_one_place_in_path_c_and_m() {
 #[test]
 fn everything_in_an_offer_is_read() {
     let lines = "a=accept-wrapped-types:*\na=max-size:1234\na=setup:active\na=connection:existing\na=recvonly\na=msrp-cema\n\
-                 a=file-selector:name:\"a b.jpg\" type:image/jpeg size:42\na=fingerprint:SHA-1 4A:AD";
-    let read = parse(&offer_with(lines)).unwrap();
+                 a=file-selector:name:\"a b.jpg\" type:image/jpeg size:42\na=fingerprint:SHA-1 4A:AD\na=fingerprint:{SHA256}";
+    let read = parse(&offer_with(&lines.replace("{SHA256}", &Fingerprint::sha256(b"it").to_string()))).unwrap();
     assert_eq!((read.port, read.secure, read.media_index), (7654, false, 0));
     assert_eq!(read.connection_address.as_deref(), Some("198.51.100.7"));
     assert_eq!(read.path.first().session_id.as_deref(), Some("jshA7weztas"));
@@ -85,7 +86,9 @@ fn everything_in_an_offer_is_read() {
     assert_eq!(read.direction, Direction::ReceiveOnly);
     assert!(read.msrp_cema);
     assert_eq!(read.file_selector.as_deref(), Some("name:\"a b.jpg\" type:image/jpeg size:42"));
-    assert_eq!(read.fingerprint.as_deref(), Some("SHA-1 4A:AD"));
+    let texts: Vec<String> = read.fingerprints.iter().map(Fingerprint::to_string).collect();
+    assert_eq!(texts, ["sha-1 4A:AD".to_owned(), Fingerprint::sha256(b"it").to_string()]);
+    assert!(!read.fingerprints[0].matches(b"it") && read.fingerprints[1].matches(b"it"));
 }
 
 #[test]
@@ -274,5 +277,56 @@ proptest! {
             prop_assert_eq!(again.media_index, read.media_index);
             prop_assert_eq!(again.other_media(), read.other_media());
         }
+    }
+}
+
+#[test]
+fn fingerprints_are_read_and_checked() {
+    let written =
+        "sha-256 BA:78:16:BF:8F:01:CF:EA:41:41:40:DE:5D:AE:22:23:B0:03:61:A3:96:17:7A:9C:B4:10:FF:61:F2:00:15:AD";
+    let read: Fingerprint = written.parse().unwrap();
+    assert_eq!((read.clone(), read.to_string().as_str()), (Fingerprint::sha256(b"abc"), written));
+    assert_eq!(written.to_ascii_lowercase().parse(), Ok(read.clone()));
+    assert!(read.matches(b"abc") && !read.matches(b"abd"));
+    let other = Fingerprint { hash: HashFunction::Other("sha-1".to_owned()), ..read };
+    assert!(!other.matches(b"abc"), "nothing is believed by a hash that is not known");
+    for wrong in ["", "sha-256", "sha-256 ", "sha-256 AB", "sha-256 zz:11", "sha-1 A:BB", "sha-1 +1", "sha 1 AB", " : "]
+    {
+        assert_eq!(wrong.parse::<Fingerprint>(), Err(SdpError::Attribute("fingerprint")), "{wrong:?}");
+    }
+    let long = format!("sha-999 {}", vec!["AA"; 65].join(":"));
+    assert!(long.parse::<Fingerprint>().is_err());
+}
+
+#[test]
+fn our_fingerprint_is_told_where_we_encrypt_alone() {
+    let fingerprint = Some(Fingerprint::sha256(b"ours"));
+    for (uri, told) in [("msrps://192.0.2.1:2856/a;tcp", true), ("msrp://192.0.2.1:2855/a;tcp", false)] {
+        let ours = LocalMedia { fingerprint: fingerprint.clone(), ..local(uri) };
+        let read = MsrpDescription::parse(&make_offer(&ours), true).unwrap();
+        assert_eq!(
+            (read.secure, read.fingerprints),
+            (told, fingerprint.clone().filter(|_| told).into_iter().collect())
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_fingerprint_is_read_as_it_is_written(
+        (hash, digest) in prop_oneof![
+            (Just(HashFunction::Sha256), proptest::collection::vec(any::<u8>(), 32)),
+            (Just(HashFunction::Sha384), proptest::collection::vec(any::<u8>(), 48)),
+            (Just(HashFunction::Sha512), proptest::collection::vec(any::<u8>(), 64)),
+            ("x[a-z0-9]{0,8}".prop_map(HashFunction::Other), proptest::collection::vec(any::<u8>(), 1..64)),
+        ]
+    ) {
+        let fingerprint = Fingerprint { hash, digest };
+        prop_assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+    }
+
+    #[test]
+    fn no_fingerprint_panics(text in "\\PC{0,80}") {
+        let _ = text.parse::<Fingerprint>();
     }
 }

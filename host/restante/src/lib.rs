@@ -8,3 +8,4 @@ pub mod logging;
 pub mod metrics;
 pub mod policies;
 pub mod server;
+pub mod watch;

@@ -148,7 +148,9 @@ impl SipUri {
     /// The port to connect to when no other is known (RFC 3263 §4.2).
     #[must_use]
     pub fn port_or_default(&self) -> u16 {
-        self.port.unwrap_or(if self.secure { 5061 } else { 5060 })
+        let said = find_parameter(&self.parameters, "transport");
+        let is_tls = || said.is_some_and(|name| name.eq_ignore_ascii_case("tls"));
+        self.port.unwrap_or_else(|| if self.secure || is_tls() { 5061 } else { 5060 })
     }
 }
 

@@ -13,6 +13,12 @@ pub enum Protocol {
     Udp,
     /// TCP.
     Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// WebSocket (RFC 7118).
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
 }
 
 /// A text that is no address of the expected form.
@@ -49,9 +55,13 @@ pub struct Listener {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub u16);
 
-/// A TCP connection of this process; never given twice.
+/// A connection of this process; never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
+
+/// A host that requests were to go to before it was looked up, as [`crate::Tls::name`] numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NameId(pub u64);
 
 /// Where a message came from, which is also the way back to there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,7 +74,7 @@ pub struct Flow {
     pub local: SocketAddr,
     /// Their end.
     pub remote: SocketAddr,
-    /// The connection, over TCP.
+    /// The connection, where there are connections.
     pub connection: Option<ConnectionId>,
 }
 
@@ -75,6 +85,38 @@ impl Protocol {
         match self {
             Protocol::Udp => "UDP",
             Protocol::Tcp => "TCP",
+            Protocol::Tls => "TLS",
+            Protocol::Ws => "WS",
+            Protocol::Wss => "WSS",
+        }
+    }
+
+    /// Whether there are connections.
+    #[must_use]
+    pub const fn is_stream(self) -> bool {
+        !matches!(self, Protocol::Udp)
+    }
+
+    /// Whether others on the way can read along.
+    #[must_use]
+    pub const fn is_encrypted(self) -> bool {
+        matches!(self, Protocol::Tls | Protocol::Wss)
+    }
+
+    /// Whether messages come in frames of WebSocket.
+    #[must_use]
+    pub const fn is_web_socket(self) -> bool {
+        matches!(self, Protocol::Ws | Protocol::Wss)
+    }
+
+    /// The port of SIP where none is said (RFC 3261 §19.1.2, RFC 7118 §5.5).
+    #[must_use]
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Protocol::Udp | Protocol::Tcp => 5060,
+            Protocol::Tls => 5061,
+            Protocol::Ws => 80,
+            Protocol::Wss => 443,
         }
     }
 }
@@ -84,6 +126,9 @@ impl fmt::Display for Protocol {
         formatter.write_str(match self {
             Protocol::Udp => "udp",
             Protocol::Tcp => "tcp",
+            Protocol::Tls => "tls",
+            Protocol::Ws => "ws",
+            Protocol::Wss => "wss",
         })
     }
 }
@@ -95,7 +140,10 @@ impl FromStr for Protocol {
         match text {
             "udp" => Ok(Protocol::Udp),
             "tcp" => Ok(Protocol::Tcp),
-            _ => Err(AddressError { text: text.to_owned(), expected: "\"udp\" or \"tcp\"" }),
+            "tls" => Ok(Protocol::Tls),
+            "ws" => Ok(Protocol::Ws),
+            "wss" => Ok(Protocol::Wss),
+            _ => Err(AddressError { text: text.to_owned(), expected: "\"udp\", \"tcp\", \"tls\", \"ws\" or \"wss\"" }),
         }
     }
 }
@@ -167,7 +215,7 @@ impl FromStr for Listener {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let error = || AddressError {
             text: text.to_owned(),
-            expected: "\"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric host, IPv6 in brackets",
+            expected: "PROTOCOL:HOST:PORT with udp, tcp, tls, ws or wss and a numeric host, IPv6 in brackets",
         };
         let (protocol, bind) = text.split_once(':').ok_or_else(error)?;
         let protocol = protocol.parse().map_err(|_| error())?;
@@ -181,7 +229,14 @@ mod tests {
 
     #[test]
     fn listeners_are_read_as_they_are_written() {
-        for text in ["udp:127.0.0.1:5060", "tcp:[::1]:5060", "tcp:0.0.0.0:0"] {
+        for text in [
+            "udp:127.0.0.1:5060",
+            "tcp:[::1]:5060",
+            "tcp:0.0.0.0:0",
+            "tls:[::1]:5061",
+            "ws:[::1]:80",
+            "wss:127.0.0.1:443",
+        ] {
             assert_eq!(text.parse::<Listener>().unwrap().to_string(), text);
         }
         for wrong in [

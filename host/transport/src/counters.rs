@@ -29,6 +29,8 @@ counters! {
     datagrams_truncated,
     /// Keep-alive datagrams (RFC 5626 §4.4.1).
     datagrams_keep_alive,
+    /// STUN keep-alives that were answered (RFC 5626 §4.4.2).
+    datagrams_stun,
     /// Datagrams handed to the system.
     datagrams_sent,
     /// Datagrams that the system refused, or that found no room to wait.
@@ -57,6 +59,16 @@ counters! {
     connections_opened,
     /// Connections that could not be opened.
     connections_failed,
+    /// TLS handshakes that came to their end, of either side.
+    tls_handshakes,
+    /// TLS handshakes that failed: the peer is not believed, does not believe us, speaks something else, or took too long.
+    tls_handshakes_failed,
+    /// Connections closed at once because too many handshakes, of TLS or WebSocket, were under way.
+    tls_handshakes_refused,
+    /// WebSockets that were agreed on, of either side.
+    web_sockets,
+    /// WebSockets that were not: another sub-protocol, a page that is not allowed, something else, or too late.
+    web_sockets_refused,
     /// Errors of accepting sockets.
     accept_errors,
     /// MSRP connections closed before their session was known.

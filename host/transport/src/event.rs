@@ -79,6 +79,9 @@ pub enum Unreadable {
     /// A datagram larger than [`crate::TransportLimits::max_datagram_bytes`].
     #[error("datagram too large to be read whole")]
     Truncated,
+    /// Frames that are no WebSocket, or over the limits.
+    #[error("no frame of WebSocket, or too large")]
+    Frame,
     /// A stream that cannot be divided into messages.
     #[error(transparent)]
     Stream(#[from] FramingError),
@@ -108,6 +111,9 @@ pub enum SendFailure {
     /// Connecting failed.
     #[error("connecting failed: {0}")]
     Connect(std::io::ErrorKind),
+    /// TLS or WebSocket was not agreed on: the peer is not who it should be, or speaks something else. The log says more.
+    #[error("no TLS or no WebSocket with the peer")]
+    Handshake,
     /// Writing failed.
     #[error("writing failed: {0}")]
     Write(std::io::ErrorKind),

@@ -31,6 +31,11 @@ pub struct TransportLimits {
     pub max_waiting_bytes: usize,
     /// Time for a connection of ours to be established.
     pub connect_timeout: Duration,
+    /// Handshakes of TLS and WebSocket with peers that connected, under way over all listeners; a connection more is closed at
+    /// once.
+    pub max_handshakes: usize,
+    /// Time for a handshake of TLS, and for one of WebSocket.
+    pub handshake_timeout: Duration,
     /// Time until the first byte on an accepted connection.
     pub first_byte_timeout: Duration,
     /// Time from the first byte of a message on a stream to its last.
@@ -67,6 +72,8 @@ impl Default for TransportLimits {
             max_waiting_messages: 1_024,
             max_waiting_bytes: 2 * 1024 * 1024,
             connect_timeout: Duration::from_secs(5),
+            max_handshakes: 1_000,
+            handshake_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(10),
             message_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(3_600),

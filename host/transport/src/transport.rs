@@ -9,14 +9,16 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::address::{ConnectionId, Flow, HostPort, Listener, ListenerId, Protocol};
+use crate::address::{ConnectionId, Flow, HostPort, Listener, ListenerId, NameId, Protocol};
 use crate::counters::TransportCounters;
 use crate::event::{Handler, SendFailure, SendToken};
 use crate::limits::TransportLimits;
 use crate::msrp::{HandedOver, Peek, Reception};
 use crate::permit::{Admission, Sources};
-use crate::tcp::{ConnectionTable, accept_all, open_listener};
+use crate::tcp::{Accepted, ConnectionTable, Destination, accept_all, open_listener};
+use crate::tls::{Handshakes, PeerNames, Tls};
 use crate::udp::{self, UdpSender};
+use crate::web_socket::WebSockets;
 
 /// A listener whose socket is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +36,9 @@ pub struct BoundListener {
 /// Where something is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Back where something came from: over TCP on that very connection or not at all.
+    /// Back where something came from: where there are connections on that very one or not at all.
     Flow(Flow),
-    /// To an address: over TCP on the connection that we opened to it, or a new one.
+    /// To an address: over TCP and TLS on the connection that we opened to it, or a new one.
     Address {
         /// Over what.
         protocol: Protocol,
@@ -44,6 +46,8 @@ pub enum Target {
         remote: SocketAddr,
         /// From which UDP listener; one that fits is chosen otherwise.
         listener: Option<ListenerId>,
+        /// The host that was asked for: over TLS the peer must show it. None: it must show the address.
+        name: Option<NameId>,
     },
 }
 
@@ -59,6 +63,7 @@ pub struct Transport {
     shared: Arc<Shared>,
     limits: TransportLimits,
     sources: Arc<Sources>,
+    handshakes: Handshakes,
     stop_accepting: watch::Sender<bool>,
     stop: watch::Sender<bool>,
 }
@@ -74,20 +79,41 @@ struct Shared {
     udp: Vec<(ListenerId, SocketAddr, UdpSender)>,
     connections: Arc<ConnectionTable>,
     counters: Arc<TransportCounters>,
+    tls: Arc<Tls>,
 }
 
 impl Transport {
+    /// The same as [`Transport::start_with`] without a certificate, taking WebSockets from every page.
+    ///
+    /// # Errors
+    /// As [`Transport::start_with`].
+    pub async fn start(listeners: &[Listener], limits: TransportLimits, handler: Handler) -> io::Result<Transport> {
+        Transport::start_with(listeners, limits, (Tls::without_files(), WebSockets::default()), handler).await
+    }
+
     /// Opens every listener, or none. Must be called on a runtime with networking and time; the tasks stay there.
     ///
     /// # Errors
-    /// What the system says about the first socket that cannot be opened, with its address in the text.
-    pub async fn start(listeners: &[Listener], limits: TransportLimits, handler: Handler) -> io::Result<Transport> {
+    /// What the system says about the first socket that cannot be opened, with its address in the text; a listener for TLS
+    /// without a certificate.
+    pub async fn start_with(
+        listeners: &[Listener],
+        limits: TransportLimits,
+        (tls, web): (Arc<Tls>, WebSockets),
+        handler: Handler,
+    ) -> io::Result<Transport> {
+        if let Some(listener) = listeners.iter().find(|it| it.protocol.is_encrypted() && !tls.has_certificate()) {
+            let text = format!("cannot listen on {listener}: there is no certificate");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let counters = Arc::new(TransportCounters::default());
         let (stop, stopped) = watch::channel(false);
         let (stop_accepting, stopped_accepting) = watch::channel(false);
         let sources = Sources::new(limits.max_connections_per_source);
-        let connections =
-            ConnectionTable::new(limits.clone(), Arc::clone(&counters), Arc::clone(&handler), stopped.clone());
+        let handshakes = Handshakes::new(&limits);
+        let secure = (Arc::clone(&tls), handshakes.clone(), web);
+        let (counted, handled) = (Arc::clone(&counters), Arc::clone(&handler));
+        let connections = ConnectionTable::new(limits.clone(), counted, handled, secure, stopped.clone());
         let mut bound = Vec::new();
         let mut senders = Vec::new();
         let mut accepting = Vec::new();
@@ -103,24 +129,26 @@ impl Transport {
                     senders.push((id, local, sender));
                     local
                 }
-                Protocol::Tcp => {
+                Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => {
                     let socket = open_listener(listener.bind).map_err(named)?;
                     let local = socket.local_addr()?;
-                    accepting.push((id, socket));
+                    accepting.push((id, listener.protocol, socket));
                     local
                 }
             };
             let advertise = listener.advertised(local);
             bound.push(BoundListener { id, protocol: listener.protocol, local, advertise });
         }
-        for (id, socket) in accepting {
+        for (listener, protocol, socket) in accepting {
             let admission = Admission::new(limits.max_connections, Arc::clone(&sources));
             let connections = Arc::clone(&connections);
-            let accepted = move |stream, remote, permit| connections.accepted(stream, id, remote, permit);
+            let accepted = move |stream, remote, permit| {
+                connections.accepted(stream, Accepted { protocol, listener, remote }, permit);
+            };
             tokio::spawn(accept_all(socket, admission, Arc::clone(&counters), stopped_accepting.clone(), accepted));
         }
-        let shared = Arc::new(Shared { listeners: bound, udp: senders, connections, counters });
-        Ok(Transport { shared, limits, sources, stop_accepting, stop })
+        let shared = Arc::new(Shared { listeners: bound, udp: senders, connections, counters, tls });
+        Ok(Transport { shared, limits, sources, handshakes, stop_accepting, stop })
     }
 
     /// Accepts MSRP connections. `peek` looks at all bytes that came so far; `hand_over` takes the connection. Neither may
@@ -136,19 +164,23 @@ impl Transport {
         hand_over: impl Fn(HandedOver<T>) + Send + Sync + 'static,
     ) -> io::Result<BoundListener> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {listener}: {error}"));
+        let tls = &self.shared.tls;
+        let secure = listener.protocol.is_encrypted().then(|| (Arc::clone(tls), self.handshakes.clone()));
+        if secure.is_some() && !tls.has_certificate() {
+            return Err(named(io::Error::new(io::ErrorKind::InvalidInput, "there is no certificate")));
+        }
         let socket = open_listener(listener.bind).map_err(named)?;
         let local = socket.local_addr()?;
         let admission = Admission::new(self.limits.max_msrp_connections, Arc::clone(&self.sources));
         let counters = Arc::clone(&self.shared.counters);
-        let reception =
-            Reception { listener: id, limits: self.limits.clone(), counters: Arc::clone(&counters), peek, hand_over };
-        let reception = Arc::new(reception);
+        let (limits, counted) = (self.limits.clone(), Arc::clone(&counters));
+        let reception = Arc::new(Reception { listener: id, limits, counters: counted, secure, peek, hand_over });
         let accepted = move |stream, remote, permit| {
             let reception = Arc::clone(&reception);
             tokio::spawn(async move { reception.receive(stream, remote, permit).await });
         };
         tokio::spawn(accept_all(socket, admission, counters, self.stop_accepting.subscribe(), accepted));
-        Ok(BoundListener { id, protocol: Protocol::Tcp, local, advertise: listener.advertised(local) })
+        Ok(BoundListener { id, protocol: listener.protocol, local, advertise: listener.advertised(local) })
     }
 
     /// The SIP listeners, in the order given.
@@ -200,16 +232,33 @@ impl Sender {
     pub fn send(&self, target: &Target, bytes: Bytes, token: Option<SendToken>) -> Result<(), SendFailure> {
         let shared = &self.shared;
         match *target {
-            Target::Flow(Flow { protocol: Protocol::Tcp, connection: Some(id), .. }) => {
-                shared.connections.send_on(id, bytes, token)
-            }
-            Target::Flow(Flow { protocol: Protocol::Tcp, connection: None, .. }) => Err(SendFailure::NoConnection),
             Target::Flow(Flow { protocol: Protocol::Udp, listener, remote, .. })
-            | Target::Address { protocol: Protocol::Udp, listener, remote } => {
+            | Target::Address { protocol: Protocol::Udp, listener, remote, .. } => {
                 shared.udp_sender(listener, remote).ok_or(SendFailure::NoListener)?.send(remote, bytes, token)
             }
-            Target::Address { protocol: Protocol::Tcp, remote, .. } => shared.connections.send_to(remote, bytes, token),
+            Target::Flow(Flow { connection: Some(id), .. }) => shared.connections.send_on(id, bytes, token),
+            Target::Flow(Flow { connection: None, .. }) => Err(SendFailure::NoConnection),
+            Target::Address { protocol: Protocol::Tcp, remote, .. } => {
+                shared.connections.send_to(Destination { protocol: Protocol::Tcp, remote, name: None }, bytes, token)
+            }
+            Target::Address { protocol, remote, name, .. } => {
+                shared.connections.send_to(Destination { protocol, remote, name }, bytes, token)
+            }
         }
+    }
+
+    /// Who is at the other end of a connection, as far as TLS has shown that: the domains that the certificate of a peer names
+    /// who connected and was verified (RFC 5922 §7), the name that we verified where we connected. None: there is no such
+    /// connection.
+    #[must_use]
+    pub fn peer_names(&self, connection: ConnectionId) -> Option<PeerNames> {
+        self.shared.connections.peer_names(connection)
+    }
+
+    /// What is shown and asked for on encrypted connections.
+    #[must_use]
+    pub fn tls(&self) -> &Arc<Tls> {
+        &self.shared.tls
     }
 
     /// Ends a connection after what waits for it was written.
@@ -229,7 +278,7 @@ impl Sender {
     pub fn listener_towards(&self, target: &Target) -> Option<&BoundListener> {
         let (protocol, listener, remote) = match *target {
             Target::Flow(flow) => (flow.protocol, flow.listener, flow.remote),
-            Target::Address { protocol, remote, listener } => (protocol, listener, remote),
+            Target::Address { protocol, remote, listener, .. } => (protocol, listener, remote),
         };
         let places = self.shared.listeners.iter().filter(|bound| bound.protocol == protocol);
         choose(places.map(|bound| (bound.id, bound.local, bound)), listener, remote)

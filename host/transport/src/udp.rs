@@ -15,6 +15,7 @@ use crate::address::{Flow, ListenerId, Protocol};
 use crate::counters::{TransportCounters, count};
 use crate::event::{Handler, SendFailure, SendToken, TransportEvent, Unreadable};
 use crate::limits::TransportLimits;
+use crate::stun;
 
 /// Sends from one listener's socket; for any thread.
 #[derive(Clone, Debug)]
@@ -142,6 +143,15 @@ impl UdpListener {
         }
         if datagram.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             count(&self.counters.datagrams_keep_alive);
+            return;
+        }
+        if stun::is_stun(datagram) {
+            // A keep-alive whose answer finds no room comes again.
+            if let Some(answer) = stun::answer(datagram, remote)
+                && self.socket.try_send_to(&answer, remote).is_ok()
+            {
+                count(&self.counters.datagrams_stun);
+            }
             return;
         }
         let bytes = Bytes::copy_from_slice(datagram);

@@ -53,7 +53,7 @@ async fn a_connection_moves_to_the_runtime_of_its_session_with_what_was_read() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut all = handed.received.to_vec();
-            let mut stream = TcpStream::from_std(handed.stream).unwrap();
+            let mut stream = handed.stream.attach().unwrap();
             stream.read_to_end(&mut all).await.unwrap();
             stream.write_all(b"heard").await.unwrap();
             heard.lock().unwrap().extend(all);

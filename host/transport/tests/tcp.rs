@@ -16,7 +16,7 @@ use tokio::time::timeout;
 const TCP: &[&str] = &["tcp:127.0.0.1:0"];
 
 fn to(remote: SocketAddr) -> Target {
-    Target::Address { protocol: Protocol::Tcp, remote, listener: None }
+    Target::Address { protocol: Protocol::Tcp, remote, listener: None, name: None }
 }
 
 async fn read_all(stream: &mut TcpStream) -> Vec<u8> {

@@ -87,8 +87,12 @@ async fn a_flood_keeps_its_order_and_stops_nobody() {
 async fn what_cannot_be_sent_is_said_at_once() {
     let fixture = start(&["udp:127.0.0.1:0"], TransportLimits::default()).await;
     let sender = fixture.transport.sender();
-    let to =
-        |remote: &str| Target::Address { protocol: Protocol::Udp, remote: remote.parse().unwrap(), listener: None };
+    let to = |remote: &str| Target::Address {
+        protocol: Protocol::Udp,
+        remote: remote.parse().unwrap(),
+        listener: None,
+        name: None,
+    };
     assert_eq!(sender.send(&to("[::1]:9"), Bytes::from_static(b"x"), None), Err(SendFailure::NoListener));
     assert_eq!(sender.send(&to("127.0.0.1:9"), vec![0; 65_536].into(), None), Err(SendFailure::TooLarge));
     assert_eq!(fixture.count("datagrams_not_sent"), 1);
@@ -108,7 +112,7 @@ async fn the_listener_that_reaches_the_target_is_chosen() {
         (Protocol::Tcp, "192.0.2.1:5060", None, Some(3)),
         (Protocol::Tcp, "[::1]:5060", None, None),
     ] {
-        let target = Target::Address { protocol, remote: remote.parse().unwrap(), listener };
+        let target = Target::Address { protocol, remote: remote.parse().unwrap(), listener, name: None };
         let chosen = sender.listener_towards(&target).map(|bound| usize::from(bound.id.0));
         assert_eq!(chosen, expected, "{target:?}");
     }

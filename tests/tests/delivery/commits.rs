@@ -20,7 +20,7 @@ async fn barrier(socket: &mut RawSip) {
 async fn socket(world: &World, transport: Protocol) -> RawSip {
     match transport {
         Protocol::Udp => world.udp().await,
-        Protocol::Tcp => world.tcp().await,
+        _ => world.tcp().await,
     }
 }
 

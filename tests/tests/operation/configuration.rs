@@ -21,18 +21,18 @@ fn what_is_wrong_is_said_with_line_and_column_and_what_was_expected() {
             "[sip]\nlissten = []\n",
             "restante: FILE: TOML parse error at line 2, column 1\n  |\n2 | lissten = []\n  | ^^^^^^^\nunknown field `lissten`, \
              expected one of `listen`, `advertise`, `outbound`, `name_servers`, `congestion_safe`, \
-             `allow_targets`, `upstream_failure_header`\n\n",
+             `allow_targets`, `web_origins`, `upstream_failure_header`\n\n",
         ),
         (
             "[sip]\noutbound = \"udp:a b\"\n",
             "restante: FILE: TOML parse error at line 2, column 12\n  |\n2 | outbound = \"udp:a b\"\n  |            \
-             ^^^^^^^^^\n\"udp:a b\": expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with an address or a name, such as \
-             \"udp:192.0.2.1:5060\" or \"tcp:proxy.example.org\"\n\n",
+             ^^^^^^^^^\n\"udp:a b\": expected \"udp:HOST:PORT\", \"tcp:HOST:PORT\" or \"tls:HOST:PORT\" with an address or a name, such as \
+             \"udp:192.0.2.1:5060\" or \"tls:proxy.example.org\"\n\n",
         ),
         (
             "[sip]\nlisten = [\"udp:example.org:5060\"]\n",
             "restante: FILE: TOML parse error at line 2, column 10\n  |\n2 | listen = [\"udp:example.org:5060\"]\n  |          \
-             ^^^^^^^^^^^^^^^^^^^^^^^^\n\"udp:example.org:5060\": expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric \
+             ^^^^^^^^^^^^^^^^^^^^^^^^\n\"udp:example.org:5060\": expected \"udp:HOST:PORT\", or the same with tcp, tls, ws or wss, and a numeric \
              host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\"\n\n",
         ),
         (
@@ -57,11 +57,15 @@ fn what_does_not_fit_together_is_said_with_its_place_and_key() {
     let cases = [
         (
             "[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n".to_owned(),
-            "line 2, column 10: msrp.listen: MSRP runs over TCP, expected \"tcp:HOST:PORT\"",
+            "line 2, column 10: msrp.listen: MSRP runs over TCP, expected \"tcp:HOST:PORT\" or \"tls:HOST:PORT\"",
         ),
         (
             format!("{tenant}[tenants.b]\ndomains = [\"EXAMPLE.org\"]\n"),
             "line 2, column 12: tenants.example: \"example.org\" belongs to tenants.b already",
+        ),
+        (
+            "[tls]\ncertificate = \"/no/such.pem\"\nkey = \"/no/such.key\"\n".to_owned(),
+            "line 1, column 1: [tls] cannot be used: /no/such.pem: No such file or directory (os error 2)",
         ),
         (
             "[limits]\nmax_sessions = 0\n".to_owned(),

@@ -55,7 +55,7 @@ async fn nothing_is_left(world: &World) {
 #[test]
 fn a_connection_for_no_session_gets_481_and_is_closed() {
     story(async |world| {
-        let place = world.server().msrp()[0];
+        let place = world.server().msrp()[0].1;
         for path in [format!("msrp://{place}/unknown;tcp"), format!("msrp://{place}/00unknownunknown;tcp")] {
             let mut msrp = RawMsrp::connect_to(place, &path).await;
             let transaction = msrp.send_chunk(Chunk::whole("m", b"x")).await;
@@ -69,7 +69,7 @@ fn a_connection_for_no_session_gets_481_and_is_closed() {
 #[test]
 fn bytes_that_are_no_msrp_close_the_connection() {
     story(async |world| {
-        let place = world.server().msrp()[0];
+        let place = world.server().msrp()[0].1;
         for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\0\0\0\0\r\n", &[b'x'; 70_000]] {
             let mut msrp = RawMsrp::connect_to(place, "msrp://nobody").await;
             msrp.send_anyway(bytes).await;

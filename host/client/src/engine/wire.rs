@@ -41,6 +41,7 @@ impl Engine {
                     local: flow.local,
                     remote: flow.remote,
                     connection: flow.connection.map(|id| restante_sip::transaction::ConnectionId(id.0)),
+                    name: None,
                 };
                 self.received(message, flow);
             }
@@ -55,7 +56,8 @@ impl Engine {
         observer::sip_bytes(self.configuration.observer.as_ref(), Direction::Sent, self.local, flow.remote, &bytes);
         let token = client.map(|client| SendToken { shard: 0, key: client.0 });
         let protocol = protocol(flow.transport);
-        let address = Target::Address { protocol, remote: flow.remote, listener: None };
+        let name = flow.name.map(|name| restante_transport::NameId(name.0));
+        let address = Target::Address { protocol, remote: flow.remote, listener: None, name };
         let target = match flow.connection {
             Some(connection) => Target::Flow(restante_transport::Flow {
                 protocol,
@@ -87,8 +89,8 @@ impl Engine {
         let sent_by = self.local.to_string();
         let mut sent = Bytes::new();
         let mut challenge = self.state.challenge.take();
-        let mut attempt = |endpoint: &mut Endpoint, transport: SipTransport| {
-            let flow = Flow { transport, local: self.local, remote, connection: None };
+        let flows = [sip_transport(protocol), SipTransport::Tcp].map(|transport| self.flow_to(transport, remote));
+        let mut attempt = |endpoint: &mut Endpoint, flow: Flow| {
             endpoint.send_request(Instant::now(), method.clone(), flow, &sent_by, |via| {
                 sent = match (&mut challenge, &self.configuration.credentials) {
                     (Some(challenge), Some(credentials)) => challenge.answer(credentials, build(via)?)?,
@@ -97,8 +99,8 @@ impl Engine {
                 Ok(sent.clone())
             })
         };
-        let transaction = match attempt(&mut self.endpoint, sip_transport(protocol)) {
-            Err(SendError::TooLargeForUdp) => attempt(&mut self.endpoint, SipTransport::Tcp),
+        let transaction = match attempt(&mut self.endpoint, flows[0]) {
+            Err(SendError::TooLargeForUdp) => attempt(&mut self.endpoint, flows[1]),
             other => other,
         };
         self.state.challenge = challenge;
@@ -112,17 +114,24 @@ impl Engine {
         Ok((transaction, request))
     }
 
+    /// To an address. What is encrypted on the way to the server must be so by whom the server was called.
+    pub(super) fn flow_to(&self, transport: SipTransport, remote: SocketAddr) -> Flow {
+        let is_server = remote == self.configuration.server;
+        let name = self.configuration.tls.server_name.as_deref().filter(|_| is_server);
+        let name = name.map(|name| restante_sip::transaction::NameId(self.sender.tls().name(name).0));
+        Flow { transport, local: self.local, remote, connection: None, name }
+    }
+
     pub(super) fn server(&self) -> (Protocol, SocketAddr) {
         (self.configuration.transport, self.configuration.server)
     }
 
     pub(super) fn contact_uri(&self) -> String {
         let user = crate::compose::contact_user(&self.configuration.identity);
-        let transport = match self.configuration.transport {
-            Protocol::Udp => "",
-            Protocol::Tcp => ";transport=tcp",
-        };
-        format!("sip:{user}@{}{transport}", self.local)
+        match sip_transport(self.configuration.transport).uri_parameter() {
+            Some(transport) => format!("sip:{user}@{};transport={transport}", self.local),
+            None => format!("sip:{user}@{}", self.local),
+        }
     }
 
     fn received(&mut self, message: SipMessage, flow: Flow) {
@@ -147,8 +156,9 @@ pub(crate) fn place_of(uri: &str) -> Option<(Protocol, SocketAddr)> {
     let sip = uri.as_sip()?;
     let host = sip.host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
     let protocol = match uri.parameter("transport") {
-        Some(transport) if transport.eq_ignore_ascii_case("tcp") => Protocol::Tcp,
-        _ => Protocol::Udp,
+        Some(transport) => transport.to_ascii_lowercase().parse().unwrap_or(Protocol::Udp),
+        None if sip.secure => Protocol::Tls,
+        None => Protocol::Udp,
     };
     Some((protocol, SocketAddr::new(host, sip.port_or_default())))
 }
@@ -169,6 +179,9 @@ pub(super) fn sip_transport(protocol: Protocol) -> SipTransport {
     match protocol {
         Protocol::Udp => SipTransport::Udp,
         Protocol::Tcp => SipTransport::Tcp,
+        Protocol::Tls => SipTransport::Tls,
+        Protocol::Ws => SipTransport::Ws,
+        Protocol::Wss => SipTransport::Wss,
     }
 }
 
@@ -176,6 +189,9 @@ pub(super) fn protocol(transport: SipTransport) -> Protocol {
     match transport {
         SipTransport::Udp => Protocol::Udp,
         SipTransport::Tcp => Protocol::Tcp,
+        SipTransport::Tls => Protocol::Tls,
+        SipTransport::Ws => Protocol::Ws,
+        SipTransport::Wss => Protocol::Wss,
     }
 }
 

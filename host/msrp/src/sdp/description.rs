@@ -4,11 +4,14 @@ use std::str::FromStr;
 
 use sdp_types::{Attribute, Media};
 
-use super::{AcceptTypes, SdpError};
+use super::{AcceptTypes, Fingerprint, SdpError};
 use crate::uri::{DEFAULT_PORT, Host, MsrpPath};
 
 /// Larger descriptions are refused.
 pub const MAX_SDP_BYTES: usize = 64 * 1024;
+
+/// Fingerprints that are looked at.
+const MAX_FINGERPRINTS: usize = 8;
 
 /// `a=setup` (RFC 4145 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -140,8 +143,9 @@ pub struct MsrpDescription {
     pub msrp_cema: bool,
     /// `a=file-selector` as it was written (RFC 5547).
     pub file_selector: Option<String>,
-    /// `a=fingerprint` as it was written, for TLS.
-    pub fingerprint: Option<String>,
+    /// `a=fingerprint`, for TLS: one of them must be of the certificate that is shown. None given: any may be shown that is
+    /// believed otherwise.
+    pub fingerprints: Vec<Fingerprint>,
     /// All media as an answer refuses them, with port 0.
     pub(super) refused_media: Vec<Media>,
 }
@@ -191,7 +195,7 @@ impl MsrpDescription {
             connection: attributes.connection(),
             msrp_cema: attributes.has("msrp-cema"),
             file_selector: attributes.value("file-selector").map(str::to_owned),
-            fingerprint: attributes.value("fingerprint").map(str::to_owned),
+            fingerprints: attributes.fingerprints()?,
             refused_media: session.medias.iter().map(refused).collect(),
         })
     }
@@ -241,6 +245,17 @@ impl<'a> Attributes<'a> {
         let path: MsrpPath = self.value("path").ok_or(SdpError::MissingPath)?.parse()?;
         // The scheme of the hop we would connect to has to go with the protocol.
         if path.first().secure == secure { Ok(path) } else { Err(SdpError::SchemeMismatch) }
+    }
+
+    /// Those of the media, or of the session where the media has none (RFC 8122 §5).
+    fn fingerprints(&self) -> Result<Vec<Fingerprint>, SdpError> {
+        let of = |list: &[Attribute]| -> Result<Vec<Fingerprint>, SdpError> {
+            let is_it = |attribute: &&Attribute| attribute.attribute.trim().eq_ignore_ascii_case("fingerprint");
+            let values = list.iter().filter(is_it).map(|attribute| attribute.value.as_deref().unwrap_or(""));
+            values.take(MAX_FINGERPRINTS).map(str::parse).collect()
+        };
+        let of_media = of(self.media)?;
+        if of_media.is_empty() { of(self.session) } else { Ok(of_media) }
     }
 
     fn max_size(&self) -> Result<Option<u64>, SdpError> {

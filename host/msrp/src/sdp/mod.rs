@@ -1,4 +1,5 @@
-//! Offers and answers for MSRP (RFC 4975 §8, RFC 4145 and RFC 6135 for `a=setup`, RFC 6714 for `a=msrp-cema`).
+//! Offers and answers for MSRP (RFC 4975 §8, RFC 4145 and RFC 6135 for `a=setup`, RFC 6714 for `a=msrp-cema`, RFC 8122 for
+//! `a=fingerprint`).
 //!
 //! * [`MsrpDescription::parse`] reads an offer or answer, tolerant of what clients write.
 //! * [`make_offer`], [`answer`] write ours.
@@ -6,12 +7,14 @@
 
 mod accept_types;
 mod description;
+mod fingerprint;
 mod negotiation;
 
 use thiserror::Error;
 
 pub use self::accept_types::AcceptTypes;
 pub use self::description::{ConnectionAttribute, Direction, MAX_SDP_BYTES, MsrpDescription, Setup};
+pub use self::fingerprint::{Fingerprint, HashFunction};
 pub use self::negotiation::{Answer, LocalMedia, answer, make_offer, role_after_answer};
 
 use crate::uri::UriError;
@@ -40,7 +43,7 @@ pub enum SdpError {
     /// `msrps` without TLS in the media's protocol, or the other way round.
     #[error("the scheme of a=path contradicts the protocol of the media")]
     SchemeMismatch,
-    /// `a=setup` or `a=max-size` is malformed.
+    /// `a=setup`, `a=max-size` or `a=fingerprint` is malformed.
     #[error("a={0} is malformed")]
     Attribute(&'static str),
     /// `a=setup:holdconn`.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sdp_types::{AddrType, Attribute, Connection, Media, NetType, Origin, Session, Time};
 
 use super::description::{Direction, MsrpDescription, Setup, bare_media};
-use super::{AcceptTypes, SdpError};
+use super::{AcceptTypes, Fingerprint, SdpError};
 use crate::session::Role;
 use crate::uri::{Host, MsrpUri};
 
@@ -26,6 +26,8 @@ pub struct LocalMedia {
     pub max_size_bytes: Option<u64>,
     /// What we want to do.
     pub direction: Direction,
+    /// Of the certificate that we show, where the URI is `msrps`.
+    pub fingerprint: Option<Fingerprint>,
     /// Session id of the `o=` line, the same in every description of one dialog.
     pub origin_session_id: u64,
     /// Version of the `o=` line, one more for every changed description.
@@ -108,6 +110,9 @@ fn msrp_media(local: &LocalMedia, port: u16, setup: Option<Setup>, direction: Di
     if let Some(setup) = setup {
         attributes.push(Attribute::with_value("setup", setup.as_str()));
         attributes.push(Attribute::with_value("connection", "new"));
+    }
+    if let Some(fingerprint) = local.fingerprint.as_ref().filter(|_| local.uri.secure) {
+        attributes.push(Attribute::with_value("fingerprint", fingerprint));
     }
     attributes.push(Attribute::new(direction.as_str()));
     Media { attributes, ..bare_media("message", port, protocol(&local.uri), "*") }

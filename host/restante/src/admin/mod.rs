@@ -29,9 +29,11 @@ use tokio::sync::watch;
 use self::serve::{Listening, serve};
 use crate::configuration::Configuration;
 use crate::metrics::write_family;
+use crate::server::certificates::{Certificates, time_text};
 use crate::server::roster::Roster;
 use crate::server::{Server, Shared};
 use restante_policy::{HookStatistics, TenantStatistics};
+use restante_transport::TlsStatus;
 
 /// Longest request body.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -42,6 +44,7 @@ pub struct Administration {
     shared: Arc<Shared>,
     roster: Arc<Roster>,
     counters: Arc<restante_transport::TransportCounters>,
+    certificates: Arc<Certificates>,
 }
 
 /// The interface while it runs.
@@ -116,6 +119,7 @@ pub async fn start(configuration: &Configuration, server: &Server) -> Result<Run
         shared: server.shared().clone(),
         roster: server.roster().clone(),
         counters: server.transport_counters(),
+        certificates: server.certificates().clone(),
     };
     let max_component_bytes = usize::try_from(configuration.limits.max_policy_bytes).unwrap_or(usize::MAX);
     let (stop, stopped) = watch::channel(false);
@@ -217,7 +221,14 @@ async fn health(State(administration): State<Administration>) -> Response {
         (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
         (false, false) => (StatusCode::OK, "ok"),
     };
-    (status, Json(serde_json::json!({ "status": state, "oldest_write_milliseconds": age.as_millis() }))).into_response()
+    let mut health = serde_json::json!({ "status": state, "oldest_write_milliseconds": age.as_millis() });
+    let tls = administration.certificates.status();
+    if let Some(certificate) = &tls.certificate {
+        let expires_at = certificate.expires_at_seconds.and_then(time_text);
+        health["certificate"] =
+            serde_json::json!({ "names": certificate.names, "expires_at": expires_at, "problem": tls.problem });
+    }
+    (status, Json(health)).into_response()
 }
 
 async fn metrics(State(administration): State<Administration>) -> Response {
@@ -233,9 +244,22 @@ async fn metrics(State(administration): State<Administration>) -> Response {
                 [(Vec::new(), value as f64)],
             );
         }
+        write_certificates(text, &administration.certificates.status());
         write_policies(text, &shared.policies().map(|policies| policies.host().statistics()).unwrap_or_default());
     });
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+/// When the certificate ends, and how reading its files went.
+fn write_certificates(text: &mut String, status: &TlsStatus) {
+    let ends = status.certificate.as_ref().and_then(|it| it.expires_at_seconds);
+    let rows = ends.map(|ends| (Vec::new(), ends as f64));
+    write_family(text, "tls_certificate_expires_timestamp_seconds", "gauge", rows);
+    if status.certificate.is_some() || status.failed_reloads > 0 {
+        let outcome = |outcome: &str, count: u64| (vec![("outcome", outcome.to_owned())], count as f64);
+        let rows = [outcome("taken", status.reloads), outcome("failed", status.failed_reloads)];
+        write_family(text, "tls_reloads", "counter", rows);
+    }
 }
 
 /// What the policies did, by tenant and hook.

@@ -78,8 +78,8 @@ async fn serve(configuration: &Configuration, arguments: &Arguments) -> Result<(
     for (protocol, address) in server.sip() {
         tracing::info!("SIP on {}:{address}", protocol.as_str().to_ascii_lowercase());
     }
-    for address in server.msrp() {
-        tracing::info!("MSRP on tcp:{address}");
+    for (protocol, address) in server.msrp() {
+        tracing::info!("MSRP on {protocol}:{address}");
     }
     if let Some(address) = admin.address() {
         tracing::info!("administration on http://{address}, with the token in {}", admin.token_file().display());
@@ -107,8 +107,11 @@ fn step(name: &str) -> Result<Step, String> {
     known.ok_or_else(|| format!("expected one of {}", Step::ALL.map(Step::name).join(", ")))
 }
 
-/// Reads the configuration file again. Whatever is wrong with it, the server goes on as it is.
+/// Reads the configuration file again, and the files that `[tls]` names. Whatever is wrong with it, the server goes on as it is.
 async fn reload(server: &Server) {
+    let certificates = server.certificates().clone();
+    // Said in the log.
+    let _ = tokio::task::spawn_blocking(move || certificates.reload()).await;
     let roster = server.roster().clone();
     match tokio::task::spawn_blocking(move || roster.reload()).await {
         Ok(Ok(reloaded)) => {

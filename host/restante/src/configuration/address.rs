@@ -9,16 +9,9 @@ use restante_transport::resolution::Wanted;
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};
 
-/// A transport that can be listened on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// UDP.
-    Udp,
-    /// TCP.
-    Tcp,
-}
+pub use restante_transport::Protocol;
 
-/// `udp:HOST:PORT` or `tcp:HOST:PORT`, the host a number, IPv6 in brackets.
+/// `PROTOCOL:HOST:PORT`, the protocol `udp`, `tcp`, `tls`, `ws` or `wss`, the host a number, IPv6 in brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenAddress {
     /// Over what.
@@ -27,7 +20,7 @@ pub struct ListenAddress {
     pub socket: SocketAddr,
 }
 
-/// `udp:HOST`, `tcp:HOST` or either with `:PORT`: where requests go, by address or by name.
+/// `udp:HOST`, `tcp:HOST`, `tls:HOST` or one of them with `:PORT`: where requests go, by address or by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextHop {
     /// Over what.
@@ -68,7 +61,7 @@ impl NextHop {
     /// What is looked for to get there. None: no such name can be.
     #[must_use]
     pub fn wanted(&self) -> Option<Wanted> {
-        Wanted::new(&self.place.host, self.place.port, Some(self.protocol.into()))
+        Wanted::new(&self.place.host, self.place.port, Some(self.protocol))
     }
 }
 
@@ -82,37 +75,24 @@ impl From<ListenAddress> for NextHop {
     }
 }
 
-impl From<Protocol> for restante_transport::Protocol {
-    fn from(protocol: Protocol) -> restante_transport::Protocol {
-        match protocol {
-            Protocol::Udp => restante_transport::Protocol::Udp,
-            Protocol::Tcp => restante_transport::Protocol::Tcp,
-        }
-    }
-}
-
 impl FromStr for NextHop {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let expected = || {
             format!(
-                "{text:?}: expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with an address or a name, such as \"udp:192.0.2.1:5060\" or \"tcp:proxy.example.org\""
+                "{text:?}: expected \"udp:HOST:PORT\", \"tcp:HOST:PORT\" or \"tls:HOST:PORT\" with an address or a name, such as \"udp:192.0.2.1:5060\" or \"tls:proxy.example.org\""
             )
         };
         let (protocol, rest) = protocol_and_rest(text).ok_or_else(expected)?;
         let hop = NextHop { protocol, place: rest.parse().map_err(|_| expected())? };
-        if hop.wanted().is_some() { Ok(hop) } else { Err(expected()) }
+        if hop.wanted().is_some() && !protocol.is_web_socket() { Ok(hop) } else { Err(expected()) }
     }
 }
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Udp => "udp",
-            Protocol::Tcp => "tcp",
-        };
-        write!(formatter, "{protocol}:{}", self.socket)
+        write!(formatter, "{}:{}", self.protocol, self.socket)
     }
 }
 
@@ -122,7 +102,7 @@ impl FromStr for ListenAddress {
     fn from_str(text: &str) -> Result<Self, String> {
         let expected = || {
             format!(
-                "{text:?}: expected \"udp:HOST:PORT\" or \"tcp:HOST:PORT\" with a numeric host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\""
+                "{text:?}: expected \"udp:HOST:PORT\", or the same with tcp, tls, ws or wss, and a numeric host, such as \"udp:127.0.0.1:5060\" or \"tcp:[::1]:5060\""
             )
         };
         let (protocol, rest) = protocol_and_rest(text).ok_or_else(expected)?;
@@ -130,14 +110,10 @@ impl FromStr for ListenAddress {
     }
 }
 
-/// `udp:REST` or `tcp:REST`.
+/// `PROTOCOL:REST`.
 fn protocol_and_rest(text: &str) -> Option<(Protocol, &str)> {
     let (protocol, rest) = text.split_once(':')?;
-    match protocol {
-        "udp" => Some((Protocol::Udp, rest)),
-        "tcp" => Some((Protocol::Tcp, rest)),
-        _ => None,
-    }
+    Some((protocol.parse().ok()?, rest))
 }
 
 impl FromStr for HostPort {

@@ -9,6 +9,8 @@ mod limits;
 mod source;
 mod tenant;
 mod tenant_limits;
+mod tls;
+mod trust;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -25,6 +27,8 @@ pub use limits::Limits;
 pub use source::Source;
 pub use tenant::Tenant;
 pub use tenant_limits::{TenantBounds, TenantLimits};
+pub use tls::{AskedCertificates, Tls};
+pub use trust::TrustedPeer;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
@@ -65,6 +69,8 @@ pub struct Configuration {
     pub sip: Sip,
     /// MSRP.
     pub msrp: Msrp,
+    /// Encryption.
+    pub tls: Tls,
     /// Administration.
     pub admin: Admin,
     /// Logging.
@@ -95,6 +101,9 @@ pub struct Sip {
     /// Further places that we may connect to, whoever names them: by default only where the signalling came from.
     /// `ADDRESS`, `ADDRESS/BITS` or `ADDRESS:PORT`; one of our own listeners only with its port.
     pub allow_targets: Vec<Target>,
+    /// Pages that may connect over WebSocket, as browsers name them in Origin, such as `https://phone.example.org`; default:
+    /// all, and whoever names none.
+    pub web_origins: Option<Vec<String>>,
     /// Header field whose value is taken as the status that an upstream proxy met before it handed the request here.
     pub upstream_failure_header: String,
     /// Further header fields that are stored with a message and delivered with it.
@@ -109,8 +118,20 @@ pub struct Msrp {
     pub listen: Vec<ListenAddress>,
     /// Host, or host and port, that our paths name; default: the listener's address.
     pub advertise: Option<HostPort>,
+    /// What our offers are: default `tls` where nothing else is listened for, else `tcp`. Answers follow the offer.
+    pub offer: Option<MsrpOffer>,
     /// Behind relays, count as delivered what the first relay took: for receivers that send no success reports.
     pub count_unreported_as_delivered: bool,
+}
+
+/// What we offer MSRP over.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum MsrpOffer {
+    /// `TCP/MSRP`.
+    Tcp,
+    /// `TCP/TLS/MSRP`.
+    Tls,
 }
 
 /// `[admin]`
@@ -152,6 +173,7 @@ impl Default for Configuration {
             data: PathBuf::from("restante-data"),
             sip: Sip::default(),
             msrp: Msrp::default(),
+            tls: Tls::default(),
             admin: Admin::default(),
             log: Log::default(),
             limits: Limits::default(),
@@ -170,6 +192,7 @@ impl Default for Sip {
             name_servers: Vec::new(),
             congestion_safe: false,
             allow_targets: Vec::new(),
+            web_origins: None,
             upstream_failure_header: "X-Upstream-Status".to_owned(),
             keep_headers: Vec::new(),
         }
@@ -181,7 +204,19 @@ impl Default for Msrp {
         Msrp {
             listen: vec![ListenAddress::loopback(Protocol::Tcp, 2855)],
             advertise: None,
+            offer: None,
             count_unreported_as_delivered: false,
+        }
+    }
+}
+
+impl Msrp {
+    /// Whether our offers are `TCP/TLS/MSRP`.
+    #[must_use]
+    pub fn offers_tls(&self) -> bool {
+        match self.offer {
+            Some(offer) => offer == MsrpOffer::Tls,
+            None => self.listen.iter().all(|listen| listen.protocol.is_encrypted()),
         }
     }
 }
@@ -219,12 +254,23 @@ impl Configuration {
         }
         if let Some(open) = open {
             for (name, tenant) in &self.tenants {
-                if !tenant.trust.is_empty() {
+                if tenant.trust.iter().any(|peer| matches!(peer, TrustedPeer::Address(_))) {
                     warnings.push(format!(
                         "{open} can be reached from other machines and tenant {name} trusts peers by address alone: \
-                         a forged source address over UDP sends for any user; keep the network in between closed"
+                         a forged source address over UDP sends for any user; trust them by their certificates, as \
+                         \"tls:NAME\", or keep the network in between closed"
                     ));
                 }
+            }
+        }
+        let asks = self.tls.client_certificates != AskedCertificates::None;
+        for (name, tenant) in &self.tenants {
+            let named = tenant.trust.iter().find(|peer| matches!(peer, TrustedPeer::Name(_)));
+            if let Some(named) = named.filter(|_| !asks) {
+                warnings.push(format!(
+                    "tenant {name} trusts \"{named}\", and peers that connect are not asked for a certificate: \
+                     set tls.client_certificates, or only connections that this server makes count"
+                ));
             }
         }
         warnings
@@ -237,6 +283,7 @@ impl Configuration {
             ("data", self.data != other.data),
             ("[sip]", self.sip != other.sip),
             ("[msrp]", self.msrp != other.msrp),
+            ("[tls]", self.tls != other.tls),
             ("[admin]", self.admin != other.admin),
             ("[log]", self.log != other.log),
             ("[limits]", self.limits != other.limits),
@@ -249,8 +296,15 @@ impl Configuration {
             let text = "sip.listen is empty: expected at least one address such as \"udp:127.0.0.1:5060\"";
             return Err(wrong(&["sip", "listen"], text));
         }
-        if self.msrp.listen.iter().any(|listen| listen.protocol != Protocol::Tcp) {
-            return Err(wrong(&["msrp", "listen"], "msrp.listen: MSRP runs over TCP, expected \"tcp:HOST:PORT\""));
+        if self.msrp.listen.iter().any(|listen| !matches!(listen.protocol, Protocol::Tcp | Protocol::Tls)) {
+            let text = "msrp.listen: MSRP runs over TCP, expected \"tcp:HOST:PORT\" or \"tls:HOST:PORT\"";
+            return Err(wrong(&["msrp", "listen"], text));
+        }
+        if let Some(offer) = self.msrp.offer
+            && !self.msrp.listen.iter().any(|listen| listen.protocol.is_encrypted() == (offer == MsrpOffer::Tls))
+        {
+            let text = "msrp.offer: nothing of that kind is listened for, see msrp.listen";
+            return Err(wrong(&["msrp", "offer"], text));
         }
         for (key, listen, advertise) in [
             ("sip", &self.sip.listen, self.sip.advertise.is_some()),
@@ -272,6 +326,15 @@ impl Configuration {
                 return Err(wrong(&["sip", "keep_headers"], text));
             }
         }
+        if let Some((index, origin)) = self.sip.web_origins.iter().flatten().enumerate().find(|(_, it)| !is_origin(it))
+        {
+            let text = format!(
+                "sip.web_origins: {origin:?}: expected what browsers name in Origin, such as \"https://phone.example.org\""
+            );
+            return Err(wrong(&["sip", "web_origins", &index.to_string()], text));
+        }
+        self.tls.check("sip", &self.sip.listen)?;
+        self.tls.check("msrp", &self.msrp.listen)?;
         self.limits.check().map_err(|(key, text)| wrong(&["limits", key], text))?;
         for (name, tenant) in &self.tenants {
             tenant.check(name, &self.limits)?;
@@ -286,6 +349,12 @@ fn may_be_kept(name: &str) -> bool {
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte));
     // Those that have a meaning here are kept, or made anew, or were meant for us.
     is_token && Name::from_bytes(name.as_bytes()) == Name::Other && !name.to_ascii_lowercase().starts_with("p-")
+}
+
+/// A scheme, a host and perhaps a port (RFC 6454 §6.1), and nothing behind them.
+fn is_origin(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| rest.parse::<HostPort>().is_ok())
 }
 
 /// No two tenants have a domain or a number prefix in common.
@@ -354,7 +423,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(configuration.sip.listen[1].to_string(), "tcp:[::1]:5060");
-        assert!(configuration.tenants["example"].trust[0].contains("127.9.9.9".parse().unwrap()));
+        assert!(configuration.tenants["example"].trust[0].is_at("127.9.9.9".parse().unwrap()));
     }
 
     #[test]
@@ -365,6 +434,23 @@ mod tests {
             ("[tenants.a]\ndomains = [\"a.org\"]\ntrust = [\"10.0.0.0/33\"]\n", vec!["line 3", "0 to 32"]),
             ("[tenants.a]\n", vec!["line 1", "missing field `domains`"]),
             ("[msrp]\nlisten = [\"udp:127.0.0.1:1\"]\n", vec!["line 2, column 10", "MSRP runs over TCP"]),
+            ("[sip]\nlisten = [\"tls:127.0.0.1:5061\"]\n", vec!["line 2, column 10", "tls.certificate and tls.key"]),
+            ("[sip]\nlisten = [\"wss:127.0.0.1:443\"]\n", vec!["line 2, column 10", "tls.certificate and tls.key"]),
+            ("[sip]\noutbound = \"ws:192.0.2.1:80\"\n", vec!["line 2", "expected \"udp:HOST:PORT\""]),
+            ("[sip]\nweb_origins = [\"https://a.org/\"]\n", vec!["line 2, column 16", "https://phone.example.org"]),
+            ("[tls]\ncertificate = \"a.pem\"\n", vec!["line 2, column 15", "expected tls.key beside it"]),
+            (
+                "[tls]\nclient_certificates = \"require\"\n",
+                vec!["line 2, column 23", "expected tls.client_authorities"],
+            ),
+            ("[tls]\nclient_authorities = \"a.pem\"\n", vec!["line 2, column 22", "tls.client_certificates"]),
+            ("[tls]\nclient_certificates = \"maybe\"\n", vec!["line 2, column 23", "`request`"]),
+            (
+                "[tenants.a]\ndomains = [\"a.org\"]\ntrust = [\"tls:*.example.org\"]\n",
+                vec!["line 3", "tls:*.example.org", "one host name"],
+            ),
+            ("[msrp]\nlisten = [\"tls:127.0.0.1:2856\"]\n", vec!["line 2, column 10", "tls.certificate and tls.key"]),
+            ("[msrp]\noffer = \"tls\"\n", vec!["line 2, column 9", "listened for"]),
             ("[limits]\nmax_sessions = 0\n", vec!["line 2, column 16", "limits.max_sessions"]),
             (
                 "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.limits]\nmax_stored = 1\n",

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policies::activation::Signers;
 
-use super::{AddressRange, AuthenticationMethod, Digest, Limits, TenantLimits, Wrong, wrong};
+use super::{AddressRange, AuthenticationMethod, Digest, Limits, TenantLimits, TrustedPeer, Wrong, wrong};
 
 /// `[tenants.NAME]`
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -25,8 +25,8 @@ pub struct Tenant {
     pub registrar: bool,
     /// Peers that may send for any user, and whose third-party REGISTER and asserted identities count.
     #[serde(default)]
-    pub trust: Vec<AddressRange>,
-    /// What is asked of those who do not come from an address in `trust`.
+    pub trust: Vec<TrustedPeer>,
+    /// What is asked of those who are not in `trust`.
     #[serde(default)]
     pub authentication: AuthenticationMethod,
     /// `standard`, or a path to a component.
@@ -84,7 +84,7 @@ impl Tenant {
             domains: vec!["example.org".to_owned()],
             numbers: Vec::new(),
             registrar: true,
-            trust: vec![AddressRange::loopback_v4(), AddressRange::loopback_v6()],
+            trust: vec![AddressRange::loopback_v4().into(), AddressRange::loopback_v6().into()],
             authentication: AuthenticationMethod::Trust,
             policy: standard(),
             deferred_user: deferred(),

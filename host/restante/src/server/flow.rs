@@ -2,32 +2,49 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use restante_sip::transaction::{ConnectionId, Flow, Transport};
+use restante_sip::transaction::{ConnectionId, Flow, NameId, Transport};
 use restante_transport::{Flow as SocketFlow, Protocol, Target};
 
-use crate::configuration::ListenAddress;
+/// What the transactions call a protocol of the transport's.
+#[must_use]
+pub fn transport_of(protocol: Protocol) -> Transport {
+    match protocol {
+        Protocol::Udp => Transport::Udp,
+        Protocol::Tcp => Transport::Tcp,
+        Protocol::Tls => Transport::Tls,
+        Protocol::Ws => Transport::Ws,
+        Protocol::Wss => Transport::Wss,
+    }
+}
+
+/// The other way about.
+#[must_use]
+pub fn protocol_of(transport: Transport) -> Protocol {
+    match transport {
+        Transport::Udp => Protocol::Udp,
+        Transport::Tcp => Protocol::Tcp,
+        Transport::Tls => Protocol::Tls,
+        Transport::Ws => Protocol::Ws,
+        Transport::Wss => Protocol::Wss,
+    }
+}
 
 /// What a message came over, for the transactions.
 #[must_use]
 pub fn from_socket(flow: &SocketFlow) -> Flow {
     Flow {
-        transport: match flow.protocol {
-            Protocol::Udp => Transport::Udp,
-            Protocol::Tcp => Transport::Tcp,
-        },
+        transport: transport_of(flow.protocol),
         local: flow.local,
         remote: flow.remote,
         connection: flow.connection.map(|id| ConnectionId(id.0)),
+        name: None,
     }
 }
 
 /// Where bytes of a transaction go: the connection they belong to, or the address.
 #[must_use]
 pub fn to_target(flow: &Flow) -> Target {
-    let protocol = match flow.transport {
-        Transport::Udp => Protocol::Udp,
-        Transport::Tcp => Protocol::Tcp,
-    };
+    let protocol = protocol_of(flow.transport);
     match flow.connection {
         Some(id) => Target::Flow(SocketFlow {
             protocol,
@@ -36,19 +53,10 @@ pub fn to_target(flow: &Flow) -> Target {
             remote: flow.remote,
             connection: Some(restante_transport::ConnectionId(id.0)),
         }),
-        None => Target::Address { protocol, remote: flow.remote, listener: None },
-    }
-}
-
-impl ListenAddress {
-    /// To this address, from wherever fits.
-    #[must_use]
-    pub fn flow(&self) -> Flow {
-        let transport = match self.protocol {
-            crate::configuration::Protocol::Udp => Transport::Udp,
-            crate::configuration::Protocol::Tcp => Transport::Tcp,
-        };
-        towards(transport, self.socket)
+        None => {
+            let name = flow.name.map(|NameId(id)| restante_transport::NameId(id));
+            Target::Address { protocol, remote: flow.remote, listener: None, name }
+        }
     }
 }
 
@@ -59,14 +67,14 @@ pub fn towards(transport: Transport, remote: SocketAddr) -> Flow {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    Flow { transport, local: SocketAddr::new(any, 0), remote, connection: None }
+    Flow { transport, local: SocketAddr::new(any, 0), remote, connection: None, name: None }
 }
 
 /// A flow as text, kept with a registration: `udp 192.0.2.1:5060 7`, with `relayed` behind it where a proxy passed the
 /// REGISTER on.
 #[must_use]
 pub fn write(flow: &Flow, relayed: bool) -> String {
-    let transport = if flow.transport == Transport::Udp { "udp" } else { "tcp" };
+    let transport = protocol_of(flow.transport);
     let connection = flow.connection.map_or(0, |id| id.0);
     let relayed = if relayed { " relayed" } else { "" };
     format!("{transport} {} {connection}{relayed}", flow.remote)
@@ -76,11 +84,7 @@ pub fn write(flow: &Flow, relayed: bool) -> String {
 #[must_use]
 pub fn read(text: &str, alive: bool) -> Option<(Flow, bool)> {
     let mut parts = text.split(' ');
-    let transport = match parts.next()? {
-        "udp" => Transport::Udp,
-        "tcp" => Transport::Tcp,
-        _ => return None,
-    };
+    let transport = transport_of(parts.next()?.parse().ok()?);
     let remote = parts.next()?.parse().ok()?;
     let connection: u64 = parts.next()?.parse().ok()?;
     let connection = (alive && connection != 0).then_some(ConnectionId(connection));
@@ -93,9 +97,13 @@ mod tests {
 
     #[test]
     fn a_flow_is_read_as_it_was_written_but_for_dead_connections() {
-        for (text, connection, relayed) in
-            [("udp 192.0.2.1:5060 0", None, false), ("tcp [2001:db8::1]:5060 7 relayed", Some(ConnectionId(7)), true)]
-        {
+        for (text, connection, relayed) in [
+            ("udp 192.0.2.1:5060 0", None, false),
+            ("tcp [2001:db8::1]:5060 7 relayed", Some(ConnectionId(7)), true),
+            ("tls [2001:db8::1]:40001 8", Some(ConnectionId(8)), false),
+            ("ws 192.0.2.1:40001 9", Some(ConnectionId(9)), false),
+            ("wss 192.0.2.1:40001 10 relayed", Some(ConnectionId(10)), true),
+        ] {
             let (flow, was_relayed) = read(text, true).unwrap();
             assert_eq!((flow.connection, was_relayed), (connection, relayed));
             assert_eq!(write(&flow, was_relayed), text);

@@ -14,7 +14,7 @@ use restante_transport::{Listener, ListenerId, Protocol, Transport};
 
 use super::Shared;
 use super::shard::ToShard;
-use crate::configuration::{Configuration, HostPort, ListenAddress, Protocol as ListenProtocol};
+use crate::configuration::{Configuration, HostPort, ListenAddress};
 
 /// What MSRP paths name.
 #[derive(Clone, Debug)]
@@ -23,13 +23,15 @@ pub struct MsrpPlace {
     pub host: Host,
     /// Port.
     pub port: Option<u16>,
+    /// Over TLS.
+    pub is_encrypted: bool,
     /// Family of the listener; none where a name is advertised, which may have addresses of both.
     pub is_ipv6: Option<bool>,
 }
 
 /// Never used: a server without an MSRP listener does not start.
 pub(super) const NO_PLACE: MsrpPlace =
-    MsrpPlace { host: Host::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)), port: None, is_ipv6: None };
+    MsrpPlace { host: Host::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)), port: None, is_encrypted: false, is_ipv6: None };
 
 /// Where SIP is to be listened for.
 pub(super) fn sip_listeners(configuration: &Configuration) -> Vec<Listener> {
@@ -52,7 +54,7 @@ impl BoundMsrp {
                 bind = std::net::TcpListener::bind(bind).and_then(|socket| socket.local_addr())?;
             }
             listeners.push(Listener {
-                protocol: Protocol::Tcp,
+                protocol: listen.protocol,
                 bind,
                 advertise: advertised(configuration.msrp.advertise.as_ref()),
             });
@@ -65,7 +67,7 @@ impl BoundMsrp {
     }
 
     /// Opens them; gives where they are.
-    pub(super) fn listen(self, transport: &Transport, shared: &Arc<Shared>) -> Result<Vec<SocketAddr>> {
+    pub(super) fn listen(self, transport: &Transport, shared: &Arc<Shared>) -> Result<Vec<(Protocol, SocketAddr)>> {
         let mut bound = Vec::new();
         for (index, listener) in self.listeners.iter().enumerate() {
             let (limits, shared) = (shared.msrp_limits.clone(), shared.clone());
@@ -87,7 +89,8 @@ impl BoundMsrp {
                 }
             };
             let id = ListenerId(u16::try_from(index).unwrap_or(u16::MAX).saturating_add(1000));
-            bound.push(transport.listen_msrp(listener, id, peek, hand_over)?.local);
+            let local = transport.listen_msrp(listener, id, peek, hand_over)?.local;
+            bound.push((listener.protocol, local));
         }
         Ok(bound)
     }
@@ -97,26 +100,26 @@ impl BoundMsrp {
         let example = format!("msrp://{}:1/a;tcp", place.host).parse::<MsrpUri>();
         let host = example.map_err(|_| anyhow::anyhow!("msrp.advertise: {:?} is no host", place.host))?.host;
         let is_ipv6 = listener.advertise.is_none().then_some(listener.bind.is_ipv6());
-        Ok(MsrpPlace { host, port: place.port, is_ipv6 })
+        Ok(MsrpPlace { host, port: place.port, is_encrypted: listener.protocol.is_encrypted(), is_ipv6 })
     }
 }
 
 /// A connection for a session that is not there (481), or that has one already (506): answered and closed
 /// (RFC 4975 §7.3).
 pub(super) fn refuse_connection(handed: HandedOver<String>, limits: &FramingLimits, status: Status) {
-    use std::io::Write;
-    if let FirstBytes::Found(request) = peek_to_path(&handed.received, limits) {
-        // A fresh socket's buffer takes these few bytes at once.
-        let _ = request.refusal(status).map(|answer| (&handed.stream).write(&answer));
+    if let FirstBytes::Found(request) = peek_to_path(&handed.received, limits)
+        && let Some(answer) = request.refusal(status)
+    {
+        handed.stream.refuse(answer, handed.permit);
     }
 }
 
 fn sip_listener(listen: &ListenAddress, configuration: &Configuration) -> Listener {
-    let protocol = match listen.protocol {
-        ListenProtocol::Udp => Protocol::Udp,
-        ListenProtocol::Tcp => Protocol::Tcp,
-    };
-    Listener { protocol, bind: listen.socket, advertise: advertised(configuration.sip.advertise.as_ref()) }
+    Listener {
+        protocol: listen.protocol,
+        bind: listen.socket,
+        advertise: advertised(configuration.sip.advertise.as_ref()),
+    }
 }
 
 fn advertised(place: Option<&HostPort>) -> Option<restante_transport::HostPort> {

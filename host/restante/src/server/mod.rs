@@ -1,6 +1,7 @@
 //! The running server: sockets, shards, store and policies, and what they share.
 
 pub mod authentication;
+pub mod certificates;
 mod content_encoding;
 pub mod directory;
 mod facts;
@@ -38,10 +39,11 @@ use restante_store::{Sink, Store, StoreError, UserCredentials};
 use restante_transport::destination::DestinationPolicy;
 use restante_transport::queue::{Lane, QueueReceiver, channel};
 use restante_transport::resolution::Names;
-use restante_transport::{Protocol, Sender, Transport, TransportCounters};
+use restante_transport::{Protocol, Sender, Tls, Transport, TransportCounters, WebSockets};
 use tokio::sync::{oneshot, watch};
 
 use self::authentication::Authentication;
+use self::certificates::Certificates;
 use self::directory::{Directory, Reservation};
 use self::limits::{HOP_LIMITS, destinations, framing_limits, queue_limits, transport_limits, write_limits};
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
@@ -85,6 +87,7 @@ pub struct Shared {
     upstream_failure_header: String,
     keep_headers: Vec<String>,
     msrp_places: Vec<MsrpPlace>,
+    msrp_offers_tls: bool,
     msrp_limits: FramingLimits,
     sender: OnceLock<Sender>,
     policies: OnceLock<Policies>,
@@ -187,11 +190,17 @@ impl Shared {
         user.is_some_and(|user| self.directory.tenant_of(uri).is_some_and(|tenant| *tenant.deferred_user == *user))
     }
 
-    /// What our MSRP paths name towards a peer: the listener of its address family, where there is one.
-    fn msrp_place(&self, peer: IpAddr) -> &MsrpPlace {
+    /// What our MSRP paths name towards a peer: of the listeners of this kind the one of its address family, where there is
+    /// one.
+    fn msrp_place(&self, peer: IpAddr, is_encrypted: bool) -> &MsrpPlace {
         let of_family = |place: &&MsrpPlace| place.is_ipv6 == Some(peer.is_ipv6());
-        let any = || self.msrp_places.first().unwrap_or(&NO_PLACE);
-        self.msrp_places.iter().find(of_family).unwrap_or_else(any)
+        let of_kind = || self.msrp_places.iter().filter(|place| place.is_encrypted == is_encrypted);
+        of_kind().find(of_family).or_else(|| of_kind().next()).unwrap_or(&NO_PLACE)
+    }
+
+    /// Whether MSRP is listened for in this way.
+    fn takes_msrp(&self, is_encrypted: bool) -> bool {
+        self.msrp_places.iter().any(|place| place.is_encrypted == is_encrypted)
     }
 
     fn message_limits(&self) -> MessageLimits {
@@ -238,13 +247,14 @@ impl Default for Parts {
 pub struct Server {
     shared: Arc<Shared>,
     transport: Transport,
+    certificates: Arc<Certificates>,
     roster: Arc<Roster>,
     shards: Vec<JoinHandle<()>>,
     releasing: tokio::task::JoinHandle<()>,
     scheduler: tokio::task::JoinHandle<()>,
     stop_scheduler: watch::Sender<bool>,
     sip: Vec<(Protocol, SocketAddr)>,
-    msrp: Vec<SocketAddr>,
+    msrp: Vec<(Protocol, SocketAddr)>,
 }
 
 impl Server {
@@ -263,6 +273,8 @@ impl Server {
     /// As [`Server::start`].
     pub async fn start_with(configuration: &Configuration, parts: Parts) -> Result<Server> {
         let count = std::thread::available_parallelism().map_or(1, usize::from).min(usize::from(u8::MAX));
+        // What cannot be used is said before anything is made on the disk.
+        let tls = tls(configuration)?;
         let limits = configuration.limits.clone();
         let queue_limits = queue_limits(&limits);
         let (inboxes, outboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| channel::<ToShard>(queue_limits)).unzip();
@@ -294,6 +306,7 @@ impl Server {
             upstream_failure_header: configuration.sip.upstream_failure_header.clone(),
             keep_headers: configuration.sip.keep_headers.clone(),
             msrp_places: bound.places.clone(),
+            msrp_offers_tls: configuration.msrp.offers_tls(),
             msrp_limits: framing_limits(&limits),
             sender: OnceLock::new(),
             policies: OnceLock::new(),
@@ -308,14 +321,16 @@ impl Server {
         let _ = shared.policies.set(policies);
         let (known, running) = (shared.clone(), configuration.clone());
         let roster = tokio::task::spawn_blocking(move || Roster::start(&known, &running)).await??;
-        if let Err(error) = crate::policies::watch::start(&platform) {
+        if let Err(error) = crate::watch::start("policy-watch", &platform) {
             tracing::warn!(%error, "files of policies are not watched; SIGHUP or `restante policy activate` take them");
         }
         shared.directory.load(store.profiles()?);
         load_credentials(&shared, &store)?;
         let transport_limits = transport_limits(&configuration.limits);
         let listeners = sip_listeners(configuration);
-        let transport = Transport::start(&listeners, transport_limits, receiver::handler(&shared)).await?;
+        let handler = receiver::handler(&shared);
+        let web = WebSockets { origins: configuration.sip.web_origins.clone(), may_connect: false };
+        let transport = Transport::start_with(&listeners, transport_limits, (tls.clone(), web), handler).await?;
         let _ = shared.sender.set(transport.sender());
         let sip = transport.listeners().iter().map(|bound| (bound.protocol, bound.local)).collect();
         let msrp = bound.listen(&transport, &shared)?;
@@ -324,7 +339,8 @@ impl Server {
         let releasing = tokio::task::spawn_blocking(move || recovery::release_names(&names));
         let (stop_scheduler, stopped) = watch::channel(false);
         let scheduler = tokio::spawn(scheduler::schedule(shared.clone(), stopped));
-        Ok(Server { shared, transport, roster, shards, releasing, scheduler, stop_scheduler, sip, msrp })
+        let certificates = Certificates::watch(tls);
+        Ok(Server { shared, transport, certificates, roster, shards, releasing, scheduler, stop_scheduler, sip, msrp })
     }
 
     /// What shards share, for the administration.
@@ -339,6 +355,12 @@ impl Server {
         &self.roster
     }
 
+    /// The files of TLS, for the administration.
+    #[must_use]
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
+    }
+
     /// Where SIP is listened for.
     #[must_use]
     pub fn sip(&self) -> &[(Protocol, SocketAddr)] {
@@ -347,7 +369,7 @@ impl Server {
 
     /// Where MSRP is.
     #[must_use]
-    pub fn msrp(&self) -> &[SocketAddr] {
+    pub fn msrp(&self) -> &[(Protocol, SocketAddr)] {
         &self.msrp
     }
 
@@ -355,6 +377,12 @@ impl Server {
     #[must_use]
     pub fn transport_counters(&self) -> Arc<TransportCounters> {
         self.transport.counters()
+    }
+
+    /// SIP connections that are open or being opened.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.transport.open_connections()
     }
 
     /// Takes nothing new, finishes what is in flight within the configured time, and ends.
@@ -374,6 +402,14 @@ impl Server {
         let _ = self.scheduler.await;
         let _ = self.releasing.await;
     }
+}
+
+/// What the files of `[tls]` hold.
+fn tls(configuration: &Configuration) -> Result<Arc<Tls>> {
+    Tls::read(configuration.tls.files()).map_err(|error| {
+        let place = configuration.source.place(&["tls"]);
+        anyhow::anyhow!("{place}: [tls] cannot be used: {error}")
+    })
 }
 
 /// With keys of this run alone: which nonces were used is known to it alone, too.

@@ -35,7 +35,7 @@ fn handle(shared: &Shared, event: TransportEvent) -> Intake {
             shared.metrics.count_dropped(match reason {
                 Unreadable::Datagram(_) => "unreadable-datagram",
                 Unreadable::Truncated => "truncated-datagram",
-                Unreadable::Stream(_) => "unreadable-stream",
+                Unreadable::Stream(_) | Unreadable::Frame => "unreadable-stream",
             });
             Intake::Open
         }

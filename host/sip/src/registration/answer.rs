@@ -4,7 +4,7 @@ use crate::header::write_date;
 
 impl Bindings {
     /// The header fields of the 200 after [`Bindings::apply`]: every binding as a Contact of its own with `expires`, Path
-    /// for who understands it (RFC 3327 §5.3), `Require: outbound` where RFC 5626 was applied, P-Associated-URI with
+    /// for who understands it (RFC 3327 §5.3), `Require: outbound` and Flow-Timer where RFC 5626 was applied, P-Associated-URI with
     /// `associated` URIs, Date.
     ///
     /// A core gets its own Contact back, and not what others registered.
@@ -32,6 +32,7 @@ impl Bindings {
         let is_outbound = self.bindings.iter().any(|it| it.reg_id.is_some() && it.call_id == request.call_id);
         if request.is_outbound && is_outbound {
             fields.push(rsip::Header::Require("outbound".to_owned().into()));
+            fields.extend(request.flow_timer_seconds.map(|seconds| other("Flow-Timer", seconds.to_string())));
         }
         fields.extend(associated.iter().map(|uri| other("P-Associated-URI", format!("<{uri}>"))));
         fields.push(rsip::Header::Date(write_date(now / 1000).into()));

@@ -40,6 +40,8 @@ pub struct RegisterRequest {
     pub allow: Vec<String>,
     /// User-Agent.
     pub user_agent: Option<String>,
+    /// Seconds within which a flow of RFC 5626 is to be kept alive, for the caller to set where it came over one.
+    pub flow_timer_seconds: Option<u32>,
     /// The flow it came over, for the caller to set; goes into [`super::Binding::flow`].
     pub flow: Option<String>,
 }
@@ -108,6 +110,7 @@ impl RegisterRequest {
             devices: embedded.devices,
             allow: message.list(Name::Allow).map(str::to_owned).collect(),
             user_agent: message.header(Name::UserAgent).map(unfold),
+            flow_timer_seconds: None,
             flow: None,
         })
     }

@@ -39,6 +39,12 @@ pub enum Transport {
     Udp,
     /// TCP.
     Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// WebSocket (RFC 7118).
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
 }
 
 impl Transport {
@@ -54,6 +60,22 @@ impl Transport {
         match self {
             Transport::Udp => "UDP",
             Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
+            Transport::Ws => "WS",
+            Transport::Wss => "WSS",
+        }
+    }
+
+    /// As the `transport` parameter of a URI writes it, where it is not the one that goes without saying. For TLS it is what
+    /// is deployed, which RFC 3261 §26.2.2 deprecates: without it nobody would know that `sip:` means TLS here.
+    #[must_use]
+    pub fn uri_parameter(self) -> Option<&'static str> {
+        match self {
+            Transport::Udp => None,
+            Transport::Tcp => Some("tcp"),
+            Transport::Tls => Some("tls"),
+            // The same for both (RFC 7118 §5.2.4).
+            Transport::Ws | Transport::Wss => Some("ws"),
         }
     }
 }
@@ -61,6 +83,10 @@ impl Transport {
 /// Names a connection of a stream transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId(pub u64);
+
+/// Names a host that was asked for, in the numbering of whoever looked it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NameId(pub u64);
 
 /// Where something came from or goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,6 +99,8 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// The connection to use while it lives; a new one to `remote` else.
     pub connection: Option<ConnectionId>,
+    /// The host that `remote` was looked up for: a new connection with TLS must be to it (RFC 5922 §7.2).
+    pub name: Option<NameId>,
 }
 
 /// Bytes to send.

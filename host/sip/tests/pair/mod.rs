@@ -81,7 +81,13 @@ impl Pair {
 
     /// From this side to the other.
     pub fn flow(&self, side: usize) -> Flow {
-        let udp = Flow { transport: Transport::Udp, local: address(side), remote: address(1 - side), connection: None };
+        let udp = Flow {
+            transport: Transport::Udp,
+            local: address(side),
+            remote: address(1 - side),
+            connection: None,
+            name: None,
+        };
         if self.use_tcp { tcp(udp) } else { udp }
     }
 

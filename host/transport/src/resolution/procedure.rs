@@ -6,6 +6,9 @@
 //! | a port | its addresses; UDP where no transport is said |
 //! | a transport | SRV of it, else its addresses and port 5060 |
 //! | neither | NAPTR, then SRV of what they point to; else SRV of UDP, then of TCP; else its addresses, UDP and port 5060 |
+//! | neither, and that it must be encrypted (`sips:`) | NAPTR of TLS; else SRV of TLS; else its addresses, TLS and port 5061 |
+//!
+//! The service of TLS is `_sips._tcp`, and its port 5061.
 //!
 //! Transports that this server does not speak are passed over.
 
@@ -72,7 +75,10 @@ struct Search<'a> {
 impl Search<'_> {
     /// The names of the services that are to be tried, in order.
     async fn service_names(&mut self, wanted: &Wanted) -> Vec<(Protocol, String)> {
-        let usual = |protocol: Protocol| (protocol, format!("_sip._{protocol}.{}", wanted.host()));
+        let usual = |protocol: Protocol| match protocol {
+            Protocol::Tls => (protocol, format!("_sips._tcp.{}", wanted.host())),
+            _ => (protocol, format!("_sip._{protocol}.{}", wanted.host())),
+        };
         if let Some(protocol) = wanted.protocol() {
             return vec![usual(protocol)];
         }
@@ -80,8 +86,15 @@ impl Search<'_> {
             Ok(found) => self.note(found.records, found.valid_for),
             Err(failure) => self.failed(failure),
         };
-        let named = in_order(pointers);
-        if named.is_empty() { vec![usual(Protocol::Udp), usual(Protocol::Tcp)] } else { named }
+        let mut named = in_order(pointers);
+        if wanted.is_secure() {
+            named.retain(|(protocol, _)| protocol.is_encrypted());
+        }
+        match (named.is_empty(), wanted.is_secure()) {
+            (false, _) => named,
+            (true, true) => vec![usual(Protocol::Tls)],
+            (true, false) => vec![usual(Protocol::Udp), usual(Protocol::Tcp)],
+        }
     }
 
     /// The places of a service.
@@ -143,6 +156,7 @@ fn in_order(mut pointers: Vec<Pointer>) -> Vec<(Protocol, String)> {
     let protocol_of = |pointer: &Pointer| match pointer.service.to_ascii_uppercase().as_str() {
         "SIP+D2U" => Some(Protocol::Udp),
         "SIP+D2T" => Some(Protocol::Tcp),
+        "SIPS+D2T" => Some(Protocol::Tls),
         _ => None,
     };
     pointers

@@ -5,8 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::address::{HostPort, Protocol};
 
-/// The default port of SIP over UDP and TCP.
-const SIP_PORT: u16 = 5060;
 /// Longest name in the DNS (RFC 1035 §2.3.4).
 const MAX_NAME_BYTES: usize = 253;
 
@@ -16,6 +14,7 @@ pub struct Wanted {
     host: String,
     port: Option<u16>,
     protocol: Option<Protocol>,
+    is_secure: bool,
 }
 
 /// A place that requests can be sent to.
@@ -35,7 +34,15 @@ impl Wanted {
         let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let fits = host.parse::<IpAddr>().is_ok() || is_name(&host);
-        fits.then_some(Wanted { host, port, protocol })
+        let is_secure = protocol.is_some_and(Protocol::is_encrypted);
+        fits.then_some(Wanted { host, port, protocol, is_secure })
+    }
+
+    /// Where nothing but an encrypted transport will do, as a `sips:` URI says.
+    #[must_use]
+    pub fn secure(self) -> Wanted {
+        let protocol = self.protocol.filter(|protocol| protocol.is_encrypted());
+        Wanted { is_secure: true, protocol, ..self }
     }
 
     /// As the configuration writes it.
@@ -62,6 +69,12 @@ impl Wanted {
         self.protocol
     }
 
+    /// Whether it must be encrypted.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
     /// The place itself, where the host is an address: nobody needs to be asked (RFC 3263 §4.2).
     #[must_use]
     pub fn place(&self) -> Option<Place> {
@@ -70,10 +83,8 @@ impl Wanted {
 
     /// The place at an address of the host.
     pub(super) fn at(&self, address: IpAddr) -> Place {
-        Place {
-            protocol: self.protocol.unwrap_or(Protocol::Udp),
-            socket: SocketAddr::new(address, self.port.unwrap_or(SIP_PORT)),
-        }
+        let protocol = self.protocol.unwrap_or(if self.is_secure { Protocol::Tls } else { Protocol::Udp });
+        Place { protocol, socket: SocketAddr::new(address, self.port.unwrap_or(protocol.default_port())) }
     }
 }
 
@@ -111,6 +122,11 @@ mod tests {
         let tcp = Some(Place { protocol: Protocol::Tcp, socket: "192.0.2.1:5060".parse().unwrap() });
         assert_eq!(place("192.0.2.1", None, Some(Protocol::Tcp)), tcp);
         assert_eq!(place("proxy.example.org", Some(5060), Some(Protocol::Udp)), None);
+        let tls = Some(Place { protocol: Protocol::Tls, socket: "192.0.2.1:5061".parse().unwrap() });
+        assert_eq!(place("192.0.2.1", None, Some(Protocol::Tls)), tls);
+        for said in [None, Some(Protocol::Tcp)] {
+            assert_eq!(Wanted::new("192.0.2.1", None, said).unwrap().secure().place(), tls);
+        }
     }
 
     #[test]

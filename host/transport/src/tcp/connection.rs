@@ -5,8 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use restante_sip::framing::{Frame, StreamFramer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::outbox::{Outbox, Writer};
@@ -19,9 +18,10 @@ use crate::permit::lock;
 
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Reads and writes until the connection is over.
+/// Reads from one half and writes to the other until the connection is over.
 pub(super) async fn serve(
-    mut stream: TcpStream,
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
     flow: Flow,
     outbox: &Outbox,
     mut writer: Writer,
@@ -30,7 +30,6 @@ pub(super) async fn serve(
     let mut stop = table.stop.clone();
     let close = writer.close_signal();
     let clock = Clock::start();
-    let (mut from, mut to) = stream.split();
     let reading = Reader { flow, outbox, table, clock: &clock };
     let reason = tokio::select! {
         reason = reading.read_all(&mut from) => reason,
@@ -38,7 +37,7 @@ pub(super) async fn serve(
         reason = Writer::closing(close) => reason,
         _ = stop.wait_for(|stop| *stop) => CloseReason::ShuttingDown,
     };
-    table.forget_remote(&flow);
+    table.forget_destination(flow.connection);
     // At once, also when answers may still leave: requests must not be put on it any more.
     (table.handler)(TransportEvent::Closed { flow, reason });
     let linger = match reason {
@@ -56,6 +55,11 @@ pub(super) async fn serve(
         let _ = timeout(linger, write_last(&mut writer, &mut to, table)).await;
         let _ = timeout(Duration::from_secs(1), to.shutdown()).await;
     }
+    over(table, flow, writer, reason);
+}
+
+/// Says that it is over, why, and what was not sent.
+pub(crate) fn over(table: &ConnectionTable, flow: Flow, writer: Writer, reason: CloseReason) {
     tracing::debug!(connection = flow.connection.map(|id| id.0), ?reason, "connection closed");
     match reason {
         CloseReason::TooSlow => count(&table.counters.streams_too_slow),
@@ -71,7 +75,7 @@ pub(super) async fn serve(
 /// Until nothing more can come, or the transport shuts down and nothing more waits.
 async fn write_last(
     writer: &mut Writer,
-    to: &mut (impl tokio::io::AsyncWrite + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
     table: &ConnectionTable,
 ) -> Result<(), CloseReason> {
     let mut stop = table.stop.clone();
@@ -126,7 +130,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    async fn read_all(&self, from: &mut (impl tokio::io::AsyncRead + Unpin)) -> CloseReason {
+    async fn read_all(&self, from: &mut (impl AsyncRead + Unpin)) -> CloseReason {
         let limits = &self.table.limits;
         let mut framer = StreamFramer::new(limits.message);
         let mut buffer = vec![0; READ_BUFFER_BYTES];
@@ -138,6 +142,8 @@ impl Reader<'_> {
             let length = match timeout_at(deadline, from.read(&mut buffer)).await {
                 Ok(Ok(0)) => return CloseReason::Peer,
                 Ok(Ok(length)) => length,
+                // A peer of TLS that closes its socket without a word; what comes over SIP says itself where it ends.
+                Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return CloseReason::Peer,
                 Ok(Err(error)) => return CloseReason::Error(error.kind()),
                 Err(_) => match waiting {
                     Waiting::FirstByte => return CloseReason::FirstByteTimeout,

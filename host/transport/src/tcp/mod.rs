@@ -5,8 +5,10 @@ mod listener;
 mod outbox;
 mod table;
 
+pub(crate) use connection::over;
 pub(crate) use listener::{accept_all, open_listener};
-pub(crate) use table::ConnectionTable;
+pub(crate) use outbox::{Outbox, Writer};
+pub(crate) use table::{Accepted, ConnectionTable, Destination};
 
 /// Settings of every stream: small messages leave at once, and a peer that vanished without a word is found out.
 pub(crate) fn configure(stream: &tokio::net::TcpStream) {

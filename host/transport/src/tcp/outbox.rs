@@ -147,11 +147,33 @@ impl Writer {
                 self.wrote(written, counters);
                 progress();
             }
+            // An encrypted stream may hold back what it took; a socket holds back nothing.
+            match timeout(limits.write_timeout, to.flush()).await {
+                Err(_) => return Err(CloseReason::TooSlow),
+                Ok(Err(error)) => return Err(CloseReason::Error(error.kind())),
+                Ok(Ok(())) => {}
+            }
             match self.waiting.recv().await {
                 Some(outgoing) => self.fill(outgoing),
                 None => return Ok(()),
             }
         }
+    }
+
+    /// The next message, alone, for a carrier that keeps messages apart; the same one until [`Writer::sent`]. None: nothing more
+    /// can come.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        if self.buffer.is_empty() {
+            let outgoing = self.waiting.recv().await?;
+            self.buffer = outgoing.bytes.clone();
+            self.in_buffer.push_back((outgoing, 0));
+        }
+        Some(self.buffer.clone())
+    }
+
+    /// It went out.
+    pub(crate) fn sent(&mut self, counters: &TransportCounters) {
+        self.wrote(self.buffer.len(), counters);
     }
 
     /// Everything that was not written, in order, once nothing more will be.

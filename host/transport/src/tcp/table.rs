@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -8,14 +9,17 @@ use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
 
 use super::connection;
 use super::outbox::{Outbox, Writer};
-use crate::address::{ConnectionId, Flow, ListenerId, Protocol};
+use crate::address::{ConnectionId, Flow, ListenerId, NameId, Protocol};
 use crate::counters::{TransportCounters, count};
 use crate::event::{CloseReason, Handler, SendFailure, SendToken, TransportEvent};
 use crate::limits::TransportLimits;
 use crate::permit::{ConnectionPermit, lock};
+use crate::tls::{Handshakes, PeerNames, SecureStream, Tls, peer_names};
+use crate::web_socket::{self, WebSockets};
 
 /// Every SIP connection of this process, accepted or opened; for any thread.
 ///
@@ -23,21 +27,50 @@ use crate::permit::{ConnectionPermit, lock};
 /// flow: that its peer's address is also where requests for it go is not known without authentication (RFC 5923 §8).
 pub(crate) struct ConnectionTable {
     runtime: runtime::Handle,
-    pub(super) limits: TransportLimits,
-    pub(super) counters: Arc<TransportCounters>,
-    pub(super) handler: Handler,
-    pub(super) stop: watch::Receiver<bool>,
+    pub(crate) limits: TransportLimits,
+    pub(crate) counters: Arc<TransportCounters>,
+    pub(crate) handler: Handler,
+    tls: Arc<Tls>,
+    handshakes: Handshakes,
+    web: WebSockets,
+    pub(crate) stop: watch::Receiver<bool>,
     state: Mutex<State>,
 }
 
 struct State {
     next_id: u64,
-    open: HashMap<ConnectionId, Arc<Outbox>>,
+    open: HashMap<ConnectionId, Open>,
     /// Those that we opened, by where they lead.
-    by_remote: HashMap<SocketAddr, ConnectionId>,
+    by_destination: HashMap<Destination, ConnectionId>,
     /// Held by every connection's task; none once no new ones may begin.
     alive: Option<mpsc::Sender<Infallible>>,
     drained: Option<mpsc::Receiver<Infallible>>,
+}
+
+/// A connection that is open or being opened.
+struct Open {
+    outbox: Arc<Outbox>,
+    /// Where it leads, when we opened it.
+    destination: Option<Destination>,
+    /// Who is at its other end, as far as TLS has shown that.
+    names: PeerNames,
+}
+
+/// Where a connection of ours leads. One that was made for another name at the same address is another one: only that name
+/// was verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Destination {
+    pub(crate) protocol: Protocol,
+    pub(crate) remote: SocketAddr,
+    pub(crate) name: Option<NameId>,
+}
+
+/// What a connection that was accepted is served as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) protocol: Protocol,
+    pub(crate) listener: ListenerId,
+    pub(crate) remote: SocketAddr,
 }
 
 impl ConnectionTable {
@@ -46,38 +79,124 @@ impl ConnectionTable {
         limits: TransportLimits,
         counters: Arc<TransportCounters>,
         handler: Handler,
+        (tls, handshakes, web): (Arc<Tls>, Handshakes, WebSockets),
         stop: watch::Receiver<bool>,
     ) -> Arc<ConnectionTable> {
         let (alive, drained) = mpsc::channel(1);
         let state = State {
             next_id: 1,
             open: HashMap::new(),
-            by_remote: HashMap::new(),
+            by_destination: HashMap::new(),
             alive: Some(alive),
             drained: Some(drained),
         };
         let runtime = runtime::Handle::current();
-        Arc::new(ConnectionTable { runtime, limits, counters, handler, stop, state: Mutex::new(state) })
+        Arc::new(ConnectionTable {
+            runtime,
+            limits,
+            counters,
+            handler,
+            tls,
+            handshakes,
+            web,
+            stop,
+            state: Mutex::new(state),
+        })
     }
 
-    /// Serves an accepted connection.
-    pub(crate) fn accepted(
-        self: &Arc<Self>,
-        stream: TcpStream,
-        listener: ListenerId,
+    /// Serves an accepted connection, after its handshakes where it begins with some.
+    pub(crate) fn accepted(self: &Arc<Self>, stream: TcpStream, accepted: Accepted, permit: ConnectionPermit) {
+        let table = Arc::clone(self);
+        if accepted.protocol == Protocol::Tcp {
+            self.runtime.spawn(async move { table.serve_accepted(Stream::Plain(stream), accepted, permit).await });
+            return;
+        }
+        let Some(under_way) = self.handshakes.admit() else {
+            return count(&self.counters.tls_handshakes_refused);
+        };
+        let mut stop = self.stop.clone();
+        self.runtime.spawn(async move {
+            let agreed = tokio::select! {
+                agreed = table.agree(stream, accepted) => agreed,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            drop(under_way);
+            if let Some(stream) = agreed {
+                table.serve_accepted(stream, accepted, permit).await;
+            }
+        });
+    }
+
+    /// The handshakes with a peer that connected; none when they fail, which is counted.
+    async fn agree(&self, stream: TcpStream, accepted: Accepted) -> Option<Stream> {
+        let Accepted { protocol, remote, .. } = accepted;
+        let stream = if protocol.is_encrypted() {
+            match self.handshakes.accept(self.tls.sip_server()?, stream).await {
+                Ok(stream) => {
+                    count(&self.counters.tls_handshakes);
+                    Stream::Encrypted(Box::new(stream))
+                }
+                Err(error) => {
+                    tracing::debug!(%remote, %error, "no TLS with a peer that connected");
+                    count(&self.counters.tls_handshakes_failed);
+                    return None;
+                }
+            }
+        } else {
+            Stream::Plain(stream)
+        };
+        if !protocol.is_web_socket() {
+            return Some(stream);
+        }
+        let (web, limits) = (&self.web, &self.limits.message);
+        let upgraded = async {
+            Ok(match stream {
+                Stream::Plain(stream) => Stream::Web(Box::new(web_socket::accept(stream, web, limits).await?)),
+                Stream::Encrypted(stream) => {
+                    Stream::EncryptedWeb(Box::new(web_socket::accept(stream, web, limits).await?))
+                }
+                web => web,
+            })
+        };
+        self.upgraded(remote, upgraded).await
+    }
+
+    /// The outcome of a handshake of WebSocket.
+    async fn upgraded(
+        &self,
         remote: SocketAddr,
-        permit: ConnectionPermit,
-    ) {
+        handshake: impl Future<Output = io::Result<Stream>>,
+    ) -> Option<Stream> {
+        let upgraded = timeout(self.handshakes.within(), handshake).await;
+        match upgraded.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => {
+                count(&self.counters.web_sockets);
+                Some(stream)
+            }
+            Err(error) => {
+                tracing::debug!(%remote, %error, "no WebSocket with a peer");
+                count(&self.counters.web_sockets_refused);
+                None
+            }
+        }
+    }
+
+    async fn serve_accepted(self: &Arc<Self>, stream: Stream, accepted: Accepted, permit: ConnectionPermit) {
+        let Accepted { protocol, listener, remote } = accepted;
         let (outbox, writer) = Outbox::new(&self.limits);
         let outbox = Arc::new(outbox);
         let Ok(local) = stream.local_addr() else { return };
         let Ok((id, alive)) = self.register(&outbox, None) else { return };
-        let flow = Flow { protocol: Protocol::Tcp, listener: Some(listener), local, remote, connection: Some(id) };
-        let table = Arc::clone(self);
-        self.runtime.spawn(async move {
-            connection::serve(stream, flow, &outbox, writer, &table).await;
-            drop((permit, alive));
-        });
+        self.know(id, stream.peer_names());
+        let flow = Flow { protocol, listener: Some(listener), local, remote, connection: Some(id) };
+        stream.serve(flow, &outbox, writer, self).await;
+        drop((permit, alive));
+    }
+
+    /// Who is at the other end of a connection, as far as TLS has shown that: the domains in the certificate of a peer that
+    /// connected, the name that we verified where we did.
+    pub(crate) fn peer_names(&self, id: ConnectionId) -> Option<PeerNames> {
+        lock(&self.state).open.get(&id).map(|open| Arc::clone(&open.names))
     }
 
     /// Sends on that very connection.
@@ -85,7 +204,7 @@ impl ConnectionTable {
     /// # Errors
     /// [`SendFailure`]
     pub(crate) fn send_on(&self, id: ConnectionId, bytes: Bytes, token: Option<SendToken>) -> Result<(), SendFailure> {
-        let outbox = lock(&self.state).open.get(&id).map(Arc::clone);
+        let outbox = lock(&self.state).open.get(&id).map(|open| Arc::clone(&open.outbox));
         let result = outbox.ok_or(SendFailure::NoConnection).and_then(|outbox| outbox.push(bytes, token));
         if result.is_err() {
             count(&self.counters.stream_messages_not_sent);
@@ -93,23 +212,24 @@ impl ConnectionTable {
         result
     }
 
-    /// Sends on the connection that we opened to `remote`, or on a new one.
+    /// Sends on the connection that we opened there, or on a new one.
     ///
     /// # Errors
     /// [`SendFailure`]
     pub(crate) fn send_to(
         self: &Arc<Self>,
-        remote: SocketAddr,
+        destination: Destination,
         bytes: Bytes,
         token: Option<SendToken>,
     ) -> Result<(), SendFailure> {
         let known = {
             let state = lock(&self.state);
-            state.by_remote.get(&remote).and_then(|id| state.open.get(id)).map(Arc::clone)
+            let id = state.by_destination.get(&destination);
+            id.and_then(|id| state.open.get(id)).map(|open| Arc::clone(&open.outbox))
         };
         let result = match known.map(|outbox| outbox.push(bytes.clone(), token)) {
             // It ended a moment ago and is not forgotten yet.
-            None | Some(Err(SendFailure::NoConnection)) => self.open(remote, bytes, token),
+            None | Some(Err(SendFailure::NoConnection)) => self.open(destination, bytes, token),
             Some(result) => result,
         };
         if result.is_err() {
@@ -120,8 +240,8 @@ impl ConnectionTable {
 
     /// Ends a connection, if it is still there.
     pub(crate) fn close(&self, id: ConnectionId) {
-        if let Some(outbox) = lock(&self.state).open.get(&id) {
-            outbox.close(CloseReason::Local);
+        if let Some(open) = lock(&self.state).open.get(&id) {
+            open.outbox.close(CloseReason::Local);
         }
     }
 
@@ -143,22 +263,20 @@ impl ConnectionTable {
     }
 
     /// The peer takes no requests on it any more.
-    pub(super) fn forget_remote(&self, flow: &Flow) {
+    pub(crate) fn forget_destination(&self, id: Option<ConnectionId>) {
         let mut state = lock(&self.state);
-        if state.by_remote.get(&flow.remote).copied() == flow.connection {
-            state.by_remote.remove(&flow.remote);
+        let destination = id.and_then(|id| state.open.get(&id)).and_then(|open| open.destination);
+        if let Some(destination) = destination
+            && state.by_destination.get(&destination).copied() == id
+        {
+            state.by_destination.remove(&destination);
         }
     }
 
     /// It is over: nothing finds it any more, and whoever waits for something unsent is told.
     pub(super) fn ended(&self, id: ConnectionId, remote: SocketAddr, writer: Writer, failure: SendFailure) {
-        {
-            let mut state = lock(&self.state);
-            state.open.remove(&id);
-            if state.by_remote.get(&remote) == Some(&id) {
-                state.by_remote.remove(&remote);
-            }
-        }
+        self.forget_destination(Some(id));
+        lock(&self.state).open.remove(&id);
         for token in writer.unsent() {
             count(&self.counters.stream_messages_not_sent);
             if let Some(token) = token {
@@ -167,14 +285,23 @@ impl ConnectionTable {
         }
     }
 
-    fn open(self: &Arc<Self>, remote: SocketAddr, bytes: Bytes, token: Option<SendToken>) -> Result<(), SendFailure> {
+    fn open(
+        self: &Arc<Self>,
+        destination: Destination,
+        bytes: Bytes,
+        token: Option<SendToken>,
+    ) -> Result<(), SendFailure> {
+        // Nobody listens at the other end of a browser's connection (RFC 7118 §5).
+        if destination.protocol.is_web_socket() && !self.web.may_connect {
+            return Err(SendFailure::NoConnection);
+        }
         let (outbox, writer) = Outbox::new(&self.limits);
         let outbox = Arc::new(outbox);
         outbox.push(bytes, token)?;
-        let (id, alive) = self.register(&outbox, Some(remote))?;
+        let (id, alive) = self.register(&outbox, Some(destination))?;
         let table = Arc::clone(self);
         self.runtime.spawn(async move {
-            table.connect_and_serve(id, remote, &outbox, writer).await;
+            table.connect_and_serve(id, destination, &outbox, writer).await;
             drop(alive);
         });
         Ok(())
@@ -183,25 +310,22 @@ impl ConnectionTable {
     async fn connect_and_serve(
         self: &Arc<Self>,
         id: ConnectionId,
-        remote: SocketAddr,
+        destination: Destination,
         outbox: &Outbox,
         writer: Writer,
     ) {
         let mut stop = self.stop.clone();
         let connected = tokio::select! {
-            connected = timeout(self.limits.connect_timeout, TcpStream::connect(remote)) => match connected {
-                Err(_) => Err(SendFailure::ConnectTimeout),
-                Ok(Err(error)) => Err(SendFailure::Connect(error.kind())),
-                Ok(Ok(stream)) => stream.local_addr().map(|local| (stream, local)).map_err(|error| SendFailure::Connect(error.kind())),
-            },
+            connected = self.connect(destination) => connected,
             _ = stop.wait_for(|stop| *stop) => Err(SendFailure::ShuttingDown),
         };
+        let Destination { protocol, remote, .. } = destination;
         match connected {
-            Ok((stream, local)) => {
+            Ok((stream, local, names)) => {
                 count(&self.counters.connections_opened);
-                super::configure(&stream);
-                let flow = Flow { protocol: Protocol::Tcp, listener: None, local, remote, connection: Some(id) };
-                connection::serve(stream, flow, outbox, writer, self).await;
+                self.know(id, names);
+                let flow = Flow { protocol, listener: None, local, remote, connection: Some(id) };
+                stream.serve(flow, outbox, writer, self).await;
             }
             Err(failure) => {
                 count(&self.counters.connections_failed);
@@ -210,22 +334,113 @@ impl ConnectionTable {
         }
     }
 
+    async fn connect(&self, destination: Destination) -> Result<(Stream, SocketAddr, PeerNames), SendFailure> {
+        let Destination { protocol, remote, name } = destination;
+        let connected = timeout(self.limits.connect_timeout, TcpStream::connect(remote)).await;
+        let connected = connected.map_err(|_| SendFailure::ConnectTimeout)?;
+        let stream = connected.map_err(|error| SendFailure::Connect(error.kind()))?;
+        let local = stream.local_addr().map_err(|error| SendFailure::Connect(error.kind()))?;
+        super::configure(&stream);
+        let (stream, names) = if protocol.is_encrypted() {
+            match self.handshakes.connect(&self.tls, stream, remote, name).await {
+                Ok((stream, names)) => {
+                    count(&self.counters.tls_handshakes);
+                    (Stream::Encrypted(Box::new(stream)), names)
+                }
+                Err(error) => {
+                    tracing::warn!(%remote, %error, "no TLS with a peer that we connected to");
+                    count(&self.counters.tls_handshakes_failed);
+                    return Err(SendFailure::Handshake);
+                }
+            }
+        } else {
+            (Stream::Plain(stream), PeerNames::default())
+        };
+        if !protocol.is_web_socket() {
+            return Ok((stream, local, names));
+        }
+        let (host, limits) = (name.and_then(|name| self.tls.host(name)), &self.limits.message);
+        let upgraded = async {
+            let host = host.as_deref();
+            Ok(match stream {
+                Stream::Plain(stream) => {
+                    Stream::Web(Box::new(web_socket::connect(stream, host, remote, limits).await?))
+                }
+                Stream::Encrypted(stream) => {
+                    Stream::EncryptedWeb(Box::new(web_socket::connect(stream, host, remote, limits).await?))
+                }
+                web => web,
+            })
+        };
+        let stream = self.upgraded(remote, upgraded).await.ok_or(SendFailure::Handshake)?;
+        Ok((stream, local, names))
+    }
+
+    /// Notes who is at the other end.
+    fn know(&self, id: ConnectionId, names: PeerNames) {
+        if let Some(open) = lock(&self.state).open.get_mut(&id) {
+            open.names = names;
+        }
+    }
+
     fn register(
         &self,
         outbox: &Arc<Outbox>,
-        remote: Option<SocketAddr>,
+        destination: Option<Destination>,
     ) -> Result<(ConnectionId, mpsc::Sender<Infallible>), SendFailure> {
         let mut state = lock(&self.state);
         let alive = state.alive.clone().ok_or(SendFailure::ShuttingDown)?;
-        if remote.is_some() && state.by_remote.len() >= self.limits.max_outgoing_connections {
+        if destination.is_some() && state.by_destination.len() >= self.limits.max_outgoing_connections {
             return Err(SendFailure::TooManyConnections);
         }
         let id = ConnectionId(state.next_id);
         state.next_id = state.next_id.wrapping_add(1);
-        state.open.insert(id, Arc::clone(outbox));
-        if let Some(remote) = remote {
-            state.by_remote.insert(remote, id);
+        state.open.insert(id, Open { outbox: Arc::clone(outbox), destination, names: PeerNames::default() });
+        if let Some(destination) = destination {
+            state.by_destination.insert(destination, id);
         }
         Ok((id, alive))
+    }
+}
+
+/// A connection that can carry messages.
+enum Stream {
+    Plain(TcpStream),
+    Encrypted(Box<SecureStream>),
+    Web(Box<WebSocketStream<TcpStream>>),
+    EncryptedWeb(Box<WebSocketStream<Box<SecureStream>>>),
+}
+
+impl Stream {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Stream::Plain(stream) => stream.local_addr(),
+            Stream::Encrypted(stream) => stream.get_ref().0.local_addr(),
+            Stream::Web(socket) => socket.get_ref().local_addr(),
+            Stream::EncryptedWeb(socket) => socket.get_ref().get_ref().0.local_addr(),
+        }
+    }
+
+    fn peer_names(&self) -> PeerNames {
+        match self {
+            Stream::Plain(_) | Stream::Web(_) => PeerNames::default(),
+            Stream::Encrypted(stream) => peer_names(stream),
+            Stream::EncryptedWeb(socket) => peer_names(socket.get_ref()),
+        }
+    }
+
+    async fn serve(self, flow: Flow, outbox: &Outbox, writer: Writer, table: &Arc<ConnectionTable>) {
+        match self {
+            Stream::Plain(mut stream) => {
+                let (from, to) = stream.split();
+                connection::serve(from, to, flow, outbox, writer, table).await;
+            }
+            Stream::Encrypted(stream) => {
+                let (from, to) = tokio::io::split(stream);
+                connection::serve(from, to, flow, outbox, writer, table).await;
+            }
+            Stream::Web(socket) => web_socket::serve(*socket, flow, outbox, writer, table).await,
+            Stream::EncryptedWeb(socket) => web_socket::serve(*socket, flow, outbox, writer, table).await,
+        }
     }
 }

@@ -33,7 +33,9 @@ impl Engine {
         if self.state.sessions.len() >= self.configuration.limits.max_sessions {
             return self.answer(transaction, 486);
         }
-        let offer = match offer_in(message).map(|body| MsrpDescription::parse(&body, false)) {
+        // Without a certificate of its own it can connect, and not be connected to.
+        let takes_tls = self.configuration.setup == SetupChoice::Active;
+        let offer = match offer_in(message).map(|body| MsrpDescription::parse(&body, takes_tls)) {
             Some(Ok(offer)) => offer,
             Some(Err(error)) => {
                 self.violation(format!("INVITE: {error}"));
@@ -83,7 +85,7 @@ impl Engine {
         mut offer: MsrpDescription,
         dialog: Dialog,
     ) {
-        let local = self.local_media(Direction::ReceiveOnly);
+        let local = self.local_media(Direction::ReceiveOnly, offer.secure);
         let place = place_of(dialog.next_hop()).unwrap_or((protocol(flow.transport), flow.remote));
         if self.configuration.setup == SetupChoice::Active && offer.setup == Some(Setup::ActPass) {
             // The choice is ours; asked this way the answer says active.

@@ -8,7 +8,6 @@ use restante_msrp::session::Role;
 use restante_sip::dialog::Dialog;
 use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE};
 use restante_sip::message::{Method, SipMessage};
-use restante_sip::transaction::Flow;
 use restante_transport::Protocol;
 
 use super::{InviteSession, Purpose, msrp_place};
@@ -55,7 +54,7 @@ impl Engine {
         let call_id = outcome.call_id.clone();
         let purpose =
             Purpose::Large { outcome: Box::new(outcome), content: Some(Box::new(content)), reply: Some(reply) };
-        let local = self.local_media(Direction::SendOnly);
+        let local = self.local_media(Direction::SendOnly, self.configuration.tls.media);
         let invitation = Invitation {
             uri: message.to.clone(),
             call_id,
@@ -68,7 +67,7 @@ impl Engine {
     }
 
     pub(in crate::engine) fn fetch(&mut self, selection: &Selection, reply: Reply<FetchOutcome>) {
-        let local = self.local_media(Direction::ReceiveOnly);
+        let local = self.local_media(Direction::ReceiveOnly, self.configuration.tls.media);
         let ids = match selection {
             Selection::All => None,
             Selection::Ids(ids) => Some(ids.as_slice()),
@@ -178,7 +177,7 @@ impl Engine {
         }
         let transport = sip_transport(protocol);
         let via = self.endpoint.via(transport, &self.local.to_string());
-        let flow = Flow { transport, local: self.local, remote, connection: None };
+        let flow = self.flow_to(transport, remote);
         match dialog.ack(message, &via).and_then(restante_sip::writer::Builder::finish) {
             Ok(bytes) => self.endpoint.send_stateless(flow, bytes),
             Err(error) => self.violation(format!("a 2xx that cannot be acknowledged: {error}")),
@@ -188,7 +187,7 @@ impl Engine {
     fn start_after_answer(&mut self, key: u64, message: &SipMessage) {
         let Some(session) = self.state.sessions.get(&key) else { return };
         let sends = matches!(session.purpose, Purpose::Large { .. });
-        let answer = match MsrpDescription::parse(&message.body(), false) {
+        let answer = match MsrpDescription::parse(&message.body(), session.local.uri.secure) {
             Ok(answer) => answer,
             Err(error) => return self.give_up(key, &format!("the answer has no usable description: {error}")),
         };

@@ -29,7 +29,7 @@ use crate::compose;
 use crate::configuration::Storage;
 use crate::error::ClientError;
 use crate::event::{Mode, ReceivedMessage};
-use crate::msrp_session::{Notice, Order, OutgoingContent, SessionTask};
+use crate::msrp_session::{MsrpPlace, Notice, Order, OutgoingContent, SessionTask};
 use crate::outgoing::{Answer, FetchOutcome, LargeOutcome};
 use crate::strict;
 
@@ -49,7 +49,7 @@ pub(super) struct InviteSession {
     /// A connection that came before the session was ready.
     early: Option<Box<HandedOver<Box<PeekedRequest>>>>,
     /// To connect to once the ACK has come.
-    connect_to: Option<SocketAddr>,
+    connect_to: Option<MsrpPlace>,
     context: Context,
     received: Vec<ReceivedMessage>,
     acknowledged: usize,
@@ -103,9 +103,7 @@ impl Engine {
         let key = handed.session.session_id().and_then(|id| self.state.msrp_sessions.get(id).copied());
         let Some(session) = key.and_then(|key| self.state.sessions.get_mut(&key)) else {
             if let Some(refusal) = handed.session.refusal(Status::NO_SUCH_SESSION) {
-                use std::io::Write;
-                // The socket is fresh and the answer short: it fits, or the peer never reads.
-                let _ = (&handed.stream).write(&refusal);
+                handed.stream.refuse(refusal, handed.permit);
             }
             return;
         };
@@ -213,6 +211,7 @@ impl Engine {
             message_verdicts: Default::default(),
             outgoing: content.map(|content| *content),
             observer: self.configuration.observer.clone(),
+            tls: self.sender.tls().clone(),
             notices: self.notices.clone(),
             orders: receiver,
         };
@@ -224,20 +223,21 @@ impl Engine {
         tokio::spawn(task.run());
     }
 
-    fn local_media(&self, direction: Direction) -> LocalMedia {
+    fn local_media(&self, direction: Direction, is_encrypted: bool) -> LocalMedia {
         let session_id = restante_msrp::session_id::new_session_id(0, crate::random::bytes());
         let most = match self.configuration.storage {
             Storage::Memory => self.configuration.limits.max_memory_bytes,
             Storage::Directory(_) => self.configuration.limits.max_file_bytes,
         };
-        compose::local_media(self.msrp_local, session_id, direction, most)
+        compose::local_media((is_encrypted, self.msrp_local), session_id, direction, most)
     }
 }
 
 /// Where to connect to. Only numeric hosts: nothing here resolves names.
-fn msrp_place(description: &MsrpDescription) -> Option<SocketAddr> {
+fn msrp_place(description: &MsrpDescription) -> Option<MsrpPlace> {
     let (host, port) = description.connect_to();
-    Some(SocketAddr::new(host.parse().ok()?, port))
+    let encrypted = description.secure.then(|| description.fingerprints.clone());
+    Some(MsrpPlace { remote: SocketAddr::new(host.parse().ok()?, port), encrypted })
 }
 
 /// What became of a message that was sent, for people.

@@ -11,15 +11,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use restante_client::{Client, ClientConfiguration, ClientCredentials, ClientEvents, Storage};
+use restante_client::{Client, ClientConfiguration, ClientCredentials, ClientEvents, ClientTls, Storage};
 use restante_sip::identity::canonical;
 use restante_sip::uri::Uri;
-use restante_transport::Protocol;
+use restante_transport::{HostPort, Protocol, TlsFiles};
 
 use super::password;
 
-/// Where SIP is spoken when nothing else is said (RFC 3261 §19.1.2).
-const DEFAULT_PORT: u16 = 5060;
 /// Lifetime of registrations and subscriptions; they are refreshed.
 const LIFETIME_SECONDS: u32 = 600;
 
@@ -36,12 +34,24 @@ pub enum Command {
 /// Which server, and how to reach it.
 #[derive(Args, Debug)]
 pub struct Connection {
-    /// Where the server listens for SIP.
+    /// Where the server listens for SIP: HOST, HOST:PORT, or either after `udp:`, `tcp:`, `tls:`, `ws:` or `wss:`.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5060")]
     server: String,
-    /// What to speak SIP over; what is too large for UDP goes over TCP in any case.
+    /// What to speak SIP over where `--server` does not say it; what is too large for UDP goes over TCP in any case.
     #[arg(long, value_name = "NAME", default_value = "udp")]
     transport: TransportChoice,
+    /// File of those who sign servers (PEM); by default whom the system believes.
+    #[arg(long, value_name = "FILE")]
+    authorities: Option<PathBuf>,
+    /// Offer MSRP over TLS, for servers that take nothing else.
+    #[arg(long)]
+    encrypt_media: bool,
+    /// File with this client's certificate (PEM), for servers that ask for one.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// File with its key (PEM).
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
     /// File with the password that challenges are answered with.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -57,6 +67,9 @@ pub struct Connection {
 enum TransportChoice {
     Udp,
     Tcp,
+    Tls,
+    Ws,
+    Wss,
 }
 
 /// Where received content that is no text goes.
@@ -86,14 +99,40 @@ impl Connection {
     /// What a client with this address needs.
     async fn configuration(&self, identity: &str) -> Result<ClientConfiguration> {
         check_address(identity)?;
-        let server = self.resolve().await?;
-        let transport = match self.transport {
-            TransportChoice::Udp => Protocol::Udp,
-            TransportChoice::Tcp => Protocol::Tcp,
-        };
+        let (transport, place) = self.place();
+        let server = resolve(&place, transport).await?;
         let bind = own_address(server).with_context(|| format!("there is no way to {server}"))?;
         let credentials = self.credentials(identity)?;
-        Ok(ClientConfiguration { transport, bind, credentials, ..ClientConfiguration::new(identity, server) })
+        let tls = self.tls(&place);
+        Ok(ClientConfiguration { transport, tls, bind, credentials, ..ClientConfiguration::new(identity, server) })
+    }
+
+    /// What to speak, and where.
+    fn place(&self) -> (Protocol, String) {
+        let said = self.server.split_once(':').and_then(|(first, rest)| Some((first.parse().ok()?, rest.to_owned())));
+        said.unwrap_or_else(|| {
+            let transport = match self.transport {
+                TransportChoice::Udp => Protocol::Udp,
+                TransportChoice::Tcp => Protocol::Tcp,
+                TransportChoice::Tls => Protocol::Tls,
+                TransportChoice::Ws => Protocol::Ws,
+                TransportChoice::Wss => Protocol::Wss,
+            };
+            (transport, self.server.clone())
+        })
+    }
+
+    fn tls(&self, place: &str) -> ClientTls {
+        // An address is asked for as such.
+        let host = place.parse::<HostPort>().ok().map(|place| place.host);
+        let server_name = host.filter(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().is_err());
+        let files = TlsFiles {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            authorities: self.authorities.clone(),
+            ..TlsFiles::default()
+        };
+        ClientTls { server_name, files, media: self.encrypt_media }
     }
 
     fn credentials(&self, identity: &str) -> Result<Option<ClientCredentials>> {
@@ -104,16 +143,16 @@ impl Connection {
             password: password::read(Some(file))?,
         }))
     }
+}
 
-    async fn resolve(&self) -> Result<SocketAddr> {
-        let has_port = self.server.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let place = if has_port { self.server.clone() } else { format!("{}:{DEFAULT_PORT}", self.server) };
-        let found = tokio::net::lookup_host(&place).await.with_context(|| format!("--server {place}"))?;
-        // Servers listen on IPv4 more often than not.
-        let mut addresses: Vec<SocketAddr> = found.collect();
-        addresses.sort_by_key(SocketAddr::is_ipv6);
-        addresses.first().copied().with_context(|| format!("--server {place}: the name has no address"))
-    }
+async fn resolve(place: &str, transport: Protocol) -> Result<SocketAddr> {
+    let has_port = place.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let place = if has_port { place.to_owned() } else { format!("{place}:{}", transport.default_port()) };
+    let found = tokio::net::lookup_host(&place).await.with_context(|| format!("--server {place}"))?;
+    // Servers listen on IPv4 more often than not.
+    let mut addresses: Vec<SocketAddr> = found.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses.first().copied().with_context(|| format!("--server {place}: the name has no address"))
 }
 
 impl Saving {
@@ -172,6 +211,10 @@ mod tests {
         Connection {
             server: server.to_owned(),
             transport: TransportChoice::Udp,
+            authorities: None,
+            encrypt_media: false,
+            certificate: None,
+            key: None,
             password_file: None,
             username: None,
             json: false,
@@ -180,12 +223,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_is_an_address_with_a_port_or_without() {
-        for (text, expected) in
-            [("127.0.0.1:5070", "127.0.0.1:5070"), ("127.0.0.1", "127.0.0.1:5060"), ("[::1]:5070", "[::1]:5070")]
-        {
-            assert_eq!(connection(text).resolve().await.unwrap().to_string(), expected);
+        for (text, expected, name) in [
+            ("127.0.0.1:5070", "127.0.0.1:5070", None),
+            ("127.0.0.1", "127.0.0.1:5060", None),
+            ("[::1]:5070", "[::1]:5070", None),
+            ("tls:[::1]", "[::1]:5061", None),
+            ("tls:localhost:5071", "127.0.0.1:5071", Some("localhost")),
+            ("tcp:127.0.0.1", "127.0.0.1:5060", None),
+        ] {
+            let (transport, place) = connection(text).place();
+            assert_eq!(resolve(&place, transport).await.unwrap().to_string(), expected);
+            assert_eq!(connection(text).tls(&place).server_name.as_deref(), name);
         }
-        assert!(connection("").resolve().await.is_err());
+        assert!(resolve("", Protocol::Udp).await.is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use restante_sip::uri::Uri;
 
 use super::super::limits::deferral_limits;
 use super::super::usage::Usage;
-use crate::configuration::{AddressRange, AuthenticationMethod, Limits, Tenant, TenantBounds};
+use crate::configuration::{AuthenticationMethod, Limits, Tenant, TenantBounds, TrustedPeer};
 
 /// A tenant as requests see it.
 pub struct TenantEntry {
@@ -37,7 +37,7 @@ pub struct TenantEntry {
     pub deferral: Arc<DeferralLimits>,
     /// What users authenticate with.
     pub digest: DigestRealm,
-    trust: Box<[AddressRange]>,
+    trust: Box<[TrustedPeer]>,
 }
 
 /// How a tenant's users authenticate by Digest.
@@ -51,10 +51,16 @@ pub struct DigestRealm {
 }
 
 impl TenantEntry {
-    /// Whether a peer may send for any user.
+    /// Whether a peer may send for any user, by the address that it sends from.
     #[must_use]
     pub fn trusts(&self, peer: IpAddr) -> bool {
-        self.trust.iter().any(|range| range.contains(peer))
+        self.trust.iter().any(|trusted| trusted.is_at(peer))
+    }
+
+    /// Whether it may, by the domains that its certificate names.
+    #[must_use]
+    pub fn trusts_names(&self, names: &[Box<str>]) -> bool {
+        self.trust.iter().any(|trusted| trusted.is_one_of(names))
     }
 }
 

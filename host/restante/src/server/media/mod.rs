@@ -6,21 +6,22 @@ mod body;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use restante_deferral::model::{Body, MessageId};
 use restante_msrp::framing::FailureReport;
+use restante_msrp::sdp::Fingerprint;
 use restante_msrp::session::{
     EndReason, Event, IncomingId, Outcome, OutgoingId, OutgoingMessage, RejectionOrigin, SendError, Session,
     SessionConfiguration,
 };
 use restante_msrp::status::Status;
 use restante_store::spool::Spool;
-use restante_transport::ConnectionPermit;
-use restante_transport::msrp::{HandedOver, connect};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use restante_transport::msrp::{Believed, HandedOver, MsrpStream, connect, connect_encrypted};
+use restante_transport::{ConnectionPermit, SendFailure, Tls};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use self::body::{BLOCK_BYTES, ReadAhead, Sink};
@@ -109,9 +110,20 @@ pub struct Received {
 /// Where the connection comes from.
 pub enum Connection {
     /// We make it.
-    To(SocketAddr),
+    To(SocketAddr, Option<Encryption>),
     /// The peer makes it; it comes as [`Command::Connected`].
     FromPeer,
+}
+
+/// What a connection of ours is encrypted with, and by what the peer is believed: by the fingerprints that it named, else by
+/// the host of its path (RFC 4975 §14.4).
+pub struct Encryption {
+    /// What we show and believe.
+    pub tls: Arc<Tls>,
+    /// The host.
+    pub name: String,
+    /// What its description named.
+    pub fingerprints: Vec<Fingerprint>,
 }
 
 /// What a session is made with.
@@ -124,6 +136,8 @@ pub struct Start {
     pub random: [u8; 16],
     /// Where the connection comes from.
     pub connection: Connection,
+    /// Of the certificates that the peer may show on it.
+    pub fingerprints: Vec<Fingerprint>,
 }
 
 /// Runs a session to its end.
@@ -146,8 +160,9 @@ pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: m
         ended: None,
     };
     let stream = match start.connection {
-        Connection::To(remote) => {
-            connect(remote, connect_timeout).await.ok().map(|stream| (stream, Bytes::new(), None))
+        Connection::To(remote, encryption) => {
+            let connected = make_connection(remote, encryption, connect_timeout).await;
+            connected.ok().map(|stream| (stream, Bytes::new(), None))
         }
         Connection::FromPeer => media.await_connection(&mut commands, connect_timeout).await,
     };
@@ -157,6 +172,24 @@ pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: m
     };
     media.settle_rest().await;
     media.tell(ReportKind::Ended(reason)).await;
+}
+
+async fn make_connection(
+    remote: SocketAddr,
+    encryption: Option<Encryption>,
+    within: Duration,
+) -> Result<MsrpStream, SendFailure> {
+    let Some(Encryption { tls, name, fingerprints }) = encryption else {
+        return connect(remote, within).await.map(MsrpStream::Plain);
+    };
+    let is_named = |certificate: &[u8]| fingerprints.iter().any(|it| it.matches(certificate));
+    let believed = if fingerprints.is_empty() { Believed::ByName(&name) } else { Believed::ByCertificate(&is_named) };
+    connect_encrypted(&tls, remote, believed, within).await
+}
+
+/// Writes, or where nothing is left to be written pushes out what the stream holds back. True: it holds nothing back.
+async fn push(writer: &mut (impl AsyncWrite + Unpin), output: &mut BytesMut) -> io::Result<bool> {
+    if output.is_empty() { writer.flush().await.map(|()| true) } else { writer.write_buf(output).await.map(|_| false) }
 }
 
 struct Media {
@@ -189,12 +222,12 @@ impl Media {
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
         within: Duration,
-    ) -> Option<(TcpStream, Bytes, Option<ConnectionPermit>)> {
+    ) -> Option<(MsrpStream, Bytes, Option<ConnectionPermit>)> {
         let deadline = tokio::time::Instant::now() + within;
         loop {
             match tokio::time::timeout_at(deadline, commands.recv()).await.ok()?? {
                 Command::Connected(handed) => {
-                    let stream = TcpStream::from_std(handed.stream).ok()?;
+                    let stream = handed.stream.attach().ok()?;
                     return Some((stream, handed.received, Some(handed.permit)));
                 }
                 Command::Send(messages) => self.queue.extend(messages),
@@ -210,13 +243,13 @@ impl Media {
 
     async fn converse(
         &mut self,
-        stream: TcpStream,
+        stream: MsrpStream,
         first: Bytes,
         permit: Option<ConnectionPermit>,
         commands: &mut mpsc::Receiver<Command>,
     ) -> Option<EndReason> {
         let _permit = permit;
-        let (mut reader, mut writer) = stream.into_split();
+        let (mut reader, mut writer) = tokio::io::split(stream);
         if self.session.connected(Instant::now()).is_err() {
             return self.ended.take();
         }
@@ -226,10 +259,16 @@ impl Media {
         let mut input = BytesMut::with_capacity(BLOCK_BYTES);
         let mut output = BytesMut::new();
         let mut readable = true;
+        // An encrypted stream may hold back what it took.
+        let mut flushed = true;
         loop {
             self.advance(&mut output).await;
             if self.session.is_ended() {
-                let _ = tokio::time::timeout(LAST_WORDS, writer.write_all(&output)).await;
+                let last = async {
+                    writer.write_all(&output).await?;
+                    writer.shutdown().await
+                };
+                let _ = tokio::time::timeout(LAST_WORDS, last).await;
                 return self.ended.take();
             }
             let wake = self.session.next_wake().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
@@ -248,8 +287,9 @@ impl Media {
                         input.reserve(BLOCK_BYTES / 4);
                     }
                 },
-                written = writer.write_buf(&mut output), if !output.is_empty() => {
-                    if written.is_err() {
+                pushed = push(&mut writer, &mut output), if !output.is_empty() || !flushed => {
+                    flushed = *pushed.as_ref().unwrap_or(&true);
+                    if pushed.is_err() {
                         self.session.disconnected();
                     }
                 }

@@ -1,11 +1,13 @@
 //! Who a request is from: what a trusted peer says, or what its own credentials show.
 //!
-//! | request | from a trusted address | from elsewhere |
+//! | request | from a trusted peer | from elsewhere |
 //! |---|---|---|
 //! | REGISTER, MESSAGE, INVITE, SUBSCRIBE | as it says | `authentication = "digest"`: credentials; else 403 |
 //! | SUBSCRIBE in its dialog | follows it | the same where it comes from another address than before |
 //! | BYE and others in their dialog | follow it | follow it |
 //! | ACK, CANCEL | never challenged (RFC 3261 §22.1) | the same |
+//!
+//! A peer is trusted by its address, or over TLS by a domain that its certificate names (RFC 5922 §7).
 //!
 //! A dialog's tags are random and known to its two sides alone, and what comes in it sends nobody's messages anywhere, but
 //! for a SUBSCRIBE, which says where notifications go.
@@ -16,9 +18,12 @@ use restante_sip::message::{Name, SipMessage};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 
+use restante_transport::{ConnectionId, PeerNames};
+
 use super::{Now, Shard};
 use crate::server::authentication::{Asked, Unauthenticated};
 use crate::server::directory::TenantEntry;
+use crate::server::flow;
 
 /// Host of a From that names nobody (RFC 3323 §4.1.1.3).
 const ANONYMOUS_HOST: &str = "anonymous.invalid";
@@ -57,7 +62,7 @@ impl Shard {
         came: Flow,
     ) -> Result<Backing, Refusal> {
         let source = came.remote.ip();
-        if tenant.trusts(source) {
+        if tenant.trusts(source) || tenant.trusts_names(&self.names_of(came)) {
             return Ok(Backing::TrustedPeer);
         }
         if !tenant.digest.is_demanded {
@@ -146,6 +151,13 @@ impl Shard {
                 self.refuse(now, transaction, 480, "Too Many Failed Authentications", Some(retry_after_seconds));
             }
         }
+    }
+
+    /// Whom TLS has shown to be at the other end; nobody where that is not known, or not any more.
+    fn names_of(&self, came: Flow) -> PeerNames {
+        let encrypted = came.connection.filter(|_| flow::protocol_of(came.transport).is_encrypted());
+        let names = encrypted.zip(self.shared.sender()).and_then(|(id, sender)| sender.peer_names(ConnectionId(id.0)));
+        names.unwrap_or_default()
     }
 
     fn is_name_of(&self, uri: &Uri, user: &RecipientKey) -> bool {

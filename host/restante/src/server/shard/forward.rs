@@ -131,7 +131,7 @@ impl Shard {
         };
         let (remote, transport) = places.into_iter().find(|(place, _)| may_go(place)).ok_or(404u16)?;
         let usual = if uri.parameter("transport").is_some() { Transport::Udp } else { came.transport };
-        Ok(flow::towards(transport.unwrap_or(usual), remote))
+        Ok(self.named(uri, flow::towards(transport.unwrap_or(usual), remote)))
     }
 
     /// Whether a URI names this server.

@@ -105,7 +105,7 @@ impl Shard {
         if !accepts_sdp_answer(message) {
             return self.answer(now, transaction, 406);
         }
-        let offer = match Offer::read(message) {
+        let offer = match Offer::read(message, self.shared.takes_msrp(true)) {
             Ok(offer) => offer,
             Err(415) => {
                 return self

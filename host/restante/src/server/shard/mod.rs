@@ -314,7 +314,7 @@ impl Shard {
                 self.endpoint.transport_failed(ClientTransactionId(key));
                 self.handle_events(now);
             }
-            ToShard::Closed(connection) => self.connection_closed(connection),
+            ToShard::Closed(connection) => self.connection_closed(now, connection),
             ToShard::Stored(completions) => completions.into_iter().for_each(|completion| self.stored(now, completion)),
             ToShard::Decided((_, key, token), answer) => self.tell(now, &key, Input::Answered(token, answer)),
             ToShard::Connection(handed) => self.connection_came(handed),

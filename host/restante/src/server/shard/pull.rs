@@ -45,7 +45,7 @@ impl Shard {
         if named.as_ref() != Some(&key) {
             return self.refuse(now, transaction, 403, "Not Your Messages", None);
         }
-        let offer = match Offer::read(message) {
+        let offer = match Offer::read(message, self.shared.takes_msrp(true)) {
             Ok(offer) => offer,
             Err(415) => {
                 return self.answer_with(now, transaction, 415, |it| it.field("Accept", super::incoming::ACCEPT_OFFER));

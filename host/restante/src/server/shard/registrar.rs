@@ -12,13 +12,13 @@ use restante_deferral::model::{RecipientKey, Timestamp};
 use restante_deferral::participating_function::Input;
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::registration::{
-    Binding, Bindings, ChangeKind, RegisterError, RegisterRequest, Registrant, RegistrarLimits,
+    Binding, BindingChange, Bindings, ChangeKind, RegisterError, RegisterRequest, Registrant, RegistrarLimits,
 };
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 use restante_store::{Record, SavedRegistration};
 
-use super::route::SavedBindings;
+use super::route::{SavedBindings, is_flow_dead};
 use super::{Now, Order, Shard, ToShard};
 use crate::logging::Shortened;
 use crate::server::flow;
@@ -27,6 +27,9 @@ use crate::server::flow;
 const MAX_WAITING: usize = 16;
 /// Seconds for Retry-After of a registration that could not be written.
 const RETRY_SECONDS: u32 = 5;
+/// Flow-Timer (RFC 5626 §4.4): clients keep their connections alive at least so often. Address translations forget those of
+/// TCP after some minutes.
+const FLOW_TIMER_SECONDS: u32 = 120;
 /// Wait before bindings that ended are tried to be removed again, in milliseconds.
 const EXPIRE_AGAIN_AFTER: u64 = 1_000;
 
@@ -98,7 +101,10 @@ impl Shard {
         if let Err(refusal) = self.may_register(now, &tenant, message, came, &key) {
             return self.refuse_because(now, transaction, refusal);
         }
-        request.flow = Some(flow::write(&came, message.list(Name::Via).count() > 1));
+        let is_relayed = message.list(Name::Via).count() > 1;
+        request.flow = Some(flow::write(&came, is_relayed));
+        // Where a proxy stands between, the flow is its affair (RFC 5626 §5.4).
+        request.flow_timer_seconds = came.connection.filter(|_| !is_relayed).map(|_| FLOW_TIMER_SECONDS);
         self.note_connection(&key, came);
         let registrant = self.registrant(&request, &key);
         if registrant == Registrant::Device && !tenant.registrar {
@@ -166,6 +172,7 @@ impl Shard {
         register: Register,
     ) -> Option<Effect> {
         let Register { transaction, request, registrant } = register;
+        let unreachable: Vec<_> = bindings.bindings.iter().filter(|it| is_flow_dead(it)).map(|it| it.id).collect();
         let outcome = match bindings.apply(now.wall.0, &request, registrant, &self.registrar_limits()) {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -173,10 +180,13 @@ impl Shard {
                 return None;
             }
         };
-        let is_new = outcome
-            .changes
-            .iter()
-            .any(|change| matches!(change.kind, ChangeKind::Added | ChangeKind::Refreshed { moved: true }));
+        // A client whose only way broke is back under the same address.
+        let is_back = |change: &BindingChange| unreachable.contains(&change.binding.id);
+        let is_new = outcome.changes.iter().any(|change| match change.kind {
+            ChangeKind::Added => true,
+            ChangeKind::Refreshed { moved } => moved || is_back(change),
+            _ => false,
+        });
         let trigger = if is_new { Trigger::Registered } else { Trigger::Refreshed };
         let trigger = outcome.makes_available().then_some(trigger);
         let names = if registrant == Registrant::Core { request.associated_addresses.clone() } else { Vec::new() };

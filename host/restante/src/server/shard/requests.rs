@@ -174,7 +174,7 @@ impl Shard {
         flow: Flow,
         mut build: impl FnMut(&str, &str) -> Result<Bytes, WriteError>,
     ) -> Result<(ClientTransactionId, Flow), SendError> {
-        let over_tcp = Flow { transport: Transport::Tcp, connection: None, ..flow };
+        let over_tcp = Flow { transport: Transport::Tcp, connection: None, name: None, ..flow };
         for flow in [flow, over_tcp] {
             let (sent_by, contact) = (self.sent_by(&flow), self.contact_uri(&flow));
             let sent =
@@ -190,24 +190,32 @@ impl Shard {
 
     /// What Via and Contact name on the way to a target.
     pub(super) fn sent_by(&self, target: &Flow) -> String {
-        let towards = |target: &Flow| {
-            self.shared.sender().and_then(|sender| {
-                let bound = sender.listener_towards(&flow::to_target(target))?;
-                Some(match bound.advertise.port {
-                    Some(port) => format!("{}:{port}", bound.advertise.host),
-                    None => bound.advertise.host.clone(),
-                })
-            })
-        };
-        // Over TCP answers come back on the connection: without a listener for it the one of UDP is named.
-        let over_udp = Flow { transport: Transport::Udp, connection: None, ..*target };
-        towards(target).or_else(|| towards(&over_udp)).unwrap_or_else(|| "localhost".to_owned())
+        self.place_of_ours(target).0
     }
 
     /// The URI of our Contact towards a target.
     pub(super) fn contact_uri(&self, target: &Flow) -> String {
-        let transport = if target.transport == Transport::Tcp { ";transport=tcp" } else { "" };
-        format!("sip:{}{transport}", self.sent_by(target))
+        match self.place_of_ours(target) {
+            (place, Some(transport)) => format!("sip:{place};transport={transport}"),
+            (place, None) => format!("sip:{place}"),
+        }
+    }
+
+    /// Where we listen for what answers what goes to a target, and the transport of that as a URI names it.
+    fn place_of_ours(&self, target: &Flow) -> (String, Option<&'static str>) {
+        let of = |transport: Transport| {
+            let towards = Flow { transport, connection: None, ..*target };
+            let towards = if transport == target.transport { *target } else { towards };
+            let bound = self.shared.sender()?.listener_towards(&flow::to_target(&towards))?;
+            let place = match bound.advertise.port {
+                Some(port) => format!("{}:{port}", bound.advertise.host),
+                None => bound.advertise.host.clone(),
+            };
+            Some((place, transport.uri_parameter()))
+        };
+        // Over connections answers come back on them: without a listener of that kind another one is named.
+        let any = [target.transport, Transport::Udp, Transport::Tcp, Transport::Tls];
+        any.into_iter().find_map(of).unwrap_or_else(|| ("localhost".to_owned(), None))
     }
 
     /// Where a request inside of a dialog goes: to its first route or its remote target where those may be connected to,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use restante_deferral::model::{ContactId, RecipientKey};
 use restante_deferral::participating_function::{Attempt, AttemptId, AttemptTask};
 use restante_sip::header::NameAddr;
-use restante_sip::transaction::{Flow, Transport};
+use restante_sip::transaction::{Flow, NameId, Transport};
 use restante_sip::uri::{SipUri, Uri};
 use restante_transport::Protocol;
 use restante_transport::queue::Lane;
@@ -58,22 +58,31 @@ impl Shard {
     /// The way to the outbound proxy; none where there is none, or its name leads nowhere.
     pub(super) fn outbound_flow(&self) -> Option<Flow> {
         let wanted = self.shared.outbound.as_ref()?.wanted()?;
-        self.places(&wanted).first().map(|place| towards(*place))
+        self.places(&wanted).first().map(|place| self.towards(*place, &wanted))
     }
 
     /// The way to a target that the operator named.
     pub(super) fn target_flow(&self, uri: &Uri) -> Option<Flow> {
-        self.places(&wanted_of(uri)?).first().map(|place| towards(*place))
+        let wanted = wanted_of(uri)?;
+        self.places(&wanted).first().map(|place| self.towards(*place, &wanted))
+    }
+
+    /// A flow to one of the places that the host of a URI was looked up for: over TLS the peer must be that host.
+    pub(super) fn named(&self, uri: &Uri, flow: Flow) -> Flow {
+        if !flow::protocol_of(flow.transport).is_encrypted() {
+            return flow;
+        }
+        wanted_of(uri).map_or(flow, |wanted| Flow { name: self.name_of(&wanted), ..flow })
     }
 
     /// Where a next hop is that a peer named, and over what where something is said of that.
     pub(super) fn places_of(&self, uri: &Uri) -> Vec<(SocketAddr, Option<Transport>)> {
         let Some(wanted) = wanted_of(uri) else { return Vec::new() };
-        let transport = wanted.protocol().map(transport_of);
         if let Some(place) = wanted.place() {
-            return vec![(place.socket, transport)];
+            let is_said = wanted.protocol().is_some() || wanted.is_secure();
+            return vec![(place.socket, is_said.then(|| flow::transport_of(place.protocol)))];
         }
-        self.places(&wanted).iter().map(|place| (place.socket, Some(transport_of(place.protocol)))).collect()
+        self.places(&wanted).iter().map(|place| (place.socket, Some(flow::transport_of(place.protocol)))).collect()
     }
 
     fn places(&self, wanted: &Wanted) -> Vec<Place> {
@@ -81,6 +90,18 @@ impl Shard {
             Known::Places(places) => places,
             Known::Nowhere | Known::Not => Vec::new(),
         }
+    }
+
+    fn towards(&self, place: Place, wanted: &Wanted) -> Flow {
+        let flow = flow::towards(flow::transport_of(place.protocol), place.socket);
+        let name = place.protocol.is_encrypted().then(|| self.name_of(wanted)).flatten();
+        Flow { name, ..flow }
+    }
+
+    /// What the peer must be called; none where an address was asked for.
+    fn name_of(&self, wanted: &Wanted) -> Option<NameId> {
+        let sender = self.shared.sender().filter(|_| wanted.place().is_none())?;
+        Some(NameId(sender.tls().name(wanted.host()).0))
     }
 
     /// The name that leads to the next hop of an attempt, where it is no address.
@@ -122,20 +143,10 @@ pub(super) fn socket_of(uri: &SipUri) -> Option<SocketAddr> {
 fn wanted_of(uri: &Uri) -> Option<Wanted> {
     let sip = uri.as_sip()?;
     let protocol = match uri.parameter("transport") {
-        Some(name) if name.eq_ignore_ascii_case("tcp") => Some(Protocol::Tcp),
-        Some(name) if name.eq_ignore_ascii_case("udp") => Some(Protocol::Udp),
-        _ => None,
+        Some(name) => name.to_ascii_lowercase().parse::<Protocol>().ok(),
+        None => None,
     };
-    Wanted::new(uri.parameter("maddr").unwrap_or(&sip.host), sip.port, protocol)
-}
-
-fn transport_of(protocol: Protocol) -> Transport {
-    match protocol {
-        Protocol::Udp => Transport::Udp,
-        Protocol::Tcp => Transport::Tcp,
-    }
-}
-
-fn towards(place: Place) -> Flow {
-    flow::towards(transport_of(place.protocol), place.socket)
+    let wanted = Wanted::new(uri.parameter("maddr").unwrap_or(&sip.host), sip.port, protocol)?;
+    // `sips:` is TLS whatever stands below it (RFC 3263 §4.1).
+    Some(if sip.secure { wanted.secure() } else { wanted })
 }

@@ -194,7 +194,9 @@ impl Shard {
         let Some(session) = self.media.get_mut(&media) else { return self.send_bye(now, &dialog, flow, None) };
         self.dialogs.insert(dialog.id(), media);
         session.dialog = Some(dialog);
-        let answer = MsrpDescription::parse(&message.body(), false).ok().filter(|answer| answer.direction.receives());
+        let takes_tls = self.shared.msrp_offers_tls;
+        let fits = |answer: &MsrpDescription| answer.direction.receives() && answer.secure == takes_tls;
+        let answer = MsrpDescription::parse(&message.body(), takes_tls).ok().filter(fits);
         let prepared = match &answer {
             Some(answer) => sdp::role_after_answer(answer)
                 .map_err(|_| NoMedia::Unusable)

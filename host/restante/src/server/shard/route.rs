@@ -9,8 +9,8 @@ use restante_sip::transaction::{Flow, Transport};
 use restante_sip::uri::Uri;
 use serde::{Deserialize, Serialize};
 
-use super::Shard;
 use super::resolution::socket_of;
+use super::{Now, Shard};
 use crate::configuration::Protocol;
 use crate::server::Shared;
 use crate::server::flow;
@@ -48,7 +48,7 @@ impl Shard {
             Some(bindings) => bindings
                 .bindings
                 .iter()
-                .filter(|binding| binding.expires_at > now.0)
+                .filter(|binding| binding.expires_at > now.0 && !is_flow_dead(binding))
                 .map(|binding| self.contact(key, &bindings.bindings, binding))
                 .collect(),
             None => self.foreign_contact(key).into_iter().collect(),
@@ -70,13 +70,13 @@ impl Shard {
             abilities: Abilities {
                 page_mode: true,
                 large_message_mode: false,
-                reliable_transport: outbound.protocol == Protocol::Tcp,
+                reliable_transport: outbound.protocol != Protocol::Udp,
                 through_proxy: true,
                 ..Abilities::default()
             },
             tags: Vec::new(),
             route_bytes: u32::try_from(key.address.0.len()).unwrap_or(u32::MAX),
-            max_page_bytes: self.max_page_bytes(outbound.protocol == Protocol::Tcp),
+            max_page_bytes: self.max_page_bytes(outbound.protocol != Protocol::Udp),
             subscribed: false,
             accepts_summary: false,
             expires_at: Timestamp::NEVER,
@@ -94,7 +94,7 @@ impl Shard {
         let methods = binding.methods();
         let takes = |method: &str| methods.is_empty() || methods.iter().any(|known| known.eq_ignore_ascii_case(method));
         let reliable = match &self.shared.outbound {
-            Some(outbound) => outbound.protocol == Protocol::Tcp,
+            Some(outbound) => outbound.protocol != Protocol::Udp,
             None => binding
                 .flow
                 .as_deref()
@@ -191,16 +191,22 @@ impl Shard {
         }
     }
 
-    /// A connection is gone: what was reached over it is reached by its Contact, if by anything.
-    pub(super) fn connection_closed(&mut self, connection: restante_transport::ConnectionId) {
+    /// A connection is gone: what was reached over it is reached by its Contact, if by anything. What can be reached over it
+    /// alone cannot be reached now.
+    pub(super) fn connection_closed(&mut self, now: Now, connection: restante_transport::ConnectionId) {
         let gone = restante_sip::transaction::ConnectionId(connection.0);
         for key in self.connections.remove(&gone).into_iter().flatten() {
             let Some(known) = self.registrations.get_mut(&key) else { continue };
+            let mut is_any_dead = false;
             for binding in &mut known.bindings {
                 let came = binding.flow.as_deref().and_then(|text| flow::read(text, true));
                 if let Some((flow, relayed)) = came.filter(|(flow, _)| flow.connection == Some(gone)) {
                     binding.flow = Some(flow::write(&Flow { connection: None, ..flow }, relayed));
+                    is_any_dead |= is_flow_dead(binding);
                 }
+            }
+            if is_any_dead {
+                self.contacts_changed(now, &key, None);
             }
         }
     }
@@ -217,20 +223,32 @@ impl Shard {
             self.shared.destinations.check(place, from).is_ok()
         };
         let named = places.iter().find(|(place, _)| may_go(*place)).copied();
-        let transport = match uri.parameter("transport") {
-            Some(name) if name.eq_ignore_ascii_case("tcp") => Some(Transport::Tcp),
-            Some(name) if name.eq_ignore_ascii_case("udp") => Some(Transport::Udp),
-            _ => None,
-        };
+        let says_udp = uri.parameter("transport").is_some_and(|name| name.eq_ignore_ascii_case("udp"));
         match (named, seen) {
             // A connection that the client opened is the only way back through its address translation.
-            (_, Some(seen)) if seen.connection.is_some() && transport != Some(Transport::Udp) => Some((seen, false)),
-            (Some((place, over)), Some(seen)) => Some((flow::towards(over.unwrap_or(seen.transport), place), true)),
+            (_, Some(seen)) if seen.connection.is_some() && !says_udp => Some((seen, false)),
+            (Some((place, over)), Some(seen)) => {
+                Some((self.named(&uri, flow::towards(over.unwrap_or(seen.transport), place)), true))
+            }
             (None, Some(seen)) => Some((Flow { connection: None, ..seen }, false)),
-            (Some((place, over)), None) => Some((flow::towards(over.unwrap_or(Transport::Udp), place), true)),
+            (Some((place, over)), None) => {
+                Some((self.named(&uri, flow::towards(over.unwrap_or(Transport::Udp), place)), true))
+            }
             (None, None) => None,
         }
     }
+}
+
+/// Whether a client can be reached over the connection of its REGISTER alone, and that is gone: a flow of RFC 5626 (§5.3: its
+/// Contact is no place to connect to), or a WebSocket (RFC 7118 §5). It comes back with a new REGISTER; until then other flows
+/// of its device are used, or its messages wait.
+pub(super) fn is_flow_dead(binding: &Binding) -> bool {
+    let flow = binding.flow.as_deref().filter(|_| binding.path.is_empty()).and_then(|text| flow::read(text, true));
+    flow.is_some_and(|(flow, relayed)| {
+        let protocol = flow::protocol_of(flow.transport);
+        let is_all = protocol.is_web_socket() || (binding.reg_id.is_some() && !relayed);
+        protocol.is_stream() && is_all && flow.connection.is_none()
+    })
 }
 
 /// Whether a contact said that it takes a message summary in a MESSAGE (rules of RFC 3840: the `type` feature tag).

@@ -71,11 +71,14 @@ fn zone() -> Zone {
     ];
     zone.pointers.insert("example.com", of_example);
     zone.services.insert("_sip._tcp.example.com", vec![service(2, 1, 5061, "two."), service(1, 1, 5060, "one.")]);
+    zone.services.insert("_sips._tcp.example.com", vec![service(1, 1, 5071, "three.")]);
     zone.services.insert("_sip._udp.example.com", vec![service(1, 1, 5062, "one.")]);
     zone.services.insert("_sip._udp.plain.example", vec![service(1, 0, 5080, "two.")]);
     zone.services.insert("_sip._tcp.plain.example", vec![service(1, 0, 5081, "two.")]);
     zone.services.insert("_sip._udp.closed.example", vec![service(0, 0, 5060, ".")]);
-    for (name, last) in [("one", 1), ("two", 2), ("example.com", 9), ("host.example", 7), ("closed.example", 6)] {
+    for (name, last) in
+        [("one", 1), ("two", 2), ("three", 3), ("example.com", 9), ("host.example", 7), ("closed.example", 6)]
+    {
         zone.addresses.insert(name, address(last));
     }
     zone
@@ -96,7 +99,7 @@ fn places(zone: &Zone, wanted: &Wanted) -> Result<Vec<String>, DnsFailure> {
 
 #[test]
 fn what_is_asked_depends_on_what_is_said() {
-    let (udp, tcp) = (Some(Protocol::Udp), Some(Protocol::Tcp));
+    let (udp, tcp, tls) = (Some(Protocol::Udp), Some(Protocol::Tcp), Some(Protocol::Tls));
     for (host, port, protocol, expected, asked) in [
         ("192.0.2.3", None, None, vec!["udp:192.0.2.3:5060"], vec![]),
         ("host.example", Some(5070), None, vec!["udp:192.0.2.7:5070"], vec!["A host.example"]),
@@ -105,9 +108,11 @@ fn what_is_asked_depends_on_what_is_said() {
             "example.com",
             None,
             None,
-            vec!["tcp:192.0.2.1:5060", "tcp:192.0.2.2:5061", "udp:192.0.2.1:5062"],
+            vec!["tls:192.0.2.3:5071", "tcp:192.0.2.1:5060", "tcp:192.0.2.2:5061", "udp:192.0.2.1:5062"],
             vec![
                 "NAPTR example.com",
+                "SRV _sips._tcp.example.com.",
+                "A three",
                 "SRV _sip._tcp.example.com.",
                 "A one",
                 "A two",
@@ -131,12 +136,36 @@ fn what_is_asked_depends_on_what_is_said() {
             vec!["NAPTR host.example", "SRV _sip._udp.host.example", "SRV _sip._tcp.host.example", "A host.example"],
         ),
         ("closed.example", None, udp, vec![], vec!["SRV _sip._udp.closed.example"]),
+        ("example.com", None, tls, vec!["tls:192.0.2.3:5071"], vec!["SRV _sips._tcp.example.com", "A three"]),
+        ("host.example", None, tls, vec!["tls:192.0.2.7:5061"], vec!["SRV _sips._tcp.host.example", "A host.example"]),
         ("nobody.example", Some(5060), None, vec![], vec!["A nobody.example"]),
     ] {
         let zone = zone();
         let wanted = Wanted::new(host, port, protocol).unwrap();
         assert_eq!(places(&zone, &wanted).unwrap(), expected, "{wanted}");
         assert_eq!(*zone.asked.lock().unwrap(), asked, "{wanted}");
+    }
+}
+
+#[test]
+fn what_must_be_encrypted_is_asked_for_as_that_alone() {
+    for (host, expected, asked) in [
+        (
+            "example.com",
+            vec!["tls:192.0.2.3:5071"],
+            vec!["NAPTR example.com", "SRV _sips._tcp.example.com.", "A three"],
+        ),
+        ("plain.example", vec![], vec!["NAPTR plain.example", "SRV _sips._tcp.plain.example", "A plain.example"]),
+        (
+            "host.example",
+            vec!["tls:192.0.2.7:5061"],
+            vec!["NAPTR host.example", "SRV _sips._tcp.host.example", "A host.example"],
+        ),
+    ] {
+        let zone = zone();
+        let wanted = Wanted::new(host, None, None).unwrap().secure();
+        assert_eq!(places(&zone, &wanted).unwrap(), expected, "{host}");
+        assert_eq!(*zone.asked.lock().unwrap(), asked, "{host}");
     }
 }
 
@@ -153,7 +182,7 @@ fn what_was_found_holds_as_long_as_its_shortest_record() {
 #[test]
 fn a_failure_is_no_answer_unless_something_is_found_without_it() {
     let mut zone = zone();
-    zone.fails = vec!["example.com", "_sip._tcp.example.com"];
+    zone.fails = vec!["example.com", "_sip._tcp.example.com", "_sips._tcp.example.com"];
     // Its NAPTR and its TCP service are not answered; its UDP service is.
     assert_eq!(places(&zone, &Wanted::new("example.com", None, None).unwrap()).unwrap(), ["udp:192.0.2.1:5062"]);
     zone.fails = vec!["host.example"];

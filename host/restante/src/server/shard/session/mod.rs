@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use restante_deferral::decision::Progress;
 use restante_deferral::model::{Body, MessageId, Origin, RecipientKey, Sender};
 use restante_deferral::participating_function::{AttemptId, Outcome as MessageOutcome, Reply};
-use restante_msrp::sdp::{self, AcceptTypes, Direction, LocalMedia, MsrpDescription};
+use restante_msrp::sdp::{self, AcceptTypes, Direction, Fingerprint, LocalMedia, MsrpDescription};
 use restante_msrp::session::{Role, SessionConfiguration, SessionLimits};
 use restante_msrp::session_id::new_session_id;
 use restante_msrp::status::Status;
@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 pub(super) use self::offer::Offer;
 use super::{Now, Shard};
 use crate::server::listeners::refuse_connection;
-use crate::server::media::{self, Command, Connection, MAX_COMMANDS, MediaId, Report, ReportKind, Start};
+use crate::server::media::{self, Command, Connection, Encryption, MAX_COMMANDS, MediaId, Report, ReportKind, Start};
 use crate::server::usage::Permit;
 
 /// Content of one chunk where relays stand in between: what they have room for.
@@ -57,6 +57,8 @@ pub(super) struct MediaSession {
     pub(super) invite: bytes::Bytes,
     session_id: String,
     connection: PeerConnection,
+    /// Of the certificates that the peer may show, where it named some; known once its description is.
+    fingerprints: Vec<Fingerprint>,
     commands: Option<mpsc::Sender<Command>>,
     /// What is to be sent once the ACK came or went.
     pub(super) outgoing: Vec<media::Outgoing>,
@@ -160,6 +162,15 @@ impl MediaSession {
         }
     }
 
+    /// Whether the peer may use this connection for the session: encrypted as was agreed on, and with the certificate that
+    /// its description named (RFC 4975 §14.4, RFC 8122 §6.2). Who named none is known by the session's id alone.
+    fn may_be_bound_to(&self, handed: &HandedOver<String>) -> bool {
+        let certificate = handed.stream.peer_certificate();
+        let is_named = |certificate: &[u8]| self.fingerprints.iter().any(|it| it.matches(certificate));
+        let is_it = !self.local.uri.secure || self.fingerprints.is_empty() || certificate.is_some_and(is_named);
+        handed.stream.is_encrypted() == self.local.uri.secure && is_it
+    }
+
     fn new(
         kind: MediaKind,
         flow: Flow,
@@ -179,6 +190,7 @@ impl MediaSession {
             client: None,
             invite: bytes::Bytes::new(),
             connection: PeerConnection::Awaited,
+            fingerprints: Vec::new(),
             commands: None,
             outgoing: Vec::new(),
             start: None,
@@ -215,7 +227,7 @@ impl Shard {
     ) -> MediaId {
         let incoming = matches!(kind, MediaKind::Incoming { .. });
         let direction = if incoming { Direction::ReceiveOnly } else { Direction::SendOnly };
-        let (id, local) = self.local_media(direction, flow.remote.ip());
+        let (id, local) = self.local_media(direction, flow.remote.ip(), offer.media.secure);
         let mut session = MediaSession::new(kind, flow, flow.remote.ip(), local, permit);
         session.offer = Some(offer.media);
         session.transaction = Some(transaction);
@@ -234,7 +246,8 @@ impl Shard {
         outgoing: Vec<media::Outgoing>,
         permit: SessionPermit,
     ) -> (MediaId, bytes::Bytes) {
-        let (id, local) = self.local_media(Direction::SendOnly, flow.remote.ip());
+        let is_encrypted = self.shared.msrp_offers_tls;
+        let (id, local) = self.local_media(Direction::SendOnly, flow.remote.ip(), is_encrypted);
         let offer = sdp::make_offer(&local);
         delivery.open = outgoing.len();
         let mut session = MediaSession::new(MediaKind::Push(delivery), flow, signalled_from, local, permit);
@@ -247,15 +260,16 @@ impl Shard {
     }
 
     /// Our side of a session: a URI that nobody can guess, at the address that is advertised.
-    fn local_media(&mut self, direction: Direction, peer: IpAddr) -> (MediaId, LocalMedia) {
+    fn local_media(&mut self, direction: Direction, peer: IpAddr, is_encrypted: bool) -> (MediaId, LocalMedia) {
         let random = self.endpoint.identifiers().random();
         let session_id = new_session_id(u16::try_from(self.index).unwrap_or(0), random.to_be_bytes());
-        let place = self.shared.msrp_place(peer);
+        let place = self.shared.msrp_place(peer, is_encrypted);
+        let own = self.shared.sender().filter(|_| is_encrypted).and_then(|sender| sender.tls().own_certificate());
         let receives = direction.receives();
         let all = AcceptTypes::parse("message/cpim text/* application/* image/* audio/* video/* *");
         let local = LocalMedia {
             uri: MsrpUri {
-                secure: false,
+                secure: is_encrypted,
                 user_info: None,
                 host: place.host.clone(),
                 port: place.port,
@@ -267,6 +281,7 @@ impl Shard {
             accept_wrapped_types: Some(AcceptTypes::any()),
             max_size_bytes: receives.then_some(self.shared.limits.max_large_body_bytes),
             direction,
+            fingerprint: own.map(|certificate| Fingerprint::sha256(&certificate)),
             origin_session_id: u64::try_from(random >> 80).unwrap_or(1),
             origin_version: 1,
         };
@@ -338,9 +353,13 @@ impl Shard {
         if sends && !theirs.accept_types.accepts(restante_cpim::cpim::CONTENT_TYPE) {
             return Err(NoMedia::Unusable);
         }
+        // What listens for nothing in the clear does not take it because a peer offers it.
+        if role == Role::Passive && !self.shared.takes_msrp(session.local.uri.secure) {
+            return Err(NoMedia::Unusable);
+        }
         let connection = match role {
             Role::Passive => Connection::FromPeer,
-            Role::Active => Connection::To(self.connect_to(theirs, session.signalled_from)?),
+            Role::Active => Connection::To(self.connect_to(theirs, session.signalled_from)?, self.encryption(theirs)),
         };
         let mut session_limits = SessionLimits {
             framing: self.shared.msrp_limits.clone(),
@@ -365,7 +384,14 @@ impl Shard {
         };
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| NoMedia::Unusable)?;
-        Ok(Start { media, configuration, random, connection })
+        Ok(Start { media, configuration, random, connection, fingerprints: theirs.fingerprints.clone() })
+    }
+
+    /// How the place of a path is encrypted, and by what it is believed.
+    fn encryption(&self, theirs: &MsrpDescription) -> Option<Encryption> {
+        let sender = self.shared.sender().filter(|_| theirs.secure)?;
+        let (name, fingerprints) = (theirs.connect_to().0, theirs.fingerprints.clone());
+        Some(Encryption { tls: sender.tls().clone(), name, fingerprints })
     }
 
     fn connect_to(&self, theirs: &MsrpDescription, signalled_from: IpAddr) -> Result<std::net::SocketAddr, NoMedia> {
@@ -411,6 +437,7 @@ impl Shard {
         let Some(session) = self.media.get_mut(&media) else { return };
         let Some(start) = session.start.take() else { return };
         let waits_for_peer = matches!(start.connection, Connection::FromPeer);
+        session.fingerprints.clone_from(&start.fingerprints);
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let (reports, spool) = (self.reports.clone(), self.shared.spool.clone());
         let task = tokio::task::spawn_local(media::run(start, commands, self.reports.clone(), spool));
@@ -426,9 +453,15 @@ impl Shard {
         } else {
             std::mem::replace(&mut session.connection, PeerConnection::Bound)
         };
-        if let (PeerConnection::Early(handed), true) = (early, waits_for_peer) {
-            session.connection = PeerConnection::Bound;
-            self.command(media, Command::Connected(*handed));
+        match (early, waits_for_peer) {
+            (PeerConnection::Early(handed), true) if session.may_be_bound_to(&handed) => {
+                session.connection = PeerConnection::Bound;
+                self.command(media, Command::Connected(*handed));
+            }
+            (PeerConnection::Early(handed), true) => {
+                refuse_connection(*handed, &self.shared.msrp_limits, Status::FORBIDDEN);
+            }
+            _ => {}
         }
         self.send_outgoing(now, media);
     }
@@ -465,6 +498,10 @@ impl Shard {
             return refuse_connection(handed, &self.shared.msrp_limits, Status::NO_SUCH_SESSION);
         };
         match (&session.connection, session.commands.is_some()) {
+            (PeerConnection::Awaited, true) if !session.may_be_bound_to(&handed) => {
+                self.shared.metrics.count_dropped("forbidden-msrp-connection");
+                refuse_connection(handed, &self.shared.msrp_limits, Status::FORBIDDEN);
+            }
             (PeerConnection::Awaited, true) => {
                 session.connection = PeerConnection::Bound;
                 self.command(media, Command::Connected(handed));

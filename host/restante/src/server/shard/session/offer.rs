@@ -13,8 +13,8 @@ pub(in crate::server::shard) struct Offer {
 }
 
 impl Offer {
-    /// Reads the SDP of an INVITE, alone or in a multipart body. The error is the status to answer with.
-    pub(in crate::server::shard) fn read(message: &SipMessage) -> Result<Offer, u16> {
+    /// Reads the SDP of an INVITE, alone or in a multipart body; `takes_tls`: whether MSRP over TLS is taken. The error is the status to answer with.
+    pub(in crate::server::shard) fn read(message: &SipMessage, takes_tls: bool) -> Result<Offer, u16> {
         let body = message.body();
         let content_type = message.header(Name::ContentType).unwrap_or("");
         let (description, selection) = match essence(content_type).as_str() {
@@ -32,7 +32,7 @@ impl Offer {
             "" if body.is_empty() => return Err(488),
             _ => return Err(415),
         };
-        let media = MsrpDescription::parse(&description, false).map_err(|error| error.sip_status())?;
+        let media = MsrpDescription::parse(&description, takes_tls).map_err(|error| error.sip_status())?;
         Ok(Offer { media, selection })
     }
 

@@ -100,6 +100,7 @@ impl House {
             upstream_failure_header: String::new(),
             keep_headers: Vec::new(),
             msrp_places: Vec::new(),
+            msrp_offers_tls: false,
             msrp_limits: FramingLimits::default(),
             sender: OnceLock::new(),
             policies: OnceLock::new(),
@@ -276,7 +277,7 @@ pub(super) fn user(address: &str) -> RecipientKey {
 
 fn flow() -> Flow {
     let remote: SocketAddr = PEER.parse().unwrap();
-    Flow { transport: Transport::Udp, local: "127.0.0.1:5060".parse().unwrap(), remote, connection: None }
+    Flow { transport: Transport::Udp, local: "127.0.0.1:5060".parse().unwrap(), remote, connection: None, name: None }
 }
 
 fn message_of(bytes: &[u8]) -> SipMessage {

@@ -1,0 +1,82 @@
+//! The files of TLS while the server runs: read again when they change, or when the operator says so.
+//!
+//! | the files are | what holds | what is said |
+//! |---|---|---|
+//! | as they were | that | nothing |
+//! | others, and usable | they, for every handshake from now on | a line in the log with the end of the certificate |
+//! | not usable, or a key and a certificate that do not fit yet | what held before | why: in the log, in `/health` and as a metric |
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use restante_transport::{Reloaded, Tls, TlsError, TlsStatus};
+
+use crate::watch::{self, Watched};
+
+/// The certificates of this server.
+pub struct Certificates {
+    tls: Arc<Tls>,
+}
+
+impl Certificates {
+    /// Watches the files as long as this is kept. Without inotify they are read again on SIGHUP alone.
+    #[must_use]
+    pub fn watch(tls: Arc<Tls>) -> Arc<Certificates> {
+        let certificates = Arc::new(Certificates { tls });
+        if certificates.tls.files().paths().next().is_some()
+            && let Err(error) = watch::start("tls-watch", &certificates)
+        {
+            tracing::warn!(%error, "files of [tls] are not watched; SIGHUP takes them");
+        }
+        certificates
+    }
+
+    /// Reads the files now, and says in the log what came of it.
+    ///
+    /// # Errors
+    /// [`TlsError`]: what held before holds.
+    pub fn reload(&self) -> Result<Reloaded, TlsError> {
+        let reloaded = self.tls.reload();
+        tell(&self.tls, &reloaded);
+        reloaded
+    }
+
+    /// What is shown, and how reading it went.
+    #[must_use]
+    pub fn status(&self) -> TlsStatus {
+        self.tls.status()
+    }
+}
+
+impl Watched for Certificates {
+    fn files(&self) -> Vec<PathBuf> {
+        self.tls.files().paths().map(PathBuf::from).collect()
+    }
+
+    fn changed(&self) {
+        let known = self.status().problem;
+        let reloaded = self.tls.reload();
+        // Where the log is a file beside these, each line is a change in their directory.
+        if reloaded.as_ref().err().map(TlsError::to_string) != known || known.is_none() {
+            tell(&self.tls, &reloaded);
+        }
+    }
+}
+
+fn tell(tls: &Tls, reloaded: &Result<Reloaded, TlsError>) {
+    match reloaded {
+        Ok(Reloaded::Taken) => {
+            let certificate = tls.status().certificate;
+            let ends = certificate.and_then(|it| it.expires_at_seconds).and_then(time_text).unwrap_or_default();
+            tracing::info!(%ends, "the files of [tls] were read again");
+        }
+        Ok(Reloaded::Unchanged) => {}
+        Err(error) => tracing::error!(%error, "the files of [tls] are not taken, and nothing changed"),
+    }
+}
+
+/// Seconds since 1970 as a date.
+#[must_use]
+pub fn time_text(seconds: u64) -> Option<String> {
+    Some(jiff::Timestamp::from_second(i64::try_from(seconds).ok()?).ok()?.to_string())
+}

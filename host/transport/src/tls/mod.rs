@@ -1,0 +1,187 @@
+//! TLS below SIP (RFC 3261 §26.2, RFC 5922) and below MSRP (RFC 4975 §14.4, RFC 8122).
+//!
+//! * [`Tls`]: certificate, key and authorities of this process, which can be read again while connections are open.
+//! * `material`: the files, and what is made of them. `verify`: who is believed. `identity`: whom a certificate names.
+//! * `names`: hosts that were asked for, as small numbers. `handshake`: from a connection to an encrypted one, in bounded
+//!   time.
+
+mod handshake;
+mod identity;
+mod material;
+mod names;
+mod verify;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio_rustls::TlsConnector;
+
+use self::material::Material;
+use self::names::AskedNames;
+use crate::address::NameId;
+use crate::permit::lock;
+
+pub(crate) use self::handshake::{Handshakes, SecureStream, peer_certificate, peer_names};
+pub use self::material::{CertificateStatus, ClientCertificates, TlsError, TlsFiles};
+
+/// Names that a peer showed, or that we verified: host names in lower case (RFC 5922 §7.1).
+pub type PeerNames = Arc<[Box<str>]>;
+
+/// What this process shows and believes. What was read last holds for every handshake that begins after it; connections that
+/// are open keep to theirs.
+pub struct Tls {
+    files: TlsFiles,
+    material: ArcSwap<Material>,
+    names: Mutex<AskedNames>,
+    reading: Mutex<Readings>,
+}
+
+/// What became of reading the files again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// They are what they were.
+    Unchanged,
+    /// They hold from now on.
+    Taken,
+}
+
+/// What an operator asks about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsStatus {
+    /// Our certificate, where there is one.
+    pub certificate: Option<CertificateStatus>,
+    /// How often files that had changed were taken.
+    pub reloads: u64,
+    /// How often they could not be.
+    pub failed_reloads: u64,
+    /// Why the files as they are now are not taken; none when they are.
+    pub problem: Option<String>,
+}
+
+#[derive(Default)]
+struct Readings {
+    taken: u64,
+    failed: u64,
+    problem: Option<String>,
+}
+
+impl Tls {
+    /// Reads the files. Without a certificate nothing is shown; without authorities the system's are believed.
+    ///
+    /// # Errors
+    /// [`TlsError`]
+    pub fn read(files: TlsFiles) -> Result<Arc<Tls>, TlsError> {
+        let material = ArcSwap::from_pointee(Material::read(&files)?);
+        Ok(Arc::new(Tls { files, material, names: Mutex::default(), reading: Mutex::default() }))
+    }
+
+    /// Without a certificate, believing whom the system believes.
+    #[must_use]
+    pub fn without_files() -> Arc<Tls> {
+        let material = ArcSwap::from_pointee(Material::empty());
+        Arc::new(Tls { files: TlsFiles::default(), material, names: Mutex::default(), reading: Mutex::default() })
+    }
+
+    /// Reads the files again. What cannot be used changes nothing.
+    ///
+    /// # Errors
+    /// [`TlsError`]
+    pub fn reload(&self) -> Result<Reloaded, TlsError> {
+        let mut reading = lock(&self.reading);
+        match Material::read(&self.files) {
+            Ok(material) => {
+                reading.problem = None;
+                if material.digest() == self.material.load().digest() {
+                    return Ok(Reloaded::Unchanged);
+                }
+                self.material.store(Arc::new(material));
+                reading.taken = reading.taken.saturating_add(1);
+                Ok(Reloaded::Taken)
+            }
+            Err(error) => {
+                let problem = Some(error.to_string());
+                // Whoever watches a directory looks often; the same problem is one.
+                if reading.problem != problem {
+                    reading.failed = reading.failed.saturating_add(1);
+                    reading.problem = problem;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What is shown, and how reading it went.
+    #[must_use]
+    pub fn status(&self) -> TlsStatus {
+        let reading = lock(&self.reading);
+        TlsStatus {
+            certificate: self.material.load().certificate().cloned(),
+            reloads: reading.taken,
+            failed_reloads: reading.failed,
+            problem: reading.problem.clone(),
+        }
+    }
+
+    /// The files that are read.
+    #[must_use]
+    pub fn files(&self) -> &TlsFiles {
+        &self.files
+    }
+
+    /// Whether there is a certificate to listen with.
+    #[must_use]
+    pub fn has_certificate(&self) -> bool {
+        self.material.load().certificate().is_some()
+    }
+
+    /// A number for a host that requests are to go to, for [`crate::Target::Address`].
+    #[must_use]
+    pub fn name(&self, host: &str) -> NameId {
+        lock(&self.names).number(host)
+    }
+
+    /// The host that a number stands for.
+    pub(crate) fn host(&self, name: NameId) -> Option<Arc<str>> {
+        lock(&self.names).host(name)
+    }
+
+    pub(crate) fn sip_server(&self) -> Option<Arc<ServerConfig>> {
+        self.material.load().sip_server()
+    }
+
+    pub(crate) fn msrp_server(&self) -> Option<Arc<ServerConfig>> {
+        self.material.load().msrp_server()
+    }
+
+    /// Our certificate in DER, for its fingerprint.
+    #[must_use]
+    pub fn own_certificate(&self) -> Option<CertificateDer<'static>> {
+        self.material.load().own_certificate()
+    }
+
+    /// What connects to a place where any certificate is taken first: whose it is has to be looked at.
+    pub(crate) fn connector_to_anybody(&self) -> Result<TlsConnector, TlsError> {
+        self.material.load().client_of_anybody().map(TlsConnector::from)
+    }
+
+    /// What connects to a place, and the name that the certificate there must show: the host that was asked for before it was
+    /// looked up (RFC 5922 §7.2), else the address itself.
+    pub(crate) async fn connector(
+        &self,
+        remote: SocketAddr,
+        name: Option<NameId>,
+    ) -> Result<(TlsConnector, ServerName<'static>), TlsError> {
+        let server_name = match name {
+            None => ServerName::from(remote.ip()),
+            Some(name) => {
+                let host = self.host(name).ok_or(TlsError::UnknownName)?;
+                ServerName::try_from(host.to_string()).map_err(|_| TlsError::UnknownName)?
+            }
+        };
+        let config = Material::client(&self.material.load_full()).await?;
+        Ok((TlsConnector::from(config), server_name))
+    }
+}

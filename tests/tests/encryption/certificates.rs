@@ -1,0 +1,157 @@
+//! Certificates that change, and peers that are trusted by theirs.
+
+use restante::configuration::AskedCertificates;
+use restante_sip::message::SipMessage;
+use restante_tests::{Authority, Issued, RawSip, World, connect_tls, in_time, setting, until};
+use restante_transport::Reloaded;
+
+const BOB: &str = "sip:bob@example.org";
+
+async fn says_that_alice_sends(socket: &mut RawSip) -> SipMessage {
+    let asserted = socket.request("MESSAGE", BOB).with("P-Asserted-Identity", "<sip:alice@example.org>");
+    socket.ask(&asserted.text("from a peer")).await
+}
+
+fn problem(world: &World) -> Option<String> {
+    world.server().certificates().status().problem
+}
+
+/// Whether the server shows a certificate that this authority signed.
+async fn is_signed_by(world: &World, authority: &Authority) -> bool {
+    in_time("a handshake", connect_tls(world.tls(), authority, None)).await.is_ok()
+}
+
+#[test]
+fn new_certificates_are_taken_and_what_is_open_stays() {
+    setting().encrypted().administered().tell(async |world| {
+        let (mut before, other) = (world.raw_tls(None).await, Authority::new("the next authority"));
+        let directory = world.directory().to_owned();
+        // A key that does not fit its certificate yet: nothing changes, and why is said.
+        let next = other.issue(&["sip.example.org", "127.0.0.1"]);
+        std::fs::write(directory.join("server.key"), &next.key).unwrap();
+        until("the problem is said", || problem(world).is_some_and(|it| it.contains("does not fit"))).await;
+        assert!(is_signed_by(world, world.authority()).await);
+        let health = world.administration("/health").await;
+        assert!(health.body.contains("does not fit") && health.body.contains("sip.example.org"), "{}", health.body);
+        next.write(&directory, "server");
+        until("the new certificate is live", || problem(world).is_none()).await;
+        assert!(is_signed_by(world, &other).await && !is_signed_by(world, world.authority()).await);
+        // The connection that began before goes on.
+        assert_eq!(says_that_alice_sends(&mut before).await.status(), Some(202));
+        let metrics = world.administration("/metrics").await;
+        let metric = |name: &str| restante_tests::metric_in(&metrics.body, name, &[]);
+        assert!(metric("restante_tls_certificate_expires_timestamp_seconds") > 1_700_000_000, "{}", metrics.body);
+        assert!(metrics.body.contains("restante_tls_reloads_total{outcome=\"taken\"} 1"), "{}", metrics.body);
+    });
+}
+
+#[test]
+fn bad_files_leave_the_old_certificate_and_say_why() {
+    setting().encrypted().tell(async |world| {
+        let path = world.directory().join("server.pem");
+        let good = std::fs::read(&path).unwrap();
+        for (bad, expected) in [
+            (&b""[..], "no certificate in it"),
+            (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "server.key: it does not fit"),
+            (b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", "not readable as PEM"),
+        ] {
+            std::fs::write(&path, bad).unwrap();
+            let error = world.server().certificates().reload().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(is_signed_by(world, world.authority()).await);
+        }
+        std::fs::remove_file(&path).unwrap();
+        let error = world.server().certificates().reload().unwrap_err().to_string();
+        assert!(error.contains("server.pem: No such file"), "{error}");
+        std::fs::write(&path, good).unwrap();
+        assert_eq!(world.server().certificates().reload().unwrap(), Reloaded::Unchanged);
+        assert_eq!(problem(world), None);
+    });
+}
+
+#[test]
+fn a_certificate_behind_links_is_watched() {
+    setting().encrypted().tell(async |world| {
+        let directory = world.directory().to_owned();
+        let releases = ["one", "two"].map(|name| directory.join(name));
+        let (first, other) = (world.authority().issue(&["127.0.0.1"]), Authority::new("the next authority"));
+        for (release, issued) in releases.iter().zip([&first, &other.issue(&["127.0.0.1"])]) {
+            std::fs::create_dir(release).unwrap();
+            issued.write(release, "server");
+        }
+        let live = directory.join("live");
+        std::os::unix::fs::symlink(&releases[0], &live).unwrap();
+        world
+            .restart_with(|it| {
+                it.tls.certificate = Some(live.join("server.pem"));
+                it.tls.key = Some(live.join("server.key"));
+            })
+            .await;
+        assert!(is_signed_by(world, world.authority()).await);
+        std::os::unix::fs::symlink(&releases[1], directory.join("next")).unwrap();
+        std::fs::rename(directory.join("next"), &live).unwrap();
+        until("the new certificate is live", || world.server().certificates().status().reloads == 1).await;
+        assert!(is_signed_by(world, &other).await);
+    });
+}
+
+fn trusting(names: &'static [&'static str], asked: AskedCertificates) -> restante_tests::Setting {
+    let place = setting().encrypted().configure(move |it| it.tls.client_certificates = asked);
+    place.tenant(|tenant| tenant.trust = names.iter().map(|name| name.parse().expect("a peer")).collect())
+}
+
+#[test]
+fn a_peer_is_trusted_by_the_name_in_its_certificate_and_nobody_else_is() {
+    trusting(&["tls:core.example.net"], AskedCertificates::Request).tell(async |world| {
+        let authority = world.authority();
+        let trusted = [
+            authority.issue(&["core.example.net"]),
+            authority.issue(&["CORE.example.net"]),
+            authority.issue(&["host7.example.net", "sip:core.example.net"]),
+        ];
+        for own in &trusted {
+            let mut core = world.raw_tls(Some(own)).await;
+            assert_eq!(says_that_alice_sends(&mut core).await.status(), Some(202));
+        }
+        let others = [
+            None,
+            Some(authority.issue(&["other.example.net"])),
+            Some(authority.issue(&["*.example.net"])),
+            Some(authority.issue(&["x.core.example.net", "core.example.net.example"])),
+            // A certificate for another SIP domain, whose host happens to be called like the trusted one (RFC 5922 §7.1).
+            Some(authority.issue(&["core.example.net", "sip:other.example.net"])),
+        ];
+        for own in &others {
+            let mut outsider = world.raw_tls(own.as_ref()).await;
+            assert_eq!(says_that_alice_sends(&mut outsider).await.status(), Some(403), "{own:?}");
+        }
+        // Without TLS the name counts for nothing, and the address does not either.
+        assert_eq!(says_that_alice_sends(&mut world.tcp().await).await.status(), Some(403));
+        assert_eq!(says_that_alice_sends(&mut world.udp().await).await.status(), Some(403));
+        assert_eq!(world.queue().len(), trusted.len());
+    });
+}
+
+/// Whether the server answers who shows this.
+async fn is_served(world: &World, own: Option<&Issued>) -> bool {
+    let Ok(stream) = in_time("a handshake", connect_tls(world.tls(), world.authority(), own)).await else {
+        return false;
+    };
+    let local = stream.get_ref().0.local_addr().unwrap();
+    let mut socket = RawSip::over(Box::new(stream), "TLS", local, world.tls());
+    let request = socket.request("OPTIONS", "sip:example.org");
+    socket.try_ask(&request).await.is_some()
+}
+
+#[test]
+fn a_certificate_that_is_asked_for_must_be_good() {
+    let stranger = Authority::new("a stranger");
+    for (asked, served) in [(AskedCertificates::Request, true), (AskedCertificates::Require, false)] {
+        trusting(&["tls:core.example.net"], asked).tell(async |world| {
+            assert!(is_served(world, Some(&world.authority().issue(&["core.example.net"]))).await);
+            assert_eq!(is_served(world, None).await, served);
+            assert!(!is_served(world, Some(&stranger.issue(&["core.example.net"]))).await);
+            assert!(!is_served(world, Some(&world.authority().issue_expired(&["core.example.net"]))).await);
+        });
+    }
+}

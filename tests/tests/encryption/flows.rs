@@ -1,0 +1,127 @@
+//! Flows that clients open and keep alive (RFC 5626).
+
+use restante_sip::message::{Method, Name, SipMessage};
+use restante_tests::{RawSip, World, in_time, setting, until};
+use tokio::net::UdpSocket;
+
+const BOB: &str = "sip:bob@example.org";
+
+/// Registers a flow of Bob's device.
+async fn register(socket: &mut RawSip, instance: u32, reg_id: u32) -> SipMessage {
+    let contact = format!(
+        "<sip:bob@{};transport={}>;reg-id={reg_id};+sip.instance=\"<urn:uuid:{instance}>\"",
+        socket.local(),
+        socket.transport().to_ascii_lowercase()
+    );
+    let request = socket.request("REGISTER", "sip:example.org").set("From", &format!("<{BOB}>;tag=b"));
+    let request = request.set("To", &format!("<{BOB}>")).with("Contact", &contact).with("Supported", "path, outbound");
+    let answer = socket.ask(&request).await;
+    assert_eq!(answer.status(), Some(200));
+    answer
+}
+
+async fn gets(socket: &mut RawSip, status: u16) {
+    let message = socket.expect("the message", |it| it.method() == Some(Method::Message)).await;
+    socket.respond(&message, status).await;
+}
+
+async fn contacts(world: &World) -> usize {
+    let mut socket = world.udp().await;
+    let request = socket.request("REGISTER", "sip:example.org").set("From", &format!("<{BOB}>;tag=b"));
+    let answer = socket.ask(&request.set("To", &format!("<{BOB}>"))).await;
+    answer.headers(Name::Contact).count()
+}
+
+#[test]
+fn a_flow_is_agreed_on_and_replaced_by_the_same_instance_and_reg_id() {
+    setting().encrypted().tell(async |world| {
+        let (mut old, mut new) = (world.raw_tls(None).await, world.raw_tls(None).await);
+        let answer = register(&mut old, 1, 1).await;
+        assert_eq!(answer.header(Name::Require), Some("outbound"));
+        assert!(answer.header_by_text("Flow-Timer").is_some_and(|it| it.parse::<u32>().is_ok()));
+        register(&mut new, 1, 1).await;
+        assert_eq!(contacts(world).await, 1);
+        world.person("alice").await.send(BOB, "one").await;
+        gets(&mut new, 200).await;
+        world.until_settled().await;
+        assert_eq!(old.unread(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn several_flows_lead_to_one_device_which_gets_a_message_once() {
+    setting().encrypted().tell(async |world| {
+        let (mut one, mut two) = (world.raw_tls(None).await, world.tcp().await);
+        register(&mut one, 1, 1).await;
+        register(&mut two, 1, 2).await;
+        assert_eq!(contacts(world).await, 2);
+        let alice = world.person("alice").await;
+        alice.send(BOB, "once").await;
+        // Whichever flow is taken.
+        let by_one = tokio::select! {
+            () = gets(&mut one, 200) => true,
+            () = gets(&mut two, 200) => false,
+        };
+        world.until_settled().await;
+        assert_eq!(world.metric("restante_messages_delivered_total", &[]), 1);
+        // That flow dies, and the other one is left.
+        let mut left = if by_one {
+            drop(one);
+            two
+        } else {
+            drop(two);
+            one
+        };
+        until("the connection is over", || world.server().open_connections() == 1).await;
+        alice.send(BOB, "on the other").await;
+        gets(&mut left, 200).await;
+        world.until_settled().await;
+        assert_eq!(world.metric("restante_attempts_failed_total", &[]), 0);
+    });
+}
+
+#[test]
+fn a_dead_flow_is_not_looked_for_at_its_contact_and_its_messages_wait() {
+    setting().encrypted().settings("retry_seconds = [1, 1, 1]").tell(async |world| {
+        let mut bob = world.tcp().await;
+        let place = bob.local();
+        register(&mut bob, 1, 1).await;
+        drop(bob);
+        until("the connection is over", || world.server().open_connections() == 0).await;
+        // Somebody else has the address by now.
+        let other = tokio::net::TcpListener::bind(place).await;
+        world.person("alice").await.send(BOB, "for Bob alone").await;
+        let mut again = world.tcp().await;
+        register(&mut again, 1, 1).await;
+        gets(&mut again, 200).await;
+        world.until_settled().await;
+        assert_eq!(world.transport_count("connections_opened"), 0, "nothing was sent to whoever is there now");
+        drop(other);
+    });
+}
+
+#[test]
+fn stun_keeps_a_flow_alive_beside_sip() {
+    for ipv6 in [false, true] {
+        let place = if ipv6 { setting().ipv6() } else { setting() };
+        place.tell(async |world| {
+            let socket = UdpSocket::bind((world.sip().ip(), 0)).await.unwrap();
+            let request = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], b"transaction!"].concat();
+            socket.send_to(&request, world.sip()).await.unwrap();
+            let mut buffer = [0; 200];
+            let (length, from) = in_time("an answer", socket.recv_from(&mut buffer)).await.unwrap();
+            let port = socket.local_addr().unwrap().port() ^ 0x2112;
+            assert_eq!((from, &buffer[..2], &buffer[8..20]), (world.sip(), &[1, 1][..], &b"transaction!"[..]));
+            assert_eq!((&buffer[20..22], &buffer[26..28]), (&[0, 0x20][..], &port.to_be_bytes()[..]));
+            assert_eq!(length, if ipv6 { 44 } else { 32 });
+            // What cannot be answered is dropped, and is no SIP.
+            socket.send_to(&request[..19], world.sip()).await.unwrap();
+            socket.send_to(&request, world.sip()).await.unwrap();
+            in_time("an answer", socket.recv_from(&mut buffer)).await.unwrap();
+            assert_eq!(
+                (world.transport_count("datagrams_stun"), world.transport_count("datagrams_unreadable")),
+                (2, 0)
+            );
+        });
+    }
+}

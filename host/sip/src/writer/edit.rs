@@ -1,10 +1,12 @@
 //! Changes to a message that is forwarded: every byte that is not meant stays as it came (RFC 3261 §16.6).
 
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::WriteError;
+use crate::header::{Via, position_outside};
 use crate::message::{HeaderField, Name, SipMessage, header_value_end};
 
 /// Collects changes and applies them at once.
@@ -77,6 +79,37 @@ impl<'a> Edit<'a> {
         }
     }
 
+    /// The same for a field that [`Name`] does not know.
+    ///
+    /// # Errors
+    /// [`WriteError`]
+    pub fn set_by_text(mut self, name: &str, value: &str) -> Result<Self, WriteError> {
+        refuse_control(value)?;
+        let message = self.message;
+        match message.fields().iter().find(|field| message.field_name(field).eq_ignore_ascii_case(name)) {
+            Some(field) => {
+                self.changes.push((message.field_value_range(field), value.as_bytes().to_vec()));
+                Ok(self)
+            }
+            None => self.append(name, value),
+        }
+    }
+
+    /// Notes in the topmost Via where the request came from, as a server does on receipt (RFC 3261 §18.2.1, RFC 3581 §4).
+    ///
+    /// # Errors
+    /// [`WriteError::Missing`]: there is none that can be read.
+    pub fn stamp_via(mut self, source: SocketAddr) -> Result<Self, WriteError> {
+        let field = self.message.fields().iter().find(|field| field.name == Name::Via).ok_or(WriteError::Missing)?;
+        let value = self.message.field_value(field);
+        let length = position_outside(value, b',').unwrap_or(value.len());
+        let mut via = Via::parse(value.get(..length).unwrap_or("").trim()).map_err(|_| WriteError::Missing)?;
+        via.stamp(source);
+        let start = self.message.field_value_range(field).start;
+        self.changes.push((start..start.saturating_add(length), via.to_string().into_bytes()));
+        Ok(self)
+    }
+
     /// Counts Max-Forwards down (RFC 3261 §16.6 step 3); one that was missing becomes 70.
     ///
     /// # Errors
@@ -117,7 +150,7 @@ impl<'a> Edit<'a> {
         let Some(field) = self.message.fields().iter().find(|field| field.name == name) else { return self };
         let value = self.message.field_value(field);
         let range = self.message.field_value_range(field);
-        match crate::header::position_outside(value, b',') {
+        match position_outside(value, b',') {
             Some(comma) => {
                 let rest = value.get(comma + 1..).unwrap_or("");
                 let blanks = rest.len() - rest.trim_start().len();

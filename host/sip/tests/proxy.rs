@@ -435,19 +435,20 @@ fn what_goes_on_is_what_came_with_what_a_proxy_changes() {
     let request =
         message(&format!("{INVITE}Route: <sip:us.example;lr>\r\nP-Asserted-Identity: <sip:a@b>\r\n\r\nbody\0é"));
     let routes = ["<sip:p;lr>".to_owned()];
+    let record_routes = ["sip:token@us.example;lr".to_owned(), "sip:token@us.example;transport=tcp;lr".to_owned()];
     let forwarding = Forwarding {
         via: "SIP/2.0/UDP us;branch=z9hG4bK2",
-        source: Some("192.0.2.7:4000".parse().unwrap()),
+        stamped: Some("SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bK1;rport=4000;received=192.0.2.7"),
         request_uri: "sip:bob@10.0.0.2;ob",
         routes: &routes,
-        record_route: Some("sip:token@us.example;lr"),
+        record_routes: &record_routes,
         hidden: &[Name::PAssertedIdentity],
         max_breadth: Some(30),
     };
     let bytes = forwarding.write(&request).unwrap();
     let expected = INVITE
         .replacen("sip:bob@example.org", "sip:bob@10.0.0.2;ob", 1)
-        .replace("Via: SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bK1;rport,", "Via: SIP/2.0/UDP us;branch=z9hG4bK2\r\nRecord-Route: <sip:token@us.example;lr>\r\nVia: SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bK1;rport=4000;received=192.0.2.7,");
+        .replace("Via: SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bK1;rport,", "Via: SIP/2.0/UDP us;branch=z9hG4bK2\r\nRecord-Route: <sip:token@us.example;transport=tcp;lr>\r\nRecord-Route: <sip:token@us.example;lr>\r\nVia: SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bK1;rport=4000;received=192.0.2.7,");
     let expected = format!(
         "{expected}Route: <sip:p;lr>\r\nMax-Forwards: 70\r\nContent-Length: 7\r\nMax-Breadth: 30\r\n\r\nbody\0é"
     );

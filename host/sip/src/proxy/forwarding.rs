@@ -60,14 +60,14 @@ pub fn without_own_routes(
 pub struct Forwarding<'a> {
     /// Our Via.
     pub via: &'a str,
-    /// Where it came from: for its topmost Via (§18.2.1).
-    pub source: Option<std::net::SocketAddr>,
+    /// Its topmost Via with what was added on receipt (§18.2.1).
+    pub stamped: Option<&'a str>,
     /// The target.
     pub request_uri: &'a str,
     /// Route values, all of them, the next hop's first.
     pub routes: &'a [String],
-    /// URI for Record-Route, where what follows in the dialog is to come here.
-    pub record_route: Option<&'a str>,
+    /// URIs for Record-Route, where what follows in the dialog is to come here: the caller's side first.
+    pub record_routes: &'a [String],
     /// Fields that the next hop may not see.
     pub hidden: &'a [Name],
     /// Max-Breadth (RFC 5393 §5.3.3.1).
@@ -108,11 +108,11 @@ impl Forwarding<'_> {
         if let Some(breadth) = self.max_breadth {
             edit = edit.set_by_text("Max-Breadth", &breadth.to_string())?;
         }
-        if let Some(uri) = self.record_route {
+        for uri in self.record_routes {
             edit = edit.push(Name::RecordRoute, &format!("<{uri}>"))?;
         }
-        if let Some(source) = self.source {
-            edit = edit.stamp_via(source)?;
+        if let Some(stamped) = self.stamped {
+            edit = edit.replace_first(Name::Via, stamped)?;
         }
         Ok(edit.push(Name::Via, self.via)?.finish())
     }

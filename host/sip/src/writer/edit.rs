@@ -1,12 +1,11 @@
 //! Changes to a message that is forwarded: every byte that is not meant stays as it came (RFC 3261 §16.6).
 
-use std::net::SocketAddr;
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::WriteError;
-use crate::header::{Via, position_outside};
+use crate::header::position_outside;
 use crate::message::{HeaderField, Name, SipMessage, header_value_end};
 
 /// Collects changes and applies them at once.
@@ -95,18 +94,17 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Notes in the topmost Via where the request came from, as a server does on receipt (RFC 3261 §18.2.1, RFC 3581 §4).
+    /// Replaces the first element of a name's comma list: the topmost Via, by itself with what was added on receipt.
     ///
     /// # Errors
-    /// [`WriteError::Missing`]: there is none that can be read.
-    pub fn stamp_via(mut self, source: SocketAddr) -> Result<Self, WriteError> {
-        let field = self.message.fields().iter().find(|field| field.name == Name::Via).ok_or(WriteError::Missing)?;
-        let value = self.message.field_value(field);
-        let length = position_outside(value, b',').unwrap_or(value.len());
-        let mut via = Via::parse(value.get(..length).unwrap_or("").trim()).map_err(|_| WriteError::Missing)?;
-        via.stamp(source);
+    /// [`WriteError`]: [`WriteError::Missing`] where there is none.
+    pub fn replace_first(mut self, name: Name, value: &str) -> Result<Self, WriteError> {
+        refuse_control(value)?;
+        let field = self.message.fields().iter().find(|field| field.name == name).ok_or(WriteError::Missing)?;
+        let text = self.message.field_value(field);
+        let length = position_outside(text, b',').unwrap_or(text.len());
         let start = self.message.field_value_range(field).start;
-        self.changes.push((start..start.saturating_add(length), via.to_string().into_bytes()));
+        self.changes.push((start..start.saturating_add(length), value.as_bytes().to_vec()));
         Ok(self)
     }
 

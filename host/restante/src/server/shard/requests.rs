@@ -17,7 +17,7 @@ use crate::server::flow;
 /// Methods that are answered.
 pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE";
 /// Option tags that a peer may require.
-const SUPPORTED: [&str; 3] = ["path", "outbound", "gruu"];
+pub(super) const SUPPORTED: [&str; 3] = ["path", "outbound", "gruu"];
 
 impl Shard {
     pub(super) fn request(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, flow: Flow) {
@@ -31,14 +31,12 @@ impl Shard {
         if !is_in_dialog && self.is_own(message) {
             return self.forward(now, transaction, message, &method, &uri, flow);
         }
-        let unsupported: Vec<&str> = message
-            .list(Name::Require)
-            .chain(message.list(Name::ProxyRequire))
-            .filter(|tag| !SUPPORTED.iter().any(|known| known.eq_ignore_ascii_case(tag)))
-            .collect();
-        if !unsupported.is_empty() && !matches!(method, Method::Cancel | Method::Ack) {
-            let list = unsupported.join(", ");
-            return self.answer_with(now, transaction, 420, |builder| builder.field("Unsupported", &list));
+        if has_to_tag && !is_in_dialog && self.relay_in_dialog(now, transaction, message, flow) {
+            return;
+        }
+        // What an INVITE requires of who answers it is asked by whoever that is: see `invite`.
+        if (method != Method::Invite || is_in_dialog) && self.requires_too_much(now, transaction, message) {
+            return;
         }
         if has_to_tag {
             return self.request_in_dialog(now, transaction, message, &method, flow);
@@ -67,6 +65,26 @@ impl Shard {
             Method::Other(_) => self.answer_with(now, transaction, 501, |builder| builder.field("Allow", ALLOW)),
             _ => self.answer_with(now, transaction, 405, |builder| builder.field("Allow", ALLOW)),
         }
+    }
+
+    /// Answers 420 where a request requires what is not supported.
+    pub(super) fn requires_too_much(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        message: &SipMessage,
+    ) -> bool {
+        let unsupported: Vec<&str> = message
+            .list(Name::Require)
+            .chain(message.list(Name::ProxyRequire))
+            .filter(|tag| !SUPPORTED.iter().any(|known| known.eq_ignore_ascii_case(tag)))
+            .collect();
+        if unsupported.is_empty() || matches!(message.method(), Some(Method::Cancel | Method::Ack)) {
+            return false;
+        }
+        let list = unsupported.join(", ");
+        self.answer_with(now, transaction, 420, |builder| builder.field("Unsupported", &list));
+        true
     }
 
     fn request_in_dialog(
@@ -172,13 +190,29 @@ impl Shard {
         now: Now,
         method: &Method,
         flow: Flow,
+        build: impl FnMut(&str, &str) -> Result<Bytes, WriteError>,
+    ) -> Result<(ClientTransactionId, Flow), SendError> {
+        self.send_marked(now, method, flow, "", build)
+    }
+
+    /// The same with a branch that ends with `mark`.
+    ///
+    /// # Errors
+    /// [`SendError`]
+    pub(super) fn send_marked(
+        &mut self,
+        now: Now,
+        method: &Method,
+        flow: Flow,
+        mark: &str,
         mut build: impl FnMut(&str, &str) -> Result<Bytes, WriteError>,
     ) -> Result<(ClientTransactionId, Flow), SendError> {
         let over_tcp = Flow { transport: Transport::Tcp, connection: None, ..flow };
         for flow in [flow, over_tcp] {
             let (sent_by, contact) = (self.sent_by(&flow), self.contact_uri(&flow));
-            let sent =
-                self.endpoint.send_request(now.monotonic, method.clone(), flow, &sent_by, |via| build(via, &contact));
+            let sent = self
+                .endpoint
+                .send_marked(now.monotonic, method.clone(), flow, &sent_by, mark, |via| build(via, &contact));
             match sent {
                 Ok(client) => return Ok((client, flow)),
                 Err(SendError::TooLargeForUdp) => {}
@@ -232,6 +266,8 @@ impl Shard {
         match carrier {
             Some(Carrier::Transaction(client)) => self.endpoint.cancel(now.monotonic, client),
             Some(Carrier::Session(media)) => self.end_session(now, media),
+            // Nothing of a MESSAGE can be cancelled: its end comes by itself.
+            Some(Carrier::Relay) => {}
             None => {
                 let end = AttemptEnd {
                     status: None,

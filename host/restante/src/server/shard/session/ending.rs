@@ -168,8 +168,9 @@ impl Shard {
 
     pub(in crate::server::shard) fn acknowledged(&mut self, now: Now, message: &SipMessage) {
         let media = DialogId::of_request(message).and_then(|id| self.dialogs.get(&id).copied());
-        if let Some(media) = media {
-            self.confirm(now, media);
+        match media {
+            Some(media) => self.confirm(now, media),
+            None => self.relay_ack(message),
         }
     }
 
@@ -185,7 +186,7 @@ impl Shard {
 
     /// The caller gave up before we answered: whatever the machine says later finds nobody.
     pub(in crate::server::shard) fn cancelled(&mut self, now: Now, transaction: ServerTransactionId) {
-        if self.cancel_forwarded(now, transaction) {
+        if self.relay_cancelled(now, transaction) {
             return;
         }
         self.answer(now, transaction, 487);

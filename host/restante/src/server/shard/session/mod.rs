@@ -495,6 +495,7 @@ impl Shard {
         let Some(transaction) = self.media.get(&media).and_then(|session| session.transaction) else { return };
         match reply {
             Reply::Invite | Reply::Accepted => self.accept_invitation(now, media),
+            Reply::PassOn { deadline } => self.pass_invitation_on(now, media, deadline),
             Reply::Refused { status, reason, retry_after_seconds } => {
                 self.refuse(now, transaction, status, &reason, retry_after_seconds);
                 self.forget_media(media);

@@ -8,6 +8,7 @@
 //! * [`transaction`]: RFC 3261 §17 and RFC 6026.
 //! * [`proxy`]: RFC 3261 §16.
 //! * [`dialog`], [`subscription`], [`registration`]: what lasts longer than a transaction.
+//! * [`session_timer`]: RFC 4028.
 //! * [`authentication`]: Digest (RFC 7616, RFC 8760).
 
 pub mod authentication;
@@ -18,6 +19,7 @@ pub mod identity;
 pub mod message;
 pub mod proxy;
 pub mod registration;
+pub mod session_timer;
 pub mod subscription;
 pub mod transaction;
 pub mod uri;

@@ -3,7 +3,7 @@
 use restante_policy_sdk::{Problem, Severity};
 use serde_json::{Map, Value};
 
-use super::{DeliverySetting, Precedence, Quota, Settings};
+use super::{DeliverySetting, Devices, Precedence, Quota, Settings};
 
 /// The longest span of time that a setting may name: ten years.
 const MAX_SECONDS: u64 = 10 * 365 * 86_400;
@@ -61,10 +61,18 @@ impl Reader {
             "relay_milliseconds" => {
                 self.optional(pointer, value, 100, 3_000, &mut settings.relay_milliseconds);
             }
+            "relay_invite_milliseconds" => {
+                self.optional(pointer, value, 100, 15_000, &mut settings.relay_invite_milliseconds);
+            }
+            "devices" => {
+                let choices = [("any", Devices::Any), ("each", Devices::Each)];
+                self.choice(pointer, value, &choices, &mut settings.devices);
+            }
             _ => self.error(
                 pointer,
                 "is not a setting; expected delivery, precedence, few, fetch_seconds, default_keep_seconds, \
-                 max_keep_seconds, retry_seconds, recipient_quota, sender_quota, quota_status or relay_milliseconds",
+                 max_keep_seconds, retry_seconds, recipient_quota, sender_quota, quota_status, relay_milliseconds, \
+                 relay_invite_milliseconds or devices",
             ),
         }
     }

@@ -1,6 +1,7 @@
 //! What only sockets show: which answer each request gets, whatever it is and whoever sends it.
 
 mod msrp;
+mod refreshes;
 mod registrations;
 mod repetitions;
 mod requests;

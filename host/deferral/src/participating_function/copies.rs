@@ -35,7 +35,7 @@ impl Recipient {
     }
 
     /// Notes who is known, and puts a step for each device in front of the others.
-    pub(super) fn to_each(&mut self, messages: &[MessageId], mode: Mode) -> Carried {
+    pub(super) fn give_each(&mut self, messages: &[MessageId], mode: Mode) -> Carried {
         let messages: Vec<MessageId> = messages.iter().copied().filter(|id| self.may_go(*id)).collect();
         for id in &messages {
             self.note_known_devices(*id);

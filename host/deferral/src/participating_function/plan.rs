@@ -164,14 +164,14 @@ impl Recipient {
             }
             // What was begun for each device is for each of them, whoever names it now.
             RunStep::Page { message, target: Target::Any } if self.is_for_each(message) => {
-                self.to_each(&[message], Mode::Page)
+                self.give_each(&[message], Mode::Page)
             }
             RunStep::Session { messages, target: Target::Any }
                 if messages.iter().any(|message| self.is_for_each(*message)) =>
             {
-                self.to_each(&messages, Mode::Large)
+                self.give_each(&messages, Mode::Large)
             }
-            RunStep::Each { messages, mode } => self.to_each(&messages, mode),
+            RunStep::Each { messages, mode } => self.give_each(&messages, mode),
             RunStep::Copies { messages, mode, contact } => self.copies(messages, mode, contact),
             RunStep::Page { message, target } => self.page(message, target),
             RunStep::Session { messages, target } => self.session(messages, target),

@@ -17,7 +17,7 @@ use super::line::Permits;
 use super::recipients::Carrier;
 use super::responses::Purpose;
 use super::route::Route;
-use super::session::{Delivery, SessionPermit};
+use super::session::{ALLOW_IN_SESSION, Delivery, SessionPermit};
 use super::{Now, Shard, Waiting, fields};
 use crate::server::media::Outgoing;
 
@@ -67,7 +67,7 @@ impl Shard {
             AttemptTask::Notify { messages, not_shown } => self.announce(now, key, id, contact, &messages, not_shown),
             AttemptTask::Pull { reply, messages, mode } => self.give(now, id, reply, &messages, mode),
             AttemptTask::Relay { contacts, reply, envelope, .. } => {
-                self.relay_message(now, key, id, &contacts, reply, envelope.sender.private)
+                self.relay_message(now, key, id, &contacts, reply, &envelope.sender)
             }
             AttemptTask::HandOver { target, message, repetition, .. } => {
                 self.hand_over(now, key, &target, &message, Turn { attempt: id, repetition, session })
@@ -210,7 +210,8 @@ impl Shard {
                 .field("Call-ID", &call_id)
                 .field("CSeq", &format!("{} INVITE", u32::from(repetition) + 1))
                 .field("Contact", &format!("<{contact}>"))
-                .field("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE");
+                .field("Allow", ALLOW_IN_SESSION)
+                .field("Supported", restante_sip::session_timer::TIMER);
             let builder = if mixed { builder } else { fields::asserted(builder, route, sender) };
             let builder = if mixed || sender.private {
                 builder

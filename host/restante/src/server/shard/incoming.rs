@@ -111,7 +111,7 @@ impl Shard {
             Err(_) => is_large_message,
         };
         if !is_for_keeping {
-            return self.relay_call(now, transaction, message, &key, &sender, came, offer.err());
+            return self.relay_call(now, transaction, message, &key, (&sender, came), offer.err());
         }
         if self.requires_too_much(now, transaction, message) {
             return;

@@ -205,6 +205,8 @@ pub struct Shard {
     relays: HashMap<relay::RelayId, relay::Relay>,
     relay_of_server: HashMap<ServerTransactionId, relay::RelayId>,
     relay_wakes: BTreeSet<(Instant, relay::RelayId)>,
+    /// When sessions are to be refreshed, or were to be.
+    session_wakes: BTreeSet<(Instant, MediaId)>,
     subscriptions: subscriptions::Subscriptions,
     /// Whose registrations came over a connection that is open.
     connections: HashMap<restante_sip::transaction::ConnectionId, Vec<RecipientKey>>,
@@ -263,6 +265,7 @@ impl Shard {
             relays: HashMap::new(),
             relay_of_server: HashMap::new(),
             relay_wakes: BTreeSet::new(),
+            session_wakes: BTreeSet::new(),
             subscriptions: subscriptions::Subscriptions::default(),
             connections: HashMap::new(),
             reports,
@@ -429,9 +432,10 @@ impl Shard {
         let changes = self.subscriptions.next_change();
         let transactions = self.endpoint.next_wake();
         let relays = self.next_relay_wake();
-        let candidates =
-            [transactions, machines, registrations, adoptions, subscriptions, changes, relays, self.drain_deadline];
-        candidates.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+        let sessions = self.session_wakes.first().map(|(at, _)| *at);
+        let first = [transactions, machines, registrations, adoptions, subscriptions];
+        let candidates = first.into_iter().chain([changes, relays, sessions, self.drain_deadline]);
+        candidates.flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
 
     fn handle_wakes(&mut self, now: Now) {
@@ -453,6 +457,7 @@ impl Shard {
         self.tell_changes(now);
         self.forget_accepted(now);
         self.wake_relays(now);
+        self.wake_sessions(now);
         let (server, client) = self.endpoint.len();
         self.count_transactions(server.saturating_add(client));
     }

@@ -17,7 +17,7 @@ use crate::server::flow;
 /// Methods that are answered.
 pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE";
 /// Option tags that a peer may require.
-pub(super) const SUPPORTED: [&str; 3] = ["path", "outbound", "gruu"];
+pub(super) const SUPPORTED: [&str; 4] = ["path", "outbound", "gruu", restante_sip::session_timer::TIMER];
 
 impl Shard {
     pub(super) fn request(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, flow: Flow) {
@@ -107,13 +107,10 @@ impl Shard {
                     self.answer(now, transaction, 200);
                     self.dialog_ended(now, media);
                 }
-                // A session refresh changes nothing here.
-                (Ok(()), Method::Update) => {
-                    let contact = format!("<{}>", self.contact_uri(&came));
-                    self.answer_with(now, transaction, 200, |builder| builder.field("Contact", &contact));
+                (Ok(()), Method::Update | Method::Invite) => {
+                    self.session_changed(now, transaction, message, media, &came);
                 }
                 (Ok(()), Method::Options | Method::Info) => self.answer(now, transaction, 200),
-                (Ok(()), Method::Invite) => self.answer(now, transaction, 488),
                 (Ok(()), _) => self.answer_with(now, transaction, 405, |builder| builder.field("Allow", ALLOW)),
             };
         }
@@ -136,10 +133,23 @@ impl Shard {
         status: u16,
         further: impl FnOnce(Builder) -> Builder,
     ) {
+        self.answer_with_body(now, transaction, status, None, further);
+    }
+
+    /// Answers with further fields and a session description, if there is one.
+    pub(super) fn answer_with_body(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        status: u16,
+        description: Option<Bytes>,
+        further: impl FnOnce(Builder) -> Builder,
+    ) {
         self.count_refusal(transaction, status);
         let tag = self.endpoint.identifiers().tag();
         let Some(builder) = self.endpoint.response(transaction, status, Some(&tag)) else { return };
-        match further(builder).finish() {
+        let builder = further(builder).optional("Content-Type", description.is_some().then_some("application/sdp"));
+        match builder.finish_with_body(&description.unwrap_or_default()) {
             Ok(bytes) => self.endpoint.respond(now.monotonic, transaction, status, bytes),
             Err(error) => tracing::warn!(%error, status, "a response cannot be written"),
         }

@@ -33,6 +33,8 @@ pub(super) enum Purpose {
     Invite { media: MediaId, hop: SocketAddr },
     /// A request of others that is passed on.
     Relayed { relay: RelayId, branch: BranchId },
+    /// A refresh of a session; where it is an INVITE, what was sent and where.
+    Refresh { media: MediaId, invite: Option<(Bytes, Flow)> },
     /// BYE, of a session that waits for its answer.
     Bye { media: Option<MediaId> },
 }
@@ -104,6 +106,9 @@ impl Shard {
                     self.attempt_ended(now, &key, attempt, end);
                 }
             }
+            Some(Purpose::Refresh { media, invite }) => {
+                self.refresh_answered(now, client, media, invite, Some(message));
+            }
             Some(Purpose::Bye { media }) => self.bye_answered(media),
             _ => {}
         }
@@ -130,6 +135,7 @@ impl Shard {
                 self.invite_failed(now, media, None, origin, None);
             }
             Some(Purpose::Relayed { relay, branch }) => self.relay_silent(now, relay, branch, silence),
+            Some(Purpose::Refresh { media, invite }) => self.refresh_answered(now, client, media, invite, None),
             Some(Purpose::Bye { media }) => self.bye_answered(media),
             None => {}
         }
@@ -195,7 +201,7 @@ impl Shard {
         match (prepared, answer, delivery) {
             (Ok(start), Some(answer), Some(delivery)) => {
                 delivery.established = true;
-                self.set_start(media, start);
+                self.session_agreed(now, media, start, &answer, message);
                 self.leave_out_unacceptable(media, &answer);
             }
             // A 200 that nothing can be sent through: BYE, and another way.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use restante_deferral::model::{ContactId, Duration as Milliseconds, RecipientKey, Sender};
+use restante_deferral::model::{ContactId, Duration as Milliseconds, RecipientKey, Sender, Verification};
 use restante_sip::dialog::Dialog;
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::proxy::{BranchId, TakeOver};
@@ -32,8 +32,7 @@ impl Shard {
         transaction: ServerTransactionId,
         message: &SipMessage,
         key: &RecipientKey,
-        sender: &Sender,
-        came: Flow,
+        (sender, came): (&Sender, Flow),
         unreadable: Option<u16>,
     ) {
         let passage = match self.passage(message) {
@@ -85,6 +84,7 @@ impl Shard {
             key: key.clone(),
             contact,
             is_private: sender.private,
+            is_user: sender.verification == Verification::Authenticated,
             record: Some(came),
         };
         contacts.map(|contact| (contact.q_permille, target(contact.id))).collect()
@@ -104,17 +104,20 @@ impl Shard {
         &mut self,
         key: &RecipientKey,
         contact: ContactId,
-        is_private: bool,
+        (is_private, is_user): (bool, bool),
         record: Option<Flow>,
         relay: RelayId,
     ) -> Option<Way> {
         let route = self.route_to(key, contact)?;
         let mut hidden = Vec::new();
+        if is_user {
+            hidden.extend([Name::Authorization, Name::PAssertedIdentity, Name::PAssertedService]);
+        }
         // RFC 3325 §7: who is not trusted does not learn who asked not to be named.
-        if is_private && !route.is_trusted {
+        if is_private && !route.is_trusted && !is_user {
             hidden.push(Name::PAssertedIdentity);
         }
-        if !route.is_trusted {
+        if !route.is_trusted && !is_user {
             hidden.push(Name::PAssertedService);
         }
         let caller_tag = self.relays.get(&relay).and_then(|relay| relay.request.from().ok()?.tag().map(str::to_owned));

@@ -1,7 +1,7 @@
 //! MESSAGEs that a machine has passed on: the sender gets the device's own answer, or the message is kept.
 
 use restante_deferral::decision::validate;
-use restante_deferral::model::{ContactId, RecipientKey};
+use restante_deferral::model::{ContactId, RecipientKey, Sender, Verification};
 use restante_deferral::participating_function::{AttemptEnd, AttemptId, ReplyToken};
 use restante_sip::proxy::BranchId;
 
@@ -19,7 +19,7 @@ impl Shard {
         attempt: AttemptId,
         contacts: &[ContactId],
         reply: ReplyToken,
-        is_private: bool,
+        sender: &Sender,
     ) -> Result<Option<Carrier>, NoAttempt> {
         let Some(Waiting::Message { transaction, .. }) = self.waiting.get(&reply) else { return Err(NoAttempt::NoWay) };
         let transaction = *transaction;
@@ -30,7 +30,13 @@ impl Shard {
             .iter()
             .filter_map(|contact| known.iter().find(|it| it.id == *contact))
             .map(|it| {
-                let target = Target::Contact { key: key.clone(), contact: it.id, is_private, record: None };
+                let target = Target::Contact {
+                    key: key.clone(),
+                    contact: it.id,
+                    is_private: sender.private,
+                    is_user: sender.verification == Verification::Authenticated,
+                    record: None,
+                };
                 (it.q_permille, target)
             })
             .collect();

@@ -91,6 +91,8 @@ pub(super) enum Target {
         contact: ContactId,
         /// The caller asked not to be named (RFC 3325 §7).
         is_private: bool,
+        /// The caller showed credentials here: they do not go on, nor does what it asserts itself.
+        is_user: bool,
         /// Where the caller came from, if what follows in the dialog may have to come here.
         record: Option<Flow>,
     },
@@ -327,11 +329,11 @@ impl Shard {
         self.endpoint.answer_until(now.monotonic, server, now.monotonic + self.timer_c() + LONGER_THAN_CONTEXT);
         let way = match target {
             Target::Way(way) => Some(way),
-            Target::Contact { key, contact, is_private, record } => {
+            Target::Contact { key, contact, is_private, is_user, record } => {
                 if self.branch_waits_for_name(now, &key, contact, (id, branch)) {
                     return;
                 }
-                self.way_to_contact(&key, contact, is_private, record, id)
+                self.way_to_contact(&key, contact, (is_private, is_user), record, id)
             }
         };
         let sent = way.ok_or(SendError::Busy).and_then(|way| self.send_branch(now, id, &way).map(|sent| (way, sent)));

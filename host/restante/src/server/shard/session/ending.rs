@@ -156,6 +156,7 @@ impl Shard {
 
     pub(in crate::server::shard) fn forget_media(&mut self, media: MediaId) {
         let Some(session) = self.media.remove(&media) else { return };
+        self.forget_session_timer(media, &session.refreshing);
         self.session_ids.remove(&session.session_id);
         if let Some(transaction) = session.transaction {
             self.media_of_invites.remove(&transaction);

@@ -2,6 +2,7 @@
 
 mod names;
 mod registrations;
+mod sessions;
 mod tenants;
 
 use std::collections::BTreeMap;

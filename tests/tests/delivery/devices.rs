@@ -1,7 +1,7 @@
 //! Messages for each of a recipient's devices.
 
 use restante_sip::message::{Method, SipMessage};
-use restante_tests::{RawSip, free_tcp_port, setting, until, until_equal};
+use restante_tests::{RawSip, setting, until, until_equal};
 
 const BOB: &str = "sip:bob@example.org";
 
@@ -33,12 +33,18 @@ fn a_device_that_is_away_gets_its_copies_when_it_is_back_after_a_restart_and_the
         let (mut alice, mut phone, mut tablet) = (world.udp().await, world.udp().await, world.udp().await);
         let at_phone = format!("sip:bob@{}", phone.local());
         register(&mut phone, &at_phone, PHONE).await;
-        // The tablet is registered, and nobody listens there any more.
-        register(&mut tablet, &format!("sip:bob@{};transport=tcp", free_tcp_port()), TABLET).await;
-        for text in ["one", "two"] {
+        // The tablet is registered, and has no room.
+        let mut full = world.udp().await;
+        register(&mut tablet, &format!("sip:bob@{}", full.local()), TABLET).await;
+        for (text, tried) in [("one", vec!["one"]), ("two", vec!["one", "two"])] {
             let message = alice.request("MESSAGE", BOB).text(text);
             assert_eq!(alice.ask(&message).await.status(), Some(202));
             assert_eq!(taken(&mut phone).await, text);
+            for text in tried {
+                let message = full.expect("a MESSAGE", is_message).await;
+                assert_eq!(message.body(), text);
+                full.respond(&message, 480).await;
+            }
         }
         let had = |world: &restante_tests::World| {
             let states = world.queue().into_iter().flat_map(|it| it.devices);

@@ -21,6 +21,8 @@ pub(super) struct Running {
     pub(super) contact: Option<ContactId>,
     /// The contact's device.
     pub(super) device: Option<String>,
+    /// Until when its binding was to last: it is another time once the device registered anew.
+    pub(super) registered_until: Option<Timestamp>,
     pub(super) kind: Kind,
 }
 
@@ -94,7 +96,8 @@ impl Recipient {
         self.event(Event::AttemptStarted(kind.attempt_kind()));
         let reach = contact.and_then(|contact| self.contacts.get(contact));
         let device = reach.map(|reach| reach.contact.device.clone());
-        self.attempts.insert(id, Running { contact, device, kind });
+        let registered_until = reach.map(|reach| reach.contact.expires_at);
+        self.attempts.insert(id, Running { contact, device, registered_until, kind });
         self.emit(Output::Start(Box::new(Attempt { id, contact, task })));
     }
 
@@ -143,8 +146,11 @@ impl Recipient {
         if end.status.is_some_and(|status| status < 200) {
             return;
         }
-        let Some(Running { contact, device, kind }) = self.attempts.remove(&id) else { return };
+        let Some(Running { contact, device, registered_until, kind }) = self.attempts.remove(&id) else { return };
         let by = By::device(device);
+        let known = contact.and_then(|contact| self.contacts.get(contact)).map(|reach| reach.contact.expires_at);
+        // What is known of the way that was tried says nothing of the one that was registered meanwhile.
+        let is_anew = registered_until.is_some() && known.is_some() && known != registered_until;
         if let Some(contact) = contact {
             self.contacts.release(contact, id);
             let last = (!is_success(end.status)).then_some(LastResult {
@@ -152,8 +158,14 @@ impl Recipient {
                 status: end.status,
                 origin: end.origin,
             });
-            self.contacts.note(contact, last);
+            if !is_anew || last.is_none() {
+                self.contacts.note(contact, last);
+            }
         }
+        let is_copies =
+            matches!(kind, Kind::Page { target: Target::Each, .. } | Kind::Session { target: Target::Each, .. });
+        let device = By { keep_copy: false, ..by.clone() };
+        let is_over_well = is_success(end.status) || is_anew;
         self.push.attempt_is_over(id);
         match kind {
             Kind::Page { message, target } => self.end_of_page(message, target, contact, by, end),
@@ -170,6 +182,9 @@ impl Recipient {
                 self.hand_overs.attempt_is_over();
                 self.end_of_single(AttemptKind::HandOver, message, None, By::default(), end);
             }
+        }
+        if is_copies && is_over_well {
+            self.device_is_free(&device);
         }
     }
 

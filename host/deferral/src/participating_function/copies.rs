@@ -14,14 +14,15 @@
 //! | no device has it and none is left to be tried | – | `on-failure` is asked |
 //! | its time is up | – | `on-expiry` is asked |
 //!
-//! One device after the other gets all its copies, those that answered last time first: a dead one holds up none of the
-//! others.
+//! One device after the other gets all its copies, those that answered last time first. What some device has already goes
+//! to the next one beside the plan, which does not wait for it: a dead tablet does not hold up the phone. What a device
+//! could not get because it was busy follows when it acknowledged that.
 
-use super::attempt::Kind;
+use super::attempt::{By, Kind};
 use super::plan::{Carried, RunStep};
 use super::window::Lease;
-use super::{AttemptEnd, AttemptTask, Event, Recipient};
-use crate::decision::{AttemptKind, Target};
+use super::{AttemptEnd, AttemptId, AttemptTask, Event, Recipient};
+use crate::decision::{AttemptKind, Target, Trigger};
 use crate::model::{ContactId, DeviceState, MessageId, Mode, Origin, StoredMessage};
 
 /// Devices that a message is kept for.
@@ -89,23 +90,50 @@ impl Recipient {
         if for_it.is_empty() {
             return Carried::Done;
         }
+        let is_further = for_it.iter().all(|id| self.some_device_has(*id));
         if !reach.is_free() {
-            return Carried::Busy(RunStep::Copies { messages, mode, contact });
+            return if is_further { Carried::Done } else { Carried::Busy(RunStep::Copies { messages, mode, contact }) };
         }
         let id = self.next_attempt_id();
+        let lease = if is_further { Lease::Copy(id) } else { Lease::Push(id) };
         let leased: Vec<(StoredMessage, u16)> =
-            for_it.into_iter().filter_map(|message| self.lease(message, Lease::Push(id))).collect();
+            for_it.into_iter().filter_map(|message| self.lease(message, lease)).collect();
         let ids: Vec<MessageId> = leased.iter().map(|(stored, _)| stored.id).collect();
         let repetition = leased.first().map_or(0, |(_, repetition)| *repetition);
         let mut messages: Vec<StoredMessage> = leased.into_iter().map(|(stored, _)| stored).collect();
         let target = Target::Each;
         if mode == Mode::Large {
             let task = AttemptTask::Session { messages, repetition };
-            return self.begin_step(id, contact, task, Kind::Session { messages: ids, target });
+            return self.begin_copies(id, contact, task, Kind::Session { messages: ids, target }, is_further);
         }
         let (Some(message), Some(stored)) = (ids.first().copied(), messages.pop()) else { return Carried::Done };
         let task = AttemptTask::Page { message: Box::new(stored), repetition };
-        self.begin_step(id, contact, task, Kind::Page { message, target })
+        self.begin_copies(id, contact, task, Kind::Page { message, target }, is_further)
+    }
+
+    fn begin_copies(
+        &mut self,
+        id: AttemptId,
+        contact: ContactId,
+        task: AttemptTask,
+        kind: Kind,
+        is_further: bool,
+    ) -> Carried {
+        if !is_further {
+            return self.begin_step(id, contact, task, kind);
+        }
+        self.start(id, Some(contact), task, kind);
+        Carried::Done
+    }
+
+    /// A device acknowledged copies: what it could not get meanwhile follows.
+    pub(super) fn device_is_free(&mut self, by: &By) {
+        let wants = |stored: &StoredMessage| {
+            stored.devices.iter().any(|state| state.delivered_at.is_none() && Some(&state.device) == by.device.as_ref())
+        };
+        if self.queue.iter().any(|entry| entry.lease.is_none() && wants(&entry.stored)) {
+            self.want(Trigger::MessageArrived);
+        }
     }
 
     /// A device did not get its copies. Where nobody was there it is left out of the rest of the plan.

@@ -128,7 +128,8 @@ impl Recipient {
             [contact] => (Some(*contact), Vec::new()),
             _ => (None, contacts.clone()),
         };
-        self.attempts.insert(id, Running { contact, device: None, kind: Kind::Relay { others } });
+        self.attempts
+            .insert(id, Running { contact, device: None, registered_until: None, kind: Kind::Relay { others } });
         self.event(Event::AttemptStarted(AttemptKind::Relay));
         self.emit(Output::Start(Box::new(Attempt { id, contact: contacts.first().copied(), task })));
         let relaying = Relaying { attempt: id, deadline: self.now.after(deadline), otherwise, end: None };

@@ -302,3 +302,26 @@ fn script(had: Had, behaviour: Rc<RefCell<[u8; 3]>>) -> super::simulator::Device
         script
     })
 }
+
+#[test]
+fn a_device_that_does_not_answer_holds_up_neither_the_other_one_nor_its_own_return() {
+    let mut world = with(each(Step::Page));
+    world.devices = Box::new(|_, attempt| match is_for(attempt, &tablet()) {
+        true => vec![(32_000, Deed::Ends(timeout()))],
+        false => takes_all(attempt),
+    });
+    world.registers(&[phone(), tablet()]);
+    world.seconds(5);
+    world.arrives(message("m1"));
+    world.seconds(1);
+    world.arrives(message("m2"));
+    world.seconds(1);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "page m1 #1 to 2", "page m2 #0 to 1"]);
+    // It registers anew while the attempt at its old place goes on: what comes of that does not count against it.
+    let back = Contact { expires_at: world.now.after(Duration::from_secs(3600)), ..tablet() };
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.registers(&[phone(), back]);
+    world.seconds(60);
+    assert_eq!(world.log().get(3..), Some(&["page m1 #2 to 2".to_owned(), "page m2 #1 to 2".to_owned()][..]));
+    assert!(world.waiting().is_empty());
+}

@@ -213,7 +213,8 @@ impl Shard {
             if let (Some(client), Some(until)) = (client, relay.context.rings_until(branch)) {
                 self.endpoint.ring_until(now.monotonic, client, until + LONGER_THAN_CONTEXT);
             }
-        } else if let Some(hop) = hop {
+        } else if let (Some(hop), Errand::Attempt { .. }) = (hop, &relay.errand) {
+            // Who declines calls says nothing of the hop, so that only messages are counted.
             let origin = self.origin(is_device, hop, status, now);
             let retry_after_seconds = response.number(Name::RetryAfter).ok().flatten();
             self.note_end(id, branch, BranchEnd { status: Some(status), origin, retry_after_seconds });

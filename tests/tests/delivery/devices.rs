@@ -36,15 +36,14 @@ fn a_device_that_is_away_gets_its_copies_when_it_is_back_after_a_restart_and_the
         // The tablet is registered, and has no room.
         let mut full = world.udp().await;
         register(&mut tablet, &format!("sip:bob@{}", full.local()), TABLET).await;
-        for (text, tried) in [("one", vec!["one"]), ("two", vec!["one", "two"])] {
+        for text in ["one", "two"] {
             let message = alice.request("MESSAGE", BOB).text(text);
             assert_eq!(alice.ask(&message).await.status(), Some(202));
             assert_eq!(taken(&mut phone).await, text);
-            for text in tried {
-                let message = full.expect("a MESSAGE", is_message).await;
-                assert_eq!(message.body(), text);
-                full.respond(&message, 480).await;
-            }
+            // It says so of the first; the second one would meet the same.
+            let message = full.expect("a MESSAGE", is_message).await;
+            assert_eq!(message.body(), "one");
+            full.respond(&message, 480).await;
         }
         let had = |world: &restante_tests::World| {
             let states = world.queue().into_iter().flat_map(|it| it.devices);
@@ -54,9 +53,9 @@ fn a_device_that_is_away_gets_its_copies_when_it_is_back_after_a_restart_and_the
         until_equal("copies that are had, and wanted", (2, 2), || had(world)).await;
         world.restart().await;
         assert_eq!(had(world), (2, 2), "which device has what is durable");
-        register(&mut phone, &at_phone, PHONE).await;
         let at_tablet = format!("sip:bob@{}", tablet.local());
         register(&mut tablet, &at_tablet, TABLET).await;
+        register(&mut phone, &at_phone, PHONE).await;
         assert_eq!([taken(&mut tablet).await, taken(&mut tablet).await], ["one", "two"]);
         world.until_settled().await;
         // What comes next is all that the phone gets.

@@ -11,10 +11,14 @@ fn is_message(it: &SipMessage) -> bool {
 
 /// Registers one of Bob's devices with this Contact.
 async fn register(socket: &mut RawSip, contact: &str, device: &str) {
+    register_for(socket, contact, device, "600").await;
+}
+
+async fn register_for(socket: &mut RawSip, contact: &str, device: &str, seconds: &str) {
     let contact = format!("<{contact}>;+sip.instance=\"<urn:uuid:{device}>\"");
     let register = socket.request("REGISTER", "sip:example.org");
     let register = register.set("From", &format!("<{BOB}>;tag=device")).set("To", &format!("<{BOB}>"));
-    let register = register.set("Contact", &contact).set("Expires", "600");
+    let register = register.set("Contact", &contact).set("Expires", seconds);
     assert_eq!(socket.ask(&register).await.status(), Some(200));
 }
 
@@ -51,6 +55,8 @@ fn a_device_that_is_away_gets_its_copies_when_it_is_back_after_a_restart_and_the
             (had.len(), wanted.len())
         };
         until_equal("copies that are had, and wanted", (2, 2), || had(world)).await;
+        // It goes for good, and stays known.
+        register_for(&mut tablet, &format!("sip:bob@{}", full.local()), TABLET, "0").await;
         world.restart().await;
         assert_eq!(had(world), (2, 2), "which device has what is durable");
         let at_tablet = format!("sip:bob@{}", tablet.local());

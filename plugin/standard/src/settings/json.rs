@@ -195,7 +195,7 @@ mod tests {
     fn the_schema_says_what_is_accepted() {
         let schema: Value = serde_json::from_str(crate::settings::SCHEMA).unwrap();
         let properties = schema["properties"].as_object().unwrap();
-        assert_eq!(properties.len(), 11);
+        assert_eq!(properties.len(), 13);
         let accepts = |name: &str, value: &Value| read(&serde_json::json!({ name: value }).to_string()).1.is_empty();
         let resolved = |kind: &Value| match kind["$ref"].as_str() {
             Some(place) => schema.pointer(place.trim_start_matches('#')).unwrap().clone(),

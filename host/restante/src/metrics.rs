@@ -93,6 +93,8 @@ pub struct Metrics {
     pub recipients: Gauge,
     /// MSRP sessions.
     pub sessions: Gauge,
+    /// Large messages that nobody took and that came here.
+    pub take_overs: Counter,
     /// SIP transactions.
     pub transactions: Gauge,
     /// Seconds between a MESSAGE's arrival and its 202.
@@ -130,6 +132,7 @@ impl Metrics {
             waiting_messages: Gauge::default(),
             recipients: Gauge::default(),
             sessions: Gauge::default(),
+            take_overs: Counter::default(),
             transactions: Gauge::default(),
             accept_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
         };
@@ -166,6 +169,7 @@ impl Metrics {
         registry.register("messages_waiting", "Messages that wait", self.waiting_messages.clone());
         registry.register("recipients_in_memory", "Recipients in memory", self.recipients.clone());
         registry.register("msrp_sessions", "MSRP sessions", self.sessions.clone());
+        registry.register("take_overs", "Large messages that were passed on and taken over", self.take_overs.clone());
         registry.register("sip_transactions", "SIP transactions", self.transactions.clone());
         registry.register_with_unit(
             "accept",

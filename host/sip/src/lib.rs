@@ -6,7 +6,9 @@
 //! * [`writer`]: messages that we make, and the in-place changes a proxy makes.
 //! * [`framing`]: messages out of a byte stream.
 //! * [`transaction`]: RFC 3261 §17 and RFC 6026.
+//! * [`proxy`]: RFC 3261 §16.
 //! * [`dialog`], [`subscription`], [`registration`]: what lasts longer than a transaction.
+//! * [`session_timer`]: RFC 4028.
 //! * [`authentication`]: Digest (RFC 7616, RFC 8760).
 
 pub mod authentication;
@@ -15,7 +17,9 @@ pub mod framing;
 pub mod header;
 pub mod identity;
 pub mod message;
+pub mod proxy;
 pub mod registration;
+pub mod session_timer;
 pub mod subscription;
 pub mod transaction;
 pub mod uri;

@@ -80,6 +80,8 @@ impl bindings::Guest for Scripted {
         let any = |messages| DeliveryStep { messages, target: Target::Any };
         let step = match word.as_str() {
             "session" => Step::Session(any(messages)),
+            "page-each" => Step::Page(DeliveryStep { messages, target: Target::Each }),
+            "session-each" => Step::Session(DeliveryStep { messages, target: Target::Each }),
             "session-to-worst" => {
                 let worst = availability.contacts.last().map_or(0, |contact| contact.id);
                 Step::Session(DeliveryStep { messages, target: Target::Contact(worst) })

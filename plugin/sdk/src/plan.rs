@@ -10,6 +10,7 @@ use crate::ways::Sharing;
 /// that is given to none is held by the host.
 pub struct Planner<'a> {
     sharing: Sharing,
+    to_each_device: bool,
     steps: Vec<Step>,
     /// Which step is the session of which group.
     sessions: Vec<(Group<'a>, usize)>,
@@ -28,20 +29,29 @@ impl<'a> Planner<'a> {
     /// An empty plan. [`Ways::sharing`](crate::Ways::sharing) says what contacts share sessions by.
     #[must_use]
     pub fn new(sharing: Sharing) -> Self {
-        Planner { sharing, steps: Vec::new(), sessions: Vec::new(), ask_again_at: None }
+        Planner { sharing, to_each_device: false, steps: Vec::new(), sessions: Vec::new(), ask_again_at: None }
+    }
+
+    /// From now on messages go to each device instead of to any one.
+    pub fn to_each_device(&mut self, each: bool) {
+        self.to_each_device = each;
     }
 
     /// This message goes in page mode, in a MESSAGE of its own.
     pub fn page(&mut self, message: &WaitingMessage) {
+        let each = self.to_each_device;
+        let target = if each { Target::Each } else { Target::Any };
         match self.steps.last_mut() {
-            Some(Step::Page(step)) => step.messages.push(message.id),
-            _ => self.steps.push(Step::Page(DeliveryStep { messages: vec![message.id], target: Target::Any })),
+            Some(Step::Page(step)) if matches!(step.target, Target::Each) == each => step.messages.push(message.id),
+            _ => self.steps.push(Step::Page(DeliveryStep { messages: vec![message.id], target })),
         }
     }
 
     /// This message goes in its group's session.
     pub fn session(&mut self, message: &'a WaitingMessage) {
         let (sender, target) = match self.sharing {
+            // What one device takes in one session another may not.
+            _ if self.to_each_device => (Some(message.sender.as_str()), Target::Each),
             Sharing::BySender => (Some(message.sender.as_str()), Target::Any),
             Sharing::All(contact) => (None, Target::Contact(contact)),
         };

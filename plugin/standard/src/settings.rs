@@ -12,6 +12,8 @@
 //! | `recipient_quota`, `sender_quota` | `{"messages": …, "bytes": …}` that may wait; `"none"` is no limit | 10000 and 1 GiB, 100000 and 10 GiB |
 //! | `quota_status` | the status that refuses a message over quota | 403 |
 //! | `relay_milliseconds` | pass a MESSAGE on to a recipient who is there and wait so long, 3000 at most, for the device's answer; `"none"` stores first | `"none"` |
+//! | `relay_invite_milliseconds` | pass the INVITE of a large message on to a recipient who is there, and take it over after so long, 15000 at most; `"none"` stores first | `"none"` |
+//! | `devices` | `any`: the first device that takes a message is enough; `each`: every known one gets its copy | `any` |
 
 mod json;
 
@@ -31,6 +33,15 @@ pub enum Precedence {
     User,
     /// The operator's, always.
     Operator,
+}
+
+/// How many of a recipient's devices get a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Devices {
+    /// The first that takes it.
+    Any,
+    /// Every one that is known.
+    Each,
 }
 
 /// How recipients get messages. The contract's [`Delivery`], in a form that can be written down.
@@ -78,6 +89,10 @@ pub struct Settings {
     pub quota_status: u16,
     /// `relay_milliseconds`
     pub relay_milliseconds: Option<u32>,
+    /// `relay_invite_milliseconds`
+    pub relay_invite_milliseconds: Option<u32>,
+    /// `devices`
+    pub devices: Devices,
 }
 
 impl Default for Settings {
@@ -96,6 +111,8 @@ impl Default for Settings {
             sender_quota: Quota { messages: Some(100_000), bytes: Some(10 * GIB) },
             quota_status: 403,
             relay_milliseconds: None,
+            relay_invite_milliseconds: None,
+            devices: Devices::Any,
         }
     }
 }
@@ -132,6 +149,8 @@ impl Settings {
             max_keep_milliseconds: self.max_keep_milliseconds,
             retry_milliseconds: Cow::Borrowed(&self.retry_milliseconds),
             relay_milliseconds: self.relay_milliseconds,
+            relay_invite_milliseconds: self.relay_invite_milliseconds,
+            to_each_device: self.devices == Devices::Each,
         }
     }
 }
@@ -183,7 +202,7 @@ mod tests {
         let text = r#"{"delivery": "pull", "precedence": "operator", "few": 0, "fetch_seconds": 60,
             "default_keep_seconds": 3600, "max_keep_seconds": 7200, "retry_seconds": [1, 2],
             "recipient_quota": {"messages": 5, "bytes": null}, "sender_quota": {"messages": null},
-            "quota_status": 413, "relay_milliseconds": 2500}"#;
+            "quota_status": 413, "relay_milliseconds": 2500, "relay_invite_milliseconds": 15000, "devices": "each"}"#;
         let expected = Settings {
             delivery: DeliverySetting::Pull,
             precedence: Precedence::Operator,
@@ -196,6 +215,8 @@ mod tests {
             sender_quota: Quota { messages: None, bytes: Settings::default().sender_quota.bytes },
             quota_status: 413,
             relay_milliseconds: Some(2_500),
+            relay_invite_milliseconds: Some(15_000),
+            devices: Devices::Each,
         };
         let checked = check(text, &host()).unwrap();
         assert_eq!(Settings::read(&checked.normalised).unwrap(), expected);

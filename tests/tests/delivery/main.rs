@@ -4,6 +4,7 @@ mod announced;
 mod commits;
 mod core_network;
 mod crash;
+mod devices;
 mod expiry;
 mod fetched;
 mod forms;

@@ -2,6 +2,7 @@
 
 mod ipv6;
 mod msrp;
+mod refreshes;
 mod registrations;
 mod repetitions;
 mod requests;

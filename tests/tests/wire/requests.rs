@@ -57,13 +57,13 @@ const CASES: &[Case] = &[
     ),
     ("CPIM that is none", |it| it.request("MESSAGE", BOB).body("message/cpim", "no header at all"), 400, None),
     ("a page that is a book", |it| it.request("MESSAGE", BOB).text(&"x".repeat(3_000)), 413, None),
-    ("a call", |it| invite(it, AUDIO), 488, None),
-    ("a call with messages", |it| invite(it, &format!("{MSRP}a=sendonly\r\n{AUDIO}")), 488, None),
-    ("an offer to receive only", |it| invite(it, &format!("{MSRP}a=recvonly\r\n")), 488, None),
+    ("a call to nobody who is there", |it| invite(it, AUDIO), 480, None),
+    ("a call with messages", |it| invite(it, &format!("{MSRP}a=sendonly\r\n{AUDIO}")), 480, None),
+    ("an offer to receive only", |it| invite(it, &format!("{MSRP}a=recvonly\r\n")), 480, None),
     (
         "no offer",
         |it| RawMsrp::invitation(it, BOB).without("Content-Type").body("x", "").without("Content-Type"),
-        488,
+        480,
         None,
     ),
     (
@@ -72,7 +72,7 @@ const CASES: &[Case] = &[
         415,
         Some(("Accept", "application/sdp")),
     ),
-    ("a description that is none", |it| RawMsrp::invitation(it, BOB).body("application/sdp", "v=1"), 488, None),
+    ("a description that is none", |it| RawMsrp::invitation(it, BOB).body("application/sdp", "v=1"), 480, None),
     ("no answer would do", |it| RawMsrp::invitation(it, BOB).with("Accept", "text/html"), 406, None),
     ("no hop is left, but none is needed", |it| it.request("OPTIONS", BOB).set("Max-Forwards", "0"), 200, None),
 ];

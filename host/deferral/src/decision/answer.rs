@@ -63,6 +63,8 @@ pub enum Target {
     Any,
     /// This one.
     Contact(ContactId),
+    /// To each device that is known, and the message stays until all have it or it expires.
+    Each,
 }
 
 /// Send messages.

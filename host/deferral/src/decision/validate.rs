@@ -244,7 +244,7 @@ fn delivery(step: &DeliveryStep, mode: Mode, situation: Situation<'_>) -> Result
     for id in &step.messages {
         let contacts = known_message(situation.messages, *id)?.contacts(mode);
         let possible = match step.target {
-            Target::Any => !contacts.is_empty(),
+            Target::Any | Target::Each => !contacts.is_empty(),
             Target::Contact(contact) => contacts.contains(&contact),
         };
         if !possible {

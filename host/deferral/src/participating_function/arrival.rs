@@ -26,6 +26,7 @@ use super::views::media_type;
 use super::window::{Lease, Place};
 use super::{Arrival, Asked, Event, Invitation, Output, ROOM_AFTER_SECONDS, Recipient, Reply, ReplyToken, report};
 use crate::commit::{Applied, CommitError};
+use crate::decision::validate::Impossible;
 use crate::decision::{
     Answer, Incoming, IncomingAnswer, IncomingPhase, Keep, Question, Rejection, SenderView, Trigger, Undecided,
     fallback, validate,
@@ -217,9 +218,17 @@ impl Recipient {
         }
     }
 
-    /// Anything but a refusal lets it come: what happens to it is decided when it is complete.
+    /// Anything but a refusal lets it come, if nobody else takes it before: what happens to it is decided when it is
+    /// complete.
     pub(super) fn on_invitation_answer(&mut self, reply: ReplyToken, answer: Result<Answer, Undecided>) {
         let decided = match answer {
+            Ok(Answer::Incoming(IncomingAnswer::Relay(relay))) if relay.otherwise.expires_at <= self.asked_at => {
+                Err(self.unusable(Impossible::Past, "on-incoming"))
+            }
+            Ok(Answer::Incoming(IncomingAnswer::Relay(relay))) => match self.relay_of_invitation(&relay) {
+                Some(deadline) => return self.reply(reply, Reply::PassOn { deadline }),
+                None => Ok(()),
+            },
             Ok(Answer::Incoming(IncomingAnswer::Reject(refusal))) => match validate::rejection(&refusal) {
                 Ok(()) => return self.refuse(reply, refusal),
                 Err(why) => Err(self.unusable(why, "on-incoming")),

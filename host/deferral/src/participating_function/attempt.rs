@@ -5,6 +5,7 @@
 //! | one message acknowledged | – | it goes (or stays as a copy); the rest goes on |
 //! | ended, 2xx | it goes | what was not acknowledged goes back: `on-failure` |
 //! | ended otherwise | goes back: `on-failure` | goes back: `on-failure` |
+//! | ended otherwise, one of several devices ([`super::copies`]) | waits for that device | waits for that device |
 //! | ended, nobody there, to any contact, another may take it | the other one is tried | the rest goes to the other one |
 
 use super::commits::{Draft, Removal};
@@ -12,13 +13,28 @@ use super::failure::Batch;
 use super::window::{Lease, stops_the_rest};
 use super::{Attempt, AttemptEnd, AttemptId, AttemptTask, Event, Outcome, Output, Recipient};
 use crate::decision::{AttemptKind, Progress, Target};
-use crate::model::{ContactId, DeviceState, LastResult, MessageId, Mode, Origin, Timestamp};
+use crate::model::{ContactId, DeviceState, LastResult, MessageId, Mode, Origin, StoredMessage, Timestamp};
 
 /// An attempt in flight.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) contact: Option<ContactId>,
+    /// The contact's device.
+    pub(super) device: Option<String>,
+    /// Until when its binding was to last: it is another time once the device registered anew.
+    pub(super) registered_until: Option<Timestamp>,
     pub(super) kind: Kind,
+}
+
+impl Running {
+    /// Whether it occupies this contact.
+    pub(super) fn is_with(&self, contact: ContactId) -> bool {
+        let others = match &self.kind {
+            Kind::Relay { others } => others.as_slice(),
+            _ => &[],
+        };
+        self.contact == Some(contact) || others.contains(&contact)
+    }
 }
 
 /// What it does.
@@ -31,11 +47,26 @@ pub(super) enum Kind {
     /// A plan's notification.
     Notify,
     /// A client's session, with what is not acknowledged yet.
-    Pull { messages: Vec<MessageId>, mode: Mode, keep_copy_for: Option<String> },
-    /// A message that is not stored, or was not when it began.
-    Relay,
+    Pull { messages: Vec<MessageId>, mode: Mode, by: By },
+    /// A message that is not stored, or was not when it began: with these contacts, too.
+    Relay { others: Vec<ContactId> },
     /// A message for a named target.
     HandOver { message: MessageId },
+}
+
+/// Who acknowledges a message.
+#[derive(Clone, Debug, Default)]
+pub(super) struct By {
+    /// None: nobody who is told from other devices; the message goes.
+    pub(super) device: Option<String>,
+    /// A copy stays in any case.
+    pub(super) keep_copy: bool,
+}
+
+impl By {
+    pub(super) fn device(device: Option<String>) -> By {
+        By { device, keep_copy: false }
+    }
 }
 
 impl Kind {
@@ -45,7 +76,7 @@ impl Kind {
             Kind::Session { .. } => AttemptKind::Session,
             Kind::Notify => AttemptKind::Notification,
             Kind::Pull { .. } => AttemptKind::Pull,
-            Kind::Relay => AttemptKind::Relay,
+            Kind::Relay { .. } => AttemptKind::Relay,
             Kind::HandOver { .. } => AttemptKind::HandOver,
         }
     }
@@ -63,29 +94,38 @@ impl Recipient {
             self.contacts.occupy(contact, id);
         }
         self.event(Event::AttemptStarted(kind.attempt_kind()));
-        self.attempts.insert(id, Running { contact, kind });
+        let reach = contact.and_then(|contact| self.contacts.get(contact));
+        let device = reach.map(|reach| reach.contact.device.clone());
+        let registered_until = reach.map(|reach| reach.contact.expires_at);
+        self.attempts.insert(id, Running { contact, device, registered_until, kind });
         self.emit(Output::Start(Box::new(Attempt { id, contact, task })));
     }
 
     /// One message of a session is acknowledged. An acknowledgement that is not ours to hear is dropped.
     pub(super) fn on_delivered(&mut self, attempt: AttemptId, message: MessageId) {
         let Some(running) = self.attempts.get_mut(&attempt) else { return };
-        let (messages, keep_copy_for) = match &mut running.kind {
-            Kind::Session { messages, .. } => (messages, None),
-            Kind::Pull { messages, keep_copy_for, .. } => (messages, keep_copy_for.clone()),
+        let (messages, by) = match &mut running.kind {
+            Kind::Session { messages, .. } => (messages, By::device(running.device.clone())),
+            Kind::Pull { messages, by, .. } => (messages, by.clone()),
             _ => return,
         };
         let Some(index) = messages.iter().position(|id| *id == message) else { return };
         messages.remove(index);
-        self.acknowledged(message, keep_copy_for);
+        self.acknowledged(message, by);
     }
 
-    /// A device has it: the message goes, or a copy stays for other devices.
-    pub(super) fn acknowledged(&mut self, message: MessageId, keep_copy_for: Option<String>) {
+    /// A device has it: the message goes, or a copy stays for other devices: those that are known and do not have it, and
+    /// whoever a policy kept it for.
+    pub(super) fn acknowledged(&mut self, message: MessageId, by: By) {
         let now = self.now;
         let mut draft = Draft::default();
-        match (keep_copy_for, self.queue.get_mut(message)) {
-            (Some(device), Some(entry)) if entry.discard.is_none() => {
+        let others_want_it = |stored: &StoredMessage, device: &str| {
+            stored.devices.iter().any(|state| state.delivered_at.is_none() && state.device != device)
+        };
+        match (by.device, self.queue.get_mut(message)) {
+            (Some(device), Some(entry))
+                if entry.discard.is_none() && (by.keep_copy || others_want_it(&entry.stored, &device)) =>
+            {
                 entry.lease = None;
                 entry.stored.devices.retain(|state| state.device != device);
                 entry.stored.devices.push(DeviceState { device, delivered_at: Some(now) });
@@ -106,7 +146,11 @@ impl Recipient {
         if end.status.is_some_and(|status| status < 200) {
             return;
         }
-        let Some(Running { contact, kind }) = self.attempts.remove(&id) else { return };
+        let Some(Running { contact, device, registered_until, kind }) = self.attempts.remove(&id) else { return };
+        let by = By::device(device);
+        let known = contact.and_then(|contact| self.contacts.get(contact)).map(|reach| reach.contact.expires_at);
+        // What is known of the way that was tried says nothing of the one that was registered meanwhile.
+        let is_anew = registered_until.is_some() && known.is_some() && known != registered_until;
         if let Some(contact) = contact {
             self.contacts.release(contact, id);
             let last = (!is_success(end.status)).then_some(LastResult {
@@ -114,32 +158,47 @@ impl Recipient {
                 status: end.status,
                 origin: end.origin,
             });
-            self.contacts.note(contact, last);
+            if !is_anew || last.is_none() {
+                self.contacts.note(contact, last);
+            }
         }
+        let is_copies =
+            matches!(kind, Kind::Page { target: Target::Each, .. } | Kind::Session { target: Target::Each, .. });
+        let device = By { keep_copy: false, ..by.clone() };
+        let is_over_well = is_success(end.status) || is_anew;
         self.push.attempt_is_over(id);
         match kind {
-            Kind::Page { message, target } => self.end_of_page(message, target, contact, end),
-            Kind::Session { messages, target } => self.end_of_session(messages, target, contact, end),
+            Kind::Page { message, target } => self.end_of_page(message, target, contact, by, end),
+            Kind::Session { messages, target } => self.end_of_session(messages, target, contact, by, end),
             Kind::Notify => self.on_notification_ended(contact, end),
-            Kind::Pull { messages, mode, keep_copy_for } => {
-                self.end_of_pull(messages, mode, keep_copy_for, contact, end);
-            }
-            Kind::Relay => {
+            Kind::Pull { messages, mode, by } => self.end_of_pull(messages, mode, by, contact, end),
+            Kind::Relay { others } => {
+                // What each of several came to is not known one by one; of one it was noted above.
+                others.iter().for_each(|contact| self.contacts.release(*contact, id));
                 self.on_relay_ended(id, end);
                 self.want(crate::decision::Trigger::MessageArrived);
             }
             Kind::HandOver { message } => {
                 self.hand_overs.attempt_is_over();
-                self.end_of_single(AttemptKind::HandOver, message, None, end);
+                self.end_of_single(AttemptKind::HandOver, message, None, By::default(), end);
             }
+        }
+        if is_copies && is_over_well {
+            self.device_is_free(&device);
         }
     }
 
-    fn end_of_page(&mut self, message: MessageId, target: Target, contact: Option<ContactId>, end: AttemptEnd) {
+    fn end_of_page(&mut self, message: MessageId, target: Target, contact: Option<ContactId>, by: By, end: AttemptEnd) {
         if !is_success(end.status) && self.another_may_take(&[message], Mode::Page, target, contact, &end) {
             return;
         }
-        self.end_of_single(AttemptKind::Page, message, contact, end);
+        if !is_success(end.status) && target == Target::Each {
+            self.copies_failed(AttemptKind::Page, contact, &end, &[message]);
+            if self.leave_copy(message) {
+                return;
+            }
+        }
+        self.end_of_single(AttemptKind::Page, message, contact, by, end);
     }
 
     /// The end of an attempt with one message.
@@ -148,6 +207,7 @@ impl Recipient {
         kind: AttemptKind,
         message: MessageId,
         contact: Option<ContactId>,
+        by: By,
         end: AttemptEnd,
     ) {
         if is_success(end.status) {
@@ -157,7 +217,7 @@ impl Recipient {
                 self.draft_removal(&mut draft, removal);
                 self.submit(draft);
             } else {
-                self.acknowledged(message, None);
+                self.acknowledged(message, by);
             }
             return;
         }
@@ -170,9 +230,15 @@ impl Recipient {
         messages: Vec<MessageId>,
         target: Target,
         contact: Option<ContactId>,
+        by: By,
         end: AttemptEnd,
     ) {
-        let rest = self.settle_outcomes(messages, None, &end);
+        let mut rest = self.settle_outcomes(messages, &by, &end);
+        if target == Target::Each && !rest.is_empty() {
+            let failed: Vec<MessageId> = rest.iter().map(|(id, ..)| *id).collect();
+            self.copies_failed(AttemptKind::Session, contact, &end, &failed);
+            rest.retain(|(id, ..)| !self.leave_copy(*id));
+        }
         if rest.is_empty() {
             return;
         }
@@ -188,13 +254,13 @@ impl Recipient {
     pub(super) fn settle_outcomes(
         &mut self,
         messages: Vec<MessageId>,
-        keep_copy_for: Option<&str>,
+        by: &By,
         end: &AttemptEnd,
     ) -> Vec<(MessageId, Progress, Option<u16>)> {
         let mut rest = Vec::new();
         for id in messages {
             match end.outcomes.iter().find(|(named, _)| *named == id).map(|(_, outcome)| *outcome) {
-                Some(Outcome::Acknowledged) => self.acknowledged(id, keep_copy_for.map(str::to_owned)),
+                Some(Outcome::Acknowledged) => self.acknowledged(id, by.clone()),
                 Some(Outcome::Failed { progress, status }) => rest.push((id, progress, status)),
                 None => rest.push((id, Progress::Unsent, None)),
             }

@@ -86,7 +86,7 @@ impl Contacts {
             self.reaches.push(reach);
         }
         for reach in &mut self.reaches {
-            let with_it = |running: &Running| running.contact == Some(reach.contact.id);
+            let with_it = |running: &Running| running.is_with(reach.contact.id);
             reach.busy = in_flight.iter().filter(|(_, running)| with_it(running)).map(|(id, _)| *id).collect();
         }
         self.sort();

@@ -169,10 +169,14 @@ impl Recipient {
         entry.direct = None;
         entry.stored.not_before = None;
         match action {
-            FailureAction::GiveUp(report) if validate::is_permanent(batch.origin, page_mode, batch.status) => {
+            FailureAction::GiveUp(report)
+                if validate::is_permanent(batch.origin, page_mode, batch.status) && entry.stored.devices.len() <= 1 =>
+            {
                 self.draft_removal(draft, Removal { id, event: Event::GivenUp(id), report });
                 return true;
             }
+            // One device's word is not that of the others.
+            FailureAction::GiveUp(_) if entry.stored.devices.len() > 1 => {}
             FailureAction::GiveUp(_) => {
                 let why = self.unusable(validate::Impossible::NotForGood, "on-failure");
                 self.fell_back(why, "on-failure");

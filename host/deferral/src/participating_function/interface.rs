@@ -47,6 +47,8 @@ pub struct Limits {
     pub min_ask_interval: Duration,
     /// Longest relay deadline that a policy can ask for; proxies in front give up after 5 s.
     pub max_relay: Duration,
+    /// The same for an INVITE; they give up after 20 s.
+    pub max_relay_of_invitation: Duration,
     /// Longest hold. A policy is asked again then and may hold again, so that what one policy held to the end of time
     /// does not bind the next one.
     pub max_hold: Duration,
@@ -71,6 +73,7 @@ impl Default for Limits {
             min_refresh_interval: Duration::from_secs(60),
             min_ask_interval: Duration::from_secs(1),
             max_relay: Duration::from_secs(3),
+            max_relay_of_invitation: Duration::from_secs(15),
             max_hold: Duration::from_secs(24 * 3600),
             max_keep: Duration::from_secs(30 * 24 * 3600),
             default_keep: Duration::from_secs(7 * 24 * 3600),
@@ -183,7 +186,7 @@ pub enum Input {
     Contacts(Vec<Contact>, Trigger),
     /// Names or preferences changed.
     Profile(Profile),
-    /// A large message wants to come. Answered by [`Reply::Invite`] or a refusal.
+    /// A large message wants to come. Answered by [`Reply::Invite`], [`Reply::PassOn`] or a refusal.
     Invitation(Box<Invitation>),
     /// A message came.
     Arrival(Box<Arrival>),
@@ -219,6 +222,12 @@ pub enum Reply {
     Accepted,
     /// A large message may come.
     Invite,
+    /// The INVITE of a large message is to be passed on to every contact that takes one. Where none of them does in time,
+    /// the message may come as after [`Reply::Invite`].
+    PassOn {
+        /// From now on.
+        deadline: Duration,
+    },
     /// The device's own final answer to a relayed message.
     Relayed {
         /// Its status.
@@ -286,8 +295,11 @@ pub enum AttemptTask {
         /// `Page`: end the session at once; the messages follow as `Page` attempts.
         mode: Mode,
     },
-    /// Pass a MESSAGE on that is not stored. Its end comes as any attempt's; 100 to 199 do not end it.
+    /// Pass a MESSAGE on that is not stored. Its end comes as any attempt's: the first success, else when every contact
+    /// failed; 100 to 199 do not end it. A refusal for good counts as the device's only when all of them gave one.
     Relay {
+        /// To these, best first; never empty, the attempt's contact is the first of them.
+        contacts: Vec<ContactId>,
         /// Whose request.
         reply: ReplyToken,
         /// What it says.

@@ -34,6 +34,7 @@ mod attempt;
 mod availability;
 mod commits;
 mod contacts;
+mod copies;
 mod discard;
 mod expiry;
 mod failure;

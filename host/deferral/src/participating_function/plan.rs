@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | page | one MESSAGE to the best free contact that takes it | after its final answer |
 //! | session | one session with all that still waits | after its end |
+//! | page or session, to each | see [`super::copies`] | after the last device's answer |
 //! | notify | see [`super::notification`] | after the last answer |
 //! | hold, discard, hand over | made durable | at once |
 
@@ -31,22 +32,54 @@ pub(super) struct Run {
     pub(super) ask_again_at: Option<Timestamp>,
     /// The notification being sent.
     pub(super) announcement: Option<Announcement>,
+    /// Contacts that nobody was at when they were to get their copies.
+    pub(super) away: Vec<ContactId>,
 }
 
 /// One thing to do.
 #[derive(Clone, Debug)]
 pub(super) enum RunStep {
-    Page { message: MessageId, target: Target },
-    Session { messages: Vec<MessageId>, target: Target },
-    Notify { messages: Vec<MessageId>, fetch_deadline: Timestamp, push_after: bool },
-    Hold { messages: Vec<MessageId>, until: Option<Timestamp> },
-    Discard { messages: Vec<MessageId>, report: bool },
-    HandOver { messages: Vec<MessageId>, target: String },
+    Page {
+        message: MessageId,
+        target: Target,
+    },
+    Session {
+        messages: Vec<MessageId>,
+        target: Target,
+    },
+    Notify {
+        messages: Vec<MessageId>,
+        fetch_deadline: Timestamp,
+        push_after: bool,
+    },
+    Hold {
+        messages: Vec<MessageId>,
+        until: Option<Timestamp>,
+    },
+    Discard {
+        messages: Vec<MessageId>,
+        report: bool,
+    },
+    HandOver {
+        messages: Vec<MessageId>,
+        target: String,
+    },
+    /// To each device.
+    Each {
+        messages: Vec<MessageId>,
+        mode: Mode,
+    },
+    /// To one of them.
+    Copies {
+        messages: Vec<MessageId>,
+        mode: Mode,
+        contact: ContactId,
+    },
 }
 
 impl Run {
     pub(super) fn new(steps: VecDeque<RunStep>, ask_again_at: Option<Timestamp>) -> Run {
-        Run { steps, current: Vec::new(), open: 0, ask_again_at, announcement: None }
+        Run { steps, current: Vec::new(), open: 0, ask_again_at, announcement: None, away: Vec::new() }
     }
 }
 
@@ -54,6 +87,12 @@ impl RunStep {
     /// A policy's step; messages in page mode go one by one.
     pub(super) fn from_plan(step: Step) -> Vec<RunStep> {
         match step {
+            Step::Page(DeliveryStep { messages, target: Target::Each }) => {
+                vec![RunStep::Each { messages, mode: Mode::Page }]
+            }
+            Step::Session(DeliveryStep { messages, target: Target::Each }) => {
+                vec![RunStep::Each { messages, mode: Mode::Large }]
+            }
             Step::Page(DeliveryStep { messages, target }) => {
                 messages.into_iter().map(|message| RunStep::Page { message, target }).collect()
             }
@@ -114,7 +153,26 @@ impl Recipient {
         }
         let stopped = self.push.is_stopped();
         match step {
-            RunStep::Page { .. } | RunStep::Session { .. } | RunStep::Notify { .. } if stopped => Carried::Done,
+            RunStep::Page { .. }
+            | RunStep::Session { .. }
+            | RunStep::Notify { .. }
+            | RunStep::Each { .. }
+            | RunStep::Copies { .. }
+                if stopped =>
+            {
+                Carried::Done
+            }
+            // What was begun for each device is for each of them, whoever names it now.
+            RunStep::Page { message, target: Target::Any } if self.is_for_each(message) => {
+                self.give_each(&[message], Mode::Page)
+            }
+            RunStep::Session { messages, target: Target::Any }
+                if messages.iter().any(|message| self.is_for_each(*message)) =>
+            {
+                self.give_each(&messages, Mode::Large)
+            }
+            RunStep::Each { messages, mode } => self.give_each(&messages, mode),
+            RunStep::Copies { messages, mode, contact } => self.copies(messages, mode, contact),
             RunStep::Page { message, target } => self.page(message, target),
             RunStep::Session { messages, target } => self.session(messages, target),
             RunStep::Notify { messages, fetch_deadline, push_after } => {

@@ -15,7 +15,7 @@
 //! What is being delivered is not offered, nor what the client cannot take: too large, a type it does not accept, or a
 //! copy that it has.
 
-use super::attempt::Kind;
+use super::attempt::{By, Kind};
 use super::failure::Batch;
 use super::loading::Purpose;
 use super::plan::RunStep;
@@ -164,15 +164,15 @@ impl Recipient {
         // The attempt answers; nobody waits for a reply any more.
         self.waiting_replies = self.waiting_replies.saturating_sub(1);
         let task = AttemptTask::Pull { reply: request.reply, messages, mode };
-        let keep_copy_for = keep_copy.then_some(request.device);
-        self.start(id, contact, task, Kind::Pull { messages: ids, mode, keep_copy_for });
+        let by = By { device: Some(request.device), keep_copy };
+        self.start(id, contact, task, Kind::Pull { messages: ids, mode, by });
     }
 
     pub(super) fn end_of_pull(
         &mut self,
         messages: Vec<MessageId>,
         mode: Mode,
-        keep_copy_for: Option<String>,
+        by: By,
         contact: Option<ContactId>,
         end: AttemptEnd,
     ) {
@@ -186,7 +186,7 @@ impl Recipient {
             }
             return;
         }
-        let rest = self.settle_outcomes(messages, keep_copy_for.as_deref(), &end);
+        let rest = self.settle_outcomes(messages, &by, &end);
         if !rest.is_empty() {
             self.fail(Batch::of(AttemptKind::Pull, contact, &end, rest));
         }

@@ -10,11 +10,17 @@
 //! | kept, branch alive | 2xx | delivered: the message goes |
 //! | kept, branch alive | any other end | as any attempt that failed |
 //!
-//! While a branch lives its message is leased: no second attempt of it begins. A message is passed on only when nothing
-//! before it waits to be delivered, or it would overtake.
+//! It goes to every contact that is free and takes it, those of equal q at once: one that has it is enough. While a branch
+//! lives its message is leased: no second attempt of it begins. A message is passed on only when nothing before it waits
+//! to be delivered, or it would overtake.
+//!
+//! An INVITE with a large message is passed on without an attempt: nothing of the message is here before the INVITE was
+//! answered, so there is nothing to be kept, leased or reported yet. The machine says whether and how long
+//! ([`Reply::PassOn`]); whoever carries that out takes the session over when nobody else did.
 
 use super::arrival::{Keeping, State, Waiting};
-use super::attempt::{Kind, Running};
+use super::attempt::{By, Kind, Running};
+use super::contacts::Reach;
 use super::window::{Moment, Readiness};
 use super::{Arrival, Attempt, AttemptEnd, AttemptId, AttemptTask, Event, Output, Recipient, Reply};
 use crate::decision::{AttemptKind, Keep, Relay, validate};
@@ -67,21 +73,31 @@ impl Recipient {
         if !stores {
             return self.relay_or_refuse(arrival);
         }
-        let contact = if self.may_overtake() { self.relay_contact(&arrival.envelope, &arrival.body) } else { None };
-        match contact {
-            Some(contact) => {
-                let deadline = Duration(u64::from(relay.deadline_milliseconds)).min(self.limits.max_relay);
-                self.start_relay(arrival, contact, deadline, Some(relay.otherwise));
-            }
-            None => self.commit_arrival(arrival, Keeping::plain(relay.otherwise)),
+        let overtakes = self.may_overtake();
+        let mut contacts = self.relay_contacts(&arrival.envelope, &arrival.body);
+        contacts.retain(|_| overtakes);
+        if contacts.is_empty() {
+            return self.commit_arrival(arrival, Keeping::plain(relay.otherwise));
         }
+        let deadline = Duration(u64::from(relay.deadline_milliseconds)).min(self.limits.max_relay);
+        self.start_relay(arrival, contacts, deadline, Some(relay.otherwise));
+    }
+
+    /// How long the INVITE of a large message is passed on before it is taken over; none: it is not passed on.
+    pub(super) fn relay_of_invitation(&self, relay: &Relay) -> Option<Duration> {
+        let takes = self
+            .contacts
+            .iter()
+            .any(|reach| reach.contact.abilities.large_message_mode && reach.contact.expires_at > self.now);
+        let deadline = Duration(u64::from(relay.deadline_milliseconds)).min(self.limits.max_relay_of_invitation);
+        (takes && self.may_overtake()).then_some(deadline)
     }
 
     /// `Expires: 0`: now or not at all.
     pub(super) fn relay_or_refuse(&mut self, arrival: Box<Arrival>) {
-        match self.relay_contact(&arrival.envelope, &arrival.body) {
-            Some(contact) => self.start_relay(arrival, contact, self.limits.max_relay, None),
-            None => self.refuse_unavailable(arrival),
+        match self.relay_contacts(&arrival.envelope, &arrival.body) {
+            contacts if contacts.is_empty() => self.refuse_unavailable(arrival),
+            contacts => self.start_relay(arrival, contacts, self.limits.max_relay, None),
         }
     }
 
@@ -92,33 +108,43 @@ impl Recipient {
         self.answer_arrival(*arrival, reply);
     }
 
-    fn start_relay(&mut self, arrival: Box<Arrival>, contact: ContactId, deadline: Duration, otherwise: Option<Keep>) {
+    fn start_relay(
+        &mut self,
+        arrival: Box<Arrival>,
+        contacts: Vec<ContactId>,
+        deadline: Duration,
+        otherwise: Option<Keep>,
+    ) {
         let id = self.next_attempt_id();
         let task = AttemptTask::Relay {
             reply: arrival.reply,
             envelope: Box::new(arrival.envelope.clone()),
             body: arrival.body.clone(),
+            contacts: contacts.clone(),
         };
-        self.contacts.occupy(contact, id);
-        self.attempts.insert(id, Running { contact: Some(contact), kind: Kind::Relay });
+        contacts.iter().for_each(|contact| self.contacts.occupy(*contact, id));
+        // With several, who failed is not known, only that nobody took it.
+        let (contact, others) = match contacts.as_slice() {
+            [contact] => (Some(*contact), Vec::new()),
+            _ => (None, contacts.clone()),
+        };
+        self.attempts
+            .insert(id, Running { contact, device: None, registered_until: None, kind: Kind::Relay { others } });
         self.event(Event::AttemptStarted(AttemptKind::Relay));
-        self.emit(Output::Start(Box::new(Attempt { id, contact: Some(contact), task })));
+        self.emit(Output::Start(Box::new(Attempt { id, contact: contacts.first().copied(), task })));
         let relaying = Relaying { attempt: id, deadline: self.now.after(deadline), otherwise, end: None };
         self.arrivals.put_back(Waiting { arrival, state: State::Relaying(relaying) });
     }
 
-    /// A free contact that takes it as a MESSAGE.
-    fn relay_contact(&self, envelope: &Envelope, body: &Body) -> Option<ContactId> {
-        let is_page = envelope.mode == Mode::Page && matches!(body, Body::Inline(_));
-        self.contacts
-            .iter()
-            .find(|reach| {
-                is_page
-                    && reach.is_free()
-                    && reach.fits(envelope.page_base_bytes).is_some()
-                    && reach.contact.expires_at > self.now
-            })
-            .map(|reach| reach.contact.id)
+    /// The free contacts that take it as a MESSAGE.
+    fn relay_contacts(&self, envelope: &Envelope, body: &Body) -> Vec<ContactId> {
+        if envelope.mode != Mode::Page || !matches!(body, Body::Inline(_)) {
+            return Vec::new();
+        }
+        let takes = |reach: &&Reach| {
+            reach.is_free() && reach.fits(envelope.page_base_bytes).is_some() && reach.contact.expires_at > self.now
+        };
+        self.contacts.iter().filter(takes).map(|reach| reach.contact.id).collect()
     }
 
     /// Nothing waits that would have to go first.
@@ -180,7 +206,7 @@ impl Recipient {
 
     /// The message was stored meanwhile: what the branch brought counts like any attempt.
     pub(super) fn on_kept_relay_ended(&mut self, id: MessageId, end: AttemptEnd) {
-        self.end_of_single(AttemptKind::Relay, id, None, end);
+        self.end_of_single(AttemptKind::Relay, id, None, By::default(), end);
     }
 }
 

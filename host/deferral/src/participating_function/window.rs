@@ -41,6 +41,8 @@ impl Place {
 pub(super) enum Lease {
     /// A plan's attempt.
     Push(AttemptId),
+    /// A copy for a further device: nobody waits for it.
+    Copy(AttemptId),
     /// A relayed request that was kept meanwhile.
     Relay(AttemptId),
     /// A client's session.
@@ -181,6 +183,7 @@ impl Entry {
     /// | what is known of it | reopening | otherwise |
     /// |---|---|---|
     /// | pushed, relayed | barrier | barrier |
+    /// | a further device's copy on its way | aside | aside |
     /// | pulled, expiring, being removed or handed over, expired | aside | aside |
     /// | failed for good or by its shape, since the last reopening | aside | aside, until its retry is due |
     /// | failed otherwise, since the last reopening | barrier | barrier, until its retry is due |

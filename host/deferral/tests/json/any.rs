@@ -344,7 +344,8 @@ impl Dice {
     }
 
     fn delivery(&mut self) -> DeliveryStep {
-        let target = self.option(|it| Target::Contact(ContactId(it.number()))).unwrap_or(Target::Any);
+        let other = if self.small::<u64>().is_multiple_of(2) { Target::Any } else { Target::Each };
+        let target = self.option(|it| Target::Contact(ContactId(it.number()))).unwrap_or(other);
         DeliveryStep { messages: self.ids(), target }
     }
 

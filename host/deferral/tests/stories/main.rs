@@ -4,6 +4,7 @@ mod simulator;
 
 mod arrivals;
 mod availability;
+mod each;
 mod expiry;
 mod failures;
 mod hand_over;

@@ -1,8 +1,8 @@
 //! Messages that are passed on.
 
 use restante_deferral::decision::{Answer, AttemptKind, IncomingAnswer, Question, Relay};
-use restante_deferral::model::{Duration, Origin};
-use restante_deferral::participating_function::{Arrival, AttemptTask, Event, Reply};
+use restante_deferral::model::{Counts, Duration, Origin};
+use restante_deferral::participating_function::{Arrival, AttemptTask, Event, Input, Invitation, Reply};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, World, takes_all};
@@ -221,4 +221,68 @@ fn expires_nought_is_now_or_never() {
             assert!(world.waiting().is_empty());
         }
     }
+}
+
+#[test]
+fn it_goes_to_every_contact_that_is_free_and_takes_it() {
+    let mut world = World::new();
+    world.policy = relays(3000);
+    let mut deaf = contact(3, 900);
+    deaf.abilities.page_mode = false;
+    world.registers(&[phone(), contact(2, 500), deaf]);
+    world.seconds(10);
+    relay_ends(&mut world, 20_000, Some(200), Origin::Device);
+    world.arrives(message("m1"));
+    world.seconds(10);
+    assert_eq!(world.log(), ["relay m1 to 1 to 2"]);
+    // They stay busy with it, also when they register again.
+    world.registers(&[phone(), contact(2, 500)]);
+    world.arrives(message("m2"));
+    world.seconds(5);
+    assert_eq!(world.log(), ["relay m1 to 1 to 2"]);
+    world.seconds(60);
+    assert!(world.waiting().is_empty());
+    assert_eq!(world.log().len(), 2);
+}
+
+#[test]
+fn the_invite_of_a_large_message_is_passed_on_while_somebody_is_there_and_nothing_waits() {
+    let invites = |world: &mut World| {
+        let reply = world.token();
+        let invitation = Invitation {
+            reply,
+            envelope: large("m1").envelope,
+            size_bytes: None,
+            sender_counts: Counts::default(),
+            tenant_counts: Counts::default(),
+            recipient_rates: Counts::default(),
+            upstream_failure: None,
+        };
+        world.tell(Input::Invitation(Box::new(invitation)));
+        world.seconds(1);
+        world.reply(reply).cloned()
+    };
+    let mut world = World::new();
+    world.policy = relays(60_000);
+    assert_eq!(invites(&mut world), Some(Reply::Invite), "nobody is there");
+    let mut deaf = phone();
+    deaf.abilities.large_message_mode = false;
+    world.registers(&[deaf]);
+    assert_eq!(invites(&mut world), Some(Reply::Invite), "nobody takes it");
+    world.registers(&[phone()]);
+    world.seconds(10);
+    let longest = Duration::from_secs(15);
+    assert_eq!(
+        invites(&mut world),
+        Some(Reply::PassOn { deadline: longest }),
+        "no longer than the host's own deadline"
+    );
+    world.policy = relays(2_000);
+    assert_eq!(invites(&mut world), Some(Reply::PassOn { deadline: Duration::from_secs(2) }));
+    world.devices = Box::new(|_, _| Vec::new());
+    world.policy = Box::new(pages_all);
+    world.arrives(message("m1"));
+    world.seconds(5);
+    world.policy = relays(2_000);
+    assert_eq!(invites(&mut world), Some(Reply::Invite), "it would overtake");
 }

@@ -2,7 +2,7 @@
 //! `a=fingerprint`).
 //!
 //! * [`MsrpDescription::parse`] reads an offer or answer, tolerant of what clients write.
-//! * [`make_offer`], [`answer`] write ours.
+//! * [`make_offer`], [`answer`] write ours; [`answer_again`], [`describe_again`] in a session that stands.
 //! * [`role_after_answer`] says what the offerer is.
 
 mod accept_types;
@@ -15,7 +15,7 @@ use thiserror::Error;
 pub use self::accept_types::AcceptTypes;
 pub use self::description::{ConnectionAttribute, Direction, MAX_SDP_BYTES, MsrpDescription, Setup};
 pub use self::fingerprint::{Fingerprint, HashFunction};
-pub use self::negotiation::{Answer, LocalMedia, answer, make_offer, role_after_answer};
+pub use self::negotiation::{Answer, LocalMedia, answer, answer_again, describe_again, make_offer, role_after_answer};
 
 use crate::uri::UriError;
 

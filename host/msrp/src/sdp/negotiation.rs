@@ -48,7 +48,7 @@ pub struct Answer {
 /// An offer: `actpass`, so that a client behind NAT can connect (RFC 6135).
 #[must_use]
 pub fn make_offer(local: &LocalMedia) -> Bytes {
-    let media = msrp_media(local, local.uri.port_or_default(), Some(Setup::ActPass), local.direction);
+    let media = msrp_media(local, local.uri.port_or_default(), Some((Setup::ActPass, "new")), local.direction);
     write(local, vec![media])
 }
 
@@ -75,13 +75,38 @@ pub fn answer(offer: &MsrpDescription, local: &LocalMedia) -> Result<Answer, Sdp
         Role::Passive => (local.uri.port_or_default(), Setup::Passive),
     };
     // Who did not write a=setup need not know it.
-    let ours = msrp_media(local, port, offer.setup.map(|_| setup), direction);
+    let ours = msrp_media(local, port, offer.setup.map(|_| (setup, "new")), direction);
     let media = offer
         .refused_media
         .iter()
         .enumerate()
         .map(|(index, media)| if index == offer.media_index { ours.clone() } else { media.clone() });
     Ok(Answer { sdp: write(local, media.collect()), role, direction })
+}
+
+/// Answers an offer in a session that stands and keeps its connection: who connected once stays who that was (RFC 4145
+/// §5.2). Media other than the MSRP one are refused.
+#[must_use]
+pub fn answer_again(offer: &MsrpDescription, local: &LocalMedia, role: Role) -> Bytes {
+    let ours = standing_media(local, role, offer.direction, offer.setup.is_some());
+    let all = offer.refused_media.iter().enumerate();
+    let media = all.map(|(index, media)| if index == offer.media_index { ours.clone() } else { media.clone() });
+    write(local, media.collect())
+}
+
+/// Our side of a session that stands, where the other side did not make an offer.
+#[must_use]
+pub fn describe_again(local: &LocalMedia, role: Role, theirs: Direction) -> Bytes {
+    write(local, vec![standing_media(local, role, theirs, true)])
+}
+
+fn standing_media(local: &LocalMedia, role: Role, theirs: Direction, knows_setup: bool) -> Media {
+    let (port, setup) = match role {
+        Role::Active => (DISCARD_PORT, Setup::Active),
+        Role::Passive => (local.uri.port_or_default(), Setup::Passive),
+    };
+    let setup = knows_setup.then_some((setup, "existing"));
+    msrp_media(local, port, setup, local.direction.restricted_by(theirs))
 }
 
 /// What we, who offered `actpass`, are after this answer. Without `a=setup` the offerer connects (RFC 4975 §8.8).
@@ -98,7 +123,8 @@ pub fn role_after_answer(answer: &MsrpDescription) -> Result<Role, SdpError> {
     }
 }
 
-fn msrp_media(local: &LocalMedia, port: u16, setup: Option<Setup>, direction: Direction) -> Media {
+/// With what `a=setup` and `a=connection` say.
+fn msrp_media(local: &LocalMedia, port: u16, setup: Option<(Setup, &str)>, direction: Direction) -> Media {
     let mut attributes = vec![Attribute::with_value("accept-types", &local.accept_types)];
     if let Some(types) = &local.accept_wrapped_types {
         attributes.push(Attribute::with_value("accept-wrapped-types", types));
@@ -107,9 +133,9 @@ fn msrp_media(local: &LocalMedia, port: u16, setup: Option<Setup>, direction: Di
         attributes.push(Attribute::with_value("max-size", max_size_bytes));
     }
     attributes.push(Attribute::with_value("path", &local.uri));
-    if let Some(setup) = setup {
+    if let Some((setup, connection)) = setup {
         attributes.push(Attribute::with_value("setup", setup.as_str()));
-        attributes.push(Attribute::with_value("connection", "new"));
+        attributes.push(Attribute::with_value("connection", connection));
     }
     if let Some(fingerprint) = local.fingerprint.as_ref().filter(|_| local.uri.secure) {
         attributes.push(Attribute::with_value("fingerprint", fingerprint));

@@ -193,6 +193,7 @@ fn plan_of(plan: types::Plan) -> Plan {
         target: match step.target {
             types::Target::Any => Target::Any,
             types::Target::Contact(contact) => Target::Contact(ContactId(contact)),
+            types::Target::Each => Target::Each,
         },
     };
     let step = |step: types::Step| match step {

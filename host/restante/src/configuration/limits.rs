@@ -113,6 +113,10 @@ limits! {
     max_session_idle_seconds = 60;
     /// Least wait between a registration and the first push, in milliseconds.
     registration_delay_milliseconds = 1_000;
+    /// Milliseconds that a call which is passed on may ring without a word of its callee (Timer C of RFC 3261 §16.6).
+    max_ringing_milliseconds = 185_000;
+    /// Milliseconds that the INVITE of a large message is passed on before it is taken over; cores give up after 20 s.
+    max_relay_invite_milliseconds = 15_000;
     /// Seconds a stop may take to finish what is in flight.
     max_drain_seconds = 10;
     /// Longest hold of a message in seconds; then the policy is asked again, which may be another by then.

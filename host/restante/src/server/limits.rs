@@ -28,6 +28,7 @@ pub(super) fn deferral_limits(limits: &Limits, tenant: &Tenant, domain: &str) ->
         max_window_messages: small(limits.max_window_messages),
         max_waiting_arrivals: size(limits.max_waiting_arrivals),
         registration_delay: Duration::from_millis(limits.registration_delay_milliseconds),
+        max_relay_of_invitation: Duration::from_millis(limits.max_relay_invite_milliseconds),
         max_hold: Duration::from_secs(limits.max_hold_seconds),
         max_keep: Duration::from_secs(limits.max_keep_seconds),
         reporter: format!("sip:{domain}"),

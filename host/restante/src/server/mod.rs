@@ -77,6 +77,8 @@ pub struct Shared {
     /// The time.
     pub clock: Clock,
     own_mark: OwnMark,
+    /// Tells one run from another, so that what outlived one is known by the next.
+    run: u32,
     rates: Rates,
     hops: Mutex<Breaker<SocketAddr>>,
     destinations: DestinationPolicy,
@@ -286,6 +288,7 @@ impl Server {
         // from what was bound.
         let bound = BoundMsrp::reserve(configuration)?;
         let shared = Arc::new(Shared {
+            run: run_number()?,
             own_mark: OwnMark::new(
                 secrets.own_mark,
                 directory.tenants().first().map_or("localhost", |tenant| &tenant.domain),
@@ -413,6 +416,12 @@ fn tls(configuration: &Configuration) -> Result<Arc<Tls>> {
 }
 
 /// With keys of this run alone: which nonces were used is known to it alone, too.
+fn run_number() -> Result<u32> {
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    Ok(u32::from_be_bytes(random))
+}
+
 fn authentication(limits: &Limits) -> Result<Authentication> {
     let (mut key, mut number) = ([0; 32], [0; 8]);
     for random in [&mut key[..], &mut number[..]] {

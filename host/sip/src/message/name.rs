@@ -56,6 +56,8 @@ names! {
     Path "Path",
     Expires "Expires",
     MinExpires "Min-Expires",
+    SessionExpires "Session-Expires" b'x',
+    MinSe "Min-SE",
     Date "Date",
     Event "Event" b'o',
     AllowEvents "Allow-Events" b'u',

@@ -109,6 +109,13 @@ impl ClientInviteTransaction {
         }
     }
 
+    /// Where it rings and is not cancelled.
+    pub(super) fn ring_until(&mut self, until: Instant) {
+        if self.state == (State::Proceeding { cancelled: false }) {
+            self.deadline = until;
+        }
+    }
+
     pub(super) fn next_timer(&self) -> Instant {
         earlier(self.repeat, self.deadline)
     }

@@ -38,6 +38,12 @@ impl Identifiers {
         format!("r{:02x}{mark:020x}", self.shard)
     }
 
+    /// What a branch ends with, so that the same request is known when it comes back: keyed, since anybody may read it.
+    #[must_use]
+    pub fn loop_mark(&self, key: &str) -> String {
+        format!(".l{:016x}", u128::from_be_bytes(keyed(&self.key, key.as_bytes())) >> 64)
+    }
+
     /// 128 bits that nobody can guess.
     pub fn random(&mut self) -> u128 {
         self.counter = self.counter.wrapping_add(1);

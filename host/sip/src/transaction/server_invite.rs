@@ -7,7 +7,9 @@
 //! | Proceeding | user's 2xx | send; Timer L; repeat at T1·2ⁿ up to T2 | Accepted |
 //! | Proceeding | user's 300-699 | send; Timer H; Timer G unless the transport is reliable | Completed |
 //! | Proceeding | no final answer for `unanswered_invite` | tell: abandoned (the endpoint answers 500) | Proceeding |
+//! | Proceeding | another's 2xx that is passed back | send; Timer L | Accepted |
 //! | Accepted | INVITE again | nothing | Accepted |
+//! | Accepted | another's 2xx that is passed back | send (RFC 6026 §7.1) | Accepted |
 //! | Accepted | 2xx repetition due | send the 2xx again | Accepted |
 //! | Accepted | first ACK to the 2xx | tell; stop repeating | Accepted |
 //! | Accepted | further ACK | nothing | Accepted |
@@ -76,6 +78,26 @@ impl ServerInviteTransaction {
         }
         self.last = Some(bytes.clone());
         Step::send(bytes)
+    }
+
+    /// A 2xx of somebody else's, who repeats it and hears of its ACK.
+    pub(super) fn pass(&mut self, now: Instant, bytes: Bytes, timers: &TimerValues) -> Step {
+        match self.state {
+            State::Proceeding => {
+                self.state = State::Accepted { acknowledged: true };
+                self.deadline = now + timers.timeout();
+                Step::send(bytes)
+            }
+            State::Accepted { .. } => Step::send(bytes),
+            State::Completed | State::Confirmed | State::Terminated => Step::nothing(),
+        }
+    }
+
+    /// Gives its user more time to answer.
+    pub(super) fn answer_until(&mut self, until: Instant) {
+        if self.state == State::Proceeding {
+            self.deadline = until;
+        }
     }
 
     /// An ACK with the branch of the INVITE. False: it is none to an answer other than 2xx.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::WriteError;
+use crate::header::position_outside;
 use crate::message::{HeaderField, Name, SipMessage, header_value_end};
 
 /// Collects changes and applies them at once.
@@ -77,6 +78,36 @@ impl<'a> Edit<'a> {
         }
     }
 
+    /// The same for a field that [`Name`] does not know.
+    ///
+    /// # Errors
+    /// [`WriteError`]
+    pub fn set_by_text(mut self, name: &str, value: &str) -> Result<Self, WriteError> {
+        refuse_control(value)?;
+        let message = self.message;
+        match message.fields().iter().find(|field| message.field_name(field).eq_ignore_ascii_case(name)) {
+            Some(field) => {
+                self.changes.push((message.field_value_range(field), value.as_bytes().to_vec()));
+                Ok(self)
+            }
+            None => self.append(name, value),
+        }
+    }
+
+    /// Replaces the first element of a name's comma list: the topmost Via, by itself with what was added on receipt.
+    ///
+    /// # Errors
+    /// [`WriteError`]: [`WriteError::Missing`] where there is none.
+    pub fn replace_first(mut self, name: Name, value: &str) -> Result<Self, WriteError> {
+        refuse_control(value)?;
+        let field = self.message.fields().iter().find(|field| field.name == name).ok_or(WriteError::Missing)?;
+        let text = self.message.field_value(field);
+        let length = position_outside(text, b',').unwrap_or(text.len());
+        let start = self.message.field_value_range(field).start;
+        self.changes.push((start..start.saturating_add(length), value.as_bytes().to_vec()));
+        Ok(self)
+    }
+
     /// Counts Max-Forwards down (RFC 3261 §16.6 step 3); one that was missing becomes 70.
     ///
     /// # Errors
@@ -117,7 +148,7 @@ impl<'a> Edit<'a> {
         let Some(field) = self.message.fields().iter().find(|field| field.name == name) else { return self };
         let value = self.message.field_value(field);
         let range = self.message.field_value_range(field);
-        match crate::header::position_outside(value, b',') {
+        match position_outside(value, b',') {
             Some(comma) => {
                 let rest = value.get(comma + 1..).unwrap_or("");
                 let blanks = rest.len() - rest.trim_start().len();

@@ -1361,17 +1361,17 @@ uint8_t * __wasm_export_exports_policy_on_available(uint8_t * arg) {
   free(arg);
   uint8_t *ptr = (uint8_t *) &RET_AREA;
   if ((ret).is_err) {
-    const policy_string_t *payload29 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
-    *((size_t*)(ptr + (8+1*sizeof(void*)))) = (*payload29).len;
-    *((uint8_t **)(ptr + 8)) = (uint8_t *) (*payload29).ptr;
+    const policy_string_t *payload31 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
+    *((size_t*)(ptr + (8+1*sizeof(void*)))) = (*payload31).len;
+    *((uint8_t **)(ptr + 8)) = (uint8_t *) (*payload31).ptr;
   } else {
     const policy_plan_t *payload = &(ret).val.ok;*((int8_t*)(ptr + 0)) = 0;
     *((size_t*)(ptr + (8+1*sizeof(void*)))) = ((*payload).steps).len;
     *((uint8_t **)(ptr + 8)) = (uint8_t *) ((*payload).steps).ptr;
     if (((*payload).ask_again_at).is_some) {
-      const restante_policy_types_timestamp_t *payload28 = &((*payload).ask_again_at).val;
+      const restante_policy_types_timestamp_t *payload30 = &((*payload).ask_again_at).val;
       *((int8_t*)(ptr + (8+2*sizeof(void*)))) = 1;
-      *((int64_t*)(ptr + (16+2*sizeof(void*)))) = (int64_t) (*payload28);
+      *((int64_t*)(ptr + (16+2*sizeof(void*)))) = (int64_t) (*payload30);
     } else {
       *((int8_t*)(ptr + (8+2*sizeof(void*)))) = 0;
     }

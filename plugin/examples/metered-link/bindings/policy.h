@@ -274,7 +274,8 @@ typedef struct restante_policy_types_counts_t {
 // When `on-incoming` is asked.
 typedef uint8_t restante_policy_types_incoming_phase_t;
 
-// At an INVITE: size, ids and dispositions may not be known yet. `keep` means "let it come".
+// At an INVITE: size, ids and dispositions may not be known yet. `keep` means "let it come", `relay` "let a device
+// take it, else let it come".
 #define RESTANTE_POLICY_TYPES_INCOMING_PHASE_INVITATION 0
 // The whole message is here.
 #define RESTANTE_POLICY_TYPES_INCOMING_PHASE_COMPLETE 1
@@ -332,9 +333,12 @@ typedef struct restante_policy_types_keep_t {
   bool   deliver_now;
 } restante_policy_types_keep_t;
 
-// Pass a request on and give the sender the device's own answer.
+// Pass a request on and give the sender the device's own answer. It goes to every contact that takes it, those of
+// equal preference at once; the first that takes it is enough. A MESSAGE that all devices refuse for good is refused;
+// anything else that is not success means that it is kept.
 typedef struct restante_policy_types_relay_t {
-  // Without a final answer after this many milliseconds the message is kept and 202 is sent.
+  // Without a final answer after this many milliseconds the message is kept and 202 is sent; an INVITE is cancelled
+  // and answered by the server itself. The host has bounds of its own, below those of the proxies in front of it.
   uint32_t   deadline_milliseconds;
   // When the message is then kept: how.
   restante_policy_types_keep_t   otherwise;
@@ -367,7 +371,8 @@ typedef struct restante_policy_types_incoming_answer_t {
   } val;
 } restante_policy_types_incoming_answer_t;
 
-// Pass it on now; keep it when that fails. Page mode only: a large message is kept instead.
+// Pass it on now; keep it when that fails. A large message is passed on by its INVITE, in the phase `invitation`:
+// when it is complete it is kept instead.
 #define RESTANTE_POLICY_TYPES_INCOMING_ANSWER_RELAY 0
 // Store it.
 #define RESTANTE_POLICY_TYPES_INCOMING_ANSWER_KEEP 1
@@ -382,7 +387,7 @@ typedef struct restante_policy_types_incoming_answer_t {
 typedef struct restante_policy_types_device_state_t {
   // The device's +sip.instance, or its contact address.
   policy_string_t   device;
-  // When it acknowledged the message; none when not.
+  // When it acknowledged the message; none while it is to get its copy.
   restante_policy_types_option_timestamp_t   delivered_at;
 } restante_policy_types_device_state_t;
 
@@ -425,7 +430,7 @@ typedef struct restante_policy_types_waiting_message_t {
   restante_policy_types_option_timestamp_t   notified_at;
   // The time until which the client was given to fetch it.
   restante_policy_types_option_timestamp_t   fetch_deadline;
-  // What is known per device; empty for a message that no device took yet.
+  // What is known per device; empty for a message that no device took yet and that is not for each of them.
   restante_policy_types_list_device_state_t   devices;
 } restante_policy_types_waiting_message_t;
 
@@ -478,6 +483,11 @@ typedef struct restante_policy_types_target_t {
 #define RESTANTE_POLICY_TYPES_TARGET_ANY 0
 // To this contact.
 #define RESTANTE_POLICY_TYPES_TARGET_CONTACT 1
+// To each device: the message stays until every device that is known had it, or it expires. A device that was not
+// reached gets its copy when it registers or refreshes. Known are the devices whose bindings are there now, or are
+// at any later step about the message; `devices` shows them. What was once for each stays so: `any` means `each`
+// for it.
+#define RESTANTE_POLICY_TYPES_TARGET_EACH 2
 
 typedef struct {
   restante_policy_types_message_id_t *ptr;
@@ -514,7 +524,8 @@ typedef struct restante_policy_types_notify_step_t {
 typedef struct restante_policy_types_hold_step_t {
   // Which.
   restante_policy_types_list_message_id_t   messages;
-  // Until when; none: until the recipient registers, refreshes or asks.
+  // Until when; none: until the recipient registers, refreshes or asks. The host asks again after a day (or what its
+  // operator set) at the latest; hold again then.
   restante_policy_types_option_timestamp_t   until;
 } restante_policy_types_hold_step_t;
 

@@ -34,6 +34,7 @@ pub(super) fn place<'m>(
     messages: impl Iterator<Item = &'m WaitingMessage>,
     planner: &mut Planner<'m>,
 ) {
+    planner.to_each_device(usual.to_each_device);
     let ways = Ways::of(context, &availability.contacts);
     let mut gate = Gate::new(usual.retry_milliseconds.len(), context, availability);
     let mut ready = Vec::with_capacity(availability.messages.len());

@@ -4,7 +4,8 @@
 //! 2. A message that may not wait is passed on at once, or refused.
 //! 3. Everything else is kept until the sender's expiry or the usual time, and goes out as soon as the recipient can be
 //!    reached. With `relay_milliseconds` set, a page-mode message for a recipient who is there is passed on first, so that
-//!    the sender gets the device's own answer.
+//!    the sender gets the device's own answer. The same goes for the INVITE of a large message with
+//!    `relay_invite_milliseconds`: a device that takes it gets it from the sender itself.
 
 use super::Usual;
 use crate::types::{Context, Incoming, IncomingAnswer, IncomingPhase, Keep, Mode, Rejection, Relay};
@@ -20,6 +21,11 @@ pub(super) fn decide(usual: &Usual<'_>, context: &Context, incoming: &Incoming) 
         return IncomingAnswer::Discard("an is-composing indication is not worth keeping".to_owned());
     }
     let keep = Keep::until(usual.expiry(context, incoming));
+    if let (IncomingPhase::Invitation, Some(deadline_milliseconds)) = (incoming.phase, usual.relay_invite_milliseconds)
+        && incoming.contacts.iter().any(|contact| contact.takes(Mode::Large))
+    {
+        return IncomingAnswer::Relay(Relay { deadline_milliseconds, otherwise: keep });
+    }
     let relay_possible = incoming.phase == IncomingPhase::Complete
         && incoming.mode == Mode::Page
         && incoming.contacts.iter().any(|contact| contact.takes(Mode::Page));
@@ -102,6 +108,20 @@ mod tests {
         assert!(matches!(decide(&usual, &context(), &there()), IncomingAnswer::Relay(relay)
             if relay.deadline_milliseconds == 2_500 && relay.otherwise.expires_at == NOW + 7 * DAY));
         for kept in [incoming(), Incoming { mode: Mode::Large, ..there() }] {
+            assert!(matches!(decide(&usual, &context(), &kept), IncomingAnswer::Keep(_)));
+        }
+        assert!(matches!(decide(&Usual::default(), &context(), &there()), IncomingAnswer::Keep(_)));
+    }
+
+    #[test]
+    fn an_invite_is_passed_on_to_a_recipient_who_is_there_and_takes_it() {
+        let usual = Usual { relay_invite_milliseconds: Some(10_000), ..Usual::default() };
+        let invite = || Incoming { phase: IncomingPhase::Invitation, mode: Mode::Large, ..incoming() };
+        let there = || Incoming { contacts: vec![contact(1, page_and_large())], ..invite() };
+        assert!(matches!(decide(&usual, &context(), &there()), IncomingAnswer::Relay(relay)
+            if relay.deadline_milliseconds == 10_000 && relay.otherwise.expires_at == NOW + 7 * DAY));
+        let complete = Incoming { phase: IncomingPhase::Complete, ..there() };
+        for kept in [invite(), complete] {
             assert!(matches!(decide(&usual, &context(), &kept), IncomingAnswer::Keep(_)));
         }
         assert!(matches!(decide(&Usual::default(), &context(), &there()), IncomingAnswer::Keep(_)));

@@ -43,6 +43,10 @@ pub struct Usual<'a> {
     pub retry_milliseconds: Cow<'a, [u64]>,
     /// Pass a MESSAGE on to a recipient who is there and wait so long for the device's own answer; none: store first.
     pub relay_milliseconds: Option<u32>,
+    /// The same for the INVITE of a large message, which is taken over after that.
+    pub relay_invite_milliseconds: Option<u32>,
+    /// Each of the recipient's devices gets its copy; otherwise the first that takes a message is enough.
+    pub to_each_device: bool,
 }
 
 impl Default for Usual<'_> {
@@ -55,6 +59,8 @@ impl Default for Usual<'_> {
             max_keep_milliseconds: 30 * DAY_MILLISECONDS,
             retry_milliseconds: Cow::Borrowed(&RETRY_MILLISECONDS),
             relay_milliseconds: None,
+            relay_invite_milliseconds: None,
+            to_each_device: false,
         }
     }
 }

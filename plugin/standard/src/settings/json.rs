@@ -3,7 +3,7 @@
 use restante_policy_sdk::{Problem, Severity};
 use serde_json::{Map, Value};
 
-use super::{DeliverySetting, Precedence, Quota, Settings};
+use super::{DeliverySetting, Devices, Precedence, Quota, Settings};
 
 /// The longest span of time that a setting may name: ten years.
 const MAX_SECONDS: u64 = 10 * 365 * 86_400;
@@ -61,10 +61,18 @@ impl Reader {
             "relay_milliseconds" => {
                 self.optional(pointer, value, 100, 3_000, &mut settings.relay_milliseconds);
             }
+            "relay_invite_milliseconds" => {
+                self.optional(pointer, value, 100, 15_000, &mut settings.relay_invite_milliseconds);
+            }
+            "devices" => {
+                let choices = [("any", Devices::Any), ("each", Devices::Each)];
+                self.choice(pointer, value, &choices, &mut settings.devices);
+            }
             _ => self.error(
                 pointer,
                 "is not a setting; expected delivery, precedence, few, fetch_seconds, default_keep_seconds, \
-                 max_keep_seconds, retry_seconds, recipient_quota, sender_quota, quota_status or relay_milliseconds",
+                 max_keep_seconds, retry_seconds, recipient_quota, sender_quota, quota_status, relay_milliseconds, \
+                 relay_invite_milliseconds or devices",
             ),
         }
     }
@@ -187,7 +195,7 @@ mod tests {
     fn the_schema_says_what_is_accepted() {
         let schema: Value = serde_json::from_str(crate::settings::SCHEMA).unwrap();
         let properties = schema["properties"].as_object().unwrap();
-        assert_eq!(properties.len(), 11);
+        assert_eq!(properties.len(), 13);
         let accepts = |name: &str, value: &Value| read(&serde_json::json!({ name: value }).to_string()).1.is_empty();
         let resolved = |kind: &Value| match kind["$ref"].as_str() {
             Some(place) => schema.pointer(place.trim_start_matches('#')).unwrap().clone(),

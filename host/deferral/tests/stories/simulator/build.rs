@@ -190,7 +190,8 @@ pub fn describe(attempt: &Attempt) -> String {
         AttemptTask::Pull { messages, mode, .. } => {
             format!("pull {mode:?} {}{to}", messages.iter().map(name).collect::<Vec<_>>().join(" "))
         }
-        AttemptTask::Relay { envelope, .. } => {
+        AttemptTask::Relay { envelope, contacts, .. } => {
+            let to: String = contacts.iter().map(|contact| format!(" to {}", contact.0)).collect();
             format!("relay {}{to}", envelope.imdn.as_ref().map(|imdn| imdn.message_id.clone()).unwrap_or_default())
         }
         AttemptTask::HandOver { target, message, .. } => format!("hand over {} to {target}", name(message)),

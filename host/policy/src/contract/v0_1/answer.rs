@@ -93,6 +93,7 @@ fn delivery_step(step: types::DeliveryStep) -> native::DeliveryStep {
         target: match step.target {
             types::Target::Any => native::Target::Any,
             types::Target::Contact(contact) => native::Target::Contact(ContactId(contact)),
+            types::Target::Each => native::Target::Each,
         },
     }
 }

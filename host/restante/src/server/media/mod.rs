@@ -39,7 +39,7 @@ const MAX_WITHOUT_VERDICT: usize = 16;
 pub const MAX_COMMANDS: usize = MAX_WITHOUT_VERDICT + 8;
 
 /// Names a session within its shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MediaId(pub u64);
 
 /// What the shard tells a session.

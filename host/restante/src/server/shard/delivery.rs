@@ -8,16 +8,16 @@ use restante_deferral::participating_function::{
     Attempt, AttemptEnd, AttemptId, AttemptTask, Outcome, Reply, ReplyToken,
 };
 use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, write_date};
-use restante_sip::message::{Method, Name};
+use restante_sip::message::Method;
 use restante_sip::transaction::{ClientTransactionId, SendError};
 use restante_sip::uri::Uri;
-use restante_sip::writer::{Edit, WriteError};
+use restante_sip::writer::WriteError;
 
 use super::line::Permits;
 use super::recipients::Carrier;
 use super::responses::Purpose;
 use super::route::Route;
-use super::session::{Delivery, SessionPermit};
+use super::session::{ALLOW_IN_SESSION, Delivery, SessionPermit};
 use super::unwrapping::{Content, Wrapped};
 use super::{Now, Shard, Waiting, fields};
 use crate::server::content_encoding;
@@ -68,8 +68,8 @@ impl Shard {
             }
             AttemptTask::Notify { messages, not_shown } => self.announce(now, key, id, contact, &messages, not_shown),
             AttemptTask::Pull { reply, messages, mode } => self.give(now, id, reply, &messages, mode),
-            AttemptTask::Relay { reply, envelope, .. } => {
-                self.relay(now, key, id, contact, reply, envelope.sender.private)
+            AttemptTask::Relay { contacts, reply, envelope, .. } => {
+                self.relay_message(now, key, id, &contacts, reply, &envelope.sender)
             }
             AttemptTask::HandOver { target, message, repetition, .. } => {
                 self.hand_over(now, key, &target, &message, Turn { attempt: id, repetition, session })
@@ -124,6 +124,7 @@ impl Shard {
             signalled_from: outbound.remote.ip(),
             hop: outbound.remote,
             is_trusted: true,
+            is_where_seen: false,
         })
     }
 
@@ -220,7 +221,8 @@ impl Shard {
                 .field("Call-ID", &call_id)
                 .field("CSeq", &format!("{} INVITE", u32::from(repetition) + 1))
                 .field("Contact", &format!("<{contact}>"))
-                .field("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE");
+                .field("Allow", ALLOW_IN_SESSION)
+                .field("Supported", restante_sip::session_timer::TIMER);
             let builder = if mixed { builder } else { fields::asserted(builder, route, sender) };
             let builder = if mixed || sender.private {
                 builder
@@ -269,53 +271,6 @@ impl Shard {
         Ok(Some(Carrier::Session(media)))
     }
 
-    /// Passes a MESSAGE on that is not stored: the sender gets the device's own answer.
-    fn relay(
-        &mut self,
-        now: Now,
-        key: &RecipientKey,
-        attempt: AttemptId,
-        contact: Option<ContactId>,
-        reply: ReplyToken,
-        is_private: bool,
-    ) -> Result<Option<Carrier>, NoAttempt> {
-        let route = contact.and_then(|contact| self.route_to(key, contact)).ok_or(NoAttempt::NoWay)?;
-        let Some(Waiting::Message { transaction, .. }) = self.waiting.get(&reply) else { return Err(NoAttempt::NoWay) };
-        let request = self.endpoint.request(*transaction).cloned().ok_or(NoAttempt::NoWay)?;
-        let own_route = request.name_addrs(Name::Route).ok().and_then(|routes| routes.into_iter().next());
-        let own_route = own_route.is_some_and(|route| self.is_ours(&route.uri));
-        let (client, _) = self.send_request(now, &Method::Message, route.flow, |via, _| {
-            let mut edit = Edit::new(&request)
-                .request_uri(&route.request_uri)?
-                .push(Name::Via, via)?
-                .count_hop()?
-                .content_length()?;
-            if own_route {
-                edit = edit.pop(Name::Route);
-            }
-            // RFC 3325 §7: who is not trusted does not learn who asked not to be named.
-            if is_private && !route.is_trusted {
-                edit = edit.remove(Name::PAssertedIdentity);
-            }
-            if !route.is_trusted {
-                edit = edit.remove(Name::PAssertedService);
-            }
-            for value in route.routes.iter().rev() {
-                edit = edit.push(Name::Route, value)?;
-            }
-            Ok(edit.finish())
-        })?;
-        let purpose = Purpose::Attempt {
-            key: key.clone(),
-            attempt,
-            messages: Vec::new(),
-            is_device: route.is_device,
-            hop: route.hop,
-        };
-        self.purposes.insert(client, purpose);
-        Ok(Some(Carrier::Transaction(client)))
-    }
-
     /// Sends a message to a named target: in a MESSAGE where it fits into one, else in a session.
     fn hand_over(
         &mut self,
@@ -362,6 +317,7 @@ impl Shard {
             signalled_from: flow.remote.ip(),
             hop: flow.remote,
             is_trusted: true,
+            is_where_seen: false,
         })
     }
 

@@ -11,22 +11,14 @@ use restante_sip::header::NameAddr;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::transaction::{Flow, ServerTransactionId, Transport};
 use restante_sip::uri::Uri;
-use restante_sip::writer::{Edit, WriteError};
 
+use super::relay::{Errand, Target, Way};
 use super::resolution::socket_of;
-use super::responses::{Forwarded, Purpose};
 use super::{Now, Shard};
 use crate::server::flow;
 
 /// Methods of requests that we send.
 const FORWARDED: [Method; 4] = [Method::Message, Method::Invite, Method::Notify, Method::Bye];
-
-/// Where a request goes on to.
-struct Way {
-    flow: Flow,
-    request_uri: Option<String>,
-    routes: Vec<String>,
-}
 
 impl Shard {
     /// Whether a request is one of ours that came back.
@@ -49,48 +41,18 @@ impl Shard {
         if !FORWARDED.contains(method) {
             return self.answer(now, transaction, 481);
         }
-        let own_route = self.first_route(message).is_some_and(|uri| self.is_ours(&uri));
-        let way = match self.way_on(message, uri, own_route, came) {
-            Ok(way) => way,
-            Err(status) => return self.answer(now, transaction, status),
+        let passage = match self.passage(message) {
+            Ok(passage) => passage,
+            Err(refusal) => return self.refuse_passage(now, transaction, &refusal),
         };
-        let result = self.send_request(now, method, way.flow, |via, _| {
-            let mut edit = Edit::new(message).push(Name::Via, via)?.count_hop()?.content_length()?;
-            if own_route {
-                edit = edit.pop(Name::Route);
+        let own_route = self.first_route(message).is_some_and(|uri| self.is_ours(&uri));
+        match self.way_on(message, uri, own_route, came) {
+            Ok(way) => {
+                let targets = vec![(1000, Target::Way(way))];
+                self.relay(now, transaction, passage, targets, Errand::Pass, None);
             }
-            if let Some(request_uri) = &way.request_uri {
-                edit = edit.request_uri(request_uri)?;
-            }
-            for route in way.routes.iter().rev() {
-                edit = edit.push(Name::Route, route)?;
-            }
-            Ok(edit.finish())
-        });
-        match result {
-            Ok((client, _)) => {
-                let is_invite = *method == Method::Invite;
-                let came = match message.top_via() {
-                    Ok(via) if !came.transport.is_reliable() => {
-                        Flow { remote: via.response_destination(came.remote), ..came }
-                    }
-                    _ => came,
-                };
-                self.forwarded.insert(transaction, client);
-                self.purposes.insert(client, Purpose::Forwarded(Forwarded { server: transaction, came, is_invite }));
-            }
-            Err(restante_sip::transaction::SendError::Write(WriteError::TooManyHops)) => {
-                self.answer(now, transaction, 483);
-            }
-            Err(_) => self.answer(now, transaction, 503),
+            Err(status) => self.answer(now, transaction, status),
         }
-    }
-
-    /// A CANCEL goes after the INVITE that was forwarded; its final answer comes back as any.
-    pub(super) fn cancel_forwarded(&mut self, now: Now, transaction: ServerTransactionId) -> bool {
-        let Some(client) = self.forwarded.get(&transaction).copied() else { return false };
-        self.endpoint.cancel(now.monotonic, client);
-        true
     }
 
     fn first_route(&self, message: &SipMessage) -> Option<Uri> {
@@ -100,7 +62,7 @@ impl Shard {
     /// # Errors
     /// The status that says why there is no way: 503 while its name leads nowhere.
     fn way_on(&self, message: &SipMessage, uri: &Uri, own_route: bool, came: Flow) -> Result<Way, u16> {
-        let plain = |flow| Way { flow, request_uri: None, routes: Vec::new() };
+        let plain = |flow| Way::plain(flow, message.request_uri().unwrap_or(""));
         let routes = message.name_addrs(Name::Route).map_err(|_| 400u16)?;
         if let Some(next) = routes.get(usize::from(own_route)) {
             return self.flow_to(&next.uri, came).map(plain);
@@ -110,7 +72,7 @@ impl Shard {
             && let Some(contact) = self.contacts_of(&key).into_iter().max_by_key(|contact| contact.q_permille)
         {
             let route = self.route_to(&key, contact.id).ok_or(404u16)?;
-            return Ok(Way { flow: route.flow, request_uri: Some(route.request_uri), routes: route.routes });
+            return Ok(Way { routes: route.routes, ..Way::plain(route.flow, &route.request_uri) });
         }
         match &self.shared.outbound {
             Some(_) => self.outbound_flow().map(plain).ok_or(503),
@@ -119,7 +81,7 @@ impl Shard {
     }
 
     /// To the host of a URI, if it may be connected to.
-    fn flow_to(&self, uri: &Uri, came: Flow) -> Result<Flow, u16> {
+    pub(super) fn flow_to(&self, uri: &Uri, came: Flow) -> Result<Flow, u16> {
         let is_numeric = uri.as_sip().and_then(socket_of).is_some();
         let places = self.places_of(uri);
         if places.is_empty() && !is_numeric && uri.as_sip().is_some() {

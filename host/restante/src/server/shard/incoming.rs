@@ -96,16 +96,38 @@ impl Shard {
         came: Flow,
     ) {
         if self.is_pull(message, uri) {
+            if self.requires_too_much(now, transaction, message) {
+                return;
+            }
             return self.pull(now, transaction, message, came);
         }
         let (tenant, key, sender) = match self.addressed(now, message, uri, came) {
             Ok(addressed) => addressed,
             Err(refusal) => return self.refuse_because(now, transaction, refusal),
         };
+        let offer = Offer::read(message, self.shared.takes_msrp(true));
+        // Ours is what one sends to another as a whole: a large message service, or MSRP alone that only the sender sends
+        // on. A chat or a call is not for keeping: it is passed on.
+        let services = services(message);
+        let is_large_message = services.iter().any(|service| LARGE_MESSAGE_SERVICES.contains(&service.as_str()));
+        let is_for_keeping = match &offer {
+            Ok(offer) => {
+                let is_one_way = services.is_empty() && !offer.media.direction.receives();
+                let only_messages = offer.media.direction.sends() && offer.media.other_media() == 0;
+                only_messages && (is_large_message || is_one_way)
+            }
+            Err(_) => is_large_message,
+        };
+        if !is_for_keeping {
+            return self.relay_call(now, transaction, message, &key, (&sender, came), offer.err());
+        }
+        if self.requires_too_much(now, transaction, message) {
+            return;
+        }
         if !accepts_sdp_answer(message) {
             return self.answer(now, transaction, 406);
         }
-        let offer = match Offer::read(message, self.shared.takes_msrp(true)) {
+        let offer = match offer {
             Ok(offer) => offer,
             Err(415) => {
                 return self
@@ -113,15 +135,6 @@ impl Shard {
             }
             Err(status) => return self.answer(now, transaction, status),
         };
-        // Ours is what one sends to another as a whole: a large message service, or MSRP alone that only the sender sends
-        // on. A chat or a call is not for keeping.
-        let services = services(message);
-        let is_large_message = services.iter().any(|service| LARGE_MESSAGE_SERVICES.contains(&service.as_str()));
-        let is_one_way = services.is_empty() && !offer.media.direction.receives();
-        let only_messages = offer.media.direction.sends() && offer.media.other_media() == 0;
-        if !only_messages || !(is_large_message || is_one_way) {
-            return self.answer(now, transaction, 488);
-        }
         if self.media.len() as u64 >= self.shared.limits.max_sessions {
             return self.refuse(now, transaction, 503, "Too Many Sessions", Some(OVERLOAD_RETRY_SECONDS));
         }

@@ -8,6 +8,7 @@
 //! * `tenants`: tenants that come, change and go. `line`: deliveries that wait until their tenant may have one more.
 //! * `names`: other names of users, and taking in what waits under them.
 //! * `resolution`: next hops that have names.
+//! * `relay`: requests that are passed on.
 //! * `delivery`, `announce`, `fields`, `route`, `session`, `responses`: requests of ours and what becomes of them.
 
 mod announce;
@@ -22,6 +23,7 @@ mod names;
 mod pull;
 mod recipients;
 mod registrar;
+mod relay;
 mod requests;
 mod resolution;
 mod responses;
@@ -42,6 +44,7 @@ use restante_deferral::model::{MessageId, RecipientKey, TenantName, Timestamp};
 use restante_deferral::participating_function::{Attempt, CommitToken, Input, LoadToken, QuestionToken, ReplyToken};
 use restante_sip::dialog::DialogId;
 use restante_sip::message::SipMessage;
+use restante_sip::proxy::BranchId;
 use restante_sip::registration::{Binding, Bindings};
 use restante_sip::transaction::{
     ClientTransactionId, Endpoint, EndpointConfiguration, Event, Flow, ServerTransactionId, TimerValues,
@@ -198,8 +201,14 @@ pub struct Shard {
     /// INVITEs of ours with a 2xx, as long as more of them may come; and their order.
     accepted: HashMap<ClientTransactionId, responses::Accepted>,
     accepted_order: VecDeque<ClientTransactionId>,
-    /// Requests of ours that came back and went on.
-    forwarded: HashMap<ServerTransactionId, ClientTransactionId>,
+    /// Branches of what is passed on that wait for the same.
+    branches_resolving: HashMap<Wanted, Vec<(relay::RelayId, BranchId)>>,
+    /// Requests that are passed on; INVITEs that are answered, too, as long as more answers may come.
+    relays: HashMap<relay::RelayId, relay::Relay>,
+    relay_of_server: HashMap<ServerTransactionId, relay::RelayId>,
+    relay_wakes: BTreeSet<(Instant, relay::RelayId)>,
+    /// When sessions are to be refreshed, or were to be.
+    session_wakes: BTreeSet<(Instant, MediaId)>,
     subscriptions: subscriptions::Subscriptions,
     /// Whose registrations came over a connection that is open.
     connections: HashMap<restante_sip::transaction::ConnectionId, Vec<RecipientKey>>,
@@ -224,6 +233,7 @@ impl Shard {
         let configuration = EndpointConfiguration {
             shard: u8::try_from(index).unwrap_or(u8::MAX),
             key,
+            // What is passed on has bounds of its own: see `relay`.
             timers: TimerValues::default(),
             max_server_transactions: size(limits.max_server_transactions),
             max_client_transactions: size(limits.max_client_transactions),
@@ -254,7 +264,11 @@ impl Shard {
             dialogs: HashMap::new(),
             accepted: HashMap::new(),
             accepted_order: VecDeque::new(),
-            forwarded: HashMap::new(),
+            branches_resolving: HashMap::new(),
+            relays: HashMap::new(),
+            relay_of_server: HashMap::new(),
+            relay_wakes: BTreeSet::new(),
+            session_wakes: BTreeSet::new(),
             subscriptions: subscriptions::Subscriptions::default(),
             connections: HashMap::new(),
             reports,
@@ -420,9 +434,11 @@ impl Shard {
         let subscriptions = self.subscriptions.next_end().map(after);
         let changes = self.subscriptions.next_change();
         let transactions = self.endpoint.next_wake();
-        let candidates =
-            [transactions, machines, registrations, adoptions, subscriptions, changes, self.drain_deadline];
-        candidates.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+        let relays = self.next_relay_wake();
+        let sessions = self.session_wakes.first().map(|(at, _)| *at);
+        let first = [transactions, machines, registrations, adoptions, subscriptions];
+        let candidates = first.into_iter().chain([changes, relays, sessions, self.drain_deadline]);
+        candidates.flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
 
     fn handle_wakes(&mut self, now: Now) {
@@ -443,6 +459,8 @@ impl Shard {
         self.end_subscriptions(now);
         self.tell_changes(now);
         self.forget_accepted(now);
+        self.wake_relays(now);
+        self.wake_sessions(now);
         let (server, client) = self.endpoint.len();
         self.count_transactions(server.saturating_add(client));
     }
@@ -480,7 +498,11 @@ impl Shard {
     /// Nothing is in flight that is worth waiting for: the answer to a BYE is not.
     fn is_quiet(&self, now: Now) -> bool {
         let late = self.drain_deadline.is_some_and(|deadline| deadline <= now.monotonic);
-        let in_flight = |purpose: &responses::Purpose| !matches!(purpose, responses::Purpose::Bye { .. });
+        let in_flight = |purpose: &responses::Purpose| match purpose {
+            responses::Purpose::Bye { .. } => false,
+            responses::Purpose::Relayed { relay, .. } => self.is_relaying(*relay),
+            _ => true,
+        };
         late || (self.orders.is_empty()
             && self.waiting.is_empty()
             && self.media.is_empty()

@@ -45,6 +45,7 @@ impl Slot {
 pub(super) enum Carrier {
     Transaction(ClientTransactionId),
     Session(MediaId),
+    Relay,
 }
 
 impl Shard {

@@ -17,7 +17,7 @@ use crate::server::flow;
 /// Methods that are answered.
 pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE";
 /// Option tags that a peer may require.
-const SUPPORTED: [&str; 3] = ["path", "outbound", "gruu"];
+pub(super) const SUPPORTED: [&str; 4] = ["path", "outbound", "gruu", restante_sip::session_timer::TIMER];
 
 impl Shard {
     pub(super) fn request(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, flow: Flow) {
@@ -31,14 +31,12 @@ impl Shard {
         if !is_in_dialog && self.is_own(message) {
             return self.forward(now, transaction, message, &method, &uri, flow);
         }
-        let unsupported: Vec<&str> = message
-            .list(Name::Require)
-            .chain(message.list(Name::ProxyRequire))
-            .filter(|tag| !SUPPORTED.iter().any(|known| known.eq_ignore_ascii_case(tag)))
-            .collect();
-        if !unsupported.is_empty() && !matches!(method, Method::Cancel | Method::Ack) {
-            let list = unsupported.join(", ");
-            return self.answer_with(now, transaction, 420, |builder| builder.field("Unsupported", &list));
+        if has_to_tag && !is_in_dialog && self.relay_in_dialog(now, transaction, message, flow) {
+            return;
+        }
+        // What an INVITE requires of who answers it is asked by whoever that is: see `invite`.
+        if (method != Method::Invite || is_in_dialog) && self.requires_too_much(now, transaction, message) {
+            return;
         }
         if has_to_tag {
             return self.request_in_dialog(now, transaction, message, &method, flow);
@@ -69,6 +67,26 @@ impl Shard {
         }
     }
 
+    /// Answers 420 where a request requires what is not supported.
+    pub(super) fn requires_too_much(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        message: &SipMessage,
+    ) -> bool {
+        let unsupported: Vec<&str> = message
+            .list(Name::Require)
+            .chain(message.list(Name::ProxyRequire))
+            .filter(|tag| !SUPPORTED.iter().any(|known| known.eq_ignore_ascii_case(tag)))
+            .collect();
+        if unsupported.is_empty() || matches!(message.method(), Some(Method::Cancel | Method::Ack)) {
+            return false;
+        }
+        let list = unsupported.join(", ");
+        self.answer_with(now, transaction, 420, |builder| builder.field("Unsupported", &list));
+        true
+    }
+
     fn request_in_dialog(
         &mut self,
         now: Now,
@@ -89,13 +107,10 @@ impl Shard {
                     self.answer(now, transaction, 200);
                     self.dialog_ended(now, media);
                 }
-                // A session refresh changes nothing here.
-                (Ok(()), Method::Update) => {
-                    let contact = format!("<{}>", self.contact_uri(&came));
-                    self.answer_with(now, transaction, 200, |builder| builder.field("Contact", &contact));
+                (Ok(()), Method::Update | Method::Invite) => {
+                    self.session_changed(now, transaction, message, media, &came);
                 }
                 (Ok(()), Method::Options | Method::Info) => self.answer(now, transaction, 200),
-                (Ok(()), Method::Invite) => self.answer(now, transaction, 488),
                 (Ok(()), _) => self.answer_with(now, transaction, 405, |builder| builder.field("Allow", ALLOW)),
             };
         }
@@ -118,10 +133,23 @@ impl Shard {
         status: u16,
         further: impl FnOnce(Builder) -> Builder,
     ) {
+        self.answer_with_body(now, transaction, status, None, further);
+    }
+
+    /// Answers with further fields and a session description, if there is one.
+    pub(super) fn answer_with_body(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        status: u16,
+        description: Option<Bytes>,
+        further: impl FnOnce(Builder) -> Builder,
+    ) {
         self.count_refusal(transaction, status);
         let tag = self.endpoint.identifiers().tag();
         let Some(builder) = self.endpoint.response(transaction, status, Some(&tag)) else { return };
-        match further(builder).finish() {
+        let builder = further(builder).optional("Content-Type", description.is_some().then_some("application/sdp"));
+        match builder.finish_with_body(&description.unwrap_or_default()) {
             Ok(bytes) => self.endpoint.respond(now.monotonic, transaction, status, bytes),
             Err(error) => tracing::warn!(%error, status, "a response cannot be written"),
         }
@@ -172,13 +200,29 @@ impl Shard {
         now: Now,
         method: &Method,
         flow: Flow,
+        build: impl FnMut(&str, &str) -> Result<Bytes, WriteError>,
+    ) -> Result<(ClientTransactionId, Flow), SendError> {
+        self.send_marked(now, method, flow, "", build)
+    }
+
+    /// The same with a branch that ends with `mark`.
+    ///
+    /// # Errors
+    /// [`SendError`]
+    pub(super) fn send_marked(
+        &mut self,
+        now: Now,
+        method: &Method,
+        flow: Flow,
+        mark: &str,
         mut build: impl FnMut(&str, &str) -> Result<Bytes, WriteError>,
     ) -> Result<(ClientTransactionId, Flow), SendError> {
         let over_tcp = Flow { transport: Transport::Tcp, connection: None, name: None, ..flow };
         for flow in [flow, over_tcp] {
             let (sent_by, contact) = (self.sent_by(&flow), self.contact_uri(&flow));
-            let sent =
-                self.endpoint.send_request(now.monotonic, method.clone(), flow, &sent_by, |via| build(via, &contact));
+            let sent = self
+                .endpoint
+                .send_marked(now.monotonic, method.clone(), flow, &sent_by, mark, |via| build(via, &contact));
             match sent {
                 Ok(client) => return Ok((client, flow)),
                 Err(SendError::TooLargeForUdp) => {}
@@ -202,7 +246,7 @@ impl Shard {
     }
 
     /// Where we listen for what answers what goes to a target, and the transport of that as a URI names it.
-    fn place_of_ours(&self, target: &Flow) -> (String, Option<&'static str>) {
+    pub(super) fn place_of_ours(&self, target: &Flow) -> (String, Option<&'static str>) {
         let of = |transport: Transport| {
             let towards = Flow { transport, connection: None, ..*target };
             let towards = if transport == target.transport { *target } else { towards };
@@ -240,6 +284,8 @@ impl Shard {
         match carrier {
             Some(Carrier::Transaction(client)) => self.endpoint.cancel(now.monotonic, client),
             Some(Carrier::Session(media)) => self.end_session(now, media),
+            // Nothing of a MESSAGE can be cancelled: its end comes by itself.
+            Some(Carrier::Relay) => {}
             None => {
                 let end = AttemptEnd {
                     status: None,

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use restante_deferral::model::{ContactId, RecipientKey};
 use restante_deferral::participating_function::{Attempt, AttemptId, AttemptTask};
 use restante_sip::header::NameAddr;
+use restante_sip::proxy::BranchId;
 use restante_sip::transaction::{Flow, NameId, Transport};
 use restante_sip::uri::{SipUri, Uri};
 use restante_transport::Protocol;
 use restante_transport::queue::Lane;
 use restante_transport::resolution::{Known, Place, Wanted};
 
+use super::relay::RelayId;
 use super::{Now, Shard, ToShard};
 use crate::server::flow;
 
@@ -23,6 +25,43 @@ impl Shard {
     /// wait for.
     pub(super) fn wait_for_name(&mut self, now: Now, key: &RecipientKey, attempt: Attempt) -> Option<Attempt> {
         let Some(wanted) = self.name_on_the_way(key, &attempt) else { return Some(attempt) };
+        if self.is_known(now, &wanted) {
+            return Some(attempt);
+        }
+        self.resolving.entry(wanted).or_default().push((key.clone(), attempt));
+        None
+    }
+
+    /// Whether a branch of what is passed on waits until it is known where the name of its next hop leads.
+    pub(super) fn branch_waits_for_name(
+        &mut self,
+        now: Now,
+        key: &RecipientKey,
+        contact: ContactId,
+        branch: (RelayId, BranchId),
+    ) -> bool {
+        let wanted = match &self.shared.outbound {
+            Some(hop) => hop.wanted(),
+            None => self.proxy_before(key, contact),
+        };
+        let Some(wanted) = wanted.filter(|wanted| wanted.place().is_none()) else { return false };
+        if self.is_known(now, &wanted) {
+            return false;
+        }
+        self.branches_resolving.entry(wanted).or_default().push(branch);
+        true
+    }
+
+    /// A branch is not to begin any more.
+    pub(super) fn forget_waiting_branch(&mut self, relay: RelayId, branch: BranchId) {
+        self.branches_resolving.retain(|_, waiting| {
+            waiting.retain(|it| *it != (relay, branch));
+            !waiting.is_empty()
+        });
+    }
+
+    /// Whether something is known of a name; if not it is asked about.
+    fn is_known(&self, now: Now, wanted: &Wanted) -> bool {
         // A question may outlive the server that asked it, and must not keep its store open.
         let (shared, shard, name) = (Arc::downgrade(&self.shared), self.index, wanted.clone());
         let told = move || {
@@ -30,15 +69,13 @@ impl Shard {
                 drop(shared.push(shard, Lane::Ordered, ToShard::Resolved(name), 64));
             }
         };
-        if self.shared.names.look_up(&wanted, now.monotonic, told) != Known::Not {
-            return Some(attempt);
-        }
-        self.resolving.entry(wanted).or_default().push((key.clone(), attempt));
-        None
+        self.shared.names.look_up(wanted, now.monotonic, told) != Known::Not
     }
 
     /// A name was asked about: attempts that waited for that begin, or end where it leads nowhere.
     pub(super) fn resolved(&mut self, now: Now, wanted: &Wanted) {
+        let branches = self.branches_resolving.remove(wanted).unwrap_or_default();
+        self.branches_resolved(now, branches);
         for (key, attempt) in self.resolving.remove(wanted).unwrap_or_default() {
             if let Err(end) = self.start_attempt(now, &key, attempt) {
                 let (id, end) = *end;
@@ -107,7 +144,8 @@ impl Shard {
     /// The name that leads to the next hop of an attempt, where it is no address.
     fn name_on_the_way(&self, key: &RecipientKey, attempt: &Attempt) -> Option<Wanted> {
         let wanted = match &attempt.task {
-            AttemptTask::Pull { .. } => None,
+            // Each branch of a relay waits by itself.
+            AttemptTask::Pull { .. } | AttemptTask::Relay { .. } => None,
             AttemptTask::HandOver { target, .. } => {
                 let tenant = self.shared.directory.tenant(&key.tenant)?;
                 tenant.hand_over.get(target).and_then(|uri| wanted_of(&Uri::parse(uri).ok()?))

@@ -10,9 +10,11 @@ use restante_deferral::participating_function::{AttemptEnd, AttemptId, Outcome};
 use restante_msrp::sdp::{self, MsrpDescription};
 use restante_sip::dialog::{Dialog, DialogId};
 use restante_sip::message::{Method, Name, SipMessage};
-use restante_sip::transaction::{ClientTransactionId, Flow, ServerTransactionId};
-use restante_sip::writer::{Builder, Edit, WriteError};
+use restante_sip::proxy::BranchId;
+use restante_sip::transaction::{ClientTransactionId, Flow};
+use restante_sip::writer::{Builder, WriteError};
 
+use super::relay::RelayId;
 use super::session::{NoMedia, answers_until};
 use super::{Now, Shard};
 use crate::server::media::MediaId;
@@ -29,8 +31,10 @@ pub(super) enum Purpose {
     Notify { dialog: DialogId, announces: Option<Announcement> },
     /// INVITE for a session.
     Invite { media: MediaId, hop: SocketAddr },
-    /// What we sent came back and was passed on.
-    Forwarded(Forwarded),
+    /// A request of others that is passed on.
+    Relayed { relay: RelayId, branch: BranchId },
+    /// A refresh of a session; where it is an INVITE, what was sent and where.
+    Refresh { media: MediaId, invite: Option<(Bytes, Flow)> },
     /// BYE, of a session that waits for its answer.
     Bye { media: Option<MediaId> },
 }
@@ -43,15 +47,6 @@ pub(super) struct Announcement {
     pub(super) messages: Vec<MessageId>,
     pub(super) is_device: bool,
     pub(super) hop: SocketAddr,
-}
-
-/// A request of ours that came back.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Forwarded {
-    pub(super) server: ServerTransactionId,
-    /// Where its answers go.
-    pub(super) came: Flow,
-    pub(super) is_invite: bool,
 }
 
 /// No response came.
@@ -71,6 +66,13 @@ pub(super) struct Accepted {
     acks: Vec<(String, Flow, Bytes)>,
 }
 
+impl Accepted {
+    /// None of its answers is acknowledged yet.
+    pub(super) fn new(until: Instant, invite: Bytes, flow: Flow) -> Accepted {
+        Accepted { until, invite, flow, acks: Vec::new() }
+    }
+}
+
 impl Shard {
     pub(super) fn response(&mut self, now: Now, client: ClientTransactionId, message: &SipMessage, came: Flow) {
         let Some(status) = message.status() else { return };
@@ -78,9 +80,7 @@ impl Shard {
             Some(Purpose::Invite { media, hop }) => {
                 return self.invite_answered(now, client, media, hop, message, came);
             }
-            Some(Purpose::Forwarded(forwarded)) => {
-                return self.forward_response(now, client, forwarded, message);
-            }
+            Some(Purpose::Relayed { relay, branch }) => return self.relay_answered(now, relay, branch, message),
             None if (200..300).contains(&status) => return self.accepted_again(now, client, message),
             _ => {}
         }
@@ -110,6 +110,9 @@ impl Shard {
                     self.attempt_ended(now, &key, attempt, end);
                 }
             }
+            Some(Purpose::Refresh { media, invite }) => {
+                self.refresh_answered(now, client, media, invite, Some(message));
+            }
             Some(Purpose::Bye { media }) => self.bye_answered(media),
             _ => {}
         }
@@ -136,10 +139,8 @@ impl Shard {
                 self.shared.names.note_failure(hop, now.monotonic);
                 self.invite_failed(now, media, None, origin, None);
             }
-            Some(Purpose::Forwarded(Forwarded { server, .. })) => {
-                self.forwarded.remove(&server);
-                self.answer(now, server, status);
-            }
+            Some(Purpose::Relayed { relay, branch }) => self.relay_silent(now, relay, branch, silence),
+            Some(Purpose::Refresh { media, invite }) => self.refresh_answered(now, client, media, invite, None),
             Some(Purpose::Bye { media }) => self.bye_answered(media),
             None => {}
         }
@@ -186,7 +187,7 @@ impl Shard {
         let (invite, flow) = session.map_or((Bytes::new(), came), |session| (session.invite.clone(), session.flow));
         self.accepted_order.push_back(client);
         let until = answers_until(now.monotonic);
-        self.accepted.insert(client, Accepted { until, invite, flow, acks: Vec::new() });
+        self.accepted.insert(client, Accepted::new(until, invite, flow));
         let Some(dialog) = self.acknowledge(client, message) else {
             // An answer that no dialog can be made of cannot be gone on with.
             return self.invite_failed(now, media, Some(488), Origin::Device, None);
@@ -207,7 +208,7 @@ impl Shard {
         match (prepared, answer, delivery) {
             (Ok(start), Some(answer), Some(delivery)) => {
                 delivery.established = true;
-                self.set_start(media, start);
+                self.session_agreed(now, media, start, &answer, message);
                 self.leave_out_unacceptable(media, &answer);
             }
             // A 200 that nothing can be sent through: BYE, and another way.
@@ -227,7 +228,7 @@ impl Shard {
     }
 
     /// Sends the ACK for a 2xx and remembers it. The dialog, if one can be made of the answer.
-    fn acknowledge(&mut self, client: ClientTransactionId, message: &SipMessage) -> Option<Dialog> {
+    pub(super) fn acknowledge(&mut self, client: ClientTransactionId, message: &SipMessage) -> Option<Dialog> {
         let accepted = self.accepted.get(&client)?;
         let flow = accepted.flow;
         let invite = SipMessage::parse(accepted.invite.clone(), &self.shared.message_limits()).ok()?;
@@ -294,28 +295,9 @@ impl Shard {
         self.forget_media(media);
     }
 
-    /// What a forwarded request was answered goes back the way it came. A 2xx to an INVITE passes by the transaction: who
-    /// sent the INVITE acknowledges it end to end.
-    fn forward_response(&mut self, now: Now, client: ClientTransactionId, forwarded: Forwarded, message: &SipMessage) {
-        let Forwarded { server, came, is_invite } = forwarded;
-        let status = message.status().unwrap_or(0);
-        if status == 100 {
-            return;
-        }
-        let bytes = Edit::new(message).pop(Name::Via).finish();
-        if is_invite && (200..300).contains(&status) {
-            return self.endpoint.send_stateless(came, bytes);
-        }
-        if status >= 200 {
-            self.purposes.remove(&client);
-            self.forwarded.remove(&server);
-        }
-        self.endpoint.respond(now.monotonic, server, status, bytes);
-    }
-
     /// Who a final answer comes from. 408 and 503 mean the way, not the device, whoever wrote them; a row of refusals for
     /// good behind one hop means the hop.
-    fn origin(&mut self, is_device: bool, hop: SocketAddr, status: u16, now: Now) -> Origin {
+    pub(super) fn origin(&mut self, is_device: bool, hop: SocketAddr, status: u16, now: Now) -> Origin {
         let permanent = matches!(status, 403 | 404 | 410 | 600..=699);
         let open = self.shared.hop_refused(now.wall, hop, permanent);
         match status {

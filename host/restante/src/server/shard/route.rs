@@ -34,6 +34,8 @@ pub(super) struct Route {
     pub(super) hop: SocketAddr,
     /// The next hop is one that we trust with asserted identities (RFC 3325).
     pub(super) is_trusted: bool,
+    /// It leads to where a client was seen, and not to what its Contact names: nobody else gets there.
+    pub(super) is_where_seen: bool,
 }
 
 impl Shard {
@@ -153,6 +155,7 @@ impl Shard {
                 signalled_from: flow.remote.ip(),
                 hop: flow.remote,
                 is_trusted: true,
+                is_where_seen: false,
             });
         };
         let target = binding.target(&self.shared.called(key));
@@ -171,6 +174,7 @@ impl Shard {
             && outbound.is_none()
             && (is_named || !was_relayed);
         Some(Route {
+            is_where_seen: outbound.is_none() && target.routes.is_empty() && !is_named,
             request_uri: target.request_uri,
             routes: target.routes,
             signalled_from: seen.map_or(flow.remote.ip(), |seen| seen.remote.ip()),

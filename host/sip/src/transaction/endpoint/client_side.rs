@@ -49,11 +49,28 @@ impl Endpoint {
         sent_by: &str,
         build: impl FnOnce(&str) -> Result<Bytes, WriteError>,
     ) -> Result<ClientTransactionId, SendError> {
+        self.send_marked(now, method, flow, sent_by, "", build)
+    }
+
+    /// The same with a branch that ends with `mark`, by which a proxy knows a request that it had before (RFC 3261 §16.6
+    /// step 8).
+    ///
+    /// # Errors
+    /// [`SendError`]
+    pub fn send_marked(
+        &mut self,
+        now: Instant,
+        method: Method,
+        flow: Flow,
+        sent_by: &str,
+        mark: &str,
+        build: impl FnOnce(&str) -> Result<Bytes, WriteError>,
+    ) -> Result<ClientTransactionId, SendError> {
         if self.clients.len() >= self.configuration.max_client_transactions {
             return Err(SendError::Busy);
         }
         let id = self.next_id();
-        let branch = self.identifiers.branch(id);
+        let branch = self.identifiers.branch(id) + mark;
         let request = build(&super::via(flow.transport, sent_by, &branch))?;
         let is_reliable = flow.transport.is_reliable();
         if !is_reliable && request.len() > MAX_UDP_REQUEST_BYTES {
@@ -79,6 +96,15 @@ impl Endpoint {
         if let Some(Client { machine: Machine::Invite { invite, .. }, .. }) = self.clients.get_mut(&transaction.0) {
             let step = invite.cancel(now, timers);
             self.after_client(now, transaction.0, step, None);
+        }
+    }
+
+    /// Until when an INVITE may ring that had a provisional answer, instead of [`TimerValues::ringing`]: a proxy has a
+    /// Timer C of its own.
+    pub fn ring_until(&mut self, now: Instant, transaction: ClientTransactionId, until: Instant) {
+        if let Some(Client { machine: Machine::Invite { invite, .. }, .. }) = self.clients.get_mut(&transaction.0) {
+            invite.ring_until(until);
+            self.after_client(now, transaction.0, Step::nothing(), None);
         }
     }
 

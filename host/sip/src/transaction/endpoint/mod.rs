@@ -181,6 +181,12 @@ impl Endpoint {
         self.servers.get(&transaction.0)?.request.as_ref()
     }
 
+    /// The topmost Via of a transaction's request with what was added on receipt.
+    #[must_use]
+    pub fn stamped_via(&self, transaction: ServerTransactionId) -> Option<&str> {
+        self.servers.get(&transaction.0).map(|server| &*server.via)
+    }
+
     fn next_id(&mut self) -> u64 {
         self.next_id = self.next_id.wrapping_add(1);
         self.next_id

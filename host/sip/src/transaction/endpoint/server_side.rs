@@ -72,6 +72,26 @@ impl Endpoint {
         self.after_server(now, id, step, None);
     }
 
+    /// Passes back a 2xx to an INVITE that somebody else answers: it is sent once, whoever answers repeats it and hears of
+    /// its ACK. More of them may follow.
+    pub fn pass_success(&mut self, now: Instant, transaction: ServerTransactionId, bytes: Bytes) {
+        let id = transaction.0;
+        let timers = &self.configuration.timers;
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        let Machine::Invite(machine) = &mut server.machine else { return };
+        let step = machine.pass(now, bytes, timers);
+        server.request = None;
+        self.after_server(now, id, step, None);
+    }
+
+    /// Gives the user until then to answer an INVITE, instead of [`TimerValues::unanswered_invite`].
+    pub fn answer_until(&mut self, now: Instant, transaction: ServerTransactionId, until: Instant) {
+        if let Some(Server { machine: Machine::Invite(machine), .. }) = self.servers.get_mut(&transaction.0) {
+            machine.answer_until(until);
+            self.after_server(now, transaction.0, Step::nothing(), None);
+        }
+    }
+
     /// Whether a request belongs to a transaction here: it repeats its request, or it is its ACK or CANCEL.
     #[must_use]
     pub fn knows(&self, request: &SipMessage) -> bool {

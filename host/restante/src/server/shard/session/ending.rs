@@ -156,6 +156,7 @@ impl Shard {
 
     pub(in crate::server::shard) fn forget_media(&mut self, media: MediaId) {
         let Some(session) = self.media.remove(&media) else { return };
+        self.forget_session_timer(media, &session.refreshing);
         self.session_ids.remove(&session.session_id);
         if let Some(transaction) = session.transaction {
             self.media_of_invites.remove(&transaction);
@@ -168,8 +169,9 @@ impl Shard {
 
     pub(in crate::server::shard) fn acknowledged(&mut self, now: Now, message: &SipMessage) {
         let media = DialogId::of_request(message).and_then(|id| self.dialogs.get(&id).copied());
-        if let Some(media) = media {
-            self.confirm(now, media);
+        match media {
+            Some(media) => self.confirm(now, media),
+            None => self.relay_ack(message),
         }
     }
 
@@ -185,7 +187,7 @@ impl Shard {
 
     /// The caller gave up before we answered: whatever the machine says later finds nobody.
     pub(in crate::server::shard) fn cancelled(&mut self, now: Now, transaction: ServerTransactionId) {
-        if self.cancel_forwarded(now, transaction) {
+        if self.relay_cancelled(now, transaction) {
             return;
         }
         self.answer(now, transaction, 487);

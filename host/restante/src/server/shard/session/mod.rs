@@ -10,6 +10,7 @@
 
 mod ending;
 mod offer;
+mod refreshing;
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -24,11 +25,13 @@ use restante_msrp::status::Status;
 use restante_msrp::uri::MsrpUri;
 use restante_sip::dialog::{Dialog, establish};
 use restante_sip::message::SipMessage;
+use restante_sip::session_timer;
 use restante_sip::transaction::{ClientTransactionId, Flow, ServerTransactionId};
 use restante_transport::msrp::HandedOver;
 use tokio::sync::mpsc;
 
 pub(super) use self::offer::Offer;
+pub(super) use self::refreshing::ALLOW_IN_SESSION;
 use super::{Now, Shard};
 use crate::server::listeners::refuse_connection;
 use crate::server::media::{self, Command, Connection, Encryption, MAX_COMMANDS, MediaId, Report, ReportKind, Start};
@@ -73,6 +76,7 @@ pub(super) struct MediaSession {
     pub(super) end_wanted: bool,
     /// Everything that was to be sent is settled.
     settled: bool,
+    refreshing: refreshing::Refreshing,
     /// Its part of the tenant's sessions.
     _permit: SessionPermit,
 }
@@ -199,6 +203,7 @@ impl MediaSession {
             acknowledged: false,
             end_wanted: false,
             settled: false,
+            refreshing: refreshing::Refreshing::default(),
             _permit: permit,
         }
     }
@@ -311,8 +316,21 @@ impl Shard {
         let (Some(request), Some(dialog)) = (request, dialog) else {
             return self.give_invitation_up(now, media, transaction, 400);
         };
+        let timer = match session_timer::answer(&request) {
+            Ok(timer) => timer,
+            Err(refusal) => {
+                self.refuse_interval(now, transaction, refusal);
+                self.finish_delivery(now, media);
+                return self.forget_media(media);
+            }
+        };
         let response = self.endpoint.response(transaction, 200, Some(&tag)).and_then(|builder| {
-            let builder = establish(builder, &request, &contact).field("Allow", super::requests::ALLOW);
+            let builder = establish(builder, &request, &contact).field("Allow", ALLOW_IN_SESSION);
+            let builder = builder.field("Supported", session_timer::TIMER);
+            let builder = match timer {
+                Some(timer) => timer.write(builder),
+                None => builder,
+            };
             builder.field("Content-Type", "application/sdp").finish_with_body(&answer.sdp).ok()
         });
         let Some(bytes) = response else { return self.give_invitation_up(now, media, transaction, 500) };
@@ -321,10 +339,12 @@ impl Shard {
             self.dialogs.insert(dialog.id(), media);
             session.dialog = Some(dialog);
             session.start = Some(start);
+            session.refreshing.agreed(offer.clone(), role, &request);
             if let Some(delivery) = session.delivery_mut() {
                 delivery.established = true;
             }
         }
+        self.set_session_timer(now, media, timer.map(|timer| timer.terms));
         self.endpoint.respond(now.monotonic, transaction, 200, bytes);
         self.leave_out_unacceptable(media, &offer);
         // A passive side may be connected to before the ACK is here.
@@ -408,10 +428,20 @@ impl Shard {
         }
     }
 
-    pub(super) fn set_start(&mut self, media: MediaId, start: Start) {
+    /// The other side took our offer.
+    pub(super) fn session_agreed(
+        &mut self,
+        now: Now,
+        media: MediaId,
+        start: Start,
+        theirs: &MsrpDescription,
+        response: &SipMessage,
+    ) {
         if let Some(session) = self.media.get_mut(&media) {
+            session.refreshing.agreed(theirs.clone(), start.configuration.role, response);
             session.start = Some(start);
         }
+        self.set_session_timer(now, media, session_timer::answered(response));
     }
 
     /// Settles what the other side says that it does not take, without sending it.
@@ -532,6 +562,7 @@ impl Shard {
         let Some(transaction) = self.media.get(&media).and_then(|session| session.transaction) else { return };
         match reply {
             Reply::Invite | Reply::Accepted => self.accept_invitation(now, media),
+            Reply::PassOn { deadline } => self.pass_invitation_on(now, media, deadline),
             Reply::Refused { status, reason, retry_after_seconds } => {
                 self.refuse(now, transaction, status, &reason, retry_after_seconds);
                 self.forget_media(media);

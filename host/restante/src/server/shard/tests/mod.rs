@@ -2,6 +2,7 @@
 
 mod names;
 mod registrations;
+mod sessions;
 mod tenants;
 
 use std::collections::BTreeMap;
@@ -89,6 +90,7 @@ impl House {
             store: store.clone(),
             spool: Spool::open(directory.path()).unwrap(),
             clock: Arc::new(move || Timestamp(time.load(Ordering::Relaxed))),
+            run: 1,
             own_mark: OwnMark::new([1; 32], "example.org"),
             rates: Rates::default(),
             hops: Mutex::new(Breaker::new(HOP_LIMITS)),

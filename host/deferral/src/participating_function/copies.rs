@@ -1,0 +1,202 @@
+//! A message for each of its recipient's devices.
+//!
+//! *Known* devices are those whose bindings are there when a step says `each`, or any later step about the message: all
+//! that were seen while it waited, [`MAX_DEVICES`] of them at most. They are durable with the message, and so is which of
+//! them acknowledged it; a device is its +sip.instance, else its contact address, so that it is known again after it
+//! registered anew.
+//!
+//! | what happens | a message's copy for a device | the message |
+//! |---|---|---|
+//! | the step begins | wanted | waits |
+//! | the device acknowledges it | had | goes when no device wants one any more |
+//! | nobody is there | wanted; the device is left out until it registers or refreshes | waits |
+//! | the device refuses it | wanted; tried again when it registers or refreshes | waits |
+//! | no device has it and none is left to be tried | – | `on-failure` is asked |
+//! | its time is up | – | `on-expiry` is asked |
+//!
+//! One device after the other gets all its copies, those that answered last time first. What some device has already goes
+//! to the next one beside the plan, which does not wait for it: a dead tablet does not hold up the phone. What a device
+//! could not get because it was busy follows when it acknowledged that.
+
+use super::attempt::{By, Kind};
+use super::plan::{Carried, RunStep};
+use super::window::Lease;
+use super::{AttemptEnd, AttemptId, AttemptTask, Event, Recipient};
+use crate::decision::{AttemptKind, Target, Trigger};
+use crate::model::{ContactId, DeviceState, MessageId, Mode, Origin, StoredMessage};
+
+/// Devices that a message is kept for.
+pub(super) const MAX_DEVICES: usize = 16;
+
+impl Recipient {
+    /// A device wants a copy of it that it does not have.
+    pub(super) fn is_for_each(&self, id: MessageId) -> bool {
+        let stored = self.queue.get(id).map(|entry| &entry.stored);
+        stored.is_some_and(|stored| stored.devices.iter().any(|state| state.delivered_at.is_none()))
+    }
+
+    /// Notes who is known, and puts a step for each device in front of the others.
+    pub(super) fn give_each(&mut self, messages: &[MessageId], mode: Mode) -> Carried {
+        let messages: Vec<MessageId> = messages.iter().copied().filter(|id| self.may_go(*id)).collect();
+        for id in &messages {
+            self.note_known_devices(*id);
+        }
+        self.save_marked();
+        let now = self.now;
+        let of = |contact: ContactId| -> Vec<MessageId> {
+            let reach = self.contacts.get(contact);
+            let takes = |id: &&MessageId| {
+                let stored = self.queue.get(**id).map(|entry| &entry.stored);
+                matches!((reach, stored), (Some(reach), Some(stored)) if reach.takes(stored, mode))
+            };
+            messages.iter().filter(takes).copied().collect()
+        };
+        let alive = self.contacts.iter().filter(|reach| reach.contact.expires_at > now);
+        let (doubtful, sure): (Vec<_>, Vec<_>) = alive.partition(|reach| reach.is_doubtful());
+        let all = sure.iter().map(|reach| (reach.contact.id, of(reach.contact.id))).filter(|(_, ids)| !ids.is_empty());
+        let mut steps: Vec<(ContactId, Vec<MessageId>)> = all.collect();
+        // Those who were away are tried where nobody else could have it: as a step to any would.
+        for reach in doubtful {
+            let ids = of(reach.contact.id).into_iter().filter(|id| !self.some_device_has(*id));
+            let ids: Vec<MessageId> = ids.filter(|id| !steps.iter().any(|(_, ids)| ids.contains(id))).collect();
+            if !ids.is_empty() {
+                steps.push((reach.contact.id, ids));
+            }
+        }
+        let Some(run) = self.push.run_mut() else { return Carried::Done };
+        for (contact, messages) in steps.into_iter().rev() {
+            if mode == Mode::Large {
+                run.steps.push_front(RunStep::Copies { messages, mode, contact });
+                continue;
+            }
+            for message in messages.into_iter().rev() {
+                run.steps.push_front(RunStep::Copies { messages: vec![message], mode, contact });
+            }
+        }
+        Carried::Done
+    }
+
+    /// One device's copies: one in page mode, or all of them in a session.
+    pub(super) fn copies(&mut self, messages: Vec<MessageId>, mode: Mode, contact: ContactId) -> Carried {
+        let is_away = self.push.run_mut().is_some_and(|run| run.away.contains(&contact));
+        let Some(reach) = self.contacts.get(contact).filter(|reach| reach.contact.expires_at > self.now && !is_away)
+        else {
+            return Carried::Done;
+        };
+        let takes = |id: &MessageId| {
+            self.may_go(*id) && self.queue.get(*id).is_some_and(|entry| reach.takes(&entry.stored, mode))
+        };
+        let for_it: Vec<MessageId> = messages.iter().copied().filter(takes).collect();
+        if for_it.is_empty() {
+            return Carried::Done;
+        }
+        let is_further = for_it.iter().all(|id| self.some_device_has(*id));
+        if !reach.is_free() {
+            return if is_further { Carried::Done } else { Carried::Busy(RunStep::Copies { messages, mode, contact }) };
+        }
+        let id = self.next_attempt_id();
+        let lease = if is_further { Lease::Copy(id) } else { Lease::Push(id) };
+        let leased: Vec<(StoredMessage, u16)> =
+            for_it.into_iter().filter_map(|message| self.lease(message, lease)).collect();
+        let ids: Vec<MessageId> = leased.iter().map(|(stored, _)| stored.id).collect();
+        let repetition = leased.first().map_or(0, |(_, repetition)| *repetition);
+        let mut messages: Vec<StoredMessage> = leased.into_iter().map(|(stored, _)| stored).collect();
+        let target = Target::Each;
+        if mode == Mode::Large {
+            let task = AttemptTask::Session { messages, repetition };
+            return self.begin_copies(id, contact, task, Kind::Session { messages: ids, target }, is_further);
+        }
+        let (Some(message), Some(stored)) = (ids.first().copied(), messages.pop()) else { return Carried::Done };
+        let task = AttemptTask::Page { message: Box::new(stored), repetition };
+        self.begin_copies(id, contact, task, Kind::Page { message, target }, is_further)
+    }
+
+    fn begin_copies(
+        &mut self,
+        id: AttemptId,
+        contact: ContactId,
+        task: AttemptTask,
+        kind: Kind,
+        is_further: bool,
+    ) -> Carried {
+        if !is_further {
+            return self.begin_step(id, contact, task, kind);
+        }
+        self.start(id, Some(contact), task, kind);
+        Carried::Done
+    }
+
+    /// A device acknowledged copies: what it could not get meanwhile follows.
+    pub(super) fn device_is_free(&mut self, by: &By) {
+        let wants = |stored: &StoredMessage| {
+            stored.devices.iter().any(|state| state.delivered_at.is_none() && Some(&state.device) == by.device.as_ref())
+        };
+        if self.queue.iter().any(|entry| entry.lease.is_none() && wants(&entry.stored)) {
+            self.want(Trigger::MessageArrived);
+        }
+    }
+
+    /// A device did not get its copies. Where nobody was there it is left out of the rest of the plan.
+    pub(super) fn copies_failed(
+        &mut self,
+        kind: AttemptKind,
+        contact: Option<ContactId>,
+        end: &AttemptEnd,
+        messages: &[MessageId],
+    ) {
+        if let (Some(contact), Some(run)) = (contact, self.push.run_mut())
+            && end.origin != Origin::Device
+        {
+            run.away.push(contact);
+        }
+        if messages.iter().any(|id| self.may_wait_for_its_device(*id)) {
+            self.event(Event::AttemptFailed(kind, end.status, end.origin));
+        }
+    }
+
+    /// After a failure: it waits for the device where another one has it, or is still to be tried. False: it failed.
+    pub(super) fn leave_copy(&mut self, id: MessageId) -> bool {
+        let waits = self.may_wait_for_its_device(id);
+        if waits {
+            self.release(id);
+        }
+        waits
+    }
+
+    fn may_wait_for_its_device(&mut self, id: MessageId) -> bool {
+        self.some_device_has(id) || self.others_are_to_be_tried(id)
+    }
+
+    fn others_are_to_be_tried(&mut self, id: MessageId) -> bool {
+        let Some(run) = self.push.run_mut() else { return false };
+        let away = &run.away;
+        run.steps.iter().any(|step| match step {
+            RunStep::Copies { messages, contact, .. } => messages.contains(&id) && !away.contains(contact),
+            _ => false,
+        })
+    }
+
+    fn some_device_has(&self, id: MessageId) -> bool {
+        let stored = self.queue.get(id).map(|entry| &entry.stored);
+        stored.is_some_and(|stored| stored.devices.iter().any(|state| state.delivered_at.is_some()))
+    }
+
+    fn note_known_devices(&mut self, id: MessageId) {
+        let Some(entry) = self.queue.get(id) else { return };
+        let stored = &entry.stored;
+        let known = &stored.devices;
+        let mut new: Vec<String> = Vec::new();
+        for reach in self.contacts.iter() {
+            let device = &reach.contact.device;
+            let able = reach.takes(stored, Mode::Page) || reach.takes(stored, Mode::Large);
+            if able && !known.iter().any(|state| state.device == *device) && !new.contains(device) {
+                new.push(device.clone());
+            }
+        }
+        new.truncate(MAX_DEVICES.saturating_sub(known.len()));
+        if let (false, Some(entry)) = (new.is_empty(), self.queue.get_mut(id)) {
+            entry.stored.devices.extend(new.into_iter().map(|device| DeviceState { device, delivered_at: None }));
+            entry.unsaved = true;
+        }
+    }
+}

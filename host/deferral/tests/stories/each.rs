@@ -1,0 +1,327 @@
+//! Messages for each of a recipient's devices.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use proptest::arbitrary::any as arbitrary;
+use proptest::prelude::{Just, ProptestConfig, Strategy, prop, prop_assert, prop_oneof, proptest};
+use restante_deferral::decision::{
+    Answer, AttemptKind, DeliveryStep, FailureAction, FailureAnswer, Question, Step, Target,
+};
+use restante_deferral::model::{Contact, Duration, MessageId, Origin};
+use restante_deferral::participating_function::{Attempt, AttemptTask, Event};
+
+use super::simulator::build::*;
+use super::simulator::{Deed, Policy, Script, World, takes_all};
+
+/// Everything goes to each device, in this form.
+fn each(step: fn(DeliveryStep) -> Step) -> Policy {
+    Box::new(move |question| match question {
+        Question::Available(_, availability) => {
+            planned(vec![step(DeliveryStep { messages: ids(&availability.messages), target: Target::Each })])
+        }
+        question => pages_all(question),
+    })
+}
+
+fn with(policy: Policy) -> World {
+    let mut world = World::new();
+    world.policy = policy;
+    world
+}
+
+fn tablet() -> Contact {
+    contact(2, 500)
+}
+
+fn is_for(attempt: &Attempt, contact: &Contact) -> bool {
+    attempt.contact == Some(contact.id)
+}
+
+/// A new registration of the same device: another binding.
+fn anew(contact: Contact, id: u64) -> Contact {
+    Contact { id: restante_deferral::model::ContactId(id), ..contact }
+}
+
+#[test]
+fn each_device_gets_a_copy_and_then_the_message_goes() {
+    for (step, expected) in [
+        (
+            Step::Page as fn(DeliveryStep) -> Step,
+            vec!["page m1 #0 to 1", "page m2 #0 to 1", "page m1 #1 to 2", "page m2 #1 to 2"],
+        ),
+        (Step::Session, vec!["session m1 m2 to 1", "session m1 m2 to 2"]),
+    ] {
+        let mut world = with(each(step));
+        world.arrives(message("m1"));
+        world.arrives(message("m2"));
+        world.seconds(1);
+        world.registers(&[phone(), tablet()]);
+        world.seconds(10);
+        assert_eq!(world.log(), expected, "one device after the other");
+        assert!(world.waiting().is_empty());
+        assert_eq!(world.count(|event| matches!(event, Event::Delivered(_))), 4);
+    }
+}
+
+#[test]
+fn a_device_that_is_away_gets_its_copy_when_it_is_back_and_nobody_gets_a_second() {
+    let mut world = with(each(Step::Page));
+    world.devices = Box::new(|_, attempt| match is_for(attempt, &tablet()) {
+        true => vec![(32_000, Deed::Ends(timeout()))],
+        false => takes_all(attempt),
+    });
+    world.registers(&[phone(), tablet()]);
+    world.seconds(5);
+    for name in ["m1", "m2"] {
+        world.arrives(message(name));
+        world.seconds(40);
+    }
+    // The tablet holds nobody up a second time.
+    assert_eq!(world.log(), ["page m1 #0 to 1", "page m1 #1 to 2", "page m2 #0 to 1"]);
+    assert_eq!(world.waiting(), ["m1", "m2"]);
+    let asked = |world: &World| {
+        world
+            .questions
+            .iter()
+            .any(|it| matches!(it, Question::Failure(_, failure) if failure.attempt == AttemptKind::Page))
+    };
+    assert!(!asked(&world), "it is delivered, and waits for the other one");
+    // What is known is durable: a crash later nobody gets it twice.
+    world.crashes();
+    world.contacts = vec![phone()];
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.refreshes();
+    world.seconds(100);
+    assert_eq!(world.log().len(), 3);
+    let Some(Question::Available(_, availability)) =
+        world.questions.iter().rev().find(|it| matches!(it, Question::Available(..)))
+    else {
+        panic!("no question");
+    };
+    let _ = availability;
+    world.registers(&[phone(), anew(tablet(), 7)]);
+    world.seconds(20);
+    assert_eq!(world.log().get(3..), Some(&["page m1 #0 to 7".to_owned(), "page m2 #0 to 7".to_owned()][..]));
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn a_device_that_is_seen_while_the_message_waits_is_known_and_one_that_comes_later_is_not() {
+    let mut world = with(each(Step::Page));
+    world.devices = Box::new(|_, attempt| match is_for(attempt, &phone()) {
+        true => vec![(100, Deed::Ends(end(Some(486), Origin::Device)))],
+        false => takes_all(attempt),
+    });
+    world.arrives(message("m1"));
+    world.registers(&[phone()]);
+    world.seconds(5);
+    world.registers(&[phone(), tablet()]);
+    world.seconds(100);
+    assert_eq!(world.waiting(), ["m1"], "the tablet has it, the phone is to get it");
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(60);
+    world.refreshes();
+    world.seconds(10);
+    assert!(world.waiting().is_empty());
+    let before = world.log().len();
+    world.registers(&[phone(), tablet(), contact(3, 1)]);
+    world.seconds(10);
+    assert_eq!(world.log().len(), before);
+}
+
+#[test]
+fn what_no_device_took_is_a_failure_and_one_devices_word_is_not_that_of_all() {
+    let mut world = with(Box::new(|question| match question {
+        Question::Failure(_, failure) => Ok(Answer::Failure(
+            failure
+                .messages
+                .iter()
+                .map(|it| FailureAnswer { message: it.message.id, action: FailureAction::GiveUp(false) })
+                .collect(),
+        )),
+        question => each(Step::Page)(question),
+    }));
+    world.devices = Box::new(|_, attempt| {
+        let status = if is_for(attempt, &phone()) { 486 } else { 603 };
+        vec![(100, Deed::Ends(end(Some(status), Origin::Device)))]
+    });
+    world.arrives(message("m1"));
+    world.registers(&[phone(), tablet()]);
+    world.seconds(20);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "page m1 #1 to 2"]);
+    assert_eq!(world.waiting(), ["m1"], "the phone only was busy");
+    assert_eq!(world.questions.iter().filter(|it| matches!(it, Question::Failure(..))).count(), 1);
+}
+
+#[test]
+fn what_was_for_each_stays_so_whatever_is_said_later() {
+    let mut world = with(each(Step::Page));
+    world.devices = Box::new(|_, attempt| match is_for(attempt, &tablet()) {
+        true => vec![(100, Deed::Ends(timeout()))],
+        false => takes_all(attempt),
+    });
+    world.arrives(message("m1"));
+    world.registers(&[phone(), tablet()]);
+    world.seconds(10);
+    world.policy = Box::new(pages_all);
+    world.registers(&[phone()]);
+    world.seconds(100);
+    assert_eq!(world.waiting(), ["m1"]);
+    // The phone fetches: it has it, and nothing goes.
+    let mut request = pull(Some(phone().id), restante_deferral::decision::Selection::All);
+    request.reply = world.token();
+    world.tell(restante_deferral::participating_function::Input::Pull(Box::new(request)));
+    world.seconds(5);
+    assert_eq!(world.waiting(), ["m1"]);
+    world.seconds(8 * 24 * 3600);
+    assert!(world.waiting().is_empty(), "its time is up");
+}
+
+/// What happens to the recipient.
+#[derive(Clone, Copy, Debug)]
+enum Happening {
+    Arrives,
+    /// These of three devices are registered from now on.
+    Registers([bool; 3]),
+    Refreshes,
+    Crashes,
+    /// What each device does with what comes next: takes it, is busy, or is not there.
+    Behaves([u8; 3]),
+    Passes(u64),
+    Pulls(u8),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        3 => Just(Happening::Arrives),
+        3 => arbitrary::<[bool; 3]>().prop_map(Happening::Registers),
+        1 => Just(Happening::Refreshes),
+        1 => Just(Happening::Crashes),
+        3 => prop::array::uniform3(0..3u8).prop_map(Happening::Behaves),
+        4 => (0..200u64).prop_map(Happening::Passes),
+        1 => (0..3u8).prop_map(Happening::Pulls),
+    ]
+}
+
+/// Per message: devices that acknowledged it.
+type Had = Rc<RefCell<BTreeMap<MessageId, BTreeSet<String>>>>;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nobody_gets_a_second_copy_and_it_goes_only_when_all_known_have_it_or_its_time_is_up(
+        in_sessions: bool,
+        happenings in prop::collection::vec(happening(), 1..40),
+    ) {
+        let mut world = with(each(if in_sessions { Step::Session } else { Step::Page }));
+        let had = Had::default();
+        let behaviour = Rc::new(RefCell::new([0_u8; 3]));
+        let devices = [1, 2, 3].map(|id| contact(id, 900 - 100 * id as u16));
+        world.devices = script(had.clone(), behaviour.clone());
+        let mut known: BTreeMap<MessageId, (BTreeSet<String>, restante_deferral::model::Timestamp)> = BTreeMap::new();
+        let mut arrived = 0;
+        for happening in happenings {
+            match happening {
+                Happening::Arrives => {
+                    arrived += 1;
+                    world.arrives(message(&format!("m{arrived}")));
+                }
+                Happening::Registers(which) => {
+                    let there: Vec<Contact> = devices.iter().zip(which).filter(|(_, is)| *is).map(|(it, _)| it.clone()).collect();
+                    world.registers(&there);
+                }
+                Happening::Refreshes => world.refreshes(),
+                Happening::Crashes => world.crashes(),
+                Happening::Behaves(how) => *behaviour.borrow_mut() = how,
+                Happening::Passes(seconds) => world.seconds(seconds),
+                // A pull of a device that is not registered is an attempt with nobody's contact.
+                Happening::Pulls(which) if !world.contacts.contains(&devices[usize::from(which)]) => {}
+                Happening::Pulls(which) => {
+                    let mut request = pull(Some(devices[usize::from(which)].id), restante_deferral::decision::Selection::All);
+                    request.reply = world.token();
+                    world.tell(restante_deferral::participating_function::Input::Pull(Box::new(request)));
+                }
+            }
+            world.run_for(Duration::from_millis(700));
+            let key = world.key.clone();
+            let rows = world.store.queue(&key);
+            for row in &rows {
+                let entry = known.entry(row.id).or_insert_with(|| (BTreeSet::new(), row.message.expires_at));
+                entry.0.extend(row.devices.iter().map(|state| state.device.clone()));
+            }
+            for (id, (devices, expires_at)) in &known {
+                if !rows.iter().any(|row| row.id == *id) && *expires_at > world.now {
+                    let had = had.borrow();
+                    let had = had.get(id).cloned().unwrap_or_default();
+                    prop_assert!(devices.is_subset(&had) && !had.is_empty(), "{id:?} went: known {devices:?}, had {had:?}");
+                }
+            }
+        }
+        // In the end every device comes, and everything is delivered to all that are known.
+        *behaviour.borrow_mut() = [0; 3];
+        for _ in 0..4 {
+            world.registers(&devices);
+            world.seconds(400);
+            world.refreshes();
+            world.seconds(400);
+        }
+        prop_assert!(world.waiting().is_empty(), "{:?}", world.waiting());
+    }
+}
+
+/// Devices that behave as they are told; none may get what it acknowledged.
+fn script(had: Had, behaviour: Rc<RefCell<[u8; 3]>>) -> super::simulator::Devices {
+    Box::new(move |_, attempt| {
+        let Some(contact) = attempt.contact else { return takes_all(attempt) };
+        let device = format!("urn:uuid:{}", contact.0);
+        let how = behaviour.borrow().get(contact.0 as usize - 1).copied().unwrap_or(0);
+        let messages: Vec<MessageId> = match &attempt.task {
+            AttemptTask::Page { message, .. } => vec![message.id],
+            AttemptTask::Session { messages, .. } | AttemptTask::Pull { messages, .. } => {
+                messages.iter().map(|stored| stored.id).collect()
+            }
+            _ => Vec::new(),
+        };
+        for id in &messages {
+            let known = had.borrow().get(id).is_some_and(|devices| devices.contains(&device));
+            assert!(!known, "{device} gets {id:?} a second time");
+        }
+        let script: Script = match how {
+            0 => takes_all(attempt),
+            1 => vec![(50, Deed::Ends(end(Some(486), Origin::Device)))],
+            _ => vec![(500, Deed::Ends(timeout()))],
+        };
+        if how == 0 {
+            for id in messages {
+                had.borrow_mut().entry(id).or_default().insert(device.clone());
+            }
+        }
+        script
+    })
+}
+
+#[test]
+fn a_device_that_does_not_answer_holds_up_neither_the_other_one_nor_its_own_return() {
+    let mut world = with(each(Step::Page));
+    world.devices = Box::new(|_, attempt| match is_for(attempt, &tablet()) {
+        true => vec![(32_000, Deed::Ends(timeout()))],
+        false => takes_all(attempt),
+    });
+    world.registers(&[phone(), tablet()]);
+    world.seconds(5);
+    world.arrives(message("m1"));
+    world.seconds(1);
+    world.arrives(message("m2"));
+    world.seconds(1);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "page m1 #1 to 2", "page m2 #0 to 1"]);
+    // It registers anew while the attempt at its old place goes on: what comes of that does not count against it.
+    let back = Contact { expires_at: world.now.after(Duration::from_secs(3600)), ..tablet() };
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.registers(&[phone(), back]);
+    world.seconds(60);
+    assert_eq!(world.log().get(3..), Some(&["page m1 #2 to 2".to_owned(), "page m2 #1 to 2".to_owned()][..]));
+    assert!(world.waiting().is_empty());
+}

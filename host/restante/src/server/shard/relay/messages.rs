@@ -1,0 +1,85 @@
+//! MESSAGEs that a machine has passed on: the sender gets the device's own answer, or the message is kept.
+
+use restante_deferral::decision::validate;
+use restante_deferral::model::{ContactId, RecipientKey, Sender, Verification};
+use restante_deferral::participating_function::{AttemptEnd, AttemptId, ReplyToken};
+use restante_sip::proxy::BranchId;
+
+use super::super::delivery::NoAttempt;
+use super::super::recipients::Carrier;
+use super::super::{Now, Shard, Waiting};
+use super::{BranchEnd, Errand, RelayId, Target};
+
+impl Shard {
+    /// Passes a MESSAGE on that is not stored.
+    pub(in crate::server::shard) fn relay_message(
+        &mut self,
+        now: Now,
+        key: &RecipientKey,
+        attempt: AttemptId,
+        contacts: &[ContactId],
+        reply: ReplyToken,
+        sender: &Sender,
+    ) -> Result<Option<Carrier>, NoAttempt> {
+        let Some(Waiting::Message { transaction, .. }) = self.waiting.get(&reply) else { return Err(NoAttempt::NoWay) };
+        let transaction = *transaction;
+        let request = self.endpoint.request(transaction).cloned().ok_or(NoAttempt::NoWay)?;
+        let passage = self.passage(&request).map_err(|_| NoAttempt::NoWay)?;
+        let known = self.contacts_of(key);
+        let targets: Vec<(u16, Target)> = contacts
+            .iter()
+            .filter_map(|contact| known.iter().find(|it| it.id == *contact))
+            .map(|it| {
+                let target = Target::Contact {
+                    key: key.clone(),
+                    contact: it.id,
+                    is_private: sender.private,
+                    is_user: sender.verification == Verification::Authenticated,
+                    record: None,
+                };
+                (it.q_permille, target)
+            })
+            .collect();
+        if targets.is_empty() {
+            return Err(NoAttempt::NoWay);
+        }
+        let errand = Errand::Attempt { key: key.clone(), attempt };
+        let relay = self.relay(now, transaction, passage, targets, errand, None).ok_or(NoAttempt::NoWay)?;
+        // Where nothing could be sent its end was not told: the attempt was not known yet.
+        if self.is_relaying(relay) { Ok(Some(Carrier::Relay)) } else { Err(NoAttempt::NoWay) }
+    }
+
+    /// A device took it.
+    pub(super) fn end_attempt_of(&mut self, now: Now, id: RelayId, branch: BranchId) {
+        let end = self.relays.get(&id).and_then(|relay| relay.branches.get(branch.0)).and_then(|branch| branch.end);
+        if let Some(end) = end {
+            self.tell_end_of(now, id, end);
+        }
+    }
+
+    /// No device took it. A refusal for good is the recipient's only when every device gave one: another one may have been
+    /// switched off.
+    pub(super) fn end_failed_attempt_of(&mut self, now: Now, id: RelayId, best: u16) {
+        let Some(relay) = self.relays.get(&id) else { return };
+        let ends: Vec<BranchEnd> = relay.branches.iter().filter_map(|branch| branch.end).collect();
+        let is_permanent = |end: &&BranchEnd| validate::is_permanent(end.origin, true, end.status);
+        let passing = ends.iter().filter(|end| !is_permanent(end));
+        let first_passing = passing.min_by_key(|end| (end.status.is_none(), end.status));
+        let chosen = ends.iter().find(|end| end.status == Some(best)).filter(|_| first_passing.is_none());
+        let nothing =
+            BranchEnd { status: None, origin: restante_deferral::model::Origin::Transport, retry_after_seconds: None };
+        let end = first_passing.or(chosen).copied().unwrap_or(nothing);
+        self.tell_end_of(now, id, end);
+    }
+
+    fn tell_end_of(&mut self, now: Now, id: RelayId, end: BranchEnd) {
+        let Some(relay) = self.relays.get(&id) else { return };
+        let Errand::Attempt { key, attempt } = relay.errand.clone() else { return };
+        let BranchEnd { status, origin, retry_after_seconds } = end;
+        if !self.slots.get(&key).is_some_and(|slot| slot.attempts.contains_key(&attempt)) {
+            return;
+        }
+        let end = AttemptEnd { status, origin, retry_after_seconds, outcomes: Vec::new() };
+        self.attempt_ended(now, &key, attempt, end);
+    }
+}

@@ -1,0 +1,467 @@
+//! Requests that are passed on: [`restante_sip::proxy::ResponseContext`] decides, this carries it out.
+//!
+//! | what is passed on | to | what comes of it |
+//! |---|---|---|
+//! | an INVITE that is no large message (`calls`) | the next Route, else every contact that takes INVITE, by q | goes back to the caller |
+//! | an INVITE with a large message (`calls`) | every contact that takes INVITE, by q | 2xx goes back; else it is taken over |
+//! | a MESSAGE (`messages`) | every contact that is free and takes it, by q | the recipient's machine hears of it |
+//! | what we sent ourselves and a core brought back (`forward`) | one way | goes back |
+//! | a request in a dialog that passes by here (`dialogs`) | one way | goes back |
+//!
+//! Requests that are not in a dialog keep no state here once they are answered, but for the answers that may still come
+//! ([`ANSWERS_MAY_COME`]); dialogs keep none at all.
+
+mod calls;
+mod dialogs;
+mod messages;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use restante_deferral::model::{ContactId, Origin, RecipientKey};
+use restante_deferral::participating_function::AttemptId;
+use restante_sip::message::{Method, Name, SipMessage};
+use restante_sip::proxy::{
+    Action, Best, BranchId, ContextSettings, Forwarding, OwnRoutes, Refusal, ResponseContext, TakeOver,
+    breadth_of_each, loop_key, passed_back, validate, without_own_routes,
+};
+use restante_sip::transaction::{ClientTransactionId, Flow, SendError, ServerTransactionId};
+use restante_sip::writer::WriteError;
+
+use super::requests::SUPPORTED;
+use super::responses::{Purpose, Silence};
+use super::session::ANSWERS_MAY_COME;
+use super::{Now, Shard};
+use crate::server::media::MediaId;
+
+/// What a transaction has longer than the context to end: 64·T1, since what is cancelled may never be answered.
+const LONGER_THAN_CONTEXT: Duration = Duration::from_secs(40);
+
+/// Names a relay within its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct RelayId(u64);
+
+/// A request that is passed on.
+pub(super) struct Relay {
+    context: ResponseContext,
+    server: ServerTransactionId,
+    method: Method,
+    request: SipMessage,
+    own: OwnRoutes,
+    /// Its topmost Via as received.
+    stamped: String,
+    /// What its branches end with.
+    mark: String,
+    max_breadth: Option<u32>,
+    branches: Vec<Branch>,
+    errand: Errand,
+    /// Its entry among the shard's wake-ups.
+    scheduled: Option<Instant>,
+    /// It is over, and its entry says when it is forgotten.
+    is_ending: bool,
+}
+
+/// One way of it.
+struct Branch {
+    target: Target,
+    client: Option<ClientTransactionId>,
+    /// What was sent, and where.
+    sent: Option<(Bytes, Flow)>,
+    hop: Option<SocketAddr>,
+    is_device: bool,
+    /// What came of it: none while it is not over.
+    end: Option<BranchEnd>,
+}
+
+/// How a branch ended.
+#[derive(Clone, Copy, Debug)]
+struct BranchEnd {
+    status: Option<u16>,
+    origin: Origin,
+    retry_after_seconds: Option<u32>,
+}
+
+/// Where a branch goes.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    /// To a contact, as it is reached when it is this branch's turn.
+    Contact {
+        key: RecipientKey,
+        contact: ContactId,
+        /// The caller asked not to be named (RFC 3325 §7).
+        is_private: bool,
+        /// The caller showed credentials here: they do not go on, nor does what it asserts itself.
+        is_user: bool,
+        /// Where the caller came from, if what follows in the dialog may have to come here.
+        record: Option<Flow>,
+    },
+    /// This way, whatever is registered.
+    Way(Way),
+}
+
+/// The way of one branch.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    pub(super) flow: Flow,
+    pub(super) request_uri: String,
+    /// Before what is left of the request's own.
+    pub(super) routes: Vec<String>,
+    pub(super) record_routes: Vec<String>,
+    pub(super) hidden: Vec<Name>,
+    pub(super) is_device: bool,
+}
+
+/// What a relay is for.
+#[derive(Clone, Debug)]
+pub(super) enum Errand {
+    /// Its answers go back, whatever they are.
+    Pass,
+    /// Ours to take over: the session of a large message that waits for its answer.
+    Invitation(MediaId),
+    /// A machine's attempt, which is answered by the machine.
+    Attempt { key: RecipientKey, attempt: AttemptId },
+}
+
+/// What a request needs to be passed on.
+pub(super) struct Passage {
+    own: OwnRoutes,
+    mark: String,
+}
+
+impl Shard {
+    /// Whether a request may be passed on (RFC 3261 §16.3), and what is left of its Route.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn passage(&mut self, request: &SipMessage) -> Result<Passage, Refusal> {
+        let own = without_own_routes(request, |uri| self.is_ours(uri), |uri| self.is_record_route(uri));
+        let mark = self.endpoint.identifiers().loop_mark(&loop_key(request, &own.routes));
+        validate(request, &mark, &SUPPORTED)?;
+        Ok(Passage { own, mark })
+    }
+
+    pub(super) fn refuse_passage(&mut self, now: Now, transaction: ServerTransactionId, refusal: &Refusal) {
+        let unsupported = match refusal {
+            Refusal::BadExtension(tags) => Some(tags.as_str()),
+            _ => None,
+        };
+        self.answer_with(now, transaction, refusal.status(), |builder| builder.optional("Unsupported", unsupported));
+    }
+
+    /// Passes a request on to targets, with the q of each in thousandths. None: nothing was begun, the caller was answered
+    /// where this is nobody's attempt.
+    pub(super) fn relay(
+        &mut self,
+        now: Now,
+        server: ServerTransactionId,
+        passage: Passage,
+        targets: Vec<(u16, Target)>,
+        errand: Errand,
+        take_over: Option<TakeOver>,
+    ) -> Option<RelayId> {
+        let request = self.endpoint.request(server).cloned()?;
+        let method = request.method()?;
+        let stamped = self.endpoint.stamped_via(server)?.to_owned();
+        let forks = targets.len() > 1;
+        let each = match breadth_of_each(&request, targets.len()) {
+            Ok(each) => each,
+            Err(refusal) => {
+                if !matches!(errand, Errand::Attempt { .. }) {
+                    self.refuse_passage(now, server, &refusal);
+                }
+                return None;
+            }
+        };
+        let max_breadth = (forks || request.header_by_text("Max-Breadth").is_some()).then_some(each);
+        let settings = ContextSettings { is_invite: method == Method::Invite, timer_c: self.timer_c(), take_over };
+        let qs: Vec<u16> = targets.iter().map(|(q_permille, _)| *q_permille).collect();
+        let (context, actions) = ResponseContext::new(now.monotonic, &qs, settings);
+        let branch = |(_, target)| Branch { target, client: None, sent: None, hop: None, is_device: false, end: None };
+        let branches = targets.into_iter().map(branch).collect();
+        let Passage { own, mark } = passage;
+        let id = RelayId(self.token());
+        let relay = Relay {
+            context,
+            server,
+            method,
+            request,
+            own,
+            stamped,
+            mark,
+            max_breadth,
+            branches,
+            errand,
+            scheduled: None,
+            is_ending: false,
+        };
+        self.relays.insert(id, relay);
+        self.relay_of_server.insert(server, id);
+        self.act(now, id, actions, None);
+        Some(id)
+    }
+
+    /// A response on a branch.
+    pub(super) fn relay_answered(&mut self, now: Now, id: RelayId, branch: BranchId, response: &SipMessage) {
+        let status = response.status().unwrap_or(0);
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        let known = relay.branches.get(branch.0);
+        let (hop, is_device) = known.map_or((None, false), |it| (it.hop, it.is_device));
+        let actions = relay.context.answered(now.monotonic, branch, response);
+        let client = known_client(relay, branch);
+        if status < 200 {
+            if let (Some(client), Some(until)) = (client, relay.context.rings_until(branch)) {
+                self.endpoint.ring_until(now.monotonic, client, until + LONGER_THAN_CONTEXT);
+            }
+        } else if let (Some(hop), Errand::Attempt { .. }) = (hop, &relay.errand) {
+            // Who declines calls says nothing of the hop, so that only messages are counted.
+            let origin = self.origin(is_device, hop, status, now);
+            let retry_after_seconds = response.number(Name::RetryAfter).ok().flatten();
+            self.note_end(id, branch, BranchEnd { status: Some(status), origin, retry_after_seconds });
+        }
+        self.act(now, id, actions, Some(response));
+    }
+
+    /// Nothing came on a branch, or it could not be sent.
+    pub(super) fn relay_silent(&mut self, now: Now, id: RelayId, branch: BranchId, silence: Silence) {
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        if let Some(hop) = relay.branches.get(branch.0).and_then(|branch| branch.hop) {
+            self.shared.names.note_failure(hop, now.monotonic);
+        }
+        let (origin, actions) = match silence {
+            Silence::TimedOut => (Origin::Timeout, relay.context.timed_out(now.monotonic, branch)),
+            Silence::NotSent => (Origin::Transport, relay.context.not_sent(now.monotonic, branch)),
+        };
+        self.note_end(id, branch, BranchEnd { status: None, origin, retry_after_seconds: None });
+        self.act(now, id, actions, None);
+    }
+
+    /// The caller's CANCEL. False: the request is not passed on.
+    pub(super) fn relay_cancelled(&mut self, now: Now, server: ServerTransactionId) -> bool {
+        let Some(id) = self.relay_of_server.get(&server).copied() else { return false };
+        let Some(relay) = self.relays.get_mut(&id) else { return false };
+        if relay.context.is_over() {
+            return false;
+        }
+        let actions = relay.context.cancelled(now.monotonic);
+        self.act(now, id, actions, None);
+        true
+    }
+
+    /// When a relay wants to be looked at.
+    pub(super) fn next_relay_wake(&self) -> Option<Instant> {
+        self.relay_wakes.first().map(|(at, _)| *at)
+    }
+
+    /// Does what is due: Timers C, take-overs; and forgets those whose answers can come no more.
+    pub(super) fn wake_relays(&mut self, now: Now) {
+        while self.relay_wakes.first().is_some_and(|(at, _)| *at <= now.monotonic)
+            && let Some((_, id)) = self.relay_wakes.pop_first()
+        {
+            let Some(relay) = self.relays.get_mut(&id) else { continue };
+            relay.scheduled = None;
+            if relay.context.is_over() {
+                self.forget_relay(id);
+                continue;
+            }
+            let actions = relay.context.handle_wake(now.monotonic);
+            self.act(now, id, actions, None);
+        }
+    }
+
+    /// A name that a branch waited for was asked about.
+    pub(super) fn branches_resolved(&mut self, now: Now, branches: Vec<(RelayId, BranchId)>) {
+        for (id, branch) in branches {
+            self.begin_branch(now, id, branch);
+        }
+    }
+
+    /// Whether a relay is still somebody's business.
+    pub(super) fn is_relaying(&self, id: RelayId) -> bool {
+        self.relays.get(&id).is_some_and(|relay| !relay.context.is_over())
+    }
+
+    /// Carries out what the context said. `response` is what just came.
+    fn act(&mut self, now: Now, id: RelayId, actions: Vec<Action>, response: Option<&SipMessage>) {
+        for action in actions {
+            match action {
+                Action::Begin(branch) => self.begin_branch(now, id, branch),
+                Action::Cancel(branch) => self.cancel_branch(now, id, branch),
+                Action::Pass(branch) => {
+                    if let Some(response) = response {
+                        self.pass_back(now, id, branch, response);
+                    }
+                }
+                Action::Finish(best) => self.finish_relay(now, id, &best),
+                Action::TakeOver => self.take_over(now, id),
+                Action::LetGo(branch) => {
+                    if let Some(response) = response {
+                        self.let_go(now, id, branch, response);
+                    }
+                }
+            }
+        }
+        let Some(relay) = self.relays.get(&id) else { return };
+        match relay.context.is_over() {
+            // Of anything but an INVITE no further answer is of interest.
+            true if relay.method != Method::Invite => self.forget_relay(id),
+            true if relay.is_ending => {}
+            true => {
+                self.schedule_relay(id, Some(now.monotonic + ANSWERS_MAY_COME));
+                self.relays.entry(id).and_modify(|relay| relay.is_ending = true);
+            }
+            false => self.schedule_relay(id, relay.context.next_wake()),
+        }
+    }
+
+    fn schedule_relay(&mut self, id: RelayId, at: Option<Instant>) {
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut relay.scheduled, at);
+        if before != at {
+            before.into_iter().for_each(|at| _ = self.relay_wakes.remove(&(at, id)));
+            self.relay_wakes.extend(at.map(|at| (at, id)));
+        }
+    }
+
+    fn begin_branch(&mut self, now: Now, id: RelayId, branch: BranchId) {
+        let Some(relay) = self.relays.get(&id) else { return };
+        let Some(target) = relay.branches.get(branch.0).map(|branch| branch.target.clone()) else { return };
+        let server = relay.server;
+        self.endpoint.answer_until(now.monotonic, server, now.monotonic + self.timer_c() + LONGER_THAN_CONTEXT);
+        let way = match target {
+            Target::Way(way) => Some(way),
+            Target::Contact { key, contact, is_private, is_user, record } => {
+                if self.branch_waits_for_name(now, &key, contact, (id, branch)) {
+                    return;
+                }
+                self.way_to_contact(&key, contact, (is_private, is_user), record, id)
+            }
+        };
+        let sent = way.ok_or(SendError::Busy).and_then(|way| self.send_branch(now, id, &way).map(|sent| (way, sent)));
+        match sent {
+            Ok((way, (client, flow, bytes))) => {
+                self.purposes.insert(client, Purpose::Relayed { relay: id, branch });
+                if let Some(branch) = self.relays.get_mut(&id).and_then(|relay| relay.branches.get_mut(branch.0)) {
+                    branch.client = Some(client);
+                    branch.sent = Some((bytes, flow));
+                    branch.hop = Some(way.flow.remote);
+                    branch.is_device = way.is_device;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a branch cannot be sent");
+                self.relay_silent(now, id, branch, Silence::NotSent);
+            }
+        }
+    }
+
+    fn send_branch(
+        &mut self,
+        now: Now,
+        id: RelayId,
+        way: &Way,
+    ) -> Result<(ClientTransactionId, Flow, Bytes), SendError> {
+        let relay = self.relays.get(&id).ok_or(SendError::Busy)?;
+        let (method, mark) = (relay.method.clone(), relay.mark.clone());
+        let (request, stamped, max_breadth) = (relay.request.clone(), relay.stamped.clone(), relay.max_breadth);
+        let routes: Vec<String> = way.routes.iter().chain(&relay.own.routes).cloned().collect();
+        let mut bytes = Bytes::new();
+        let (client, flow) = self.send_marked(now, &method, way.flow, &mark, |via, _| {
+            let forwarding = Forwarding {
+                via,
+                stamped: Some(&stamped),
+                request_uri: &way.request_uri,
+                routes: &routes,
+                record_routes: &way.record_routes,
+                hidden: &way.hidden,
+                max_breadth,
+            };
+            bytes = forwarding.write(&request)?;
+            Ok::<Bytes, WriteError>(bytes.clone())
+        })?;
+        Ok((client, flow, bytes))
+    }
+
+    fn cancel_branch(&mut self, now: Now, id: RelayId, branch: BranchId) {
+        let Some(relay) = self.relays.get(&id) else { return };
+        match known_client(relay, branch) {
+            Some(client) => self.endpoint.cancel(now.monotonic, client),
+            // It was never sent: its next hop's name is being looked up.
+            None => {
+                self.forget_waiting_branch(id, branch);
+                self.relay_silent(now, id, branch, Silence::TimedOut);
+            }
+        }
+    }
+
+    /// 1xx and 2xx go back as they came (RFC 3261 §16.7 steps 4 to 10).
+    fn pass_back(&mut self, now: Now, id: RelayId, branch: BranchId, response: &SipMessage) {
+        let Some(relay) = self.relays.get(&id) else { return };
+        let status = response.status().unwrap_or(0);
+        let (server, is_invite, errand) = (relay.server, relay.method == Method::Invite, relay.errand.clone());
+        if let Errand::Attempt { .. } = errand {
+            return self.end_attempt_of(now, id, branch);
+        }
+        let Ok(bytes) = passed_back(response, None) else { return };
+        match status {
+            ..200 => {
+                let until = now.monotonic + self.timer_c() + LONGER_THAN_CONTEXT;
+                self.endpoint.answer_until(now.monotonic, server, until);
+                self.endpoint.respond(now.monotonic, server, status, bytes);
+            }
+            _ if is_invite => self.endpoint.pass_success(now.monotonic, server, bytes),
+            _ => self.endpoint.respond(now.monotonic, server, status, bytes),
+        }
+        if let (200.., Errand::Invitation(media)) = (status, errand) {
+            self.forget_media(media);
+        }
+    }
+
+    fn finish_relay(&mut self, now: Now, id: RelayId, best: &Best) {
+        let Some(relay) = self.relays.get(&id) else { return };
+        let server = relay.server;
+        match relay.errand.clone() {
+            Errand::Attempt { .. } => return self.end_failed_attempt_of(now, id, best.status),
+            Errand::Invitation(media) => self.forget_media(media),
+            Errand::Pass => {}
+        }
+        match best.response.as_ref().map(|response| passed_back(response, Some(best))) {
+            Some(Ok(bytes)) => self.endpoint.respond(now.monotonic, server, best.status, bytes),
+            _ => self.answer(now, server, best.status),
+        }
+    }
+
+    /// Nobody took a large message, and nobody will: it comes here.
+    fn take_over(&mut self, now: Now, id: RelayId) {
+        let errand = self.relays.get(&id).map(|relay| relay.errand.clone());
+        if let Some(Errand::Invitation(media)) = errand {
+            self.shared.metrics.take_overs.inc();
+            self.accept_invitation(now, media);
+        }
+    }
+
+    fn note_end(&mut self, id: RelayId, branch: BranchId, end: BranchEnd) {
+        if let Some(branch) = self.relays.get_mut(&id).and_then(|relay| relay.branches.get_mut(branch.0)) {
+            branch.end = Some(end);
+        }
+    }
+
+    fn forget_relay(&mut self, id: RelayId) {
+        let Some(relay) = self.relays.remove(&id) else { return };
+        relay.scheduled.into_iter().for_each(|at| _ = self.relay_wakes.remove(&(at, id)));
+        if self.relay_of_server.get(&relay.server) == Some(&id) {
+            self.relay_of_server.remove(&relay.server);
+        }
+        for client in relay.branches.iter().filter_map(|branch| branch.client) {
+            self.purposes.remove(&client);
+        }
+    }
+
+    fn timer_c(&self) -> Duration {
+        Duration::from_millis(self.shared.limits.max_ringing_milliseconds)
+    }
+}
+
+fn known_client(relay: &Relay, branch: BranchId) -> Option<ClientTransactionId> {
+    relay.branches.get(branch.0)?.client
+}

@@ -1,0 +1,221 @@
+//! Calls and chats, which are not for keeping.
+
+use restante_sip::message::{Name, SipMessage};
+use restante_tests::{RawMsrp, setting, story};
+
+use crate::{BOB, answer, answered, asked, call, cancel_of, device, give_up, refused};
+
+#[test]
+fn both_devices_ring_one_answers_and_the_other_is_cancelled() {
+    story(async |world| {
+        let (mut phone, mut tablet) = (device(world, "1.0").await, device(world, "1.0").await);
+        let mut alice = world.udp().await;
+        let invite = call(&alice).with("X-Odd", "kept,  as it is");
+        alice.send(&invite.bytes()).await;
+        answered(&mut alice, 100).await;
+        let (to_phone, to_tablet) = (asked(&mut phone, "INVITE").await, asked(&mut tablet, "INVITE").await);
+        for (device, request) in [(&phone, &to_phone), (&tablet, &to_tablet)] {
+            assert_eq!(request.request_uri(), Some(format!("sip:bob@{}", device.local()).as_str()));
+            assert_eq!(request.header_by_text("X-Odd"), Some("kept,  as it is"));
+            assert_eq!(request.header(Name::MaxForwards), Some("69"));
+            assert_eq!(request.count(Name::RecordRoute), 0, "they reach each other without us");
+            assert_eq!(request.list(Name::Via).count(), 2);
+            assert_eq!(request.body(), invite.body);
+        }
+        phone.respond(&to_phone, 180).await;
+        answered(&mut alice, 180).await;
+        answer(&mut tablet, &to_tablet, 200, "tablet").await;
+        let taken = answered(&mut alice, 200).await;
+        assert_eq!(taken.to().unwrap().tag(), Some("tablet"));
+        assert_eq!(taken.list(Name::Via).count(), 1);
+        give_up(&mut phone, &to_phone).await;
+        // The dialog goes from end to end.
+        alice.send(&RawMsrp::ack(&alice, &invite, &taken).bytes()).await;
+        // The 2xx is its sender's to repeat, and each repetition passes.
+        answer(&mut tablet, &to_tablet, 200, "tablet").await;
+        answered(&mut alice, 200).await;
+        assert_eq!(world.queue().len(), 0);
+    });
+}
+
+#[test]
+fn devices_ring_in_the_order_of_their_q_and_the_best_refusal_comes_back() {
+    story(async |world| {
+        let (mut first, mut second) = (device(world, "0.9").await, device(world, "0.2").await);
+        let mut alice = world.udp().await;
+        let invite = call(&alice);
+        alice.send(&invite.bytes()).await;
+        let to_first = asked(&mut first, "INVITE").await;
+        first.respond(&to_first, 486).await;
+        asked(&mut first, "ACK").await;
+        let to_second = asked(&mut second, "INVITE").await;
+        second.respond(&to_second, 415).await;
+        asked(&mut second, "ACK").await;
+        let refusal = refused(&mut alice, &invite).await;
+        assert_eq!(refusal.status(), Some(415), "the one that tells the caller what to change");
+    });
+}
+
+#[test]
+fn who_declines_for_everybody_ends_it_for_everybody() {
+    story(async |world| {
+        let (mut phone, mut tablet) = (device(world, "1.0").await, device(world, "1.0").await);
+        let mut waiting = device(world, "0.1").await;
+        let mut alice = world.udp().await;
+        let invite = call(&alice);
+        alice.send(&invite.bytes()).await;
+        let (to_phone, to_tablet) = (asked(&mut phone, "INVITE").await, asked(&mut tablet, "INVITE").await);
+        tablet.respond(&to_tablet, 180).await;
+        answered(&mut alice, 180).await;
+        phone.respond(&to_phone, 603).await;
+        give_up(&mut tablet, &to_tablet).await;
+        assert_eq!(refused(&mut alice, &invite).await.status(), Some(603));
+        // The one of less q was never asked: the next that it hears is the next call.
+        let next = call(&alice);
+        alice.send(&next.bytes()).await;
+        for device in [&mut phone, &mut tablet] {
+            let request = asked(device, "INVITE").await;
+            device.respond(&request, 486).await;
+        }
+        assert_eq!(asked(&mut waiting, "INVITE").await.call_id(), Some(next.field("Call-ID")));
+    });
+}
+
+#[test]
+fn the_callers_cancel_reaches_every_device_and_487_comes_back() {
+    story(async |world| {
+        let (mut phone, mut tablet) = (device(world, "1.0").await, device(world, "1.0").await);
+        let mut alice = world.udp().await;
+        let invite = call(&alice);
+        alice.send(&invite.bytes()).await;
+        let (to_phone, to_tablet) = (asked(&mut phone, "INVITE").await, asked(&mut tablet, "INVITE").await);
+        phone.respond(&to_phone, 180).await;
+        tablet.respond(&to_tablet, 180).await;
+        answered(&mut alice, 180).await;
+        assert_eq!(alice.ask(&cancel_of(&invite)).await.status(), Some(200));
+        give_up(&mut phone, &to_phone).await;
+        give_up(&mut tablet, &to_tablet).await;
+        assert_eq!(refused(&mut alice, &invite).await.status(), Some(487));
+    });
+}
+
+#[test]
+fn what_rings_too_long_is_ended() {
+    setting().configure(|it| it.limits.max_ringing_milliseconds = 300).tell(async |world| {
+        let mut phone = device(world, "1.0").await;
+        let mut alice = world.udp().await;
+        let invite = call(&alice);
+        alice.send(&invite.bytes()).await;
+        let to_phone = asked(&mut phone, "INVITE").await;
+        phone.respond(&to_phone, 180).await;
+        answered(&mut alice, 180).await;
+        give_up(&mut phone, &to_phone).await;
+        assert_eq!(refused(&mut alice, &invite).await.status(), Some(487));
+        // Without a word it is as if nobody had been there (RFC 3261 §16.8).
+        let invite = call(&alice);
+        alice.send(&invite.bytes()).await;
+        asked(&mut phone, "INVITE").await;
+        assert_eq!(refused(&mut alice, &invite).await.status(), Some(408));
+    });
+}
+
+#[test]
+fn challenges_of_all_devices_come_back_together_and_503_does_not() {
+    story(async |world| {
+        let (mut phone, mut tablet) = (device(world, "1.0").await, device(world, "1.0").await);
+        let mut alice = world.udp().await;
+        let invite = call(&alice);
+        alice.send(&invite.bytes()).await;
+        for (device, realm) in [(&mut phone, "phone"), (&mut tablet, "tablet")] {
+            let request = asked(device, "INVITE").await;
+            let challenge = format!("Digest realm=\"{realm}\", nonce=\"n\"");
+            let answer = restante_sip::writer::Builder::response(&request, 401, "Unauthorized", None, Some(realm));
+            device.send(&answer.field("WWW-Authenticate", &challenge).finish().unwrap()).await;
+        }
+        let refusal = refused(&mut alice, &invite).await;
+        let realms: Vec<bool> = ["phone", "tablet"]
+            .iter()
+            .map(|realm| refusal.headers(Name::WwwAuthenticate).any(|value| value.contains(realm)))
+            .collect();
+        assert_eq!((refusal.status(), realms), (Some(401), vec![true, true]));
+        let invite = call(&alice);
+        alice.send(&invite.bytes()).await;
+        for device in [&mut phone, &mut tablet] {
+            let request = asked(device, "INVITE").await;
+            device.respond(&request, 503).await;
+        }
+        assert_eq!(refused(&mut alice, &invite).await.status(), Some(500));
+    });
+}
+
+#[test]
+fn what_may_not_be_passed_on_is_refused() {
+    story(async |world| {
+        let mut alice = world.udp().await;
+        let nobody_there = call(&alice);
+        assert_eq!(refused_at_once(&mut alice, nobody_there).await.status(), Some(480));
+        let mut phone = device(world, "1.0").await;
+        for (change, expected) in [(("Max-Forwards", "0"), 483), (("Max-Breadth", "0"), 440)] {
+            let request = call(&alice).set(change.0, change.1);
+            assert_eq!(refused_at_once(&mut alice, request).await.status(), Some(expected));
+        }
+        let request = call(&alice).with("Proxy-Require", "frob, path");
+        let refusal = refused_at_once(&mut alice, request).await;
+        assert_eq!((refusal.status(), refusal.header(Name::Unsupported)), (Some(420), Some("frob")));
+        // What is required of the callee is the callee's to refuse.
+        let request = call(&alice).with("Require", "100rel").without("Max-Forwards");
+        alice.send(&request.bytes()).await;
+        let came = asked(&mut phone, "INVITE").await;
+        assert_eq!((came.header(Name::Require), came.header(Name::MaxForwards)), (Some("100rel"), Some("70")));
+        phone.respond(&came, 420).await;
+        assert_eq!(refused(&mut alice, &request).await.status(), Some(420));
+    });
+}
+
+async fn refused_at_once(socket: &mut restante_tests::RawSip, request: restante_tests::Request) -> SipMessage {
+    socket.send(&request.bytes()).await;
+    refused(socket, &request).await
+}
+
+#[test]
+fn what_comes_back_to_us_unchanged_is_a_loop() {
+    story(async |world| {
+        let mut phone = device(world, "1.0").await;
+        let mut alice = world.udp().await;
+        let invite = call(&alice);
+        alice.send(&invite.bytes()).await;
+        let came = asked(&mut phone, "INVITE").await;
+        // A device that sends it back to the address that was dialled, as a call diversion gone wrong does.
+        let text = String::from_utf8(came.bytes().to_vec()).unwrap();
+        let line = format!("INVITE {BOB} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch=z9hG4bKdiverts;rport", phone.local());
+        let back = text.replacen(text.split("\r\n").next().unwrap(), &line, 1);
+        phone.send(back.as_bytes()).await;
+        let refusal = phone.expect("482", |it| it.status() == Some(482)).await;
+        assert_eq!(refusal.top_via().unwrap().branch(), Some("z9hG4bKdiverts"));
+        phone.respond(&came, 482).await;
+        assert_eq!(refused(&mut alice, &invite).await.status(), Some(482));
+        // The first one is over: only the mark in our branch tells that it was here.
+        let line = format!("INVITE {BOB} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch=z9hG4bKagain;rport", phone.local());
+        phone.send(text.replacen(text.split("\r\n").next().unwrap(), &line, 1).as_bytes()).await;
+        let is_it = |it: &SipMessage| it.top_via().is_ok_and(|via| via.branch() == Some("z9hG4bKagain"));
+        let refusal =
+            phone.expect("the second answer", |it| it.status().is_some_and(|it| it >= 200) && is_it(it)).await;
+        assert_eq!(refusal.status(), Some(482));
+    });
+}
+
+#[test]
+fn a_chat_is_passed_on_like_a_call() {
+    story(async |world| {
+        let mut phone = device(world, "1.0").await;
+        let mut alice = world.udp().await;
+        let chat = "urn:urn-7:3gpp-service.ims.icsi.oma.cpm.session";
+        let invite = RawMsrp::invitation(&alice, BOB).with("P-Preferred-Service", chat);
+        alice.send(&invite.bytes()).await;
+        let came = asked(&mut phone, "INVITE").await;
+        assert_eq!(came.body(), invite.body);
+        phone.respond(&came, 486).await;
+        assert_eq!(refused(&mut alice, &invite).await.status(), Some(486));
+        assert_eq!(world.queue().len(), 0);
+    });
+}

@@ -38,6 +38,7 @@ interop:
 	@tests/interop/install.sh target/interop || true
 	@tests/proxies/install.sh target/proxies || true
 	@tests/clients/install.sh target/clients || true
+	@tests/clients/browser.sh target/browser || true
 	@tests/toolchains/c.sh target/toolchains/c || true
 
 # What makes policies of JavaScript. Large, and so not part of every run.

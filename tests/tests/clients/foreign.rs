@@ -14,12 +14,17 @@ const MAX_LINES: usize = 1000;
 
 /// Where the packages were unpacked; none, loudly, where they were not.
 pub fn root() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/clients/root");
-    if root.is_dir() {
-        return root.canonicalize().ok();
+    let place = unpacked("clients");
+    if place.is_none() {
+        skipped("see tests/clients/install.sh");
     }
-    skipped("see tests/clients/install.sh");
-    None
+    place.map(|place| place.join("root"))
+}
+
+/// A folder of `target` that packages were unpacked in.
+pub fn unpacked(name: &str) -> Option<PathBuf> {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(name);
+    place.join("root").is_dir().then(|| place.canonicalize().ok()).flatten()
 }
 
 /// Says that a test is not run, past the test harness, which would keep it back.

@@ -2,6 +2,7 @@
 //! not write reads what it sends.
 
 mod baresip;
+mod browser;
 mod captures;
 mod foreign;
 mod linphone;

@@ -21,7 +21,7 @@ fn what_is_wrong_is_said_with_line_and_column_and_what_was_expected() {
             "[sip]\nlissten = []\n",
             "restante: FILE: TOML parse error at line 2, column 1\n  |\n2 | lissten = []\n  | ^^^^^^^\nunknown field `lissten`, \
              expected one of `listen`, `advertise`, `outbound`, `name_servers`, `congestion_safe`, \
-             `allow_targets`, `web_origins`, `upstream_failure_header`\n\n",
+             `allow_targets`, `web_origins`, `upstream_failure_header`, `keep_headers`\n\n",
         ),
         (
             "[sip]\noutbound = \"udp:a b\"\n",

@@ -102,7 +102,7 @@ fn what_is_not_for_keeping_is_refused_as_without_restante() {
         };
         let call = invite(&alice, "m=audio 9 RTP/AVP 0\r\n");
         let chat = invite(&alice, "m=message 9 TCP/MSRP *\r\na=sendrecv\r\n");
-        for (what, request, status) in [("typing", typing, 480), ("a call", call, 480), ("a chat", chat, 488)] {
+        for (what, request, status) in [("typing", typing, 480), ("a call", call, 480), ("a chat", chat, 480)] {
             assert_eq!(alice.ask(&request).await.status(), Some(status), "{what}");
         }
         assert_eq!(world.metric(STORED, &[]).await, 0);

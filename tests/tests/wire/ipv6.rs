@@ -17,8 +17,8 @@ struct Case {
 const USER: &str = "<sip:user@example.org>";
 const IN_A_DIALOG: (&str, &str) = ("To", "<sip:user@example.org>;tag=bd76ya");
 const ANY_CALLER: (&str, &str) = ("Contact", "\"Caller\" <sip:caller@[2001:db8::1]>");
-/// A call; not for keeping, and nobody is there to take it.
-const NO_CALL: &[u16] = &[480, 488];
+/// A call is passed on and not for keeping, and nobody is there to take it.
+const NO_CALL: &[u16] = &[480];
 
 const CASES: &[Case] = &[
     Case { section: "4.1", line: "REGISTER sip:[2001:db8::10]", fields: &[ANY_CALLER], body: None, expected: &[200] },
@@ -53,7 +53,7 @@ const CASES: &[Case] = &[
     },
     Case {
         section: "4.6",
-        line: "INVITE sip:user@example.org",
+        line: "INVITE sip:callee@example.org",
         fields: &[ANY_CALLER],
         body: Some(
             "o=assistant 971731711378798081 0 IN IP6 2001:db8::20\r\ns=Live video feed\r\nc=IN IP6 2001:db8::20\r\n\
@@ -78,7 +78,7 @@ const CASES: &[Case] = &[
     },
     Case {
         section: "4.8",
-        line: "INVITE sip:user@example.org",
+        line: "INVITE sip:callee@example.org",
         fields: &[ANY_CALLER],
         body: Some(
             "o=bob 280744730 28977631 IN IP4 host.example.com\r\ns=\r\nt=0 0\r\nm=audio 22334 RTP/AVP 0\r\n\
@@ -88,7 +88,7 @@ const CASES: &[Case] = &[
     },
     Case {
         section: "4.9",
-        line: "INVITE sip:user@example.org",
+        line: "INVITE sip:callee@example.org",
         fields: &[
             ("Contact", "\"T. desk phone\" <sip:ted@[::ffff:192.0.2.2]>"),
             (

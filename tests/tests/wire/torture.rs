@@ -15,11 +15,11 @@ const TABLE: &[Expected] = &[
     // Of a dialog that is not here (it has a To-tag); its strange form is no reason to refuse it.
     ("wsinv", &[481]),
     ("intmeth", &[405, 501]),
-    ("esc01", &[488]),
+    ("esc01", &[480]),
     ("escnull", &[200]),
     ("esc02", &[405, 501]),
     ("lwsdisp", &[200]),
-    ("longreq", &[488]),
+    ("longreq", &[480]),
     ("dblreq", &[200]),
     ("semiuri", &[200]),
     ("transports", &[200]),
@@ -37,7 +37,7 @@ const TABLE: &[Expected] = &[
     ("lwsstart", &[400]),
     ("trws", &[400, 200]),
     ("escruri", &[400]),
-    ("baddate", &[400, 488]),
+    ("baddate", &[400, 480]),
     ("regbadct", &[400]),
     ("badaspec", &[400]),
     ("baddn", &[400, 200]),
@@ -61,7 +61,7 @@ const TABLE: &[Expected] = &[
     ("cparam02", &[200]),
     ("regescrt", &[200]),
     ("sdp01", &[406]),
-    ("inv2543", &[488]),
+    ("inv2543", &[480]),
     // It has no Via: there is no address to send the 400 to.
     ("test", &[]),
 ];

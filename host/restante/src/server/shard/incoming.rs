@@ -118,14 +118,15 @@ impl Shard {
             }
             Err(_) => is_large_message,
         };
+        // Also where another would answer it: the answer would be one that the caller does not take.
+        if offer.is_ok() && !accepts_sdp_answer(message) {
+            return self.answer(now, transaction, 406);
+        }
         if !is_for_keeping {
             return self.relay_call(now, transaction, message, &key, (&sender, came), offer.err());
         }
         if self.requires_too_much(now, transaction, message) {
             return;
-        }
-        if !accepts_sdp_answer(message) {
-            return self.answer(now, transaction, 406);
         }
         let offer = match offer {
             Ok(offer) => offer,

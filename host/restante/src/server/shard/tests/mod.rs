@@ -101,7 +101,7 @@ impl House {
             count_unreported_as_delivered: false,
             upstream_failure_header: String::new(),
             keep_headers: Vec::new(),
-            msrp_places: Vec::new(),
+            msrp_places: vec![crate::server::listeners::NO_PLACE],
             msrp_offers_tls: false,
             msrp_limits: FramingLimits::default(),
             sender: OnceLock::new(),

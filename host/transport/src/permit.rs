@@ -4,6 +4,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Sources that can be kept out at once.
+const MAX_SHUT_OUT: usize = 10_000;
 
 /// Locks even when another thread panicked while it held the lock: what is kept under our locks is valid at every step.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -16,6 +20,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Sources {
     most_per_source: usize,
     counts: Mutex<HashMap<IpAddr, usize>>,
+    shut_out: Mutex<HashMap<IpAddr, Instant>>,
 }
 
 /// Connections of one listener.
@@ -36,7 +41,32 @@ pub struct ConnectionPermit {
 
 impl Sources {
     pub(crate) fn new(most_per_source: usize) -> Arc<Sources> {
-        Arc::new(Sources { most_per_source, counts: Mutex::default() })
+        Arc::new(Sources { most_per_source, counts: Mutex::default(), shut_out: Mutex::default() })
+    }
+
+    /// Admits a source no more until then. Whether it was admitted up to now; false, too, where as many are kept out as can
+    /// be remembered.
+    pub(crate) fn shut_out(&self, source: IpAddr, now: Instant, until: Instant) -> bool {
+        let mut shut_out = lock(&self.shut_out);
+        if shut_out.len() >= MAX_SHUT_OUT {
+            shut_out.retain(|_, until| *until > now);
+        }
+        if shut_out.len() >= MAX_SHUT_OUT {
+            return false;
+        }
+        shut_out.insert(source_of(source), until).is_none_or(|until| until <= now)
+    }
+
+    fn is_shut_out(&self, source: IpAddr, now: Instant) -> bool {
+        let mut shut_out = lock(&self.shut_out);
+        match shut_out.get(&source) {
+            Some(until) if *until > now => true,
+            Some(_) => {
+                shut_out.remove(&source);
+                false
+            }
+            None => false,
+        }
     }
 }
 
@@ -45,9 +75,12 @@ impl Admission {
         Admission { most, open: Arc::default(), sources }
     }
 
-    /// None when the listener or the source has too many.
+    /// None when the listener or the source has too many, or the source is shut out.
     pub(crate) fn admit(&self, source: IpAddr) -> Option<ConnectionPermit> {
         let source = source_of(source);
+        if self.sources.is_shut_out(source, Instant::now()) {
+            return None;
+        }
         let mut counts = lock(&self.sources.counts);
         // Only ever raised under the lock, so that the check holds.
         let of_source = counts.get(&source).copied().unwrap_or(0);
@@ -80,7 +113,22 @@ impl Drop for ConnectionPermit {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn who_is_shut_out_is_admitted_again_when_its_time_is_over() {
+        let sources = Sources::new(2);
+        let admission = Admission::new(3, Arc::clone(&sources));
+        let (now, near) = (Instant::now(), "192.0.2.1".parse().unwrap());
+        assert!(sources.shut_out(near, now, now + Duration::from_secs(3600)));
+        assert!(!sources.shut_out(near, now, now + Duration::from_secs(3600)), "it was out already");
+        assert!(admission.admit(near).is_none() && admission.admit("192.0.2.2".parse().unwrap()).is_some());
+        sources.shut_out(near, now, now);
+        assert!(admission.admit(near).is_some());
+        assert!(lock(&sources.shut_out).is_empty());
+    }
 
     #[test]
     fn permits_are_counted_by_listener_and_by_source() {

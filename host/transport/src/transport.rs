@@ -1,9 +1,9 @@
 //! All sockets of a server behind one handle.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -80,6 +80,7 @@ struct Shared {
     connections: Arc<ConnectionTable>,
     counters: Arc<TransportCounters>,
     tls: Arc<Tls>,
+    sources: Arc<Sources>,
 }
 
 impl Transport {
@@ -147,7 +148,8 @@ impl Transport {
             };
             tokio::spawn(accept_all(socket, admission, Arc::clone(&counters), stopped_accepting.clone(), accepted));
         }
-        let shared = Arc::new(Shared { listeners: bound, udp: senders, connections, counters, tls });
+        let kept_out = Arc::clone(&sources);
+        let shared = Arc::new(Shared { listeners: bound, udp: senders, connections, counters, tls, sources: kept_out });
         Ok(Transport { shared, limits, sources, handshakes, stop_accepting, stop })
     }
 
@@ -259,6 +261,12 @@ impl Sender {
     #[must_use]
     pub fn tls(&self) -> &Arc<Tls> {
         &self.shared.tls
+    }
+
+    /// Takes no connection of a source, over any listener, for so long. Whether it was taken up to now.
+    pub fn shut_out(&self, source: IpAddr, duration: Duration) -> bool {
+        let now = Instant::now();
+        self.shared.sources.shut_out(source, now, now.checked_add(duration).unwrap_or(now))
     }
 
     /// Ends a connection after what waits for it was written.

@@ -3,5 +3,6 @@
 mod client;
 mod commands;
 mod digest;
+mod garbage;
 mod identities;
 mod passwords;

@@ -107,6 +107,11 @@ limits! {
     max_failed_authentications = 20;
     /// Seconds in which they are counted.
     failed_authentication_seconds = 300;
+    /// What cannot be read, and guesses, of one source in `garbage_seconds`; a tenth is answered, and at all of them its
+    /// connections are closed and refused.
+    max_garbage = 100;
+    /// Seconds in which they are counted, and for which it is shut out.
+    garbage_seconds = 60;
     /// Seconds that a session may wait for its connection.
     max_session_setup_seconds = 30;
     /// Seconds without a byte after which a session ends.

@@ -85,7 +85,7 @@ impl BoundMsrp {
                     Some(shard) => {
                         let _ = shared.push(shard, Lane::Priority, ToShard::Connection(handed), 1024);
                     }
-                    None => refuse_connection(handed, &shared.msrp_limits, Status::NO_SUCH_SESSION),
+                    None => refuse_guess(&shared, handed),
                 }
             };
             let id = ListenerId(u16::try_from(index).unwrap_or(u16::MAX).saturating_add(1000));
@@ -102,6 +102,12 @@ impl BoundMsrp {
         let is_ipv6 = listener.advertise.is_none().then_some(listener.bind.is_ipv6());
         Ok(MsrpPlace { host, port: place.port, is_encrypted: listener.protocol.is_encrypted(), is_ipv6 })
     }
+}
+
+/// A connection for no session: whoever guesses often is shut out.
+pub(super) fn refuse_guess(shared: &Shared, handed: HandedOver<String>) {
+    shared.note_garbage(handed.remote, None, true);
+    refuse_connection(handed, &shared.msrp_limits, Status::NO_SUCH_SESSION);
 }
 
 /// A connection for a session that is not there (481), or that has one already (506): answered and closed

@@ -5,11 +5,13 @@ pub mod certificates;
 mod content_encoding;
 pub mod directory;
 mod facts;
+mod failures;
 mod flow;
 mod limits;
 mod listeners;
 mod media;
 mod name_service;
+mod offenders;
 pub mod policies;
 mod rates;
 mod receiver;
@@ -48,6 +50,7 @@ use self::directory::{Directory, Reservation};
 use self::limits::{HOP_LIMITS, destinations, framing_limits, queue_limits, transport_limits, write_limits};
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
 use self::name_service::names;
+use self::offenders::{Offenders, Standing};
 use self::policies::{Policies, PolicyParts};
 use self::rates::Rates;
 use self::roster::Roster;
@@ -68,6 +71,7 @@ pub struct Shared {
     pub directory: Directory,
     /// Who shows who they are.
     pub authentication: Authentication,
+    offenders: Offenders,
     /// What is counted.
     pub metrics: Metrics,
     /// What is kept.
@@ -205,6 +209,35 @@ impl Shared {
         self.msrp_places.iter().any(|place| place.is_encrypted == is_encrypted)
     }
 
+    /// Notes that a source sent what cannot be read or processed, or guessed. What it is to meet; its connections are closed
+    /// here where that is so.
+    fn note_garbage(
+        &self,
+        remote: SocketAddr,
+        connection: Option<restante_transport::ConnectionId>,
+        over_a_connection: bool,
+    ) -> Standing {
+        if self.directory.is_trusted(remote.ip()) {
+            return Standing::Answered;
+        }
+        let standing = self.offenders.note(remote.ip(), over_a_connection, (self.clock)());
+        match standing {
+            Standing::Answered => {}
+            Standing::Ignored => self.metrics.count_dropped("unanswered-garbage"),
+            Standing::ShutOut(duration) => {
+                let Some(sender) = self.sender() else { return standing };
+                if sender.shut_out(remote.ip(), duration) {
+                    tracing::warn!(source = %remote.ip(), "sends too much that cannot be read: shut out for a while");
+                    self.metrics.count_dropped("source-shut-out");
+                }
+                if let Some(connection) = connection {
+                    sender.close(connection);
+                }
+            }
+        }
+        standing
+    }
+
     fn message_limits(&self) -> MessageLimits {
         transport_limits(&self.limits).message
     }
@@ -295,6 +328,7 @@ impl Server {
             ),
             directory,
             authentication: authentication(&limits)?,
+            offenders: Offenders::new(&limits),
             metrics: Metrics::new(),
             spool,
             store: store.clone(),

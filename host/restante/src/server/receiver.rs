@@ -15,6 +15,7 @@ use restante_transport::{Handler, Intake, SendToken, TransportEvent, Unreadable}
 
 use super::Shared;
 use super::flow;
+use super::offenders::Standing;
 use super::shard::ToShard;
 
 /// The handler that the transport calls.
@@ -31,7 +32,9 @@ pub fn handler(shared: &Arc<Shared>) -> Handler {
 fn handle(shared: &Shared, event: TransportEvent) -> Intake {
     match event {
         TransportEvent::Received { message, flow } => received(shared, message, &flow::from_socket(&flow)),
-        TransportEvent::Unreadable { reason, .. } => {
+        TransportEvent::Unreadable { reason, flow, .. } => {
+            let over_a_connection = matches!(reason, Unreadable::Stream(_));
+            shared.note_garbage(flow.remote, flow.connection, over_a_connection);
             shared.metrics.count_dropped(match reason {
                 Unreadable::Datagram(_) => "unreadable-datagram",
                 Unreadable::Truncated => "truncated-datagram",
@@ -71,6 +74,10 @@ pub(super) fn received(shared: &Shared, message: SipMessage, flow: &Flow) -> Int
     }
     if let Err(malformed) = validate_request(&message) {
         shared.metrics.count_dropped("malformed-request");
+        let connection = flow.connection.map(|id| restante_transport::ConnectionId(id.0));
+        if shared.note_garbage(flow.remote, connection, flow.transport.is_reliable()) != Standing::Answered {
+            return Intake::Open;
+        }
         // An ACK is never answered (RFC 3261 §17.1.1.3).
         if let Some(status) = malformed.status().filter(|_| message.method() != Some(Method::Ack)) {
             answer(shared, &message, flow, status, &malformed.to_string());

@@ -1,11 +1,10 @@
 //! Whether a request is from who it says, where its tenant demands that users show it by Digest (RFC 8760).
 //!
 //! * [`mod@self`]: one request against nonces, counts and hashes.
-//! * [`known`]: what users authenticate with. [`failures`]: sources that fail too often.
+//! * [`known`]: what users authenticate with.
 //!
 //! Every shard asks here. Each table lies in slices or is small, and its lock is held for one look.
 
-mod failures;
 mod known;
 
 use std::net::IpAddr;
@@ -14,15 +13,15 @@ use std::sync::{Mutex, PoisonError};
 
 use restante_deferral::model::{RecipientKey, Timestamp};
 use restante_sip::authentication::{
-    Algorithm, Challenge, Credentials, HashOfA1, Nonce, NonceCounts, NonceKey, Protection, QualityOfProtection,
+    Algorithm, Challenge, Credentials, HashOfA1, Nonce, NonceCounts, NonceKey, Origin, Protection, QualityOfProtection,
     is_response, response,
 };
 use restante_sip::identity::same_user;
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::uri::Uri;
 
-use self::failures::Failures;
 use super::directory::TenantEntry;
+use super::failures::Failures;
 use super::limits::size;
 use crate::configuration::Limits;
 
@@ -40,7 +39,8 @@ pub struct Authentication {
     key: NonceKey,
     next_number: AtomicU64,
     counts: Vec<Mutex<NonceCounts>>,
-    failures: Mutex<Failures>,
+    failures: Mutex<Failures<Origin>>,
+    max_failures: u64,
     nonce_lifetime_milliseconds: u64,
 }
 
@@ -121,6 +121,7 @@ impl Authentication {
                 limits.max_failed_authentications,
                 limits.failed_authentication_seconds.saturating_mul(1000),
             )),
+            max_failures: limits.max_failed_authentications,
             nonce_lifetime_milliseconds: limits.max_nonce_seconds.saturating_mul(1000),
         }
     }
@@ -132,7 +133,7 @@ impl Authentication {
     pub fn check(&self, request: &SipMessage, asked: Asked<'_>) -> Result<RecipientKey, Unauthenticated> {
         let Asked { tenant, source, now } = asked;
         let origin = self.key.origin(source);
-        self.failures().check(origin, now)?;
+        self.may_try(origin, now)?;
         let realm = &*tenant.digest.realm;
         let Some((credentials, algorithm)) = credentials(request, tenant)? else {
             return Err(self.challenged(asked, Why::NoCredentials));
@@ -148,14 +149,14 @@ impl Authentication {
         let Ok(nonce) = self.key.read(realm, &credentials.nonce, now.0, self.nonce_lifetime_milliseconds) else {
             return Err(self.challenged(asked, Why::Stale));
         };
-        self.failures().check(nonce.origin, now)?;
+        self.may_try(nonce.origin, now)?;
         let user = self.users.find(&tenant.name, &credentials.username).filter(|user| *user.realm == *realm);
         let hash = user.as_ref().and_then(|user| user.hashes.iter().find(|hash| hash.algorithm() == algorithm));
         // Somebody unknown costs as much time as somebody known.
         let nobody = || HashOfA1::new(algorithm, "", realm, "");
         let is_right = is_right(request, hash.unwrap_or(&nobody()), &credentials, protection);
         let Some(user) = user.as_ref().filter(|_| is_right && hash.is_some()) else {
-            let may_not_any_more = self.failures().note(nonce.origin, now);
+            let may_not_any_more = self.failures().note(nonce.origin, now) == self.max_failures;
             if may_not_any_more {
                 tracing::warn!(tenant = %tenant.name, %source, "fails to authenticate too often: refused for a while");
             }
@@ -194,7 +195,14 @@ impl Authentication {
         Unauthenticated::Challenged { challenges: digest.algorithms.iter().map(challenge).collect(), why }
     }
 
-    fn failures(&self) -> std::sync::MutexGuard<'_, Failures> {
+    fn may_try(&self, origin: Origin, now: Timestamp) -> Result<(), Unauthenticated> {
+        match self.failures().wait_seconds(origin, now) {
+            Some(retry_after_seconds) => Err(Unauthenticated::SlowDown { retry_after_seconds }),
+            None => Ok(()),
+        }
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, Failures<Origin>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

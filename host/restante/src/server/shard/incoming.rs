@@ -119,7 +119,7 @@ impl Shard {
             Err(_) => is_large_message,
         };
         // Also where another would answer it: the answer would be one that the caller does not take.
-        if offer.is_ok() && !accepts_sdp_answer(message) {
+        if !matches!(offer, Err(400 | 415)) && !accepts_sdp_answer(message) {
             return self.answer(now, transaction, 406);
         }
         if !is_for_keeping {

@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 pub(super) use self::offer::Offer;
 pub(super) use self::refreshing::ALLOW_IN_SESSION;
 use super::{Now, Shard};
-use crate::server::listeners::refuse_connection;
+use crate::server::listeners::{refuse_connection, refuse_guess};
 use crate::server::media::{self, Command, Connection, Encryption, MAX_COMMANDS, MediaId, Report, ReportKind, Start};
 use crate::server::usage::Permit;
 
@@ -525,7 +525,7 @@ impl Shard {
     pub(super) fn connection_came(&mut self, handed: HandedOver<String>) {
         let media = self.session_ids.get(&handed.session).copied();
         let Some((media, session)) = media.and_then(|media| Some((media, self.media.get_mut(&media)?))) else {
-            return refuse_connection(handed, &self.shared.msrp_limits, Status::NO_SUCH_SESSION);
+            return refuse_guess(&self.shared, handed);
         };
         match (&session.connection, session.commands.is_some()) {
             (PeerConnection::Awaited, true) if !session.may_be_bound_to(&handed) => {

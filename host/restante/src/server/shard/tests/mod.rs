@@ -86,6 +86,7 @@ impl House {
         let shared = Arc::new(Shared {
             directory: known,
             authentication: Authentication::new(&[3; 32], 1, &configuration.limits),
+            offenders: crate::server::offenders::Offenders::new(&configuration.limits),
             metrics: Metrics::new(),
             store: store.clone(),
             spool: Spool::open(directory.path()).unwrap(),

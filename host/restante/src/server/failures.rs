@@ -1,20 +1,18 @@
-//! Sources that fail too often are refused for a while.
+//! Sources that fail too often, within a window that begins with the first failure.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use restante_deferral::model::Timestamp;
-use restante_sip::authentication::Origin;
-
-use super::Unauthenticated;
 
 /// Sources remembered. When there are more, those that may still try are forgotten; if none may, further ones are not noted.
 const MAX_SOURCES: usize = 10_000;
 
 /// Failures of each source within one window, which begins with the first of them.
-pub(super) struct Failures {
+pub(super) struct Failures<S> {
     max_failures: u64,
     window_milliseconds: u64,
-    sources: HashMap<Origin, Failing>,
+    sources: HashMap<S, Failing>,
 }
 
 struct Failing {
@@ -22,27 +20,22 @@ struct Failing {
     failures: u64,
 }
 
-impl Failures {
-    pub(super) fn new(max_failures: u64, window_milliseconds: u64) -> Failures {
+impl<S: Copy + Eq + Hash> Failures<S> {
+    pub(super) fn new(max_failures: u64, window_milliseconds: u64) -> Failures<S> {
         Failures { max_failures, window_milliseconds, sources: HashMap::new() }
     }
 
-    /// Whether a source may try.
-    pub(super) fn check(&self, source: Origin, now: Timestamp) -> Result<(), Unauthenticated> {
-        let Some(failing) = self.sources.get(&source).filter(|it| it.failures >= self.max_failures) else {
-            return Ok(());
-        };
+    /// For how many seconds a source that failed too often is to wait; none: it may try.
+    pub(super) fn wait_seconds(&self, source: S, now: Timestamp) -> Option<u32> {
+        let failing = self.sources.get(&source).filter(|it| it.failures >= self.max_failures)?;
         let left = failing.since.saturating_add(self.window_milliseconds).saturating_sub(now.0);
         // A clock that was set back keeps nobody out longer than one window.
         let left = left.min(self.window_milliseconds);
-        match u32::try_from(left.div_ceil(1000)).unwrap_or(u32::MAX) {
-            0 => Ok(()),
-            retry_after_seconds => Err(Unauthenticated::SlowDown { retry_after_seconds }),
-        }
+        Some(u32::try_from(left.div_ceil(1000)).unwrap_or(u32::MAX)).filter(|seconds| *seconds > 0)
     }
 
-    /// A source failed. Whether that was the last time that it might.
-    pub(super) fn note(&mut self, source: Origin, now: Timestamp) -> bool {
+    /// A source failed. How often it did in its window; 0 when there is no room to note it.
+    pub(super) fn note(&mut self, source: S, now: Timestamp) -> u64 {
         let (window, most) = (self.window_milliseconds, self.max_failures);
         let is_over = |failing: &Failing| failing.since.abs_diff(now.0) >= window;
         if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&source) {
@@ -51,7 +44,7 @@ impl Failures {
                 self.sources.retain(|_, failing| failing.failures >= most);
             }
             if self.sources.len() >= MAX_SOURCES {
-                return false;
+                return 0;
             }
         }
         let failing = self.sources.entry(source).or_insert(Failing { since: now.0, failures: 0 });
@@ -59,7 +52,7 @@ impl Failures {
             *failing = Failing { since: now.0, failures: 0 };
         }
         failing.failures = failing.failures.saturating_add(1);
-        failing.failures == most
+        failing.failures
     }
 }
 
@@ -70,18 +63,17 @@ mod tests {
     #[test]
     fn who_fails_too_often_waits_until_the_window_ends() {
         let mut failures = Failures::new(2, 10_000);
-        let (source, now) = (Origin(1), Timestamp(1_000_000));
-        assert!(!failures.note(source, now));
-        assert_eq!(failures.check(source, now), Ok(()));
-        assert!(failures.note(source, Timestamp(now.0 + 1)));
-        let wait = |seconds| Err(Unauthenticated::SlowDown { retry_after_seconds: seconds });
-        assert_eq!(failures.check(source, now), wait(10));
-        assert_eq!(failures.check(source, Timestamp(now.0 + 9_999)), wait(1));
-        assert_eq!(failures.check(source, Timestamp(0)), wait(10));
-        assert_eq!(failures.check(source, Timestamp(now.0 + 10_000)), Ok(()));
-        assert_eq!(failures.check(Origin(2), now), Ok(()));
-        failures.note(source, Timestamp(now.0 + 10_000));
-        assert_eq!(failures.check(source, Timestamp(now.0 + 10_000)), Ok(()), "it begins anew");
+        let (source, now) = (1, Timestamp(1_000_000));
+        assert_eq!(failures.note(source, now), 1);
+        assert_eq!(failures.wait_seconds(source, now), None);
+        assert_eq!(failures.note(source, Timestamp(now.0 + 1)), 2);
+        assert_eq!(failures.wait_seconds(source, now), Some(10));
+        assert_eq!(failures.wait_seconds(source, Timestamp(now.0 + 9_999)), Some(1));
+        assert_eq!(failures.wait_seconds(source, Timestamp(0)), Some(10));
+        assert_eq!(failures.wait_seconds(source, Timestamp(now.0 + 10_000)), None);
+        assert_eq!(failures.wait_seconds(2, now), None);
+        assert_eq!(failures.note(source, Timestamp(now.0 + 10_000)), 1, "it begins anew");
+        assert_eq!(failures.wait_seconds(source, Timestamp(now.0 + 10_000)), None);
     }
 
     #[test]
@@ -89,12 +81,12 @@ mod tests {
         let mut failures = Failures::new(2, 10_000);
         let now = Timestamp(1_000_000);
         for _ in 0..2 {
-            failures.note(Origin(0), now);
+            failures.note(0, now);
         }
         for source in 1..=2 * MAX_SOURCES as u64 {
-            failures.note(Origin(source), now);
+            failures.note(source, now);
         }
-        assert!(failures.check(Origin(0), now).is_err());
+        assert!(failures.wait_seconds(0, now).is_some());
         assert!(failures.sources.len() <= MAX_SOURCES);
     }
 }

@@ -15,7 +15,7 @@ use super::{Now, Shard};
 use crate::server::flow;
 
 /// Methods that are answered.
-pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE";
+pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE, UPDATE, INFO";
 /// Option tags that a peer may require.
 pub(super) const SUPPORTED: [&str; 4] = ["path", "outbound", "gruu", restante_sip::session_timer::TIMER];
 

@@ -15,6 +15,8 @@ mod calls;
 mod dialogs;
 mod messages;
 
+pub(super) use self::calls::hidden_from;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -23,8 +25,8 @@ use restante_deferral::model::{ContactId, Origin, RecipientKey};
 use restante_deferral::participating_function::AttemptId;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::proxy::{
-    Action, Best, BranchId, ContextSettings, Forwarding, OwnRoutes, Refusal, ResponseContext, TakeOver,
-    breadth_of_each, loop_key, passed_back, validate, without_own_routes,
+    Action, Best, BranchId, ContextSettings, Forwarding, OwnRoutes, Refusal, ResponseContext, Returning, TakeOver,
+    breadth_of_each, loop_key, validate,
 };
 use restante_sip::transaction::{ClientTransactionId, Flow, SendError, ServerTransactionId};
 use restante_sip::writer::WriteError;
@@ -37,6 +39,9 @@ use crate::server::media::MediaId;
 
 /// What a transaction has longer than the context to end: 64·T1, since what is cancelled may never be answered.
 const LONGER_THAN_CONTEXT: Duration = Duration::from_secs(40);
+/// What only a trusted peer may say of identities and services (RFC 3325 §5, RFC 6050 §5), and what is for us alone.
+const ASSERTED: [Name; 4] =
+    [Name::PAssertedIdentity, Name::PAssertedService, Name::PPreferredIdentity, Name::PPreferredService];
 
 /// Names a relay within its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +75,10 @@ struct Branch {
     sent: Option<(Bytes, Flow)>,
     hop: Option<SocketAddr>,
     is_device: bool,
+    /// What it asserts counts.
+    is_trusted: bool,
+    /// Our own in the request, the caller's side first.
+    record_routes: Vec<String>,
     /// What came of it: none while it is not over.
     end: Option<BranchEnd>,
 }
@@ -105,11 +114,13 @@ pub(super) enum Target {
 pub(super) struct Way {
     pub(super) flow: Flow,
     pub(super) request_uri: String,
-    /// Before what is left of the request's own.
+    /// All of them, the next hop's first; to a contact also what is left of the request's own.
     pub(super) routes: Vec<String>,
     pub(super) record_routes: Vec<String>,
     pub(super) hidden: Vec<Name>,
     pub(super) is_device: bool,
+    /// Who answers may assert who it is (RFC 3325 §5).
+    pub(super) is_trusted: bool,
 }
 
 /// What a relay is for.
@@ -125,7 +136,7 @@ pub(super) enum Errand {
 
 /// What a request needs to be passed on.
 pub(super) struct Passage {
-    own: OwnRoutes,
+    pub(super) own: OwnRoutes,
     mark: String,
 }
 
@@ -135,7 +146,7 @@ impl Shard {
     /// # Errors
     /// Why not.
     pub(super) fn passage(&mut self, request: &SipMessage) -> Result<Passage, Refusal> {
-        let own = without_own_routes(request, |uri| self.is_ours(uri), |uri| self.is_record_route(uri));
+        let own = self.without_own_routes(request);
         let mark = self.endpoint.identifiers().loop_mark(&loop_key(request, &own.routes));
         validate(request, &mark, &SUPPORTED)?;
         Ok(Passage { own, mark })
@@ -149,8 +160,13 @@ impl Shard {
         self.answer_with(now, transaction, refusal.status(), |builder| builder.optional("Unsupported", unsupported));
     }
 
-    /// Passes a request on to targets, with the q of each in thousandths. None: nothing was begun, the caller was answered
-    /// where this is nobody's attempt.
+    /// Whether a peer's word counts.
+    pub(super) fn trusts(&self, peer: Flow) -> bool {
+        self.shared.directory.is_trusted(peer.remote.ip())
+    }
+
+    /// Passes a request on to targets, with the q of each in thousandths. None: nothing was begun; the caller was answered
+    /// where it is nobody else's to answer.
     pub(super) fn relay(
         &mut self,
         now: Now,
@@ -167,7 +183,7 @@ impl Shard {
         let each = match breadth_of_each(&request, targets.len()) {
             Ok(each) => each,
             Err(refusal) => {
-                if !matches!(errand, Errand::Attempt { .. }) {
+                if matches!(errand, Errand::Pass) {
                     self.refuse_passage(now, server, &refusal);
                 }
                 return None;
@@ -177,7 +193,16 @@ impl Shard {
         let settings = ContextSettings { is_invite: method == Method::Invite, timer_c: self.timer_c(), take_over };
         let qs: Vec<u16> = targets.iter().map(|(q_permille, _)| *q_permille).collect();
         let (context, actions) = ResponseContext::new(now.monotonic, &qs, settings);
-        let branch = |(_, target)| Branch { target, client: None, sent: None, hop: None, is_device: false, end: None };
+        let branch = |(_, target)| Branch {
+            target,
+            client: None,
+            sent: None,
+            hop: None,
+            is_device: false,
+            is_trusted: false,
+            record_routes: Vec::new(),
+            end: None,
+        };
         let branches = targets.into_iter().map(branch).collect();
         let Passage { own, mark } = passage;
         let id = RelayId(self.token());
@@ -346,6 +371,8 @@ impl Shard {
                     branch.sent = Some((bytes, flow));
                     branch.hop = Some(way.flow.remote);
                     branch.is_device = way.is_device;
+                    branch.is_trusted = way.is_trusted;
+                    branch.record_routes = way.record_routes;
                 }
             }
             Err(error) => {
@@ -364,14 +391,13 @@ impl Shard {
         let relay = self.relays.get(&id).ok_or(SendError::Busy)?;
         let (method, mark) = (relay.method.clone(), relay.mark.clone());
         let (request, stamped, max_breadth) = (relay.request.clone(), relay.stamped.clone(), relay.max_breadth);
-        let routes: Vec<String> = way.routes.iter().chain(&relay.own.routes).cloned().collect();
         let mut bytes = Bytes::new();
         let (client, flow) = self.send_marked(now, &method, way.flow, &mark, |via, _| {
             let forwarding = Forwarding {
                 via,
                 stamped: Some(&stamped),
                 request_uri: &way.request_uri,
-                routes: &routes,
+                routes: &way.routes,
                 record_routes: &way.record_routes,
                 hidden: &way.hidden,
                 max_breadth,
@@ -402,7 +428,10 @@ impl Shard {
         if let Errand::Attempt { .. } = errand {
             return self.end_attempt_of(now, id, branch);
         }
-        let Ok(bytes) = passed_back(response, None) else { return };
+        if let (200.., Errand::Invitation(media)) = (status, errand) {
+            self.forget_media(media);
+        }
+        let Ok(bytes) = self.returning(id, branch, response, None) else { return };
         match status {
             ..200 => {
                 let until = now.monotonic + self.timer_c() + LONGER_THAN_CONTEXT;
@@ -412,20 +441,41 @@ impl Shard {
             _ if is_invite => self.endpoint.pass_success(now.monotonic, server, bytes),
             _ => self.endpoint.respond(now.monotonic, server, status, bytes),
         }
-        if let (200.., Errand::Invitation(media)) = (status, errand) {
-            self.forget_media(media);
-        }
+    }
+
+    /// A response as it goes back.
+    fn returning(
+        &self,
+        id: RelayId,
+        branch: BranchId,
+        response: &SipMessage,
+        best: Option<&Best>,
+    ) -> Result<Bytes, WriteError> {
+        let relay = self.relays.get(&id).ok_or(WriteError::Missing)?;
+        let (is_trusted, ours) = match relay.branches.get(branch.0) {
+            Some(branch) => (branch.is_trusted, branch.record_routes.as_slice()),
+            None => (false, &[][..]),
+        };
+        let received = relay.request.list(Name::Via).skip(1).map(restante_sip::message::unfold);
+        let vias: Vec<String> = std::iter::once(relay.stamped.clone()).chain(received).collect();
+        let earlier = relay.request.list(Name::RecordRoute).filter(|_| !ours.is_empty());
+        let ours = ours.iter().rev().map(|uri| format!("<{uri}>"));
+        let record_routes: Vec<String> = ours.chain(earlier.map(restante_sip::message::unfold)).collect();
+        let hidden: &[Name] = if is_trusted { &[] } else { &ASSERTED };
+        Returning { best, vias: &vias, record_routes: &record_routes, hidden }.write(response)
     }
 
     fn finish_relay(&mut self, now: Now, id: RelayId, best: &Best) {
         let Some(relay) = self.relays.get(&id) else { return };
         let server = relay.server;
+        // Whose it was is not told: the answer of a device says nothing of identities, one of a peer may.
+        let branch = BranchId(relay.branches.iter().position(|branch| !branch.is_trusted).unwrap_or(0));
         match relay.errand.clone() {
             Errand::Attempt { .. } => return self.end_failed_attempt_of(now, id, best.status),
             Errand::Invitation(media) => self.forget_media(media),
             Errand::Pass => {}
         }
-        match best.response.as_ref().map(|response| passed_back(response, Some(best))) {
+        match best.response.as_ref().map(|response| self.returning(id, branch, response, Some(best))) {
             Some(Ok(bytes)) => self.endpoint.respond(now.monotonic, server, best.status, bytes),
             _ => self.answer(now, server, best.status),
         }

@@ -508,3 +508,23 @@ fn what_a_response_lost_on_its_way_is_given_back_to_it() {
     let back = message(std::str::from_utf8(&back).unwrap());
     assert_eq!(back.list(Name::Via).collect::<Vec<_>>(), ["SIP/2.0/UDP a;branch=z9hG4bK0"]);
 }
+
+#[test]
+fn what_all_refused_is_settled_and_what_may_still_be_taken_is_not() {
+    let start = Instant::now();
+    let begin = || ResponseContext::new(start, &[1000, 1000], settings(true)).0;
+    let mut refused = begin();
+    refused.answered(start, BranchId(0), &answer(486));
+    assert!(!refused.is_settled(), "one rings");
+    refused.answered(start, BranchId(1), &answer(603));
+    assert!(refused.is_over() && refused.is_settled());
+    let mut taken = begin();
+    taken.answered(start, BranchId(0), &answer(486));
+    taken.answered(start, BranchId(1), &answer(200));
+    assert!(taken.is_over() && !taken.is_settled(), "it is repeated until the ACK");
+    // Timer C: its transaction goes on.
+    let mut silent = begin();
+    silent.answered(start, BranchId(0), &answer(486));
+    silent.handle_wake(start + 200 * SECOND);
+    assert!(silent.is_over() && !silent.is_settled());
+}

@@ -205,6 +205,36 @@ fn what_comes_back_to_us_unchanged_is_a_loop() {
 }
 
 #[test]
+fn a_devices_other_flow_is_tried_only_where_the_first_did_not_reach_it() {
+    for (status, expected) in [(486, None), (503, Some(486))] {
+        story(async |world| {
+            let instance = "+sip.instance=\"<urn:uuid:00000000-0000-4000-8000-000000000009>\"";
+            let (first, second) = (world.udp().await, world.udp().await);
+            let contact = format!("<sip:bob@{}>;q=1.0;{instance}", first.local());
+            let mut first = crate::registered(first, &contact).await;
+            let contact = format!("<sip:bob@{}>;q=1.0;{instance}", second.local());
+            let mut second = crate::registered(second, &contact).await;
+            let mut alice = world.udp().await;
+            let invite = call(&alice);
+            alice.send(&invite.bytes()).await;
+            let to_first = asked(&mut first, "INVITE").await;
+            first.respond(&to_first, status).await;
+            if let Some(answer) = expected {
+                let to_second = asked(&mut second, "INVITE").await;
+                second.respond(&to_second, answer).await;
+            }
+            assert_eq!(refused(&mut alice, &invite).await.status(), Some(486));
+            // The one that was not asked hears of the next call only.
+            if expected.is_none() {
+                let options = second.request("OPTIONS", BOB);
+                assert!(second.ask(&options).await.status().is_some());
+                assert!(!second.unread().iter().any(|line| line.starts_with("INVITE")), "{:?}", second.unread());
+            }
+        });
+    }
+}
+
+#[test]
 fn a_chat_is_passed_on_like_a_call() {
     story(async |world| {
         let mut phone = device(world, "1.0").await;

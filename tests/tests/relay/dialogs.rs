@@ -118,6 +118,20 @@ fn an_answer_that_kept_only_our_via_and_no_record_route_gets_to_the_caller_with_
 }
 
 #[test]
+fn a_large_invite_goes_over_udp_where_nothing_else_leads() {
+    story(async |world| {
+        let mut phone = registered(world.udp().await, "<sip:bob@192.0.2.9:5060>").await;
+        let mut alice = world.udp().await;
+        let invite = call(&alice).with("X-Padding", &"x".repeat(1500));
+        alice.send(&invite.bytes()).await;
+        let came = asked(&mut phone, "INVITE").await;
+        assert_eq!(came.header_by_text("X-Padding").map(str::len), Some(1500));
+        phone.respond(&came, 486).await;
+        assert_eq!(crate::refused(&mut alice, &invite).await.status(), Some(486));
+    });
+}
+
+#[test]
 fn a_mark_that_was_seen_is_of_no_use_but_in_its_dialog() {
     setting().demands_passwords().tell(async |world| {
         let tcp = world.tcp().await;

@@ -9,7 +9,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, prop, prop_assert, prop_
 use restante_deferral::decision::{
     Answer, AttemptKind, DeliveryStep, FailureAction, FailureAnswer, Question, Step, Target,
 };
-use restante_deferral::model::{Contact, Duration, MessageId, Origin};
+use restante_deferral::model::{Contact, DeviceState, Duration, MessageId, Origin};
 use restante_deferral::participating_function::{Attempt, AttemptTask, Event};
 
 use super::simulator::build::*;
@@ -323,7 +323,15 @@ proptest! {
                     world.registers(&there);
                 }
                 Happening::Refreshes => world.refreshes(),
-                Happening::Crashes => world.crashes(),
+                Happening::Crashes => {
+                    world.crashes();
+                    // What was acknowledged and is not durable may come again.
+                    for row in world.store.queue(&world.key) {
+                        let is_had = |state: &&DeviceState| state.delivered_at.is_some();
+                        let durable = row.devices.iter().filter(is_had).map(|state| state.device.clone()).collect();
+                        had.borrow_mut().insert(row.id, durable);
+                    }
+                }
                 Happening::Behaves(how) => *behaviour.borrow_mut() = how,
                 Happening::Passes(seconds) => world.seconds(seconds),
                 // A pull of a device that is not registered is an attempt with nobody's contact.

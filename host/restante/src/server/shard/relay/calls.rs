@@ -13,10 +13,10 @@ use super::super::session::answers_until;
 use super::super::{Now, Shard};
 use super::{ASSERTED, Errand, RelayId, Target, Way};
 use crate::server::media::MediaId;
-use restante_deferral::model::{ContactId, Duration as Milliseconds, RecipientKey, Sender, Verification};
+use restante_deferral::model::{Contact, ContactId, Duration as Milliseconds, RecipientKey, Sender, Verification};
 use restante_sip::dialog::Dialog;
 use restante_sip::message::{Name, SipMessage};
-use restante_sip::proxy::{BranchId, OwnRoutes, TakeOver};
+use restante_sip::proxy::{BranchId, MAX_BRANCHES, OwnRoutes, TakeOver};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 
 /// How long branches that were cancelled for a take-over have to say so.
@@ -79,17 +79,28 @@ impl Shard {
         }
     }
 
-    /// Every contact that takes INVITE.
+    /// Every contact that takes INVITE; a further flow of a device after its better one.
     fn invite_targets(&self, key: &RecipientKey, sender: &Sender, came: Flow) -> Vec<(u16, Target)> {
-        let contacts = self.contacts_of(key).into_iter().filter(|contact| contact.abilities.large_message_mode);
-        let target = |contact: ContactId| Target::Contact {
-            key: key.clone(),
-            contact,
-            is_private: sender.private,
-            is_user: sender.verification == Verification::Authenticated,
-            record: Some(came),
+        let mut contacts = self.contacts_of(key);
+        contacts.retain(|contact| contact.abilities.large_message_mode);
+        contacts.sort_by_key(|contact| std::cmp::Reverse(contact.q_permille));
+        let target = |(index, contact): (usize, &Contact)| {
+            let better = contacts.iter().take(index).rposition(|other| other.device == contact.device);
+            let target = Target::Contact {
+                key: key.clone(),
+                contact: contact.id,
+                follows: better.map(BranchId),
+                is_private: sender.private,
+                is_user: sender.verification == Verification::Authenticated,
+                record: Some(came),
+            };
+            // Room in between: those of one q are begun together.
+            let flows = contacts.iter().take(index).filter(|other| other.device == contact.device).count();
+            let place = MAX_BRANCHES.saturating_sub(1).saturating_sub(flows);
+            let q = usize::from(contact.q_permille).saturating_mul(MAX_BRANCHES).saturating_add(place);
+            (u16::try_from(q).unwrap_or(u16::MAX), target)
         };
-        contacts.map(|contact| (contact.q_permille, target(contact.id))).collect()
+        contacts.iter().enumerate().map(target).collect()
     }
 
     /// Where the Route that is left leads, for whom we trust.
@@ -133,6 +144,7 @@ impl Shard {
             record_routes,
             hidden,
             is_device: route.is_device,
+            is_where_seen: route.is_where_seen,
             is_trusted: route.is_trusted,
         })
     }
@@ -186,6 +198,7 @@ impl Way {
             record_routes: Vec::new(),
             hidden: Vec::new(),
             is_device: false,
+            is_where_seen: false,
             is_trusted: true,
         }
     }

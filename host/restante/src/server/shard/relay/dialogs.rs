@@ -57,12 +57,8 @@ impl Shard {
         }
         let own = self.without_own_routes(message);
         let Some(pass) = own.own.as_ref().and_then(|uri| self.pass_of(uri, message)) else { return false };
-        let takes_none = match message.method() {
-            Some(Method::Message | Method::Register | Method::Subscribe) => true,
-            Some(Method::Other(name)) => name.eq_ignore_ascii_case("PUBLISH"),
-            _ => false,
-        };
-        if takes_none {
+        let needs_none = [Method::Message, Method::Register, Method::Subscribe, Method::Publish];
+        if message.method().is_some_and(|method| needs_none.contains(&method)) {
             self.answer_with(now, transaction, 405, |builder| builder.field("Allow", PASSED));
             return true;
         }
@@ -157,12 +153,12 @@ impl Shard {
             return Err(481);
         };
         let next_hop = own.routes.first().map_or(own.request_uri.as_str(), String::as_str);
-        let (mut flow, _) = self.direct_flow(next_hop, Some(seen), !own.routes.is_empty()).ok_or(404u16)?;
+        let (mut flow, mut is_named) = self.direct_flow(next_hop, Some(seen), !own.routes.is_empty()).ok_or(404u16)?;
         if !is_trusted && flow.remote.ip() != seen.remote.ip() {
             if !own.routes.is_empty() {
                 return Err(403);
             }
-            flow = seen;
+            (flow, is_named) = (seen, false);
         }
         let mut hidden = Vec::new();
         if !is_trusted {
@@ -171,7 +167,7 @@ impl Shard {
             hidden.push(Name::PAssertedIdentity);
         }
         let way = Way::plain(flow, &own.request_uri);
-        Ok(Way { hidden, is_trusted: self.trusts(flow), routes: own.routes.clone(), ..way })
+        Ok(Way { hidden, is_trusted: self.trusts(flow), is_where_seen: !is_named, routes: own.routes.clone(), ..way })
     }
 }
 

@@ -33,6 +33,7 @@ impl Shard {
                 let target = Target::Contact {
                     key: key.clone(),
                     contact: it.id,
+                    follows: None,
                     is_private: sender.private,
                     is_user: sender.verification == Verification::Authenticated,
                     record: None,

@@ -28,7 +28,7 @@ use restante_sip::proxy::{
     Action, Best, BranchId, ContextSettings, Forwarding, OwnRoutes, Refusal, ResponseContext, Returning, TakeOver,
     breadth_of_each, loop_key, validate,
 };
-use restante_sip::transaction::{ClientTransactionId, Flow, SendError, ServerTransactionId};
+use restante_sip::transaction::{ClientTransactionId, Flow, Passing, SendError, ServerTransactionId};
 use restante_sip::writer::WriteError;
 
 use super::requests::SUPPORTED;
@@ -75,6 +75,9 @@ struct Branch {
     sent: Option<(Bytes, Flow)>,
     hop: Option<SocketAddr>,
     is_device: bool,
+    is_cancelled: bool,
+    /// Its final answer.
+    status: Option<u16>,
     /// What it asserts counts.
     is_trusted: bool,
     /// Our own in the request, the caller's side first.
@@ -98,6 +101,8 @@ pub(super) enum Target {
     Contact {
         key: RecipientKey,
         contact: ContactId,
+        /// Another flow of the device of this branch: it is not tried when the device answered there (RFC 5626 §5.3).
+        follows: Option<BranchId>,
         /// The caller asked not to be named (RFC 3325 §7).
         is_private: bool,
         /// The caller showed credentials here: they do not go on, nor does what it asserts itself.
@@ -119,6 +124,8 @@ pub(super) struct Way {
     pub(super) record_routes: Vec<String>,
     pub(super) hidden: Vec<Name>,
     pub(super) is_device: bool,
+    /// To where a client was seen, and it may not be reached otherwise.
+    pub(super) is_where_seen: bool,
     /// Who answers may assert who it is (RFC 3325 §5).
     pub(super) is_trusted: bool,
 }
@@ -199,6 +206,8 @@ impl Shard {
             sent: None,
             hop: None,
             is_device: false,
+            is_cancelled: false,
+            status: None,
             is_trusted: false,
             record_routes: Vec::new(),
             end: None,
@@ -234,6 +243,9 @@ impl Shard {
         let (hop, is_device) = known.map_or((None, false), |it| (it.hop, it.is_device));
         let actions = relay.context.answered(now.monotonic, branch, response);
         let client = known_client(relay, branch);
+        if let (200.., Some(branch)) = (status, relay.branches.get_mut(branch.0)) {
+            branch.status = Some(status);
+        }
         if status < 200 {
             if let (Some(client), Some(until)) = (client, relay.context.rings_until(branch)) {
                 self.endpoint.ring_until(now.monotonic, client, until + LONGER_THAN_CONTEXT);
@@ -250,7 +262,9 @@ impl Shard {
     /// Nothing came on a branch, or it could not be sent.
     pub(super) fn relay_silent(&mut self, now: Now, id: RelayId, branch: BranchId, silence: Silence) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
-        if let Some(hop) = relay.branches.get(branch.0).and_then(|branch| branch.hop) {
+        // Who was cancelled before it said anything may be there.
+        let known = relay.branches.get(branch.0).filter(|branch| !branch.is_cancelled);
+        if let Some(hop) = known.and_then(|branch| branch.hop) {
             self.shared.names.note_failure(hop, now.monotonic);
         }
         let (origin, actions) = match silence {
@@ -328,8 +342,8 @@ impl Shard {
         }
         let Some(relay) = self.relays.get(&id) else { return };
         match relay.context.is_over() {
-            // Of anything but an INVITE no further answer is of interest.
-            true if relay.method != Method::Invite => self.forget_relay(id),
+            // Of anything but an INVITE no further answer is of interest, and of an INVITE that all refused none can come.
+            true if relay.method != Method::Invite || relay.context.is_settled() => self.forget_relay(id),
             true if relay.is_ending => {}
             true => {
                 self.schedule_relay(id, Some(now.monotonic + ANSWERS_MAY_COME));
@@ -355,7 +369,10 @@ impl Shard {
         self.endpoint.answer_until(now.monotonic, server, now.monotonic + self.timer_c() + LONGER_THAN_CONTEXT);
         let way = match target {
             Target::Way(way) => Some(way),
-            Target::Contact { key, contact, is_private, is_user, record } => {
+            Target::Contact { follows: Some(first), .. } if self.has_answered(id, first) => {
+                return self.relay_silent(now, id, branch, Silence::NotSent);
+            }
+            Target::Contact { key, contact, is_private, is_user, record, .. } => {
                 if self.branch_waits_for_name(now, &key, contact, (id, branch)) {
                     return;
                 }
@@ -382,6 +399,12 @@ impl Shard {
         }
     }
 
+    /// Whether a device itself gave a final answer: 408, 430 and 503 say that it was not reached.
+    fn has_answered(&self, id: RelayId, branch: BranchId) -> bool {
+        let branch = self.relays.get(&id).and_then(|relay| relay.branches.get(branch.0));
+        branch.and_then(|branch| branch.status).is_some_and(|status| !matches!(status, 408 | 430 | 503))
+    }
+
     fn send_branch(
         &mut self,
         now: Now,
@@ -392,7 +415,8 @@ impl Shard {
         let (method, mark) = (relay.method.clone(), relay.mark.clone());
         let (request, stamped, max_breadth) = (relay.request.clone(), relay.stamped.clone(), relay.max_breadth);
         let mut bytes = Bytes::new();
-        let (client, flow) = self.send_marked(now, &method, way.flow, &mark, |via, _| {
+        let passing = Passing { mark: &mark, is_by_udp_alone: way.is_where_seen };
+        let (client, flow) = self.send_passing(now, &method, way.flow, passing, |via, _| {
             let forwarding = Forwarding {
                 via,
                 stamped: Some(&stamped),
@@ -409,7 +433,8 @@ impl Shard {
     }
 
     fn cancel_branch(&mut self, now: Now, id: RelayId, branch: BranchId) {
-        let Some(relay) = self.relays.get(&id) else { return };
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        relay.branches.get_mut(branch.0).into_iter().for_each(|branch| branch.is_cancelled = true);
         match known_client(relay, branch) {
             Some(client) => self.endpoint.cancel(now.monotonic, client),
             // It was never sent: its next hop's name is being looked up.

@@ -208,12 +208,15 @@ fn what_comes_back_to_us_unchanged_is_a_loop() {
 fn a_devices_other_flow_is_tried_only_where_the_first_did_not_reach_it() {
     for (status, expected) in [(486, None), (503, Some(486))] {
         story(async |world| {
-            let instance = "+sip.instance=\"<urn:uuid:00000000-0000-4000-8000-000000000009>\"";
-            let (first, second) = (world.udp().await, world.udp().await);
-            let contact = format!("<sip:bob@{}>;q=1.0;{instance}", first.local());
-            let mut first = crate::registered(first, &contact).await;
-            let contact = format!("<sip:bob@{}>;q=1.0;{instance}", second.local());
-            let mut second = crate::registered(second, &contact).await;
+            let (mut first, mut second) = (world.tcp().await, world.tcp().await);
+            for (socket, reg_id) in [(&mut first, 1), (&mut second, 2)] {
+                let instance = "+sip.instance=\"<urn:uuid:00000000-0000-4000-8000-000000000009>\"";
+                let contact = format!("<sip:bob@{};transport=tcp>;reg-id={reg_id};{instance}", socket.local());
+                let register =
+                    socket.request("REGISTER", "sip:example.org").set("From", "<sip:bob@example.org>;tag=device");
+                let register = register.set("To", "<sip:bob@example.org>").with("Contact", &contact);
+                assert_eq!(socket.ask(&register.with("Supported", "path, outbound")).await.status(), Some(200));
+            }
             let mut alice = world.udp().await;
             let invite = call(&alice);
             alice.send(&invite.bytes()).await;

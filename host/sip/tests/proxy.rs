@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use restante_sip::message::{MessageLimits, Name, SipMessage, validate_request};
 use restante_sip::proxy::{
-    Action, BranchId, ContextSettings, Forwarding, ResponseContext, TakeOver, passed_back, without_own_routes,
+    Action, BranchId, ContextSettings, Forwarding, ResponseContext, Returning, TakeOver, without_own_routes,
 };
 use restante_sip::uri::Uri;
 
@@ -472,9 +472,59 @@ fn a_strict_router_finds_itself_in_the_request_uri() {
 #[test]
 fn what_goes_back_is_what_came_without_our_via() {
     let response = answer(180);
-    let back = passed_back(&response, None).unwrap();
+    let back = Returning::default().write(&response).unwrap();
     let expected = String::from_utf8_lossy(response.bytes())
         .replace("Via: SIP/2.0/UDP us;branch=z9hG4bK1\r\n", "")
         .replace("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(String::from_utf8_lossy(&back), expected);
+}
+
+#[test]
+fn what_a_response_lost_on_its_way_is_given_back_to_it() {
+    let vias =
+        ["SIP/2.0/UDP p;branch=z9hG4bK9;received=192.0.2.1".to_owned(), "SIP/2.0/UDP a;branch=z9hG4bK0".to_owned()];
+    let record_routes = ["<sip:us;lr>".to_owned(), "<sip:p;lr>".to_owned()];
+    let hidden = [Name::PAssertedIdentity];
+    let returning = Returning { vias: &vias, record_routes: &record_routes, hidden: &hidden, best: None };
+    let written = |status: u16, more: &str| {
+        let text = format!(
+            "SIP/2.0 {status} X\r\nVia: SIP/2.0/UDP us;branch=z9hG4bK1\r\nFrom: <sip:a@a>;tag=1\r\nTo: <sip:b@b>;tag=2\r\nP-Asserted-Identity: <sip:x@x>\r\nCall-ID: c\r\nCSeq: 7 INVITE\r\n{more}\r\n"
+        );
+        message(std::str::from_utf8(&returning.write(&message(&text)).unwrap()).unwrap())
+    };
+    for (status, more, expected) in [
+        (180, "", &["<sip:us;lr>", "<sip:p;lr>"][..]),
+        (200, "", &["<sip:us;lr>", "<sip:p;lr>"]),
+        (200, "Record-Route: <sip:us;lr>\r\n", &["<sip:us;lr>"]),
+        (486, "", &[]),
+    ] {
+        let back = written(status, more);
+        assert_eq!(back.list(Name::Via).collect::<Vec<_>>(), vias, "{status}");
+        assert_eq!(back.list(Name::RecordRoute).collect::<Vec<_>>(), expected, "{status} {more}");
+        assert_eq!(back.count(Name::PAssertedIdentity), 0);
+    }
+    // One that kept the others keeps them as they are.
+    let back = returning.write(&answer(180)).unwrap();
+    let back = message(std::str::from_utf8(&back).unwrap());
+    assert_eq!(back.list(Name::Via).collect::<Vec<_>>(), ["SIP/2.0/UDP a;branch=z9hG4bK0"]);
+}
+
+#[test]
+fn what_all_refused_is_settled_and_what_may_still_be_taken_is_not() {
+    let start = Instant::now();
+    let begin = || ResponseContext::new(start, &[1000, 1000], settings(true)).0;
+    let mut refused = begin();
+    refused.answered(start, BranchId(0), &answer(486));
+    assert!(!refused.is_settled(), "one rings");
+    refused.answered(start, BranchId(1), &answer(603));
+    assert!(refused.is_over() && refused.is_settled());
+    let mut taken = begin();
+    taken.answered(start, BranchId(0), &answer(486));
+    taken.answered(start, BranchId(1), &answer(200));
+    assert!(taken.is_over() && !taken.is_settled(), "it is repeated until the ACK");
+    // Timer C: its transaction goes on.
+    let mut silent = begin();
+    silent.answered(start, BranchId(0), &answer(486));
+    silent.handle_wake(start + 200 * SECOND);
+    assert!(silent.is_over() && !silent.is_settled());
 }

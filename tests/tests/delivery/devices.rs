@@ -70,8 +70,7 @@ fn a_device_that_is_away_gets_its_copies_when_it_is_back_after_a_restart_and_the
         assert_eq!(taken(&mut phone).await, "three");
         assert_eq!(taken(&mut tablet).await, "three");
         world.until_settled().await;
-        let copies = world.metric("restante_messages_delivered_total", &[]);
-        until("every copy is counted", || copies >= 4).await;
+        until("every copy is counted", || world.metric("restante_messages_delivered_total", &[]) >= 4).await;
         assert!(!phone.unread().iter().any(|line| line.starts_with("MESSAGE")), "{:?}", phone.unread());
     });
 }

@@ -205,6 +205,39 @@ fn what_comes_back_to_us_unchanged_is_a_loop() {
 }
 
 #[test]
+fn a_devices_other_flow_is_tried_only_where_the_first_did_not_reach_it() {
+    for (status, expected) in [(486, None), (503, Some(486))] {
+        story(async |world| {
+            let (mut first, mut second) = (world.tcp().await, world.tcp().await);
+            for (socket, reg_id) in [(&mut first, 1), (&mut second, 2)] {
+                let instance = "+sip.instance=\"<urn:uuid:00000000-0000-4000-8000-000000000009>\"";
+                let contact = format!("<sip:bob@{};transport=tcp>;reg-id={reg_id};{instance}", socket.local());
+                let register =
+                    socket.request("REGISTER", "sip:example.org").set("From", "<sip:bob@example.org>;tag=device");
+                let register = register.set("To", "<sip:bob@example.org>").with("Contact", &contact);
+                assert_eq!(socket.ask(&register.with("Supported", "path, outbound")).await.status(), Some(200));
+            }
+            let mut alice = world.udp().await;
+            let invite = call(&alice);
+            alice.send(&invite.bytes()).await;
+            let to_first = asked(&mut first, "INVITE").await;
+            first.respond(&to_first, status).await;
+            if let Some(answer) = expected {
+                let to_second = asked(&mut second, "INVITE").await;
+                second.respond(&to_second, answer).await;
+            }
+            assert_eq!(refused(&mut alice, &invite).await.status(), Some(486));
+            // The one that was not asked hears of the next call only.
+            if expected.is_none() {
+                let options = second.request("OPTIONS", BOB);
+                assert!(second.ask(&options).await.status().is_some());
+                assert!(!second.unread().iter().any(|line| line.starts_with("INVITE")), "{:?}", second.unread());
+            }
+        });
+    }
+}
+
+#[test]
 fn a_chat_is_passed_on_like_a_call() {
     story(async |world| {
         let mut phone = device(world, "1.0").await;

@@ -88,6 +88,24 @@ fn the_take_over_comes_after_every_device_was_cancelled_with_a_tag_of_our_own() 
 }
 
 #[test]
+fn what_may_not_be_passed_on_any_further_is_taken_over_and_its_session_ends() {
+    scripted("incoming = \"relay:5000\"").tell(async |world| {
+        let _phone = device(world, "1.0").await;
+        let mut alice = world.udp().await;
+        for (name, value) in [("Max-Breadth", "0"), ("Max-Forwards", "0")] {
+            let invite = RawMsrp::invitation(&alice, BOB).set(name, value);
+            alice.send(&invite.bytes()).await;
+            let taken = alice.answer_to(&invite).await;
+            assert_eq!(taken.status(), Some(200), "{name}: it may be kept where it may not be passed on");
+            alice.send(&RawMsrp::ack(&alice, &invite, &taken).bytes()).await;
+            let bye = RawMsrp::bye(&alice, &invite, &taken);
+            assert_eq!(alice.ask(&bye).await.status(), Some(200));
+            world.until_no_session().await;
+        }
+    });
+}
+
+#[test]
 fn a_caller_who_gives_up_just_before_is_not_taken_over() {
     scripted("incoming = \"relay:300\"").tell(async |world| {
         let mut phone = device(world, "1.0").await;

@@ -2,6 +2,7 @@
 
 mod calls;
 mod dialogs;
+mod identities;
 mod large;
 mod messages;
 

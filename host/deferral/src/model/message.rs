@@ -26,6 +26,17 @@ pub enum Mode {
     Large,
 }
 
+impl Mode {
+    /// The one that this is not.
+    #[must_use]
+    pub fn other(self) -> Mode {
+        match self {
+            Mode::Page => Mode::Large,
+            Mode::Large => Mode::Page,
+        }
+    }
+}
+
 /// Who set a message's expiry. The sender's is never lengthened (RFC 3428 §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -164,7 +164,6 @@ impl Recipient {
         }
         let is_copies =
             matches!(kind, Kind::Page { target: Target::Each, .. } | Kind::Session { target: Target::Each, .. });
-        let device = By { keep_copy: false, ..by.clone() };
         let is_over_well = is_success(end.status) || is_anew;
         self.push.attempt_is_over(id);
         match kind {
@@ -183,8 +182,8 @@ impl Recipient {
                 self.end_of_single(AttemptKind::HandOver, message, None, By::default(), end);
             }
         }
-        if is_copies && is_over_well {
-            self.device_is_free(&device);
+        if is_copies {
+            self.copies_are_over(contact, is_over_well);
         }
     }
 
@@ -352,6 +351,6 @@ impl Recipient {
 }
 
 /// What clients answer to a shape that they do not know; some say 500 to all of them.
-fn is_a_refusal_of_the_shape(status: u16) -> bool {
+pub(super) fn is_a_refusal_of_the_shape(status: u16) -> bool {
     matches!(status, 400 | 405 | 406 | 413 | 415 | 488 | 493 | 500 | 501 | 513 | 606)
 }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use super::AttemptId;
 use super::attempt::Running;
 use crate::decision::ContactView;
-use crate::model::{Contact, ContactId, LastResult, Mode, Origin, StoredMessage, Timestamp};
+use crate::model::{Contact, ContactId, LastResult, MessageId, Mode, Origin, StoredMessage, Timestamp};
+
+/// Refusals of a shape that are remembered for each contact.
+const MAX_REFUSED_SHAPES: usize = 256;
 
 /// A contact and how attempts with it ended.
 #[derive(Debug)]
@@ -15,11 +18,18 @@ pub(super) struct Reach {
     pub(super) last_failure: Option<LastResult>,
     /// It refused a notification: no form of notification is usable for it.
     pub(super) refused_notification: bool,
+    /// Copies that it refused by their shape, while others took them.
+    refused_shapes: Vec<(MessageId, Mode)>,
     /// What is in flight with it: one request or session of ours at a time, besides the sessions that it began.
     busy: Vec<AttemptId>,
 }
 
 impl Reach {
+    /// Nothing is known of it.
+    fn new(contact: Contact) -> Reach {
+        Reach { contact, last_failure: None, refused_notification: false, refused_shapes: Vec::new(), busy: Vec::new() }
+    }
+
     /// The last attempt met nobody: others come first.
     pub(super) fn is_doubtful(&self) -> bool {
         self.last_failure.is_some_and(|failure| failure.origin != Origin::Device)
@@ -46,6 +56,16 @@ impl Reach {
             Mode::Large => self.contact.abilities.large_message_mode,
         };
         able && !has_it(stored, &self.contact.device)
+    }
+
+    /// The same for a copy, while others take it: also not if it said that it does not take this message in this mode.
+    pub(super) fn takes_copy(&self, stored: &StoredMessage, mode: Mode) -> bool {
+        self.takes(stored, mode) && !self.has_refused(stored.id, mode)
+    }
+
+    /// Whether it said of this message that it does not take it in this mode.
+    pub(super) fn has_refused(&self, message: MessageId, mode: Mode) -> bool {
+        self.refused_shapes.contains(&(message, mode))
     }
 
     fn view(&self) -> ContactView {
@@ -80,8 +100,8 @@ impl Contacts {
         for contact in contacts {
             let reach = match known.remove(&contact.id) {
                 Some(reach) if reach.contact.expires_at == contact.expires_at => Reach { contact, ..reach },
-                Some(reach) => Reach { contact, last_failure: None, refused_notification: false, busy: reach.busy },
-                None => Reach { contact, last_failure: None, refused_notification: false, busy: Vec::new() },
+                Some(reach) => Reach { busy: reach.busy, ..Reach::new(contact) },
+                None => Reach::new(contact),
             };
             self.reaches.push(reach);
         }
@@ -139,6 +159,16 @@ impl Contacts {
         if let Some(reach) = self.get_mut(id) {
             reach.last_failure = failure;
             self.sort();
+        }
+    }
+
+    /// It does not take this message in this mode.
+    pub(super) fn note_refused_shape(&mut self, id: ContactId, message: MessageId, mode: Mode) {
+        if let Some(reach) = self.get_mut(id).filter(|reach| !reach.has_refused(message, mode)) {
+            if reach.refused_shapes.len() >= MAX_REFUSED_SHAPES {
+                reach.refused_shapes.remove(0);
+            }
+            reach.refused_shapes.push((message, mode));
         }
     }
 

@@ -10,15 +10,18 @@
 //! | the step begins | wanted | waits |
 //! | the device acknowledges it | had | goes when no device wants one any more |
 //! | nobody is there | wanted; the device is left out until it registers or refreshes | waits |
-//! | the device refuses it | wanted; tried again when it registers or refreshes | waits |
+//! | the device refuses it | wanted; tried again, after the others, when something arrives or it registers or refreshes | waits |
+//! | the device refuses its shape | wanted; tried at once in the other mode, in the same again when it registers or refreshes | waits |
 //! | no device has it and none is left to be tried | – | `on-failure` is asked |
 //! | its time is up | – | `on-expiry` is asked |
 //!
 //! One device after the other gets all its copies, those that answered last time first. What some device has already goes
 //! to the next one beside the plan, which does not wait for it: a dead tablet does not hold up the phone. What a device
-//! could not get because it was busy follows when it acknowledged that.
+//! could not get meanwhile, because it was busy or the message was on its way to yet another one, follows when that is over;
+//! until then nothing that comes after it goes to that device, so that each gets its messages in order.
 
-use super::attempt::{By, Kind};
+use super::attempt::{Kind, is_a_refusal_of_the_shape};
+use super::contacts::Reach;
 use super::plan::{Carried, RunStep};
 use super::window::Lease;
 use super::{AttemptEnd, AttemptId, AttemptTask, Event, Recipient};
@@ -43,28 +46,36 @@ impl Recipient {
         }
         self.save_marked();
         let now = self.now;
-        let of = |contact: ContactId| -> Vec<MessageId> {
-            let reach = self.contacts.get(contact);
+        let of = |contact: ContactId, mode: Mode| -> Vec<MessageId> {
+            let Some(reach) = self.contacts.get(contact) else { return Vec::new() };
             let takes = |id: &&MessageId| {
                 let stored = self.queue.get(**id).map(|entry| &entry.stored);
-                matches!((reach, stored), (Some(reach), Some(stored)) if reach.takes(stored, mode))
+                stored.is_some_and(|stored| reach.takes_copy(stored, mode))
             };
             messages.iter().filter(takes).copied().collect()
         };
         let alive = self.contacts.iter().filter(|reach| reach.contact.expires_at > now);
         let (doubtful, sure): (Vec<_>, Vec<_>) = alive.partition(|reach| reach.is_doubtful());
-        let all = sure.iter().map(|reach| (reach.contact.id, of(reach.contact.id))).filter(|(_, ids)| !ids.is_empty());
-        let mut steps: Vec<(ContactId, Vec<MessageId>)> = all.collect();
+        // Who refused the last one would hold up those who did not.
+        let (willing, refusing): (Vec<_>, Vec<_>) = sure.into_iter().partition(|reach| is_willing(reach));
+        let mut steps: Vec<(ContactId, Mode, Vec<MessageId>)> = Vec::new();
+        for reach in willing.into_iter().chain(refusing) {
+            let contact = reach.contact.id;
+            steps.push((contact, mode, of(contact, mode)));
+            // Whoever does not take its shape gets it in the other one, while others get it as the policy said.
+            let mut others = of(contact, mode.other());
+            others.retain(|id| reach.has_refused(*id, mode));
+            steps.push((contact, mode.other(), others));
+        }
         // Those who were away are tried where nobody else could have it: as a step to any would.
         for reach in doubtful {
-            let ids = of(reach.contact.id).into_iter().filter(|id| !self.some_device_has(*id));
-            let ids: Vec<MessageId> = ids.filter(|id| !steps.iter().any(|(_, ids)| ids.contains(id))).collect();
-            if !ids.is_empty() {
-                steps.push((reach.contact.id, ids));
-            }
+            let ids = of(reach.contact.id, mode).into_iter().filter(|id| !self.some_device_has(*id));
+            let ids: Vec<MessageId> = ids.filter(|id| !steps.iter().any(|(.., ids)| ids.contains(id))).collect();
+            steps.push((reach.contact.id, mode, ids));
         }
+        steps.retain(|(.., ids)| !ids.is_empty());
         let Some(run) = self.push.run_mut() else { return Carried::Done };
-        for (contact, messages) in steps.into_iter().rev() {
+        for (contact, mode, messages) in steps.into_iter().rev() {
             if mode == Mode::Large {
                 run.steps.push_front(RunStep::Copies { messages, mode, contact });
                 continue;
@@ -84,13 +95,16 @@ impl Recipient {
             return Carried::Done;
         };
         let takes = |id: &MessageId| {
-            self.may_go(*id) && self.queue.get(*id).is_some_and(|entry| reach.takes(&entry.stored, mode))
+            self.may_go(*id) && self.queue.get(*id).is_some_and(|entry| reach.takes_copy(&entry.stored, mode))
         };
         let for_it: Vec<MessageId> = messages.iter().copied().filter(takes).collect();
         if for_it.is_empty() {
             return Carried::Done;
         }
         let is_further = for_it.iter().all(|id| self.some_device_has(*id));
+        if is_further && for_it.iter().any(|id| self.is_behind_a_copy(*id, reach)) {
+            return Carried::Done;
+        }
         if !reach.is_free() {
             return if is_further { Carried::Done } else { Carried::Busy(RunStep::Copies { messages, mode, contact }) };
         }
@@ -126,12 +140,35 @@ impl Recipient {
         Carried::Done
     }
 
-    /// A device acknowledged copies: what it could not get meanwhile follows.
-    pub(super) fn device_is_free(&mut self, by: &By) {
-        let wants = |stored: &StoredMessage| {
-            stored.devices.iter().any(|state| state.delivered_at.is_none() && Some(&state.device) == by.device.as_ref())
+    /// Something that the device wants comes before this message, and is just on its way to another device, or goes out in
+    /// the pass that follows.
+    fn is_behind_a_copy(&self, id: MessageId, reach: &Reach) -> bool {
+        let comes_soon = self.push.wanted.is_some();
+        let mut before = self.queue.iter().take_while(|entry| entry.stored.id != id);
+        before.any(|entry| {
+            let is_on_its_way = match entry.lease {
+                Some(Lease::Push(_) | Lease::Copy(_)) => true,
+                _ => comes_soon && self.may_go(entry.stored.id),
+            };
+            is_on_its_way && wants(&entry.stored, reach)
+        })
+    }
+
+    /// An attempt at copies is over. A message has one lease: what was on its way to one device did not go to others
+    /// meanwhile, nor anything else to this one. A further pass, if there is something for somebody who did not refuse
+    /// the last one.
+    pub(super) fn copies_are_over(&mut self, contact: Option<ContactId>, is_over_well: bool) {
+        let is_willing = |reach: &Reach| {
+            let is_another = Some(reach.contact.id) != contact;
+            is_willing(reach) && (is_over_well || is_another || reach.last_failure.is_some())
         };
-        if self.queue.iter().any(|entry| entry.lease.is_none() && wants(&entry.stored)) {
+        let waits = |reach: &Reach| {
+            let is_there = reach.is_free() && reach.contact.expires_at > self.now;
+            is_there
+                && is_willing(reach)
+                && self.queue.iter().any(|entry| self.may_go(entry.stored.id) && wants(&entry.stored, reach))
+        };
+        if self.contacts.iter().any(waits) {
             self.want(Trigger::MessageArrived);
         }
     }
@@ -149,8 +186,14 @@ impl Recipient {
         {
             run.away.push(contact);
         }
-        if messages.iter().any(|id| self.may_wait_for_its_device(*id)) {
+        let waiting: Vec<MessageId> = messages.iter().copied().filter(|id| self.may_wait_for_its_device(*id)).collect();
+        if !waiting.is_empty() {
             self.event(Event::AttemptFailed(kind, end.status, end.origin));
+        }
+        let is_its_shape = end.origin == Origin::Device && end.status.is_some_and(is_a_refusal_of_the_shape);
+        if let (Some(contact), true) = (contact, is_its_shape) {
+            let mode = if kind == AttemptKind::Page { Mode::Page } else { Mode::Large };
+            waiting.iter().for_each(|id| self.contacts.note_refused_shape(contact, *id, mode));
         }
     }
 
@@ -199,4 +242,18 @@ impl Recipient {
             entry.unsaved = true;
         }
     }
+}
+
+/// Whether a contact's device is known to want it, and takes it in some mode.
+fn wants(stored: &StoredMessage, reach: &Reach) -> bool {
+    let is_known = |state: &DeviceState| state.delivered_at.is_none() && state.device == reach.contact.device;
+    stored.devices.iter().any(is_known)
+        && (reach.takes_copy(stored, Mode::Page) || reach.takes_copy(stored, Mode::Large))
+}
+
+/// Whether it took the last one, or refused its shape: then it may take it in the other mode, and refuses each once.
+fn is_willing(reach: &Reach) -> bool {
+    reach
+        .last_failure
+        .is_none_or(|failure| failure.origin == Origin::Device && failure.status.is_some_and(is_a_refusal_of_the_shape))
 }

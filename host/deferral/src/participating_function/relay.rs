@@ -10,8 +10,8 @@
 //! | kept, branch alive | 2xx | delivered: the message goes |
 //! | kept, branch alive | any other end | as any attempt that failed |
 //!
-//! It goes to every contact that is free and takes it, those of equal q at once: one that has it is enough. While a branch
-//! lives its message is leased: no second attempt of it begins. A message is passed on only when nothing before it waits
+//! It goes to one contact of every device that is free and takes it, those of equal q at once: one that has it is enough.
+//! While a branch lives its message is leased: no second attempt of it begins. A message is passed on only when nothing before it waits
 //! to be delivered, or it would overtake.
 //!
 //! An INVITE with a large message is passed on without an attempt: nothing of the message is here before the INVITE was
@@ -128,8 +128,9 @@ impl Recipient {
             [contact] => (Some(*contact), Vec::new()),
             _ => (None, contacts.clone()),
         };
-        self.attempts
-            .insert(id, Running { contact, device: None, registered_until: None, kind: Kind::Relay { others } });
+        let reach = contact.and_then(|contact| self.contacts.get(contact));
+        let registered_until = reach.map(|reach| reach.contact.expires_at);
+        self.attempts.insert(id, Running { contact, device: None, registered_until, kind: Kind::Relay { others } });
         self.event(Event::AttemptStarted(AttemptKind::Relay));
         self.emit(Output::Start(Box::new(Attempt { id, contact: contacts.first().copied(), task })));
         let relaying = Relaying { attempt: id, deadline: self.now.after(deadline), otherwise, end: None };
@@ -144,7 +145,16 @@ impl Recipient {
         let takes = |reach: &&Reach| {
             reach.is_free() && reach.fits(envelope.page_base_bytes).is_some() && reach.contact.expires_at > self.now
         };
-        self.contacts.iter().filter(takes).map(|reach| reach.contact.id).collect()
+        let mut devices: Vec<&str> = Vec::new();
+        let mut contacts = Vec::new();
+        // One flow of each device (RFC 5626 §5.3): it would get it twice.
+        for reach in self.contacts.iter().filter(takes) {
+            if !devices.contains(&reach.contact.device.as_str()) {
+                devices.push(&reach.contact.device);
+                contacts.push(reach.contact.id);
+            }
+        }
+        contacts
     }
 
     /// Nothing waits that would have to go first.

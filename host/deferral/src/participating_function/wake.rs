@@ -11,8 +11,9 @@
 //! | past | something now | left |
 //! | past | nothing now | written a moment later, or with the next transaction |
 
-use super::Recipient;
+use super::attempt::Kind;
 use super::commits::Draft;
+use super::{AttemptId, Recipient};
 use crate::model::{Duration, Timestamp};
 
 /// How long a past alarm is left before it is written anew: under load it would be set again at once.
@@ -69,9 +70,20 @@ impl Recipient {
             .unwrap_or(Timestamp::NEVER)
     }
 
-    /// Deliveries are under way that a crash would interrupt.
+    /// Deliveries are under way that a crash would interrupt: also those that nobody waits for, copies for further devices
+    /// and what was passed on and is kept.
     fn has_work(&self) -> bool {
-        (!self.contacts.is_empty() && !self.push.is_quiet()) || self.hand_overs.is_busy()
+        (!self.contacts.is_empty() && !self.push.is_quiet()) || self.hand_overs.is_busy() || self.is_any_under_way()
+    }
+
+    fn is_any_under_way(&self) -> bool {
+        let is_kept =
+            |id: &AttemptId| self.queue.iter().any(|entry| entry.lease == Some(super::window::Lease::Relay(*id)));
+        self.attempts.iter().any(|(id, running)| match &running.kind {
+            Kind::Page { .. } | Kind::Session { .. } => true,
+            Kind::Relay { .. } => is_kept(id),
+            Kind::Notify | Kind::Pull { .. } | Kind::HandOver { .. } => false,
+        })
     }
 
     /// The alarm that goes into a transaction; none: it is right as it is.

@@ -9,7 +9,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, prop, prop_assert, prop_
 use restante_deferral::decision::{
     Answer, AttemptKind, DeliveryStep, FailureAction, FailureAnswer, Question, Step, Target,
 };
-use restante_deferral::model::{Contact, Duration, MessageId, Origin};
+use restante_deferral::model::{Contact, DeviceState, Duration, MessageId, Origin};
 use restante_deferral::participating_function::{Attempt, AttemptTask, Event};
 
 use super::simulator::build::*;
@@ -95,12 +95,6 @@ fn a_device_that_is_away_gets_its_copy_when_it_is_back_and_nobody_gets_a_second(
     world.refreshes();
     world.seconds(100);
     assert_eq!(world.log().len(), 3);
-    let Some(Question::Available(_, availability)) =
-        world.questions.iter().rev().find(|it| matches!(it, Question::Available(..)))
-    else {
-        panic!("no question");
-    };
-    let _ = availability;
     world.registers(&[phone(), anew(tablet(), 7)]);
     world.seconds(20);
     assert_eq!(world.log().get(3..), Some(&["page m1 #0 to 7".to_owned(), "page m2 #0 to 7".to_owned()][..]));
@@ -179,6 +173,101 @@ fn what_was_for_each_stays_so_whatever_is_said_later() {
     assert!(world.waiting().is_empty(), "its time is up");
 }
 
+#[test]
+fn three_devices_get_their_copies_in_order_without_registering_again() {
+    for step in [Step::Page as fn(DeliveryStep) -> Step, Step::Session] {
+        let mut world = with(each(step));
+        // The second one takes its time, so that what comes next finds the first message on its way to it.
+        world.devices = Box::new(|_, attempt| match is_for(attempt, &tablet()) {
+            true => takes_all(attempt).into_iter().map(|(at, deed)| (3_000 + at, deed)).collect(),
+            false => takes_all(attempt),
+        });
+        world.registers(&[phone(), tablet(), contact(3, 100)]);
+        world.seconds(5);
+        world.arrives(message("m1"));
+        world.seconds(1);
+        world.arrives(message("m2"));
+        world.seconds(60);
+        assert!(world.waiting().is_empty(), "{:?}", world.log());
+        assert_eq!(world.count(|event| matches!(event, Event::Delivered(_))), 6);
+        for id in 1..=3 {
+            let to = format!("to {id}");
+            let log = world.log();
+            let got: Vec<bool> = log.iter().filter(|it| it.ends_with(&to)).map(|it| it.contains("m1")).collect();
+            assert!(got == [true, false] || got == [true], "{log:?}");
+        }
+    }
+}
+
+#[test]
+fn a_device_that_refuses_or_is_away_does_not_keep_the_last_one_from_its_copy() {
+    for end_of_tablet in [end(Some(486), Origin::Device), timeout()] {
+        let mut world = with(each(Step::Page));
+        world.devices = Box::new(move |_, attempt| match is_for(attempt, &tablet()) {
+            true => vec![(1_000, Deed::Ends(end_of_tablet.clone()))],
+            false => takes_all(attempt),
+        });
+        world.registers(&[phone(), tablet(), contact(3, 100)]);
+        world.seconds(5);
+        world.arrives(message("m1"));
+        world.seconds(60);
+        assert_eq!(world.log().iter().filter(|it| it.ends_with("to 3")).count(), 1, "{:?}", world.log());
+        assert!(world.log().len() <= 4, "the one that refuses is not asked on and on: {:?}", world.log());
+        assert_eq!(world.waiting(), ["m1"]);
+    }
+}
+
+#[test]
+fn a_device_that_does_not_take_the_shape_gets_it_in_the_other_one_and_is_asked_once() {
+    let mut world = with(each(Step::Page));
+    world.devices = Box::new(|_, attempt| match (&attempt.task, is_for(attempt, &tablet())) {
+        (AttemptTask::Page { .. }, true) => vec![(100, Deed::Ends(end(Some(488), Origin::Device)))],
+        _ => takes_all(attempt),
+    });
+    world.registers(&[phone(), tablet()]);
+    world.seconds(5);
+    world.arrives(message("m1"));
+    world.seconds(60);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "page m1 #1 to 2", "session m1 to 2"]);
+    assert!(world.waiting().is_empty());
+    // One that takes neither is left out until it registers again.
+    world.devices = Box::new(|_, attempt| match is_for(attempt, &tablet()) {
+        true => vec![(100, Deed::Ends(end(Some(488), Origin::Device)))],
+        false => takes_all(attempt),
+    });
+    world.arrives(message("m2"));
+    world.seconds(100);
+    world.arrives(message("m3"));
+    world.seconds(100);
+    let of =
+        |world: &World, name: &str| world.log().iter().filter(|it| it.contains(name) && it.ends_with("to 2")).count();
+    assert_eq!((of(&world, "m2"), of(&world, "m3")), (2, 2), "{:?}", world.log());
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(60);
+    world.refreshes();
+    world.seconds(20);
+    assert!(world.waiting().is_empty(), "{:?}", world.log());
+}
+
+#[test]
+fn after_a_crash_while_a_copy_is_on_its_way_it_goes_out_again_without_a_registration() {
+    let mut world = with(each(Step::Page));
+    world.devices = Box::new(|_, attempt| match is_for(attempt, &tablet()) {
+        true => vec![(60_000, Deed::Ends(timeout()))],
+        false => takes_all(attempt),
+    });
+    world.registers(&[phone(), tablet()]);
+    world.seconds(5);
+    world.arrives(message("m1"));
+    world.seconds(20);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "page m1 #1 to 2"]);
+    world.crashes();
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(30);
+    assert!(world.waiting().is_empty(), "{:?}", world.log());
+    assert_eq!(world.log().iter().filter(|it| it.ends_with("to 1")).count(), 1);
+}
+
 /// What happens to the recipient.
 #[derive(Clone, Copy, Debug)]
 enum Happening {
@@ -234,7 +323,15 @@ proptest! {
                     world.registers(&there);
                 }
                 Happening::Refreshes => world.refreshes(),
-                Happening::Crashes => world.crashes(),
+                Happening::Crashes => {
+                    world.crashes();
+                    // What was acknowledged and is not durable may come again.
+                    for row in world.store.queue(&world.key) {
+                        let is_had = |state: &&DeviceState| state.delivered_at.is_some();
+                        let durable = row.devices.iter().filter(is_had).map(|state| state.device.clone()).collect();
+                        had.borrow_mut().insert(row.id, durable);
+                    }
+                }
                 Happening::Behaves(how) => *behaviour.borrow_mut() = how,
                 Happening::Passes(seconds) => world.seconds(seconds),
                 // A pull of a device that is not registered is an attempt with nobody's contact.
@@ -269,6 +366,55 @@ proptest! {
             world.seconds(400);
         }
         prop_assert!(world.waiting().is_empty(), "{:?}", world.waiting());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_device_that_takes_what_it_gets_has_everything_in_order_however_the_others_are(
+        in_sessions: bool,
+        // Milliseconds between arrivals.
+        pauses in prop::collection::vec(0..4_000u64, 1..12),
+        // How each of four devices behaves: it takes what comes after so long, refuses it, or is silent.
+        behaviours in prop::array::uniform4(prop_oneof![
+            4 => (0..3_000u64).prop_map(|after| (0, after)),
+            1 => Just((486, 100)),
+            1 => Just((488, 100)),
+            1 => Just((408, 5_000)),
+        ]),
+    ) {
+        let mut world = with(each(if in_sessions { Step::Session } else { Step::Page }));
+        world.devices = Box::new(move |_, attempt| {
+            let index = attempt.contact.map_or(0, |contact| contact.0 as usize - 1);
+            let (status, after) = behaviours.get(index).copied().unwrap_or_default();
+            match status {
+                0 => takes_all(attempt).into_iter().map(|(at, deed)| (after + at, deed)).collect(),
+                408 => vec![(after, Deed::Ends(timeout()))],
+                status => vec![(after, Deed::Ends(end(Some(status), Origin::Device)))],
+            }
+        });
+        let devices = [1, 2, 3, 4].map(|id| contact(id, 1000 - 100 * id as u16));
+        world.registers(&devices);
+        world.seconds(5);
+        for (number, pause) in pauses.iter().enumerate() {
+            world.arrives(message(&format!("m{number:02}.")));
+            world.run_for(Duration::from_millis(*pause));
+        }
+        world.seconds(400);
+        for (index, (status, _)) in behaviours.iter().enumerate().filter(|(_, (status, _))| *status == 0) {
+            let to = format!("to {}", index + 1);
+            let names: Vec<String> = world
+                .log()
+                .iter()
+                .filter(|it| it.ends_with(&to))
+                .flat_map(|it| it.split(' ').filter(|word| word.ends_with('.')).map(str::to_owned).collect::<Vec<_>>())
+                .collect();
+            let expected: Vec<String> = (0..pauses.len()).map(|number| format!("m{number:02}.")).collect();
+            prop_assert!(names == expected, "{status}: {:?}", world.log());
+        }
+        prop_assert!(world.attempts.len() < 40 * (pauses.len() + 1), "nobody is asked on and on: {:?} {:?}", world.log().len(), world.log().into_iter().take(20).collect::<Vec<_>>());
     }
 }
 

@@ -246,6 +246,49 @@ fn it_goes_to_every_contact_that_is_free_and_takes_it() {
 }
 
 #[test]
+fn of_a_devices_flows_one_gets_it() {
+    let mut world = World::new();
+    world.policy = relays(3000);
+    let other_flow = restante_deferral::model::Contact { device: phone().device, ..contact(2, 500) };
+    world.registers(&[phone(), other_flow, contact(3, 200)]);
+    world.seconds(10);
+    world.arrives(message("m1"));
+    world.seconds(1);
+    assert_eq!(world.log(), ["relay m1 to 1 to 3"]);
+}
+
+#[test]
+fn after_a_crash_what_was_kept_while_it_was_passed_on_goes_out_without_a_registration() {
+    let mut world = available(1000);
+    relay_ends(&mut world, 60_000, None, Origin::Timeout);
+    world.arrives(message("m1"));
+    world.seconds(20);
+    assert_eq!((world.log(), world.waiting()), (vec!["relay m1 to 1".to_owned()], vec!["m1".to_owned()]));
+    world.crashes();
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(30);
+    assert!(world.waiting().is_empty(), "{:?}", world.log());
+}
+
+#[test]
+fn a_late_time_out_says_nothing_of_a_contact_that_registered_anew() {
+    let mut world = available(1000);
+    relay_ends(&mut world, 20_000, None, Origin::Timeout);
+    world.arrives(message("m1"));
+    world.seconds(5);
+    world.refreshes();
+    world.seconds(30);
+    world.arrives(message("m2"));
+    world.seconds(1);
+    let seen = world.questions.iter().rev().find_map(|question| match question {
+        Question::Incoming(_, incoming) => Some(incoming.contacts.clone()),
+        _ => None,
+    });
+    let seen = seen.expect("a question");
+    assert!(seen.iter().all(|contact| contact.last_failure.is_none()), "{seen:?}");
+}
+
+#[test]
 fn the_invite_of_a_large_message_is_passed_on_while_somebody_is_there_and_nothing_waits() {
     let invites = |world: &mut World| {
         let reply = world.token();

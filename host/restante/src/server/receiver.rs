@@ -123,7 +123,9 @@ pub(super) fn destination(shared: &Shared, message: &SipMessage) -> (usize, Lane
         _ => Lane::Ordinary,
     };
     let tagged = message.to().ok().and_then(|to| to.tag().and_then(shard_of_tag)).map(usize::from);
-    if let Some(shard) = tagged.filter(|shard| *shard < shared.shards()) {
+    // The ACK of a refusal has the Request-URI of its INVITE, and a tag of whoever refused; ours of a dialog has our Contact.
+    let tagged = tagged.filter(|shard| *shard < shared.shards());
+    if let (Some(shard), false) = (tagged, method == Some(Method::Ack)) {
         return (shard, lane);
     }
     let request_uri = message.request_uri().and_then(|uri| Uri::parse(uri).ok());
@@ -139,7 +141,7 @@ pub(super) fn destination(shared: &Shared, message: &SipMessage) -> (usize, Lane
         _ => request_uri,
     };
     let key = user.and_then(|uri| shared.directory.served(&uri).map(|(_, key)| key));
-    (key.map_or(0, |key| shard_of(&key, shared.shards())), lane)
+    (key.map_or(tagged.unwrap_or(0), |key| shard_of(&key, shared.shards())), lane)
 }
 
 /// The shard that a user belongs to: the same in every run, though nothing depends on that.

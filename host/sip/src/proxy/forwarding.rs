@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::header::NameAddr;
-use crate::message::{Name, SipMessage};
+use crate::message::{Method, Name, SipMessage};
 use crate::uri::Uri;
 use crate::writer::{Edit, WriteError};
 
@@ -14,8 +14,6 @@ use super::best::Best;
 pub struct OwnRoutes {
     /// The Request-URI to go on with.
     pub request_uri: String,
-    /// It is another one than was received: a strict router before us put ours there.
-    pub was_strict: bool,
     /// The URI by which we were named, ours by `is_ours`: in the first Route, or as the Request-URI of a strict router.
     pub own: Option<Uri>,
     /// The Route values that are left, as they were written.
@@ -33,7 +31,6 @@ pub fn without_own_routes(
     let mut routes: Vec<String> = message.list(Name::Route).map(crate::message::unfold).collect();
     let mut request_uri = message.request_uri().unwrap_or("").to_owned();
     let mut own = None;
-    let mut was_strict = false;
     if let Ok(uri) = Uri::parse(&request_uri)
         && is_record_route(&uri)
         && let Some(last) = routes.last().and_then(|route| NameAddr::parse(route).ok())
@@ -42,7 +39,6 @@ pub fn without_own_routes(
         routes.pop();
         request_uri = last.uri.to_string();
         own = Some(uri);
-        was_strict = true;
     }
     // Of two in a row that are ours both go: a proxy with two sides names itself twice.
     for _ in 0..2 {
@@ -52,7 +48,7 @@ pub fn without_own_routes(
             own.get_or_insert(uri);
         }
     }
-    OwnRoutes { request_uri, was_strict, own, routes }
+    OwnRoutes { request_uri, own, routes }
 }
 
 /// One branch's copy of a request (§16.6).
@@ -118,14 +114,50 @@ impl Forwarding<'_> {
     }
 }
 
-/// A response as it goes back (§16.7 step 9): without our Via. Of the best answer with what others add to it.
-///
-/// # Errors
-/// [`WriteError`]
-pub fn passed_back(response: &SipMessage, best: Option<&Best>) -> Result<Bytes, WriteError> {
-    let mut edit = Edit::new(response).pop(Name::Via).content_length()?;
-    for (name, value) in best.iter().flat_map(|best| &best.challenges) {
-        edit = edit.append(name.as_str(), value)?;
+/// A response as it goes back (§16.7 steps 7 to 9): without our Via.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Returning<'a> {
+    /// Of the best answer: what others add to it.
+    pub best: Option<&'a Best>,
+    /// Via values of the request as it came, the topmost with what was added on receipt: for a response that kept none
+    /// but ours.
+    pub vias: &'a [String],
+    /// Record-Route values that the request went on with, the topmost first, where one of them is ours: for an answer to
+    /// an INVITE that makes a dialog and kept none.
+    pub record_routes: &'a [String],
+    /// Fields that its sender may not say.
+    pub hidden: &'a [Name],
+}
+
+impl Returning<'_> {
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// [`WriteError`]
+    pub fn write(&self, response: &SipMessage) -> Result<Bytes, WriteError> {
+        let mut edit = Edit::new(response).content_length()?;
+        if response.list(Name::Via).count() > 1 {
+            edit = edit.pop(Name::Via);
+        } else {
+            edit = edit.remove(Name::Via);
+            for via in self.vias.iter().rev() {
+                edit = edit.push(Name::Via, via)?;
+            }
+        }
+        let makes_dialog = matches!(response.status(), Some(101..=299))
+            && response.cseq().is_ok_and(|cseq| cseq.method == Method::Invite)
+            && response.to().is_ok_and(|to| to.tag().is_some());
+        if makes_dialog && response.count(Name::RecordRoute) == 0 {
+            for value in self.record_routes {
+                edit = edit.append(Name::RecordRoute.as_str(), value)?;
+            }
+        }
+        for name in self.hidden {
+            edit = edit.remove(*name);
+        }
+        for (name, value) in self.best.iter().flat_map(|best| &best.challenges) {
+            edit = edit.append(name.as_str(), value)?;
+        }
+        Ok(edit.finish())
     }
-    Ok(edit.finish())
 }

@@ -12,6 +12,6 @@ mod response_context;
 mod validate;
 
 pub use best::Best;
-pub use forwarding::{Forwarding, OwnRoutes, passed_back, without_own_routes};
+pub use forwarding::{Forwarding, OwnRoutes, Returning, without_own_routes};
 pub use response_context::{Action, BranchId, ContextSettings, MAX_BRANCHES, ResponseContext, TakeOver};
 pub use validate::{DEFAULT_MAX_BREADTH, Refusal, breadth_of_each, loop_key, validate};

@@ -112,6 +112,8 @@ enum BranchState {
 struct Branch {
     q_permille: u16,
     state: BranchState,
+    /// It is over for its context, its transaction is not.
+    may_answer: bool,
     /// Timer C.
     deadline: Option<Instant>,
 }
@@ -138,7 +140,12 @@ impl ResponseContext {
     /// With a target for each q, in thousandths, at most [`MAX_BRANCHES`] of them. The first of them are to be begun.
     #[must_use]
     pub fn new(now: Instant, targets: &[u16], settings: ContextSettings) -> (ResponseContext, Vec<Action>) {
-        let branch = |q_permille: &u16| Branch { q_permille: *q_permille, state: BranchState::Waiting, deadline: None };
+        let branch = |q_permille: &u16| Branch {
+            q_permille: *q_permille,
+            state: BranchState::Waiting,
+            may_answer: false,
+            deadline: None,
+        };
         let mut context = ResponseContext {
             settings,
             state: State::Trying,
@@ -224,6 +231,7 @@ impl ResponseContext {
                     actions.push(Action::Cancel(BranchId(index)));
                 }
                 BranchState::Calling => {
+                    branch.may_answer = true;
                     actions.push(Action::Cancel(BranchId(index)));
                     self.failed(now, BranchId(index), 408, None, &mut actions);
                 }
@@ -237,6 +245,17 @@ impl ResponseContext {
     #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Answered | State::Finished | State::TakenOver)
+    }
+
+    /// It failed, and every branch that was begun is over for good: no 2xx can come any more.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let is_over = |branch: &Branch| match branch.state {
+            BranchState::Waiting => true,
+            BranchState::Final => !branch.may_answer,
+            BranchState::Calling | BranchState::Proceeding | BranchState::Cancelling => false,
+        };
+        matches!(self.state, State::Finished | State::TakenOver) && self.branches.iter().all(is_over)
     }
 
     /// Until when a branch's transaction may ring.

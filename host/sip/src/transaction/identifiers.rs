@@ -88,7 +88,7 @@ impl OwnMark {
     /// The Call-ID for a name: always the same for the same name, so that repetitions of a delivery share it.
     #[must_use]
     pub fn call_id(&self, name: &str) -> String {
-        format!("{name}.{}@{}", self.mark(name), self.host)
+        format!("{name}.{}@{}", self.mark(&[name]), self.host)
     }
 
     /// The name in a Call-ID of ours; none for anybody else's.
@@ -96,14 +96,39 @@ impl OwnMark {
     pub fn name_of<'a>(&self, call_id: &'a str) -> Option<&'a str> {
         let local = call_id.split_once('@').map_or(call_id, |(local, _)| local);
         let (name, mark) = local.rsplit_once('.')?;
-        let expected = self.mark(name);
-        let differs = expected.bytes().zip(mark.bytes()).fold(0, |differs, (one, other)| differs | (one ^ other));
-        (differs == 0 && expected.len() == mark.len()).then_some(name)
+        is_same(&self.mark(&[name]), mark).then_some(name)
     }
 
-    fn mark(&self, name: &str) -> String {
-        format!("{:024x}", u128::from_be_bytes(keyed(&self.key, name.as_bytes())) >> 32)
+    /// A name that means something together with `context` alone, and is no Call-ID of ours.
+    #[must_use]
+    pub fn bound(&self, name: &str, context: &str) -> String {
+        format!("{name}.{}", self.mark(&[name, context]))
     }
+
+    /// The name that was bound to this context; none for anything else.
+    #[must_use]
+    pub fn bound_name_of<'a>(&self, text: &'a str, context: &str) -> Option<&'a str> {
+        let (name, mark) = text.rsplit_once('.')?;
+        is_same(&self.mark(&[name, context]), mark).then_some(name)
+    }
+
+    /// A keyed digest, 24 digits, of what is to be known again.
+    #[must_use]
+    pub fn digest(&self, text: &str) -> String {
+        self.mark(&["", text])
+    }
+
+    fn mark(&self, parts: &[&str]) -> String {
+        // No text has this octet: so many parts are never taken for others.
+        let data = parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>().join(&0xff);
+        format!("{:024x}", u128::from_be_bytes(keyed(&self.key, &data)) >> 32)
+    }
+}
+
+/// Compares in a time that does not tell where they differ.
+fn is_same(expected: &str, mark: &str) -> bool {
+    let differs = expected.bytes().zip(mark.bytes()).fold(0, |differs, (one, other)| differs | (one ^ other));
+    differs == 0 && expected.len() == mark.len()
 }
 
 /// The first 16 bytes of an HMAC-SHA-256.

@@ -122,6 +122,16 @@ pub struct ServerTransactionId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientTransactionId(pub u64);
 
+/// How a request of others is passed on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Passing<'a> {
+    /// What its branch ends with, by which a proxy knows a request that it had before (RFC 3261 §16.6 step 8).
+    pub mark: &'a str,
+    /// Nothing but UDP leads there, to a client behind an address translator: what is larger than §18.1.1 wants goes so, too,
+    /// as that section has it where a connection cannot be made.
+    pub is_by_udp_alone: bool,
+}
+
 /// What the endpoint tells its user.
 #[derive(Debug)]
 pub enum Event {
@@ -193,3 +203,6 @@ pub enum SendError {
 
 /// Largest request over an unreliable transport (RFC 3261 §18.1.1, RFC 3428 §8).
 pub const MAX_UDP_REQUEST_BYTES: usize = 1300;
+
+/// Largest request that goes over UDP in any case: what fits into a datagram (RFC 3261 §18.1.1), less the headers below.
+pub const MAX_DATAGRAM_BYTES: usize = 65_000;

@@ -5,7 +5,8 @@
 //! 3. Everything else is kept until the sender's expiry or the usual time, and goes out as soon as the recipient can be
 //!    reached. With `relay_milliseconds` set, a page-mode message for a recipient who is there is passed on first, so that
 //!    the sender gets the device's own answer. The same goes for the INVITE of a large message with
-//!    `relay_invite_milliseconds`: a device that takes it gets it from the sender itself.
+//!    `relay_invite_milliseconds`: a device that takes it gets it from the sender itself. What is for each device is kept:
+//!    what is passed on is had by whichever takes it first, and by no other.
 
 use super::Usual;
 use crate::types::{Context, Incoming, IncomingAnswer, IncomingPhase, Keep, Mode, Rejection, Relay};
@@ -22,6 +23,7 @@ pub(super) fn decide(usual: &Usual<'_>, context: &Context, incoming: &Incoming) 
     }
     let keep = Keep::until(usual.expiry(context, incoming));
     if let (IncomingPhase::Invitation, Some(deadline_milliseconds)) = (incoming.phase, usual.relay_invite_milliseconds)
+        && !usual.to_each_device
         && incoming.contacts.iter().any(|contact| contact.takes(Mode::Large))
     {
         return IncomingAnswer::Relay(Relay { deadline_milliseconds, otherwise: keep });
@@ -37,7 +39,7 @@ pub(super) fn decide(usual: &Usual<'_>, context: &Context, incoming: &Incoming) 
         return IncomingAnswer::Relay(Relay { deadline_milliseconds, otherwise: keep });
     }
     match usual.relay_milliseconds {
-        Some(deadline_milliseconds) if relay_possible => {
+        Some(deadline_milliseconds) if relay_possible && !usual.to_each_device => {
             IncomingAnswer::Relay(Relay { deadline_milliseconds, otherwise: keep })
         }
         _ => keep.into(),
@@ -111,6 +113,23 @@ mod tests {
             assert!(matches!(decide(&usual, &context(), &kept), IncomingAnswer::Keep(_)));
         }
         assert!(matches!(decide(&Usual::default(), &context(), &there()), IncomingAnswer::Keep(_)));
+    }
+
+    #[test]
+    fn what_is_for_each_device_is_kept_unless_it_may_not_wait() {
+        let usual = Usual {
+            relay_milliseconds: Some(2_500),
+            relay_invite_milliseconds: Some(10_000),
+            to_each_device: true,
+            ..Usual::default()
+        };
+        let there = || Incoming { contacts: vec![contact(1, page_and_large())], ..incoming() };
+        let invite = Incoming { phase: IncomingPhase::Invitation, mode: Mode::Large, ..there() };
+        for kept in [there(), invite] {
+            assert!(matches!(decide(&usual, &context(), &kept), IncomingAnswer::Keep(_)));
+        }
+        let late = Incoming { expires_at: Some(NOW), ..there() };
+        assert!(matches!(decide(&usual, &context(), &late), IncomingAnswer::Relay(_)));
     }
 
     #[test]

@@ -8,11 +8,12 @@
 use std::net::SocketAddr;
 
 use restante_sip::header::NameAddr;
-use restante_sip::message::{Method, Name, SipMessage};
+use restante_sip::message::{Method, SipMessage};
+use restante_sip::proxy::OwnRoutes;
 use restante_sip::transaction::{Flow, ServerTransactionId, Transport};
 use restante_sip::uri::Uri;
 
-use super::relay::{Errand, Target, Way};
+use super::relay::{Errand, Target, Way, hidden_from};
 use super::resolution::socket_of;
 use super::{Now, Shard};
 use crate::server::flow;
@@ -45,8 +46,7 @@ impl Shard {
             Ok(passage) => passage,
             Err(refusal) => return self.refuse_passage(now, transaction, &refusal),
         };
-        let own_route = self.first_route(message).is_some_and(|uri| self.is_ours(&uri));
-        match self.way_on(message, uri, own_route, came) {
+        match self.way_on(message, uri, &passage.own, came) {
             Ok(way) => {
                 let targets = vec![(1000, Target::Way(way))];
                 self.relay(now, transaction, passage, targets, Errand::Pass, None);
@@ -55,16 +55,12 @@ impl Shard {
         }
     }
 
-    fn first_route(&self, message: &SipMessage) -> Option<Uri> {
-        message.name_addrs(Name::Route).ok()?.into_iter().next().map(|route: NameAddr| route.uri)
-    }
-
     /// # Errors
     /// The status that says why there is no way: 503 while its name leads nowhere.
-    fn way_on(&self, message: &SipMessage, uri: &Uri, own_route: bool, came: Flow) -> Result<Way, u16> {
-        let plain = |flow| Way::plain(flow, message.request_uri().unwrap_or(""));
-        let routes = message.name_addrs(Name::Route).map_err(|_| 400u16)?;
-        if let Some(next) = routes.get(usize::from(own_route)) {
+    fn way_on(&self, message: &SipMessage, uri: &Uri, own: &OwnRoutes, came: Flow) -> Result<Way, u16> {
+        let plain = |flow| Way { routes: own.routes.clone(), ..Way::plain(flow, &own.request_uri) };
+        if let Some(next) = own.routes.first() {
+            let next = NameAddr::parse(next).map_err(|_| 400u16)?;
             return self.flow_to(&next.uri, came).map(plain);
         }
         if self.shared.outbound.is_none()
@@ -72,7 +68,10 @@ impl Shard {
             && let Some(contact) = self.contacts_of(&key).into_iter().max_by_key(|contact| contact.q_permille)
         {
             let route = self.route_to(&key, contact.id).ok_or(404u16)?;
-            return Ok(Way { routes: route.routes, ..Way::plain(route.flow, &route.request_uri) });
+            let hidden = hidden_from(&route, message.asks_privacy("id"));
+            let is_trusted = route.is_trusted;
+            let way = Way::plain(route.flow, &route.request_uri);
+            return Ok(Way { hidden, is_trusted, routes: route.routes, ..way });
         }
         match &self.shared.outbound {
             Some(_) => self.outbound_flow().map(plain).ok_or(503),

@@ -131,8 +131,7 @@ impl Shard {
         let offer = match offer {
             Ok(offer) => offer,
             Err(415) => {
-                return self
-                    .answer_with(now, transaction, 415, |it| it.field("Accept", "application/sdp, multipart/mixed"));
+                return self.answer_with(now, transaction, 415, |it| it.field("Accept", ACCEPT_OFFER));
             }
             Err(status) => return self.answer(now, transaction, status),
         };

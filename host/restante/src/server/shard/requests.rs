@@ -6,7 +6,7 @@ use bytes::Bytes;
 use restante_deferral::participating_function::{AttemptEnd, AttemptId};
 use restante_sip::dialog::{Dialog, DialogId};
 use restante_sip::message::{Method, Name, SipMessage};
-use restante_sip::transaction::{ClientTransactionId, Flow, SendError, ServerTransactionId, Transport};
+use restante_sip::transaction::{ClientTransactionId, Flow, Passing, SendError, ServerTransactionId, Transport};
 use restante_sip::uri::Uri;
 use restante_sip::writer::{Builder, WriteError};
 
@@ -15,7 +15,7 @@ use super::{Now, Shard};
 use crate::server::flow;
 
 /// Methods that are answered.
-pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE";
+pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE, UPDATE, INFO";
 /// Option tags that a peer may require.
 pub(super) const SUPPORTED: [&str; 4] = ["path", "outbound", "gruu", restante_sip::session_timer::TIMER];
 
@@ -202,19 +202,19 @@ impl Shard {
         flow: Flow,
         build: impl FnMut(&str, &str) -> Result<Bytes, WriteError>,
     ) -> Result<(ClientTransactionId, Flow), SendError> {
-        self.send_marked(now, method, flow, "", build)
+        self.send_passing(now, method, flow, Passing::default(), build)
     }
 
-    /// The same with a branch that ends with `mark`.
+    /// The same for a request of others.
     ///
     /// # Errors
     /// [`SendError`]
-    pub(super) fn send_marked(
+    pub(super) fn send_passing(
         &mut self,
         now: Now,
         method: &Method,
         flow: Flow,
-        mark: &str,
+        passing: Passing<'_>,
         mut build: impl FnMut(&str, &str) -> Result<Bytes, WriteError>,
     ) -> Result<(ClientTransactionId, Flow), SendError> {
         let over_tcp = Flow { transport: Transport::Tcp, connection: None, name: None, ..flow };
@@ -222,7 +222,7 @@ impl Shard {
             let (sent_by, contact) = (self.sent_by(&flow), self.contact_uri(&flow));
             let sent = self
                 .endpoint
-                .send_marked(now.monotonic, method.clone(), flow, &sent_by, mark, |via| build(via, &contact));
+                .pass_on(now.monotonic, method.clone(), flow, &sent_by, passing, |via| build(via, &contact));
             match sent {
                 Ok(client) => return Ok((client, flow)),
                 Err(SendError::TooLargeForUdp) => {}

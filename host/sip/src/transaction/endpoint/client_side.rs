@@ -12,7 +12,10 @@ use crate::transaction::derived;
 use crate::transaction::identifiers::transaction_of_branch;
 use crate::transaction::step::{Step, Tell};
 use crate::transaction::timers::Side;
-use crate::transaction::{ClientTransactionId, Event, Flow, MAX_UDP_REQUEST_BYTES, SendError, TimerValues, Transmit};
+use crate::transaction::{
+    ClientTransactionId, Event, Flow, MAX_DATAGRAM_BYTES, MAX_UDP_REQUEST_BYTES, Passing, SendError, TimerValues,
+    Transmit,
+};
 use crate::writer::WriteError;
 
 /// A client transaction with what surrounds its machine.
@@ -49,31 +52,31 @@ impl Endpoint {
         sent_by: &str,
         build: impl FnOnce(&str) -> Result<Bytes, WriteError>,
     ) -> Result<ClientTransactionId, SendError> {
-        self.send_marked(now, method, flow, sent_by, "", build)
+        self.pass_on(now, method, flow, sent_by, Passing::default(), build)
     }
 
-    /// The same with a branch that ends with `mark`, by which a proxy knows a request that it had before (RFC 3261 §16.6
-    /// step 8).
+    /// The same for a request of others.
     ///
     /// # Errors
     /// [`SendError`]
-    pub fn send_marked(
+    pub fn pass_on(
         &mut self,
         now: Instant,
         method: Method,
         flow: Flow,
         sent_by: &str,
-        mark: &str,
+        passing: Passing<'_>,
         build: impl FnOnce(&str) -> Result<Bytes, WriteError>,
     ) -> Result<ClientTransactionId, SendError> {
         if self.clients.len() >= self.configuration.max_client_transactions {
             return Err(SendError::Busy);
         }
         let id = self.next_id();
-        let branch = self.identifiers.branch(id) + mark;
+        let branch = self.identifiers.branch(id) + passing.mark;
         let request = build(&super::via(flow.transport, sent_by, &branch))?;
         let is_reliable = flow.transport.is_reliable();
-        if !is_reliable && request.len() > MAX_UDP_REQUEST_BYTES {
+        let most = if passing.is_by_udp_alone { MAX_DATAGRAM_BYTES } else { MAX_UDP_REQUEST_BYTES };
+        if !is_reliable && request.len() > most {
             return Err(SendError::TooLargeForUdp);
         }
         let timers = &self.configuration.timers;

@@ -1,23 +1,23 @@
 //! INVITEs that are passed on (RFC 3261 §16), and what is taken over.
 //!
-//! Whether a Record-Route of ours goes into an INVITE: only where a contact is reached where it was seen, by the connection
-//! or the address behind a translator that its REGISTER came from, and nobody but us can reach it. Every other dialog goes
-//! from end to end, or through the proxies that named themselves. Behind a core nothing is recorded: the core does it.
+//! Whether a Record-Route of ours goes into an INVITE: only where one of the two sides is reached where it was seen, by its
+//! connection or the address behind a translator that its REGISTER or its INVITE came from, and nobody but us can reach it.
+//! Every other dialog goes from end to end, or through the proxies that named themselves. Behind a core nothing is
+//! recorded: the core does it.
 
 use std::time::Duration;
 
-use restante_deferral::model::{ContactId, Duration as Milliseconds, RecipientKey, Sender, Verification};
-use restante_sip::dialog::Dialog;
-use restante_sip::message::{Name, SipMessage};
-use restante_sip::proxy::{BranchId, TakeOver};
-use restante_sip::transaction::{Flow, ServerTransactionId};
-use restante_sip::uri::Uri;
-
 use super::super::responses::Accepted;
+use super::super::route::Route;
 use super::super::session::answers_until;
 use super::super::{Now, Shard};
-use super::{Errand, RelayId, Target, Way};
+use super::{ASSERTED, Errand, RelayId, Target, Way};
 use crate::server::media::MediaId;
+use restante_deferral::model::{Contact, ContactId, Duration as Milliseconds, RecipientKey, Sender, Verification};
+use restante_sip::dialog::Dialog;
+use restante_sip::message::{Name, SipMessage};
+use restante_sip::proxy::{BranchId, MAX_BRANCHES, OwnRoutes, TakeOver};
+use restante_sip::transaction::{Flow, ServerTransactionId};
 
 /// How long branches that were cancelled for a take-over have to say so.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -42,7 +42,7 @@ impl Shard {
         let targets = if passage.own.routes.is_empty() {
             self.invite_targets(key, sender, came)
         } else {
-            match self.way_along_routes(message, &passage.own.routes, came) {
+            match self.way_along_routes(&passage.own, came) {
                 Ok(way) => vec![(1000, Target::Way(way))],
                 Err(status) => return self.answer(now, transaction, status),
             }
@@ -65,7 +65,7 @@ impl Shard {
         let (Some(transaction), came) = (session.transaction, session.flow) else { return };
         let super::super::session::MediaKind::Incoming { key, sender, .. } = &session.kind else { return };
         let (key, sender) = (key.clone(), sender.clone());
-        let Some(message) = self.endpoint.request(transaction).cloned() else { return };
+        let Some(message) = self.endpoint.request(transaction).cloned() else { return self.forget_media(media) };
         let targets = self.invite_targets(&key, &sender, came);
         // It may be kept where it may not be passed on.
         let Some(passage) = self.passage(&message).ok().filter(|_| !targets.is_empty()) else {
@@ -74,29 +74,43 @@ impl Shard {
         let most = Duration::from_millis(self.shared.limits.max_relay_invite_milliseconds);
         let after = Duration::from_millis(deadline.0).min(most);
         let take_over = Some(TakeOver { after, patience: PATIENCE });
-        self.relay(now, transaction, passage, targets, Errand::Invitation(media), take_over);
+        if self.relay(now, transaction, passage, targets, Errand::Invitation(media), take_over).is_none() {
+            self.accept_invitation(now, media);
+        }
     }
 
-    /// Every contact that takes INVITE.
+    /// Every contact that takes INVITE; a further flow of a device after its better one.
     fn invite_targets(&self, key: &RecipientKey, sender: &Sender, came: Flow) -> Vec<(u16, Target)> {
-        let contacts = self.contacts_of(key).into_iter().filter(|contact| contact.abilities.large_message_mode);
-        let target = |contact: ContactId| Target::Contact {
-            key: key.clone(),
-            contact,
-            is_private: sender.private,
-            is_user: sender.verification == Verification::Authenticated,
-            record: Some(came),
+        let mut contacts = self.contacts_of(key);
+        contacts.retain(|contact| contact.abilities.large_message_mode);
+        contacts.sort_by_key(|contact| std::cmp::Reverse(contact.q_permille));
+        let target = |(index, contact): (usize, &Contact)| {
+            let better = contacts.iter().take(index).rposition(|other| other.device == contact.device);
+            let target = Target::Contact {
+                key: key.clone(),
+                contact: contact.id,
+                follows: better.map(BranchId),
+                is_private: sender.private,
+                is_user: sender.verification == Verification::Authenticated,
+                record: Some(came),
+            };
+            // Room in between: those of one q are begun together.
+            let flows = contacts.iter().take(index).filter(|other| other.device == contact.device).count();
+            let place = MAX_BRANCHES.saturating_sub(1).saturating_sub(flows);
+            let q = usize::from(contact.q_permille).saturating_mul(MAX_BRANCHES).saturating_add(place);
+            (u16::try_from(q).unwrap_or(u16::MAX), target)
         };
-        contacts.map(|contact| (contact.q_permille, target(contact.id))).collect()
+        contacts.iter().enumerate().map(target).collect()
     }
 
     /// Where the Route that is left leads, for whom we trust.
-    fn way_along_routes(&self, message: &SipMessage, routes: &[String], came: Flow) -> Result<Way, u16> {
-        if !self.shared.directory.is_trusted(came.remote.ip()) {
+    fn way_along_routes(&self, own: &OwnRoutes, came: Flow) -> Result<Way, u16> {
+        if !self.trusts(came) {
             return Err(403);
         }
-        let next = routes.first().and_then(|route| restante_sip::header::NameAddr::parse(route).ok()).ok_or(400u16)?;
-        Ok(Way::plain(self.flow_to(&next.uri, came)?, message.request_uri().unwrap_or("")))
+        let next =
+            own.routes.first().and_then(|route| restante_sip::header::NameAddr::parse(route).ok()).ok_or(400u16)?;
+        Ok(Way { routes: own.routes.clone(), ..Way::plain(self.flow_to(&next.uri, came)?, &own.request_uri) })
     }
 
     /// The way to a contact as it is reached now.
@@ -109,30 +123,42 @@ impl Shard {
         relay: RelayId,
     ) -> Option<Way> {
         let route = self.route_to(key, contact)?;
-        let mut hidden = Vec::new();
+        let relay = self.relays.get(&relay)?;
+        let mut hidden = hidden_from(&route, is_private);
         if is_user {
-            hidden.extend([Name::Authorization, Name::PAssertedIdentity, Name::PAssertedService]);
+            hidden.push(Name::Authorization);
+            hidden.extend(ASSERTED);
         }
-        // RFC 3325 §7: who is not trusted does not learn who asked not to be named.
-        if is_private && !route.is_trusted && !is_user {
-            hidden.push(Name::PAssertedIdentity);
-        }
-        if !route.is_trusted && !is_user {
-            hidden.push(Name::PAssertedService);
-        }
-        let caller_tag = self.relays.get(&relay).and_then(|relay| relay.request.from().ok()?.tag().map(str::to_owned));
-        let record_routes = match (record, caller_tag) {
-            (Some(caller), Some(tag)) if route.is_where_seen => self.record_routes(caller, route.flow, &tag),
+        let record_routes = match record {
+            Some(caller) if route.is_where_seen || self.is_caller_hidden(&relay.request, caller) => {
+                self.record_routes(&relay.request, caller, route.flow)
+            }
             _ => Vec::new(),
         };
+        // Who is not trusted does not choose ways beyond a contact.
+        let further = relay.own.routes.iter().filter(|_| !is_user).cloned();
         Some(Way {
             flow: route.flow,
             request_uri: route.request_uri,
-            routes: route.routes,
+            routes: route.routes.into_iter().chain(further).collect(),
             record_routes,
             hidden,
             is_device: route.is_device,
+            is_where_seen: route.is_where_seen,
+            is_trusted: route.is_trusted,
         })
+    }
+
+    /// Whether a caller who came without a proxy can be reached only where it came from: its Contact is no place to connect
+    /// to, or another one than that.
+    fn is_caller_hidden(&self, invite: &SipMessage, came: Flow) -> bool {
+        if self.shared.outbound.is_some() || invite.list(Name::Via).count() > 1 {
+            return false;
+        }
+        let contact = invite.contacts().ok().and_then(|contacts| contacts.into_iter().next());
+        let Some(contact) = contact.map(|contact| contact.address.uri.to_string()) else { return false };
+        let way = self.direct_flow(&contact, Some(came), false);
+        way.is_none_or(|(flow, is_named)| !is_named || flow.remote.ip() != came.remote.ip())
     }
 
     /// A 2xx that nobody waits for any more: acknowledged, and its dialog ended.
@@ -147,15 +173,23 @@ impl Shard {
             self.send_bye(now, &dialog, flow, None);
         }
     }
+}
 
-    /// Whether a URI is one that we put into Record-Route.
-    pub(super) fn is_record_route(&self, uri: &Uri) -> bool {
-        self.is_ours(uri) && self.pass_of(uri).is_some()
+/// What a contact may not see of who called (RFC 3325 §5 to §7, §9.2): what is preferred is for us alone; who is not trusted
+/// learns neither the service, nor who asked not to be named.
+pub(in crate::server::shard) fn hidden_from(route: &Route, is_private: bool) -> Vec<Name> {
+    let mut hidden = vec![Name::PPreferredIdentity, Name::PPreferredService];
+    if !route.is_trusted {
+        hidden.push(Name::PAssertedService);
+        if is_private {
+            hidden.extend([Name::PAssertedIdentity, Name::ReferredBy]);
+        }
     }
+    hidden
 }
 
 impl Way {
-    /// Without anything of its own.
+    /// Without anything of its own, to a peer.
     pub(in crate::server::shard) fn plain(flow: Flow, request_uri: &str) -> Way {
         Way {
             flow,
@@ -164,6 +198,8 @@ impl Way {
             record_routes: Vec::new(),
             hidden: Vec::new(),
             is_device: false,
+            is_where_seen: false,
+            is_trusted: true,
         }
     }
 }

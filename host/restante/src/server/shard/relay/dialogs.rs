@@ -1,31 +1,45 @@
 //! Requests in dialogs that pass by here, because a client can be reached by us alone.
 //!
-//! Nothing is remembered of such a dialog: our Record-Route carries where both ends are, under the keyed mark that our
-//! Call-IDs have. A request with the caller's From-tag goes to the device, any other to the caller; to the next Route or the
-//! Request-URI where those may be connected to, and else where the end was seen. Tokens outlive a restart, connections do
-//! not.
+//! Nothing is remembered of such a dialog: our Record-Route carries where both ends are and a digest of the caller's tag,
+//! under a keyed mark that holds for the dialog's Call-ID alone. A request with the caller's tag in From goes to the device,
+//! one with it in To to the caller; to the next Route or the Request-URI where those may be connected to, and else where the
+//! end was seen. Tokens outlive a restart, connections do not.
+//!
+//! Whoever saw a Record-Route of ours can write it into other requests. What comes of that:
+//!
+//! | request | answer |
+//! |---|---|
+//! | of another Call-ID, or with the caller's tag nowhere | 481 |
+//! | MESSAGE, REGISTER, SUBSCRIBE, PUBLISH: not in need of a dialog, and ours to see themselves | 405 |
+//! | from whom we do not trust, with a further Route to elsewhere than where the end was seen | 403 |
+//! | from whom we do not trust, with a Request-URI elsewhere | goes to where the end was seen |
+//! | any, from whom we do not trust | loses what it asserts or prefers of identities and services (RFC 3325 §5) |
+//!
+//! Where a request came from is not asked: clients move.
 //!
 //! ACK goes on without state (RFC 3261 §16.11), everything else as any request (§16.6), so that what is lost is repeated
 //! from here.
 
-use restante_sip::message::{Name, SipMessage};
-use restante_sip::proxy::{Forwarding, without_own_routes};
+use restante_sip::message::{Method, Name, SipMessage};
+use restante_sip::proxy::{Forwarding, OwnRoutes, without_own_routes};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 
 use super::super::{Now, Shard};
-use super::{Errand, Target, Way};
+use super::{ASSERTED, Errand, Target, Way};
 use crate::server::flow;
 
-/// Begins what our marks in Record-Route name, so that a Call-ID of ours is none.
+/// Begins what our marks in Record-Route name.
 const PREFIX: &str = "rr!";
+/// What passes in a dialog.
+const PASSED: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY";
 
 /// Where both ends of a dialog are.
 pub(super) struct Pass {
     caller: Flow,
     device: Flow,
-    /// Of its From.
-    caller_tag: String,
+    /// Of its tag.
+    caller_digest: String,
 }
 
 impl Shard {
@@ -41,8 +55,13 @@ impl Shard {
         if !names_us {
             return false;
         }
-        let own = without_own_routes(message, |uri| self.is_ours(uri), |uri| self.is_record_route(uri));
-        let Some(pass) = own.own.as_ref().and_then(|uri| self.pass_of(uri)) else { return false };
+        let own = self.without_own_routes(message);
+        let Some(pass) = own.own.as_ref().and_then(|uri| self.pass_of(uri, message)) else { return false };
+        let needs_none = [Method::Message, Method::Register, Method::Subscribe, Method::Publish];
+        if message.method().is_some_and(|method| needs_none.contains(&method)) {
+            self.answer_with(now, transaction, 405, |builder| builder.field("Allow", PASSED));
+            return true;
+        }
         let passage = match self.passage(message) {
             Ok(passage) => passage,
             Err(refusal) => {
@@ -50,41 +69,53 @@ impl Shard {
                 return true;
             }
         };
-        match self.way_in_dialog(message, &own.request_uri, &own.routes, &pass) {
-            Some(way) => {
+        match self.way_in_dialog(message, &own, &pass, self.trusts(came)) {
+            Ok(way) => {
                 tracing::trace!(from = %came.remote, "passed on in its dialog");
                 self.relay(now, transaction, passage, vec![(1000, Target::Way(way))], Errand::Pass, None);
             }
-            None => self.answer(now, transaction, 404),
+            Err(status) => self.answer(now, transaction, status),
         }
         true
     }
 
-    /// Passes an ACK on to a 2xx that passed by here.
+    /// Passes an ACK on to a 2xx that passed by here: as from whom we do not trust, since nobody is named in it.
     pub(in crate::server::shard) fn relay_ack(&mut self, message: &SipMessage) {
-        let own = without_own_routes(message, |uri| self.is_ours(uri), |uri| self.is_record_route(uri));
-        let Some(pass) = own.own.as_ref().and_then(|uri| self.pass_of(uri)) else { return };
-        let Some(way) = self.way_in_dialog(message, &own.request_uri, &own.routes, &pass) else { return };
+        let own = self.without_own_routes(message);
+        let Some(pass) = own.own.as_ref().and_then(|uri| self.pass_of(uri, message)) else { return };
+        let Ok(way) = self.way_in_dialog(message, &own, &pass, false) else { return };
         let sent_by = self.sent_by(&way.flow);
         let via = self.endpoint.via(way.flow.transport, &sent_by);
-        let forwarding =
-            Forwarding { via: &via, request_uri: &way.request_uri, routes: &own.routes, ..Forwarding::default() };
+        let forwarding = Forwarding {
+            via: &via,
+            request_uri: &way.request_uri,
+            routes: &way.routes,
+            hidden: &way.hidden,
+            ..Forwarding::default()
+        };
         if let Ok(bytes) = forwarding.write(message) {
             self.endpoint.send_stateless(way.flow, bytes);
         }
     }
 
-    /// The URIs for Record-Route, the caller's side first: one where both sides come over the same transport.
-    pub(super) fn record_routes(&self, caller: Flow, device: Flow, caller_tag: &str) -> Vec<String> {
-        let plain = caller_tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~*'()".contains(&byte));
-        if !plain || caller_tag.len() > 64 {
+    /// What is left of a request's Route.
+    pub(super) fn without_own_routes(&self, message: &SipMessage) -> OwnRoutes {
+        let is_record_route = |uri: &Uri| self.is_ours(uri) && self.pass_of(uri, message).is_some();
+        without_own_routes(message, |uri| self.is_ours(uri), is_record_route)
+    }
+
+    /// The URIs for the Record-Route of an INVITE, the caller's side first: one where both sides come over the same
+    /// transport.
+    pub(super) fn record_routes(&self, invite: &SipMessage, caller: Flow, device: Flow) -> Vec<String> {
+        let from = invite.from().ok();
+        let (Some(tag), Some(call_id)) = (from.as_ref().and_then(|from| from.tag()), invite.call_id()) else {
             return Vec::new();
-        }
+        };
         let [caller_end, device_end] = [caller, device].map(|flow| written(&flow));
+        let digest = self.shared.own_mark.digest(tag);
         let run = self.shared.run;
-        let name = format!("{PREFIX}{caller_end}!{device_end}!{caller_tag}!{run:08x}");
-        let marked = self.shared.own_mark.call_id(&name);
-        let user = marked.split('@').next().unwrap_or("");
+        let name = format!("{PREFIX}{caller_end}!{device_end}!{digest}!{run:08x}");
+        let user = self.shared.own_mark.bound(&name, call_id);
         let uri = |flow: &Flow| match self.place_of_ours(flow) {
             (place, Some(transport)) => format!("sip:{user}@{place};transport={transport};lr"),
             (place, None) => format!("sip:{user}@{place};lr"),
@@ -94,26 +125,49 @@ impl Shard {
         uris
     }
 
-    /// What a Record-Route of ours says.
-    pub(super) fn pass_of(&self, uri: &Uri) -> Option<Pass> {
-        let name = self.shared.own_mark.name_of(uri.as_sip()?.user.as_deref()?)?.strip_prefix(PREFIX)?;
+    /// What a Record-Route of ours says, in a request of its dialog.
+    fn pass_of(&self, uri: &Uri, message: &SipMessage) -> Option<Pass> {
+        let user = uri.as_sip()?.user.as_deref()?;
+        let name = self.shared.own_mark.bound_name_of(user, message.call_id()?)?.strip_prefix(PREFIX)?;
         let mut parts = name.split('!');
-        let (caller, device, caller_tag, run) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let (caller, device, caller_digest, run) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         // After a restart the number of a connection may be another's.
         let is_of_this_run = u32::from_str_radix(run, 16) == Ok(self.shared.run);
         Some(Pass {
             caller: read(caller, is_of_this_run)?,
             device: read(device, is_of_this_run)?,
-            caller_tag: caller_tag.to_owned(),
+            caller_digest: caller_digest.to_owned(),
         })
     }
 
-    fn way_in_dialog(&self, message: &SipMessage, request_uri: &str, routes: &[String], pass: &Pass) -> Option<Way> {
-        let is_callers = message.from().is_ok_and(|from| from.tag() == Some(pass.caller_tag.as_str()));
-        let seen = if is_callers { pass.device } else { pass.caller };
-        let next_hop = routes.first().map_or(request_uri, String::as_str);
-        let (flow, _) = self.direct_flow(next_hop, Some(seen), !routes.is_empty())?;
-        Some(Way::plain(flow, request_uri))
+    /// # Errors
+    /// The status that says why there is no way.
+    fn way_in_dialog(&self, message: &SipMessage, own: &OwnRoutes, pass: &Pass, is_trusted: bool) -> Result<Way, u16> {
+        let is_callers =
+            |tag: Option<&str>| tag.is_some_and(|tag| self.shared.own_mark.digest(tag) == pass.caller_digest);
+        let seen = if message.from().is_ok_and(|from| is_callers(from.tag())) {
+            pass.device
+        } else if message.to().is_ok_and(|to| is_callers(to.tag())) {
+            pass.caller
+        } else {
+            return Err(481);
+        };
+        let next_hop = own.routes.first().map_or(own.request_uri.as_str(), String::as_str);
+        let (mut flow, mut is_named) = self.direct_flow(next_hop, Some(seen), !own.routes.is_empty()).ok_or(404u16)?;
+        if !is_trusted && flow.remote.ip() != seen.remote.ip() {
+            if !own.routes.is_empty() {
+                return Err(403);
+            }
+            (flow, is_named) = (seen, false);
+        }
+        let mut hidden = Vec::new();
+        if !is_trusted {
+            hidden.extend(ASSERTED);
+        } else if message.asks_privacy("id") && !self.trusts(flow) {
+            hidden.push(Name::PAssertedIdentity);
+        }
+        let way = Way::plain(flow, &own.request_uri);
+        Ok(Way { hidden, is_trusted: self.trusts(flow), is_where_seen: !is_named, routes: own.routes.clone(), ..way })
     }
 }
 

@@ -1,7 +1,7 @@
 //! MESSAGEs that a machine has passed on: the sender gets the device's own answer, or the message is kept.
 
 use restante_deferral::decision::validate;
-use restante_deferral::model::{ContactId, RecipientKey, Sender, Verification};
+use restante_deferral::model::{ContactId, Origin, RecipientKey, Sender, Verification};
 use restante_deferral::participating_function::{AttemptEnd, AttemptId, ReplyToken};
 use restante_sip::proxy::BranchId;
 
@@ -33,6 +33,7 @@ impl Shard {
                 let target = Target::Contact {
                     key: key.clone(),
                     contact: it.id,
+                    follows: None,
                     is_private: sender.private,
                     is_user: sender.verification == Verification::Authenticated,
                     record: None,
@@ -58,16 +59,17 @@ impl Shard {
     }
 
     /// No device took it. A refusal for good is the recipient's only when every device gave one: another one may have been
-    /// switched off.
+    /// switched off, or not be asked.
     pub(super) fn end_failed_attempt_of(&mut self, now: Now, id: RelayId, best: u16) {
         let Some(relay) = self.relays.get(&id) else { return };
         let ends: Vec<BranchEnd> = relay.branches.iter().filter_map(|branch| branch.end).collect();
         let is_permanent = |end: &&BranchEnd| validate::is_permanent(end.origin, true, end.status);
         let passing = ends.iter().filter(|end| !is_permanent(end));
         let first_passing = passing.min_by_key(|end| (end.status.is_none(), end.status));
-        let chosen = ends.iter().find(|end| end.status == Some(best)).filter(|_| first_passing.is_none());
-        let nothing =
-            BranchEnd { status: None, origin: restante_deferral::model::Origin::Transport, retry_after_seconds: None };
+        // A 6xx keeps the devices of less q from being asked: what they would have said is not known.
+        let is_any_unasked = relay.branches.iter().any(|branch| branch.end.is_none());
+        let chosen = ends.iter().find(|end| end.status == Some(best) && first_passing.is_none() && !is_any_unasked);
+        let nothing = BranchEnd { status: None, origin: Origin::Transport, retry_after_seconds: None };
         let end = first_passing.or(chosen).copied().unwrap_or(nothing);
         self.tell_end_of(now, id, end);
     }

@@ -15,6 +15,8 @@ mod calls;
 mod dialogs;
 mod messages;
 
+pub(super) use self::calls::hidden_from;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -23,10 +25,10 @@ use restante_deferral::model::{ContactId, Origin, RecipientKey};
 use restante_deferral::participating_function::AttemptId;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::proxy::{
-    Action, Best, BranchId, ContextSettings, Forwarding, OwnRoutes, Refusal, ResponseContext, TakeOver,
-    breadth_of_each, loop_key, passed_back, validate, without_own_routes,
+    Action, Best, BranchId, ContextSettings, Forwarding, OwnRoutes, Refusal, ResponseContext, Returning, TakeOver,
+    breadth_of_each, loop_key, validate,
 };
-use restante_sip::transaction::{ClientTransactionId, Flow, SendError, ServerTransactionId};
+use restante_sip::transaction::{ClientTransactionId, Flow, Passing, SendError, ServerTransactionId};
 use restante_sip::writer::WriteError;
 
 use super::requests::SUPPORTED;
@@ -37,6 +39,9 @@ use crate::server::media::MediaId;
 
 /// What a transaction has longer than the context to end: 64·T1, since what is cancelled may never be answered.
 const LONGER_THAN_CONTEXT: Duration = Duration::from_secs(40);
+/// What only a trusted peer may say of identities and services (RFC 3325 §5, RFC 6050 §5), and what is for us alone.
+const ASSERTED: [Name; 4] =
+    [Name::PAssertedIdentity, Name::PAssertedService, Name::PPreferredIdentity, Name::PPreferredService];
 
 /// Names a relay within its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +75,13 @@ struct Branch {
     sent: Option<(Bytes, Flow)>,
     hop: Option<SocketAddr>,
     is_device: bool,
+    is_cancelled: bool,
+    /// Its final answer.
+    status: Option<u16>,
+    /// What it asserts counts.
+    is_trusted: bool,
+    /// Our own in the request, the caller's side first.
+    record_routes: Vec<String>,
     /// What came of it: none while it is not over.
     end: Option<BranchEnd>,
 }
@@ -89,6 +101,8 @@ pub(super) enum Target {
     Contact {
         key: RecipientKey,
         contact: ContactId,
+        /// Another flow of the device of this branch: it is not tried when the device answered there (RFC 5626 §5.3).
+        follows: Option<BranchId>,
         /// The caller asked not to be named (RFC 3325 §7).
         is_private: bool,
         /// The caller showed credentials here: they do not go on, nor does what it asserts itself.
@@ -105,11 +119,15 @@ pub(super) enum Target {
 pub(super) struct Way {
     pub(super) flow: Flow,
     pub(super) request_uri: String,
-    /// Before what is left of the request's own.
+    /// All of them, the next hop's first; to a contact also what is left of the request's own.
     pub(super) routes: Vec<String>,
     pub(super) record_routes: Vec<String>,
     pub(super) hidden: Vec<Name>,
     pub(super) is_device: bool,
+    /// To where a client was seen, and it may not be reached otherwise.
+    pub(super) is_where_seen: bool,
+    /// Who answers may assert who it is (RFC 3325 §5).
+    pub(super) is_trusted: bool,
 }
 
 /// What a relay is for.
@@ -125,7 +143,7 @@ pub(super) enum Errand {
 
 /// What a request needs to be passed on.
 pub(super) struct Passage {
-    own: OwnRoutes,
+    pub(super) own: OwnRoutes,
     mark: String,
 }
 
@@ -135,7 +153,7 @@ impl Shard {
     /// # Errors
     /// Why not.
     pub(super) fn passage(&mut self, request: &SipMessage) -> Result<Passage, Refusal> {
-        let own = without_own_routes(request, |uri| self.is_ours(uri), |uri| self.is_record_route(uri));
+        let own = self.without_own_routes(request);
         let mark = self.endpoint.identifiers().loop_mark(&loop_key(request, &own.routes));
         validate(request, &mark, &SUPPORTED)?;
         Ok(Passage { own, mark })
@@ -149,8 +167,13 @@ impl Shard {
         self.answer_with(now, transaction, refusal.status(), |builder| builder.optional("Unsupported", unsupported));
     }
 
-    /// Passes a request on to targets, with the q of each in thousandths. None: nothing was begun, the caller was answered
-    /// where this is nobody's attempt.
+    /// Whether a peer's word counts.
+    pub(super) fn trusts(&self, peer: Flow) -> bool {
+        self.shared.directory.is_trusted(peer.remote.ip())
+    }
+
+    /// Passes a request on to targets, with the q of each in thousandths. None: nothing was begun; the caller was answered
+    /// where it is nobody else's to answer.
     pub(super) fn relay(
         &mut self,
         now: Now,
@@ -167,7 +190,7 @@ impl Shard {
         let each = match breadth_of_each(&request, targets.len()) {
             Ok(each) => each,
             Err(refusal) => {
-                if !matches!(errand, Errand::Attempt { .. }) {
+                if matches!(errand, Errand::Pass) {
                     self.refuse_passage(now, server, &refusal);
                 }
                 return None;
@@ -177,7 +200,18 @@ impl Shard {
         let settings = ContextSettings { is_invite: method == Method::Invite, timer_c: self.timer_c(), take_over };
         let qs: Vec<u16> = targets.iter().map(|(q_permille, _)| *q_permille).collect();
         let (context, actions) = ResponseContext::new(now.monotonic, &qs, settings);
-        let branch = |(_, target)| Branch { target, client: None, sent: None, hop: None, is_device: false, end: None };
+        let branch = |(_, target)| Branch {
+            target,
+            client: None,
+            sent: None,
+            hop: None,
+            is_device: false,
+            is_cancelled: false,
+            status: None,
+            is_trusted: false,
+            record_routes: Vec::new(),
+            end: None,
+        };
         let branches = targets.into_iter().map(branch).collect();
         let Passage { own, mark } = passage;
         let id = RelayId(self.token());
@@ -209,6 +243,9 @@ impl Shard {
         let (hop, is_device) = known.map_or((None, false), |it| (it.hop, it.is_device));
         let actions = relay.context.answered(now.monotonic, branch, response);
         let client = known_client(relay, branch);
+        if let (200.., Some(branch)) = (status, relay.branches.get_mut(branch.0)) {
+            branch.status = Some(status);
+        }
         if status < 200 {
             if let (Some(client), Some(until)) = (client, relay.context.rings_until(branch)) {
                 self.endpoint.ring_until(now.monotonic, client, until + LONGER_THAN_CONTEXT);
@@ -225,7 +262,9 @@ impl Shard {
     /// Nothing came on a branch, or it could not be sent.
     pub(super) fn relay_silent(&mut self, now: Now, id: RelayId, branch: BranchId, silence: Silence) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
-        if let Some(hop) = relay.branches.get(branch.0).and_then(|branch| branch.hop) {
+        // Who was cancelled before it said anything may be there.
+        let known = relay.branches.get(branch.0).filter(|branch| !branch.is_cancelled);
+        if let Some(hop) = known.and_then(|branch| branch.hop) {
             self.shared.names.note_failure(hop, now.monotonic);
         }
         let (origin, actions) = match silence {
@@ -303,8 +342,8 @@ impl Shard {
         }
         let Some(relay) = self.relays.get(&id) else { return };
         match relay.context.is_over() {
-            // Of anything but an INVITE no further answer is of interest.
-            true if relay.method != Method::Invite => self.forget_relay(id),
+            // Of anything but an INVITE no further answer is of interest, and of an INVITE that all refused none can come.
+            true if relay.method != Method::Invite || relay.context.is_settled() => self.forget_relay(id),
             true if relay.is_ending => {}
             true => {
                 self.schedule_relay(id, Some(now.monotonic + ANSWERS_MAY_COME));
@@ -330,7 +369,10 @@ impl Shard {
         self.endpoint.answer_until(now.monotonic, server, now.monotonic + self.timer_c() + LONGER_THAN_CONTEXT);
         let way = match target {
             Target::Way(way) => Some(way),
-            Target::Contact { key, contact, is_private, is_user, record } => {
+            Target::Contact { follows: Some(first), .. } if self.has_answered(id, first) => {
+                return self.relay_silent(now, id, branch, Silence::NotSent);
+            }
+            Target::Contact { key, contact, is_private, is_user, record, .. } => {
                 if self.branch_waits_for_name(now, &key, contact, (id, branch)) {
                     return;
                 }
@@ -346,6 +388,8 @@ impl Shard {
                     branch.sent = Some((bytes, flow));
                     branch.hop = Some(way.flow.remote);
                     branch.is_device = way.is_device;
+                    branch.is_trusted = way.is_trusted;
+                    branch.record_routes = way.record_routes;
                 }
             }
             Err(error) => {
@@ -353,6 +397,12 @@ impl Shard {
                 self.relay_silent(now, id, branch, Silence::NotSent);
             }
         }
+    }
+
+    /// Whether a device itself gave a final answer: 408, 430 and 503 say that it was not reached.
+    fn has_answered(&self, id: RelayId, branch: BranchId) -> bool {
+        let branch = self.relays.get(&id).and_then(|relay| relay.branches.get(branch.0));
+        branch.and_then(|branch| branch.status).is_some_and(|status| !matches!(status, 408 | 430 | 503))
     }
 
     fn send_branch(
@@ -364,14 +414,14 @@ impl Shard {
         let relay = self.relays.get(&id).ok_or(SendError::Busy)?;
         let (method, mark) = (relay.method.clone(), relay.mark.clone());
         let (request, stamped, max_breadth) = (relay.request.clone(), relay.stamped.clone(), relay.max_breadth);
-        let routes: Vec<String> = way.routes.iter().chain(&relay.own.routes).cloned().collect();
         let mut bytes = Bytes::new();
-        let (client, flow) = self.send_marked(now, &method, way.flow, &mark, |via, _| {
+        let passing = Passing { mark: &mark, is_by_udp_alone: way.is_where_seen };
+        let (client, flow) = self.send_passing(now, &method, way.flow, passing, |via, _| {
             let forwarding = Forwarding {
                 via,
                 stamped: Some(&stamped),
                 request_uri: &way.request_uri,
-                routes: &routes,
+                routes: &way.routes,
                 record_routes: &way.record_routes,
                 hidden: &way.hidden,
                 max_breadth,
@@ -383,7 +433,8 @@ impl Shard {
     }
 
     fn cancel_branch(&mut self, now: Now, id: RelayId, branch: BranchId) {
-        let Some(relay) = self.relays.get(&id) else { return };
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        relay.branches.get_mut(branch.0).into_iter().for_each(|branch| branch.is_cancelled = true);
         match known_client(relay, branch) {
             Some(client) => self.endpoint.cancel(now.monotonic, client),
             // It was never sent: its next hop's name is being looked up.
@@ -402,7 +453,10 @@ impl Shard {
         if let Errand::Attempt { .. } = errand {
             return self.end_attempt_of(now, id, branch);
         }
-        let Ok(bytes) = passed_back(response, None) else { return };
+        if let (200.., Errand::Invitation(media)) = (status, errand) {
+            self.forget_media(media);
+        }
+        let Ok(bytes) = self.returning(id, branch, response, None) else { return };
         match status {
             ..200 => {
                 let until = now.monotonic + self.timer_c() + LONGER_THAN_CONTEXT;
@@ -412,20 +466,41 @@ impl Shard {
             _ if is_invite => self.endpoint.pass_success(now.monotonic, server, bytes),
             _ => self.endpoint.respond(now.monotonic, server, status, bytes),
         }
-        if let (200.., Errand::Invitation(media)) = (status, errand) {
-            self.forget_media(media);
-        }
+    }
+
+    /// A response as it goes back.
+    fn returning(
+        &self,
+        id: RelayId,
+        branch: BranchId,
+        response: &SipMessage,
+        best: Option<&Best>,
+    ) -> Result<Bytes, WriteError> {
+        let relay = self.relays.get(&id).ok_or(WriteError::Missing)?;
+        let (is_trusted, ours) = match relay.branches.get(branch.0) {
+            Some(branch) => (branch.is_trusted, branch.record_routes.as_slice()),
+            None => (false, &[][..]),
+        };
+        let received = relay.request.list(Name::Via).skip(1).map(restante_sip::message::unfold);
+        let vias: Vec<String> = std::iter::once(relay.stamped.clone()).chain(received).collect();
+        let earlier = relay.request.list(Name::RecordRoute).filter(|_| !ours.is_empty());
+        let ours = ours.iter().rev().map(|uri| format!("<{uri}>"));
+        let record_routes: Vec<String> = ours.chain(earlier.map(restante_sip::message::unfold)).collect();
+        let hidden: &[Name] = if is_trusted { &[] } else { &ASSERTED };
+        Returning { best, vias: &vias, record_routes: &record_routes, hidden }.write(response)
     }
 
     fn finish_relay(&mut self, now: Now, id: RelayId, best: &Best) {
         let Some(relay) = self.relays.get(&id) else { return };
         let server = relay.server;
+        // Whose it was is not told: the answer of a device says nothing of identities, one of a peer may.
+        let branch = BranchId(relay.branches.iter().position(|branch| !branch.is_trusted).unwrap_or(0));
         match relay.errand.clone() {
             Errand::Attempt { .. } => return self.end_failed_attempt_of(now, id, best.status),
             Errand::Invitation(media) => self.forget_media(media),
             Errand::Pass => {}
         }
-        match best.response.as_ref().map(|response| passed_back(response, Some(best))) {
+        match best.response.as_ref().map(|response| self.returning(id, branch, response, Some(best))) {
             Some(Ok(bytes)) => self.endpoint.respond(now.monotonic, server, best.status, bytes),
             _ => self.answer(now, server, best.status),
         }

@@ -92,7 +92,7 @@ impl Shard {
 
     /// Where the Route that is left leads, for whom we trust.
     fn way_along_routes(&self, message: &SipMessage, routes: &[String], came: Flow) -> Result<Way, u16> {
-        if !self.shared.directory.is_trusted(came.remote.ip()) {
+        if !self.is_trusted(came) {
             return Err(403);
         }
         let next = routes.first().and_then(|route| restante_sip::header::NameAddr::parse(route).ok()).ok_or(400u16)?;

@@ -2,7 +2,7 @@
 
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_tests::{RawSip, Request, TlsPeer, World, in_time, setting, until};
-use tokio::net::UdpSocket;
+use tokio::net::{TcpSocket, UdpSocket};
 
 const BOB: &str = "sip:bob@example.org";
 
@@ -88,8 +88,12 @@ fn several_flows_lead_to_one_device_which_gets_a_message_once() {
 #[test]
 fn a_dead_flow_is_not_looked_for_at_its_contact_and_its_messages_wait() {
     setting().encrypted().settings("retry_seconds = [1, 1, 1]").tell(async |world| {
-        let mut bob = world.tcp().await;
-        let place = bob.local();
+        // One whose address can be had again at once.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        let stream = in_time("a connection", socket.connect(world.sip())).await.unwrap();
+        let place = stream.local_addr().unwrap();
+        let mut bob = RawSip::over(Box::new(stream), "TCP", place, world.sip());
         register(&mut bob, 1, 1).await;
         drop(bob);
         until("the connection is over", || world.server().open_connections() == 0).await;

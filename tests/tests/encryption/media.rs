@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use restante_client::{Content, LargeMessage, Source};
 use restante_msrp::sdp::{Fingerprint, MsrpDescription};
+use restante_sip::header::ICSI_LARGE_MESSAGE;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::writer::Builder;
 use restante_tests::{
@@ -118,7 +119,9 @@ fn who_names_no_certificate_needs_none_and_who_does_not_encrypt_is_not_acceptabl
     });
     setting().encrypted().tell(async |world| {
         let mut sip = world.raw_tls(None).await;
-        let encrypted = invitation(&sip, None);
+        // Without its service it might be a call, which is passed on.
+        let service = format!("*;+g.3gpp.icsi-ref=\"{}\"", ICSI_LARGE_MESSAGE.replace(':', "%3A"));
+        let encrypted = invitation(&sip, None).with("Accept-Contact", &service);
         assert_eq!(sip.ask(&encrypted).await.status(), Some(488), "nothing listens for it");
     });
 }

@@ -59,10 +59,15 @@ impl World {
         kept.expect("credentials are kept");
     }
 
+    /// Gives a user a password, and what its client needs to use it.
+    pub(crate) async fn credentials_of(&self, name: &str) -> ClientCredentials {
+        self.give_password(name).await;
+        ClientCredentials { username: name.to_owned(), password: password_of(name) }
+    }
+
     /// Somebody outside who has a password.
     pub async fn outsider(&mut self, name: &str) -> Person {
-        self.give_password(name).await;
-        let credentials = ClientCredentials { username: name.to_owned(), password: password_of(name) };
+        let credentials = self.credentials_of(name).await;
         self.outsider_with(name, |it| it.credentials = Some(credentials)).await
     }
 

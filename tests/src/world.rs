@@ -206,7 +206,10 @@ impl World {
     pub async fn person_over(&mut self, name: &str, transport: Protocol) -> Person {
         let (server, authorities) = (self.listener(transport), self.configuration.tls.authorities.clone());
         let media = self.is_media_encrypted;
+        // Where its address says nothing it needs a password.
+        let credentials = if transport.is_web_socket() { Some(self.credentials_of(name).await) } else { None };
         self.person_with(name, |client| {
+            client.credentials = credentials;
             client.server = server;
             client.transport = transport;
             client.tls.files.authorities = authorities;

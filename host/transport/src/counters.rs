@@ -63,8 +63,9 @@ counters! {
     tls_handshakes,
     /// TLS handshakes that failed: the peer is not believed, does not believe us, speaks something else, or took too long.
     tls_handshakes_failed,
-    /// Connections closed at once because too many handshakes, of TLS or WebSocket, were under way.
-    tls_handshakes_refused,
+    /// Connections closed at once because too many handshakes, of TLS or WebSocket, were under way, or too many of their
+    /// source.
+    handshakes_refused,
     /// WebSockets that were agreed on, of either side.
     web_sockets,
     /// WebSockets that were not: another sub-protocol, a page that is not allowed, something else, or too late.

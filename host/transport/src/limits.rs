@@ -34,6 +34,8 @@ pub struct TransportLimits {
     /// Handshakes of TLS and WebSocket with peers that connected, under way over all listeners; a connection more is closed at
     /// once.
     pub max_handshakes: usize,
+    /// Of those the most of one source address; a connection more is closed at once.
+    pub max_handshakes_per_source: usize,
     /// Time for a handshake of TLS, and for one of WebSocket.
     pub handshake_timeout: Duration,
     /// Time until the first byte on an accepted connection.
@@ -73,6 +75,7 @@ impl Default for TransportLimits {
             max_waiting_bytes: 2 * 1024 * 1024,
             connect_timeout: Duration::from_secs(5),
             max_handshakes: 1_000,
+            max_handshakes_per_source: 64,
             handshake_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(10),
             message_timeout: Duration::from_secs(30),

@@ -265,8 +265,8 @@ impl<P, H> Reception<P, H> {
     /// After the handshake, where there is one.
     async fn agreed(&self, stream: TcpStream, remote: SocketAddr) -> Option<MsrpStream> {
         let Some((tls, handshakes)) = &self.secure else { return Some(MsrpStream::Plain(stream)) };
-        let (Some(config), Some(_under_way)) = (tls.msrp_server(), handshakes.admit()) else {
-            count(&self.counters.tls_handshakes_refused);
+        let (Some(config), Some(_under_way)) = (tls.msrp_server(), handshakes.admit(remote.ip())) else {
+            count(&self.counters.handshakes_refused);
             return None;
         };
         match handshakes.accept(config, stream).await {

@@ -1,4 +1,4 @@
-//! Counted admission of connections.
+//! Counted admission of connections, and of handshakes.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

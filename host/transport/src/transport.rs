@@ -257,6 +257,12 @@ impl Sender {
         self.shared.connections.peer_names(connection)
     }
 
+    /// Whether a connection is there and has not been said to be [`crate::TransportEvent::Closed`].
+    #[must_use]
+    pub fn is_open(&self, connection: ConnectionId) -> bool {
+        self.shared.connections.is_open(connection)
+    }
+
     /// What is shown and asked for on encrypted connections.
     #[must_use]
     pub fn tls(&self) -> &Arc<Tls> {

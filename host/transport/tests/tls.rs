@@ -13,7 +13,7 @@ use restante_transport::{
 };
 use support::{Fixture, PATIENCE, request, token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -121,16 +121,35 @@ async fn a_handshake_that_does_not_go_on_is_closed_and_holds_up_nobody() {
 async fn handshakes_under_way_are_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let tls = Tls::read(files(directory.path(), &["127.0.0.1"])).unwrap();
-    let limits = TransportLimits { max_handshakes: 2, ..TransportLimits::default() };
+    let limits = TransportLimits { max_handshakes: 2, max_handshakes_per_source: 2, ..TransportLimits::default() };
     let theirs = start(&["tls:127.0.0.1:0"], limits, tls).await;
     let mut silent = Vec::new();
     for _ in 0..3 {
         silent.push(TcpStream::connect(theirs.address(0)).await.unwrap());
     }
     until_closed(&mut silent[2]).await;
-    assert_eq!(theirs.count("tls_handshakes_refused"), 1);
+    assert_eq!(theirs.count("handshakes_refused"), 1);
     drop(silent);
     theirs.until_count("tls_handshakes_failed", 2).await;
+}
+
+#[tokio::test]
+async fn one_source_that_stalls_keeps_nobody_else_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let tls = Tls::read(files(directory.path(), &["127.0.0.1"])).unwrap();
+    let limits = TransportLimits { max_handshakes: 3, max_handshakes_per_source: 2, ..TransportLimits::default() };
+    let mut theirs = start(&["tls:127.0.0.1:0"], limits, Arc::clone(&tls)).await;
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(theirs.address(0)).await.unwrap());
+    }
+    until_closed(&mut silent[2]).await;
+    assert_eq!(theirs.count("handshakes_refused"), 1);
+    let ours = start(&["udp:127.0.0.1:0"], TransportLimits::default(), tls).await;
+    ours.transport.sender().send(&to(&ours, theirs.address(0), None), request("one", b""), None).unwrap();
+    assert_eq!(theirs.message().await.0.call_id(), Some("one"));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Certificates that change, and peers that are trusted by theirs.
 
 use restante::configuration::AskedCertificates;
-use restante_sip::message::SipMessage;
+use restante_sip::message::{Method, Name, SipMessage};
 use restante_tests::{Authority, Issued, RawSip, World, connect_tls, in_time, setting, until};
 use restante_transport::Reloaded;
 
@@ -129,6 +129,35 @@ fn a_peer_is_trusted_by_the_name_in_its_certificate_and_nobody_else_is() {
         assert_eq!(says_that_alice_sends(&mut world.tcp().await).await.status(), Some(403));
         assert_eq!(says_that_alice_sends(&mut world.udp().await).await.status(), Some(403));
         assert_eq!(world.queue().len(), trusted.len());
+    });
+}
+
+#[test]
+fn a_delivery_of_ours_is_passed_on_for_a_core_that_its_certificate_names() {
+    trusting(&["tls:core.example.net"], AskedCertificates::Request).tell(async |world| {
+        let mut core = world.raw_tls(Some(&world.authority().issue(&["core.example.net"]))).await;
+        let contact = format!("<sip:bob@{};transport=tls>", core.local());
+        let register = core.request("REGISTER", "sip:example.org").set("From", &format!("<{BOB}>;tag=b"));
+        let register = register.set("To", &format!("<{BOB}>")).with("Contact", &contact);
+        assert_eq!(core.ask(&register).await.status(), Some(200));
+        assert_eq!(says_that_alice_sends(&mut core).await.status(), Some(202));
+        let ours = core.expect("the delivery", |it| it.method() == Some(Method::Message)).await;
+        let brought_back = |socket: &RawSip| {
+            let message = socket.request("MESSAGE", BOB).set("Call-ID", ours.call_id().unwrap());
+            message.body(ours.header(Name::ContentType).unwrap(), ours.body())
+        };
+        // Whoever else learnt its Call-ID.
+        let mut outsider = world.raw_tls(None).await;
+        let request = brought_back(&outsider);
+        assert_eq!(outsider.ask(&request).await.status(), Some(403));
+        let request = brought_back(&core);
+        core.send(&request.bytes()).await;
+        let passed_on = |it: &SipMessage| it.method() == Some(Method::Message) && it.list(Name::Via).count() == 2;
+        let message = core.expect("what was brought back", passed_on).await;
+        core.respond(&message, 200).await;
+        assert_eq!(core.answer_to(&request).await.status(), Some(200));
+        core.respond(&ours, 200).await;
+        world.until_settled().await;
     });
 }
 

@@ -1,20 +1,25 @@
 //! Flows that clients open and keep alive (RFC 5626).
 
 use restante_sip::message::{Method, Name, SipMessage};
-use restante_tests::{RawSip, World, in_time, setting, until};
-use tokio::net::UdpSocket;
+use restante_tests::{RawSip, Request, TlsPeer, World, in_time, setting, until};
+use tokio::net::{TcpSocket, UdpSocket};
 
 const BOB: &str = "sip:bob@example.org";
 
-/// Registers a flow of Bob's device.
-async fn register(socket: &mut RawSip, instance: u32, reg_id: u32) -> SipMessage {
+/// A REGISTER for a flow of Bob's device.
+fn registration(socket: &RawSip, instance: u32, reg_id: u32) -> Request {
     let contact = format!(
         "<sip:bob@{};transport={}>;reg-id={reg_id};+sip.instance=\"<urn:uuid:{instance}>\"",
         socket.local(),
         socket.transport().to_ascii_lowercase()
     );
     let request = socket.request("REGISTER", "sip:example.org").set("From", &format!("<{BOB}>;tag=b"));
-    let request = request.set("To", &format!("<{BOB}>")).with("Contact", &contact).with("Supported", "path, outbound");
+    request.set("To", &format!("<{BOB}>")).with("Contact", &contact).with("Supported", "path, outbound")
+}
+
+/// Registers a flow of Bob's device.
+async fn register(socket: &mut RawSip, instance: u32, reg_id: u32) -> SipMessage {
+    let request = registration(socket, instance, reg_id);
     let answer = socket.ask(&request).await;
     assert_eq!(answer.status(), Some(200));
     answer
@@ -83,13 +88,17 @@ fn several_flows_lead_to_one_device_which_gets_a_message_once() {
 #[test]
 fn a_dead_flow_is_not_looked_for_at_its_contact_and_its_messages_wait() {
     setting().encrypted().settings("retry_seconds = [1, 1, 1]").tell(async |world| {
-        let mut bob = world.tcp().await;
-        let place = bob.local();
+        // One whose address can be had again at once.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        let stream = in_time("a connection", socket.connect(world.sip())).await.unwrap();
+        let place = stream.local_addr().unwrap();
+        let mut bob = RawSip::over(Box::new(stream), "TCP", place, world.sip());
         register(&mut bob, 1, 1).await;
         drop(bob);
         until("the connection is over", || world.server().open_connections() == 0).await;
         // Somebody else has the address by now.
-        let other = tokio::net::TcpListener::bind(place).await;
+        let other = tokio::net::TcpListener::bind(place).await.expect("the address is free");
         world.person("alice").await.send(BOB, "for Bob alone").await;
         let mut again = world.tcp().await;
         register(&mut again, 1, 1).await;
@@ -97,6 +106,85 @@ fn a_dead_flow_is_not_looked_for_at_its_contact_and_its_messages_wait() {
         world.until_settled().await;
         assert_eq!(world.transport_count("connections_opened"), 0, "nothing was sent to whoever is there now");
         drop(other);
+    });
+}
+
+#[test]
+fn a_flow_that_breaks_while_its_registration_is_written_is_dead() {
+    setting().encrypted().held().settings("retry_seconds = [3600]").tell(async |world| {
+        let mut bob = world.tcp().await;
+        register(&mut bob, 1, 1).await;
+        world.held().hold();
+        let request = registration(&bob, 1, 1);
+        bob.send(&request.bytes()).await;
+        until("the registration is being written", || world.held().waiting() == 1).await;
+        drop(bob);
+        until("the connection is over", || world.server().open_connections() == 0).await;
+        world.held().release();
+        until("it is written", || world.held().waiting() == 0).await;
+        world.person("alice").await.send(BOB, "for Bob's next flow").await;
+        let mut again = world.tcp().await;
+        register(&mut again, 1, 1).await;
+        gets(&mut again, 200).await;
+        world.until_settled().await;
+        assert_eq!(world.metric("restante_attempts_failed_total", &[]), 0, "nothing was tried on the dead flow");
+    });
+}
+
+#[test]
+fn what_a_client_agreed_on_is_not_what_its_contact_says() {
+    setting().encrypted().tell(async |world| {
+        let mut bob = world.tcp().await;
+        let contact = format!("<sip:bob@{};transport=udp>;reg-id=1;+sip.instance=\"<urn:uuid:1>\"", bob.local());
+        let request = registration(&bob, 1, 1).set("Contact", &contact);
+        assert_eq!(bob.ask(&request).await.status(), Some(200));
+        world.person("alice").await.send(BOB, "on the flow").await;
+        gets(&mut bob, 200).await;
+        world.until_settled().await;
+    });
+}
+
+/// Registers Bob under a Contact.
+async fn register_at(socket: &mut RawSip, contact: &str) {
+    let request = registration(socket, 1, 1).set("Contact", contact);
+    assert_eq!(socket.ask(&request).await.status(), Some(200));
+}
+
+#[test]
+fn a_sips_contact_is_reached_over_tls_or_not_at_all() {
+    setting().encrypted().settings("retry_seconds = [3600]").tell(async |world| {
+        let alice = world.person("alice").await;
+        // Where it was seen is in the clear, and what it names is over TLS.
+        let issued = world.authority().issue(&["127.0.0.1"]);
+        let peer = TlsPeer::start(world.sip().ip(), &issued, None).await;
+        let contact = format!("<sips:bob@{}>", peer.address());
+        register_at(&mut world.udp().await, &contact).await;
+        alice.send(BOB, "over TLS").await;
+        let mut bob = in_time("a connection", peer.accept()).await.expect("TLS");
+        gets(&mut bob, 200).await;
+        world.until_settled().await;
+    });
+    for by_udp in [true, false] {
+        setting().encrypted().settings("retry_seconds = [3600]").tell(async |world| {
+            let mut bob = if by_udp { world.udp().await } else { world.tcp().await };
+            for parameters in ["", ";reg-id=1;+sip.instance=\"<urn:uuid:1>\""] {
+                let contact = format!("<sips:bob@{}>{parameters}", bob.local());
+                register_at(&mut bob, &contact).await;
+            }
+            world.person("alice").await.send(BOB, "not in the clear").await;
+            until("it is tried", || world.metric("restante_attempts_failed_total", &[]) > 0).await;
+            let options = bob.request("OPTIONS", "sip:example.org");
+            assert_eq!(bob.ask(&options).await.status(), Some(200));
+            assert_eq!((bob.unread(), world.queue().len()), (Vec::new(), 1));
+        });
+    }
+    setting().encrypted().tell(async |world| {
+        let mut bob = world.raw_tls(None).await;
+        let contact = format!("<sips:bob@{}>", bob.local());
+        register_at(&mut bob, &contact).await;
+        world.person("alice").await.send(BOB, "on its own connection").await;
+        gets(&mut bob, 200).await;
+        world.until_settled().await;
     });
 }
 

@@ -4,11 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use restante_client::{Content, LargeMessage, Source};
 use restante_msrp::sdp::{Fingerprint, MsrpDescription};
+use restante_sip::header::ICSI_LARGE_MESSAGE;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::writer::Builder;
 use restante_tests::{
     Chunk, Issued, MsrpReply, RawMsrp, RawSip, Request, TlsPeer, World, connect_tls, in_time, pattern, setting, until,
 };
+use tokio::net::TcpListener;
 
 const BOB: &str = "sip:bob@example.org";
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -117,8 +119,33 @@ fn who_names_no_certificate_needs_none_and_who_does_not_encrypt_is_not_acceptabl
     });
     setting().encrypted().tell(async |world| {
         let mut sip = world.raw_tls(None).await;
-        let encrypted = invitation(&sip, None);
+        // Without its service it might be a call, which is passed on.
+        let service = format!("*;+g.3gpp.icsi-ref=\"{}\"", ICSI_LARGE_MESSAGE.replace(':', "%3A"));
+        let encrypted = invitation(&sip, None).with("Accept-Contact", &service);
         assert_eq!(sip.ask(&encrypted).await.status(), Some(488), "nothing listens for it");
+    });
+}
+
+#[test]
+fn who_does_not_encrypt_is_not_acceptable_where_it_is_connected_to_either() {
+    setting().encrypted_media().tell(async |world| {
+        world.person_over_tls("alice").await.send("sip:alice@example.org", "for a pull").await;
+        world.until_waiting(1).await;
+        let (listener, mut sip) = (TcpListener::bind((LOCALHOST, 0)).await.unwrap(), world.raw_tls(None).await);
+        let place = listener.local_addr().unwrap();
+        for (to, direction) in [(BOB, "sendonly"), ("sip:deferred@example.org", "recvonly")] {
+            let invite = RawMsrp::invitation(&sip, to);
+            let offer = String::from_utf8(invite.body.to_vec()).unwrap();
+            let path = offer.lines().find(|line| line.starts_with("a=path:")).unwrap();
+            let offer = offer.replace(path, &format!("a=path:msrp://{place}/alice;tcp"));
+            let offer =
+                offer.replace("a=setup:active", "a=setup:passive").replace("a=sendonly", &format!("a={direction}"));
+            let offer = offer.replace("m=message 9 ", &format!("m=message {} ", place.port()));
+            let invite = invite.body("application/sdp", offer.into_bytes());
+            assert_eq!(sip.ask(&invite).await.status(), Some(488), "{to}");
+        }
+        let nobody = tokio::time::timeout(std::time::Duration::from_millis(200), listener.accept()).await;
+        assert!(nobody.is_err(), "nobody connects in the clear");
     });
 }
 

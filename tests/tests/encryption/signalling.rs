@@ -54,6 +54,21 @@ fn a_session_goes_over_tls_and_its_requests_say_so() {
 }
 
 #[test]
+fn what_goes_to_a_sips_contact_has_one_itself() {
+    setting().encrypted().settings("few = 0").tell(async |world| {
+        world.person_over_tls("alice").await.send(BOB, "in a session").await;
+        let mut bob = world.raw_tls(None).await;
+        let request = bob.request("REGISTER", "sip:example.org").set("From", &format!("<{BOB}>;tag=b"));
+        let request = request.set("To", &format!("<{BOB}>")).with("Contact", &format!("<sips:bob@{}>", bob.local()));
+        assert_eq!(bob.ask(&request).await.status(), Some(200));
+        let invite = bob.expect("an INVITE", |it| it.method() == Some(Method::Invite)).await;
+        assert_eq!(invite.header(Name::Contact), Some(format!("<sips:{}>", world.tls()).as_str()));
+        bob.respond(&invite, 486).await;
+        bob.expect("an ACK", |it| it.method() == Some(Method::Ack)).await;
+    });
+}
+
+#[test]
 fn a_client_whose_connection_is_gone_gets_its_messages_on_the_next() {
     setting().encrypted().settings("retry_seconds = [3600]").tell(async |world| {
         let mut bob = world.raw_tls(None).await;

@@ -1,7 +1,7 @@
 //! SIP over WebSocket (RFC 7118).
 
 use restante_sip::message::{Method, Name};
-use restante_tests::{Frame, RawSip, Request, setting, until};
+use restante_tests::{Digest, Frame, RawSip, Request, setting, until};
 use restante_transport::Protocol;
 
 const BOB: &str = "sip:bob@example.org";
@@ -15,9 +15,38 @@ fn registration(socket: &RawSip) -> Request {
     request.set("Via", &via).with("Contact", "<sip:bob@df7jal23ls0d.invalid;transport=ws>")
 }
 
+/// Sends what a user with a password sends, and answers the challenge: the address counts for nothing.
+async fn ask(socket: &mut RawSip, name: &str, request: &Request) -> Option<u16> {
+    let challenged = socket.ask(request).await;
+    assert_eq!(challenged.status(), Some(401));
+    let request = Digest::of(&challenged, name).authorize(&request.clone().set("CSeq", &next(request)), 1);
+    socket.ask(&request).await.status()
+}
+
+fn next(request: &Request) -> String {
+    request.field("CSeq").replace("1 ", "2 ")
+}
+
 async fn register(socket: &mut RawSip) {
     let request = registration(socket);
-    assert_eq!(socket.ask(&request).await.status(), Some(200));
+    assert_eq!(ask(socket, "bob", &request).await, Some(200));
+}
+
+#[test]
+fn a_page_that_is_open_on_a_trusted_machine_is_trusted_with_nothing() {
+    setting().web().tell(async |world| {
+        for protocol in [Protocol::Ws, Protocol::Wss] {
+            let mut page = world.raw_web(protocol, SIP, Some("https://evil.example")).await.expect("a WebSocket");
+            let message = page.request("MESSAGE", BOB).text("from Alice, it says");
+            assert_eq!(page.ask(&message).await.status(), Some(403));
+            let register = registration(&page);
+            assert_eq!(page.ask(&register).await.status(), Some(403));
+        }
+        // The same machine is trusted otherwise.
+        let mut socket = world.tcp().await;
+        let message = socket.request("MESSAGE", BOB).text("from Alice");
+        assert_eq!(socket.ask(&message).await.status(), Some(202));
+    });
 }
 
 #[test]
@@ -25,7 +54,9 @@ fn a_browser_registers_is_away_comes_back_and_gets_its_messages() {
     for (protocol, ipv6) in [(Protocol::Ws, false), (Protocol::Wss, false), (Protocol::Ws, true), (Protocol::Wss, true)]
     {
         let place = if ipv6 { setting().ipv6() } else { setting() };
+        let place = place.demands_passwords().tenant(|tenant| tenant.trust.push("::1".parse().expect("an address")));
         place.web().settings("retry_seconds = [3600]").tell(async |world| {
+            world.give_password("bob").await;
             let alice = world.person("alice").await;
             let mut bob = world.raw_web(protocol, SIP, None).await.expect("a WebSocket");
             register(&mut bob).await;
@@ -74,7 +105,9 @@ fn another_sub_protocol_or_page_is_refused() {
 
 #[test]
 fn each_frame_is_a_message_whatever_its_kind_and_keep_alives_are_answered() {
-    setting().web().tell(async |world| {
+    setting().web().demands_passwords().tell(async |world| {
+        world.give_password("alice").await;
+        world.give_password("bob").await;
         let mut socket = world.raw_web(Protocol::Ws, SIP, None).await.expect("a WebSocket");
         // Binary, and without Content-Length: the frame says where the message ends (RFC 7118 §5.3).
         let options = socket.request("OPTIONS", "sip:example.org");
@@ -87,7 +120,7 @@ fn each_frame_is_a_message_whatever_its_kind_and_keep_alives_are_answered() {
         assert_eq!(socket.next_frame().await, Some(Frame::Pong(b"still there?".as_slice().into())));
         // What is no text goes in a binary frame, byte for byte.
         let alice = socket.request("MESSAGE", BOB).body("text/plain;charset=ISO-8859-1", b"gr\xfc\xdfe".to_vec());
-        assert_eq!(socket.ask(&alice).await.status(), Some(202));
+        assert_eq!(ask(&mut socket, "alice", &alice).await, Some(202));
         register(&mut socket).await;
         let message = socket.expect("the message", |it| it.method() == Some(Method::Message)).await;
         assert!(message.body().ends_with(b"gr\xfc\xdfe"), "{:?}", message.body());
@@ -125,7 +158,7 @@ fn what_is_no_message_or_too_large_ends_the_connection_and_nobody_elses() {
 #[test]
 fn the_client_speaks_web_socket_too() {
     for protocol in [Protocol::Ws, Protocol::Wss] {
-        setting().web().tell(async |world| {
+        setting().web().demands_passwords().tell(async |world| {
             let alice = world.person_over("alice", protocol).await;
             let mut bob = world.person_over("bob", protocol).await;
             alice.send(BOB, "for later").await;

@@ -57,6 +57,8 @@ limits! {
     max_connections = 10_000;
     /// SIP and MSRP connections of one source address; more are closed at once.
     max_connections_per_source = 1_000;
+    /// Handshakes of TLS and WebSocket under way, a sixteenth of them of one source address; more: closed at once.
+    max_handshakes = 1_000;
     /// SIP connections that we opened; more: what needs a new one fails and is tried again.
     max_outgoing_connections = 10_000;
     /// MSRP connections per listener; more are closed at once.

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use restante_sip::message::Name;
+use restante_sip::uri::Uri;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -263,6 +264,14 @@ impl Configuration {
                 }
             }
         }
+        let web = self.sip.listen.iter().find(|listen| listen.protocol.is_web_socket());
+        if let Some(web) = web.filter(|_| self.sip.web_origins.is_none()) {
+            warnings.push(format!(
+                "{web} takes WebSockets from every page that a browser shows: name those whose scripts may connect in \
+                 sip.web_origins"
+            ));
+        }
+        warnings.extend(self.one_way_encryption());
         let asks = self.tls.client_certificates != AskedCertificates::None;
         for (name, tenant) in &self.tenants {
             let named = tenant.trust.iter().find(|peer| matches!(peer, TrustedPeer::Name(_)));
@@ -274,6 +283,31 @@ impl Configuration {
             }
         }
         warnings
+    }
+
+    /// Where requests go over TLS and nothing over TLS comes back.
+    fn one_way_encryption(&self) -> Vec<String> {
+        if self.sip.listen.iter().any(|listen| listen.protocol == Protocol::Tls) {
+            return Vec::new();
+        }
+        let is_encrypted = |uri: &str| {
+            let Ok(uri) = Uri::parse(uri) else { return false };
+            let says_tls = uri.parameter("transport").is_some_and(|name| name.eq_ignore_ascii_case("tls"));
+            says_tls || uri.as_sip().is_some_and(|uri| uri.secure)
+        };
+        let outbound = self.sip.outbound.as_ref().filter(|hop| hop.protocol.is_encrypted());
+        let hand_over = self.tenants.iter().flat_map(|(name, tenant)| {
+            let targets = tenant.hand_over.iter().filter(move |(_, uri)| is_encrypted(uri));
+            targets.map(move |(target, _)| format!("tenants.{name}.hand_over.{target}"))
+        });
+        let keys = outbound.map(|_| "sip.outbound".to_owned()).into_iter().chain(hand_over);
+        let warning = |key| {
+            format!(
+                "{key} leads over TLS and sip.listen has no \"tls:\" address: what peers send of their own, such as the end of a \
+                 session, comes in the clear or not at all"
+            )
+        };
+        keys.map(warning).collect()
     }
 
     /// The tables that another configuration has otherwise and that take effect only when the server is started again.
@@ -538,5 +572,26 @@ mod tests {
         );
         assert_eq!(open.unwrap().warnings().len(), 1);
         assert!(Configuration::default().warnings().is_empty());
+    }
+
+    #[test]
+    fn web_sockets_from_every_page_and_tls_one_way_are_warned_of() {
+        const TLS: &str = "[tls]\ncertificate = \"a.pem\"\nkey = \"a.key\"\n";
+        let web = "[sip]\nlisten = [\"udp:127.0.0.1:5060\", \"ws:127.0.0.1:80\"]\n";
+        let tls = "[sip]\nlisten = [\"udp:127.0.0.1:5060\", \"tls:127.0.0.1:5061\"]\n";
+        let outbound = "outbound = \"tls:core.example.net\"\n";
+        let tenant =
+            "[tenants.a]\ndomains = [\"a.org\"]\nhand_over = { sms = \"sips:192.0.2.1\", fax = \"sip:192.0.2.1\" }\n";
+        for (text, expected) in [
+            (web.to_owned(), vec!["ws:127.0.0.1:80 takes WebSockets from every page"]),
+            (format!("{web}web_origins = [\"https://a.org\"]\n"), vec![]),
+            (format!("[sip]\n{outbound}"), vec!["sip.outbound leads over TLS"]),
+            (tenant.to_owned(), vec!["tenants.a.hand_over.sms leads over TLS"]),
+            (format!("{tls}{outbound}{TLS}{tenant}"), vec![]),
+        ] {
+            let warnings = parse(&text).unwrap().warnings();
+            assert_eq!(warnings.len(), expected.len(), "{text}: {warnings:?}");
+            assert!(expected.iter().zip(&warnings).all(|(part, warning)| warning.contains(part)), "{warnings:?}");
+        }
     }
 }

@@ -56,7 +56,8 @@ impl FromStr for TrustedPeer {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
             !label.is_empty() && label.bytes().all(fits)
         };
-        if name.split('.').all(is_label) {
+        // An address is trusted without "tls:"; certificates are looked at for domains alone.
+        if name.split('.').all(is_label) && name.parse::<IpAddr>().is_err() {
             Ok(TrustedPeer::Name(name.to_ascii_lowercase().into()))
         } else {
             Err(format!("{text:?}: expected one host name behind \"tls:\", such as \"tls:proxy.example.org\""))
@@ -89,7 +90,15 @@ mod tests {
         assert!(named.is_one_of(&["a.example".into(), "proxy.example.org".into()]));
         assert!(!named.is_one_of(&["example.org".into(), "x.proxy.example.org".into()]));
         assert!(!named.is_at("192.0.2.1".parse().unwrap()));
-        for wrong in ["tls:", "tls:*.example.org", "tls:a..b", "tls:192.0.2.1/24", "sip:example.org", "TLS:a.example"] {
+        for wrong in [
+            "tls:",
+            "tls:*.example.org",
+            "tls:a..b",
+            "tls:192.0.2.1/24",
+            "tls:192.0.2.1",
+            "sip:example.org",
+            "TLS:a.example",
+        ] {
             assert!(wrong.parse::<TrustedPeer>().is_err(), "{wrong}");
         }
     }

@@ -6,12 +6,16 @@
 //! | others, and usable | they, for every handshake from now on | a line in the log with the end of the certificate |
 //! | not usable, or a key and a certificate that do not fit yet | what held before | why: in the log, in `/health` and as a metric |
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use restante_transport::{Reloaded, Tls, TlsError, TlsStatus};
 
 use crate::watch::{self, Watched};
+
+/// Of a file's mode: whoever is neither its owner nor in its group may read it.
+const OTHERS_READ: u32 = 0o004;
 
 /// The certificates of this server.
 pub struct Certificates {
@@ -23,6 +27,7 @@ impl Certificates {
     #[must_use]
     pub fn watch(tls: Arc<Tls>) -> Arc<Certificates> {
         let certificates = Arc::new(Certificates { tls });
+        certificates.warn_of_open_key();
         if certificates.tls.files().paths().next().is_some()
             && let Err(error) = watch::start("tls-watch", &certificates)
         {
@@ -39,6 +44,13 @@ impl Certificates {
         let reloaded = self.tls.reload();
         tell(&self.tls, &reloaded);
         reloaded
+    }
+
+    fn warn_of_open_key(&self) {
+        let Some(key) = &self.tls.files().key else { return };
+        if std::fs::metadata(key).is_ok_and(|it| it.permissions().mode() & OTHERS_READ != 0) {
+            tracing::warn!(key = %key.display(), "every user of this machine can read the key: take that from them");
+        }
     }
 
     /// What is shown, and how reading it went.

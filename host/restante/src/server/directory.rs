@@ -5,7 +5,6 @@ mod tenants;
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -19,7 +18,7 @@ use super::usage::{Inboxes, Usage};
 use crate::configuration::{Configuration, Limits, Tenant};
 
 pub use self::names::{Authority, Reservation};
-pub use self::tenants::{DigestRealm, TenantEntry, Tenants};
+pub use self::tenants::{DigestRealm, Peer, TenantEntry, Tenants};
 
 /// All tenants and names. The tenants are one value that never changes and is replaced as a whole: whoever looks at it
 /// waits for nobody. A look for a learnt name holds one of many locks for that look.
@@ -121,7 +120,7 @@ impl Directory {
 
     /// Whether some tenant trusts a peer.
     #[must_use]
-    pub fn is_trusted(&self, peer: IpAddr) -> bool {
+    pub fn is_trusted(&self, peer: &Peer) -> bool {
         self.tenants.load().all().any(|tenant| tenant.trusts(peer))
     }
 

@@ -20,6 +20,8 @@ pub(super) const HOP_LIMITS: BreakerLimits =
 const MAX_PRIORITY_ITEMS: usize = 65_536;
 /// Bytes of them.
 const MAX_PRIORITY_BYTES: usize = 64 * 1024 * 1024;
+/// One source has at most one of so many shares of the handshakes under way.
+const HANDSHAKE_SHARES: u64 = 16;
 
 /// Limits of the machines of a tenant that speaks itself in this domain.
 pub(super) fn deferral_limits(limits: &Limits, tenant: &Tenant, domain: &str) -> DeferralLimits {
@@ -88,6 +90,8 @@ pub(super) fn transport_limits(limits: &Limits) -> TransportLimits {
             max_header_fields: size(limits.max_sip_header_fields),
             max_body_bytes: size(limits.max_sip_message_bytes.saturating_sub(limits.max_sip_header_bytes)),
         },
+        max_handshakes: size(limits.max_handshakes),
+        max_handshakes_per_source: size((limits.max_handshakes / HANDSHAKE_SHARES).max(1)),
         max_connections: size(limits.max_connections),
         max_connections_per_source: size(limits.max_connections_per_source),
         max_outgoing_connections: size(limits.max_outgoing_connections),

@@ -46,7 +46,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::authentication::Authentication;
 use self::certificates::Certificates;
-use self::directory::{Directory, Reservation};
+use self::directory::{Directory, Peer, Reservation};
 use self::limits::{HOP_LIMITS, destinations, framing_limits, queue_limits, transport_limits, write_limits};
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
 use self::name_service::names;
@@ -217,7 +217,8 @@ impl Shared {
         connection: Option<restante_transport::ConnectionId>,
         over_a_connection: bool,
     ) -> Standing {
-        if self.directory.is_trusted(remote.ip()) {
+        let names = connection.zip(self.sender()).and_then(|(id, sender)| sender.peer_names(id));
+        if self.directory.is_trusted(&Peer { address: Some(remote.ip()), names: names.unwrap_or_default() }) {
             return Standing::Answered;
         }
         let standing = self.offenders.note(remote.ip(), over_a_connection, (self.clock)());

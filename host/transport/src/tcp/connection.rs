@@ -37,9 +37,8 @@ pub(super) async fn serve(
         reason = Writer::closing(close) => reason,
         _ = stop.wait_for(|stop| *stop) => CloseReason::ShuttingDown,
     };
-    table.forget_destination(flow.connection);
     // At once, also when answers may still leave: requests must not be put on it any more.
-    (table.handler)(TransportEvent::Closed { flow, reason });
+    table.closes(flow, reason);
     let linger = match reason {
         // What the peer asked before it closed its direction may still be answered.
         CloseReason::Peer => table.limits.half_closed_timeout,

@@ -41,6 +41,8 @@ pub(crate) struct Writer {
     buffer: Bytes,
     /// Messages in the buffer, each with the number of bytes that are left from its end on.
     in_buffer: VecDeque<(Outgoing, usize)>,
+    /// The carrier has what is in the buffer, and not all of it went out.
+    is_framed: bool,
 }
 
 impl Outbox {
@@ -60,6 +62,7 @@ impl Outbox {
             close: close_receiver,
             buffer: Bytes::new(),
             in_buffer: VecDeque::new(),
+            is_framed: false,
         };
         (outbox, writer)
     }
@@ -171,8 +174,19 @@ impl Writer {
         Some(self.buffer.clone())
     }
 
+    /// The carrier took the message, and must not be given it again.
+    pub(crate) fn framed(&mut self) {
+        self.is_framed = true;
+    }
+
+    /// Whether the carrier has the message that [`Writer::next`] gives.
+    pub(crate) fn is_framed(&self) -> bool {
+        self.is_framed
+    }
+
     /// It went out.
     pub(crate) fn sent(&mut self, counters: &TransportCounters) {
+        self.is_framed = false;
         self.wrote(self.buffer.len(), counters);
     }
 

@@ -9,7 +9,6 @@ use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
 
 use super::connection;
 use super::outbox::{Outbox, Writer};
@@ -19,7 +18,7 @@ use crate::event::{CloseReason, Handler, SendFailure, SendToken, TransportEvent}
 use crate::limits::TransportLimits;
 use crate::permit::{ConnectionPermit, lock};
 use crate::tls::{Handshakes, PeerNames, SecureStream, Tls, peer_names};
-use crate::web_socket::{self, WebSockets};
+use crate::web_socket::{self, WebSocket, WebSockets};
 
 /// Every SIP connection of this process, accepted or opened; for any thread.
 ///
@@ -54,6 +53,8 @@ struct Open {
     destination: Option<Destination>,
     /// Who is at its other end, as far as TLS has shown that.
     names: PeerNames,
+    /// It was said that it is closed; answers may still leave.
+    is_closing: bool,
 }
 
 /// Where a connection of ours leads. One that was made for another name at the same address is another one: only that name
@@ -111,8 +112,8 @@ impl ConnectionTable {
             self.runtime.spawn(async move { table.serve_accepted(Stream::Plain(stream), accepted, permit).await });
             return;
         }
-        let Some(under_way) = self.handshakes.admit() else {
-            return count(&self.counters.tls_handshakes_refused);
+        let Some(under_way) = self.handshakes.admit(accepted.remote.ip()) else {
+            return count(&self.counters.handshakes_refused);
         };
         let mut stop = self.stop.clone();
         self.runtime.spawn(async move {
@@ -199,6 +200,11 @@ impl ConnectionTable {
         lock(&self.state).open.get(&id).map(|open| Arc::clone(&open.names))
     }
 
+    /// Whether it is there and was not said to be closed.
+    pub(crate) fn is_open(&self, id: ConnectionId) -> bool {
+        lock(&self.state).open.get(&id).is_some_and(|open| !open.is_closing)
+    }
+
     /// Sends on that very connection.
     ///
     /// # Errors
@@ -262,8 +268,19 @@ impl ConnectionTable {
         }
     }
 
-    /// The peer takes no requests on it any more.
-    pub(crate) fn forget_destination(&self, id: Option<ConnectionId>) {
+    /// The peer takes no requests on it any more: whoever asks is told so, and whoever listens next.
+    pub(crate) fn closes(&self, flow: Flow, reason: CloseReason) {
+        self.forget_destination(flow.connection);
+        if let Some(id) = flow.connection
+            && let Some(open) = lock(&self.state).open.get_mut(&id)
+        {
+            open.is_closing = true;
+        }
+        (self.handler)(TransportEvent::Closed { flow, reason });
+    }
+
+    /// Requests for where it leads take another one.
+    fn forget_destination(&self, id: Option<ConnectionId>) {
         let mut state = lock(&self.state);
         let destination = id.and_then(|id| state.open.get(&id)).and_then(|open| open.destination);
         if let Some(destination) = destination
@@ -395,7 +412,8 @@ impl ConnectionTable {
         }
         let id = ConnectionId(state.next_id);
         state.next_id = state.next_id.wrapping_add(1);
-        state.open.insert(id, Open { outbox: Arc::clone(outbox), destination, names: PeerNames::default() });
+        let (outbox, names) = (Arc::clone(outbox), PeerNames::default());
+        state.open.insert(id, Open { outbox, destination, names, is_closing: false });
         if let Some(destination) = destination {
             state.by_destination.insert(destination, id);
         }
@@ -407,8 +425,8 @@ impl ConnectionTable {
 enum Stream {
     Plain(TcpStream),
     Encrypted(Box<SecureStream>),
-    Web(Box<WebSocketStream<TcpStream>>),
-    EncryptedWeb(Box<WebSocketStream<Box<SecureStream>>>),
+    Web(Box<WebSocket<TcpStream>>),
+    EncryptedWeb(Box<WebSocket<Box<SecureStream>>>),
 }
 
 impl Stream {
@@ -416,8 +434,8 @@ impl Stream {
         match self {
             Stream::Plain(stream) => stream.local_addr(),
             Stream::Encrypted(stream) => stream.get_ref().0.local_addr(),
-            Stream::Web(socket) => socket.get_ref().local_addr(),
-            Stream::EncryptedWeb(socket) => socket.get_ref().get_ref().0.local_addr(),
+            Stream::Web(socket) => socket.get_ref().inner().local_addr(),
+            Stream::EncryptedWeb(socket) => socket.get_ref().inner().get_ref().0.local_addr(),
         }
     }
 
@@ -425,7 +443,7 @@ impl Stream {
         match self {
             Stream::Plain(_) | Stream::Web(_) => PeerNames::default(),
             Stream::Encrypted(stream) => peer_names(stream),
-            Stream::EncryptedWeb(socket) => peer_names(socket.get_ref()),
+            Stream::EncryptedWeb(socket) => peer_names(socket.get_ref().inner()),
         }
     }
 

@@ -1,12 +1,11 @@
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
@@ -14,6 +13,10 @@ use super::identity::identities;
 use super::{PeerNames, Tls, TlsError};
 use crate::address::NameId;
 use crate::limits::TransportLimits;
+use crate::permit::{Admission, ConnectionPermit, Sources};
+
+/// What an encrypted connection may hold back of what is written: a record. Whoever takes that in time is not too slow.
+const MAX_HELD_BYTES: usize = 16 * 1024;
 
 /// An encrypted connection.
 pub(crate) type SecureStream = TlsStream<TcpStream>;
@@ -21,19 +24,20 @@ pub(crate) type SecureStream = TlsStream<TcpStream>;
 /// How many handshakes may be under way, and for how long one.
 #[derive(Clone, Debug)]
 pub(crate) struct Handshakes {
-    permits: Arc<Semaphore>,
+    admission: Admission,
     within: Duration,
 }
 
 impl Handshakes {
     pub(crate) fn new(limits: &TransportLimits) -> Handshakes {
-        let permits = Arc::new(Semaphore::new(limits.max_handshakes.min(Semaphore::MAX_PERMITS)));
-        Handshakes { permits, within: limits.handshake_timeout }
+        let sources = Sources::new(limits.max_handshakes_per_source);
+        Handshakes { admission: Admission::new(limits.max_handshakes, sources), within: limits.handshake_timeout }
     }
 
-    /// The right to begin one with a peer that connected; none when too many are under way.
-    pub(crate) fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.permits).try_acquire_owned().ok()
+    /// The right to begin one with a peer that connected from there; none when too many are under way, or too many of one
+    /// source, which must not keep everybody else out by going on with none.
+    pub(crate) fn admit(&self, source: IpAddr) -> Option<ConnectionPermit> {
+        self.admission.admit(source)
     }
 
     /// How long one may take.
@@ -47,7 +51,9 @@ impl Handshakes {
     /// What is wrong with the peer; [`io::ErrorKind::TimedOut`] when it took too long.
     pub(crate) async fn accept(&self, config: Arc<ServerConfig>, stream: TcpStream) -> io::Result<SecureStream> {
         let accepted = timeout(self.within, TlsAcceptor::from(config).accept(stream)).await;
-        accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(TlsStream::from)
+        let mut stream = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        stream.get_mut().1.set_buffer_limit(Some(MAX_HELD_BYTES));
+        Ok(stream.into())
     }
 
     /// As the side that connected.
@@ -64,7 +70,8 @@ impl Handshakes {
         let (connector, server_name) = tls.connector(remote, name).await.map_err(TlsError::into_io)?;
         let verified: PeerNames = Arc::from([server_name.to_str().into_owned().into_boxed_str()]);
         let connected = timeout(self.within, connector.connect(server_name, stream)).await;
-        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        let mut connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        connected.get_mut().1.set_buffer_limit(Some(MAX_HELD_BYTES));
         Ok((TlsStream::from(connected), verified))
     }
 }

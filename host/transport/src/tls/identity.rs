@@ -3,7 +3,7 @@ use std::time::Duration;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
-/// Names of one certificate that are looked at.
+/// Names of one certificate that are kept.
 const MAX_NAMES: usize = 64;
 /// A moment after every certificate's end.
 const AFTER_ALL: u64 = u64::MAX / 2;
@@ -13,11 +13,34 @@ const AFTER_ALL: u64 = u64::MAX / 2;
 pub(super) fn identities(certificate: &CertificateDer<'_>) -> Vec<Box<str>> {
     let Ok(parsed) = EndEntityCert::try_from(certificate) else { return Vec::new() };
     let uris: Vec<Box<str>> = parsed.valid_uri_names().filter_map(domain_of).take(MAX_NAMES).collect();
-    if !uris.is_empty() {
-        return uris;
+    if uris.is_empty() { dns_names(&parsed).take(MAX_NAMES).collect() } else { uris }
+}
+
+/// What the `sip:` URIs of a certificate are worth.
+///
+/// Name constraints of an authority are for DNS names and addresses; what it may say in URIs is not looked at by the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UriNames {
+    /// An operator chose who signs: they count.
+    Count,
+    /// Anybody's authorities sign, within their constraints: they count for domains that are among the DNS names, too.
+    CountBesideDnsNames,
+}
+
+/// Whether a certificate names a domain, given in lower case: as [`identities`], but for however many names.
+pub(super) fn is_named(certificate: &CertificateDer<'_>, wanted: &str, uris: UriNames) -> bool {
+    let Ok(parsed) = EndEntityCert::try_from(certificate) else { return false };
+    let is_dns_name = || dns_names(&parsed).any(|name| *name == *wanted);
+    let mut domains = parsed.valid_uri_names().filter_map(domain_of).peekable();
+    match domains.peek() {
+        None => is_dns_name(),
+        Some(_) => domains.any(|domain| *domain == *wanted) && (uris == UriNames::Count || is_dns_name()),
     }
-    let names = parsed.valid_dns_names().filter(|name| !name.contains('*'));
-    names.take(MAX_NAMES).map(|name| name.trim_end_matches('.').to_ascii_lowercase().into()).collect()
+}
+
+fn dns_names<'a>(certificate: &'a EndEntityCert<'_>) -> impl Iterator<Item = Box<str>> + use<'a> {
+    let names = certificate.valid_dns_names().filter(|name| !name.contains('*'));
+    names.map(|name| name.trim_end_matches('.').to_ascii_lowercase().into())
 }
 
 /// When a certificate ends, in seconds since 1970.
@@ -76,6 +99,26 @@ mod tests {
             assert_eq!(found.iter().map(|name| &**name).collect::<Vec<_>>(), expected, "{names:?} {uris:?}");
         }
         assert!(identities(&CertificateDer::from(vec![1, 2, 3])).is_empty());
+    }
+
+    #[test]
+    fn every_name_is_looked_at_and_uris_count_as_far_as_their_authority_does() {
+        let many: Vec<String> = (0..200).map(|number| format!("h{number}.example")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let (hosted, domain) = (certificate(&many, &[]), certificate(&["a.example", "b.example"], &["sip:a.example"]));
+        let only_uri = certificate(&["host.example"], &["sip:a.example"]);
+        for (certificate, wanted, is_known, is_anybodys) in [
+            (&hosted, "h199.example", true, true),
+            (&hosted, "h200.example", false, false),
+            (&domain, "a.example", true, true),
+            (&domain, "b.example", false, false),
+            (&only_uri, "a.example", true, false),
+            (&only_uri, "host.example", false, false),
+        ] {
+            assert_eq!(is_named(certificate, wanted, UriNames::Count), is_known, "{wanted}");
+            assert_eq!(is_named(certificate, wanted, UriNames::CountBesideDnsNames), is_anybodys, "{wanted}");
+        }
+        assert!(!is_named(&CertificateDer::from(vec![1, 2, 3]), "a.example", UriNames::Count));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 
-use super::identity::{expires_at, identities};
+use super::identity::{UriNames, expires_at, identities};
 use super::verify::{AnyCertificate, ServerVerifier};
 
 /// Largest file that is read: a bundle of every public authority has some hundred kilobytes.
@@ -90,7 +90,7 @@ pub(super) struct Material {
     key: Option<Arc<CertifiedKey>>,
     /// Those of the file; the system's are read when they are needed.
     authorities: Option<RootCertStore>,
-    client: OnceLock<Result<Arc<ClientConfig>, TlsError>>,
+    client: OnceLock<Arc<ClientConfig>>,
     digest: [u8; 32],
 }
 
@@ -202,23 +202,27 @@ impl Material {
         Ok(Arc::new(config))
     }
 
-    /// For connections of ours. The system's authorities are many files: they are read when the first of these is made.
+    /// For connections of ours. The system's authorities are many files: they are read when the first of these is made, and
+    /// again as long as they cannot be.
     pub(super) async fn client(this: &Arc<Material>) -> Result<Arc<ClientConfig>, TlsError> {
         if let Some(made) = this.client.get() {
-            return made.clone();
+            return Ok(Arc::clone(made));
         }
         let material = Arc::clone(this);
-        let made = tokio::task::spawn_blocking(move || material.client.get_or_init(|| material.make_client()).clone());
+        let made = tokio::task::spawn_blocking(move || {
+            let made = material.make_client()?;
+            Ok(Arc::clone(material.client.get_or_init(|| made)))
+        });
         made.await.unwrap_or(Err(TlsError::NoAuthorities))
     }
 
     fn make_client(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        let roots = match &self.authorities {
-            Some(roots) => roots.clone(),
-            None => roots_of_the_system()?,
+        let (roots, uri_names) = match &self.authorities {
+            Some(roots) => (roots.clone(), UriNames::Count),
+            None => (roots_of_the_system()?, UriNames::CountBesideDnsNames),
         };
         let provider = provider();
-        let verifier = ServerVerifier { roots, algorithms: provider.signature_verification_algorithms };
+        let verifier = ServerVerifier { roots, uri_names, algorithms: provider.signature_verification_algorithms };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|_| TlsError::NoAuthorities)?

@@ -36,6 +36,8 @@ pub struct Tls {
     files: TlsFiles,
     material: ArcSwap<Material>,
     names: Mutex<AskedNames>,
+    /// Held while files are read, by whoever reads them.
+    reloading: Mutex<()>,
     reading: Mutex<Readings>,
 }
 
@@ -75,29 +77,40 @@ impl Tls {
     /// [`TlsError`]
     pub fn read(files: TlsFiles) -> Result<Arc<Tls>, TlsError> {
         let material = ArcSwap::from_pointee(Material::read(&files)?);
-        Ok(Arc::new(Tls { files, material, names: Mutex::default(), reading: Mutex::default() }))
+        Ok(Arc::new(Tls::of(files, material)))
     }
 
     /// Without a certificate, believing whom the system believes.
     #[must_use]
     pub fn without_files() -> Arc<Tls> {
         let material = ArcSwap::from_pointee(Material::empty());
-        Arc::new(Tls { files: TlsFiles::default(), material, names: Mutex::default(), reading: Mutex::default() })
+        Arc::new(Tls::of(TlsFiles::default(), material))
     }
 
-    /// Reads the files again. What cannot be used changes nothing.
+    fn of(files: TlsFiles, material: ArcSwap<Material>) -> Tls {
+        let (names, reading) = (Mutex::default(), Mutex::default());
+        Tls { files, material, names, reloading: Mutex::new(()), reading }
+    }
+
+    /// Reads the files again. What cannot be used changes nothing. The system's authorities, where they are the ones, are read
+    /// again with the next connection.
     ///
     /// # Errors
     /// [`TlsError`]
     pub fn reload(&self) -> Result<Reloaded, TlsError> {
+        let _one_by_one = lock(&self.reloading);
+        let read = Material::read(&self.files);
         let mut reading = lock(&self.reading);
-        match Material::read(&self.files) {
+        match read {
             Ok(material) => {
                 reading.problem = None;
-                if material.digest() == self.material.load().digest() {
+                let is_the_same = material.digest() == self.material.load().digest();
+                if !is_the_same || self.files.authorities.is_none() {
+                    self.material.store(Arc::new(material));
+                }
+                if is_the_same {
                     return Ok(Reloaded::Unchanged);
                 }
-                self.material.store(Arc::new(material));
                 reading.taken = reading.taken.saturating_add(1);
                 Ok(Reloaded::Taken)
             }

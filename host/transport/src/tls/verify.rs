@@ -8,7 +8,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::identity::identities;
+use super::identity::{UriNames, is_named};
 
 /// That whoever shows a certificate has its key, in the words of both kinds of verifier.
 macro_rules! signatures {
@@ -40,9 +40,13 @@ macro_rules! signatures {
 /// Believes servers whom an authority signed under the name that was asked for.
 ///
 /// As RFC 5922 §7 has it: a certificate with `sip:` URIs is one for their domains alone, and wildcards match nothing.
+///
+/// Deviation: under the system's authorities a `sip:` URI counts only beside the same DNS name, because authorities that are
+/// constrained to some names are so for DNS names alone.
 #[derive(Debug)]
 pub(super) struct ServerVerifier {
     pub(super) roots: RootCertStore,
+    pub(super) uri_names: UriNames,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -60,7 +64,7 @@ impl ServerCertVerifier for ServerVerifier {
         match server_name {
             ServerName::DnsName(name) => {
                 let wanted = name.as_ref().trim_end_matches('.').to_ascii_lowercase();
-                let is_named = identities(end_entity).iter().any(|named| **named == *wanted);
+                let is_named = is_named(end_entity, &wanted, self.uri_names);
                 is_named.then_some(()).ok_or(Error::InvalidCertificate(CertificateError::NotValidForName))?;
             }
             other => verify_server_name(&certificate, other)?,

@@ -8,9 +8,9 @@ use futures_util::{SinkExt, StreamExt};
 use restante_sip::message::SipMessage;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
+use super::WebSocket;
 use crate::address::Flow;
 use crate::counters::count;
 use crate::event::{CloseReason, Intake, TransportEvent};
@@ -21,7 +21,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 
 /// Reads and writes until the connection is over.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
-    mut socket: WebSocketStream<S>,
+    mut socket: WebSocket<S>,
     flow: Flow,
     outbox: &Outbox,
     mut writer: Writer,
@@ -35,8 +35,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         reason = Writer::closing(close) => reason,
         _ = stop.wait_for(|stop| *stop) => CloseReason::ShuttingDown,
     };
-    table.forget_destination(flow.connection);
-    (table.handler)(TransportEvent::Closed { flow, reason });
+    table.closes(flow, reason);
     writer.refuse_more();
     if matches!(reason, CloseReason::ShuttingDown | CloseReason::Local | CloseReason::Unreadable) {
         // Whatever remains unsent is reported below.
@@ -56,35 +55,50 @@ struct Talk<'a> {
 impl Talk<'_> {
     async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        socket: &mut WebSocketStream<S>,
+        socket: &mut WebSocket<S>,
         writer: &mut Writer,
     ) -> CloseReason {
         let limits = &self.table.limits;
         // A connection of ours was opened to send; the peer owes nothing at first.
         let mut owes_first = self.flow.listener.is_some();
-        let mut last = Instant::now();
+        let began = Instant::now();
+        let mut last = began;
         loop {
-            let patience = if owes_first { limits.first_byte_timeout } else { limits.idle_timeout };
+            let (deadline, late) = match socket.get_ref().since() {
+                Some(since) => (since + limits.message_timeout, CloseReason::MessageTimeout),
+                None if owes_first => (began + limits.first_byte_timeout, CloseReason::FirstByteTimeout),
+                None => (last + limits.idle_timeout, CloseReason::Idle),
+            };
+            let now = Instant::now();
+            if deadline <= now {
+                return late;
+            }
+            // What begins to come while nothing whole does is looked at in time.
+            let wake = deadline.min(now + limits.message_timeout);
             tokio::select! {
-                came = timeout_at(last + patience, socket.next()) => {
+                came = timeout_at(wake, socket.next()) => {
                     let message = match came {
-                        Err(_) if owes_first => return CloseReason::FirstByteTimeout,
-                        Err(_) => return CloseReason::Idle,
+                        Err(_) => continue,
                         Ok(None) => return CloseReason::Peer,
                         Ok(Some(Err(error))) => return self.end_of(error),
                         Ok(Some(Ok(message))) => message,
                     };
+                    owes_first &= !(message.is_text() || message.is_binary());
+                    // The library's answer: with the next one it would be one more that waits.
+                    if message.is_ping()
+                        && let Err(reason) = self.flush(socket).await
+                    {
+                        return reason;
+                    }
                     if !self.take(message).await {
                         return CloseReason::Unreadable;
                     }
-                    owes_first = false;
                 }
                 next = writer.next() => {
                     let Some(bytes) = next else { return CloseReason::Local };
-                    if let Err(reason) = self.send(socket, bytes).await {
+                    if let Err(reason) = self.send(socket, writer, bytes).await {
                         return reason;
                     }
-                    writer.sent(&self.table.counters);
                 }
             }
             last = Instant::now();
@@ -96,7 +110,6 @@ impl Talk<'_> {
         let bytes = match message {
             Message::Text(text) => Bytes::from(text),
             Message::Binary(bytes) => bytes,
-            // Pings are answered by the library with its next write or read.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => return true,
         };
         if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
@@ -123,31 +136,49 @@ impl Talk<'_> {
         }
     }
 
-    /// One message in one frame: text where it is text, as browsers expect it.
+    /// One message in one frame: text where it is text, as browsers expect it. When this is given up half-way and begun again
+    /// with the same message, the message is still framed once.
     async fn send<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        socket: &mut WebSocketStream<S>,
+        socket: &mut WebSocket<S>,
+        writer: &mut Writer,
         bytes: Bytes,
     ) -> Result<(), CloseReason> {
-        let message = match Utf8Bytes::try_from(bytes.clone()) {
-            Ok(text) => Message::Text(text),
-            Err(_) => Message::Binary(bytes),
-        };
-        match timeout(self.table.limits.write_timeout, socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.end_of(error)),
-            Err(_) => Err(CloseReason::TooSlow),
+        if !writer.is_framed() {
+            // There is room at once: nothing waits in the library that was not flushed.
+            self.flush(socket).await?;
+            let message = match Utf8Bytes::try_from(bytes.clone()) {
+                Ok(text) => Message::Text(text),
+                Err(_) => Message::Binary(bytes),
+            };
+            socket.feed(message).await.map_err(|error| self.end_of(error))?;
+            writer.framed();
+        }
+        self.flush(socket).await?;
+        writer.sent(&self.table.counters);
+        Ok(())
+    }
+
+    /// Writes what the library holds, as long as the peer takes some of it in time.
+    async fn flush<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: &mut WebSocket<S>) -> Result<(), CloseReason> {
+        loop {
+            let before = socket.get_ref().written();
+            match timeout(self.table.limits.write_timeout, socket.flush()).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => return Err(self.end_of(error)),
+                Err(_) if socket.get_ref().written() > before => {}
+                Err(_) => return Err(CloseReason::TooSlow),
+            }
         }
     }
 
     async fn write_last<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        socket: &mut WebSocketStream<S>,
+        socket: &mut WebSocket<S>,
         writer: &mut Writer,
     ) -> Result<(), CloseReason> {
         while let Some(bytes) = writer.next().await {
-            self.send(socket, bytes).await?;
-            writer.sent(&self.table.counters);
+            self.send(socket, writer, bytes).await?;
         }
         Ok(())
     }

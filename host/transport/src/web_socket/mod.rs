@@ -3,6 +3,7 @@
 //! Browsers cannot be connected to: what such a client is sent goes on the connection that it opened (RFC 7118 §5).
 
 mod connection;
+mod followed;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +17,12 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{accept_hdr_async_with_config, client_async_with_config};
 
+use self::followed::Followed;
+
 pub(crate) use self::connection::serve;
+
+/// A WebSocket that is agreed on.
+pub(crate) type WebSocket<S> = WebSocketStream<Followed<S>>;
 
 /// The sub-protocol (RFC 7118 §4).
 const SUB_PROTOCOL: &str = "sip";
@@ -41,7 +47,7 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     allowed: &WebSockets,
     limits: &MessageLimits,
-) -> io::Result<WebSocketStream<S>> {
+) -> io::Result<WebSocket<S>> {
     // The answer is the library's type.
     #[allow(clippy::result_large_err)]
     let decide = |request: &Request, mut response: Response| {
@@ -54,7 +60,12 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUB_PROTOCOL));
         Ok(response)
     };
-    accept_hdr_async_with_config(stream, decide, Some(configuration(limits))).await.map_err(io::Error::other)
+    let configuration = Some(configuration(limits));
+    let accepted = accept_hdr_async_with_config(Followed::new(stream), decide, configuration).await;
+    let mut socket = accepted.map_err(io::Error::other)?;
+    // Whoever sends anything behind its request before it is answered is refused by the library.
+    socket.get_mut().follow();
+    Ok(socket)
 }
 
 /// Agrees with a server, called `host`, on SIP over WebSocket.
@@ -66,11 +77,11 @@ pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     host: Option<&str>,
     remote: SocketAddr,
     limits: &MessageLimits,
-) -> io::Result<WebSocketStream<S>> {
+) -> io::Result<WebSocket<S>> {
     let place = host.map_or_else(|| remote.to_string(), |host| format!("{host}:{}", remote.port()));
     let uri = format!("ws://{place}/").parse().map_err(io::Error::other)?;
     let request = ClientRequestBuilder::new(uri).with_sub_protocol(SUB_PROTOCOL);
-    let connected = client_async_with_config(request, stream, Some(configuration(limits))).await;
+    let connected = client_async_with_config(request, Followed::new(stream), Some(configuration(limits))).await;
     connected.map(|(socket, _)| socket).map_err(io::Error::other)
 }
 
@@ -79,8 +90,8 @@ fn configuration(limits: &MessageLimits) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
-        // A message that is being written, and answers to pings behind it.
-        .max_write_buffer_size(most.saturating_mul(2).max(READ_BUFFER_BYTES))
+        // A message that is being written, and an answer to a ping behind it.
+        .max_write_buffer_size(most.saturating_add(READ_BUFFER_BYTES))
         .max_message_size(Some(most))
         .max_frame_size(Some(most))
 }

@@ -10,6 +10,7 @@ use restante_deferral::participating_function::Limits as DeferralLimits;
 use restante_sip::authentication::Algorithm;
 use restante_sip::identity::canonical;
 use restante_sip::uri::Uri;
+use restante_transport::PeerNames;
 
 use super::super::limits::deferral_limits;
 use super::super::usage::Usage;
@@ -40,6 +41,15 @@ pub struct TenantEntry {
     trust: Box<[TrustedPeer]>,
 }
 
+/// By what a peer may be trusted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// The address that it sends from; none where that says nothing of who sends.
+    pub address: Option<IpAddr>,
+    /// The domains that TLS has shown it to be.
+    pub names: PeerNames,
+}
+
 /// How a tenant's users authenticate by Digest.
 pub struct DigestRealm {
     /// Those who do not come from a trusted address must; else they are refused.
@@ -51,16 +61,13 @@ pub struct DigestRealm {
 }
 
 impl TenantEntry {
-    /// Whether a peer may send for any user, by the address that it sends from.
+    /// Whether a peer may send for any user.
     #[must_use]
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        self.trust.iter().any(|trusted| trusted.is_at(peer))
-    }
-
-    /// Whether it may, by the domains that its certificate names.
-    #[must_use]
-    pub fn trusts_names(&self, names: &[Box<str>]) -> bool {
-        self.trust.iter().any(|trusted| trusted.is_one_of(names))
+    pub fn trusts(&self, peer: &Peer) -> bool {
+        let is_it = |trusted: &TrustedPeer| {
+            peer.address.is_some_and(|address| trusted.is_at(address)) || trusted.is_one_of(&peer.names)
+        };
+        self.trust.iter().any(is_it)
     }
 }
 

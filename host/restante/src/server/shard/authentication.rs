@@ -7,7 +7,8 @@
 //! | BYE and others in their dialog | follow it | follow it |
 //! | ACK, CANCEL | never challenged (RFC 3261 §22.1) | the same |
 //!
-//! A peer is trusted by its address, or over TLS by a domain that its certificate names (RFC 5922 §7).
+//! A peer is trusted by its address, or over TLS by a domain that its certificate names (RFC 5922 §7). Over WebSocket its
+//! address counts for nothing: a browser there connects for whatever page is open in it.
 //!
 //! A dialog's tags are random and known to its two sides alone, and what comes in it sends nobody's messages anywhere, but
 //! for a SUBSCRIBE, which says where notifications go.
@@ -22,7 +23,7 @@ use restante_transport::{ConnectionId, PeerNames};
 
 use super::{Now, Shard};
 use crate::server::authentication::{Asked, Unauthenticated};
-use crate::server::directory::TenantEntry;
+use crate::server::directory::{Peer, TenantEntry};
 use crate::server::flow;
 
 /// Host of a From that names nobody (RFC 3323 §4.1.1.3).
@@ -62,7 +63,7 @@ impl Shard {
         came: Flow,
     ) -> Result<Backing, Refusal> {
         let source = came.remote.ip();
-        if tenant.trusts(source) || tenant.trusts_names(&self.names_of(came)) {
+        if tenant.trusts(&self.peer(came)) {
             return Ok(Backing::TrustedPeer);
         }
         if !tenant.digest.is_demanded {
@@ -151,6 +152,16 @@ impl Shard {
                 self.refuse(now, transaction, 480, "Too Many Failed Authentications", Some(retry_after_seconds));
             }
         }
+    }
+
+    /// Whether some tenant trusts whoever a request came from.
+    pub(super) fn is_trusted(&self, came: Flow) -> bool {
+        self.shared.directory.is_trusted(&self.peer(came))
+    }
+
+    fn peer(&self, came: Flow) -> Peer {
+        let says_who = !flow::protocol_of(came.transport).is_web_socket();
+        Peer { address: says_who.then(|| came.remote.ip()), names: self.names_of(came) }
     }
 
     /// Whom TLS has shown to be at the other end; nobody where that is not known, or not any more.

@@ -214,6 +214,7 @@ impl Shard {
         let tag = self.endpoint.identifiers().tag();
         let mut invite = bytes::Bytes::new();
         let sent = self.send_request(now, &Method::Invite, route.flow, |via, contact| {
+            let contact = fields::contact_along(contact, route.next_hops());
             let from = if mixed { format!("<sip:{domain}>") } else { fields::from_of(sender) };
             let builder = fields::begin(&Method::Invite, route, via)
                 .field("From", &format!("{from};tag={tag}"))

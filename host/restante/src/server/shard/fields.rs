@@ -5,13 +5,23 @@ use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, icsi
 use restante_sip::message::Method;
 use restante_sip::writer::Builder;
 
-use super::route::Route;
+use super::route::{Route, is_sips};
 use crate::server::facts;
 
 /// Start line, Via, Max-Forwards, Route.
 pub(super) fn begin(method: &Method, route: &Route, via: &str) -> Builder {
     let builder = Builder::request(method, &route.request_uri).field("Via", via).field("Max-Forwards", "70");
     route.routes.iter().fold(builder, |builder, value| builder.unfolded("Route", value))
+}
+
+/// Our Contact where a request goes along these URIs: `sips:` where one of them is (RFC 3261 §8.1.1.8, §12.1.1). A transport
+/// is not said beside that (§26.2.2).
+pub(super) fn contact_along<'a>(contact: &str, uris: impl IntoIterator<Item = &'a str>) -> String {
+    let encrypted = contact.strip_prefix("sip:").and_then(|contact| contact.strip_suffix(";transport=tls"));
+    match encrypted.filter(|_| uris.into_iter().any(is_sips)) {
+        Some(place) => format!("sips:{place}"),
+        None => contact.to_owned(),
+    }
 }
 
 /// The sender as From names it.

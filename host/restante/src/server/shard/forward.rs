@@ -36,7 +36,7 @@ impl Shard {
         uri: &Uri,
         came: Flow,
     ) {
-        if !self.shared.directory.is_trusted(came.remote.ip()) {
+        if !self.is_trusted(came) {
             return self.answer(now, transaction, 403);
         }
         if !FORWARDED.contains(method) {

@@ -151,6 +151,7 @@ impl Shard {
             Work::Expire if bindings.expire(now.wall.0).is_empty() => return None,
             Work::Expire => Effect::Expired,
             Work::Inherit { from, bindings: others } => {
+                // Whose connection was closed on the way here is found by `take_over_bindings`.
                 let connections = others.iter().filter_map(|it| flow::read(it.flow.as_deref()?, true));
                 connections.for_each(|(came, _)| self.note_connection(key, came));
                 let alive = others.into_iter().filter(|binding| binding.expires_at > now.wall.0).collect();
@@ -249,8 +250,10 @@ impl Shard {
         self.release(now, key);
     }
 
-    /// These are durable: they are what is known from now on.
-    fn take_over_bindings(&mut self, key: &RecipientKey, bindings: Bindings) {
+    /// These are durable: they are what is known from now on. What was written is older than that: connections may have been
+    /// closed meanwhile.
+    fn take_over_bindings(&mut self, key: &RecipientKey, mut bindings: Bindings) {
+        bindings.bindings.iter_mut().for_each(|binding| self.leave_closed_connection(binding));
         let end = bindings.next_expiry();
         let before = match bindings.is_empty() {
             true => self.registrations.remove(key),

@@ -38,6 +38,13 @@ pub(super) struct Route {
     pub(super) is_where_seen: bool,
 }
 
+impl Route {
+    /// What the request names: its target, and where it goes next.
+    pub(super) fn next_hops(&self) -> impl Iterator<Item = &str> {
+        self.routes.first().into_iter().chain([&self.request_uri]).map(String::as_str)
+    }
+}
+
 impl Shard {
     /// A recipient's contacts as its machine sees them.
     pub(super) fn contacts_of(&self, key: &RecipientKey) -> Vec<Contact> {
@@ -162,7 +169,11 @@ impl Shard {
         let came = binding.flow.as_deref().and_then(|text| flow::read(text, true));
         let seen = came.map(|(flow, _)| flow);
         let next_hop = target.routes.first().map_or(target.request_uri.as_str(), String::as_str);
-        let (flow, is_named) = match outbound {
+        // What a client agreed on to be reached over is not what its Contact says (RFC 5626 §5.3).
+        let own_flow =
+            seen.filter(|seen| binding.reg_id.is_some() && target.routes.is_empty() && seen.connection.is_some());
+        let own_flow = own_flow.filter(|seen| !is_sips(next_hop) || flow::protocol_of(seen.transport).is_encrypted());
+        let (flow, is_named) = match outbound.or(own_flow) {
             Some(flow) => (flow, false),
             None => self.direct_flow(next_hop, seen, !target.routes.is_empty())?,
         };
@@ -187,7 +198,7 @@ impl Shard {
 
     /// Remembers whose registration came over a connection.
     pub(super) fn note_connection(&mut self, key: &RecipientKey, came: Flow) {
-        if let Some(connection) = came.connection {
+        if let Some(connection) = came.connection.filter(|connection| self.is_open(*connection)) {
             let users = self.connections.entry(connection).or_default();
             if !users.contains(key) {
                 users.push(key.clone());
@@ -215,18 +226,39 @@ impl Shard {
         }
     }
 
+    /// A binding whose connection is gone leads nowhere on it.
+    pub(super) fn leave_closed_connection(&self, binding: &mut Binding) {
+        let came = binding.flow.as_deref().and_then(|text| flow::read(text, true));
+        if let Some((flow, relayed)) = came
+            && flow.connection.is_some_and(|connection| !self.is_open(connection))
+        {
+            binding.flow = Some(flow::write(&Flow { connection: None, ..flow }, relayed));
+        }
+    }
+
+    /// Whether a connection has not been closed. Whoever listens to nothing is told of no end either.
+    fn is_open(&self, connection: restante_sip::transaction::ConnectionId) -> bool {
+        let id = restante_transport::ConnectionId(connection.0);
+        self.shared.sender().is_none_or(|sender| sender.is_open(id))
+    }
+
     /// To a next hop that a registration or a dialog named: on the connection that the client opened, to the address in it
     /// if it may be connected to, else back to where the client was seen. Also whether it goes to the named address. Names
-    /// of clients are not looked for where the client was seen, those of proxies are.
+    /// of clients are not looked for where the client was seen, those of proxies are. Where a `sips:` URI is next nothing
+    /// leads there in the clear (RFC 3261 §26.2.2, RFC 5630 §3.1).
     pub(super) fn direct_flow(&self, next_hop: &str, seen: Option<Flow>, is_proxy: bool) -> Option<(Flow, bool)> {
         let uri = NameAddr::parse(next_hop).map(|it| it.uri).or_else(|_| Uri::parse(next_hop).map_err(drop)).ok()?;
+        let is_secure = uri.as_sip().is_some_and(|uri| uri.secure);
+        let fits = |transport: Transport| !is_secure || flow::protocol_of(transport).is_encrypted();
+        let signalled_from = seen.map(|seen| seen.remote.ip());
+        let seen = seen.filter(|seen| fits(seen.transport));
         let numeric = uri.as_sip().and_then(socket_of).is_some();
         let places = if numeric || is_proxy || seen.is_none() { self.places_of(&uri) } else { Vec::new() };
-        let may_go = |place: SocketAddr| {
-            let from = seen.map_or(place.ip(), |seen| seen.remote.ip());
-            self.shared.destinations.check(place, from).is_ok()
+        let may_go = |(place, over): &&(SocketAddr, Option<Transport>)| {
+            let from = signalled_from.unwrap_or(place.ip());
+            over.map_or(!is_secure, fits) && self.shared.destinations.check(*place, from).is_ok()
         };
-        let named = places.iter().find(|(place, _)| may_go(*place)).copied();
+        let named = places.iter().find(may_go).copied();
         let says_udp = uri.parameter("transport").is_some_and(|name| name.eq_ignore_ascii_case("udp"));
         match (named, seen) {
             // A connection that the client opened is the only way back through its address translation.
@@ -253,6 +285,12 @@ pub(super) fn is_flow_dead(binding: &Binding) -> bool {
         let is_all = protocol.is_web_socket() || (binding.reg_id.is_some() && !relayed);
         protocol.is_stream() && is_all && flow.connection.is_none()
     })
+}
+
+/// Whether nothing but an encrypted way leads to a next hop.
+pub(super) fn is_sips(next_hop: &str) -> bool {
+    let uri = NameAddr::parse(next_hop).map(|it| it.uri).or_else(|_| Uri::parse(next_hop).map_err(drop));
+    uri.is_ok_and(|uri| uri.as_sip().is_some_and(|uri| uri.secure))
 }
 
 /// Whether a contact said that it takes a message summary in a MESSAGE (rules of RFC 3840: the `type` feature tag).

@@ -18,6 +18,7 @@ use restante_sip::uri::Uri;
 use restante_sip::writer::Builder;
 
 use super::authentication::Refusal;
+use super::fields::contact_along;
 use super::responses::{Announcement, Purpose};
 use super::{Now, Shard};
 
@@ -203,7 +204,9 @@ impl Shard {
     ) {
         let Some(subscribed) = self.subscriptions.by_dialog.get(id) else { return };
         let key = subscribed.key.clone();
-        let contact = self.contact_uri(&subscribed.flow);
+        let next_hop = subscribed.subscription.dialog.next_hop();
+        let contact =
+            contact_along(&self.contact_uri(&subscribed.flow), message.request_uri().into_iter().chain([next_hop]));
         if let Some(builder) = self.endpoint.response(transaction, 200, tag)
             && let Ok(bytes) = subscribed.subscription.answer(now.wall.0, builder, message, &contact).finish()
         {
@@ -239,7 +242,8 @@ impl Shard {
         let body = summary.write();
         let mut subscription = subscribed.subscription.clone();
         let sent = self.send_request(now, &Method::Notify, flow, |via, contact| {
-            subscription.notify(now.wall.0, via, contact, body.as_bytes())
+            let contact = contact_along(contact, [subscription.dialog.next_hop()]);
+            subscription.notify(now.wall.0, via, &contact, body.as_bytes())
         });
         let Ok((client, _)) = sent else { return false };
         if let Some(subscribed) = self.subscriptions.by_dialog.get_mut(id) {

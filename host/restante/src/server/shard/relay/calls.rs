@@ -105,7 +105,7 @@ impl Shard {
 
     /// Where the Route that is left leads, for whom we trust.
     fn way_along_routes(&self, own: &OwnRoutes, came: Flow) -> Result<Way, u16> {
-        if !self.trusts(came) {
+        if !self.is_trusted(came) {
             return Err(403);
         }
         let next =

@@ -69,7 +69,7 @@ impl Shard {
                 return true;
             }
         };
-        match self.way_in_dialog(message, &own, &pass, self.trusts(came)) {
+        match self.way_in_dialog(message, &own, &pass, self.is_trusted(came)) {
             Ok(way) => {
                 tracing::trace!(from = %came.remote, "passed on in its dialog");
                 self.relay(now, transaction, passage, vec![(1000, Target::Way(way))], Errand::Pass, None);
@@ -163,11 +163,17 @@ impl Shard {
         let mut hidden = Vec::new();
         if !is_trusted {
             hidden.extend(ASSERTED);
-        } else if message.asks_privacy("id") && !self.trusts(flow) {
+        } else if message.asks_privacy("id") && !self.is_trusted(flow) {
             hidden.push(Name::PAssertedIdentity);
         }
         let way = Way::plain(flow, &own.request_uri);
-        Ok(Way { hidden, is_trusted: self.trusts(flow), is_where_seen: !is_named, routes: own.routes.clone(), ..way })
+        Ok(Way {
+            hidden,
+            is_trusted: self.is_trusted(flow),
+            is_where_seen: !is_named,
+            routes: own.routes.clone(),
+            ..way
+        })
     }
 }
 
@@ -188,7 +194,9 @@ mod tests {
 
     #[test]
     fn a_flow_is_read_as_it_was_written() {
-        for text in ["udp 192.0.2.1:5060 0", "tcp [2001:db8::1]:5060 7"] {
+        for text in
+            ["udp 192.0.2.1:5060 0", "tcp [2001:db8::1]:5060 7", "tls 192.0.2.1:40001 8", "wss [2001:db8::1]:9 3"]
+        {
             let (flow, _) = flow::read(text, true).unwrap();
             let written = written(&flow);
             assert!(written.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte)));

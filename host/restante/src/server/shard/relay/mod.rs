@@ -167,11 +167,6 @@ impl Shard {
         self.answer_with(now, transaction, refusal.status(), |builder| builder.optional("Unsupported", unsupported));
     }
 
-    /// Whether a peer's word counts.
-    pub(super) fn trusts(&self, peer: Flow) -> bool {
-        self.shared.directory.is_trusted(peer.remote.ip())
-    }
-
     /// Passes a request on to targets, with the q of each in thousandths. None: nothing was begun; the caller was answered
     /// where it is nobody else's to answer.
     pub(super) fn relay(

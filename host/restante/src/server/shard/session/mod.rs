@@ -32,6 +32,7 @@ use tokio::sync::mpsc;
 
 pub(super) use self::offer::Offer;
 pub(super) use self::refreshing::ALLOW_IN_SESSION;
+use super::fields::contact_along;
 use super::{Now, Shard};
 use crate::server::listeners::{refuse_connection, refuse_guess};
 use crate::server::media::{self, Command, Connection, Encryption, MAX_COMMANDS, MediaId, Report, ReportKind, Start};
@@ -316,6 +317,7 @@ impl Shard {
         let (Some(request), Some(dialog)) = (request, dialog) else {
             return self.give_invitation_up(now, media, transaction, 400);
         };
+        let contact = contact_along(&contact, request.request_uri().into_iter().chain([dialog.next_hop()]));
         let timer = match session_timer::answer(&request) {
             Ok(timer) => timer,
             Err(refusal) => {
@@ -373,8 +375,8 @@ impl Shard {
         if sends && !theirs.accept_types.accepts(restante_cpim::cpim::CONTENT_TYPE) {
             return Err(NoMedia::Unusable);
         }
-        // What listens for nothing in the clear does not take it because a peer offers it.
-        if role == Role::Passive && !self.shared.takes_msrp(session.local.uri.secure) {
+        // What listens for nothing in the clear speaks nothing in the clear, whoever connects.
+        if !self.shared.takes_msrp(session.local.uri.secure) {
             return Err(NoMedia::Unusable);
         }
         let connection = match role {

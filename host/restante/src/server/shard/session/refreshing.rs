@@ -21,6 +21,7 @@ use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::session_timer::{self, Due, MIN_SE_SECONDS, SessionTimer, TIMER, Terms};
 use restante_sip::transaction::{ClientTransactionId, Flow, ServerTransactionId};
 
+use super::super::fields::contact_along;
 use super::super::responses::{Accepted, Purpose};
 use super::super::{Now, Shard};
 use super::{Offer, answers_until};
@@ -87,7 +88,8 @@ impl Shard {
             (None, true) => self.described(media),
             (None, false) => None,
         };
-        let contact = self.contact_uri(came);
+        let dialog = self.media.get(&media).and_then(|session| session.dialog.as_ref());
+        let contact = contact_along(&self.contact_uri(came), dialog.map(Dialog::next_hop));
         self.answer_with_body(now, transaction, 200, description, |builder| {
             let builder = builder.field("Contact", &format!("<{contact}>")).field("Allow", ALLOW_IN_SESSION);
             let builder = builder.field("Supported", TIMER);
@@ -186,6 +188,7 @@ impl Shard {
         let mut request = Bytes::new();
         let sent = self.send_request(now, &method, flow, |via, contact| {
             used = dialog.clone();
+            let contact = contact_along(contact, [dialog.next_hop()]);
             let builder = used
                 .request(&method, via)
                 .field("Contact", &format!("<{contact}>"))

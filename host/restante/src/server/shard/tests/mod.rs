@@ -31,7 +31,7 @@ use crate::server::authentication::Authentication;
 use crate::server::directory::Directory;
 use crate::server::limits::{HOP_LIMITS, destinations};
 use crate::server::rates::Rates;
-use crate::server::{Shared, receiver};
+use crate::server::{NO_PLACE, Shared, receiver};
 
 const SHARDS: usize = 2;
 /// Where everybody is who registers or sends here.
@@ -102,7 +102,7 @@ impl House {
             count_unreported_as_delivered: false,
             upstream_failure_header: String::new(),
             keep_headers: Vec::new(),
-            msrp_places: vec![crate::server::listeners::NO_PLACE],
+            msrp_places: vec![NO_PLACE.clone()],
             msrp_offers_tls: false,
             msrp_limits: FramingLimits::default(),
             sender: OnceLock::new(),

@@ -57,6 +57,30 @@ fn devices_ring_in_the_order_of_their_q_and_the_best_refusal_comes_back() {
 }
 
 #[test]
+fn there_is_a_limit_to_what_is_passed_on_at_once() {
+    setting().configure(|it| it.limits.max_relays = 1).tell(async |world| {
+        let mut phone = device(world, "1.0").await;
+        let (mut alice, mut carol) = (world.udp().await, world.udp().await);
+        let (first, second) = (call(&alice), call(&carol));
+        alice.send(&first.bytes()).await;
+        let to_phone = asked(&mut phone, "INVITE").await;
+        carol.send(&second.bytes()).await;
+        let refusal = refused(&mut carol, &second).await;
+        assert_eq!((refusal.status(), refusal.header_by_text("Retry-After")), (Some(503), Some("5")));
+        phone.respond(&to_phone, 486).await;
+        asked(&mut phone, "ACK").await;
+        assert_eq!(refused(&mut alice, &first).await.status(), Some(486));
+        // What all refused is over: there is room again.
+        let third = call(&carol);
+        carol.send(&third.bytes()).await;
+        let to_phone = asked(&mut phone, "INVITE").await;
+        phone.respond(&to_phone, 486).await;
+        asked(&mut phone, "ACK").await;
+        assert_eq!(refused(&mut carol, &third).await.status(), Some(486));
+    });
+}
+
+#[test]
 fn who_declines_for_everybody_ends_it_for_everybody() {
     story(async |world| {
         let (mut phone, mut tablet) = (device(world, "1.0").await, device(world, "1.0").await);

@@ -120,6 +120,9 @@ limits! {
     max_session_idle_seconds = 60;
     /// Least wait between a registration and the first push, in milliseconds.
     registration_delay_milliseconds = 1_000;
+    /// Requests that one shard passes on at once, those that are over and may still be answered included; more: calls get
+    /// 503, messages are kept.
+    max_relays = 10_000;
     /// Milliseconds that a call which is passed on may ring without a word of its callee (Timer C of RFC 3261 §16.6).
     max_ringing_milliseconds = 185_000;
     /// Milliseconds that the INVITE of a large message is passed on before it is taken over; cores give up after 20 s.

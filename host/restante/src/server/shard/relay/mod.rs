@@ -178,6 +178,12 @@ impl Shard {
         errand: Errand,
         take_over: Option<TakeOver>,
     ) -> Option<RelayId> {
+        if self.relays.len() as u64 >= self.shared.limits.max_relays {
+            if matches!(errand, Errand::Pass) {
+                self.answer_with(now, server, 503, |builder| builder.field("Retry-After", "5"));
+            }
+            return None;
+        }
         let request = self.endpoint.request(server).cloned()?;
         let method = request.method()?;
         let stamped = self.endpoint.stamped_via(server)?.to_owned();

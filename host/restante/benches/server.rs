@@ -80,6 +80,16 @@ impl Server {
         self.status_bytes("VmHWM:")
     }
 
+    /// Memory that is no file's: the heap, stacks and guests.
+    pub fn heap_bytes(&self) -> Result<u64> {
+        self.bytes_in("smaps_rollup", "Anonymous:")
+    }
+
+    /// Files and sockets that it has open.
+    pub fn open_files(&self) -> Result<u64> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count() as u64)
+    }
+
     /// Begins anew to look for the peak, where the kernel lets us (Linux, `clear_refs`).
     pub fn forget_peak(&self) {
         let _ = std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
@@ -105,7 +115,11 @@ impl Server {
     }
 
     fn status_bytes(&self, field: &str) -> Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        self.bytes_in("status", field)
+    }
+
+    fn bytes_in(&self, file: &str, field: &str) -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))?;
         let line = text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| field.to_owned())?;
         let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kibibytes * 1024)
@@ -120,7 +134,7 @@ impl Drop for Server {
 }
 
 /// A port of loopback that is free for TCP and UDP.
-fn free_port() -> Result<SocketAddr> {
+pub fn free_port() -> Result<SocketAddr> {
     for _ in 0..100 {
         let place = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         if UdpSocket::bind(place).is_ok() {

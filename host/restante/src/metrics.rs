@@ -97,6 +97,10 @@ pub struct Metrics {
     pub take_overs: Counter,
     /// SIP transactions.
     pub transactions: Gauge,
+    /// Requests that are passed on.
+    pub relays: Gauge,
+    /// Subscriptions of clients.
+    pub subscriptions: Gauge,
     /// Seconds between a MESSAGE's arrival and its 202.
     pub accept_seconds: Histogram,
 }
@@ -134,6 +138,8 @@ impl Metrics {
             sessions: Gauge::default(),
             take_overs: Counter::default(),
             transactions: Gauge::default(),
+            relays: Gauge::default(),
+            subscriptions: Gauge::default(),
             accept_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
         };
         metrics.register();
@@ -171,6 +177,8 @@ impl Metrics {
         registry.register("msrp_sessions", "MSRP sessions", self.sessions.clone());
         registry.register("take_overs", "Large messages that were passed on and taken over", self.take_overs.clone());
         registry.register("sip_transactions", "SIP transactions", self.transactions.clone());
+        registry.register("relays", "Requests that are passed on", self.relays.clone());
+        registry.register("subscriptions", "Subscriptions of clients", self.subscriptions.clone());
         registry.register_with_unit(
             "accept",
             "Time from a MESSAGE to its 202",

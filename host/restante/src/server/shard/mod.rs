@@ -214,7 +214,8 @@ pub struct Shard {
     connections: HashMap<restante_sip::transaction::ConnectionId, Vec<RecipientKey>>,
     reports: mpsc::Sender<Report>,
     next_token: u64,
-    counted_transactions: i64,
+    /// What the gauges have of it: see `count_held`.
+    counted: [i64; 3],
     draining: bool,
     drain_deadline: Option<Instant>,
 }
@@ -273,7 +274,7 @@ impl Shard {
             connections: HashMap::new(),
             reports,
             next_token: 1,
-            counted_transactions: 0,
+            counted: [0; 3],
             draining: false,
             drain_deadline: None,
         }
@@ -461,15 +462,20 @@ impl Shard {
         self.forget_accepted(now);
         self.wake_relays(now);
         self.wake_sessions(now);
-        let (server, client) = self.endpoint.len();
-        self.count_transactions(server.saturating_add(client));
+        self.count_held();
     }
 
-    /// Every shard adds its own to the gauge.
-    fn count_transactions(&mut self, held: usize) {
-        let held = i64::try_from(held).unwrap_or(i64::MAX);
-        self.shared.metrics.transactions.inc_by(held - self.counted_transactions);
-        self.counted_transactions = held;
+    /// Every shard adds its own to the gauges.
+    fn count_held(&mut self) {
+        let (server, client) = self.endpoint.len();
+        let held = [server.saturating_add(client), self.relays.len(), self.subscriptions.len()];
+        let metrics = &self.shared.metrics;
+        let gauges = [&metrics.transactions, &metrics.relays, &metrics.subscriptions];
+        for ((gauge, held), counted) in gauges.into_iter().zip(held).zip(&mut self.counted) {
+            let held = i64::try_from(held).unwrap_or(i64::MAX);
+            gauge.inc_by(held - *counted);
+            *counted = held;
+        }
     }
 
     /// Hands what the transactions want sent to the sockets.

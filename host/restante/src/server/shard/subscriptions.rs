@@ -53,6 +53,11 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_dialog.len()
+    }
+
     fn insert(&mut self, id: DialogId, subscribed: Subscribed) {
         self.of_user.entry(subscribed.key.clone()).or_default().push(id.clone());
         self.schedule(&id, subscribed.subscription.expires_at);

@@ -1,0 +1,255 @@
+//! Whether a server that works for an hour holds more at its end than after its first minutes.
+//!
+//! `make endurance`, or `cargo bench --workspace --locked --bench endurance -- [--minutes N]`
+//!
+//! SIPp sends at fixed rates: messages over UDP and over a TCP connection each, for people who come and go, and for people
+//! whose devices are silent; calls that are answered and calls that are given up; questions what waits. Beside it two of our
+//! own clients get large messages, one pushed, one fetched. Then everything ends, and nothing may be left over.
+
+mod people;
+mod samples;
+#[path = "../server.rs"]
+mod server;
+mod sipp;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use self::people::Way;
+use self::samples::{Held, Sample, growth, value};
+use self::server::{Server, free_port};
+use self::sipp::{Calls, Running, Sipp};
+
+/// The most that the heap may grow over the last five sixths, as a part of its mean.
+const MOST_GROWTH: f64 = 0.01;
+/// People who come and go, and for how long each is there and away together.
+const PEOPLE: u32 = 300;
+const ROUND: Duration = Duration::from_secs(30);
+/// People whose devices never answer.
+const SILENT: u32 = 10;
+/// How long messages for them are kept.
+const SILENT_SECONDS: u32 = 60;
+/// How long what is left may take to come to its end: expiries, the last registrations, the timers of transactions.
+const ENDING: Duration = Duration::from_secs(300);
+const SAMPLE_EVERY: Duration = Duration::from_secs(10);
+/// Devices without a scenario of their own are registered again this often.
+const REGISTER_EVERY: Duration = Duration::from_secs(300);
+
+/// Everything waits in page mode: SIPp knows no MSRP.
+const TABLES: &str = r#"
+[tenants.endurance]
+domains = ["example.org"]
+trust = ["127.0.0.0/8"]
+[tenants.endurance.settings]
+few = 100
+recipient_quota = { messages = 10000, bytes = 1000000000 }
+sender_quota = { messages = 1000000, bytes = 10000000000 }
+"#;
+
+/// Where the devices are.
+struct Devices {
+    present: SocketAddr,
+    phones: SocketAddr,
+    ringing: SocketAddr,
+    /// Nobody reads it.
+    silent: UdpSocket,
+}
+
+fn main() -> Result<()> {
+    let minutes = argument("--minutes").unwrap_or(60);
+    let length = Duration::from_secs(60 * u64::from(minutes.max(2)));
+    let directory = tempfile::Builder::new().prefix("restante-endurance").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let sipp = Sipp::find(directory.path())?;
+    let server = Server::start(directory.path(), TABLES, "info,restante=warn")?;
+    let devices = Devices {
+        present: free_port()?,
+        phones: free_port()?,
+        ringing: free_port()?,
+        silent: UdpSocket::bind("127.0.0.1:0")?,
+    };
+    let mut answering = vec![
+        sipp.answer("devices", devices.present)?,
+        sipp.answer("phones", devices.phones)?,
+        sipp.answer("ringing", devices.ringing)?,
+    ];
+    devices.register(&server)?;
+    let idle = Sample::take(&server, Duration::ZERO)?;
+    println!("before the load: heap {:.1} MB, {} open files", megabytes(idle.heap_bytes), idle.open_files);
+
+    let calling = call(&sipp, &server, &devices, length)?;
+    let cpu = server.cpu_seconds()?;
+    let (samples, large) = watch(&server, &devices, &mut answering, length)?;
+    let cpu = (server.cpu_seconds()? - cpu) / length.as_secs_f64();
+    let failures: Vec<_> = calling.into_iter().filter_map(|running| running.finish(ENDING).err()).collect();
+    let end = come_to_rest(&sipp, &server, &devices, directory.path())?;
+    report(&server, &samples, idle, end, large, cpu)?;
+    failures.iter().for_each(|failure| println!("{failure}"));
+    ensure!(failures.is_empty(), "not every call went as its scenario says");
+    server.stop()
+}
+
+/// The load of SIPp.
+fn call(sipp: &Sipp, server: &Server, devices: &Devices, length: Duration) -> Result<Vec<Running>> {
+    let seconds = length.as_secs_f64();
+    let begin = |name: &str, scenario: &str, transport: &str, per_second: f64, fields: Vec<String>| {
+        let count = (per_second * seconds) as u64;
+        sipp.call(server.sip, devices.present, Calls { scenario, name, fields, transport, per_second, count })
+    };
+    let numbered = |name: &str, count: u32, rest: &str| (0..count).map(|it| format!("{name}{it};{rest}")).collect();
+    let rounds = f64::from(PEOPLE) / ROUND.as_secs_f64();
+    Ok(vec![
+        begin("registrations", "registrations", "u1", rounds, numbered("person", PEOPLE, ""))?,
+        begin("messages", "messages", "u1", 40.0, numbered("person", PEOPLE, "604800"))?,
+        begin("messages-over-tcp", "messages", "tn", 5.0, numbered("person", PEOPLE, "604800"))?,
+        begin(
+            "messages-to-the-silent",
+            "messages",
+            "u1",
+            0.5,
+            numbered("silent", SILENT, &SILENT_SECONDS.to_string()),
+        )?,
+        begin("calls", "calls", "u1", 3.0, numbered("phone", 1, ""))?,
+        begin("cancelled", "cancelled", "u1", 1.0, numbered("ringing", 1, ""))?,
+        begin("subscriptions", "subscriptions", "u1", 2.0, numbered("person", PEOPLE, ""))?,
+    ])
+}
+
+/// Samples while the load lasts, and how many large messages were exchanged.
+fn watch(
+    server: &Server,
+    devices: &Devices,
+    answering: &mut [Running],
+    length: Duration,
+) -> Result<(Vec<Sample>, u64)> {
+    let began = Instant::now();
+    let until = began + length;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let place = server.sip;
+    let large = std::thread::spawn(move || {
+        runtime.block_on(async {
+            let pushed = people::exchange(place, "pushed", Way::Push, until);
+            let fetched = people::exchange(place, "fetched", Way::Fetch, until);
+            let (pushed, fetched) = tokio::try_join!(pushed, fetched)?;
+            anyhow::Ok(pushed + fetched)
+        })
+    });
+    let (mut samples, mut registered_at) = (Vec::new(), began);
+    while Instant::now() < until {
+        std::thread::sleep(SAMPLE_EVERY.min(until.saturating_duration_since(Instant::now())));
+        answering.iter_mut().try_for_each(Running::still_runs)?;
+        let sample = Sample::take(server, began.elapsed())?;
+        if samples.len() % 30 == 0 {
+            println!(
+                "{:>5} s: heap {:.1} MB, {} open files, {:?}",
+                sample.at.as_secs(),
+                megabytes(sample.heap_bytes),
+                sample.open_files,
+                sample.held
+            );
+        }
+        samples.push(sample);
+        if registered_at.elapsed() > REGISTER_EVERY {
+            registered_at = Instant::now();
+            devices.register(server)?;
+        }
+    }
+    let large = large.join().ok().context("the clients of large messages panicked")??;
+    Ok((samples, large))
+}
+
+/// Everybody comes once more and gets what waits; then it is waited until nothing is held.
+fn come_to_rest(sipp: &Sipp, server: &Server, devices: &Devices, directory: &Path) -> Result<Sample> {
+    let fields = (0..PEOPLE).map(|it| format!("person{it};")).collect();
+    let name = "last-registrations";
+    let count = u64::from(PEOPLE);
+    let calls = Calls { scenario: "registrations", name, fields, transport: "u1", per_second: 50.0, count };
+    sipp.call(server.sip, devices.present, calls)?.finish(ENDING)?;
+    let until = Instant::now() + ENDING;
+    loop {
+        let sample = Sample::take(server, Duration::ZERO)?;
+        if sample.held == Held::default() || Instant::now() > until {
+            return Ok(sample);
+        }
+        ensure!(directory.exists(), "the folder is gone");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Says what was seen, and fails when it is not what is promised.
+fn report(server: &Server, samples: &[Sample], idle: Sample, end: Sample, large: u64, cpu: f64) -> Result<()> {
+    let metrics = server.metrics()?;
+    let total = |name: &str| value(&metrics, &format!("restante_messages_{name}_total")).unwrap_or(0);
+    let [stored, repeated, delivered, expired] = ["stored", "repeated", "delivered", "expired"].map(total);
+    let settled = samples.get(samples.len() / 6..).unwrap_or_default();
+    let growth = growth(settled);
+    let lowest = settled.iter().map(|it| it.heap_bytes).min().unwrap_or(0);
+    let highest = settled.iter().map(|it| it.heap_bytes).max().unwrap_or(0);
+    let lost = i128::from(stored) - i128::from(delivered) - i128::from(expired);
+    println!("stored {stored}, repeated {repeated}, delivered {delivered}, expired {expired}, lost {lost}");
+    println!("large messages {large}, {:.1} % of one core", cpu * 100.0);
+    println!(
+        "heap over the last five sixths: {:.1} to {:.1} MB, {:+.2} %; at rest {:.1} MB",
+        megabytes(lowest),
+        megabytes(highest),
+        growth * 100.0,
+        megabytes(end.heap_bytes)
+    );
+    println!("left over: {:?}; open files {} (before the load {})", end.held, end.open_files, idle.open_files);
+    let good = growth <= MOST_GROWTH && end.held == Held::default() && lost == 0;
+    println!(
+        "{}: the heap grows by {:.0} % at most, nothing is left over, nothing is lost",
+        if good { "reached" } else { "MISSED" },
+        MOST_GROWTH * 100.0
+    );
+    ensure!(good, "the figures are not those that were promised");
+    Ok(())
+}
+
+impl Devices {
+    /// Those that do not come and go.
+    fn register(&self, server: &Server) -> Result<()> {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let silent = self.silent.local_addr()?;
+        let silent = (0..SILENT).map(|it| (format!("silent{it}"), silent, "MESSAGE"));
+        let phones = [("phone0".to_owned(), self.phones), ("ringing0".to_owned(), self.ringing)];
+        let phones = phones.map(|(name, place)| (name, place, "INVITE, ACK, BYE, CANCEL"));
+        for (name, place, methods) in silent.chain(phones) {
+            register(&socket, server.sip, &name, place, methods)?;
+        }
+        Ok(())
+    }
+}
+
+fn register(socket: &UdpSocket, server: SocketAddr, name: &str, place: SocketAddr, methods: &str) -> Result<()> {
+    let own = socket.local_addr()?;
+    let unique = format!("{name}-{}", own.port());
+    let text = format!(
+        "REGISTER sip:example.org SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{unique};rport\r\nMax-Forwards: 70\r\n\
+         From: <sip:{name}@example.org>;tag=f\r\nTo: <sip:{name}@example.org>\r\nCall-ID: {unique}\r\nCSeq: 1 REGISTER\r\n\
+         Contact: <sip:{name}@{place}>;methods=\"{methods}\";expires=3600\r\nContent-Length: 0\r\n\r\n"
+    );
+    let mut buffer = [0; 4096];
+    for _ in 0..3 {
+        socket.send_to(text.as_bytes(), server)?;
+        while let Ok((length, _)) = socket.recv_from(&mut buffer) {
+            let answer = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
+            if answer.starts_with("SIP/2.0 200") && answer.contains(&unique) {
+                return Ok(());
+            }
+        }
+    }
+    anyhow::bail!("{name} could not register")
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn argument(name: &str) -> Option<u32> {
+    let mut words = std::env::args().skip_while(|word| word != name);
+    words.nth(1)?.parse().ok()
+}

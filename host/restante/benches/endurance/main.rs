@@ -102,8 +102,8 @@ fn call(sipp: &Sipp, server: &Server, devices: &Devices, length: Duration) -> Re
     let rounds = f64::from(PEOPLE) / ROUND.as_secs_f64();
     Ok(vec![
         begin("registrations", "registrations", "u1", rounds, numbered("person", PEOPLE, ""))?,
-        begin("messages", "messages", "u1", 40.0, numbered("person", PEOPLE, "604800"))?,
-        begin("messages-over-tcp", "messages", "tn", 5.0, numbered("person", PEOPLE, "604800"))?,
+        begin("messages", "messages", "u1", 20.0, numbered("person", PEOPLE, "604800"))?,
+        begin("messages-over-tcp", "messages", "tn", 2.0, numbered("person", PEOPLE, "604800"))?,
         begin(
             "messages-to-the-silent",
             "messages",

@@ -5,7 +5,7 @@
 //! | where | written | asked |
 //! |---|---|---|
 //! | `deduplication_log` | one row per commit with its keys in order of arrival | a map in memory holds the same |
-//! | `deduplication_HOUR` | when the log has [`RUN_KEYS`] keys or the hour changes: a *run*, its keys sorted, 168 to a row | a filter in memory says "certainly not here" for nearly every new key; else one row is read |
+//! | `deduplication_HOUR` | when the log has [`RUN_KEYS`] keys, is [`RUN_MILLISECONDS`] old, or the hour changes: a *run*, its keys sorted, 168 to a row | a filter in memory says "certainly not here" for nearly every new key; else one row is read |
 //!
 //! A row of a run has as its number the run's number (15 bits) and the first 48 bits of its first key, so that the row that
 //! could hold a key is the last one that is not beyond it. Hours that left the window are removed in small bites.
@@ -20,6 +20,9 @@ use super::filter::Filter;
 const MILLISECONDS_PER_HOUR: u64 = 3_600_000;
 /// Keys in a run, and in memory beside the log (48 bytes each).
 const RUN_KEYS: usize = 128 * 1024;
+/// After so long the log becomes a run however few its keys are: what they take beside it then depends on the rate alone and
+/// not on the minute of the hour.
+const RUN_MILLISECONDS: u64 = 300_000;
 /// Bytes of a key and its message's number in a row.
 const ENTRY_BYTES: usize = 24;
 /// Entries in a row: what fits a page of the database.
@@ -45,6 +48,8 @@ pub(super) struct Deduplication {
     recent: HashMap<u128, i64>,
     /// The last hour that put something into the log.
     recent_hour: u64,
+    /// When the first of it was put there, or read.
+    recent_since: Timestamp,
     seal_at: usize,
     /// Of the transaction under way.
     pending: Vec<Entry>,
@@ -83,6 +88,7 @@ impl Deduplication {
             hours: BTreeMap::new(),
             recent: HashMap::new(),
             recent_hour: 0,
+            recent_since: now,
             seal_at: RUN_KEYS,
             pending: Vec::new(),
             pending_by_key: HashMap::new(),
@@ -186,19 +192,28 @@ impl Deduplication {
     pub(super) fn committed(&mut self, now: Timestamp) {
         if !self.pending.is_empty() {
             self.recent_hour = self.recent_hour.max(hour_of(now));
+            if self.recent.is_empty() {
+                self.recent_since = now;
+            }
             self.recent.extend(self.pending.drain(..));
             self.pending_by_key.clear();
         }
     }
 
-    /// The log is long enough for a run, or of an hour that is over.
+    /// The log is long or old enough for a run, or of an hour that is over.
     pub(super) fn wants_seal(&self, now: Timestamp) -> bool {
-        self.recent.len() >= self.seal_at || self.wants_seal_of_an_hour(now)
+        let is_old = now.since(self.recent_since).0 >= RUN_MILLISECONDS && self.may_seal_early();
+        self.recent.len() >= self.seal_at || is_old || self.wants_seal_of_an_hour(now)
     }
 
     /// The log is of an hour that is over.
     pub(super) fn wants_seal_of_an_hour(&self, now: Timestamp) -> bool {
-        !self.recent.is_empty() && self.recent_hour < hour_of(now) && self.seal_at <= RUN_KEYS
+        self.recent_hour < hour_of(now) && self.may_seal_early()
+    }
+
+    /// There is something, and it did not fail lately.
+    fn may_seal_early(&self) -> bool {
+        !self.recent.is_empty() && self.seal_at <= RUN_KEYS
     }
 
     /// Writes the log as a run, in a transaction of the caller's.
@@ -412,6 +427,27 @@ mod tests {
                 assert_eq!(seen.find(&connection, at(hour), key(7)).unwrap(), found, "{hour} {sealed} {reopened}");
             }
             assert_eq!(seen.find(&connection, at(10), key(8)).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn few_keys_become_a_run_after_some_minutes_and_are_still_found() {
+        let connection = connection();
+        let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
+        let after = |milliseconds: u64| Timestamp(at(10).0 + milliseconds);
+        assert!(!seen.wants_seal(after(RUN_MILLISECONDS)), "there is nothing");
+        for round in 0..3 {
+            let begin = round * (RUN_MILLISECONDS + 1_000);
+            seen.insert(key(round), round as i64);
+            seen.write(&connection, after(begin)).unwrap();
+            seen.committed(after(begin));
+            assert!(!seen.wants_seal(after(begin + RUN_MILLISECONDS - 1)));
+            assert!(seen.wants_seal(after(begin + RUN_MILLISECONDS)));
+            seal(&mut seen, &connection);
+            assert!(!seen.wants_seal(after(begin + RUN_MILLISECONDS)));
+        }
+        for seen in [&seen, &Deduplication::open(&connection, 2, at(11)).unwrap()] {
+            assert!((0..3).all(|it| seen.find(&connection, at(11), key(it)).unwrap() == Some(it as i64)));
         }
     }
 

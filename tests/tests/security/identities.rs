@@ -1,8 +1,9 @@
 //! Somebody who has a password, or none, and wants to be somebody else.
 
+use restante::configuration::Tenant;
 use restante_client::{PageMessage, Selection};
 use restante_sip::message::{Name, SipMessage};
-use restante_tests::{Digest, RawMsrp, RawSip, Request, World, setting};
+use restante_tests::{Digest, RawMsrp, RawSip, Request, Setting, World, setting};
 
 const ALICE: &str = "sip:alice@example.org";
 const BOB: &str = "sip:bob@example.org";
@@ -34,6 +35,14 @@ fn pull(socket: &RawSip, from: &str) -> Request {
     let invite = RawMsrp::invitation(socket, "sip:deferred@example.org");
     let body = String::from_utf8_lossy(&invite.body).replace("a=sendonly", "a=recvonly");
     invite.set("From", &format!("<{from}>;tag=pull")).body("application/sdp", body.into_bytes())
+}
+
+/// Beside a tenant that trusts whoever is outside for the tenant of the stories.
+fn beside_a_trusting_tenant() -> Setting {
+    setting().demands_passwords().configure(|it| {
+        let other = Tenant { domains: vec!["other.example".to_owned()], ..Tenant::example() };
+        it.tenants.insert("other".to_owned(), other);
+    })
 }
 
 #[test]
@@ -148,6 +157,53 @@ fn nobody_fetches_anothers_messages() {
         assert!(fetched.answer.is_success() && fetched.messages.is_empty());
         assert_eq!(alice.unread_texts(), [""; 0]);
         assert_eq!(world.queue().len(), 1);
+    });
+}
+
+#[test]
+fn whom_another_tenant_trusts_fetches_nothing_of_this_one() {
+    beside_a_trusting_tenant().tell(async |world| {
+        let sender = world.person("dave").await;
+        sender.send(BOB, "private").await;
+        let mut socket = world.outside().await;
+        let line = "INVITE sip:deferred@other.example SIP/2.0";
+        let of_bob = pull(&socket, BOB).with("P-Asserted-Identity", &format!("<{BOB}>"));
+        let answer = socket.ask(&Request { line: line.to_owned(), ..of_bob }).await;
+        assert_eq!(answer.status(), Some(403));
+        let own = "sip:erin@other.example";
+        let answer = socket.ask(&Request { line: line.to_owned(), ..pull(&socket, own) }).await;
+        assert_eq!(answer.status(), Some(200), "its own users it may speak for");
+        assert_eq!(world.queue().len(), 1);
+    });
+}
+
+#[test]
+fn whom_another_tenant_trusts_sends_nobody_of_this_one_anything_under_our_name() {
+    beside_a_trusting_tenant().tell(async |world| {
+        let mut bob = world.person("bob").await;
+        bob.register().await;
+        world.person("dave").await.send(BOB, "seen by the other tenant's core").await;
+        let ours = bob.received().await.call_id;
+        let mut socket = world.outside().await;
+        let forged = socket.request("MESSAGE", BOB).set("Call-ID", &ours).text("forged");
+        assert_eq!(socket.ask(&forged).await.status(), Some(403));
+        world.until_settled().await;
+        assert_eq!(bob.unread_texts(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_path_with_a_name_is_for_proxies_that_are_trusted() {
+    setting().demands_passwords().tell(async |world| {
+        let mut socket = world.outside().await;
+        for (path, status) in [
+            ("<sip:proxy.attacker.example;lr>", 403),
+            ("<sip:127.0.0.2;maddr=proxy.attacker.example;lr>", 403),
+            ("<sip:127.0.0.2:5099;lr>", 200),
+        ] {
+            let register = register(&socket, ALICE, ALICE).with("Path", path).with("Supported", "path");
+            assert_eq!(as_alice(world, &mut socket, &register).await.status(), Some(status), "{path}");
+        }
     });
 }
 

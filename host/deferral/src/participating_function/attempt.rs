@@ -9,6 +9,7 @@
 //! | ended, nobody there, to any contact, another may take it | the other one is tried | the rest goes to the other one |
 
 use super::commits::{Draft, Removal};
+use super::copies::MAX_DEVICES;
 use super::failure::Batch;
 use super::window::{Lease, stops_the_rest};
 use super::{Attempt, AttemptEnd, AttemptId, AttemptTask, Event, Outcome, Output, Recipient};
@@ -127,8 +128,7 @@ impl Recipient {
                 if entry.discard.is_none() && (by.keep_copy || others_want_it(&entry.stored, &device)) =>
             {
                 entry.lease = None;
-                entry.stored.devices.retain(|state| state.device != device);
-                entry.stored.devices.push(DeviceState { device, delivered_at: Some(now) });
+                note_device(&mut entry.stored.devices, device, now);
                 entry.stored.fetch_deadline = None;
                 self.draft_save(&mut draft, message);
                 self.event(Event::Delivered(message));
@@ -164,11 +164,13 @@ impl Recipient {
         }
         let is_copies =
             matches!(kind, Kind::Page { target: Target::Each, .. } | Kind::Session { target: Target::Each, .. });
-        let is_over_well = is_success(end.status) || is_anew;
+        let mut is_over_well = is_success(end.status) || is_anew;
         self.push.attempt_is_over(id);
         match kind {
             Kind::Page { message, target } => self.end_of_page(message, target, contact, by, end),
-            Kind::Session { messages, target } => self.end_of_session(messages, target, contact, by, end),
+            Kind::Session { messages, target } => {
+                is_over_well &= self.end_of_session(messages, target, contact, by, end);
+            }
             Kind::Notify => self.on_notification_ended(contact, end),
             Kind::Pull { messages, mode, by } => self.end_of_pull(messages, mode, by, contact, end),
             Kind::Relay { others } => {
@@ -192,7 +194,7 @@ impl Recipient {
             return;
         }
         if !is_success(end.status) && target == Target::Each {
-            self.copies_failed(AttemptKind::Page, contact, &end, &[message]);
+            self.copies_failed(AttemptKind::Page, contact, &end, &[(message, Progress::Refused)]);
             if self.leave_copy(message) {
                 return;
             }
@@ -224,6 +226,7 @@ impl Recipient {
         self.fail(Batch::of(kind, contact, &end, vec![(message, progress, None)]));
     }
 
+    /// Whether the device said something of every message, so that none goes there again as it did.
     fn end_of_session(
         &mut self,
         messages: Vec<MessageId>,
@@ -231,22 +234,23 @@ impl Recipient {
         contact: Option<ContactId>,
         by: By,
         end: AttemptEnd,
-    ) {
+    ) -> bool {
         let mut rest = self.settle_outcomes(messages, &by, &end);
+        let all_said = rest.iter().all(|(_, progress, _)| *progress == Progress::Refused);
         if target == Target::Each && !rest.is_empty() {
-            let failed: Vec<MessageId> = rest.iter().map(|(id, ..)| *id).collect();
+            let failed: Vec<_> = rest.iter().map(|(id, progress, _)| (*id, *progress)).collect();
             self.copies_failed(AttemptKind::Session, contact, &end, &failed);
             rest.retain(|(id, ..)| !self.leave_copy(*id));
         }
         if rest.is_empty() {
-            return;
+            return all_said;
         }
         let ids: Vec<MessageId> = rest.iter().map(|(id, ..)| *id).collect();
         let nobody_refused = rest.iter().all(|(_, progress, _)| *progress != Progress::Refused);
-        if nobody_refused && self.another_may_take(&ids, Mode::Large, target, contact, &end) {
-            return;
+        if !(nobody_refused && self.another_may_take(&ids, Mode::Large, target, contact, &end)) {
+            self.fail(Batch::of(AttemptKind::Session, contact, &end, rest));
         }
-        self.fail(Batch::of(AttemptKind::Session, contact, &end, rest));
+        all_said
     }
 
     /// Takes the acknowledged ones away and tells how far the others came.
@@ -348,6 +352,18 @@ impl Recipient {
         }
         stops_the_rest(&failure)
     }
+}
+
+/// It has it. Of too many devices the first that had it is forgotten: a client may take a new name for every session.
+fn note_device(devices: &mut Vec<DeviceState>, device: String, now: Timestamp) {
+    devices.retain(|state| state.device != device);
+    if devices.len() >= MAX_DEVICES {
+        match devices.iter().position(|state| state.delivered_at.is_some()) {
+            Some(first) => _ = devices.remove(first),
+            None => return,
+        }
+    }
+    devices.push(DeviceState { device, delivered_at: Some(now) });
 }
 
 /// What clients answer to a shape that they do not know; some say 500 to all of them.

@@ -7,7 +7,7 @@ use super::attempt::Running;
 use crate::decision::ContactView;
 use crate::model::{Contact, ContactId, LastResult, MessageId, Mode, Origin, StoredMessage, Timestamp};
 
-/// Refusals of a shape that are remembered for each contact.
+/// Refusals of a shape that are remembered for each contact. Who refuses more gets no copies before it registers anew.
 const MAX_REFUSED_SHAPES: usize = 256;
 
 /// A contact and how attempts with it ended.
@@ -20,6 +20,8 @@ pub(super) struct Reach {
     pub(super) refused_notification: bool,
     /// Copies that it refused by their shape, while others took them.
     refused_shapes: Vec<(MessageId, Mode)>,
+    /// And more of them than can be remembered.
+    refuses_shapes: bool,
     /// What is in flight with it: one request or session of ours at a time, besides the sessions that it began.
     busy: Vec<AttemptId>,
 }
@@ -27,7 +29,14 @@ pub(super) struct Reach {
 impl Reach {
     /// Nothing is known of it.
     fn new(contact: Contact) -> Reach {
-        Reach { contact, last_failure: None, refused_notification: false, refused_shapes: Vec::new(), busy: Vec::new() }
+        Reach {
+            contact,
+            last_failure: None,
+            refused_notification: false,
+            refused_shapes: Vec::new(),
+            refuses_shapes: false,
+            busy: Vec::new(),
+        }
     }
 
     /// The last attempt met nobody: others come first.
@@ -60,7 +69,7 @@ impl Reach {
 
     /// The same for a copy, while others take it: also not if it said that it does not take this message in this mode.
     pub(super) fn takes_copy(&self, stored: &StoredMessage, mode: Mode) -> bool {
-        self.takes(stored, mode) && !self.has_refused(stored.id, mode)
+        self.takes(stored, mode) && !self.refuses_shapes && !self.has_refused(stored.id, mode)
     }
 
     /// Whether it said of this message that it does not take it in this mode.
@@ -165,10 +174,11 @@ impl Contacts {
     /// It does not take this message in this mode.
     pub(super) fn note_refused_shape(&mut self, id: ContactId, message: MessageId, mode: Mode) {
         if let Some(reach) = self.get_mut(id).filter(|reach| !reach.has_refused(message, mode)) {
-            if reach.refused_shapes.len() >= MAX_REFUSED_SHAPES {
-                reach.refused_shapes.remove(0);
+            if reach.refused_shapes.len() < MAX_REFUSED_SHAPES {
+                reach.refused_shapes.push((message, mode));
+            } else {
+                reach.refuses_shapes = true;
             }
-            reach.refused_shapes.push((message, mode));
         }
     }
 

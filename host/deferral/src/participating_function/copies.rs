@@ -25,7 +25,7 @@ use super::contacts::Reach;
 use super::plan::{Carried, RunStep};
 use super::window::Lease;
 use super::{AttemptEnd, AttemptId, AttemptTask, Event, Recipient};
-use crate::decision::{AttemptKind, Target, Trigger};
+use crate::decision::{AttemptKind, Progress, Target, Trigger};
 use crate::model::{ContactId, DeviceState, MessageId, Mode, Origin, StoredMessage};
 
 /// Devices that a message is kept for.
@@ -173,27 +173,33 @@ impl Recipient {
         }
     }
 
-    /// A device did not get its copies. Where nobody was there it is left out of the rest of the plan.
+    /// A device did not get its copies. Where nobody was there it is left out of the rest of the plan. What a device refused
+    /// in a session that went well otherwise it refused by its shape: it is not asked for that again.
     pub(super) fn copies_failed(
         &mut self,
         kind: AttemptKind,
         contact: Option<ContactId>,
         end: &AttemptEnd,
-        messages: &[MessageId],
+        messages: &[(MessageId, Progress)],
     ) {
         if let (Some(contact), Some(run)) = (contact, self.push.run_mut())
             && end.origin != Origin::Device
         {
             run.away.push(contact);
         }
-        let waiting: Vec<MessageId> = messages.iter().copied().filter(|id| self.may_wait_for_its_device(*id)).collect();
+        let waiting: Vec<(MessageId, Progress)> =
+            messages.iter().copied().filter(|(id, _)| self.may_wait_for_its_device(*id)).collect();
         if !waiting.is_empty() {
             self.event(Event::AttemptFailed(kind, end.status, end.origin));
         }
+        let Some(contact) = contact else { return };
         let is_its_shape = end.origin == Origin::Device && end.status.is_some_and(is_a_refusal_of_the_shape);
-        if let (Some(contact), true) = (contact, is_its_shape) {
-            let mode = if kind == AttemptKind::Page { Mode::Page } else { Mode::Large };
-            waiting.iter().for_each(|id| self.contacts.note_refused_shape(contact, *id, mode));
+        let mode = if kind == AttemptKind::Page { Mode::Page } else { Mode::Large };
+        for (id, progress) in waiting {
+            let is_of_one = kind == AttemptKind::Session && progress == Progress::Refused;
+            if is_its_shape || is_of_one {
+                self.contacts.note_refused_shape(contact, id, mode);
+            }
         }
     }
 

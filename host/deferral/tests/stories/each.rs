@@ -7,10 +7,10 @@ use std::rc::Rc;
 use proptest::arbitrary::any as arbitrary;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop, prop_assert, prop_oneof, proptest};
 use restante_deferral::decision::{
-    Answer, AttemptKind, DeliveryStep, FailureAction, FailureAnswer, Question, Step, Target,
+    Answer, AttemptKind, DeliveryStep, FailureAction, FailureAnswer, Progress, Question, Step, Target,
 };
 use restante_deferral::model::{Contact, DeviceState, Duration, MessageId, Origin};
-use restante_deferral::participating_function::{Attempt, AttemptTask, Event};
+use restante_deferral::participating_function::{Attempt, AttemptEnd, AttemptTask, Event, Outcome};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, Policy, Script, World, takes_all};
@@ -247,6 +247,47 @@ fn a_device_that_does_not_take_the_shape_gets_it_in_the_other_one_and_is_asked_o
     world.refreshes();
     world.seconds(20);
     assert!(world.waiting().is_empty(), "{:?}", world.log());
+}
+
+#[test]
+fn what_a_device_refuses_in_a_session_that_ends_well_does_not_go_there_again() {
+    let mut world = with(each(Step::Session));
+    // Its `a=max-size` is small: the session ends as it should, without the message.
+    world.devices = Box::new(|_, attempt| match (&attempt.task, is_for(attempt, &tablet())) {
+        (AttemptTask::Session { messages, .. }, true) => {
+            let too_large = Outcome::Failed { progress: Progress::Refused, status: Some(413) };
+            let outcomes = messages.iter().map(|stored| (stored.id, too_large)).collect();
+            vec![(100, Deed::Ends(AttemptEnd { outcomes, ..end(Some(200), Origin::Device) }))]
+        }
+        (AttemptTask::Page { .. }, true) => vec![(100, Deed::Ends(end(Some(488), Origin::Device)))],
+        _ => takes_all(attempt),
+    });
+    world.registers(&[phone(), tablet()]);
+    world.seconds(5);
+    world.arrives(message("m1"));
+    world.seconds(600);
+    assert_eq!(world.log(), ["session m1 to 1", "session m1 to 2", "page m1 #1 to 2"]);
+    assert_eq!(world.waiting(), ["m1"], "it waits for the tablet to register anew");
+}
+
+#[test]
+fn who_refuses_everything_is_not_asked_without_end() {
+    let mut world = with(each(Step::Page));
+    world.devices = Box::new(|_, attempt| match is_for(attempt, &tablet()) {
+        true => vec![(1, Deed::Ends(end(Some(488), Origin::Device)))],
+        false => takes_all(attempt),
+    });
+    world.registers(&[phone(), tablet()]);
+    world.seconds(5);
+    let count = 150;
+    for number in 0..count {
+        world.arrives(message(&format!("m{number}")));
+        world.seconds(5);
+    }
+    let asked = world.log().iter().filter(|it| it.ends_with("to 2")).count();
+    world.seconds(100);
+    let then = world.log().iter().filter(|it| it.ends_with("to 2")).count();
+    assert!(asked <= 2 * count && then == asked, "{asked} and then {then}");
 }
 
 #[test]

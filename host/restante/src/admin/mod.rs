@@ -191,7 +191,9 @@ async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request,
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let given = given.unwrap_or("").as_bytes();
     if !bool::from(given.ct_eq(guard.token.as_bytes())) {
-        return Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is needed").into_response();
+        // Who has no token keeps no connection.
+        let refusal = Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is needed");
+        return ([(header::CONNECTION, "close")], refusal).into_response();
     }
     next.run(request).await
 }

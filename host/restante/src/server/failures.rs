@@ -13,6 +13,8 @@ pub(super) struct Failures<S> {
     max_failures: u64,
     window_milliseconds: u64,
     sources: HashMap<S, Failing>,
+    /// Until then there is no room and nothing to forget.
+    full_until: u64,
 }
 
 struct Failing {
@@ -22,7 +24,7 @@ struct Failing {
 
 impl<S: Copy + Eq + Hash> Failures<S> {
     pub(super) fn new(max_failures: u64, window_milliseconds: u64) -> Failures<S> {
-        Failures { max_failures, window_milliseconds, sources: HashMap::new() }
+        Failures { max_failures, window_milliseconds, sources: HashMap::new(), full_until: 0 }
     }
 
     /// For how many seconds a source that failed too often is to wait; none: it may try.
@@ -39,11 +41,16 @@ impl<S: Copy + Eq + Hash> Failures<S> {
         let (window, most) = (self.window_milliseconds, self.max_failures);
         let is_over = |failing: &Failing| failing.since.abs_diff(now.0) >= window;
         if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&source) {
+            if now.0 < self.full_until && self.full_until - now.0 <= window {
+                return 0;
+            }
             self.sources.retain(|_, failing| !is_over(failing));
             if self.sources.len() >= MAX_SOURCES {
                 self.sources.retain(|_, failing| failing.failures >= most);
             }
             if self.sources.len() >= MAX_SOURCES {
+                let first = self.sources.values().map(|failing| failing.since).min().unwrap_or(now.0);
+                self.full_until = first.saturating_add(window);
                 return 0;
             }
         }
@@ -74,6 +81,19 @@ mod tests {
         assert_eq!(failures.wait_seconds(2, now), None);
         assert_eq!(failures.note(source, Timestamp(now.0 + 10_000)), 1, "it begins anew");
         assert_eq!(failures.wait_seconds(source, Timestamp(now.0 + 10_000)), None);
+    }
+
+    #[test]
+    fn where_all_are_kept_out_there_is_room_again_when_the_first_window_ends() {
+        let mut failures = Failures::new(1, 10_000);
+        let now = Timestamp(1_000_000);
+        for source in 0..MAX_SOURCES as u64 {
+            failures.note(source, Timestamp(now.0 + source % 2));
+        }
+        let further = MAX_SOURCES as u64;
+        assert_eq!(failures.note(further, Timestamp(now.0 + 5_000)), 0);
+        assert_eq!(failures.note(further, Timestamp(now.0 + 9_999)), 0);
+        assert_eq!(failures.note(further, Timestamp(now.0 + 10_000)), 1);
     }
 
     #[test]

@@ -2,21 +2,24 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use restante_deferral::model::Timestamp;
 
 const SLICES: usize = 16;
-/// Parties remembered per slice; beyond it those that were quiet for an hour are forgotten, then all.
+/// Parties remembered per slice; beyond it those that were quiet for an hour are forgotten, then those with the least.
 const MAX_PARTIES: usize = 20_000;
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 3_600_000;
 
 /// Arrivals per party.
 pub struct Rates {
-    hasher: RandomState,
-    slices: Vec<Mutex<HashMap<String, Party>>>,
+    hashers: [RandomState; 2],
+    slices: Vec<Mutex<HashMap<Digest, Party>>>,
 }
+
+/// Of a party's name, under keys that nobody knows: names are as long as their senders like.
+type Digest = u128;
 
 #[derive(Clone, Copy, Default)]
 struct Party {
@@ -34,36 +37,55 @@ struct Window {
 
 impl Default for Rates {
     fn default() -> Self {
-        Rates { hasher: RandomState::new(), slices: (0..SLICES).map(|_| Mutex::default()).collect() }
+        Rates {
+            hashers: [RandomState::new(), RandomState::new()],
+            slices: (0..SLICES).map(|_| Mutex::default()).collect(),
+        }
     }
 }
 
 impl Rates {
     /// Counts an arrival; says how many there were in the last minute and the last hour, this one included.
     pub fn count(&self, party: &str, now: Timestamp) -> (u32, u32) {
-        self.add(party, now, 1)
+        let party = self.digest(party);
+        let Some(mut parties) = self.slice(party) else { return (0, 0) };
+        if parties.len() >= MAX_PARTIES && !parties.contains_key(&party) {
+            make_room(&mut parties, now);
+        }
+        parties.entry(party).or_default().add(now, 1)
     }
 
     /// How many there were, without one more.
     pub fn look(&self, party: &str, now: Timestamp) -> (u32, u32) {
-        self.add(party, now, 0)
+        let party = self.digest(party);
+        let parties = self.slice(party);
+        parties.and_then(|mut parties| Some(parties.get_mut(&party)?.add(now, 0))).unwrap_or((0, 0))
     }
 
-    fn add(&self, party: &str, now: Timestamp, arrivals: u32) -> (u32, u32) {
-        let slice = usize::try_from(self.hasher.hash_one(party) % SLICES as u64).unwrap_or(0);
-        let Some(slice) = self.slices.get(slice) else { return (0, 0) };
-        let mut parties = slice.lock().unwrap_or_else(PoisonError::into_inner);
-        if parties.len() >= MAX_PARTIES && !parties.contains_key(party) {
-            parties.retain(|_, party| party.hour.index.saturating_add(1) >= now.0 / HOUR);
-            if parties.len() >= MAX_PARTIES {
-                parties.clear();
-            }
-        }
-        if !parties.contains_key(party) {
-            parties.insert(party.to_owned(), Party::default());
-        }
-        let Some(known) = parties.get_mut(party) else { return (0, 0) };
-        (known.minute.add(now, MINUTE, arrivals), known.hour.add(now, HOUR, arrivals))
+    fn digest(&self, party: &str) -> Digest {
+        let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(party)));
+        high << 64 | low
+    }
+
+    fn slice(&self, party: Digest) -> Option<MutexGuard<'_, HashMap<Digest, Party>>> {
+        let slice = self.slices.get(usize::try_from(party % SLICES as u128).unwrap_or(0))?;
+        Some(slice.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Forgets who was quiet, then who sent least: a flood of new names must not make anybody forgotten who sends much.
+fn make_room(parties: &mut HashMap<Digest, Party>, now: Timestamp) {
+    parties.retain(|_, party| party.hour.index.saturating_add(1) >= now.0 / HOUR);
+    let mut least = 1_u32;
+    while parties.len() >= MAX_PARTIES {
+        parties.retain(|_, party| party.hour.current.saturating_add(party.hour.previous) > least);
+        least = least.saturating_mul(2);
+    }
+}
+
+impl Party {
+    fn add(&mut self, now: Timestamp, arrivals: u32) -> (u32, u32) {
+        (self.minute.add(now, MINUTE, arrivals), self.hour.add(now, HOUR, arrivals))
     }
 }
 
@@ -85,6 +107,24 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_of_names_lets_nobody_forget_who_sends_much() {
+        let rates = Rates::default();
+        let now = Timestamp(HOUR);
+        for _ in 0..5 {
+            rates.count("busy", now);
+        }
+        for number in 0..2 * SLICES * MAX_PARTIES {
+            rates.look(&format!("looked at {number}"), now);
+        }
+        assert!(rates.slices.iter().all(|slice| slice.lock().unwrap().len() <= 1), "looking remembers nobody");
+        for number in 0..2 * SLICES * MAX_PARTIES {
+            rates.count(&format!("flood {number}"), now);
+        }
+        assert_eq!(rates.look("busy", now), (5, 5));
+        assert!(rates.slices.iter().all(|slice| slice.lock().unwrap().len() <= MAX_PARTIES));
+    }
 
     #[test]
     fn arrivals_leave_the_windows_in_time() {

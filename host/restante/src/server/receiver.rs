@@ -33,8 +33,7 @@ fn handle(shared: &Shared, event: TransportEvent) -> Intake {
     match event {
         TransportEvent::Received { message, flow } => received(shared, message, &flow::from_socket(&flow)),
         TransportEvent::Unreadable { reason, flow, .. } => {
-            let over_a_connection = matches!(reason, Unreadable::Stream(_));
-            shared.note_garbage(flow.remote, flow.connection, over_a_connection);
+            shared.note_garbage(flow.remote, flow.connection, flow.connection.is_some());
             shared.metrics.count_dropped(match reason {
                 Unreadable::Datagram(_) => "unreadable-datagram",
                 Unreadable::Truncated => "truncated-datagram",

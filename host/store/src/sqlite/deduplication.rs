@@ -211,6 +211,11 @@ impl Deduplication {
         self.recent_hour < hour_of(now) && self.may_seal_early()
     }
 
+    /// The log became old before it became long.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.recent.len() < RUN_KEYS
+    }
+
     /// There is something, and it did not fail lately.
     fn may_seal_early(&self) -> bool {
         !self.recent.is_empty() && self.seal_at <= RUN_KEYS

@@ -200,6 +200,11 @@ impl Writer {
                     self.tables.folded_through = through;
                 }
                 if let Some(sealed) = sealed {
+                    // A run is written once and hardly ever read: where there is no haste, its pages are not to fill the
+                    // cache in the course of days.
+                    if self.tables.deduplication.is_quiet() {
+                        let _ = self.connection.execute_batch("PRAGMA shrink_memory");
+                    }
                     self.tables.deduplication.sealed(sealed);
                 }
                 Ok(())

@@ -57,6 +57,11 @@ struct Open {
     is_closing: bool,
 }
 
+/// Of all connections that we may open, the part to one address: who has many ports is to leave some for others.
+const ADDRESS_SHARE: usize = 16;
+/// But at least so many.
+const LEAST_SHARE: usize = 16;
+
 /// Where a connection of ours leads. One that was made for another name at the same address is another one: only that name
 /// was verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -407,8 +412,14 @@ impl ConnectionTable {
     ) -> Result<(ConnectionId, mpsc::Sender<Infallible>), SendFailure> {
         let mut state = lock(&self.state);
         let alive = state.alive.clone().ok_or(SendFailure::ShuttingDown)?;
-        if destination.is_some() && state.by_destination.len() >= self.limits.max_outgoing_connections {
-            return Err(SendFailure::TooManyConnections);
+        if let Some(Destination { remote, .. }) = destination {
+            let most = self.limits.max_outgoing_connections;
+            let share = most.div_ceil(ADDRESS_SHARE).max(LEAST_SHARE);
+            let to_address = || state.by_destination.keys().filter(|it| it.remote.ip() == remote.ip()).count();
+            let open = state.by_destination.len();
+            if open >= most || (open >= share && to_address() >= share) {
+                return Err(SendFailure::TooManyConnections);
+            }
         }
         let id = ConnectionId(state.next_id);
         state.next_id = state.next_id.wrapping_add(1);

@@ -31,7 +31,8 @@ impl Sink {
         Sink { spool, prefix: BytesMut::new(), block: BytesMut::new(), block_offset: 0, size_bytes: 0, file: None }
     }
 
-    pub(super) async fn write(&mut self, offset: u64, bytes: Bytes) -> io::Result<()> {
+    /// Takes bytes in. At most `max_block_bytes` and these wait for the disk afterwards.
+    pub(super) async fn write(&mut self, offset: u64, bytes: Bytes, max_block_bytes: usize) -> io::Result<()> {
         self.size_bytes = self.size_bytes.max(offset.saturating_add(bytes.len() as u64));
         place(&mut self.prefix, PREFIX_BYTES, offset, &bytes);
         if self.file.is_none() && self.size_bytes <= MAX_INLINE_BYTES as u64 {
@@ -39,7 +40,7 @@ impl Sink {
             return Ok(());
         }
         let follows = offset == self.block_offset.saturating_add(self.block.len() as u64);
-        if !follows || self.block.len().saturating_add(bytes.len()) > BLOCK_BYTES {
+        if !follows || self.block.len().saturating_add(bytes.len()) > max_block_bytes {
             self.flush().await?;
             self.block_offset = offset;
         }

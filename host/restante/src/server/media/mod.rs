@@ -346,8 +346,10 @@ impl Media {
                     .insert(message, Incoming { message_id, content_type, sink: Sink::new(self.spool.clone()) });
             }
             Event::IncomingData { message, offset, bytes } => {
+                // Messages that come at once share what one alone may hold.
+                let max_block_bytes = BLOCK_BYTES / self.incoming.len().max(1);
                 if let Some(incoming) = self.incoming.get_mut(&message)
-                    && let Err(error) = incoming.sink.write(offset, bytes).await
+                    && let Err(error) = incoming.sink.write(offset, bytes, max_block_bytes).await
                 {
                     self.refuse(message, &error);
                 }

@@ -159,7 +159,8 @@ impl Shard {
         self.shared.directory.is_trusted(&self.peer(came))
     }
 
-    fn peer(&self, came: Flow) -> Peer {
+    /// Whom a request came from, as tenants trust peers.
+    pub(super) fn peer(&self, came: Flow) -> Peer {
         let says_who = !flow::protocol_of(came.transport).is_web_socket();
         Peer { address: says_who.then(|| came.remote.ip()), names: self.names_of(came) }
     }

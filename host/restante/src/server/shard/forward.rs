@@ -2,8 +2,8 @@
 //! brought its message here (RFC 3261 §16.6). It is never deferred again.
 //!
 //! Where it goes: to the next Route; to the contact of a user of ours, with its Path; to the outbound proxy; to the address
-//! in its Request-URI. It is recognised by the keyed mark in its Call-ID, and passed on only for peers that some tenant
-//! trusts: whoever got a message of ours knows its Call-ID.
+//! in its Request-URI. It is recognised by the keyed mark in its Call-ID, and passed on only for peers that the user's tenant
+//! trusts, or some tenant where it is for nobody of ours: whoever got a message of ours knows its Call-ID.
 
 use std::net::SocketAddr;
 
@@ -36,7 +36,11 @@ impl Shard {
         uri: &Uri,
         came: Flow,
     ) {
-        if !self.is_trusted(came) {
+        let is_trusted = match self.shared.directory.served(uri) {
+            Some((tenant, _)) => tenant.trusts(&self.peer(came)),
+            None => self.is_trusted(came),
+        };
+        if !is_trusted {
             return self.answer(now, transaction, 403);
         }
         if !FORWARDED.contains(method) {
@@ -58,7 +62,10 @@ impl Shard {
     /// # Errors
     /// The status that says why there is no way: 503 while its name leads nowhere.
     fn way_on(&self, message: &SipMessage, uri: &Uri, own: &OwnRoutes, came: Flow) -> Result<Way, u16> {
-        let plain = |flow| Way { routes: own.routes.clone(), ..Way::plain(flow, &own.request_uri) };
+        let plain = |flow| {
+            let way = Way { routes: own.routes.clone(), ..Way::plain(flow, &own.request_uri) };
+            self.keeping_secrets(message, way)
+        };
         if let Some(next) = own.routes.first() {
             let next = NameAddr::parse(next).map_err(|_| 400u16)?;
             return self.flow_to(&next.uri, came).map(plain);

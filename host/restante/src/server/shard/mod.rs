@@ -36,6 +36,7 @@ mod tests;
 mod unwrapping;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,11 +44,11 @@ use restante_deferral::decision::{Answer, Undecided};
 use restante_deferral::model::{MessageId, RecipientKey, TenantName, Timestamp};
 use restante_deferral::participating_function::{Attempt, CommitToken, Input, LoadToken, QuestionToken, ReplyToken};
 use restante_sip::dialog::DialogId;
-use restante_sip::message::SipMessage;
+use restante_sip::message::{MessageLimits, SipMessage};
 use restante_sip::proxy::BranchId;
 use restante_sip::registration::{Binding, Bindings};
 use restante_sip::transaction::{
-    ClientTransactionId, Endpoint, EndpointConfiguration, Event, Flow, ServerTransactionId, TimerValues,
+    ClientTransactionId, Endpoint, EndpointConfiguration, Event, Flow, ServerTransactionId, TimerValues, Transmit,
 };
 use restante_store::{Completion, Outcome, Ticket};
 use restante_transport::msrp::HandedOver;
@@ -211,7 +212,7 @@ pub struct Shard {
     session_wakes: BTreeSet<(Instant, MediaId)>,
     subscriptions: subscriptions::Subscriptions,
     /// Whose registrations came over a connection that is open.
-    connections: HashMap<restante_sip::transaction::ConnectionId, Vec<RecipientKey>>,
+    connections: HashMap<restante_sip::transaction::ConnectionId, HashSet<RecipientKey>>,
     reports: mpsc::Sender<Report>,
     next_token: u64,
     /// What the gauges have of it: see `count_held`.
@@ -486,11 +487,13 @@ impl Shard {
             let target = flow::to_target(&transmit.flow);
             let sent = self.shared.sender().map(|sender| sender.send(&target, transmit.bytes.clone(), token));
             let failed = match sent {
-                Some(Err(_)) if transmit.flow.connection.is_some() => {
-                    // The connection is gone: the address may still be reached (RFC 3261 §18.2.2).
-                    let target = flow::to_target(&Flow { connection: None, ..transmit.flow });
-                    self.shared.sender().is_none_or(|sender| sender.send(&target, transmit.bytes, token).is_err())
-                }
+                Some(Err(_)) if transmit.flow.connection.is_some() => match self.without_connection(&transmit) {
+                    Some(flow) => {
+                        let target = flow::to_target(&flow);
+                        self.shared.sender().is_none_or(|sender| sender.send(&target, transmit.bytes, token).is_err())
+                    }
+                    None => true,
+                },
                 Some(result) => result.is_err(),
                 None => true,
             };
@@ -499,6 +502,21 @@ impl Shard {
                 self.handle_events(now);
             }
         }
+    }
+
+    /// Where something goes whose connection is gone: a response to the port that the sender of the request named
+    /// (RFC 3261 §18.2.2), as far as we would connect there at all.
+    fn without_connection(&self, transmit: &Transmit) -> Option<Flow> {
+        let flow = Flow { connection: None, ..transmit.flow };
+        if transmit.client.is_some() {
+            return Some(flow);
+        }
+        let response = SipMessage::parse(transmit.bytes.clone(), &MessageLimits::default()).ok()?;
+        let usual = if flow::protocol_of(flow.transport).is_encrypted() { 5061 } else { 5060 };
+        let port = response.top_via().ok()?.port.unwrap_or(usual);
+        let remote = SocketAddr::new(flow.remote.ip(), port);
+        self.shared.destinations.check(remote, flow.remote.ip()).ok()?;
+        Some(Flow { remote, ..flow })
     }
 
     /// Nothing is in flight that is worth waiting for: the answer to a BYE is not.

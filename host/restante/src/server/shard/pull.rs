@@ -37,9 +37,13 @@ impl Shard {
             Ok(asker) => asker,
             Err(refusal) => return self.refuse_because(now, transaction, refusal),
         };
-        let Some((_, key)) = Uri::parse(&asker.uri).ok().and_then(|uri| self.shared.directory.served(&uri)) else {
+        let Some((of, key)) = Uri::parse(&asker.uri).ok().and_then(|uri| self.shared.directory.served(&uri)) else {
             return self.answer(now, transaction, 404);
         };
+        // Whom one tenant believes says nothing about the users of another one.
+        if of.name != tenant.name {
+            return self.refuse(now, transaction, 403, "Not Your Messages", None);
+        }
         // The shard was found by what INVITE and CANCEL have in common: From, or the user's own address as Request-URI.
         let named = message.from().ok().and_then(|from| self.shared.directory.served(&from.uri)).map(|(_, key)| key);
         if named.as_ref() != Some(&key) {

@@ -10,6 +10,7 @@ use restante_deferral::commit::CommitError;
 use restante_deferral::decision::Trigger;
 use restante_deferral::model::{RecipientKey, Timestamp};
 use restante_deferral::participating_function::Input;
+use restante_sip::header::NameAddr;
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::registration::{
     Binding, BindingChange, Bindings, ChangeKind, RegisterError, RegisterRequest, Registrant, RegistrarLimits,
@@ -18,6 +19,7 @@ use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 use restante_store::{Record, SavedRegistration};
 
+use super::resolution::socket_of;
 use super::route::{SavedBindings, is_flow_dead};
 use super::{Now, Order, Shard, ToShard};
 use crate::logging::Shortened;
@@ -78,6 +80,14 @@ enum Effect {
     Inherited(RecipientKey),
 }
 
+/// Whether a proxy of a Path is an address.
+fn is_numeric(path: &str) -> bool {
+    let Ok(proxy) = NameAddr::parse(path) else { return false };
+    let is_address = |host: &str| host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    proxy.uri.as_sip().is_some_and(|uri| socket_of(uri).is_some())
+        && proxy.uri.parameter("maddr").is_none_or(is_address)
+}
+
 impl Effect {
     fn text(&self) -> &'static str {
         match self {
@@ -109,6 +119,10 @@ impl Shard {
         let registrant = self.registrant(&request, &key);
         if registrant == Registrant::Device && !tenant.registrar {
             return self.refuse(now, transaction, 403, "Not A Registrar", None);
+        }
+        // Looking for a name costs questions that all tenants share.
+        if request.path.iter().any(|path| !is_numeric(path)) && !tenant.trusts(&self.peer(came)) {
+            return self.refuse(now, transaction, 403, "Path Names A Host", None);
         }
         if !self.is_here(&key) {
             return self.refuse(now, transaction, 503, "Try Again", Some(RETRY_SECONDS));

@@ -230,15 +230,34 @@ impl Shard {
     /// Sends the ACK for a 2xx and remembers it. The dialog, if one can be made of the answer.
     pub(super) fn acknowledge(&mut self, client: ClientTransactionId, message: &SipMessage) -> Option<Dialog> {
         let accepted = self.accepted.get(&client)?;
-        let flow = accepted.flow;
         let invite = SipMessage::parse(accepted.invite.clone(), &self.shared.message_limits()).ok()?;
         let dialog = Dialog::as_client(&invite, message).ok();
-        let target = dialog.as_ref().map_or(flow, |dialog| self.in_dialog_flow(dialog, flow));
+        self.acknowledge_in(client, &invite, message, dialog.as_ref());
+        dialog
+    }
+
+    /// The same in a dialog that is known: a 2xx to a re-INVITE says nothing of its route set (RFC 3261 §12.2.1.2).
+    pub(super) fn acknowledge_again(&mut self, client: ClientTransactionId, message: &SipMessage, dialog: &Dialog) {
+        let Some(accepted) = self.accepted.get(&client) else { return };
+        if let Ok(invite) = SipMessage::parse(accepted.invite.clone(), &self.shared.message_limits()) {
+            self.acknowledge_in(client, &invite, message, Some(dialog));
+        }
+    }
+
+    fn acknowledge_in(
+        &mut self,
+        client: ClientTransactionId,
+        invite: &SipMessage,
+        message: &SipMessage,
+        dialog: Option<&Dialog>,
+    ) {
+        let Some(flow) = self.accepted.get(&client).map(|accepted| accepted.flow) else { return };
+        let target = dialog.map_or(flow, |dialog| self.in_dialog_flow(dialog, flow));
         let sent_by = self.sent_by(&target);
         let via = self.endpoint.via(target.transport, &sent_by);
-        let ack = match &dialog {
+        let ack = match dialog {
             Some(dialog) => dialog.ack(message, &via).and_then(Builder::finish),
-            None => plain_ack(&invite, message, &via),
+            None => plain_ack(invite, message, &via),
         };
         if let Ok(ack) = ack {
             self.endpoint.send_stateless(target, ack.clone());
@@ -249,7 +268,6 @@ impl Shard {
                 accepted.acks.push((tag, target, ack));
             }
         }
-        dialog
     }
 
     /// Another 2xx to an INVITE that has one: a repetition, or another device that took the call too, which is let go.

@@ -199,10 +199,7 @@ impl Shard {
     /// Remembers whose registration came over a connection.
     pub(super) fn note_connection(&mut self, key: &RecipientKey, came: Flow) {
         if let Some(connection) = came.connection.filter(|connection| self.is_open(*connection)) {
-            let users = self.connections.entry(connection).or_default();
-            if !users.contains(key) {
-                users.push(key.clone());
-            }
+            self.connections.entry(connection).or_default().insert(key.clone());
         }
     }
 

@@ -3,8 +3,7 @@
 //! A user may have several subscriptions, one a device; each is a dialog of its own. What waits is told at once, in
 //! announcements, and when messages go.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
 use restante_cpim::message_summary::{Counts, MessageSummary};
@@ -35,6 +34,8 @@ pub(super) struct Subscribed {
     /// Contact of its SUBSCRIBE, by which its registration is found.
     contact_uri: Option<String>,
     instance: Option<String>,
+    /// When it ends, in [`Subscriptions::ends`].
+    end: (u64, u64),
 }
 
 /// All subscriptions of a shard's users.
@@ -43,8 +44,8 @@ pub(super) struct Subscriptions {
     by_dialog: HashMap<DialogId, Subscribed>,
     /// Oldest first.
     of_user: HashMap<RecipientKey, Vec<DialogId>>,
-    /// Times at which one may end; one that was refreshed since is left over.
-    ends: BinaryHeap<Reverse<(u64, u64)>>,
+    /// When each ends, and its number.
+    ends: BTreeSet<(u64, u64)>,
     dialogs_by_number: HashMap<u64, DialogId>,
     next_number: u64,
     /// Users whose summary changed, in order of when they are told.
@@ -58,20 +59,27 @@ impl Subscriptions {
         self.by_dialog.len()
     }
 
-    fn insert(&mut self, id: DialogId, subscribed: Subscribed) {
+    fn insert(&mut self, id: DialogId, mut subscribed: Subscribed) {
         self.of_user.entry(subscribed.key.clone()).or_default().push(id.clone());
-        self.schedule(&id, subscribed.subscription.expires_at);
+        self.next_number = self.next_number.wrapping_add(1);
+        subscribed.end = (subscribed.subscription.expires_at, self.next_number);
+        self.dialogs_by_number.insert(self.next_number, id.clone());
+        self.ends.insert(subscribed.end);
         self.by_dialog.insert(id, subscribed);
     }
 
-    fn schedule(&mut self, id: &DialogId, expires_at: u64) {
-        self.next_number = self.next_number.wrapping_add(1);
-        self.dialogs_by_number.insert(self.next_number, id.clone());
-        self.ends.push(Reverse((expires_at, self.next_number)));
+    /// It was refreshed.
+    fn schedule(&mut self, id: &DialogId) {
+        let Some(subscribed) = self.by_dialog.get_mut(id) else { return };
+        self.ends.remove(&subscribed.end);
+        subscribed.end.0 = subscribed.subscription.expires_at;
+        self.ends.insert(subscribed.end);
     }
 
     fn remove(&mut self, id: &DialogId) -> Option<Subscribed> {
         let subscribed = self.by_dialog.remove(id)?;
+        self.ends.remove(&subscribed.end);
+        self.dialogs_by_number.remove(&subscribed.end.1);
         if let Some(ids) = self.of_user.get_mut(&subscribed.key) {
             ids.retain(|known| known != id);
             if ids.is_empty() {
@@ -99,7 +107,7 @@ impl Subscriptions {
 
     /// When something is to be done.
     pub(super) fn next_end(&self) -> Option<u64> {
-        self.ends.peek().map(|Reverse((at, _))| *at)
+        self.ends.first().map(|(at, _)| *at)
     }
 
     /// When a change is to be told.
@@ -140,6 +148,7 @@ impl Shard {
             flow: came,
             instance: contact.as_ref().and_then(|contact| contact.instance().map(str::to_owned)),
             contact_uri: contact.map(|contact| contact.address.uri.to_string()),
+            end: (0, 0),
         };
         if subscribed.subscription.is_active() {
             self.replace_subscription(&subscribed);
@@ -182,8 +191,7 @@ impl Shard {
         }
         // Behind an address translation the way back is the one that the latest request came.
         subscribed.flow = came;
-        let expires_at = subscribed.subscription.expires_at;
-        self.subscriptions.schedule(id, expires_at);
+        self.subscriptions.schedule(id);
         self.subscription_answered(now, transaction, message, id, None);
     }
 
@@ -274,11 +282,11 @@ impl Shard {
     }
 
     pub(super) fn end_subscriptions(&mut self, now: Now) {
-        while let Some(Reverse((at, number))) = self.subscriptions.ends.peek().copied()
+        while let Some((at, number)) = self.subscriptions.ends.first().copied()
             && at <= now.wall.0
         {
-            self.subscriptions.ends.pop();
-            let Some(id) = self.subscriptions.dialogs_by_number.remove(&number) else { continue };
+            self.subscriptions.ends.pop_first();
+            let Some(id) = self.subscriptions.dialogs_by_number.get(&number).cloned() else { continue };
             let Some(subscribed) = self.subscriptions.by_dialog.get_mut(&id) else { continue };
             if !subscribed.subscription.expire(now.wall.0) {
                 continue;

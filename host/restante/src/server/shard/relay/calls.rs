@@ -42,7 +42,7 @@ impl Shard {
         let targets = if passage.own.routes.is_empty() {
             self.invite_targets(key, sender, came)
         } else {
-            match self.way_along_routes(&passage.own, came) {
+            match self.way_along_routes(message, &passage.own, came) {
                 Ok(way) => vec![(1000, Target::Way(way))],
                 Err(status) => return self.answer(now, transaction, status),
             }
@@ -104,13 +104,26 @@ impl Shard {
     }
 
     /// Where the Route that is left leads, for whom we trust.
-    fn way_along_routes(&self, own: &OwnRoutes, came: Flow) -> Result<Way, u16> {
+    fn way_along_routes(&self, message: &SipMessage, own: &OwnRoutes, came: Flow) -> Result<Way, u16> {
         if !self.is_trusted(came) {
             return Err(403);
         }
         let next =
             own.routes.first().and_then(|route| restante_sip::header::NameAddr::parse(route).ok()).ok_or(400u16)?;
-        Ok(Way { routes: own.routes.clone(), ..Way::plain(self.flow_to(&next.uri, came)?, &own.request_uri) })
+        let way = Way { routes: own.routes.clone(), ..Way::plain(self.flow_to(&next.uri, came)?, &own.request_uri) };
+        Ok(self.keeping_secrets(message, way))
+    }
+
+    /// A way to a next hop that may be outside of what we trust (RFC 3325 §5, §7).
+    pub(in crate::server::shard) fn keeping_secrets(&self, message: &SipMessage, way: Way) -> Way {
+        if self.is_trusted(way.flow) || self.outbound_flow().is_some_and(|core| core.remote == way.flow.remote) {
+            return way;
+        }
+        let mut hidden = vec![Name::PPreferredIdentity, Name::PPreferredService];
+        if message.asks_privacy("id") {
+            hidden.extend([Name::PAssertedIdentity, Name::ReferredBy]);
+        }
+        Way { hidden, is_trusted: false, ..way }
     }
 
     /// The way to a contact as it is reached now.

@@ -163,6 +163,8 @@ impl Shard {
         let mut hidden = Vec::new();
         if !is_trusted {
             hidden.extend(ASSERTED);
+            // An ACK carries what its INVITE did (RFC 3261 §22.1), and that was for us.
+            hidden.push(Name::Authorization);
         } else if message.asks_privacy("id") && !self.is_trusted(flow) {
             hidden.push(Name::PAssertedIdentity);
         }

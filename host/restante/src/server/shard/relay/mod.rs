@@ -188,7 +188,9 @@ impl Shard {
         let method = request.method()?;
         let stamped = self.endpoint.stamped_via(server)?.to_owned();
         let forks = targets.len() > 1;
-        let each = match breadth_of_each(&request, targets.len()) {
+        // Those of one q are begun at once; the others follow one after the other.
+        let at_once = targets.iter().map(|(q, _)| targets.iter().filter(|(other, _)| other == q).count()).max();
+        let each = match breadth_of_each(&request, at_once.unwrap_or(0)) {
             Ok(each) => each,
             Err(refusal) => {
                 if matches!(errand, Errand::Pass) {
@@ -400,10 +402,23 @@ impl Shard {
         }
     }
 
-    /// Whether a device itself gave a final answer: 408, 430 and 503 say that it was not reached.
+    /// Whether a device itself gave a final answer on this flow, or on one that this one followed: 408, 430 and 503 say that
+    /// it was not reached.
     fn has_answered(&self, id: RelayId, branch: BranchId) -> bool {
-        let branch = self.relays.get(&id).and_then(|relay| relay.branches.get(branch.0));
-        branch.and_then(|branch| branch.status).is_some_and(|status| !matches!(status, 408 | 430 | 503))
+        let Some(relay) = self.relays.get(&id) else { return false };
+        let mut next = Some(branch);
+        // As many as there are, whatever they say of each other.
+        for _ in &relay.branches {
+            let Some(branch) = next.and_then(|branch| relay.branches.get(branch.0)) else { return false };
+            if branch.status.is_some_and(|status| !matches!(status, 408 | 430 | 503)) {
+                return true;
+            }
+            next = match &branch.target {
+                Target::Contact { follows, .. } => *follows,
+                Target::Way(_) => None,
+            };
+        }
+        false
     }
 
     fn send_branch(

@@ -198,7 +198,12 @@ impl Shard {
     }
 
     pub(in crate::server::shard) fn ack_missing(&mut self, now: Now, transaction: ServerTransactionId) {
-        if let Some(media) = self.media_of_invite(transaction) {
+        let of_change = || {
+            let mut all = self.media.iter();
+            all.find(|(_, session)| session.refreshing.asked_by == Some(transaction)).map(|(media, _)| *media)
+        };
+        // Of a re-INVITE, too (RFC 3261 §14.2).
+        if let Some(media) = self.media_of_invite(transaction).or_else(of_change) {
             if let Some(session) = self.media.get_mut(&media) {
                 session.acknowledged = true;
                 if let Some(delivery) = session.delivery_mut() {

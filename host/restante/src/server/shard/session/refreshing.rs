@@ -43,6 +43,8 @@ pub(super) struct Refreshing {
     scheduled: Option<Instant>,
     /// Our refresh that is not answered.
     asked: Option<ClientTransactionId>,
+    /// The last re-INVITE of theirs: it is to be acknowledged, too.
+    pub(super) asked_by: Option<ServerTransactionId>,
 }
 
 impl Refreshing {
@@ -98,6 +100,9 @@ impl Shard {
                 None => builder,
             }
         });
+        if let (true, Some(session)) = (is_invite, self.media.get_mut(&media)) {
+            session.refreshing.asked_by = Some(transaction);
+        }
         // Each of them sets the timer anew, or ends it (RFC 4028 §9).
         self.set_session_timer(now, media, timer.map(|timer| timer.terms));
     }
@@ -226,7 +231,14 @@ impl Shard {
         if let (true, Some((invite, flow)), Some(response)) = (is_success, invite, response) {
             self.accepted_order.push_back(client);
             self.accepted.insert(client, Accepted::new(answers_until(now.monotonic), invite, flow));
-            self.acknowledge(client, response);
+            let dialog = self.media.get(&media).and_then(|session| session.dialog.clone());
+            match dialog {
+                Some(mut dialog) => {
+                    let _ = dialog.update(response);
+                    self.acknowledge_again(client, response, &dialog);
+                }
+                None => _ = self.acknowledge(client, response),
+            }
         }
         let Some(session) = self.media.get_mut(&media) else { return };
         session.refreshing.asked = None;

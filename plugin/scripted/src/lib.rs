@@ -66,7 +66,11 @@ impl bindings::Guest for Scripted {
         let keep = script.keep(&context, &incoming);
         let (word, rest) = script.word("incoming", "keep");
         Ok(match word.as_str() {
-            "relay" => IncomingAnswer::Relay(Relay { deadline_milliseconds: number(&rest), otherwise: keep }),
+            "relay" => IncomingAnswer::Relay(Relay {
+                deadline_milliseconds: number(&rest),
+                contacts: Vec::new(),
+                otherwise: keep,
+            }),
             "reject" => IncomingAnswer::Reject(rejection(&rest)),
             "hand-over" => IncomingAnswer::HandOver(rest),
             "discard" => IncomingAnswer::Discard("as scripted".to_owned()),

@@ -10,9 +10,11 @@ use super::simulator::{Deed, World, takes_all};
 /// Relays everything, with this deadline.
 fn relays(deadline_milliseconds: u32) -> super::simulator::Policy {
     Box::new(move |question| match question {
-        Question::Incoming(context, _) => {
-            Ok(Answer::Incoming(IncomingAnswer::Relay(Relay { deadline_milliseconds, otherwise: keep(context.now) })))
-        }
+        Question::Incoming(context, _) => Ok(Answer::Incoming(IncomingAnswer::Relay(Relay {
+            deadline_milliseconds,
+            contacts: Vec::new(),
+            otherwise: keep(context.now),
+        }))),
         question => pages_all(question),
     })
 }
@@ -294,6 +296,7 @@ fn the_invite_of_a_large_message_is_passed_on_while_somebody_is_there_and_nothin
         let reply = world.token();
         let invitation = Invitation {
             reply,
+            request: Default::default(),
             envelope: large("m1").envelope,
             size_bytes: None,
             sender_counts: Counts::default(),
@@ -317,11 +320,11 @@ fn the_invite_of_a_large_message_is_passed_on_while_somebody_is_there_and_nothin
     let longest = Duration::from_secs(15);
     assert_eq!(
         invites(&mut world),
-        Some(Reply::PassOn { deadline: longest }),
+        Some(Reply::PassOn { deadline: longest, contacts: Vec::new() }),
         "no longer than the host's own deadline"
     );
     world.policy = relays(2_000);
-    assert_eq!(invites(&mut world), Some(Reply::PassOn { deadline: Duration::from_secs(2) }));
+    assert_eq!(invites(&mut world), Some(Reply::PassOn { deadline: Duration::from_secs(2), contacts: Vec::new() }));
     world.devices = Box::new(|_, _| Vec::new());
     world.policy = Box::new(pages_all);
     world.arrives(message("m1"));

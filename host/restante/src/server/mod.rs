@@ -19,6 +19,7 @@ mod recovery;
 pub mod roster;
 mod scheduler;
 mod secrets;
+mod served;
 pub mod shard;
 pub mod usage;
 
@@ -98,6 +99,7 @@ pub struct Shared {
     sender: OnceLock<Sender>,
     policies: OnceLock<Policies>,
     inboxes: Arc<Inboxes>,
+    elsewhere: served::Elsewhere,
 }
 
 impl Shared {
@@ -349,6 +351,7 @@ impl Server {
             sender: OnceLock::new(),
             policies: OnceLock::new(),
             inboxes: inboxes.clone(),
+            elsewhere: served::Elsewhere::default(),
             limits,
         });
         let (beginning, asked) = (configuration.clone(), inboxes.clone());

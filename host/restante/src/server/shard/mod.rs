@@ -373,7 +373,7 @@ impl Shard {
         if version == directory_version || !message.is_request() || self.endpoint.knows(&message) {
             return Some(message);
         }
-        let (shard, lane) = receiver::destination(&self.shared, &message);
+        let (shard, lane) = receiver::destination(&self.shared, &message, &flow);
         if shard == self.index {
             return Some(message);
         }

@@ -1,0 +1,147 @@
+use super::document::{MAX_CONTACTS, MAX_REGISTRATIONS, RegistrationInfo, ReportedContact, ReportedRegistration};
+
+/// What the documents of one subscription say together (RFC 3680 §5.1).
+///
+/// | document | version | what happens |
+/// |---|---|---|
+/// | full | the first, or a higher one | takes the place of everything |
+/// | partial | the next one | changes what it names |
+/// | partial | one was missed, or none came before | [`Taken::Gap`]: a full one is to be asked for |
+/// | any | one that came already | nothing |
+///
+/// A contact that ended is forgotten once it was taken in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistrationTable {
+    version: Option<u32>,
+    registrations: Vec<ReportedRegistration>,
+}
+
+/// What became of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Taken {
+    /// It was taken in.
+    Applied,
+    /// It came already, or is older than what is known.
+    Known,
+    /// One before it was missed.
+    Gap,
+}
+
+impl RegistrationTable {
+    /// Takes a document in.
+    pub fn apply(&mut self, info: RegistrationInfo) -> Taken {
+        match self.version {
+            Some(known) if info.version <= known => return Taken::Known,
+            Some(known) if !info.is_full && info.version != known.saturating_add(1) => return Taken::Gap,
+            None if !info.is_full => return Taken::Gap,
+            _ => {}
+        }
+        self.version = Some(info.version);
+        if info.is_full {
+            self.registrations.clear();
+        }
+        for registration in info.registrations {
+            self.take(registration);
+        }
+        self.registrations.retain_mut(|registration| {
+            registration.contacts.retain(|contact| contact.is_active);
+            registration.is_active
+        });
+        Taken::Applied
+    }
+
+    /// The active contacts of the addresses-of-record that are the user's, each once.
+    pub fn contacts(&self, is_users: impl Fn(&str) -> bool) -> Vec<&ReportedContact> {
+        let mut found: Vec<&ReportedContact> = Vec::new();
+        for registration in self.registrations.iter().filter(|it| is_users(&it.address_of_record)) {
+            for contact in &registration.contacts {
+                if !found.iter().any(|known| known.uri == contact.uri) {
+                    found.push(contact);
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether anything was taken in.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.version.is_some()
+    }
+
+    /// Forgets everything: a new subscription begins with a full document (RFC 3680 §4.6).
+    pub fn clear(&mut self) {
+        *self = RegistrationTable::default();
+    }
+
+    fn take(&mut self, told: ReportedRegistration) {
+        let Some(known) = self.registrations.iter_mut().find(|it| it.id == told.id) else {
+            if self.registrations.len() < MAX_REGISTRATIONS {
+                self.registrations.push(told);
+            }
+            return;
+        };
+        known.is_active = told.is_active;
+        known.address_of_record = told.address_of_record;
+        for contact in told.contacts {
+            match known.contacts.iter_mut().find(|it| it.id == contact.id) {
+                Some(place) => *place = contact,
+                None if known.contacts.len() < MAX_CONTACTS => known.contacts.push(contact),
+                None => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(version: u32, is_full: bool, contacts: &[(&str, bool)]) -> RegistrationInfo {
+        let contact = |(id, is_active): &(&str, bool)| ReportedContact {
+            id: (*id).to_owned(),
+            is_active: *is_active,
+            uri: format!("sip:{id}@h"),
+            ..ReportedContact::default()
+        };
+        let registration = ReportedRegistration {
+            address_of_record: "sip:bob@h".to_owned(),
+            id: "r".to_owned(),
+            is_active: contacts.iter().any(|(_, is_active)| *is_active) || !is_full,
+            contacts: contacts.iter().map(contact).collect(),
+        };
+        RegistrationInfo { version, is_full, registrations: vec![registration] }
+    }
+
+    fn known(table: &RegistrationTable) -> Vec<&str> {
+        table.contacts(|it| it == "sip:bob@h").iter().map(|it| it.id.as_str()).collect()
+    }
+
+    #[test]
+    fn changes_are_taken_in_order_and_what_was_missed_is_found() {
+        let mut table = RegistrationTable::default();
+        assert_eq!(table.apply(document(1, false, &[("a", true)])), Taken::Gap, "nothing to change");
+        assert_eq!(table.apply(document(0, true, &[("a", true)])), Taken::Applied);
+        assert_eq!(table.apply(document(1, false, &[("b", true)])), Taken::Applied);
+        assert_eq!(known(&table), ["a", "b"]);
+        assert_eq!(table.apply(document(1, false, &[("c", true)])), Taken::Known);
+        assert_eq!(table.apply(document(0, true, &[])), Taken::Known, "late");
+        assert_eq!(table.apply(document(3, false, &[("b", false)])), Taken::Gap);
+        assert_eq!(known(&table), ["a", "b"]);
+        assert_eq!(table.apply(document(4, true, &[("b", true)])), Taken::Applied);
+        assert_eq!(known(&table), ["b"]);
+        assert_eq!(table.apply(document(5, false, &[("b", false)])), Taken::Applied);
+        assert_eq!(known(&table), [""; 0]);
+        assert_eq!(table.contacts(|it| it == "sip:carol@h").len(), 0);
+    }
+
+    #[test]
+    fn a_registration_that_ended_has_no_contacts() {
+        let mut table = RegistrationTable::default();
+        table.apply(document(0, true, &[("a", true)]));
+        let mut ended = document(1, false, &[]);
+        ended.registrations[0].is_active = false;
+        assert_eq!(table.apply(ended), Taken::Applied);
+        assert_eq!(known(&table), [""; 0]);
+    }
+}

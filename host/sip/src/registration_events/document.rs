@@ -378,7 +378,8 @@ mod tests {
     fn what_is_too_much_or_no_document_is_refused() {
         let with = |inner: &str| format!("<reginfo version=\"0\" state=\"full\">{inner}</reginfo>");
         let contact = "<contact id=\"1\" state=\"active\"><uri>sip:a@b</uri></contact>";
-        let registration = |inner: &str| format!("<registration aor=\"a\" id=\"1\" state=\"active\">{inner}</registration>");
+        let registration =
+            |inner: &str| format!("<registration aor=\"a\" id=\"1\" state=\"active\">{inner}</registration>");
         for (xml, why) in [
             (String::new(), DocumentError::Xml),
             ("<reginfo version=\"0\" state=\"full\">".to_owned(), DocumentError::Xml),
@@ -400,9 +401,18 @@ mod tests {
     fn contact() -> impl Strategy<Value = ReportedContact> {
         let parameters = proptest::collection::vec(("[+a-z.]{1,8}", "[!#-~]{0,8}"), 0..3);
         let optional = |pattern: &'static str| proptest::option::of(pattern);
-        ("[a-z<&]{1,4}", any::<bool>(), "[a-z]{1,9}", "sip:[a-z&;=]{1,9}@b", any::<Option<u32>>(), optional("0\\.[0-9]"), parameters, optional("sip:[a-z\"]{1,4}@h;gr=[a-z]"))
-            .prop_map(|(id, is_active, event, uri, expires_seconds, q, parameters, public_gruu)| ReportedContact {
-                id, is_active, event, uri, expires_seconds, q, parameters, public_gruu,
+        (
+            "[a-z<&]{1,4}",
+            any::<bool>(),
+            "[a-z]{1,9}",
+            "sip:[a-z&;=]{1,9}@b",
+            any::<Option<u32>>(),
+            optional("0\\.[0-9]"),
+            parameters,
+            optional("sip:[a-z\"]{1,4}@h;gr=[a-z]"),
+        )
+            .prop_map(|(id, is_active, event, uri, expires_seconds, q, parameters, public_gruu)| {
+                ReportedContact { id, is_active, event, uri, expires_seconds, q, parameters, public_gruu }
             })
     }
 

@@ -84,8 +84,8 @@ impl RegistrationTable {
         known.is_active = told.is_active;
         known.address_of_record = told.address_of_record;
         for contact in told.contacts {
-            match known.contacts.iter_mut().find(|it| it.id == contact.id) {
-                Some(place) => *place = contact,
+            match known.contacts.iter().position(|it| it.id == contact.id) {
+                Some(at) => known.contacts.get_mut(at).into_iter().for_each(|place| place.clone_from(&contact)),
                 None if known.contacts.len() < MAX_CONTACTS => known.contacts.push(contact),
                 None => {}
             }

@@ -13,6 +13,7 @@ use restante_deferral::participating_function::Input;
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::registration::{
     Binding, BindingChange, Bindings, ChangeKind, RegisterError, RegisterRequest, Registrant, RegistrarLimits,
+    ReportedDevices,
 };
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
@@ -42,6 +43,8 @@ pub(super) enum Work {
     Register(Box<Register>),
     /// The time of some is up.
     Expire,
+    /// All devices behind a core, as it was reported.
+    Report(Box<ReportedDevices>),
     /// Those of another name of the user.
     Inherit {
         /// The name.
@@ -75,6 +78,7 @@ enum Effect {
         names: Vec<String>,
     },
     Expired,
+    Reported(Option<Trigger>),
     Inherited(RecipientKey),
 }
 
@@ -83,6 +87,7 @@ impl Effect {
         match self {
             Effect::Registered { .. } => "registered",
             Effect::Expired => "a registration ended",
+            Effect::Reported(_) => "a core's registrations were reported",
             Effect::Inherited(_) => "took over the registration of another name",
         }
     }
@@ -150,6 +155,18 @@ impl Shard {
             Work::Register(register) => self.apply_register(now, key, &mut bindings, *register)?,
             Work::Expire if bindings.expire(now.wall.0).is_empty() => return None,
             Work::Expire => Effect::Expired,
+            Work::Report(reported) => {
+                let limits = self.registrar_limits();
+                let outcome = bindings.report(now.wall.0, &reported, limits.max_contacts);
+                if outcome.changes.is_empty() {
+                    return None;
+                }
+                let is_new = |change: &BindingChange| {
+                    matches!(change.kind, ChangeKind::Added | ChangeKind::Refreshed { moved: true })
+                };
+                let trigger = if outcome.changes.iter().any(is_new) { Trigger::Reported } else { Trigger::Refreshed };
+                Effect::Reported(outcome.makes_available().then_some(trigger))
+            }
             Work::Inherit { from, bindings: others } => {
                 // Whose connection was closed on the way here is found by `take_over_bindings`.
                 let connections = others.iter().filter_map(|it| flow::read(it.flow.as_deref()?, true));
@@ -277,12 +294,14 @@ impl Shard {
                 trigger
             }
             Effect::Expired => None,
+            Effect::Reported(trigger) => trigger,
             Effect::Inherited(from) => {
                 self.forget_bindings(from);
                 Some(Trigger::Registered)
             }
         };
         self.contacts_changed(now, key, trigger);
+        self.watch(now, key);
     }
 
     fn bindings_not_changed(&mut self, now: Now, key: &RecipientKey, effect: Effect, error: CommitError) {
@@ -296,6 +315,8 @@ impl Shard {
             Effect::Expired => {
                 self.registration_ends.insert((now.wall.0.saturating_add(EXPIRE_AGAIN_AFTER), key.clone()));
             }
+            // What is reported is reported again when the subscription is refreshed.
+            Effect::Reported(_) => {}
             // They are in the store under the name still, and taken over at the next start; most clients refresh earlier.
             Effect::Inherited(_) => {}
         }

@@ -122,6 +122,7 @@ impl Shard {
         }
         match method {
             Method::Subscribe => self.subscribe_in_dialog(now, transaction, message, &id, came),
+            Method::Notify => self.registration_notified(now, transaction, message, &id, came),
             _ => self.answer(now, transaction, 481),
         }
     }

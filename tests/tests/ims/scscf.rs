@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use restante_sip::message::{Method, Name, SipMessage};
+use restante_sip::registration_events::{RegistrationInfo, ReportedContact, ReportedRegistration};
 use restante_tests::{RawSip, Request, World, in_time};
 use tokio::time::Instant;
 
@@ -36,7 +37,11 @@ pub enum Body {
 
 impl Scscf {
     pub async fn new(world: &World) -> Scscf {
-        Scscf { socket: world.udp().await, server: world.sip().to_string() }
+        Scscf::at(world, world.udp().await)
+    }
+
+    pub fn at(world: &World, socket: RawSip) -> Scscf {
+        Scscf { socket, server: world.sip().to_string() }
     }
 
     /// The server's address.
@@ -132,6 +137,87 @@ fn embedded(user: &str, expires_seconds: u32) -> String {
          ;+sip.instance=\"<urn:uuid:00000000-0000-0000-0000-000000000001>\"\
          ;+g.3gpp.icsi-ref=\"urn%3Aurn-7%3A3gpp-service.ims.icsi.oma.cpm.msg\"\r\nContent-Length: 0\r\n\r\n"
     )
+}
+
+/// A subscription of the server's to registration events.
+pub struct Subscription {
+    /// Its last SUBSCRIBE.
+    pub subscribe: SipMessage,
+    cseq: u32,
+    version: u32,
+}
+
+impl Scscf {
+    /// The next SUBSCRIBE, not answered yet.
+    pub async fn subscription(&mut self) -> Subscription {
+        Subscription { subscribe: self.asked("SUBSCRIBE").await, cseq: 0, version: 0 }
+    }
+
+    /// Grants it.
+    pub async fn grants(&mut self, subscription: &Subscription, expires_seconds: u32) {
+        let contact = format!("<{}>", self.uri());
+        let fields = [("Expires", &*expires_seconds.to_string()), ("Contact", &contact)];
+        self.socket.respond_with(&subscription.subscribe, 200, &fields).await;
+    }
+
+    /// The NOTIFY with the next document: all contacts of Bob's, or those that changed.
+    pub fn notify(
+        &self,
+        subscription: &mut Subscription,
+        state: &str,
+        is_full: bool,
+        contacts: &[(&str, bool)],
+    ) -> Request {
+        let contact = |(user, is_active): &(&str, bool)| ReportedContact {
+            id: (*user).to_owned(),
+            is_active: *is_active,
+            event: if *is_active { "registered" } else { "expired" }.to_owned(),
+            uri: format!("sip:{user}@192.0.2.7"),
+            expires_seconds: Some(600),
+            parameters: vec![
+                ("+sip.instance".to_owned(), format!("<urn:uuid:{user}>")),
+                ("methods".to_owned(), "MESSAGE, INVITE".to_owned()),
+                ("+g.3gpp.icsi-ref".to_owned(), "urn%3Aurn-7%3A3gpp-service.ims.icsi.oma.cpm.msg".to_owned()),
+            ],
+            public_gruu: Some(format!("sip:bob@example.org;gr=urn:uuid:{user}")),
+            q: None,
+        };
+        let registration = ReportedRegistration {
+            address_of_record: BOB.to_owned(),
+            id: "r1".to_owned(),
+            is_active: !is_full || contacts.iter().any(|(_, is_active)| *is_active),
+            contacts: contacts.iter().map(contact).collect(),
+        };
+        let info = RegistrationInfo { version: subscription.version, is_full, registrations: vec![registration] };
+        subscription.version += 1;
+        self.notify_without(subscription, state).body("application/reginfo+xml", info.to_xml())
+    }
+
+    /// A NOTIFY without a document.
+    pub fn notify_without(&self, subscription: &mut Subscription, state: &str) -> Request {
+        subscription.cseq += 1;
+        let subscribe = &subscription.subscribe;
+        let field = |name: Name| subscribe.header(name).expect("a SUBSCRIBE").to_owned();
+        let to = field(Name::To);
+        let from = to.split(";tag=").next().unwrap_or_default().to_owned();
+        let contact = subscribe.contacts().expect("a Contact")[0].address.uri.to_string();
+        self.socket
+            .request("NOTIFY", &contact)
+            .set("From", &format!("{from};tag=story"))
+            .set("To", &field(Name::From))
+            .set("Call-ID", subscribe.call_id().expect("a Call-ID"))
+            .set("CSeq", &format!("{} NOTIFY", subscription.cseq))
+            .with("Contact", &format!("<{}>", self.uri()))
+            .with("Event", "reg")
+            .with("Subscription-State", state)
+    }
+}
+
+impl Subscription {
+    /// A document was lost on the way.
+    pub fn loses_one(&mut self) {
+        self.version += 1;
+    }
 }
 
 /// The values of Route.

@@ -2,7 +2,7 @@ use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use thiserror::Error;
 
-use crate::header::{ContactValue, quote};
+use crate::header::quote;
 use crate::registration::EmbeddedDevice;
 
 /// Longest document.
@@ -179,14 +179,7 @@ impl ReportedContact {
             value => format!(";{name}={}", quote(value)),
         });
         let contact = parameters.fold(format!("<{}>{q}", self.uri), |contact, parameter| contact + &parameter);
-        if contact.bytes().any(|byte| byte.is_ascii_control()) {
-            return None;
-        }
-        let value = ContactValue::parse(&contact).ok()?;
-        let methods = value.address.parameter("methods").map(|methods| {
-            methods.split(',').map(str::trim).filter(|method| !method.is_empty()).map(str::to_owned).collect()
-        });
-        Some(EmbeddedDevice { methods: methods.unwrap_or_default(), leaves: false, contact })
+        EmbeddedDevice::read(&contact)
     }
 }
 

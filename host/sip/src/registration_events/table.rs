@@ -4,10 +4,13 @@ use super::document::{MAX_CONTACTS, MAX_REGISTRATIONS, RegistrationInfo, Reporte
 ///
 /// | document | version | what happens |
 /// |---|---|---|
-/// | full | the first, or a higher one | takes the place of everything |
+/// | full | any | takes the place of everything |
 /// | partial | the next one | changes what it names |
 /// | partial | one was missed, or none came before | [`Taken::Gap`]: a full one is to be asked for |
-/// | any | one that came already | nothing |
+/// | partial | one that came already | nothing |
+///
+/// Deviation: a full one is taken whatever its version, which Kamailio leaves at 0. NOTIFYs are taken in the order of their
+/// CSeq, so that it is not older than what is known.
 ///
 /// A contact that ended is forgotten once it was taken in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,10 +34,10 @@ impl RegistrationTable {
     /// Takes a document in.
     pub fn apply(&mut self, info: RegistrationInfo) -> Taken {
         match self.version {
+            _ if info.is_full => {}
             Some(known) if info.version <= known => return Taken::Known,
-            Some(known) if !info.is_full && info.version != known.saturating_add(1) => return Taken::Gap,
-            None if !info.is_full => return Taken::Gap,
-            _ => {}
+            Some(known) if info.version == known.saturating_add(1) => {}
+            _ => return Taken::Gap,
         }
         self.version = Some(info.version);
         if info.is_full {
@@ -125,7 +128,6 @@ mod tests {
         assert_eq!(table.apply(document(1, false, &[("b", true)])), Taken::Applied);
         assert_eq!(known(&table), ["a", "b"]);
         assert_eq!(table.apply(document(1, false, &[("c", true)])), Taken::Known);
-        assert_eq!(table.apply(document(0, true, &[])), Taken::Known, "late");
         assert_eq!(table.apply(document(3, false, &[("b", false)])), Taken::Gap);
         assert_eq!(known(&table), ["a", "b"]);
         assert_eq!(table.apply(document(4, true, &[("b", true)])), Taken::Applied);
@@ -133,6 +135,8 @@ mod tests {
         assert_eq!(table.apply(document(5, false, &[("b", false)])), Taken::Applied);
         assert_eq!(known(&table), [""; 0]);
         assert_eq!(table.contacts(|it| it == "sip:carol@h").len(), 0);
+        assert_eq!(table.apply(document(0, true, &[("d", true)])), Taken::Applied, "whatever its version");
+        assert_eq!(known(&table), ["d"]);
     }
 
     #[test]

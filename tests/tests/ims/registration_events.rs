@@ -2,6 +2,7 @@
 
 use restante::configuration::RegistrationEvents;
 use restante_sip::message::Name;
+use restante_sip::registration_events::RegistrationInfo;
 use restante_tests::{OUTSIDE, RawSip, Setting, World, guest, setting, until_equal};
 
 use crate::scscf::{BOB, Body, Scscf, Subscription, routes};
@@ -90,6 +91,10 @@ fn a_document_that_names_nobody_proves_the_user_gone_and_a_departure_alone_does_
         let notify = core.notify(&mut subscription, ACTIVE, false, &[("phone", false)]);
         core.socket.ask(&notify).await;
         assert_eq!(contacts(world).await, 1, "the tablet is there");
+        let of_nobody = RegistrationInfo { version: 9, is_full: true, registrations: Vec::new() };
+        let notify = core.notify_without(&mut subscription, ACTIVE).body("application/reginfo+xml", of_nobody.to_xml());
+        assert_eq!(core.socket.ask(&notify).await.status(), Some(200));
+        assert_eq!(contacts(world).await, 1, "what is not said proves nothing");
         let notify = core.notify(&mut subscription, ACTIVE, true, &[("phone", false), ("tablet", false)]);
         core.socket.ask(&notify).await;
         until_contacts(world, 0).await;

@@ -46,10 +46,10 @@ impl RegistrationTable {
         for registration in info.registrations {
             self.take(registration);
         }
-        self.registrations.retain_mut(|registration| {
-            registration.contacts.retain(|contact| contact.is_active);
-            registration.is_active
-        });
+        for registration in &mut self.registrations {
+            let is_active = registration.is_active;
+            registration.contacts.retain(|contact| is_active && contact.is_active);
+        }
         Taken::Applied
     }
 
@@ -66,10 +66,9 @@ impl RegistrationTable {
         found
     }
 
-    /// Whether anything was taken in.
-    #[must_use]
-    pub fn is_known(&self) -> bool {
-        self.version.is_some()
+    /// Whether anything is said of the user at all: what is not said proves nothing.
+    pub fn speaks_of(&self, is_users: impl Fn(&str) -> bool) -> bool {
+        self.registrations.iter().any(|it| is_users(&it.address_of_record))
     }
 
     /// Forgets everything: a new subscription begins with a full document (RFC 3680 §4.6).
@@ -147,5 +146,11 @@ mod tests {
         ended.registrations[0].is_active = false;
         assert_eq!(table.apply(ended), Taken::Applied);
         assert_eq!(known(&table), [""; 0]);
+        assert!(table.speaks_of(|it| it == "sip:bob@h"), "and is still spoken of");
+        assert_eq!(
+            table.apply(RegistrationInfo { version: 2, is_full: true, registrations: Vec::new() }),
+            Taken::Applied
+        );
+        assert!(!table.speaks_of(|it| it == "sip:bob@h"), "nothing is said of anybody");
     }
 }

@@ -134,6 +134,11 @@ impl Shard {
             (Some(waiting), Work::Register(register)) if waiting.len() >= MAX_WAITING => {
                 self.refuse(now, register.transaction, 503, "Too Many Registrations", Some(RETRY_SECONDS));
             }
+            // Each report is the whole truth: the last one is enough.
+            (Some(waiting), Work::Report(report)) => {
+                waiting.retain(|work| !matches!(work, Work::Report(_)));
+                waiting.push_back(Work::Report(report));
+            }
             (Some(waiting), work) => waiting.push_back(work),
         }
     }

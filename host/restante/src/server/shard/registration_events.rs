@@ -10,8 +10,8 @@ use bytes::Bytes;
 use restante_deferral::model::{RecipientKey, Timestamp};
 use restante_sip::dialog::DialogId;
 use restante_sip::message::{Method, SipMessage};
-use restante_sip::registration::{BindingKind, ReportedDevices};
-use restante_sip::registration_events::{RegistrationTable, Subscriber, SubscriberSettings, Taken};
+use restante_sip::registration::{BindingKind, EmbeddedDevice, ReportedDevices};
+use restante_sip::registration_events::{RegistrationTable, ReportedContact, Subscriber, SubscriberSettings, Taken};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 
@@ -111,7 +111,11 @@ impl Shard {
         {
             let Some(watch) = self.watches.of_user.get_mut(&user) else { continue };
             watch.scheduled = None;
-            if watch.subscriber.wake(now.wall.0) {
+            let is_due = watch.subscriber.wake(now.wall.0);
+            if watch.subscriber.dialog().is_none() {
+                watch.table.clear();
+            }
+            if is_due {
                 // Without a reason it is let go: it ends by itself, and nobody is told of what nobody asked.
                 match self.watch_settings(&user).filter(|_| self.is_watch_wanted(&user) && !self.draining) {
                     Some(settings) => self.send_subscribe(now, &user, &settings),
@@ -234,10 +238,6 @@ impl Shard {
             watch.subscriber.ask_again(now.wall.0);
         }
         let ends_at = watch.subscriber.ends_at();
-        if notified.is_last && taken != Taken::Applied {
-            // What it knew may be so no more, and nobody tells.
-            watch.table.clear();
-        }
         self.answer(now, transaction, 200);
         if taken == Taken::Applied {
             let reported = self.reported(&user, now.wall, ends_at);
@@ -245,6 +245,7 @@ impl Shard {
                 self.change_bindings(now, user.clone(), Work::Report(Box::new(reported)));
             }
         }
+        // A new dialog begins with everything.
         if notified.is_last
             && let Some(watch) = self.watches.of_user.get_mut(&user)
         {
@@ -253,7 +254,7 @@ impl Shard {
         self.watches.schedule(&user);
     }
 
-    /// What the documents say of a user, under any of its names.
+    /// What the documents say of a user, under any of its names. None: nothing, which proves nothing.
     fn reported(&self, user: &RecipientKey, now: Timestamp, ends_at: Option<u64>) -> Option<ReportedDevices> {
         let settings = self.watch_settings(user)?;
         let watch = self.watches.of_user.get(user)?;
@@ -261,13 +262,20 @@ impl Shard {
             let uri = Uri::parse(address).ok();
             uri.and_then(|uri| self.shared.directory.served(&uri)).is_some_and(|(_, key)| key == *user)
         };
+        if !watch.table.speaks_of(is_users) {
+            return None;
+        }
         let contacts = watch.table.contacts(is_users);
+        // Somebody is there, whatever is said of the device.
+        let device = |contact: &&ReportedContact| {
+            contact.device().or_else(|| EmbeddedDevice::read(&format!("<{}>", user.address)))
+        };
         let lasts = contacts.iter().filter_map(|contact| contact.expires_seconds).max().unwrap_or(0);
         let expires_at = now.0.saturating_add(u64::from(lasts) * 1000).max(ends_at.unwrap_or(0)).saturating_add(GRACE);
         let most = now.0.saturating_add(self.shared.limits.max_registration_seconds.saturating_mul(1000));
         Some(ReportedDevices {
             core_uri: settings.via.clone(),
-            devices: contacts.iter().filter_map(|contact| contact.device()).collect(),
+            devices: contacts.iter().filter_map(device).collect(),
             expires_at: expires_at.min(most.saturating_add(GRACE)),
         })
     }

@@ -23,7 +23,7 @@ pub struct Relay {
     /// How long the sender may wait for the device's answer.
     pub deadline_milliseconds: u32,
     /// To these alone; empty: to all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub contacts: Vec<ContactId>,
     /// How it is kept when there is none.
     pub otherwise: Keep,

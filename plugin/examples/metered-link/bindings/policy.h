@@ -366,8 +366,8 @@ typedef struct {
 } restante_policy_types_list_contact_id_t;
 
 // Pass a request on and give the sender the device's own answer. It goes to every contact that takes it (of `contacts`,
-// where those are named), those of equal preference at once; the first that takes it is enough. A MESSAGE that all devices refuse for good is refused;
-// anything else that is not success means that it is kept.
+// where those are named), those of equal preference at once; the first that takes it is enough. A MESSAGE that all
+// devices refuse for good is refused; anything else that is not success means that it is kept.
 typedef struct restante_policy_types_relay_t {
   // Without a final answer after this many milliseconds the message is kept and 202 is sent; an INVITE is cancelled
   // and answered by the server itself. The host has bounds of its own, below those of the proxies in front of it.

@@ -14,9 +14,10 @@ works() {
         # SIPp leaves with 99 after it told its version.
         LD_LIBRARY_PATH="$libraries" "$1/usr/bin/sipp" -v 2>/dev/null | grep -q SIPp || return 1
         ! LD_LIBRARY_PATH="$libraries" ldd "$triplet/modules/http_client.so" "$triplet/modules/jansson.so" \
-            "$triplet/modules/db_sqlite.so" | grep -q 'not found' || return 1
+            "$triplet/modules/db_sqlite.so" "$triplet/modules/presence_reginfo.so" "$triplet/modules/pua_reginfo.so" |
+            grep -q 'not found' || return 1
     done
 }
 
 [ $# -eq 1 ] || { echo "usage: install.sh DIRECTORY" >&2; exit 1; }
-unpack proxies "$1" "kamailio kamailio-sqlite-modules kamailio-utils-modules kamailio-extra-modules sip-tester"
+unpack proxies "$1" "kamailio kamailio-sqlite-modules kamailio-utils-modules kamailio-extra-modules kamailio-presence-modules sip-tester"

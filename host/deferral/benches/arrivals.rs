@@ -60,6 +60,7 @@ fn arrival(number: u64) -> Box<Arrival> {
     key[..8].copy_from_slice(&number.to_be_bytes());
     Box::new(Arrival {
         reply: ReplyToken(number),
+        request: Default::default(),
         deduplication: DeduplicationKey(key),
         deduplication_as_written: None,
         envelope: Envelope {

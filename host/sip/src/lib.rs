@@ -7,7 +7,7 @@
 //! * [`framing`]: messages out of a byte stream.
 //! * [`transaction`]: RFC 3261 §17 and RFC 6026.
 //! * [`proxy`]: RFC 3261 §16.
-//! * [`dialog`], [`subscription`], [`registration`]: what lasts longer than a transaction.
+//! * [`dialog`], [`subscription`], [`registration`], [`registration_events`]: what lasts longer than a transaction.
 //! * [`session_timer`]: RFC 4028.
 //! * [`authentication`]: Digest (RFC 7616, RFC 8760).
 
@@ -19,6 +19,7 @@ pub mod identity;
 pub mod message;
 pub mod proxy;
 pub mod registration;
+pub mod registration_events;
 pub mod session_timer;
 pub mod subscription;
 pub mod transaction;

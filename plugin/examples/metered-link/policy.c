@@ -60,7 +60,8 @@ bool exports_policy_on_available(policy_context_t *context, policy_availability_
         bool can_page = (abilities & IS(ABILITIES_PAGE_MODE)) && message->page_bytes.is_some && !message->page_refused &&
                         message->page_bytes.val <= context->host.max_page_bytes;
         if (message->size_bytes > max_push_bytes && message->kind == IS(MESSAGE_KIND_MESSAGE)) {
-            bool is_new = !message->notified_at.is_some || availability->trigger == IS(TRIGGER_REGISTERED);
+            bool is_new = !message->notified_at.is_some || availability->trigger == IS(TRIGGER_REGISTERED) ||
+                          availability->trigger == IS(TRIGGER_REPORTED);
             if (availability->can_notify && is_new) add(&announced, message);
             if (message->expires_at > fetch_deadline) fetch_deadline = message->expires_at;
         } else if (is_due(context, message) && can_page) {

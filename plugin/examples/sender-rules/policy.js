@@ -79,7 +79,7 @@ export function onIncoming(context, incoming) {
   if (expiresAt > context.now) return { tag: 'keep', val: keep };
   // What may not wait is passed on at once, or refused.
   const isThere = incoming.mode === 'page' && incoming.contacts.some((contact) => contact.abilities.pageMode);
-  if (isThere) return { tag: 'relay', val: { deadlineMilliseconds: 3_000, otherwise: keep } };
+  if (isThere) return { tag: 'relay', val: { deadlineMilliseconds: 3_000, contacts: [], otherwise: keep } };
   return { tag: 'reject', val: { status: 480, reason: 'Recipient is not there and the message may not wait' } };
 }
 

@@ -71,8 +71,14 @@ pub fn incoming(name: &str, context: &Context, incoming: &Incoming) -> Result<In
         "lowest" => IncomingAnswer::Keep(Keep { expires_at: 0, priority: 0, deliver_now: false }),
         "not-a-number" => IncomingAnswer::Keep(keep(not_a_number())),
         "negative" => IncomingAnswer::Keep(keep(black_box(-1.0_f64) as u64)),
-        "highest-relay" => IncomingAnswer::Relay(Relay { deadline_milliseconds: u32::MAX, otherwise: keep(u64::MAX) }),
-        "lowest-relay" => IncomingAnswer::Relay(Relay { deadline_milliseconds: 0, otherwise: keep(u64::MAX) }),
+        "highest-relay" => IncomingAnswer::Relay(Relay {
+            deadline_milliseconds: u32::MAX,
+            contacts: Vec::new(),
+            otherwise: keep(u64::MAX),
+        }),
+        "lowest-relay" => {
+            IncomingAnswer::Relay(Relay { deadline_milliseconds: 0, contacts: Vec::new(), otherwise: keep(u64::MAX) })
+        }
         "highest-refusal" => return refusal(u16::MAX, "", Some(u32::MAX)),
         "lowest-refusal" => return refusal(0, "", Some(0)),
         "refusal-of-the-hosts" => return refusal(503, "", Some(1)),

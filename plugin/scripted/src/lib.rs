@@ -3,9 +3,9 @@
 //!
 //! | setting | values |
 //! |---|---|
-//! | `incoming` | `keep`, `relay:MILLISECONDS`, `reject:STATUS`, `hand-over:TARGET`, `discard` |
-//! | `available` | `page`, `session`, `session-to-worst` (the contact that comes last), `notify:MILLISECONDS`, `discard`, `hand-over:TARGET`, `hold` |
-//! | `pull` | `session`, `page`, `copy` (in a session, and kept), `refuse:STATUS` |
+//! | `incoming` | `keep`, `relay:MILLISECONDS`, `relay-to-worst:MILLISECONDS` (the contact that comes last), `reject:STATUS`, `hand-over:TARGET`, `discard`, `tell` (what it was shown, as the reason of a refusal) |
+//! | `available` | `page`, `session`, `session-to-worst` (the contact that comes last), `notify:MILLISECONDS`, `discard`, `hand-over:TARGET`, `hold`, `page-if:TRIGGER` (else `hold`) |
+//! | `pull` | `session`, `page`, `copy` (in a session, and kept), `refuse:STATUS`, `tell` |
 //! | `failure` | `wait`, `retry:MILLISECONDS`, `hand-over:TARGET`, `give-up` |
 //! | `expiry` | `drop`, `extend:MILLISECONDS`, `hand-over:TARGET` |
 //! | `keep_milliseconds` | how long a message is kept |
@@ -18,8 +18,8 @@ mod bindings {
 use bindings::restante::policy::types::{
     AfterDeadline, Availability, CheckedSettings, Context, DeliveryStep, Description, DiscardStep, ExpiringMessage,
     ExpiryAction, ExpiryAnswer, Failure, FailureAction, FailureAnswer, HandOverStep, HoldStep, HostAbilities, Incoming,
-    IncomingAnswer, Keep, Mode, NotifyStep, Plan, Problem, Pull, PullAnswer, PullDelivery, Rejection, Relay, Retry,
-    Step, Target,
+    IncomingAnswer, Keep, MediaDirection, Mode, NotifyStep, Plan, Problem, Pull, PullAnswer, PullDelivery,
+    RegistrationState, Rejection, Relay, Retry, Step, Target, Trigger,
 };
 use serde_json::Value;
 
@@ -66,8 +66,28 @@ impl bindings::Guest for Scripted {
         let keep = script.keep(&context, &incoming);
         let (word, rest) = script.word("incoming", "keep");
         Ok(match word.as_str() {
-            "relay" => IncomingAnswer::Relay(Relay { deadline_milliseconds: number(&rest), otherwise: keep }),
+            "relay" => IncomingAnswer::Relay(Relay {
+                deadline_milliseconds: number(&rest),
+                contacts: Vec::new(),
+                otherwise: keep,
+            }),
+            "relay-to-worst" => IncomingAnswer::Relay(Relay {
+                deadline_milliseconds: number(&rest),
+                contacts: incoming.contacts.last().map(|contact| contact.id).into_iter().collect(),
+                otherwise: keep,
+            }),
             "reject" => IncomingAnswer::Reject(rejection(&rest)),
+            "tell" => IncomingAnswer::Reject(telling(
+                &context,
+                &[
+                    incoming.service.as_deref().and_then(|service| service.rsplit('.').next()).unwrap_or("none"),
+                    match incoming.registration {
+                        RegistrationState::Registered => "registered",
+                        RegistrationState::Unregistered => "unregistered",
+                        RegistrationState::Unknown => "unknown",
+                    },
+                ],
+            )),
             "hand-over" => IncomingAnswer::HandOver(rest),
             "discard" => IncomingAnswer::Discard("as scripted".to_owned()),
             _ => IncomingAnswer::Keep(keep),
@@ -93,7 +113,8 @@ impl bindings::Guest for Scripted {
             }),
             "discard" => Step::Discard(DiscardStep { messages, report: true }),
             "hand-over" => Step::HandOver(HandOverStep { messages, target: rest }),
-            "hold" => Step::Hold(HoldStep { messages, until: None }),
+            "page-if" if rest == trigger(&availability) => Step::Page(any(messages)),
+            "hold" | "page-if" => Step::Hold(HoldStep { messages, until: None }),
             _ => Step::Page(any(messages)),
         };
         Ok(Plan { steps: vec![step], ask_again_at: None })
@@ -104,6 +125,13 @@ impl bindings::Guest for Scripted {
         let messages = pull.messages.iter().map(|message| message.id).collect();
         Ok(match word.as_str() {
             "refuse" => PullAnswer::Refuse(rejection(&rest)),
+            "tell" => PullAnswer::Refuse(telling(
+                &context,
+                &[match pull.direction {
+                    MediaDirection::ReceiveOnly => "receive-only",
+                    MediaDirection::SendAndReceive => "send-and-receive",
+                }],
+            )),
             "page" => PullAnswer::Send(PullDelivery { messages, mode: Mode::Page, keep_copy: false }),
             word => PullAnswer::Send(PullDelivery { messages, mode: Mode::Large, keep_copy: word == "copy" }),
         })
@@ -135,6 +163,26 @@ impl bindings::Guest for Scripted {
 
 fn rejection(status: &str) -> Rejection {
     Rejection { status: number(status), reason: "As Scripted".to_owned(), retry_after_seconds: Some(17) }
+}
+
+/// What was shown, and the further values.
+fn telling(context: &Context, shown: &[&str]) -> Rejection {
+    let fields = context.fields.iter().map(|field| field.value.as_str());
+    let reason = shown.iter().copied().chain(fields).collect::<Vec<_>>().join(" ");
+    Rejection { status: 403, reason, retry_after_seconds: None }
+}
+
+fn trigger(availability: &Availability) -> &'static str {
+    match availability.trigger {
+        Trigger::Registered => "registered",
+        Trigger::Refreshed => "refreshed",
+        Trigger::Reported => "reported",
+        Trigger::MessageArrived => "message-arrived",
+        Trigger::Timer => "timer",
+        Trigger::FetchDeadline => "fetch-deadline",
+        Trigger::Operator => "operator",
+        Trigger::PlanDone => "plan-done",
+    }
 }
 
 fn number<T: std::str::FromStr + Default>(text: &str) -> T {

@@ -21,8 +21,8 @@ use crate::settings;
 use crate::types::{
     Abilities, AfterDeadline, AttemptKind, Availability, Contact, Context, Counts, DeliveryStep, Dispositions,
     ExpiringMessage, ExpirySource, FailedMessage, Failure, HoldStep, HostAbilities, Incoming, IncomingPhase,
-    LastResult, MessageKind, Mode, NotifyStep, Origin, Problem, Progress, Pull, QueueTotals, Recipient, Selection,
-    Sender, Step, Target, Timestamp, Trigger, Verification, WaitingMessage,
+    LastResult, MediaDirection, MessageKind, Mode, NotifyStep, Origin, Problem, Progress, Pull, QueueTotals, Recipient,
+    RegistrationState, Selection, Sender, Step, Target, Timestamp, Trigger, Verification, WaitingMessage,
 };
 
 /// The time of every test: 2023-11-14T22:13:20Z, a Tuesday.
@@ -160,6 +160,7 @@ pub fn incoming() -> Incoming {
         phase: IncomingPhase::Complete,
         kind: MessageKind::Message,
         mode: Mode::Page,
+        service: None,
         sender: Sender {
             address: "sip:alice@example.org".to_owned(),
             verification: Verification::TrustedPeer,
@@ -170,6 +171,7 @@ pub fn incoming() -> Incoming {
         wrapped_type: None,
         dispositions: Dispositions::empty(),
         expires_at: None,
+        registration: RegistrationState::Unknown,
         contacts: Vec::new(),
         recipient_counts: nothing,
         sender_counts: nothing,
@@ -200,6 +202,7 @@ pub fn pull(messages: Vec<WaitingMessage>) -> Pull {
         accept_types: Vec::new(),
         accept_wrapped_types: Vec::new(),
         max_size_bytes: None,
+        direction: MediaDirection::ReceiveOnly,
         messages,
         not_shown: 0,
     }

@@ -30,21 +30,33 @@ pub struct Behind {
 /// Tells a story of a server behind Kamailio, whose settings of the policy are these; nothing, loudly, where Kamailio was not
 /// fetched.
 pub fn behind(configuration: Option<Configuration>, settings: &str, tale: impl AsyncFnOnce(&mut Behind)) {
+    behind_with(configuration, settings, |_| String::new(), tale);
+}
+
+/// The same with further tables of the server's configuration, which may name where Kamailio is.
+pub fn behind_with(
+    configuration: Option<Configuration>,
+    settings: &str,
+    further: impl FnOnce(&Kamailio) -> String,
+    tale: impl AsyncFnOnce(&mut Behind),
+) {
     let Some(configuration) = configuration else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let mut behind = Behind::start(configuration, settings).await;
+        let mut behind = Behind::start(configuration, settings, further).await;
         tale(&mut behind).await;
         behind.end();
     });
 }
 
 impl Behind {
-    async fn start(configuration: Configuration, settings: &str) -> Behind {
+    async fn start(configuration: Configuration, settings: &str, further: impl FnOnce(&Kamailio) -> String) -> Behind {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let program = Program::new(&format!("{USUAL}[tenants.example.settings]\n{settings}\n"));
         let kamailio = Kamailio::start(configuration, program.sip(), directory.path()).expect("Kamailio starts");
-        program.set_sip(&format!("outbound = \"udp:{}\"\n", kamailio.inside()));
+        // What follows the lines of `[sip]` are tables of their own.
+        let further = further(&kamailio);
+        program.set_sip(&format!("outbound = \"udp:{}\"\n{further}", kamailio.inside()));
         let served = Some(program.serve().await);
         Behind { program, kamailio, served, clients: Vec::new(), _directory: directory }
     }
@@ -96,6 +108,16 @@ impl Behind {
             }
         };
         in_time(&format!("{address} is registered"), looked).await;
+    }
+
+    /// Waits until the server knows that somebody is gone.
+    pub async fn until_gone(&self, address: &str) {
+        let looked = async {
+            while !self.administration(&format!("/users/{address}")).await.body.contains("\"contacts\":[]") {
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        in_time(&format!("{address} is gone"), looked).await;
     }
 
     /// Kills Kamailio and starts it again.

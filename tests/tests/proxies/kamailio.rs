@@ -193,19 +193,31 @@ impl Drop for Kamailio {
 
 /// Makes a database with these users and their passwords, of the schemas that come with Kamailio: a define that names it.
 pub fn database(directory: &Path, users: &[(&str, &str)]) -> String {
-    let schemas = root().expect("Kamailio").join("usr/share/kamailio/db_sqlite");
     let file = directory.join("kamailio.sqlite");
-    let read = |name: &str| std::fs::read_to_string(schemas.join(format!("{name}-create.sql"))).expect("a schema");
-    let mut script: String = ["standard", "auth_db", "msilo"].map(read).concat();
+    let mut script = String::new();
     for (user, password) in users {
         script.push_str(&format!(
             "INSERT INTO subscriber (username, domain, password) VALUES ('{user}', 'example.org', '{password}');"
         ));
     }
-    let program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])";
-    let status = Command::new("python3").args(["-c", program]).arg(&file).arg(script).status().expect("python3 runs");
-    assert!(status.success(), "a database of Kamailio");
+    make_database(&file, &["standard", "auth_db", "msilo"], &script);
     format!("DATABASE=\"sqlite:///{}\"", file.display())
+}
+
+/// Makes a database for presence: a define that names it.
+pub fn events_database(directory: &Path) -> String {
+    let file = directory.join("presence.sqlite");
+    make_database(&file, &["standard", "presence"], "");
+    format!("EVENTS_DATABASE=\"sqlite:///{}\"", file.display())
+}
+
+fn make_database(file: &Path, schemas: &[&str], further: &str) {
+    let folder = root().expect("Kamailio").join("usr/share/kamailio/db_sqlite");
+    let read = |name: &&str| std::fs::read_to_string(folder.join(format!("{name}-create.sql"))).expect("a schema");
+    let script = schemas.iter().map(read).collect::<String>() + further;
+    let program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2])";
+    let status = Command::new("python3").args(["-c", program]).arg(file).arg(script).status().expect("python3 runs");
+    assert!(status.success(), "a database of Kamailio");
 }
 
 /// Whether an OPTIONS over UDP gets an answer.

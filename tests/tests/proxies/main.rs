@@ -9,3 +9,4 @@ mod loops;
 mod restarts;
 mod sipp;
 mod stories;
+mod telling;

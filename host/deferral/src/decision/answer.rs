@@ -17,11 +17,14 @@ pub struct Keep {
 }
 
 /// Pass a request on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Relay {
     /// How long the sender may wait for the device's answer.
     pub deadline_milliseconds: u32,
+    /// To these alone; empty: to all.
+    #[serde(default)]
+    pub contacts: Vec<ContactId>,
     /// How it is kept when there is none.
     pub otherwise: Keep,
 }

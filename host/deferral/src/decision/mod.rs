@@ -16,5 +16,6 @@ pub use answer::{
 };
 pub use question::{
     AttemptKind, Availability, ContactView, Context, ExpiringMessage, FailedMessage, Failure, Field, HostAbilities,
-    Incoming, IncomingPhase, Progress, Pull, Question, RecipientView, Selection, SenderView, Trigger, WaitingMessage,
+    Incoming, IncomingPhase, MediaDirection, Progress, Pull, Question, RecipientView, Selection, SenderView, Trigger,
+    WaitingMessage,
 };

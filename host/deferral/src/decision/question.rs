@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Abilities, CanonicalAddress, ContactId, Counts, Delivery, DeviceState, Dispositions, ExpirySource, LastResult,
-    MessageId, MessageKind, Mode, Origin, QueueTotals, TenantName, Timestamp, Verification,
+    MessageId, MessageKind, Mode, Origin, QueueTotals, RegistrationState, TenantName, Timestamp, Verification,
 };
 
 /// What this host can do.
@@ -123,6 +123,9 @@ pub struct Incoming {
     pub kind: MessageKind,
     /// The mode it came in.
     pub mode: Mode,
+    /// The service that its request names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// Who sent it.
     pub sender: SenderView,
     /// Size of the body, when known.
@@ -139,6 +142,9 @@ pub struct Incoming {
     /// The sender's expiry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// What the core says of the recipient's registration.
+    #[serde(default)]
+    pub registration: RegistrationState,
     /// Where the recipient is.
     #[serde(default)]
     pub contacts: Vec<ContactView>,
@@ -210,6 +216,8 @@ pub enum Trigger {
     Registered,
     /// A contact refreshed.
     Refreshed,
+    /// News of the recipient other than a REGISTER.
+    Reported,
     /// A message arrived for an available recipient.
     MessageArrived,
     /// A time the policy asked for came.
@@ -250,6 +258,17 @@ pub enum Selection {
     Listed(Vec<MessageId>),
 }
 
+/// Which way messages may go in a session that a client began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MediaDirection {
+    /// To the client alone.
+    #[default]
+    ReceiveOnly,
+    /// Both.
+    SendAndReceive,
+}
+
 /// A client asks for its messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -270,6 +289,9 @@ pub struct Pull {
     /// `a=max-size`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_size_bytes: Option<u64>,
+    /// Which way messages may go.
+    #[serde(default)]
+    pub direction: MediaDirection,
     /// In delivery order.
     #[serde(default)]
     pub messages: Vec<WaitingMessage>,

@@ -20,6 +20,10 @@ pub struct Abilities {
     pub reliable_transport: bool,
     /// Known through a third-party registration: a route to the client, not the client.
     pub through_proxy: bool,
+    /// Subscribed to message-summary.
+    pub subscribed: bool,
+    /// Takes a message summary without having subscribed.
+    pub takes_summaries: bool,
 }
 
 flags!(Abilities {
@@ -29,6 +33,8 @@ flags!(Abilities {
     cpm_messaging: CpmMessaging,
     reliable_transport: ReliableTransport,
     through_proxy: ThroughProxy,
+    subscribed: Subscribed,
+    takes_summaries: TakesSummaries,
 });
 
 /// Who a failure comes from.

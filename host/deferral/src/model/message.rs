@@ -59,6 +59,19 @@ pub enum Verification {
     Authenticated,
 }
 
+/// What a core says of a recipient's registration (RFC 5502).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegistrationState {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// Registered.
+    Registered,
+    /// Not registered.
+    Unregistered,
+}
+
 /// Who sent a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sender {

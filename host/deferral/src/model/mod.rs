@@ -12,6 +12,6 @@ pub use identity::{
 };
 pub use message::{
     Body, BodyId, DeviceState, Dispositions, Envelope, ExpirySource, ImdnHeaders, MessageKind, Mode, NewMessage,
-    Sender, StoredMessage, Verification,
+    RegistrationState, Sender, StoredMessage, Verification,
 };
 pub use recipient::{AliasChange, Counts, Delivery, Profile, ProfileChange, QueueTotals};

@@ -24,7 +24,9 @@ use super::commits::Draft;
 use super::relay::{Branch, Relaying};
 use super::views::media_type;
 use super::window::{Lease, Place};
-use super::{Arrival, Asked, Event, Invitation, Output, ROOM_AFTER_SECONDS, Recipient, Reply, ReplyToken, report};
+use super::{
+    Arrival, Asked, Event, Invitation, Output, ROOM_AFTER_SECONDS, Recipient, Reply, ReplyToken, RequestFacts, report,
+};
 use crate::commit::{Applied, CommitError};
 use crate::decision::validate::Impossible;
 use crate::decision::{
@@ -172,10 +174,11 @@ impl Recipient {
             sender_counts: arrival.sender_counts,
             tenant_counts: arrival.tenant_counts,
             upstream_failure: arrival.upstream_failure,
-            ..self.incoming_of(&arrival.envelope, IncomingPhase::Complete)
+            ..self.incoming_of(&arrival.envelope, &arrival.request, IncomingPhase::Complete)
         };
+        let context = self.context_with(arrival.request.fields.clone());
         let number = self.arrivals.push(arrival);
-        let question = Question::Incoming(self.context(), Box::new(incoming));
+        let question = Question::Incoming(context, Box::new(incoming));
         self.ask(question, Asked::Arrival(number));
     }
 
@@ -189,17 +192,18 @@ impl Recipient {
             sender_counts: invitation.sender_counts,
             tenant_counts: invitation.tenant_counts,
             upstream_failure: invitation.upstream_failure,
-            ..self.incoming_of(&invitation.envelope, IncomingPhase::Invitation)
+            ..self.incoming_of(&invitation.envelope, &invitation.request, IncomingPhase::Invitation)
         };
-        let question = Question::Incoming(self.context(), Box::new(incoming));
+        let question = Question::Incoming(self.context_with(invitation.request.fields), Box::new(incoming));
         self.ask(question, Asked::Invitation(invitation.reply));
     }
 
-    fn incoming_of(&self, envelope: &Envelope, phase: IncomingPhase) -> Incoming {
+    fn incoming_of(&self, envelope: &Envelope, request: &RequestFacts, phase: IncomingPhase) -> Incoming {
         Incoming {
             phase,
             kind: envelope.kind,
             mode: envelope.mode,
+            service: request.service.clone(),
             sender: SenderView {
                 address: envelope.sender.address.0.as_ref().to_owned(),
                 verification: envelope.sender.verification,
@@ -210,6 +214,7 @@ impl Recipient {
             wrapped_type: envelope.wrapped_type.clone(),
             dispositions: Default::default(),
             expires_at: None,
+            registration: request.registration,
             contacts: self.contacts.views(None),
             recipient_counts: Default::default(),
             sender_counts: Default::default(),
@@ -226,7 +231,9 @@ impl Recipient {
                 Err(self.unusable(Impossible::Past, "on-incoming"))
             }
             Ok(Answer::Incoming(IncomingAnswer::Relay(relay))) => match self.relay_of_invitation(&relay) {
-                Some(deadline) => return self.reply(reply, Reply::PassOn { deadline }),
+                Some(deadline) => {
+                    return self.reply(reply, Reply::PassOn { deadline, contacts: relay.contacts });
+                }
                 None => Ok(()),
             },
             Ok(Answer::Incoming(IncomingAnswer::Reject(refusal))) => match validate::rejection(&refusal) {

@@ -43,7 +43,7 @@ impl Recipient {
             return;
         }
         match trigger {
-            Trigger::Registered => {
+            Trigger::Registered | Trigger::Reported => {
                 self.push.gate = self.push.gate.max(self.now.after(self.limits.registration_delay));
                 self.reopen(trigger);
                 self.push.available_since = Some(self.push.reopened_at);
@@ -195,7 +195,8 @@ impl Recipient {
 
     fn new_pass(&mut self, trigger: Trigger, by_timer: bool) -> Pass {
         self.push.passes = self.push.passes.wrapping_add(1);
-        let opening = matches!(trigger, Trigger::Registered | Trigger::Refreshed | Trigger::Operator);
+        let opening =
+            matches!(trigger, Trigger::Registered | Trigger::Reported | Trigger::Refreshed | Trigger::Operator);
         if matches!(trigger, Trigger::Timer | Trigger::FetchDeadline) {
             self.push.timer_gate = self.now.after(self.limits.min_ask_interval);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::AttemptId;
 use super::attempt::Running;
 use crate::decision::ContactView;
-use crate::model::{Contact, ContactId, LastResult, MessageId, Mode, Origin, StoredMessage, Timestamp};
+use crate::model::{Abilities, Contact, ContactId, LastResult, MessageId, Mode, Origin, StoredMessage, Timestamp};
 
 /// Refusals of a shape that are remembered for each contact. Who refuses more gets no copies before it registers anew.
 const MAX_REFUSED_SHAPES: usize = 256;
@@ -82,7 +82,11 @@ impl Reach {
             id: self.contact.id,
             instance: self.contact.instance.clone(),
             q_permille: self.contact.q_permille,
-            abilities: self.contact.abilities,
+            abilities: Abilities {
+                subscribed: self.contact.subscribed,
+                takes_summaries: self.contact.accepts_summary,
+                ..self.contact.abilities
+            },
             tags: self.contact.tags.clone(),
             last_failure: self.last_failure,
         }

@@ -2,10 +2,10 @@
 
 use crate::commit::{Applied, CommitError, LoadRequest, Transaction, Window};
 use crate::decision::validate::Impossible;
-use crate::decision::{Answer, AttemptKind, Progress, Question, Selection, Trigger, Undecided};
+use crate::decision::{Answer, AttemptKind, Field, MediaDirection, Progress, Question, Selection, Trigger, Undecided};
 use crate::model::{
     Body, Contact, ContactId, Counts, DeduplicationKey, Duration, Envelope, MessageId, Mode, Origin, Profile,
-    RecipientKey, StoredMessage, Timestamp, Verification,
+    RecipientKey, RegistrationState, StoredMessage, Timestamp, Verification,
 };
 
 /// Names whoever waits for a [`Reply`]: a server transaction, an MSRP message. Made by the edge.
@@ -83,6 +83,17 @@ impl Default for Limits {
     }
 }
 
+/// What a request says beside its message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// The service that it names.
+    pub service: Option<String>,
+    /// What the core says of the recipient's registration.
+    pub registration: RegistrationState,
+    /// Further values, for whoever is asked about it.
+    pub fields: Vec<Field>,
+}
+
 /// A message that came whole and waits for an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
@@ -92,6 +103,8 @@ pub struct Arrival {
     pub deduplication: DeduplicationKey,
     /// The same over the names as they were written, where those are others.
     pub deduplication_as_written: Option<DeduplicationKey>,
+    /// What its request says beside it.
+    pub request: RequestFacts,
     /// What it says.
     pub envelope: Envelope,
     /// Its body; a spooled one is durable already.
@@ -115,6 +128,8 @@ pub struct Arrival {
 pub struct Invitation {
     /// Who waits.
     pub reply: ReplyToken,
+    /// What its request says beside it.
+    pub request: RequestFacts,
     /// What is known; `imdn` and `page_base_bytes` are not.
     pub envelope: Envelope,
     /// Size, when the offer says so.
@@ -148,6 +163,10 @@ pub struct PullRequest {
     pub accept_wrapped_types: Vec<String>,
     /// `a=max-size`.
     pub max_size_bytes: Option<u64>,
+    /// Which way messages may go.
+    pub direction: MediaDirection,
+    /// Further values.
+    pub fields: Vec<Field>,
 }
 
 /// How an attempt ended.
@@ -227,6 +246,8 @@ pub enum Reply {
     PassOn {
         /// From now on.
         deadline: Duration,
+        /// To these alone; empty: to all.
+        contacts: Vec<ContactId>,
     },
     /// The device's own final answer to a relayed message.
     Relayed {

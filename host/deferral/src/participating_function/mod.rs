@@ -56,7 +56,7 @@ use std::sync::Arc;
 
 pub use interface::{
     Arrival, Attempt, AttemptEnd, AttemptId, AttemptTask, CommitToken, Event, Input, Invitation, Limits, LoadToken,
-    Outcome, Output, PullRequest, QuestionToken, Reply, ReplyToken,
+    Outcome, Output, PullRequest, QuestionToken, Reply, ReplyToken, RequestFacts,
 };
 
 use crate::decision::validate::Impossible;

@@ -96,10 +96,11 @@ impl Recipient {
             accept_types: request.accept_types.clone(),
             accept_wrapped_types: request.accept_wrapped_types.clone(),
             max_size_bytes: request.max_size_bytes,
+            direction: request.direction,
             messages,
             not_shown: hidden.max(u32::from(more)),
         };
-        let question = Question::Pull(self.context(), Box::new(question));
+        let question = Question::Pull(self.context_with(request.fields.clone()), Box::new(question));
         let token = self.ask(question, Asked::Pull);
         self.pulls.push(PendingPull { request, question: Some(token), offered });
     }

@@ -189,7 +189,8 @@ fn strength(trigger: Trigger) -> u8 {
         Trigger::FetchDeadline => 3,
         Trigger::Refreshed => 4,
         Trigger::Operator => 5,
-        Trigger::Registered => 6,
+        Trigger::Reported => 6,
+        Trigger::Registered => 7,
     }
 }
 

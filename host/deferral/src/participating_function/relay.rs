@@ -74,7 +74,7 @@ impl Recipient {
             return self.relay_or_refuse(arrival);
         }
         let overtakes = self.may_overtake();
-        let mut contacts = self.relay_contacts(&arrival.envelope, &arrival.body);
+        let mut contacts = self.relay_contacts(&arrival.envelope, &arrival.body, &relay.contacts);
         contacts.retain(|_| overtakes);
         if contacts.is_empty() {
             return self.commit_arrival(arrival, Keeping::plain(relay.otherwise));
@@ -88,6 +88,7 @@ impl Recipient {
         let takes = self
             .contacts
             .iter()
+            .filter(|reach| is_named(&relay.contacts, reach.contact.id))
             .any(|reach| reach.contact.abilities.large_message_mode && reach.contact.expires_at > self.now);
         let deadline = Duration(u64::from(relay.deadline_milliseconds)).min(self.limits.max_relay_of_invitation);
         (takes && self.may_overtake()).then_some(deadline)
@@ -95,7 +96,7 @@ impl Recipient {
 
     /// `Expires: 0`: now or not at all.
     pub(super) fn relay_or_refuse(&mut self, arrival: Box<Arrival>) {
-        match self.relay_contacts(&arrival.envelope, &arrival.body) {
+        match self.relay_contacts(&arrival.envelope, &arrival.body, &[]) {
             contacts if contacts.is_empty() => self.refuse_unavailable(arrival),
             contacts => self.start_relay(arrival, contacts, self.limits.max_relay, None),
         }
@@ -137,13 +138,16 @@ impl Recipient {
         self.arrivals.put_back(Waiting { arrival, state: State::Relaying(relaying) });
     }
 
-    /// The free contacts that take it as a MESSAGE.
-    fn relay_contacts(&self, envelope: &Envelope, body: &Body) -> Vec<ContactId> {
+    /// The free contacts that take it as a MESSAGE, of those named where some are.
+    fn relay_contacts(&self, envelope: &Envelope, body: &Body, named: &[ContactId]) -> Vec<ContactId> {
         if envelope.mode != Mode::Page || !matches!(body, Body::Inline(_)) {
             return Vec::new();
         }
         let takes = |reach: &&Reach| {
-            reach.is_free() && reach.fits(envelope.page_base_bytes).is_some() && reach.contact.expires_at > self.now
+            is_named(named, reach.contact.id)
+                && reach.is_free()
+                && reach.fits(envelope.page_base_bytes).is_some()
+                && reach.contact.expires_at > self.now
         };
         let mut devices: Vec<&str> = Vec::new();
         let mut contacts = Vec::new();
@@ -218,6 +222,11 @@ impl Recipient {
     pub(super) fn on_kept_relay_ended(&mut self, id: MessageId, end: AttemptEnd) {
         self.end_of_single(AttemptKind::Relay, id, None, By::default(), end);
     }
+}
+
+/// Whether a policy that names these contacts means this one.
+fn is_named(named: &[ContactId], contact: ContactId) -> bool {
+    named.is_empty() || named.contains(&contact)
 }
 
 /// What the sender is told as it is: success, and the device's own refusal for good.

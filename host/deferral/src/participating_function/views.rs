@@ -3,10 +3,15 @@
 use super::Recipient;
 use super::window::Entry;
 use crate::decision::validate::Offered;
-use crate::decision::{Context, RecipientView, WaitingMessage};
+use crate::decision::{Context, Field, RecipientView, WaitingMessage};
 use crate::model::{Counts, LastResult, Mode, Timestamp};
 
 impl Recipient {
+    /// What every hook is given, with what the request says beside.
+    pub(super) fn context_with(&mut self, fields: Vec<Field>) -> Context {
+        Context { fields, ..self.context() }
+    }
+
     /// What every hook is given.
     pub(super) fn context(&mut self) -> Context {
         if std::mem::take(&mut self.oldest_is_stale) {

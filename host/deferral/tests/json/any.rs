@@ -4,13 +4,13 @@ use proptest::prelude::*;
 use restante_deferral::decision::{
     AfterDeadline, Answer, AttemptKind, Availability, ContactView, Context, DeliveryStep, DiscardStep, ExpiringMessage,
     ExpiryAction, ExpiryAnswer, FailedMessage, Failure, FailureAction, FailureAnswer, Field, HandOverStep, HoldStep,
-    HostAbilities, Incoming, IncomingAnswer, IncomingPhase, Keep, NotifyStep, Plan, Progress, Pull, PullAnswer,
-    PullDelivery, Question, RecipientView, Rejection, Relay, Retry, Selection, SenderView, Step, Target, Trigger,
-    Undecided, WaitingMessage,
+    HostAbilities, Incoming, IncomingAnswer, IncomingPhase, Keep, MediaDirection, NotifyStep, Plan, Progress, Pull,
+    PullAnswer, PullDelivery, Question, RecipientView, Rejection, Relay, Retry, Selection, SenderView, Step, Target,
+    Trigger, Undecided, WaitingMessage,
 };
 use restante_deferral::model::{
     Abilities, CanonicalAddress, ContactId, Counts, Delivery, DeviceState, Dispositions, ExpirySource, LastResult,
-    MessageId, MessageKind, Mode, Origin, QueueTotals, TenantName, Timestamp, Verification,
+    MessageId, MessageKind, Mode, Origin, QueueTotals, RegistrationState, TenantName, Timestamp, Verification,
 };
 
 /// What chance said, read as values. When it has said all, everything is small and simple.
@@ -141,6 +141,8 @@ impl Dice {
                 cpm_messaging: self.flip(),
                 reliable_transport: self.flip(),
                 through_proxy: self.flip(),
+                subscribed: self.flip(),
+                takes_summaries: self.flip(),
             },
             tags: self.list(|it| format!("+g.example=\"<{}>\"", it.address())),
             last_failure: self.option(Dice::last_result),
@@ -190,12 +192,18 @@ impl Dice {
             phase: self.one_of(&[IncomingPhase::Invitation, IncomingPhase::Complete]),
             kind: self.kind(),
             mode: self.mode(),
+            service: self.option(Dice::text),
             sender: SenderView { address: self.address(), verification: self.verification(), private: self.flip() },
             size_bytes: self.option(Dice::number),
             content_type: self.text(),
             wrapped_type: self.option(Dice::text),
             dispositions: self.dispositions(),
             expires_at: self.option(Dice::time),
+            registration: self.one_of(&[
+                RegistrationState::Unknown,
+                RegistrationState::Registered,
+                RegistrationState::Unregistered,
+            ]),
             contacts: self.list(Dice::contact),
             recipient_counts: self.counts(),
             sender_counts: self.counts(),
@@ -230,6 +238,7 @@ impl Dice {
         let triggers = [
             Trigger::Registered,
             Trigger::Refreshed,
+            Trigger::Reported,
             Trigger::MessageArrived,
             Trigger::Timer,
             Trigger::FetchDeadline,
@@ -253,6 +262,7 @@ impl Dice {
             accept_types: self.list(Dice::text),
             accept_wrapped_types: self.list(Dice::text),
             max_size_bytes: self.option(Dice::number),
+            direction: self.one_of(&[MediaDirection::ReceiveOnly, MediaDirection::SendAndReceive]),
             messages: self.list(Dice::waiting),
             not_shown: self.small(),
         }
@@ -320,7 +330,11 @@ impl Dice {
 
     fn incoming_answer(&mut self) -> IncomingAnswer {
         match self.byte() % 5 {
-            0 => IncomingAnswer::Relay(Relay { deadline_milliseconds: self.small(), otherwise: self.keep() }),
+            0 => IncomingAnswer::Relay(Relay {
+                deadline_milliseconds: self.small(),
+                contacts: self.list(|it| ContactId(it.number())),
+                otherwise: self.keep(),
+            }),
             1 => IncomingAnswer::Keep(self.keep()),
             2 => IncomingAnswer::Reject(self.rejection()),
             3 => IncomingAnswer::HandOver(self.text()),

@@ -252,6 +252,7 @@ fn an_invitation_comes_unless_it_is_refused() {
         let reply = world.token();
         let invitation = Invitation {
             reply,
+            request: Default::default(),
             envelope: large("m1").envelope,
             size_bytes,
             sender_counts: Counts::default(),

@@ -89,3 +89,17 @@ fn an_operator_and_a_changed_preference_reopen_the_queue() {
     assert!(world.waiting().is_empty());
     assert_eq!(world.triggers(), [Trigger::Registered, Trigger::Operator]);
 }
+
+#[test]
+fn who_is_reported_to_be_back_gets_what_waits_as_after_a_registration() {
+    let mut world = World::new();
+    world.policy = Box::new(pages_all);
+    world.arrives(message("m1"));
+    world.seconds(1);
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.tell(Input::Contacts(vec![phone()], Trigger::Reported));
+    assert_eq!(world.waiting(), ["m1"], "the client may not have its own answer yet");
+    world.seconds(5);
+    assert!(world.waiting().is_empty());
+    assert_eq!(world.triggers(), [Trigger::Reported]);
+}

@@ -139,7 +139,7 @@ fn wild_incoming(dice: &Dice, now: Timestamp) -> IncomingAnswer {
         1 => IncomingAnswer::HandOver(String::from(if dice.roll(2) == 0 { "sms" } else { "nowhere" })),
         2 | 3 => {
             let deadline_milliseconds = dice.roll(10_000) as u32;
-            IncomingAnswer::Relay(Relay { deadline_milliseconds, otherwise: keep })
+            IncomingAnswer::Relay(Relay { deadline_milliseconds, contacts: Vec::new(), otherwise: keep })
         }
         _ => IncomingAnswer::Keep(keep),
     }

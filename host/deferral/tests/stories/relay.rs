@@ -1,7 +1,10 @@
 //! Messages that are passed on.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use restante_deferral::decision::{Answer, AttemptKind, IncomingAnswer, Question, Relay};
-use restante_deferral::model::{Counts, Duration, Origin};
+use restante_deferral::model::{ContactId, Counts, Duration, Origin};
 use restante_deferral::participating_function::{Arrival, AttemptTask, Event, Input, Invitation, Reply};
 
 use super::simulator::build::*;
@@ -10,9 +13,11 @@ use super::simulator::{Deed, World, takes_all};
 /// Relays everything, with this deadline.
 fn relays(deadline_milliseconds: u32) -> super::simulator::Policy {
     Box::new(move |question| match question {
-        Question::Incoming(context, _) => {
-            Ok(Answer::Incoming(IncomingAnswer::Relay(Relay { deadline_milliseconds, otherwise: keep(context.now) })))
-        }
+        Question::Incoming(context, _) => Ok(Answer::Incoming(IncomingAnswer::Relay(Relay {
+            deadline_milliseconds,
+            contacts: Vec::new(),
+            otherwise: keep(context.now),
+        }))),
         question => pages_all(question),
     })
 }
@@ -294,6 +299,7 @@ fn the_invite_of_a_large_message_is_passed_on_while_somebody_is_there_and_nothin
         let reply = world.token();
         let invitation = Invitation {
             reply,
+            request: Default::default(),
             envelope: large("m1").envelope,
             size_bytes: None,
             sender_counts: Counts::default(),
@@ -317,15 +323,46 @@ fn the_invite_of_a_large_message_is_passed_on_while_somebody_is_there_and_nothin
     let longest = Duration::from_secs(15);
     assert_eq!(
         invites(&mut world),
-        Some(Reply::PassOn { deadline: longest }),
+        Some(Reply::PassOn { deadline: longest, contacts: Vec::new() }),
         "no longer than the host's own deadline"
     );
     world.policy = relays(2_000);
-    assert_eq!(invites(&mut world), Some(Reply::PassOn { deadline: Duration::from_secs(2) }));
+    assert_eq!(invites(&mut world), Some(Reply::PassOn { deadline: Duration::from_secs(2), contacts: Vec::new() }));
     world.devices = Box::new(|_, _| Vec::new());
     world.policy = Box::new(pages_all);
     world.arrives(message("m1"));
     world.seconds(5);
     world.policy = relays(2_000);
     assert_eq!(invites(&mut world), Some(Reply::Invite), "it would overtake");
+}
+
+#[test]
+fn a_message_goes_to_the_contacts_that_the_policy_names_and_is_kept_where_none_of_them_is_left() {
+    for (named, expected) in [(vec![2], Some(vec![2])), (vec![1, 2], Some(vec![1, 2])), (vec![7], None)] {
+        let mut world = World::new();
+        let contacts: Vec<ContactId> = named.iter().copied().map(ContactId).collect();
+        world.policy = Box::new(move |question| match question {
+            Question::Incoming(context, _) => Ok(Answer::Incoming(IncomingAnswer::Relay(Relay {
+                deadline_milliseconds: 2000,
+                contacts: contacts.clone(),
+                otherwise: keep(context.now),
+            }))),
+            question => pages_all(question),
+        });
+        world.registers(&[contact(1, 1000), contact(2, 500)]);
+        world.seconds(10);
+        let relayed = Rc::new(RefCell::new(None));
+        let seen = relayed.clone();
+        world.devices = Box::new(move |_, attempt| match &attempt.task {
+            AttemptTask::Relay { contacts, .. } => {
+                *seen.borrow_mut() = Some(contacts.iter().map(|contact| contact.0).collect::<Vec<_>>());
+                vec![(100, Deed::Ends(end(Some(200), Origin::Device)))]
+            }
+            _ => takes_all(attempt),
+        });
+        let token = world.arrives(message("m1"));
+        world.seconds(1);
+        let reply = if expected.is_some() { Reply::Relayed { status: 200 } } else { Reply::Accepted };
+        assert_eq!((world.reply(token), relayed.borrow().clone()), (Some(&reply), expected), "{named:?}");
+    }
 }

@@ -63,8 +63,13 @@ fn arrivals() {
     };
     let store_is_full = "Recipient's message store is full";
     let kept = || IncomingAnswer::Keep(keep_until(NOW + 7 * DAY));
-    let relayed =
-        |expires_at| IncomingAnswer::Relay(Relay { deadline_milliseconds: 3_000, otherwise: keep_until(expires_at) });
+    let relayed = |expires_at| {
+        IncomingAnswer::Relay(Relay {
+            deadline_milliseconds: 3_000,
+            contacts: Vec::new(),
+            otherwise: keep_until(expires_at),
+        })
+    };
     let cases: Vec<(&str, &str, Incoming, IncomingAnswer)> = vec![
         ("default expiry", "{}", incoming(), kept()),
         (
@@ -202,6 +207,7 @@ fn pulls() {
                 accept_types: vec!["message/cpim".to_owned()],
                 accept_wrapped_types: vec!["*".to_owned()],
                 max_size_bytes: None,
+                direction: Default::default(),
                 messages: (1..=3).map(waiting).collect(),
                 not_shown: 0,
             }),

@@ -89,6 +89,8 @@ pub fn incoming() -> Incoming {
         phase: IncomingPhase::Complete,
         kind: MessageKind::Message,
         mode: Mode::Page,
+        service: None,
+        registration: Default::default(),
         sender: SenderView {
             address: "sip:alice@example.org".to_owned(),
             verification: Verification::TrustedPeer,

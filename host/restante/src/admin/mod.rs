@@ -164,6 +164,7 @@ fn routes(administration: Administration, max_component_bytes: usize) -> Router 
         .route("/queue/discard", post(queue::discard))
         .route("/queue/{id}", get(queue::show))
         .route("/users/{address}", get(users::show).patch(users::change))
+        .route("/users/{address}/registration", put(users::report_registration).post(users::report_registration))
         .route("/users/{address}/credentials", put(users::set_credentials).delete(users::remove_credentials))
         .route("/tenants", get(tenants::list))
         .route("/tenants/{name}", get(tenants::show).put(tenants::put).delete(tenants::remove))

@@ -146,6 +146,19 @@ pub struct UserChange {
     pub aliases: Option<Vec<String>>,
 }
 
+/// What is registered for a user elsewhere, by an operator's system: the whole of it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportedRegistration {
+    /// SIP URI that leads to the user's devices, for example a registrar's; absent: `via` of the tenant's
+    /// `registration_events`.
+    pub via: Option<String>,
+    /// How long it is so, 1 to a week; more is cut to `limits.max_registration_seconds`.
+    pub expires_seconds: u32,
+    /// Contact values of its devices with their feature tags; absent: not known; empty: nobody is there.
+    pub contacts: Option<Vec<String>>,
+}
+
 /// All tenants.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct TenantList {

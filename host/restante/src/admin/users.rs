@@ -6,15 +6,18 @@ use axum::http::StatusCode;
 use restante_deferral::model::{AliasChange, Delivery, Profile, ProfileChange, RecipientKey, Timestamp};
 use restante_sip::authentication::{Algorithm, HashOfA1};
 use restante_sip::identity::canonical;
+use restante_sip::registration::{EmbeddedDevice, ReportedDevices};
 use restante_sip::uri::Uri;
 use restante_store::UserCredentials;
 use tokio::sync::oneshot;
 
-use super::model::{CredentialsChange, User, UserAuthentication, UserChange, UserContact};
+use super::model::{CredentialsChange, ReportedRegistration, User, UserAuthentication, UserChange, UserContact};
 use super::queue::{blocking, recipient, time};
 use super::{Administration, Problem};
 use crate::server::shard::ToShard;
 
+/// A week: longest that a report is believed, in seconds.
+const MAX_REPORTED_SECONDS: u32 = 7 * 24 * 3600;
 /// Longest username, in bytes.
 const MAX_USERNAME_BYTES: usize = 255;
 
@@ -62,6 +65,54 @@ pub async fn remove_credentials(
 ) -> Result<Json<User>, Problem> {
     let key = recipient(&it, &address)?;
     change_credentials(it, key, None).await
+}
+
+/// A user registered somewhere else, or is gone from there. It is durable before anybody is told, like a REGISTER, but after
+/// this answer: whoever needs to know asks for the user.
+pub async fn report_registration(
+    State(it): State<Administration>,
+    Path(address): Path<String>,
+    Json(told): Json<ReportedRegistration>,
+) -> Result<StatusCode, Problem> {
+    let key = recipient(&it, &address)?;
+    let reported = reported_devices(&it, &key, &told)?;
+    let order = ToShard::Report(key.clone(), Box::new(reported));
+    if !it.shared.to_recipient_or_full(&key, order) {
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too much waits for the user's shard: try again"));
+    }
+    Ok(StatusCode::ACCEPTED)
+}
+
+fn reported_devices(
+    it: &Administration,
+    key: &RecipientKey,
+    told: &ReportedRegistration,
+) -> Result<ReportedDevices, Problem> {
+    let wrong = |text: String| Problem::new(StatusCode::BAD_REQUEST, text);
+    let tenant = it.shared.directory.tenant(&key.tenant);
+    let events = tenant.as_ref().and_then(|tenant| tenant.registration_events.as_ref());
+    let via = told.via.clone().or_else(|| events.map(|events| events.via.clone()));
+    let via = via.ok_or_else(|| wrong("via: expected a SIP URI that leads to the user's devices".to_owned()))?;
+    if !Uri::parse(&via).is_ok_and(|uri| uri.as_sip().is_some_and(|uri| uri.headers.is_none())) {
+        return Err(wrong(format!("via {via:?}: expected a SIP URI")));
+    }
+    if !(1..=MAX_REPORTED_SECONDS).contains(&told.expires_seconds) {
+        return Err(wrong(format!("expires_seconds: expected 1 to {MAX_REPORTED_SECONDS}")));
+    }
+    // Of whom nothing is known, everything may be tried.
+    let unknown = || vec![format!("<{}>", key.address)];
+    let contacts = told.contacts.clone().unwrap_or_else(unknown);
+    let limits = &it.shared.limits;
+    if contacts.len() as u64 > limits.max_contacts {
+        return Err(wrong(format!("contacts: at most {}", limits.max_contacts)));
+    }
+    let device = |text: &String| {
+        EmbeddedDevice::read(text).ok_or_else(|| wrong(format!("contacts: {text:?} is no value of Contact")))
+    };
+    let devices = contacts.iter().map(device).collect::<Result<Vec<_>, _>>()?;
+    let seconds = u64::from(told.expires_seconds).min(limits.max_registration_seconds);
+    let now = (it.shared.clock)();
+    Ok(ReportedDevices { core_uri: via, devices, expires_at: now.0.saturating_add(seconds.saturating_mul(1000)) })
 }
 
 async fn change_credentials(

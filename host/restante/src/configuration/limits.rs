@@ -97,6 +97,8 @@ limits! {
     max_recipients = 200_000;
     /// Seconds that a registration may last.
     max_registration_seconds = 86_400;
+    /// Subscriptions to registration events of users; more: what waits for the others waits for their REGISTER.
+    max_registration_subscriptions = 100_000;
     /// Shorter registrations are refused with 423.
     min_registration_seconds = 30;
     /// Seconds that a subscription may last.

@@ -26,7 +26,7 @@ pub use address::{AddressRange, HostPort, ListenAddress, NextHop, Protocol, Targ
 pub use authentication::{AuthenticationMethod, Digest, DigestAlgorithm};
 pub use limits::Limits;
 pub use source::Source;
-pub use tenant::Tenant;
+pub use tenant::{RegistrationEvents, Tenant};
 pub use tenant_limits::{TenantBounds, TenantLimits};
 pub use tls::{AskedCertificates, Tls};
 pub use trust::TrustedPeer;

@@ -20,6 +20,9 @@ pub struct Tenant {
     /// Global number prefixes whose `tel:` addresses are this tenant's, for example `+1555`.
     #[serde(default)]
     pub numbers: Vec<String>,
+    /// Who tells of registrations of users that register elsewhere (RFC 3680).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration_events: Option<RegistrationEvents>,
     /// Accept REGISTER of the users themselves.
     #[serde(default = "yes")]
     pub registrar: bool,
@@ -61,6 +64,47 @@ pub struct Tenant {
     pub limits: TenantLimits,
 }
 
+/// `[tenants.NAME.registration_events]`: whom to ask about registrations.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistrationEvents {
+    /// SIP URI that subscriptions go through, and deliveries to whom they tell of, where no third-party REGISTER named a
+    /// core.
+    pub via: String,
+    /// SIP URI as whom to subscribe; none: `sip:` and the tenant's first domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// How long a subscription is asked for, in seconds, 60 to 604800.
+    #[serde(default = "two_hours")]
+    pub expires_seconds: u32,
+}
+
+impl RegistrationEvents {
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let is_sip = |uri: &str| Uri::parse(uri).is_ok_and(|uri| uri.as_sip().is_some_and(|uri| uri.headers.is_none()));
+        if !is_sip(&self.via) {
+            return Err((
+                "via",
+                format!("{:?}: expected a SIP URI, such as \"sip:192.0.2.9:5060;transport=tcp\"", self.via),
+            ));
+        }
+        if let Some(identity) = self.identity.as_deref().filter(|identity| !is_sip(identity)) {
+            return Err((
+                "identity",
+                format!("{identity:?}: expected a SIP URI, such as \"sip:restante.example.org\""),
+            ));
+        }
+        match self.expires_seconds {
+            60..=604_800 => Ok(()),
+            other => Err(("expires_seconds", format!("{other}: expected 60 to 604800"))),
+        }
+    }
+}
+
+fn two_hours() -> u32 {
+    7_200
+}
+
 fn yes() -> bool {
     true
 }
@@ -83,6 +127,7 @@ impl Tenant {
         Tenant {
             domains: vec!["example.org".to_owned()],
             numbers: Vec::new(),
+            registration_events: None,
             registrar: true,
             trust: vec![AddressRange::loopback_v4().into(), AddressRange::loopback_v6().into()],
             authentication: AuthenticationMethod::Trust,
@@ -131,6 +176,10 @@ impl Tenant {
                  such as \"sip:192.0.2.9:5060;transport=tcp\""
             );
             return Err(wrong(&["tenants", name, "hand_over", target], text));
+        }
+        if let Some(Err((key, text))) = self.registration_events.as_ref().map(RegistrationEvents::check) {
+            let text = format!("tenants.{name}.registration_events.{key}: {text}");
+            return Err(wrong(&["tenants", name, "registration_events", key], text));
         }
         Signers::parse(&self.signers)
             .map_err(|text| wrong(&["tenants", name, "signers"], format!("tenants.{name}.signers: {text}")))?;

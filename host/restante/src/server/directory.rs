@@ -19,6 +19,7 @@ use crate::configuration::{Configuration, Limits, Tenant};
 
 pub use self::names::{Authority, Reservation};
 pub use self::tenants::{DigestRealm, Peer, TenantEntry, Tenants};
+pub use crate::configuration::RegistrationEvents;
 
 /// All tenants and names. The tenants are one value that never changes and is replaced as a whole: whoever looks at it
 /// waits for nobody. A look for a learnt name holds one of many locks for that look.

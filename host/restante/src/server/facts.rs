@@ -4,31 +4,48 @@ use bytes::Bytes;
 use restante_cpim::cpim::{CONTENT_TYPE as CPIM, CpimMessage};
 use restante_cpim::imdn::{self, Imdn};
 use restante_cpim::media_type::essence;
+use restante_deferral::decision::Field;
 use restante_deferral::model::{
     DeduplicationKey, Dispositions, Envelope, ImdnHeaders, MessageKind, Mode, RecipientKey, Sender, Timestamp,
     Verification,
 };
-use restante_sip::header::parse_date;
+use restante_deferral::participating_function::RequestFacts;
+use restante_sip::header::{ChargingVector, NameAddr, icsi_values, parse_date};
 use restante_sip::identity::canonical;
 use restante_sip::message::{Name, SipMessage, unfold};
 use restante_sip::uri::Uri;
 use sha2::{Digest, Sha256};
 
 use super::content_encoding;
+use super::served::Served;
 
 /// Header fields that are stored with a message and sent with it again.
-const KEPT: [Name; 6] = [
+const KEPT: [Name; 8] = [
     Name::ConversationId,
     Name::ContributionId,
     Name::InReplyToContributionId,
     Name::Subject,
     Name::AcceptContact,
     Name::PAssertedService,
+    Name::PCalledPartyId,
+    Name::PChargingVector,
+];
+/// What only a peer that is trusted may say, and only such a peer is told, whatever the operator wants kept (RFC 6050 §4.1,
+/// RFC 7315 §6): addresses of charging functions are not kept at all unless the operator says so, since a core has those of
+/// today.
+const WITHIN_TRUST: [Name; 5] = [
+    Name::PAssertedService,
+    Name::PCalledPartyId,
+    Name::PChargingVector,
+    Name::PChargingFunctionAddresses,
+    Name::PServedUser,
 ];
 /// Further ones, which nothing here reads.
 const KEPT_UNREAD: [&str; 5] = ["Reply-To", "In-Reply-To", "Priority", "Organization", "Message-UID"];
 /// What says how the body of a MESSAGE is to be read. Those of an INVITE are about its SDP.
 pub const OF_BODY: [Name; 3] = [Name::ContentEncoding, Name::ContentDisposition, Name::ContentLanguage];
+/// Longest value among a policy's further values.
+const MAX_FIELD_BYTES: usize = 512;
 /// Longest value that is kept.
 const MAX_KEPT_BYTES: usize = 2048;
 /// What a MESSAGE of ours has besides the kept fields, addresses, route and body: start line, Via, From, To, Call-ID, CSeq,
@@ -37,6 +54,8 @@ const MAX_KEPT_BYTES: usize = 2048;
 const OWN_FIELDS_BYTES: usize = 400;
 /// An Accept-Contact of ours, where none is kept.
 const ACCEPT_CONTACT_BYTES: usize = 90;
+/// A charging identity of ours, beside the one that is kept.
+const CHARGING_BYTES: usize = 64;
 /// Privacy, and a From that names nobody.
 const PRIVACY_BYTES: usize = 70;
 
@@ -151,20 +170,27 @@ pub fn envelope(
     let of_body = OF_BODY.into_iter().filter(|_| mode == Mode::Page);
     let unread = KEPT_UNREAD.into_iter().chain(further.iter().map(String::as_str));
     let unread = unread.filter_map(|name| Some((name, request.header_by_text(name)?)));
+    // What somebody asserts whom nobody trusts is not asserted (RFC 6050 §4.1).
+    let is_believed = |name: &str| sender.verification == Verification::TrustedPeer || !is_within_trust(name);
     let headers: Vec<(String, String)> = KEPT
         .into_iter()
         .chain(of_body)
-        // A service that somebody asserts whom nobody trusts is not asserted (RFC 6050 §4.1).
-        .filter(|name| *name != Name::PAssertedService || sender.verification == Verification::TrustedPeer)
         .flat_map(|name| request.headers(name).map(move |value| (name.as_str(), value)))
         .chain(unread)
-        .filter(|(_, value)| !value.is_empty() && value.len() <= MAX_KEPT_BYTES)
+        .filter(|(name, value)| !value.is_empty() && value.len() <= MAX_KEPT_BYTES && is_believed(name))
         .map(|(name, value)| (name.to_owned(), unfold(value)))
+        .filter_map(|(name, value)| match name.as_str() {
+            // Which networks the request passed is no longer so when its message is delivered.
+            "P-Charging-Vector" => Some((name, charging_identity(&value)?)),
+            _ => Some((name, value)),
+        })
         .collect();
     let request_uri = request.request_uri().unwrap_or("").to_owned();
     let kept: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     let named = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Accept-Contact"));
+    let is_charged = headers.iter().any(|(name, _)| name == "P-Charging-Vector");
     let own = OWN_FIELDS_BYTES
+        + if is_charged { CHARGING_BYTES } else { 0 }
         + if named { 0 } else { ACCEPT_CONTACT_BYTES }
         + if sender.private { PRIVACY_BYTES } else { 0 };
     let fields = own + kept + content_type.len() + sender.uri.len() * 2 + request_uri.len();
@@ -179,6 +205,43 @@ pub fn envelope(
         wrapped_type: body.wrapped_type,
         imdn: body.imdn,
         page_base_bytes: u32::try_from(page).ok().filter(|bytes| *bytes <= 64 * 1024),
+    }
+}
+
+/// Whether a field stays among those who trust each other.
+#[must_use]
+pub fn is_within_trust(name: &str) -> bool {
+    WITHIN_TRUST.iter().any(|known| known.as_str().eq_ignore_ascii_case(name))
+}
+
+fn charging_identity(value: &str) -> Option<String> {
+    let vector = ChargingVector::parse(value).ok()?;
+    Some(ChargingVector { related_identity: None, ..vector }.to_string())
+}
+
+/// What a request says beside its message: from whom nobody trusts only what anybody may say.
+#[must_use]
+pub fn beside(request: &SipMessage, served: &Served, is_trusted: bool) -> RequestFacts {
+    let within_trust = |name: Name| request.header(name).filter(|_| is_trusted);
+    let asserted = within_trust(Name::PAssertedService).or_else(|| request.header(Name::PPreferredService));
+    let named = || request.headers(Name::AcceptContact).flat_map(icsi_values).next();
+    let service = asserted.map(|value| value.trim().to_ascii_lowercase()).filter(|value| !value.is_empty());
+    let charging = within_trust(Name::PChargingVector).and_then(|value| ChargingVector::parse(value).ok());
+    let called = within_trust(Name::PCalledPartyId).and_then(|value| NameAddr::parse(value).ok());
+    let fields = [
+        ("sip.user-agent", request.header(Name::UserAgent).map(unfold)),
+        ("ims.session-case", served.session_case.map(|case| case.as_str().to_owned())),
+        ("ims.charging-id", charging.map(|charging| charging.identity)),
+        ("ims.called-party", called.map(|called| called.uri.to_string())),
+    ];
+    RequestFacts {
+        service: service.or_else(named),
+        registration: served.registration,
+        fields: fields
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.filter(|value| value.len() <= MAX_FIELD_BYTES)?)))
+            .map(|(name, value)| Field { name: name.to_owned(), value })
+            .collect(),
     }
 }
 

@@ -19,6 +19,7 @@ mod recovery;
 pub mod roster;
 mod scheduler;
 mod secrets;
+mod served;
 pub mod shard;
 pub mod usage;
 
@@ -98,6 +99,7 @@ pub struct Shared {
     sender: OnceLock<Sender>,
     policies: OnceLock<Policies>,
     inboxes: Arc<Inboxes>,
+    elsewhere: served::Elsewhere,
 }
 
 impl Shared {
@@ -129,9 +131,14 @@ impl Shared {
         }
     }
 
+    /// Gives something to the shard of a recipient. False: there is no room for it.
+    pub fn to_recipient_or_full(&self, key: &RecipientKey, item: ToShard) -> bool {
+        self.push(receiver::shard_of(key, self.shards()), Lane::Ordered, item, 64).is_ok()
+    }
+
     /// Gives something to the shard of a recipient.
     pub fn to_recipient(&self, key: &RecipientKey, item: ToShard) {
-        if self.push(receiver::shard_of(key, self.shards()), Lane::Ordered, item, 64).is_err() {
+        if !self.to_recipient_or_full(key, item) {
             // The recipient has a wake-up in the store: it is looked at in any case.
             self.metrics.count_dropped("shard-busy");
         }
@@ -349,6 +356,7 @@ impl Server {
             sender: OnceLock::new(),
             policies: OnceLock::new(),
             inboxes: inboxes.clone(),
+            elsewhere: served::Elsewhere::default(),
             limits,
         });
         let (beginning, asked) = (configuration.clone(), inboxes.clone());

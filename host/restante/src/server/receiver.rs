@@ -84,7 +84,7 @@ pub(super) fn received(shared: &Shared, message: SipMessage, flow: &Flow) -> Int
         return Intake::Open;
     }
     let directory_version = shared.directory.version();
-    let (shard, lane) = destination(shared, &message);
+    let (shard, lane) = destination(shared, &message, flow);
     give(shared, shard, lane, message, flow, directory_version)
 }
 
@@ -115,7 +115,7 @@ fn push(shared: &Shared, shard: usize, lane: Lane, item: ToShard, bytes: usize) 
 }
 
 /// Which shard, and on which lane: what ends work, or says who can be reached, passes by what begins work.
-pub(super) fn destination(shared: &Shared, message: &SipMessage) -> (usize, Lane) {
+pub(super) fn destination(shared: &Shared, message: &SipMessage, flow: &Flow) -> (usize, Lane) {
     let method = message.method();
     let lane = match method {
         Some(Method::Ack | Method::Bye | Method::Cancel | Method::Register) => Lane::Priority,
@@ -128,7 +128,11 @@ pub(super) fn destination(shared: &Shared, message: &SipMessage) -> (usize, Lane
         return (shard, lane);
     }
     let request_uri = message.request_uri().and_then(|uri| Uri::parse(uri).ok());
-    let user = match method {
+    let is_of_invite = matches!(method, Some(Method::Cancel | Method::Ack));
+    if is_of_invite && let Some(shard) = shared.elsewhere.shard(message) {
+        return (shard, lane);
+    }
+    let user = match &method {
         Some(Method::Register) => message.to().ok().map(|to| to.uri),
         // A client that fetches names itself in From; the URI it fetches from is nobody's queue. CANCEL and ACK have
         // nothing else to find the INVITE's shard by.
@@ -137,10 +141,20 @@ pub(super) fn destination(shared: &Shared, message: &SipMessage) -> (usize, Lane
         {
             message.from().ok().map(|from| from.uri)
         }
-        _ => request_uri,
+        _ => request_uri.clone().map(|uri| shared.served(message, &uri, flow).uri),
     };
-    let key = user.and_then(|uri| shared.directory.served(&uri).map(|(_, key)| key));
-    (key.map_or(tagged.unwrap_or(0), |key| shard_of(&key, shared.shards())), lane)
+    let shard_of_user = |uri: &Uri| {
+        let key = shared.directory.served(uri).map(|(_, key)| key);
+        key.map_or(tagged.unwrap_or(0), |key| shard_of(&key, shared.shards()))
+    };
+    let shard = user.as_ref().map_or(tagged.unwrap_or(0), shard_of_user);
+    if method == Some(Method::Invite)
+        && user != request_uri
+        && request_uri.as_ref().is_some_and(|uri| !shared.is_deferred_uri(uri) && shard_of_user(uri) != shard)
+    {
+        shared.elsewhere.note(message, shard);
+    }
+    (shard, lane)
 }
 
 /// The shard that a user belongs to: the same in every run, though nothing depends on that.

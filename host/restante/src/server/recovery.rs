@@ -42,7 +42,8 @@ pub(super) fn load_registrations(
 }
 
 /// Names that became somebody's may have something under them still: because the configuration names them only now, or
-/// because an earlier run ended before it was moved. Registrations under them are released by their shards.
+/// because an earlier run ended before it was moved. Registrations under them are released by their shards. And who has
+/// messages may be somewhere by now: cores that tell of registrations are asked.
 pub(super) fn release_names(shared: &Shared) {
     let release = |name: RecipientKey| shared.to_recipient(&name, ToShard::Release(name.clone()));
     shared.directory.configured_aliases().into_iter().for_each(release);
@@ -52,10 +53,13 @@ pub(super) fn release_names(shared: &Shared) {
             Ok(page) => {
                 let Some((last, _)) = page.last() else { return };
                 after = Some(*last);
-                page.into_iter()
-                    .map(|(_, key)| key)
-                    .filter(|key| shared.directory.owner_of(key).is_some())
-                    .for_each(release);
+                for (_, key) in page {
+                    if shared.directory.owner_of(&key).is_some() {
+                        release(key);
+                    } else if shared.directory.tenant(&key.tenant).is_some_and(|it| it.registration_events.is_some()) {
+                        shared.to_recipient(&key, ToShard::Watch(key.clone()));
+                    }
+                }
             }
             Err(error) => return tracing::error!(%error, "names with messages of their own cannot be looked for"),
         }

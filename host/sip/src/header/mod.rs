@@ -1,22 +1,26 @@
 //! What stands in header fields.
 
+mod charging_vector;
 mod contact;
 mod cseq;
 mod date;
 mod feature_tag;
 mod media_type;
 mod name_addr;
+mod served_user;
 mod token_value;
 mod via;
 
 use thiserror::Error;
 
+pub use charging_vector::ChargingVector;
 pub use contact::ContactValue;
 pub use cseq::CSeq;
 pub use date::{parse_date, write_date};
 pub use feature_tag::{AcceptContact, ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, icsi_values, percent_decoded};
 pub use media_type::MediaType;
 pub use name_addr::NameAddr;
+pub use served_user::{ServedRegistration, ServedUser, SessionCase};
 pub use token_value::TokenValue;
 pub use via::Via;
 

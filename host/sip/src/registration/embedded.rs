@@ -22,6 +22,16 @@ pub struct EmbeddedDevice {
 }
 
 impl EmbeddedDevice {
+    /// From one value of Contact; none where it is none.
+    #[must_use]
+    pub fn read(text: &str) -> Option<EmbeddedDevice> {
+        if text.bytes().any(|byte| byte.is_ascii_control()) {
+            return None;
+        }
+        let contact = ContactValue::parse(text).ok()?;
+        Some(EmbeddedDevice { methods: methods_of(&contact, &[]), leaves: false, contact: text.to_owned() })
+    }
+
     /// Contact, parsed.
     ///
     /// # Errors

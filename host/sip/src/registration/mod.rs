@@ -11,6 +11,7 @@ mod answer;
 mod apply;
 mod binding;
 mod embedded;
+mod reported;
 mod request;
 
 use thiserror::Error;
@@ -18,6 +19,7 @@ use thiserror::Error;
 pub use apply::{BindingChange, Bindings, ChangeKind, RegistrationOutcome};
 pub use binding::{Binding, BindingId, BindingKind, Target};
 pub use embedded::EmbeddedDevice;
+pub use reported::ReportedDevices;
 pub use request::{RegisterRequest, RequestedContact, RequestedContacts};
 
 /// Bounds of a registrar.

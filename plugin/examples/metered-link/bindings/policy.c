@@ -88,6 +88,15 @@ void __wasm_export_exports_policy_on_incoming_post_return(uint8_t * arg0) {
     case 0: {
       switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 8))) {
         case 0: {
+          size_t len = *((size_t*) (arg0 + (16+2*sizeof(void*))));
+          if (len > 0) {
+            uint8_t *ptr = *((uint8_t **) (arg0 + (16+1*sizeof(void*))));
+            for (size_t i = 0; i < len; i++) {
+              uint8_t *base = ptr + i * 8;
+              (void) base;
+            }
+            free(ptr);
+          }
           break;
         }
         case 1: {
@@ -353,7 +362,7 @@ void *cabi_realloc(void *ptr, size_t old_size, size_t align, size_t new_size) {
 }
 
 __attribute__((__aligned__(8)))
-static uint8_t RET_AREA[(24+4*sizeof(void*))];
+static uint8_t RET_AREA[(40+2*sizeof(void*))];
 
 // Helper Functions
 
@@ -482,6 +491,7 @@ void restante_policy_types_list_contact_free(restante_policy_types_list_contact_
 }
 
 void restante_policy_types_incoming_free(restante_policy_types_incoming_t *ptr) {
+  policy_option_string_free(&ptr->service);
   restante_policy_types_sender_free(&ptr->sender);
   policy_option_u64_free(&ptr->size_bytes);
   policy_string_free(&ptr->content_type);
@@ -489,6 +499,20 @@ void restante_policy_types_incoming_free(restante_policy_types_incoming_t *ptr) 
   restante_policy_types_option_timestamp_free(&ptr->expires_at);
   restante_policy_types_list_contact_free(&ptr->contacts);
   policy_option_u16_free(&ptr->upstream_failure);
+}
+
+void restante_policy_types_list_contact_id_free(restante_policy_types_list_contact_id_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    restante_policy_types_contact_id_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+    }
+    free(list_ptr);
+  }
+}
+
+void restante_policy_types_relay_free(restante_policy_types_relay_t *ptr) {
+  restante_policy_types_list_contact_id_free(&ptr->contacts);
 }
 
 void policy_option_u32_free(policy_option_u32_t *ptr) {
@@ -504,6 +528,7 @@ void restante_policy_types_rejection_free(restante_policy_types_rejection_t *ptr
 void restante_policy_types_incoming_answer_free(restante_policy_types_incoming_answer_t *ptr) {
   switch ((int32_t) ptr->tag) {
     case 0: {
+      restante_policy_types_relay_free(&ptr->val.relay);
       break;
     }
     case 1: {
@@ -1092,55 +1117,67 @@ uint8_t * __wasm_export_exports_policy_on_incoming(uint8_t * arg) {
       break;
     }
   }
-  policy_option_u64_t option3;
-  switch ((int32_t) *((uint8_t*) (arg + (72+18*sizeof(void*))))) {
+  policy_option_string_t option3;
+  switch ((int32_t) *((uint8_t*) (arg + (72+15*sizeof(void*))))) {
     case 0: {
       option3.is_some = false;
       break;
     }
     case 1: {
       option3.is_some = true;
-      option3.val = (uint64_t) (*((int64_t*) (arg + (80+18*sizeof(void*)))));
+      option3.val = (policy_string_t) { (uint8_t*)(*((uint8_t **) (arg + (72+16*sizeof(void*))))), (*((size_t*) (arg + (72+17*sizeof(void*))))) };
       break;
     }
   }
-  policy_option_string_t option4;
-  switch ((int32_t) *((uint8_t*) (arg + (88+20*sizeof(void*))))) {
+  policy_option_u64_t option4;
+  switch ((int32_t) *((uint8_t*) (arg + (80+20*sizeof(void*))))) {
     case 0: {
       option4.is_some = false;
       break;
     }
     case 1: {
       option4.is_some = true;
-      option4.val = (policy_string_t) { (uint8_t*)(*((uint8_t **) (arg + (88+21*sizeof(void*))))), (*((size_t*) (arg + (88+22*sizeof(void*))))) };
+      option4.val = (uint64_t) (*((int64_t*) (arg + (88+20*sizeof(void*)))));
       break;
     }
   }
-  restante_policy_types_option_timestamp_t option5;
-  switch ((int32_t) *((uint8_t*) (arg + (88+24*sizeof(void*))))) {
+  policy_option_string_t option5;
+  switch ((int32_t) *((uint8_t*) (arg + (96+22*sizeof(void*))))) {
     case 0: {
       option5.is_some = false;
       break;
     }
     case 1: {
       option5.is_some = true;
-      option5.val = (uint64_t) (*((int64_t*) (arg + (96+24*sizeof(void*)))));
+      option5.val = (policy_string_t) { (uint8_t*)(*((uint8_t **) (arg + (96+23*sizeof(void*))))), (*((size_t*) (arg + (96+24*sizeof(void*))))) };
       break;
     }
   }
-  policy_option_u16_t option9;
-  switch ((int32_t) *((uint8_t*) (arg + (176+26*sizeof(void*))))) {
+  restante_policy_types_option_timestamp_t option6;
+  switch ((int32_t) *((uint8_t*) (arg + (96+26*sizeof(void*))))) {
     case 0: {
-      option9.is_some = false;
+      option6.is_some = false;
       break;
     }
     case 1: {
-      option9.is_some = true;
-      option9.val = (uint16_t) ((int32_t) *((uint16_t*) (arg + (178+26*sizeof(void*)))));
+      option6.is_some = true;
+      option6.val = (uint64_t) (*((int64_t*) (arg + (104+26*sizeof(void*)))));
       break;
     }
   }
-  policy_context_t arg10 = (restante_policy_types_context_t) {
+  policy_option_u16_t option10;
+  switch ((int32_t) *((uint8_t*) (arg + (192+28*sizeof(void*))))) {
+    case 0: {
+      option10.is_some = false;
+      break;
+    }
+    case 1: {
+      option10.is_some = true;
+      option10.val = (uint16_t) ((int32_t) *((uint16_t*) (arg + (194+28*sizeof(void*)))));
+      break;
+    }
+  }
+  policy_context_t arg11 = (restante_policy_types_context_t) {
     (restante_policy_types_timestamp_t) (uint64_t) (*((int64_t*) (arg + 0))),
     (policy_string_t) (policy_string_t) { (uint8_t*)(*((uint8_t **) (arg + 8))), (*((size_t*) (arg + (8+1*sizeof(void*))))) },
     (policy_list_u8_t) (policy_list_u8_t) { (uint8_t*)(*((uint8_t **) (arg + (8+2*sizeof(void*))))), (*((size_t*) (arg + (8+3*sizeof(void*))))) },
@@ -1163,45 +1200,47 @@ uint8_t * __wasm_export_exports_policy_on_incoming(uint8_t * arg) {
     },
     (restante_policy_types_list_field_t) (restante_policy_types_list_field_t) { (restante_policy_types_field_t*)(*((uint8_t **) (arg + (72+12*sizeof(void*))))), (*((size_t*) (arg + (72+13*sizeof(void*))))) },
   };
-  policy_incoming_t arg11 = (restante_policy_types_incoming_t) {
+  policy_incoming_t arg12 = (restante_policy_types_incoming_t) {
     (restante_policy_types_incoming_phase_t) (int32_t) *((uint8_t*) (arg + (72+14*sizeof(void*)))),
     (restante_policy_types_message_kind_t) (int32_t) *((uint8_t*) (arg + (73+14*sizeof(void*)))),
     (restante_policy_types_mode_t) (int32_t) *((uint8_t*) (arg + (74+14*sizeof(void*)))),
+    (policy_option_string_t) option3,
     (restante_policy_types_sender_t) (restante_policy_types_sender_t) {
-      (policy_string_t) (policy_string_t) { (uint8_t*)(*((uint8_t **) (arg + (72+15*sizeof(void*))))), (*((size_t*) (arg + (72+16*sizeof(void*))))) },
-      (restante_policy_types_verification_t) (int32_t) *((uint8_t*) (arg + (72+17*sizeof(void*)))),
-      (bool) (int32_t) *((uint8_t*) (arg + (73+17*sizeof(void*)))),
+      (policy_string_t) (policy_string_t) { (uint8_t*)(*((uint8_t **) (arg + (72+18*sizeof(void*))))), (*((size_t*) (arg + (72+19*sizeof(void*))))) },
+      (restante_policy_types_verification_t) (int32_t) *((uint8_t*) (arg + (72+20*sizeof(void*)))),
+      (bool) (int32_t) *((uint8_t*) (arg + (73+20*sizeof(void*)))),
     },
-    (policy_option_u64_t) option3,
-    (policy_string_t) (policy_string_t) { (uint8_t*)(*((uint8_t **) (arg + (88+18*sizeof(void*))))), (*((size_t*) (arg + (88+19*sizeof(void*))))) },
-    (policy_option_string_t) option4,
-    (restante_policy_types_dispositions_t) (int32_t) *((uint8_t*) (arg + (88+23*sizeof(void*)))),
-    (restante_policy_types_option_timestamp_t) option5,
-    (restante_policy_types_list_contact_t) (restante_policy_types_list_contact_t) { (restante_policy_types_contact_t*)(*((uint8_t **) (arg + (104+24*sizeof(void*))))), (*((size_t*) (arg + (104+25*sizeof(void*))))) },
+    (policy_option_u64_t) option4,
+    (policy_string_t) (policy_string_t) { (uint8_t*)(*((uint8_t **) (arg + (96+20*sizeof(void*))))), (*((size_t*) (arg + (96+21*sizeof(void*))))) },
+    (policy_option_string_t) option5,
+    (restante_policy_types_dispositions_t) (int32_t) *((uint8_t*) (arg + (96+25*sizeof(void*)))),
+    (restante_policy_types_option_timestamp_t) option6,
+    (restante_policy_types_registration_state_t) (int32_t) *((uint8_t*) (arg + (112+26*sizeof(void*)))),
+    (restante_policy_types_list_contact_t) (restante_policy_types_list_contact_t) { (restante_policy_types_contact_t*)(*((uint8_t **) (arg + (112+27*sizeof(void*))))), (*((size_t*) (arg + (112+28*sizeof(void*))))) },
     (restante_policy_types_counts_t) (restante_policy_types_counts_t) {
-      (uint32_t) (uint32_t) (*((int32_t*) (arg + (104+26*sizeof(void*))))),
-      (uint64_t) (uint64_t) (*((int64_t*) (arg + (112+26*sizeof(void*))))),
-      (uint32_t) (uint32_t) (*((int32_t*) (arg + (120+26*sizeof(void*))))),
-      (uint32_t) (uint32_t) (*((int32_t*) (arg + (124+26*sizeof(void*))))),
-    },
-    (restante_policy_types_counts_t) (restante_policy_types_counts_t) {
-      (uint32_t) (uint32_t) (*((int32_t*) (arg + (128+26*sizeof(void*))))),
-      (uint64_t) (uint64_t) (*((int64_t*) (arg + (136+26*sizeof(void*))))),
-      (uint32_t) (uint32_t) (*((int32_t*) (arg + (144+26*sizeof(void*))))),
-      (uint32_t) (uint32_t) (*((int32_t*) (arg + (148+26*sizeof(void*))))),
+      (uint32_t) (uint32_t) (*((int32_t*) (arg + (120+28*sizeof(void*))))),
+      (uint64_t) (uint64_t) (*((int64_t*) (arg + (128+28*sizeof(void*))))),
+      (uint32_t) (uint32_t) (*((int32_t*) (arg + (136+28*sizeof(void*))))),
+      (uint32_t) (uint32_t) (*((int32_t*) (arg + (140+28*sizeof(void*))))),
     },
     (restante_policy_types_counts_t) (restante_policy_types_counts_t) {
-      (uint32_t) (uint32_t) (*((int32_t*) (arg + (152+26*sizeof(void*))))),
-      (uint64_t) (uint64_t) (*((int64_t*) (arg + (160+26*sizeof(void*))))),
-      (uint32_t) (uint32_t) (*((int32_t*) (arg + (168+26*sizeof(void*))))),
-      (uint32_t) (uint32_t) (*((int32_t*) (arg + (172+26*sizeof(void*))))),
+      (uint32_t) (uint32_t) (*((int32_t*) (arg + (144+28*sizeof(void*))))),
+      (uint64_t) (uint64_t) (*((int64_t*) (arg + (152+28*sizeof(void*))))),
+      (uint32_t) (uint32_t) (*((int32_t*) (arg + (160+28*sizeof(void*))))),
+      (uint32_t) (uint32_t) (*((int32_t*) (arg + (164+28*sizeof(void*))))),
     },
-    (policy_option_u16_t) option9,
+    (restante_policy_types_counts_t) (restante_policy_types_counts_t) {
+      (uint32_t) (uint32_t) (*((int32_t*) (arg + (168+28*sizeof(void*))))),
+      (uint64_t) (uint64_t) (*((int64_t*) (arg + (176+28*sizeof(void*))))),
+      (uint32_t) (uint32_t) (*((int32_t*) (arg + (184+28*sizeof(void*))))),
+      (uint32_t) (uint32_t) (*((int32_t*) (arg + (188+28*sizeof(void*))))),
+    },
+    (policy_option_u16_t) option10,
   };
   policy_result_incoming_answer_string_t ret;
   policy_incoming_answer_t ok;
   policy_string_t err;
-  ret.is_err = !exports_policy_on_incoming(&arg10, &arg11, &ok, &err);
+  ret.is_err = !exports_policy_on_incoming(&arg11, &arg12, &ok, &err);
   if (ret.is_err) {
     ret.val.err = err;
   }
@@ -1211,56 +1250,58 @@ uint8_t * __wasm_export_exports_policy_on_incoming(uint8_t * arg) {
   free(arg);
   uint8_t *ptr = (uint8_t *) &RET_AREA;
   if ((ret).is_err) {
-    const policy_string_t *payload19 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
-    *((size_t*)(ptr + (8+1*sizeof(void*)))) = (*payload19).len;
-    *((uint8_t **)(ptr + 8)) = (uint8_t *) (*payload19).ptr;
+    const policy_string_t *payload20 = &(ret).val.err;*((int8_t*)(ptr + 0)) = 1;
+    *((size_t*)(ptr + (8+1*sizeof(void*)))) = (*payload20).len;
+    *((uint8_t **)(ptr + 8)) = (uint8_t *) (*payload20).ptr;
   } else {
     const policy_incoming_answer_t *payload = &(ret).val.ok;*((int8_t*)(ptr + 0)) = 0;
     switch ((int32_t) (*payload).tag) {
       case 0: {
-        const restante_policy_types_relay_t *payload12 = &(*payload).val.relay;
+        const restante_policy_types_relay_t *payload13 = &(*payload).val.relay;
         *((int8_t*)(ptr + 8)) = 0;
-        *((int32_t*)(ptr + 16)) = (int32_t) ((*payload12).deadline_milliseconds);
-        *((int64_t*)(ptr + 24)) = (int64_t) (((*payload12).otherwise).expires_at);
-        *((int8_t*)(ptr + 32)) = (int32_t) (((*payload12).otherwise).priority);
-        *((int8_t*)(ptr + 33)) = ((*payload12).otherwise).deliver_now;
+        *((int32_t*)(ptr + 16)) = (int32_t) ((*payload13).deadline_milliseconds);
+        *((size_t*)(ptr + (16+2*sizeof(void*)))) = ((*payload13).contacts).len;
+        *((uint8_t **)(ptr + (16+1*sizeof(void*)))) = (uint8_t *) ((*payload13).contacts).ptr;
+        *((int64_t*)(ptr + (24+2*sizeof(void*)))) = (int64_t) (((*payload13).otherwise).expires_at);
+        *((int8_t*)(ptr + (32+2*sizeof(void*)))) = (int32_t) (((*payload13).otherwise).priority);
+        *((int8_t*)(ptr + (33+2*sizeof(void*)))) = ((*payload13).otherwise).deliver_now;
         break;
       }
       case 1: {
-        const restante_policy_types_keep_t *payload13 = &(*payload).val.keep;
+        const restante_policy_types_keep_t *payload14 = &(*payload).val.keep;
         *((int8_t*)(ptr + 8)) = 1;
-        *((int64_t*)(ptr + 16)) = (int64_t) ((*payload13).expires_at);
-        *((int8_t*)(ptr + 24)) = (int32_t) ((*payload13).priority);
-        *((int8_t*)(ptr + 25)) = (*payload13).deliver_now;
+        *((int64_t*)(ptr + 16)) = (int64_t) ((*payload14).expires_at);
+        *((int8_t*)(ptr + 24)) = (int32_t) ((*payload14).priority);
+        *((int8_t*)(ptr + 25)) = (*payload14).deliver_now;
         break;
       }
       case 2: {
-        const restante_policy_types_rejection_t *payload14 = &(*payload).val.reject;
+        const restante_policy_types_rejection_t *payload15 = &(*payload).val.reject;
         *((int8_t*)(ptr + 8)) = 2;
-        *((int16_t*)(ptr + 16)) = (int32_t) ((*payload14).status);
-        *((size_t*)(ptr + (16+2*sizeof(void*)))) = ((*payload14).reason).len;
-        *((uint8_t **)(ptr + (16+1*sizeof(void*)))) = (uint8_t *) ((*payload14).reason).ptr;
-        if (((*payload14).retry_after_seconds).is_some) {
-          const uint32_t *payload16 = &((*payload14).retry_after_seconds).val;
+        *((int16_t*)(ptr + 16)) = (int32_t) ((*payload15).status);
+        *((size_t*)(ptr + (16+2*sizeof(void*)))) = ((*payload15).reason).len;
+        *((uint8_t **)(ptr + (16+1*sizeof(void*)))) = (uint8_t *) ((*payload15).reason).ptr;
+        if (((*payload15).retry_after_seconds).is_some) {
+          const uint32_t *payload17 = &((*payload15).retry_after_seconds).val;
           *((int8_t*)(ptr + (16+3*sizeof(void*)))) = 1;
-          *((int32_t*)(ptr + (20+3*sizeof(void*)))) = (int32_t) (*payload16);
+          *((int32_t*)(ptr + (20+3*sizeof(void*)))) = (int32_t) (*payload17);
         } else {
           *((int8_t*)(ptr + (16+3*sizeof(void*)))) = 0;
         }
         break;
       }
       case 3: {
-        const policy_string_t *payload17 = &(*payload).val.hand_over;
+        const policy_string_t *payload18 = &(*payload).val.hand_over;
         *((int8_t*)(ptr + 8)) = 3;
-        *((size_t*)(ptr + (16+1*sizeof(void*)))) = (*payload17).len;
-        *((uint8_t **)(ptr + 16)) = (uint8_t *) (*payload17).ptr;
+        *((size_t*)(ptr + (16+1*sizeof(void*)))) = (*payload18).len;
+        *((uint8_t **)(ptr + 16)) = (uint8_t *) (*payload18).ptr;
         break;
       }
       case 4: {
-        const policy_string_t *payload18 = &(*payload).val.discard;
+        const policy_string_t *payload19 = &(*payload).val.discard;
         *((int8_t*)(ptr + 8)) = 4;
-        *((size_t*)(ptr + (16+1*sizeof(void*)))) = (*payload18).len;
-        *((uint8_t **)(ptr + 16)) = (uint8_t *) (*payload18).ptr;
+        *((size_t*)(ptr + (16+1*sizeof(void*)))) = (*payload19).len;
+        *((uint8_t **)(ptr + 16)) = (uint8_t *) (*payload19).ptr;
         break;
       }
     }
@@ -1543,8 +1584,9 @@ uint8_t * __wasm_export_exports_policy_on_pull(uint8_t * arg) {
     (policy_list_string_t) (policy_list_string_t) { (policy_string_t*)(*((uint8_t **) (arg + (112+24*sizeof(void*))))), (*((size_t*) (arg + (112+25*sizeof(void*))))) },
     (policy_list_string_t) (policy_list_string_t) { (policy_string_t*)(*((uint8_t **) (arg + (112+26*sizeof(void*))))), (*((size_t*) (arg + (112+27*sizeof(void*))))) },
     (policy_option_u64_t) option7,
-    (restante_policy_types_list_waiting_message_t) (restante_policy_types_list_waiting_message_t) { (restante_policy_types_waiting_message_t*)(*((uint8_t **) (arg + (128+28*sizeof(void*))))), (*((size_t*) (arg + (128+29*sizeof(void*))))) },
-    (uint32_t) (uint32_t) (*((int32_t*) (arg + (128+30*sizeof(void*))))),
+    (restante_policy_types_media_direction_t) (int32_t) *((uint8_t*) (arg + (128+28*sizeof(void*)))),
+    (restante_policy_types_list_waiting_message_t) (restante_policy_types_list_waiting_message_t) { (restante_policy_types_waiting_message_t*)(*((uint8_t **) (arg + (128+29*sizeof(void*))))), (*((size_t*) (arg + (128+30*sizeof(void*))))) },
+    (uint32_t) (uint32_t) (*((int32_t*) (arg + (128+31*sizeof(void*))))),
   };
   policy_result_pull_answer_string_t ret;
   policy_pull_answer_t ok;

@@ -34,7 +34,14 @@ typedef uint64_t restante_policy_types_message_id_t;
 // The server's number of one registered contact of the recipient, valid while the binding lives.
 typedef uint64_t restante_policy_types_contact_id_t;
 
-// A named value that not every policy needs. Unknown names are ignored by both sides.
+// A named value that not every policy needs. Unknown names are ignored by both sides, and none is promised: a request that
+// says nothing of it has none. Those that exist:
+// 
+// - `sip.user-agent` (`on-incoming`, `on-pull`): User-Agent of the request.
+// - `ims.session-case` (`on-incoming`): the side on which a core invoked this server (RFC 5502). What users send
+//   themselves is passed on without a question, so that it is `term`.
+// - `ims.charging-id` (`on-incoming`): icid-value of the core's P-Charging-Vector (RFC 7315).
+// - `ims.called-party` (`on-incoming`): the address in the core's P-Called-Party-ID (RFC 7315).
 typedef struct restante_policy_types_field_t {
   // Dotted lower-case name, for example `sip.user-agent`.
   policy_string_t   name;
@@ -152,8 +159,13 @@ typedef uint8_t restante_policy_types_abilities_t;
 #define RESTANTE_POLICY_TYPES_ABILITIES_CPM_MESSAGING (1 << 3)
 // Reached over a reliable transport.
 #define RESTANTE_POLICY_TYPES_ABILITIES_RELIABLE_TRANSPORT (1 << 4)
-// Known through a proxy's third-party registration: the contact is a route to the client, not the client.
+// Known through a proxy's or core's third-party registration, its registration events, or an operator: the contact
+// is a route to the client, not the client.
 #define RESTANTE_POLICY_TYPES_ABILITIES_THROUGH_PROXY (1 << 5)
+// Subscribed to message-summary (RFC 3842): it can be told what waits in its subscription.
+#define RESTANTE_POLICY_TYPES_ABILITIES_SUBSCRIBED (1 << 6)
+// Takes a message summary in a MESSAGE, or without having subscribed.
+#define RESTANTE_POLICY_TYPES_ABILITIES_TAKES_SUMMARIES (1 << 7)
 
 // Who a failure comes from.
 typedef uint8_t restante_policy_types_origin_t;
@@ -259,6 +271,16 @@ typedef struct restante_policy_types_sender_t {
   bool   private_;
 } restante_policy_types_sender_t;
 
+// What the core that invoked this server says of the recipient (P-Served-User, RFC 5502).
+typedef uint8_t restante_policy_types_registration_state_t;
+
+// It said nothing, or there is no core.
+#define RESTANTE_POLICY_TYPES_REGISTRATION_STATE_UNKNOWN 0
+// Registered.
+#define RESTANTE_POLICY_TYPES_REGISTRATION_STATE_REGISTERED 1
+// Not registered: the message came because of that.
+#define RESTANTE_POLICY_TYPES_REGISTRATION_STATE_UNREGISTERED 2
+
 // Stored messages and recent arrivals of one party.
 typedef struct restante_policy_types_counts_t {
   // Messages stored now.
@@ -298,6 +320,9 @@ typedef struct restante_policy_types_incoming_t {
   restante_policy_types_message_kind_t   kind;
   // The mode it came in.
   restante_policy_types_mode_t   mode;
+  // The service that its request names, in lower case: the one that a core asserts (RFC 6050), else the one that the
+  // sender prefers, else the first ICSI of Accept-Contact. None: it names none.
+  policy_option_string_t   service;
   // Who sent it.
   restante_policy_types_sender_t   sender;
   // Size of its body; none when not known yet.
@@ -310,6 +335,8 @@ typedef struct restante_policy_types_incoming_t {
   restante_policy_types_dispositions_t   dispositions;
   // The sender's expiry.
   restante_policy_types_option_timestamp_t   expires_at;
+  // What the core says of the recipient's registration; `contacts` is what this server knows of it.
+  restante_policy_types_registration_state_t   registration;
   // The recipient's contacts now; empty when it is not registered.
   restante_policy_types_list_contact_t   contacts;
   // What is stored for the recipient and came for it lately.
@@ -333,13 +360,20 @@ typedef struct restante_policy_types_keep_t {
   bool   deliver_now;
 } restante_policy_types_keep_t;
 
-// Pass a request on and give the sender the device's own answer. It goes to every contact that takes it, those of
-// equal preference at once; the first that takes it is enough. A MESSAGE that all devices refuse for good is refused;
-// anything else that is not success means that it is kept.
+typedef struct {
+  restante_policy_types_contact_id_t *ptr;
+  size_t len;
+} restante_policy_types_list_contact_id_t;
+
+// Pass a request on and give the sender the device's own answer. It goes to every contact that takes it (of `contacts`,
+// where those are named), those of equal preference at once; the first that takes it is enough. A MESSAGE that all
+// devices refuse for good is refused; anything else that is not success means that it is kept.
 typedef struct restante_policy_types_relay_t {
   // Without a final answer after this many milliseconds the message is kept and 202 is sent; an INVITE is cancelled
   // and answered by the server itself. The host has bounds of its own, below those of the proxies in front of it.
   uint32_t   deadline_milliseconds;
+  // To these contacts alone; empty: to all. One that is gone by then is left out, and without any the message is kept.
+  restante_policy_types_list_contact_id_t   contacts;
   // When the message is then kept: how.
   restante_policy_types_keep_t   otherwise;
 } restante_policy_types_relay_t;
@@ -441,16 +475,19 @@ typedef uint8_t restante_policy_types_trigger_t;
 #define RESTANTE_POLICY_TYPES_TRIGGER_REGISTERED 0
 // A contact refreshed its registration.
 #define RESTANTE_POLICY_TYPES_TRIGGER_REFRESHED 1
+// The recipient is back by other news than a REGISTER: registration events (RFC 3680), or what an operator's system
+// reported.
+#define RESTANTE_POLICY_TYPES_TRIGGER_REPORTED 2
 // A message arrived for a recipient who is available.
-#define RESTANTE_POLICY_TYPES_TRIGGER_MESSAGE_ARRIVED 2
+#define RESTANTE_POLICY_TYPES_TRIGGER_MESSAGE_ARRIVED 3
 // A time that the policy asked for came.
-#define RESTANTE_POLICY_TYPES_TRIGGER_TIMER 3
+#define RESTANTE_POLICY_TYPES_TRIGGER_TIMER 4
 // A client was notified and did not fetch in time.
-#define RESTANTE_POLICY_TYPES_TRIGGER_FETCH_DEADLINE 4
+#define RESTANTE_POLICY_TYPES_TRIGGER_FETCH_DEADLINE 5
 // The operator, or a changed preference.
-#define RESTANTE_POLICY_TYPES_TRIGGER_OPERATOR 5
+#define RESTANTE_POLICY_TYPES_TRIGGER_OPERATOR 6
 // An earlier plan is done and more messages wait.
-#define RESTANTE_POLICY_TYPES_TRIGGER_PLAN_DONE 6
+#define RESTANTE_POLICY_TYPES_TRIGGER_PLAN_DONE 7
 
 typedef struct {
   restante_policy_types_waiting_message_t *ptr;
@@ -597,6 +634,14 @@ typedef struct restante_policy_types_selection_t {
 // These, by the server's numbers.
 #define RESTANTE_POLICY_TYPES_SELECTION_LISTED 1
 
+// Which way messages may go in a session that a client began.
+typedef uint8_t restante_policy_types_media_direction_t;
+
+// To the client alone: its dispositions come as MESSAGEs.
+#define RESTANTE_POLICY_TYPES_MEDIA_DIRECTION_RECEIVE_ONLY 0
+// Both: its dispositions may come in the session.
+#define RESTANTE_POLICY_TYPES_MEDIA_DIRECTION_SEND_AND_RECEIVE 1
+
 typedef struct {
   bool is_some;
   restante_policy_types_contact_t val;
@@ -616,6 +661,8 @@ typedef struct restante_policy_types_pull_t {
   policy_list_string_t   accept_wrapped_types;
   // Largest message it accepts.
   policy_option_u64_t   max_size_bytes;
+  // Which way messages may go.
+  restante_policy_types_media_direction_t   direction;
   // What waits and is not being delivered now, in delivery order.
   restante_policy_types_list_waiting_message_t   messages;
   // How many more wait and are not shown.
@@ -985,6 +1032,10 @@ void policy_option_u64_free(policy_option_u64_t *ptr);
 void restante_policy_types_list_contact_free(restante_policy_types_list_contact_t *ptr);
 
 void restante_policy_types_incoming_free(restante_policy_types_incoming_t *ptr);
+
+void restante_policy_types_list_contact_id_free(restante_policy_types_list_contact_id_t *ptr);
+
+void restante_policy_types_relay_free(restante_policy_types_relay_t *ptr);
 
 void policy_option_u32_free(policy_option_u32_t *ptr);
 

@@ -52,7 +52,7 @@ pub(super) fn place<'m>(
     let situation = Situation {
         now: context.now,
         fetch_deadline: usual.fetch_deadline(context),
-        registered: availability.trigger == Trigger::Registered,
+        registered: matches!(availability.trigger, Trigger::Registered | Trigger::Reported),
         can_notify: availability.can_notify,
         announce: usual.delivery == Delivery::Pull && availability.can_notify,
         few,

@@ -49,7 +49,7 @@ impl Gate {
     /// For one question. What failed more often than `most_attempts` waits for the recipient to be heard of.
     #[must_use]
     pub fn new(most_attempts: usize, context: &Context, availability: &Availability) -> Gate {
-        let begins_anew = matches!(availability.trigger, Trigger::Registered | Trigger::Operator);
+        let begins_anew = matches!(availability.trigger, Trigger::Registered | Trigger::Reported | Trigger::Operator);
         let reopened = begins_anew || availability.trigger == Trigger::Refreshed;
         Gate { now: context.now, most_attempts, begins_anew, reopened, closed: None }
     }

@@ -26,7 +26,7 @@ pub(super) fn decide(usual: &Usual<'_>, context: &Context, incoming: &Incoming) 
         && !usual.to_each_device
         && incoming.contacts.iter().any(|contact| contact.takes(Mode::Large))
     {
-        return IncomingAnswer::Relay(Relay { deadline_milliseconds, otherwise: keep });
+        return IncomingAnswer::Relay(Relay { deadline_milliseconds, contacts: Vec::new(), otherwise: keep });
     }
     let relay_possible = incoming.phase == IncomingPhase::Complete
         && incoming.mode == Mode::Page
@@ -36,11 +36,11 @@ pub(super) fn decide(usual: &Usual<'_>, context: &Context, incoming: &Incoming) 
             return Rejection::new(480, "Recipient is not there and the message may not wait").into();
         }
         let deadline_milliseconds = usual.relay_milliseconds.unwrap_or(LAST_CHANCE_MILLISECONDS);
-        return IncomingAnswer::Relay(Relay { deadline_milliseconds, otherwise: keep });
+        return IncomingAnswer::Relay(Relay { deadline_milliseconds, contacts: Vec::new(), otherwise: keep });
     }
     match usual.relay_milliseconds {
         Some(deadline_milliseconds) if relay_possible && !usual.to_each_device => {
-            IncomingAnswer::Relay(Relay { deadline_milliseconds, otherwise: keep })
+            IncomingAnswer::Relay(Relay { deadline_milliseconds, contacts: Vec::new(), otherwise: keep })
         }
         _ => keep.into(),
     }

@@ -62,6 +62,7 @@ fn accepts(ranges: &[String], media_type: &str) -> bool {
 mod tests {
     use super::*;
     use crate::testing::{message, message_of};
+    use crate::types::MediaDirection;
 
     fn pull(messages: Vec<WaitingMessage>) -> Pull {
         Pull {
@@ -71,6 +72,7 @@ mod tests {
             accept_types: Vec::new(),
             accept_wrapped_types: Vec::new(),
             max_size_bytes: None,
+            direction: MediaDirection::ReceiveOnly,
             messages,
             not_shown: 0,
         }

@@ -52,6 +52,7 @@ pub fn message(name: &str) -> Arrival {
     }
     Arrival {
         reply: ReplyToken(0),
+        request: Default::default(),
         deduplication: DeduplicationKey(key),
         deduplication_as_written: None,
         envelope: envelope(name),
@@ -132,6 +133,8 @@ pub fn pull(contact: Option<ContactId>, selection: Selection) -> PullRequest {
         accept_types: vec![String::from("message/cpim")],
         accept_wrapped_types: vec![String::from("*")],
         max_size_bytes: None,
+        direction: Default::default(),
+        fields: Vec::new(),
     }
 }
 

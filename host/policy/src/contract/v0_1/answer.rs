@@ -9,6 +9,7 @@ pub(crate) fn incoming_answer(answer: types::IncomingAnswer) -> native::Incoming
     match answer {
         types::IncomingAnswer::Relay(relay) => native::IncomingAnswer::Relay(native::Relay {
             deadline_milliseconds: relay.deadline_milliseconds,
+            contacts: relay.contacts.into_iter().map(ContactId).collect(),
             otherwise: keep(relay.otherwise),
         }),
         types::IncomingAnswer::Keep(answer) => native::IncomingAnswer::Keep(keep(answer)),

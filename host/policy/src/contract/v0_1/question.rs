@@ -44,6 +44,7 @@ pub(crate) fn incoming(incoming: native::Incoming) -> types::Incoming {
         },
         kind: kind(incoming.kind),
         mode: mode(incoming.mode),
+        service: incoming.service,
         sender: types::Sender {
             address: incoming.sender.address,
             verification: verification(incoming.sender.verification),
@@ -54,6 +55,11 @@ pub(crate) fn incoming(incoming: native::Incoming) -> types::Incoming {
         wrapped_type: incoming.wrapped_type,
         dispositions: dispositions(incoming.dispositions),
         expires_at: incoming.expires_at.map(timestamp),
+        registration: match incoming.registration {
+            model::RegistrationState::Unknown => types::RegistrationState::Unknown,
+            model::RegistrationState::Registered => types::RegistrationState::Registered,
+            model::RegistrationState::Unregistered => types::RegistrationState::Unregistered,
+        },
         contacts: incoming.contacts.into_iter().map(contact).collect(),
         recipient_counts: counts(incoming.recipient_counts),
         sender_counts: counts(incoming.sender_counts),
@@ -67,6 +73,7 @@ pub(crate) fn availability(availability: native::Availability) -> types::Availab
         trigger: match availability.trigger {
             native::Trigger::Registered => types::Trigger::Registered,
             native::Trigger::Refreshed => types::Trigger::Refreshed,
+            native::Trigger::Reported => types::Trigger::Reported,
             native::Trigger::MessageArrived => types::Trigger::MessageArrived,
             native::Trigger::Timer => types::Trigger::Timer,
             native::Trigger::FetchDeadline => types::Trigger::FetchDeadline,
@@ -91,6 +98,10 @@ pub(crate) fn pull(pull: native::Pull) -> types::Pull {
         accept_types: pull.accept_types,
         accept_wrapped_types: pull.accept_wrapped_types,
         max_size_bytes: pull.max_size_bytes,
+        direction: match pull.direction {
+            native::MediaDirection::ReceiveOnly => types::MediaDirection::ReceiveOnly,
+            native::MediaDirection::SendAndReceive => types::MediaDirection::SendAndReceive,
+        },
         messages: pull.messages.into_iter().map(waiting_message).collect(),
         not_shown: pull.not_shown,
     }
@@ -183,6 +194,8 @@ fn abilities(abilities: model::Abilities) -> types::Abilities {
         cpm_messaging,
         reliable_transport,
         through_proxy,
+        subscribed,
+        takes_summaries,
     } = abilities;
     let flags = [
         (page_mode, types::Abilities::PAGE_MODE),
@@ -191,6 +204,8 @@ fn abilities(abilities: model::Abilities) -> types::Abilities {
         (cpm_messaging, types::Abilities::CPM_MESSAGING),
         (reliable_transport, types::Abilities::RELIABLE_TRANSPORT),
         (through_proxy, types::Abilities::THROUGH_PROXY),
+        (subscribed, types::Abilities::SUBSCRIBED),
+        (takes_summaries, types::Abilities::TAKES_SUMMARIES),
     ];
     flags.into_iter().filter(|(set, _)| *set).fold(types::Abilities::empty(), |all, (_, flag)| all | flag)
 }

@@ -130,12 +130,14 @@ impl Pseudonymiser {
             phase: _,
             kind: _,
             mode: _,
+            service,
             sender: SenderView { address, verification: _, private: _ },
             size_bytes: _,
             content_type,
             wrapped_type,
             dispositions: _,
             expires_at: _,
+            registration: _,
             contacts,
             recipient_counts: _,
             sender_counts: _,
@@ -145,6 +147,7 @@ impl Pseudonymiser {
         *address = self.identity(address);
         *content_type = self.text(content_type);
         self.optional_text(wrapped_type);
+        self.optional_text(service);
         contacts.iter_mut().for_each(|contact| self.contact(contact));
     }
 
@@ -162,6 +165,7 @@ impl Pseudonymiser {
             accept_types,
             accept_wrapped_types,
             max_size_bytes: _,
+            direction: _,
             messages,
             not_shown: _,
         } = pull;

@@ -14,7 +14,7 @@ use restante_transport::PeerNames;
 
 use super::super::limits::deferral_limits;
 use super::super::usage::Usage;
-use crate::configuration::{AuthenticationMethod, Limits, Tenant, TenantBounds, TrustedPeer};
+use crate::configuration::{AuthenticationMethod, Limits, RegistrationEvents, Tenant, TenantBounds, TrustedPeer};
 
 /// A tenant as requests see it.
 pub struct TenantEntry {
@@ -28,6 +28,8 @@ pub struct TenantEntry {
     pub deferred_user: Arc<str>,
     /// NOTIFY without a subscription.
     pub unsolicited_notify: bool,
+    /// Whom to ask about registrations.
+    pub registration_events: Option<RegistrationEvents>,
     /// Hand-over targets.
     pub hand_over: HashMap<String, String>,
     /// What holds for it.
@@ -134,6 +136,7 @@ impl Tenants {
             registrar: tenant.registrar,
             deferred_user: tenant.deferred_user.as_str().into(),
             unsolicited_notify: tenant.unsolicited_notify,
+            registration_events: tenant.registration_events.clone(),
             hand_over: tenant.hand_over.clone().into_iter().collect(),
             bounds,
             digest: DigestRealm {

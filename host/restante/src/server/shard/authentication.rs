@@ -19,12 +19,9 @@ use restante_sip::message::{Name, SipMessage};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 
-use restante_transport::{ConnectionId, PeerNames};
-
 use super::{Now, Shard};
 use crate::server::authentication::{Asked, Unauthenticated};
-use crate::server::directory::{Peer, TenantEntry};
-use crate::server::flow;
+use crate::server::directory::TenantEntry;
 
 /// Host of a From that names nobody (RFC 3323 §4.1.1.3).
 const ANONYMOUS_HOST: &str = "anonymous.invalid";
@@ -63,7 +60,7 @@ impl Shard {
         came: Flow,
     ) -> Result<Backing, Refusal> {
         let source = came.remote.ip();
-        if tenant.trusts(&self.peer(came)) {
+        if tenant.trusts(&self.shared.peer(&came)) {
             return Ok(Backing::TrustedPeer);
         }
         if !tenant.digest.is_demanded {
@@ -156,20 +153,7 @@ impl Shard {
 
     /// Whether some tenant trusts whoever a request came from.
     pub(super) fn is_trusted(&self, came: Flow) -> bool {
-        self.shared.directory.is_trusted(&self.peer(came))
-    }
-
-    /// Whom a request came from, as tenants trust peers.
-    pub(super) fn peer(&self, came: Flow) -> Peer {
-        let says_who = !flow::protocol_of(came.transport).is_web_socket();
-        Peer { address: says_who.then(|| came.remote.ip()), names: self.names_of(came) }
-    }
-
-    /// Whom TLS has shown to be at the other end; nobody where that is not known, or not any more.
-    fn names_of(&self, came: Flow) -> PeerNames {
-        let encrypted = came.connection.filter(|_| flow::protocol_of(came.transport).is_encrypted());
-        let names = encrypted.zip(self.shared.sender()).and_then(|(id, sender)| sender.peer_names(ConnectionId(id.0)));
-        names.unwrap_or_default()
+        self.shared.directory.is_trusted(&self.shared.peer(&came))
     }
 
     fn is_name_of(&self, uri: &Uri, user: &RecipientKey) -> bool {

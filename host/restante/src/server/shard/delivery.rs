@@ -145,6 +145,7 @@ impl Shard {
         };
         let call_id = self.shared.own_mark.call_id(&format!("{call}{:016x}", message.id.0));
         let tag = self.endpoint.identifiers().tag();
+        let charging_identity = self.charging_identity(message.id);
         let lifetime_seconds = stored.expires_at.since(now.wall).0 / 1000;
         let is_reliable = route.flow.transport != restante_sip::transaction::Transport::Udp;
         let max_bytes = self.max_page_bytes(is_reliable) as usize;
@@ -159,7 +160,7 @@ impl Shard {
                 .field("Date", &write_date(now.wall.0 / 1000))
                 .field("Expires", &lifetime_seconds.max(1).to_string());
             let builder = fields::asserted(builder, route, &stored.envelope.sender);
-            let builder = fields::kept(builder, &stored.envelope, route, ICSI_MESSAGE);
+            let builder = fields::kept(builder, &stored.envelope, route, ICSI_MESSAGE, &charging_identity);
             let builder = match form {
                 Form::AsItCame => fields::of_body(builder, &stored.envelope),
                 Form::Content(_) => builder,
@@ -211,6 +212,7 @@ impl Shard {
         let domain = self.shared.domain_of(&delivery.key.tenant);
         let (media, offer) = self.offer_media(delivery, route.flow, route.signalled_from, outgoing, permit);
         let call_id = self.shared.own_mark.call_id(&format!("s{:016x}", first.id.0));
+        let charging_identity = self.charging_identity(first.id);
         let tag = self.endpoint.identifiers().tag();
         let mut invite = bytes::Bytes::new();
         let sent = self.send_request(now, &Method::Invite, route.flow, |via, contact| {
@@ -231,7 +233,7 @@ impl Shard {
                 builder.field("Referred-By", &format!("<{}>", sender.uri))
             };
             let service = if mixed { ICSI_DEFERRED } else { ICSI_LARGE_MESSAGE };
-            let builder = fields::kept(builder, envelope, route, service);
+            let builder = fields::kept(builder, envelope, route, service, &charging_identity);
             let builder = fields::identified(builder, envelope, first.id);
             invite = builder.field("Content-Type", "application/sdp").finish_with_body(&offer)?;
             Ok(invite.clone())
@@ -251,6 +253,11 @@ impl Shard {
                 Err(error.into())
             }
         }
+    }
+
+    /// By what a delivery is charged, the same for every attempt at it (RFC 7315 §4.6: unique worldwide).
+    fn charging_identity(&self, message: MessageId) -> String {
+        self.shared.own_mark.digest(&format!("icid{:016x}", message.0))
     }
 
     /// Answers a pull with its messages; in page mode its session ends, and the messages follow by themselves.

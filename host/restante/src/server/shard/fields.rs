@@ -1,7 +1,7 @@
 //! Header fields of requests that carry messages.
 
 use restante_deferral::model::{Envelope, MessageId, Sender};
-use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, icsi_values};
+use restante_sip::header::{ChargingVector, ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, icsi_values};
 use restante_sip::message::Method;
 use restante_sip::writer::Builder;
 
@@ -49,7 +49,17 @@ pub(super) fn asserted(builder: Builder, route: &Route, sender: &Sender) -> Buil
 
 /// Fields that came with the message, with the service identifiers of the mode that it goes in: a change of mode changes
 /// them (Accept-Contact, and P-Asserted-Service, which only trusted hops get, RFC 6050 §4.1).
-pub(super) fn kept(builder: Builder, envelope: &Envelope, route: &Route, service: &str) -> Builder {
+/// What stays among those who trust each other goes to such a hop alone.
+///
+/// A delivery is a session or message of its own, so it is not charged as the one that came: `charging_identity` is its own,
+/// and the one that came is named as related to it (RFC 7315 §5.6). Where none came nobody charges, and none is sent.
+pub(super) fn kept(
+    builder: Builder,
+    envelope: &Envelope,
+    route: &Route,
+    service: &str,
+    charging_identity: &str,
+) -> Builder {
     let is = |name: &str, known: &str| name.eq_ignore_ascii_case(known);
     let names_a_mode = |value: &str| {
         icsi_values(value).iter().any(|it| [ICSI_MESSAGE, ICSI_LARGE_MESSAGE, ICSI_DEFERRED].contains(&it.as_str()))
@@ -59,6 +69,12 @@ pub(super) fn kept(builder: Builder, envelope: &Envelope, route: &Route, service
     for (name, value) in &envelope.headers {
         if is(name, "P-Asserted-Service") {
             asserted_service = true;
+        } else if facts::is_within_trust(name) && !route.is_trusted {
+            // Nobody who may know it.
+        } else if is(name, "P-Charging-Vector") {
+            let related_identity = ChargingVector::parse(value).ok().map(|came| came.identity);
+            let own = ChargingVector { identity: charging_identity.to_owned(), related_identity };
+            builder = builder.field(name, &own.to_string());
         } else if is_of_body(name) {
             // In an INVITE it would be said of the SDP.
         } else if !(is(name, "Accept-Contact") && names_a_mode(value)) {

@@ -37,7 +37,7 @@ impl Shard {
         came: Flow,
     ) {
         let is_trusted = match self.shared.directory.served(uri) {
-            Some((tenant, _)) => tenant.trusts(&self.peer(came)),
+            Some((tenant, _)) => tenant.trusts(&self.shared.peer(&came)),
             None => self.is_trusted(came),
         };
         if !is_trusted {
@@ -59,18 +59,48 @@ impl Shard {
         }
     }
 
+    /// Passes on what a core says a user of ours sends (`sescase=orig`): deferring is for who receives. It goes along the
+    /// Route that is left, else through the outbound proxy, else to the host in the Request-URI.
+    pub(super) fn pass_originating(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        message: &SipMessage,
+        uri: &Uri,
+        came: Flow,
+    ) {
+        let passage = match self.passage(message) {
+            Ok(passage) => passage,
+            Err(refusal) => return self.refuse_passage(now, transaction, &refusal),
+        };
+        match self.way_past_users(message, uri, &passage.own, came) {
+            Ok(way) => _ = self.relay(now, transaction, passage, vec![(1000, Target::Way(way))], Errand::Pass, None),
+            Err(status) => self.answer(now, transaction, status),
+        }
+    }
+
     /// # Errors
     /// The status that says why there is no way: 503 while its name leads nowhere.
-    fn way_on(&self, message: &SipMessage, uri: &Uri, own: &OwnRoutes, came: Flow) -> Result<Way, u16> {
+    fn way_past_users(&self, message: &SipMessage, uri: &Uri, own: &OwnRoutes, came: Flow) -> Result<Way, u16> {
         let plain = |flow| {
             let way = Way { routes: own.routes.clone(), ..Way::plain(flow, &own.request_uri) };
             self.keeping_secrets(message, way)
         };
-        if let Some(next) = own.routes.first() {
-            let next = NameAddr::parse(next).map_err(|_| 400u16)?;
-            return self.flow_to(&next.uri, came).map(plain);
+        match (own.routes.first(), &self.shared.outbound) {
+            (Some(next), _) => {
+                let next = NameAddr::parse(next).map_err(|_| 400u16)?;
+                self.flow_to(&next.uri, came).map(plain)
+            }
+            (None, Some(_)) => self.outbound_flow().map(plain).ok_or(503),
+            (None, None) => self.flow_to(uri, came).map(plain),
         }
-        if self.shared.outbound.is_none()
+    }
+
+    /// # Errors
+    /// The same.
+    fn way_on(&self, message: &SipMessage, uri: &Uri, own: &OwnRoutes, came: Flow) -> Result<Way, u16> {
+        if own.routes.is_empty()
+            && self.shared.outbound.is_none()
             && let Some((_, key)) = self.shared.directory.served(uri)
             && let Some(contact) = self.contacts_of(&key).into_iter().max_by_key(|contact| contact.q_permille)
         {
@@ -80,10 +110,7 @@ impl Shard {
             let way = Way::plain(route.flow, &route.request_uri);
             return Ok(Way { hidden, is_trusted, routes: route.routes, ..way });
         }
-        match &self.shared.outbound {
-            Some(_) => self.outbound_flow().map(plain).ok_or(503),
-            None => self.flow_to(uri, came).map(plain),
-        }
+        self.way_past_users(message, uri, own, came)
     }
 
     /// To the host of a URI, if it may be connected to.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use restante_cpim::media_type::essence;
 use restante_deferral::commit::CommitError;
-use restante_deferral::model::{Body, Counts, Envelope, MessageKind, Mode, RecipientKey, Sender};
+use restante_deferral::model::{Body, Counts, Envelope, MessageKind, Mode, RecipientKey, Sender, Verification};
 use restante_deferral::participating_function::{Arrival, Input, Invitation, Reply, ReplyToken};
 use restante_msrp::session::IncomingId;
 use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, icsi_values};
@@ -19,6 +19,7 @@ use super::{Now, Shard, Waiting};
 use crate::server::directory::TenantEntry;
 use crate::server::facts;
 use crate::server::media::{Command, MediaId, Received};
+use crate::server::served::Served;
 use crate::server::usage::Room;
 
 /// Seconds for Retry-After where the server itself is overloaded.
@@ -37,10 +38,10 @@ impl Shard {
         now: Now,
         transaction: ServerTransactionId,
         message: &SipMessage,
-        uri: &Uri,
+        served: &Served,
         came: Flow,
     ) {
-        let (tenant, key, sender) = match self.addressed(now, message, uri, came) {
+        let (tenant, key, sender) = match self.addressed(now, message, &served.uri, came) {
             Ok(addressed) => addressed,
             Err(refusal) => return self.refuse_because(now, transaction, refusal),
         };
@@ -61,8 +62,10 @@ impl Shard {
             self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
         let room = self.room_for(Some(&tenant), facts.kind, tenant_counts, body.len() as u64);
         let reply = ReplyToken(self.token());
+        let request = facts::beside(message, served, sender.verification == Verification::TrustedPeer);
         let arrival = Arrival {
             reply,
+            request,
             deduplication,
             deduplication_as_written,
             envelope: facts::envelope(
@@ -92,7 +95,7 @@ impl Shard {
         now: Now,
         transaction: ServerTransactionId,
         message: &SipMessage,
-        uri: &Uri,
+        (uri, served): (&Uri, &Served),
         came: Flow,
     ) {
         if self.is_pull(message, uri) {
@@ -101,7 +104,7 @@ impl Shard {
             }
             return self.pull(now, transaction, message, came);
         }
-        let (tenant, key, sender) = match self.addressed(now, message, uri, came) {
+        let (tenant, key, sender) = match self.addressed(now, message, &served.uri, came) {
             Ok(addressed) => addressed,
             Err(refusal) => return self.refuse_because(now, transaction, refusal),
         };
@@ -160,10 +163,17 @@ impl Shard {
             page_base_bytes: None,
             sender: sender.clone(),
         };
-        let kind = MediaKind::Incoming { key: key.clone(), sender, request: Box::new(message.clone()) };
+        let request = facts::beside(message, served, sender.verification == Verification::TrustedPeer);
+        let kind = MediaKind::Incoming {
+            key: key.clone(),
+            sender,
+            request: Box::new(message.clone()),
+            beside: Box::new(request.clone()),
+        };
         let media = self.new_media(transaction, offer, kind, came, permit);
         let invitation = Invitation {
             reply,
+            request,
             envelope,
             size_bytes,
             sender_counts,
@@ -179,8 +189,8 @@ impl Shard {
     pub(super) fn large_message_came(&mut self, now: Now, media: MediaId, received: Received) {
         let Received { incoming, message_id, content_type, prefix, body } = received;
         let Some(session) = self.media.get(&media) else { return };
-        let MediaKind::Incoming { key, sender, request } = &session.kind else { return };
-        let (key, sender, request) = (key.clone(), sender.clone(), request.clone());
+        let MediaKind::Incoming { key, sender, request, beside } = &session.kind else { return };
+        let (key, sender, request, beside) = (key.clone(), sender.clone(), request.clone(), beside.clone());
         let facts = match facts::read_body(&content_type, &prefix) {
             Ok(facts) => facts,
             Err(unkeepable) => {
@@ -197,6 +207,7 @@ impl Shard {
         let reply = ReplyToken(self.token());
         let arrival = Arrival {
             reply,
+            request: *beside,
             deduplication,
             deduplication_as_written,
             envelope: facts::envelope(

@@ -4,6 +4,7 @@
 //! * [`mod@self`]: the loop, and what the parts have in common.
 //! * `requests`, `registrar`, `incoming`, `pull`, `subscriptions`, `forward`: requests that come.
 //! * `authentication`: who a request is from. `credentials`: what users authenticate with changes.
+//! * `registration_events`: what cores tell of registrations to whom they ask.
 //! * `recipients`: machines, what they are told and what they want done.
 //! * `tenants`: tenants that come, change and go. `line`: deliveries that wait until their tenant may have one more.
 //! * `names`: other names of users, and taking in what waits under them.
@@ -23,6 +24,7 @@ mod names;
 mod pull;
 mod recipients;
 mod registrar;
+mod registration_events;
 mod relay;
 mod requests;
 mod resolution;
@@ -46,7 +48,7 @@ use restante_deferral::participating_function::{Attempt, CommitToken, Input, Loa
 use restante_sip::dialog::DialogId;
 use restante_sip::message::{MessageLimits, SipMessage};
 use restante_sip::proxy::BranchId;
-use restante_sip::registration::{Binding, Bindings};
+use restante_sip::registration::{Binding, Bindings, ReportedDevices};
 use restante_sip::transaction::{
     ClientTransactionId, Endpoint, EndpointConfiguration, Event, Flow, ServerTransactionId, TimerValues, Transmit,
 };
@@ -132,6 +134,10 @@ pub enum ToShard {
     TenantsChanged(Arc<HashSet<TenantName>>),
     /// These recipients have messages, and their tenant is served again.
     ServedAgain(Vec<RecipientKey>),
+    /// Something waits for this recipient: a core may be asked about it.
+    Watch(RecipientKey),
+    /// All devices of a user behind a core, by an operator's word.
+    Report(RecipientKey, Box<ReportedDevices>),
     /// Which contacts a user has.
     Contacts(RecipientKey, oneshot::Sender<Vec<(String, Timestamp)>>),
     /// Stop taking new work; end when what is in flight is done.
@@ -211,6 +217,7 @@ pub struct Shard {
     /// When sessions are to be refreshed, or were to be.
     session_wakes: BTreeSet<(Instant, MediaId)>,
     subscriptions: subscriptions::Subscriptions,
+    watches: registration_events::Watches,
     /// Whose registrations came over a connection that is open.
     connections: HashMap<restante_sip::transaction::ConnectionId, HashSet<RecipientKey>>,
     reports: mpsc::Sender<Report>,
@@ -272,6 +279,7 @@ impl Shard {
             relay_wakes: BTreeSet::new(),
             session_wakes: BTreeSet::new(),
             subscriptions: subscriptions::Subscriptions::default(),
+            watches: registration_events::Watches::default(),
             connections: HashMap::new(),
             reports,
             next_token: 1,
@@ -284,7 +292,9 @@ impl Shard {
     /// Runs until everybody who could give it work is gone, or it was told to stop and has nothing in flight.
     pub async fn run(mut self, mut inbox: QueueReceiver<ToShard>, mut reports: mpsc::Receiver<Report>) {
         let mut batch = Vec::with_capacity(BATCH);
-        self.release_registered_names(Now::read(&self.shared));
+        let now = Now::read(&self.shared);
+        self.release_registered_names(now);
+        self.watch_registered(now);
         loop {
             let wake = self.next_wake();
             tokio::select! {
@@ -352,6 +362,10 @@ impl Shard {
             ToShard::Granted(permit) => self.granted(now, permit),
             ToShard::TenantsChanged(names) => self.tenants_changed(now, &names),
             ToShard::ServedAgain(recipients) => recipients.iter().for_each(|key| self.served_again(now, key)),
+            ToShard::Watch(recipient) => self.watch(now, &recipient),
+            ToShard::Report(recipient, reported) => {
+                self.change_bindings(now, recipient, registrar::Work::Report(reported));
+            }
             ToShard::Contacts(recipient, answer) => {
                 let bindings =
                     self.registrations.get(&recipient).map(|known| known.bindings.as_slice()).unwrap_or_default();
@@ -375,7 +389,7 @@ impl Shard {
         if version == directory_version || !message.is_request() || self.endpoint.knows(&message) {
             return Some(message);
         }
-        let (shard, lane) = receiver::destination(&self.shared, &message);
+        let (shard, lane) = receiver::destination(&self.shared, &message, &flow);
         if shard == self.index {
             return Some(message);
         }
@@ -438,7 +452,8 @@ impl Shard {
         let transactions = self.endpoint.next_wake();
         let relays = self.next_relay_wake();
         let sessions = self.session_wakes.first().map(|(at, _)| *at);
-        let first = [transactions, machines, registrations, adoptions, subscriptions];
+        let watches = self.watches.next_wake().map(after);
+        let first = [transactions, machines, registrations, adoptions, subscriptions, watches];
         let candidates = first.into_iter().chain([changes, relays, sessions, self.drain_deadline]);
         candidates.flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
@@ -460,6 +475,7 @@ impl Shard {
         self.retry_adoptions(now);
         self.end_subscriptions(now);
         self.tell_changes(now);
+        self.wake_watches(now);
         self.forget_accepted(now);
         self.wake_relays(now);
         self.wake_sessions(now);
@@ -523,7 +539,7 @@ impl Shard {
     fn is_quiet(&self, now: Now) -> bool {
         let late = self.drain_deadline.is_some_and(|deadline| deadline <= now.monotonic);
         let in_flight = |purpose: &responses::Purpose| match purpose {
-            responses::Purpose::Bye { .. } => false,
+            responses::Purpose::Bye { .. } | responses::Purpose::Watch { .. } => false,
             responses::Purpose::Relayed { relay, .. } => self.is_relaying(*relay),
             _ => true,
         };

@@ -2,18 +2,21 @@
 //! feature tag.
 
 use restante_cpim::resource_lists;
-use restante_deferral::decision::Selection;
+use restante_deferral::decision::{Field, MediaDirection, Selection};
 use restante_deferral::model::{ContactId, MessageId, StoredMessage};
 use restante_deferral::participating_function::{AttemptId, Input, PullRequest, Reply, ReplyToken};
 use restante_sip::header::{ICSI_DEFERRED, icsi_values};
 use restante_sip::identity::same_user;
-use restante_sip::message::{Name, SipMessage};
+use restante_sip::message::{Name, SipMessage, unfold};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 
 use super::session::{Delivery, MediaKind, Offer};
 use super::{Now, Shard, Waiting};
 use crate::server::media::MediaId;
+
+/// Longest User-Agent that a policy is told.
+const MAX_USER_AGENT_BYTES: usize = 512;
 
 impl Shard {
     /// Whether an INVITE fetches.
@@ -76,6 +79,8 @@ impl Shard {
         let types = |list: Option<String>| {
             list.map(|list| list.split_ascii_whitespace().map(str::to_owned).collect()).unwrap_or_default()
         };
+        let user_agent = message.header(Name::UserAgent).filter(|value| value.len() <= MAX_USER_AGENT_BYTES);
+        let user_agent = user_agent.map(|value| Field { name: "sip.user-agent".to_owned(), value: unfold(value) });
         let request = PullRequest {
             reply: ReplyToken(self.token()),
             contact,
@@ -85,6 +90,12 @@ impl Shard {
             accept_types: types(Some(offer.media.accept_types.to_string())),
             accept_wrapped_types: types(offer.media.accept_wrapped_types.as_ref().map(ToString::to_string)),
             max_size_bytes: offer.media.max_size_bytes,
+            direction: if offer.media.direction.sends() {
+                MediaDirection::SendAndReceive
+            } else {
+                MediaDirection::ReceiveOnly
+            },
+            fields: user_agent.into_iter().collect(),
         };
         let delivery = Delivery::new(key.clone(), None, contact.is_some());
         let media = self.new_media(transaction, offer, MediaKind::Pull(delivery), came, permit);

@@ -283,6 +283,9 @@ impl Shard {
         ) {
             self.summary_changed(key);
         }
+        if matches!(event, Event::Stored(_)) {
+            self.watch(Now::read(&self.shared), key);
+        }
         let to = Shortened(&key.address.0);
         let tenant = &key.tenant;
         match event {

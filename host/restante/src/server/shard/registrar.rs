@@ -14,6 +14,7 @@ use restante_sip::header::NameAddr;
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::registration::{
     Binding, BindingChange, Bindings, ChangeKind, RegisterError, RegisterRequest, Registrant, RegistrarLimits,
+    ReportedDevices,
 };
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
@@ -44,6 +45,8 @@ pub(super) enum Work {
     Register(Box<Register>),
     /// The time of some is up.
     Expire,
+    /// All devices behind a core, as it was reported.
+    Report(Box<ReportedDevices>),
     /// Those of another name of the user.
     Inherit {
         /// The name.
@@ -77,6 +80,7 @@ enum Effect {
         names: Vec<String>,
     },
     Expired,
+    Reported(Option<Trigger>),
     Inherited(RecipientKey),
 }
 
@@ -93,6 +97,7 @@ impl Effect {
         match self {
             Effect::Registered { .. } => "registered",
             Effect::Expired => "a registration ended",
+            Effect::Reported(_) => "a core's registrations were reported",
             Effect::Inherited(_) => "took over the registration of another name",
         }
     }
@@ -121,7 +126,7 @@ impl Shard {
             return self.refuse(now, transaction, 403, "Not A Registrar", None);
         }
         // Looking for a name costs questions that all tenants share.
-        if request.path.iter().any(|path| !is_numeric(path)) && !tenant.trusts(&self.peer(came)) {
+        if request.path.iter().any(|path| !is_numeric(path)) && !tenant.trusts(&self.shared.peer(&came)) {
             return self.refuse(now, transaction, 403, "Path Names A Host", None);
         }
         if !self.is_here(&key) {
@@ -142,6 +147,11 @@ impl Shard {
             (Some(waiting), Work::Expire) if waiting.iter().any(|work| matches!(work, Work::Expire)) => {}
             (Some(waiting), Work::Register(register)) if waiting.len() >= MAX_WAITING => {
                 self.refuse(now, register.transaction, 503, "Too Many Registrations", Some(RETRY_SECONDS));
+            }
+            // Each report is the whole truth: the last one is enough.
+            (Some(waiting), Work::Report(report)) => {
+                waiting.retain(|work| !matches!(work, Work::Report(_)));
+                waiting.push_back(Work::Report(report));
             }
             (Some(waiting), work) => waiting.push_back(work),
         }
@@ -164,6 +174,18 @@ impl Shard {
             Work::Register(register) => self.apply_register(now, key, &mut bindings, *register)?,
             Work::Expire if bindings.expire(now.wall.0).is_empty() => return None,
             Work::Expire => Effect::Expired,
+            Work::Report(reported) => {
+                let limits = self.registrar_limits();
+                let outcome = bindings.report(now.wall.0, &reported, limits.max_contacts);
+                if outcome.changes.is_empty() {
+                    return None;
+                }
+                let is_new = |change: &BindingChange| {
+                    matches!(change.kind, ChangeKind::Added | ChangeKind::Refreshed { moved: true })
+                };
+                let trigger = if outcome.changes.iter().any(is_new) { Trigger::Reported } else { Trigger::Refreshed };
+                Effect::Reported(outcome.makes_available().then_some(trigger))
+            }
             Work::Inherit { from, bindings: others } => {
                 // Whose connection was closed on the way here is found by `take_over_bindings`.
                 let connections = others.iter().filter_map(|it| flow::read(it.flow.as_deref()?, true));
@@ -291,12 +313,14 @@ impl Shard {
                 trigger
             }
             Effect::Expired => None,
+            Effect::Reported(trigger) => trigger,
             Effect::Inherited(from) => {
                 self.forget_bindings(from);
                 Some(Trigger::Registered)
             }
         };
         self.contacts_changed(now, key, trigger);
+        self.watch(now, key);
     }
 
     fn bindings_not_changed(&mut self, now: Now, key: &RecipientKey, effect: Effect, error: CommitError) {
@@ -310,6 +334,8 @@ impl Shard {
             Effect::Expired => {
                 self.registration_ends.insert((now.wall.0.saturating_add(EXPIRE_AGAIN_AFTER), key.clone()));
             }
+            // What is reported is reported again when the subscription is refreshed.
+            Effect::Reported(_) => {}
             // They are in the store under the name still, and taken over at the next start; most clients refresh earlier.
             Effect::Inherited(_) => {}
         }

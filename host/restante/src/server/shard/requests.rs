@@ -34,6 +34,12 @@ impl Shard {
         if has_to_tag && !is_in_dialog && self.relay_in_dialog(now, transaction, message, flow) {
             return;
         }
+        let served = self.shared.served(message, &uri, &flow);
+        // Clients fetch from a URI of ours, whichever side of a session a core takes that for.
+        let is_fetched_from = self.shared.is_deferred_uri(&uri);
+        if !has_to_tag && served.is_originating() && method != Method::Register && !is_fetched_from {
+            return self.pass_originating(now, transaction, message, &uri, flow);
+        }
         // What an INVITE requires of who answers it is asked by whoever that is: see `invite`.
         if (method != Method::Invite || is_in_dialog) && self.requires_too_much(now, transaction, message) {
             return;
@@ -50,9 +56,9 @@ impl Shard {
         }
         match method {
             Method::Register => self.register(now, transaction, message, flow),
-            Method::Message => self.message(now, transaction, message, &uri, flow),
-            Method::Invite => self.invite(now, transaction, message, &uri, flow),
-            Method::Subscribe => self.subscribe(now, transaction, message, &uri, flow),
+            Method::Message => self.message(now, transaction, message, &served, flow),
+            Method::Invite => self.invite(now, transaction, message, (&uri, &served), flow),
+            Method::Subscribe => self.subscribe(now, transaction, message, &served.uri, flow),
             Method::Options => self.answer_with(now, transaction, 200, |builder| {
                 builder
                     .field("Allow", ALLOW)
@@ -116,6 +122,7 @@ impl Shard {
         }
         match method {
             Method::Subscribe => self.subscribe_in_dialog(now, transaction, message, &id, came),
+            Method::Notify => self.registration_notified(now, transaction, message, &id, came),
             _ => self.answer(now, transaction, 481),
         }
     }

@@ -35,6 +35,8 @@ pub(super) enum Purpose {
     Relayed { relay: RelayId, branch: BranchId },
     /// A refresh of a session; where it is an INVITE, what was sent and where.
     Refresh { media: MediaId, invite: Option<(Bytes, Flow)> },
+    /// SUBSCRIBE to a user's registration events: what was sent.
+    Watch { user: RecipientKey, subscribe: Bytes },
     /// BYE, of a session that waits for its answer.
     Bye { media: Option<MediaId> },
 }
@@ -113,6 +115,7 @@ impl Shard {
             Some(Purpose::Refresh { media, invite }) => {
                 self.refresh_answered(now, client, media, invite, Some(message));
             }
+            Some(Purpose::Watch { user, subscribe }) => self.watch_answered(now, &user, &subscribe, Some(message)),
             Some(Purpose::Bye { media }) => self.bye_answered(media),
             _ => {}
         }
@@ -141,6 +144,7 @@ impl Shard {
             }
             Some(Purpose::Relayed { relay, branch }) => self.relay_silent(now, relay, branch, silence),
             Some(Purpose::Refresh { media, invite }) => self.refresh_answered(now, client, media, invite, None),
+            Some(Purpose::Watch { user, subscribe }) => self.watch_answered(now, &user, &subscribe, None),
             Some(Purpose::Bye { media }) => self.bye_answered(media),
             None => {}
         }

@@ -127,6 +127,7 @@ impl Shard {
                     || tags.iter().any(|(name, _)| name == "+g.gsma.rcs.cpm.pager-large"),
                 reliable_transport: reliable,
                 through_proxy: binding.kind == BindingKind::Core,
+                ..Abilities::default()
             },
             tags: tags
                 .into_iter()

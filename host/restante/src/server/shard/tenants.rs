@@ -38,6 +38,9 @@ impl Shard {
                 self.end_line(now, name);
             }
         }
+        let registered: Vec<RecipientKey> =
+            self.registrations.keys().filter(|key| names.contains(&key.tenant)).cloned().collect();
+        registered.iter().for_each(|key| self.watch(now, key));
         for key in self.subscribed_users(names) {
             if !self.shared.directory.serves(&key.tenant) {
                 self.deactivate_subscriptions_of(now, &key);

@@ -187,6 +187,12 @@ impl Endpoint {
         self.servers.get(&transaction.0).map(|server| &*server.via)
     }
 
+    /// Where a transaction's request came from, or where its answers go.
+    #[must_use]
+    pub fn came_from(&self, transaction: ServerTransactionId) -> Option<Flow> {
+        self.servers.get(&transaction.0).map(|server| server.reply)
+    }
+
     fn next_id(&mut self) -> u64 {
         self.next_id = self.next_id.wrapping_add(1);
         self.next_id

@@ -25,7 +25,7 @@ pub(super) struct Server {
     ack_key: Option<Arc<str>>,
     merge_key: Option<Arc<str>>,
     /// Where its answers go.
-    reply: Flow,
+    pub(super) reply: Flow,
     /// The topmost Via with what was added on receipt.
     pub(super) via: Box<str>,
     /// Until it has a final answer, which is built from it.

@@ -11,12 +11,13 @@ use super::super::responses::Accepted;
 use super::super::route::Route;
 use super::super::session::answers_until;
 use super::super::{Now, Shard};
-use super::{ASSERTED, Errand, RelayId, Target, Way};
+use super::{ASSERTED, Errand, RelayId, Target, WITHIN_TRUST, Way};
 use crate::server::media::MediaId;
 use restante_deferral::model::{Contact, ContactId, Duration as Milliseconds, RecipientKey, Sender, Verification};
 use restante_sip::dialog::Dialog;
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::proxy::{BranchId, MAX_BRANCHES, OwnRoutes, TakeOver};
+use restante_sip::registration::BindingKind;
 use restante_sip::transaction::{Flow, ServerTransactionId};
 
 /// How long branches that were cancelled for a take-over have to say so.
@@ -40,7 +41,7 @@ impl Shard {
             Err(refusal) => return self.refuse_passage(now, transaction, &refusal),
         };
         let targets = if passage.own.routes.is_empty() {
-            self.invite_targets(key, sender, came)
+            self.invite_targets(key, sender, came, &[])
         } else {
             match self.way_along_routes(message, &passage.own, came) {
                 Ok(way) => vec![(1000, Target::Way(way))],
@@ -60,13 +61,19 @@ impl Shard {
     }
 
     /// Passes the INVITE of a large message on; takes it over when nobody takes it in time.
-    pub(in crate::server::shard) fn pass_invitation_on(&mut self, now: Now, media: MediaId, deadline: Milliseconds) {
+    pub(in crate::server::shard) fn pass_invitation_on(
+        &mut self,
+        now: Now,
+        media: MediaId,
+        deadline: Milliseconds,
+        contacts: &[ContactId],
+    ) {
         let Some(session) = self.media.get(&media) else { return };
         let (Some(transaction), came) = (session.transaction, session.flow) else { return };
         let super::super::session::MediaKind::Incoming { key, sender, .. } = &session.kind else { return };
         let (key, sender) = (key.clone(), sender.clone());
         let Some(message) = self.endpoint.request(transaction).cloned() else { return self.forget_media(media) };
-        let targets = self.invite_targets(&key, &sender, came);
+        let targets = self.invite_targets(&key, &sender, came, contacts);
         // It may be kept where it may not be passed on.
         let Some(passage) = self.passage(&message).ok().filter(|_| !targets.is_empty()) else {
             return self.accept_invitation(now, media);
@@ -79,10 +86,17 @@ impl Shard {
         }
     }
 
-    /// Every contact that takes INVITE; a further flow of a device after its better one.
-    fn invite_targets(&self, key: &RecipientKey, sender: &Sender, came: Flow) -> Vec<(u16, Target)> {
+    /// Every contact that takes INVITE, of `named` where that names some; a further flow of a device after its better one.
+    fn invite_targets(
+        &self,
+        key: &RecipientKey,
+        sender: &Sender,
+        came: Flow,
+        named: &[ContactId],
+    ) -> Vec<(u16, Target)> {
         let mut contacts = self.contacts_of(key);
-        contacts.retain(|contact| contact.abilities.large_message_mode);
+        let is_named = |contact: &Contact| named.is_empty() || named.contains(&contact.id);
+        contacts.retain(|contact| contact.abilities.large_message_mode && is_named(contact));
         contacts.sort_by_key(|contact| std::cmp::Reverse(contact.q_permille));
         let target = |(index, contact): (usize, &Contact)| {
             let better = contacts.iter().take(index).rposition(|other| other.device == contact.device);
@@ -120,13 +134,15 @@ impl Shard {
             return way;
         }
         let mut hidden = vec![Name::PPreferredIdentity, Name::PPreferredService];
+        hidden.extend(WITHIN_TRUST);
         if message.asks_privacy("id") {
             hidden.extend([Name::PAssertedIdentity, Name::ReferredBy]);
         }
         Way { hidden, is_trusted: false, ..way }
     }
 
-    /// The way to a contact as it is reached now.
+    /// The way to a contact as it is reached now. A request that a core sent here goes on along its Route where the contact is
+    /// that core: the mark in it is what the core goes on by. To begin anew at the core is for requests of our own.
     pub(super) fn way_to_contact(
         &mut self,
         key: &RecipientKey,
@@ -137,6 +153,10 @@ impl Shard {
     ) -> Option<Way> {
         let route = self.route_to(key, contact)?;
         let relay = self.relays.get(&relay)?;
+        if self.is_core(key, contact) && !is_user && !relay.own.routes.is_empty() {
+            let came = self.endpoint.came_from(relay.server)?;
+            return self.way_along_routes(&relay.own, came).ok();
+        }
         let mut hidden = hidden_from(&route, is_private);
         if is_user {
             hidden.push(Name::Authorization);
@@ -160,6 +180,12 @@ impl Shard {
             is_where_seen: route.is_where_seen,
             is_trusted: route.is_trusted,
         })
+    }
+
+    /// Whether a contact is known by a core's registration.
+    fn is_core(&self, key: &RecipientKey, contact: ContactId) -> bool {
+        let known = self.registrations.get(key).and_then(|it| it.bindings.iter().find(|it| it.id.0 == contact.0));
+        known.is_some_and(|binding| binding.kind == BindingKind::Core)
     }
 
     /// Whether a caller who came without a proxy can be reached only where it came from: its Contact is no place to connect
@@ -193,7 +219,7 @@ impl Shard {
 pub(in crate::server::shard) fn hidden_from(route: &Route, is_private: bool) -> Vec<Name> {
     let mut hidden = vec![Name::PPreferredIdentity, Name::PPreferredService];
     if !route.is_trusted {
-        hidden.push(Name::PAssertedService);
+        hidden.extend(WITHIN_TRUST);
         if is_private {
             hidden.extend([Name::PAssertedIdentity, Name::ReferredBy]);
         }

@@ -39,9 +39,21 @@ use crate::server::media::MediaId;
 
 /// What a transaction has longer than the context to end: 64·T1, since what is cancelled may never be answered.
 const LONGER_THAN_CONTEXT: Duration = Duration::from_secs(40);
-/// What only a trusted peer may say of identities and services (RFC 3325 §5, RFC 6050 §5), and what is for us alone.
-const ASSERTED: [Name; 4] =
-    [Name::PAssertedIdentity, Name::PAssertedService, Name::PPreferredIdentity, Name::PPreferredService];
+/// What only a trusted peer may say of identities and services (RFC 3325 §5, RFC 6050 §5), of whom it serves (RFC 5502 §6)
+/// and of charging (RFC 7315 §4.2, §4.5, §4.6), and what is for us alone.
+const ASSERTED: [Name; 8] = [
+    Name::PAssertedIdentity,
+    Name::PAssertedService,
+    Name::PPreferredIdentity,
+    Name::PPreferredService,
+    Name::PServedUser,
+    Name::PCalledPartyId,
+    Name::PChargingVector,
+    Name::PChargingFunctionAddresses,
+];
+/// What stays among those who trust each other, whoever said it: P-Called-Party-ID is for the device itself (RFC 7315 §4.2).
+pub(super) const WITHIN_TRUST: [Name; 4] =
+    [Name::PAssertedService, Name::PServedUser, Name::PChargingVector, Name::PChargingFunctionAddresses];
 
 /// Names a relay within its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use restante_deferral::decision::Progress;
 use restante_deferral::model::{Body, MessageId, Origin, RecipientKey, Sender};
-use restante_deferral::participating_function::{AttemptId, Outcome as MessageOutcome, Reply};
+use restante_deferral::participating_function::{AttemptId, Outcome as MessageOutcome, Reply, RequestFacts};
 use restante_msrp::sdp::{self, AcceptTypes, Direction, Fingerprint, LocalMedia, MsrpDescription};
 use restante_msrp::session::{Role, SessionConfiguration, SessionLimits};
 use restante_msrp::session_id::new_session_id;
@@ -95,7 +95,7 @@ enum PeerConnection {
 
 /// What a session is for.
 pub(super) enum MediaKind {
-    Incoming { key: RecipientKey, sender: Sender, request: Box<SipMessage> },
+    Incoming { key: RecipientKey, sender: Sender, request: Box<SipMessage>, beside: Box<RequestFacts> },
     Push(Delivery),
     Pull(Delivery),
 }
@@ -564,7 +564,7 @@ impl Shard {
         let Some(transaction) = self.media.get(&media).and_then(|session| session.transaction) else { return };
         match reply {
             Reply::Invite | Reply::Accepted => self.accept_invitation(now, media),
-            Reply::PassOn { deadline } => self.pass_invitation_on(now, media, deadline),
+            Reply::PassOn { deadline, contacts } => self.pass_invitation_on(now, media, deadline, &contacts),
             Reply::Refused { status, reason, retry_after_seconds } => {
                 self.refuse(now, transaction, status, &reason, retry_after_seconds);
                 self.forget_media(media);

@@ -109,6 +109,7 @@ impl House {
             policies: OnceLock::new(),
             inboxes,
             limits: configuration.limits.clone(),
+            elsewhere: crate::server::served::Elsewhere::default(),
         });
         let shard = |index| {
             let (reports, _) = mpsc::channel(1);

@@ -402,6 +402,7 @@ fn arrival(text: &str) -> Arrival {
     key.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
     Arrival {
         reply: ReplyToken(0),
+        request: Default::default(),
         deduplication: restante_deferral::model::DeduplicationKey(key),
         deduplication_as_written: None,
         envelope: restante_deferral::model::Envelope {

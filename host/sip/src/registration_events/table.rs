@@ -1,0 +1,156 @@
+use super::document::{MAX_CONTACTS, MAX_REGISTRATIONS, RegistrationInfo, ReportedContact, ReportedRegistration};
+
+/// What the documents of one subscription say together (RFC 3680 §5.1).
+///
+/// | document | version | what happens |
+/// |---|---|---|
+/// | full | any | takes the place of everything |
+/// | partial | the next one | changes what it names |
+/// | partial | one was missed, or none came before | [`Taken::Gap`]: a full one is to be asked for |
+/// | partial | one that came already | nothing |
+///
+/// Deviation: a full one is taken whatever its version, which Kamailio leaves at 0. NOTIFYs are taken in the order of their
+/// CSeq, so that it is not older than what is known.
+///
+/// A contact that ended is forgotten once it was taken in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistrationTable {
+    version: Option<u32>,
+    registrations: Vec<ReportedRegistration>,
+}
+
+/// What became of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Taken {
+    /// It was taken in.
+    Applied,
+    /// It came already, or is older than what is known.
+    Known,
+    /// One before it was missed.
+    Gap,
+}
+
+impl RegistrationTable {
+    /// Takes a document in.
+    pub fn apply(&mut self, info: RegistrationInfo) -> Taken {
+        match self.version {
+            _ if info.is_full => {}
+            Some(known) if info.version <= known => return Taken::Known,
+            Some(known) if info.version == known.saturating_add(1) => {}
+            _ => return Taken::Gap,
+        }
+        self.version = Some(info.version);
+        if info.is_full {
+            self.registrations.clear();
+        }
+        for registration in info.registrations {
+            self.take(registration);
+        }
+        for registration in &mut self.registrations {
+            let is_active = registration.is_active;
+            registration.contacts.retain(|contact| is_active && contact.is_active);
+        }
+        Taken::Applied
+    }
+
+    /// The active contacts of the addresses-of-record that are the user's, each once.
+    pub fn contacts(&self, is_users: impl Fn(&str) -> bool) -> Vec<&ReportedContact> {
+        let mut found: Vec<&ReportedContact> = Vec::new();
+        for registration in self.registrations.iter().filter(|it| is_users(&it.address_of_record)) {
+            for contact in &registration.contacts {
+                if !found.iter().any(|known| known.uri == contact.uri) {
+                    found.push(contact);
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether anything is said of the user at all: what is not said proves nothing.
+    pub fn speaks_of(&self, is_users: impl Fn(&str) -> bool) -> bool {
+        self.registrations.iter().any(|it| is_users(&it.address_of_record))
+    }
+
+    /// Forgets everything: a new subscription begins with a full document (RFC 3680 §4.6).
+    pub fn clear(&mut self) {
+        *self = RegistrationTable::default();
+    }
+
+    fn take(&mut self, told: ReportedRegistration) {
+        let Some(known) = self.registrations.iter_mut().find(|it| it.id == told.id) else {
+            if self.registrations.len() < MAX_REGISTRATIONS {
+                self.registrations.push(told);
+            }
+            return;
+        };
+        known.is_active = told.is_active;
+        known.address_of_record = told.address_of_record;
+        for contact in told.contacts {
+            match known.contacts.iter().position(|it| it.id == contact.id) {
+                Some(at) => known.contacts.get_mut(at).into_iter().for_each(|place| place.clone_from(&contact)),
+                None if known.contacts.len() < MAX_CONTACTS => known.contacts.push(contact),
+                None => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(version: u32, is_full: bool, contacts: &[(&str, bool)]) -> RegistrationInfo {
+        let contact = |(id, is_active): &(&str, bool)| ReportedContact {
+            id: (*id).to_owned(),
+            is_active: *is_active,
+            uri: format!("sip:{id}@h"),
+            ..ReportedContact::default()
+        };
+        let registration = ReportedRegistration {
+            address_of_record: "sip:bob@h".to_owned(),
+            id: "r".to_owned(),
+            is_active: contacts.iter().any(|(_, is_active)| *is_active) || !is_full,
+            contacts: contacts.iter().map(contact).collect(),
+        };
+        RegistrationInfo { version, is_full, registrations: vec![registration] }
+    }
+
+    fn known(table: &RegistrationTable) -> Vec<&str> {
+        table.contacts(|it| it == "sip:bob@h").iter().map(|it| it.id.as_str()).collect()
+    }
+
+    #[test]
+    fn changes_are_taken_in_order_and_what_was_missed_is_found() {
+        let mut table = RegistrationTable::default();
+        assert_eq!(table.apply(document(1, false, &[("a", true)])), Taken::Gap, "nothing to change");
+        assert_eq!(table.apply(document(0, true, &[("a", true)])), Taken::Applied);
+        assert_eq!(table.apply(document(1, false, &[("b", true)])), Taken::Applied);
+        assert_eq!(known(&table), ["a", "b"]);
+        assert_eq!(table.apply(document(1, false, &[("c", true)])), Taken::Known);
+        assert_eq!(table.apply(document(3, false, &[("b", false)])), Taken::Gap);
+        assert_eq!(known(&table), ["a", "b"]);
+        assert_eq!(table.apply(document(4, true, &[("b", true)])), Taken::Applied);
+        assert_eq!(known(&table), ["b"]);
+        assert_eq!(table.apply(document(5, false, &[("b", false)])), Taken::Applied);
+        assert_eq!(known(&table), [""; 0]);
+        assert_eq!(table.contacts(|it| it == "sip:carol@h").len(), 0);
+        assert_eq!(table.apply(document(0, true, &[("d", true)])), Taken::Applied, "whatever its version");
+        assert_eq!(known(&table), ["d"]);
+    }
+
+    #[test]
+    fn a_registration_that_ended_has_no_contacts() {
+        let mut table = RegistrationTable::default();
+        table.apply(document(0, true, &[("a", true)]));
+        let mut ended = document(1, false, &[]);
+        ended.registrations[0].is_active = false;
+        assert_eq!(table.apply(ended), Taken::Applied);
+        assert_eq!(known(&table), [""; 0]);
+        assert!(table.speaks_of(|it| it == "sip:bob@h"), "and is still spoken of");
+        assert_eq!(
+            table.apply(RegistrationInfo { version: 2, is_full: true, registrations: Vec::new() }),
+            Taken::Applied
+        );
+        assert!(!table.speaks_of(|it| it == "sip:bob@h"), "nothing is said of anybody");
+    }
+}

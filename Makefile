@@ -5,7 +5,7 @@ CARGO ?= cargo
 SELECTION := --workspace --locked
 RESTANTE := target/release/restante
 
-.PHONY: demo test build bench mutations interop javascript toolchain
+.PHONY: demo test build bench endurance mutations interop javascript toolchain
 
 demo: build
 	$(RESTANTE) demo
@@ -27,6 +27,10 @@ bench: build
 	$(CARGO) bench $(SELECTION) --bench throughput
 	$(CARGO) bench $(SELECTION) --bench tenants
 	$(CARGO) bench $(SELECTION) --bench hostile
+
+# What needs its real time: a core that refuses everything for ten minutes. About thirteen minutes; not part of every run.
+endurance: build
+	$(CARGO) bench $(SELECTION) --bench endurance
 
 # Breaks one rule at a time and asks the suite to notice. Not part of every run.
 mutations: toolchain

@@ -38,7 +38,7 @@ pub use name_server::NameServer;
 pub use outage::{Figures, Outage};
 pub use patience::{PATIENCE, in_time, until, until_equal};
 pub use person::Person;
-pub use program::{Finished, Program, Served, binary, run};
+pub use program::{Finished, Program, Served, binary, run, run_in};
 pub use raw_msrp::{Chunk, MsrpReply, RawMsrp};
 pub use raw_sip::{Duplex, RawSip, Request};
 pub use recorder::Recorder;

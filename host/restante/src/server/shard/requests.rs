@@ -147,8 +147,11 @@ impl Shard {
     ) {
         self.count_refusal(transaction, status);
         let tag = self.endpoint.identifiers().tag();
+        let info = self.authentication_info(now, transaction, status);
         let Some(builder) = self.endpoint.response(transaction, status, Some(&tag)) else { return };
-        let builder = further(builder).optional("Content-Type", description.is_some().then_some("application/sdp"));
+        let builder = further(builder)
+            .optional("Authentication-Info", info.as_deref())
+            .optional("Content-Type", description.is_some().then_some("application/sdp"));
         match builder.finish_with_body(&description.unwrap_or_default()) {
             Ok(bytes) => self.endpoint.respond(now.monotonic, transaction, status, bytes),
             Err(error) => tracing::warn!(%error, status, "a response cannot be written"),

@@ -11,3 +11,4 @@ mod restarts;
 mod scenario;
 mod sipp;
 mod stories;
+mod telling;

@@ -28,8 +28,10 @@ bench: build
 	$(CARGO) bench $(SELECTION) --bench tenants
 	$(CARGO) bench $(SELECTION) --bench hostile
 
-# An hour of SIPp at fixed rates: what the server holds must not grow, and nothing may be left over.
+# What takes its real time, not part of every run: a core that refuses everything for ten minutes, and an hour of SIPp at fixed
+# rates, after which what the server holds must not have grown and nothing may be left over.
 endurance: build interop
+	$(CARGO) bench $(SELECTION) --bench outage
 	$(CARGO) bench $(SELECTION) --bench endurance
 
 # Breaks one rule at a time and asks the suite to notice. Not part of every run.

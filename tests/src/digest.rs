@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use restante::configuration::AuthenticationMethod;
 use restante_client::{ClientConfiguration, ClientCredentials};
 use restante_sip::authentication::{
-    Algorithm, Challenge, Credentials, HashOfA1, Protection, QualityOfProtection, response,
+    Algorithm, Challenge, Credentials, HashOfA1, Protection, QualityOfProtection, Subject, Variant, response, user_hash,
 };
-use restante_sip::message::{Method, Name, SipMessage};
+use restante_sip::message::{Name, SipMessage};
 use restante_store::UserCredentials;
 
 use crate::patience::in_time;
@@ -26,6 +26,7 @@ pub struct Digest {
     pub challenge: Challenge,
     username: String,
     password: String,
+    quality: QualityOfProtection,
 }
 
 impl Setting {
@@ -101,7 +102,8 @@ impl Digest {
     pub fn of(answer: &SipMessage, name: &str) -> Digest {
         let challenge = challenges(answer).into_iter().next();
         let challenge = challenge.unwrap_or_else(|| panic!("no challenge in {:?}", answer.bytes()));
-        Digest { challenge, username: name.to_owned(), password: password_of(name) }
+        let (username, password) = (name.to_owned(), password_of(name));
+        Digest { challenge, username, password, quality: QualityOfProtection::Auth }
     }
 
     /// With another password.
@@ -112,8 +114,21 @@ impl Digest {
 
     /// With another algorithm than the challenge says.
     #[must_use]
-    pub fn with_algorithm(mut self, algorithm: Algorithm) -> Digest {
-        self.challenge.algorithm = algorithm;
+    pub fn with_algorithm(mut self, algorithm: impl Into<Variant>) -> Digest {
+        self.challenge.algorithm = algorithm.into();
+        self
+    }
+
+    /// With this quality of protection, offered or not.
+    #[must_use]
+    pub fn with_quality(self, quality: QualityOfProtection) -> Digest {
+        Digest { quality, ..self }
+    }
+
+    /// With the hash of the username, asked for or not.
+    #[must_use]
+    pub fn with_user_hash(mut self) -> Digest {
+        self.challenge.takes_user_hash = true;
         self
     }
 
@@ -122,20 +137,22 @@ impl Digest {
     pub fn credentials(&self, request: &Request, count: u32) -> Credentials {
         let mut line = request.line.split(' ');
         let (method, uri) = (line.next().unwrap_or_default(), line.next().unwrap_or_default());
-        let protection = Protection {
-            quality: QualityOfProtection::Auth,
-            cnonce: "story".to_owned(),
-            nonce_count: format!("{count:08x}"),
-        };
-        let Challenge { realm, nonce, algorithm, .. } = &self.challenge;
-        let hash = HashOfA1::new(*algorithm, &self.username, realm, &self.password);
+        let protection =
+            Protection { quality: self.quality, cnonce: "story".to_owned(), nonce_count: format!("{count:08x}") };
+        let Challenge { realm, nonce, algorithm, takes_user_hash, .. } = &self.challenge;
+        let hash = HashOfA1::new(algorithm.algorithm, &self.username, realm, &self.password);
+        let subject = Subject { method, uri, nonce, is_session: algorithm.is_session, body: &request.body };
         Credentials {
-            username: self.username.clone(),
+            username: match takes_user_hash {
+                true => user_hash(algorithm.algorithm, &self.username, realm),
+                false => self.username.clone(),
+            },
+            is_user_hash: *takes_user_hash,
             realm: realm.clone(),
             nonce: nonce.clone(),
             uri: uri.to_owned(),
-            response: response(&hash, &Method::from_text(method), uri, nonce, Some(&protection)),
-            algorithm: Some(algorithm.as_str().to_owned()),
+            response: response(&hash, &subject, Some(&protection)),
+            algorithm: Some(algorithm.to_string()),
             opaque: None,
             protection: Some(protection),
         }

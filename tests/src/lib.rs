@@ -8,6 +8,7 @@
 //! * [`Authority`], [`TlsPeer`]: certificates, and the other end of TLS.
 //! * [`NameServer`]: names for next hops.
 //! * [`Program`]: the binary as a child process.
+//! * [`Outage`]: a core that refuses everything for a while.
 //!
 //! Nothing here sleeps to let something happen: whoever waits says for what, and fails after [`PATIENCE`].
 
@@ -19,6 +20,7 @@ mod digest;
 mod held_store;
 mod http;
 mod name_server;
+mod outage;
 mod patience;
 mod person;
 mod program;
@@ -33,9 +35,10 @@ pub use digest::{Digest, OUTSIDE, challenges};
 pub use held_store::HeldStore;
 pub use http::{HttpAnswer, http, http_request};
 pub use name_server::NameServer;
+pub use outage::{Figures, Outage};
 pub use patience::{PATIENCE, in_time, until, until_equal};
 pub use person::Person;
-pub use program::{Finished, Program, Served, binary, run};
+pub use program::{Finished, Program, Served, binary, run, run_in};
 pub use raw_msrp::{Chunk, MsrpReply, RawMsrp};
 pub use raw_sip::{Duplex, RawSip, Request};
 pub use recorder::Recorder;

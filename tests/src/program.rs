@@ -266,9 +266,18 @@ impl Drop for Served {
 /// It cannot be run.
 #[must_use]
 pub fn run(arguments: &[&str]) -> Finished {
+    run_in(&[], arguments)
+}
+
+/// The same with these variables in its environment.
+///
+/// # Panics
+/// It cannot be run.
+#[must_use]
+pub fn run_in(environment: &[(&str, &str)], arguments: &[&str]) -> Finished {
     let mut command = Command::new(binary());
-    let output =
-        command.args(arguments).stdin(Stdio::null()).env_remove("RESTANTE_LOG").output().expect("the program runs");
+    command.args(arguments).stdin(Stdio::null()).env_remove("RESTANTE_LOG").env_remove("RESTANTE_PASSWORD");
+    let output = command.envs(environment.iter().copied()).output().expect("the program runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     Finished { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
 }

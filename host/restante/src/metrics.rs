@@ -91,6 +91,8 @@ pub struct Metrics {
     pub waiting_messages: Gauge,
     /// Recipients in memory.
     pub recipients: Gauge,
+    /// Next hops whose refusals for good are not believed.
+    pub disbelieved_hops: Gauge,
     /// MSRP sessions.
     pub sessions: Gauge,
     /// Large messages that nobody took and that came here.
@@ -135,6 +137,7 @@ impl Metrics {
             authentications: Family::default(),
             waiting_messages: Gauge::default(),
             recipients: Gauge::default(),
+            disbelieved_hops: Gauge::default(),
             sessions: Gauge::default(),
             take_overs: Counter::default(),
             transactions: Gauge::default(),
@@ -174,6 +177,11 @@ impl Metrics {
         );
         registry.register("messages_waiting", "Messages that wait", self.waiting_messages.clone());
         registry.register("recipients_in_memory", "Recipients in memory", self.recipients.clone());
+        registry.register(
+            "next_hops_disbelieved",
+            "Next hops whose refusals for good are not believed",
+            self.disbelieved_hops.clone(),
+        );
         registry.register("msrp_sessions", "MSRP sessions", self.sessions.clone());
         registry.register("take_overs", "Large messages that were passed on and taken over", self.take_overs.clone());
         registry.register("sip_transactions", "SIP transactions", self.transactions.clone());

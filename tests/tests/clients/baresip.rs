@@ -37,8 +37,9 @@ fn baresip_shows_what_waited_for_its_user() {
     if own_address().is_none() {
         return skipped("baresip needs an address that is not loopback");
     }
-    let md5 =
-        |tenant: &mut restante::configuration::Tenant| tenant.digest.algorithms = vec![DigestAlgorithm(Algorithm::Md5)];
+    let md5 = |tenant: &mut restante::configuration::Tenant| {
+        tenant.digest.algorithms = vec![DigestAlgorithm(Algorithm::Md5.into())]
+    };
     setting().demands_passwords().tenant(md5).settings("few = 100").tell(async |world| {
         world.give_password("bob").await;
         let mut socket = world.udp().await;

@@ -39,7 +39,7 @@ fn a_page_shows_what_waited_for_its_user_and_answers() {
     // JsSIP knows MD5 alone.
     let md5 = |tenant: &mut Tenant| {
         tenant.trust = vec!["127.0.0.3".parse().expect("an address")];
-        tenant.digest.algorithms = vec![DigestAlgorithm(Algorithm::Md5)];
+        tenant.digest.algorithms = vec![DigestAlgorithm(Algorithm::Md5.into())];
     };
     setting().web().demands_passwords().tenant(md5).settings("few = 100").tell(async |world| {
         world.give_password("dave").await;

@@ -11,6 +11,7 @@ mod forms;
 mod large;
 mod names;
 mod next_hops;
+mod outages;
 mod pages;
 mod push;
 mod refusals;

@@ -43,10 +43,7 @@ pub struct Kamailio {
 impl Configuration {
     /// That of a folder of `docs/integration`; none, loudly, where Kamailio was not fetched.
     pub fn of(name: &'static str) -> Option<Configuration> {
-        let root = root().filter(|root| root.join("usr/sbin/kamailio").is_file());
-        if root.is_none() {
-            skipped();
-        }
+        let root = root_with("usr/sbin/kamailio");
         let (defines, has_inside) = (vec!["WITHOUT_AUTHENTICATION".to_owned()], true);
         Some(Configuration { name, defines, root: root?, has_inside })
     }
@@ -241,6 +238,15 @@ fn skipped() {
     }
     // Past the test harness, which would keep it back.
     let _ = writeln!(std::io::stderr(), "SKIPPED proxies: see tests/proxies/install.sh");
+}
+
+/// Where Debian's packages were unpacked, with this program among them; none, loudly, where they were not.
+pub fn root_with(program: &str) -> Option<PathBuf> {
+    let root = root().filter(|root| root.join(program).is_file());
+    if root.is_none() {
+        skipped();
+    }
+    root
 }
 
 /// Where Debian's packages were unpacked.

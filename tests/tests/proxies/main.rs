@@ -1,12 +1,15 @@
-//! Behind proxies that are none of ours, with the configurations of `docs/integration` as they stand there. What has to be
-//! fetched first: `tests/proxies/install.sh`.
+//! Behind proxies that are none of ours, with the configurations of `docs/integration` as they stand there; and SIPp, which
+//! is in the same packages, as the other end. What has to be fetched first: `tests/proxies/install.sh`.
 
 mod behind;
+mod conformance;
 mod decisions;
 mod deferring;
 mod kamailio;
 mod loops;
 mod restarts;
+mod scenario;
 mod sipp;
 mod stories;
 mod telling;
+mod third_party;

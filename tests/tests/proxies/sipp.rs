@@ -1,69 +1,20 @@
 //! SIPp as the clients: many messages, and passwords.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 
 use restante_client::ClientEvent;
-use restante_tests::{PATIENCE, until};
+use restante_tests::PATIENCE;
 use tokio::time::timeout;
 
 use crate::behind::{Behind, behind};
-use crate::kamailio::{Configuration, database, libraries, repository, root};
+use crate::kamailio::{Configuration, database};
+use crate::scenario::Sipp;
 
 const MESSAGES: usize = 300;
 const STORED: &str = "restante_messages_stored_total";
 
-/// SIPp while it runs a scenario of `tests/proxies`; killed when this is dropped.
-struct Sipp {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Sipp {
-    fn start(world: &Behind, directory: &Path, scenario: &str, arguments: &[&str]) -> Sipp {
-        let root = root().expect("SIPp was fetched with Kamailio");
-        let libraries = libraries(&root).expect("its libraries");
-        let log = directory.join("sipp.log");
-        let output = || std::fs::File::options().create(true).append(true).open(&log).expect("a log");
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(root.join("usr/bin/sipp"))
-            .arg(world.kamailio.clients().to_string())
-            .arg("-sf")
-            .arg(repository().join("tests/proxies").join(scenario))
-            .args(["-i", "127.0.0.1", "-nostdin", "-timeout", "55", "-timeout_error", "-trace_err"])
-            .args(arguments)
-            .current_dir(directory)
-            .env("LD_LIBRARY_PATH", libraries)
-            .stdin(Stdio::null())
-            .stdout(output())
-            .stderr(output())
-            .spawn()
-            .expect("SIPp runs");
-        Sipp { child, log }
-    }
-
-    /// Whether every call went as the scenario says.
-    async fn succeeds(&mut self) -> bool {
-        let mut status = None;
-        until("SIPp ends", || {
-            status = self.child.try_wait().expect("its status");
-            status.is_some()
-        })
-        .await;
-        status.is_some_and(|status| status.success())
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Sipp {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start(world: &Behind, directory: &Path, scenario: &str, arguments: &[&str]) -> Sipp {
+    Sipp::start(world.kamailio.clients(), directory, &format!("proxies/{scenario}"), arguments)
 }
 
 #[test]
@@ -72,13 +23,13 @@ fn hundreds_of_messages_survive_the_end_of_both() {
         behind(Configuration::of(name), "", async |world| {
             let directory = tempfile::tempdir().expect("a temporary directory");
             let count = MESSAGES.to_string();
-            let mut sipp = Sipp::start(world, directory.path(), "messages.xml", &["-m", &count, "-r", "50"]);
+            let mut sipp = start(world, directory.path(), "messages.xml", &["-m", &count, "-r", "50"]);
             world.until_waiting("a third of the messages", |waiting| waiting >= MESSAGES / 3).await;
             world.kill_restante();
             world.start_restante().await;
             world.until_waiting("half of the messages", |waiting| waiting >= MESSAGES / 2).await;
             world.restart_kamailio();
-            assert!(sipp.succeeds().await, "{}", sipp.said());
+            assert!(sipp.succeeds().await, "{}", sipp.complaints());
             assert_eq!(world.queue().await.len(), MESSAGES, "{name}: each accepted once");
             let mut bob = world.person("bob").await;
             bob.register().await;
@@ -110,14 +61,14 @@ fn only_who_knows_the_password_registers_and_sends() {
         let configuration = Configuration::of(name).map(with_users);
         behind(configuration, "", async |world| {
             let directory = tempfile::tempdir().expect("a temporary directory");
-            let start = |world: &Behind, password: &str| {
-                Sipp::start(world, directory.path(), "password.xml", &["-m", "1", "-au", "bob", "-ap", password])
+            let as_bob = |world: &Behind, password: &str| {
+                start(world, directory.path(), "password.xml", &["-m", "1", "-au", "bob", "-ap", password])
             };
-            let mut wrong = start(world, "guessed");
-            assert!(!wrong.succeeds().await, "{name}: {}", wrong.said());
+            let mut wrong = as_bob(world, "guessed");
+            assert!(!wrong.succeeds().await, "{name}: {}", wrong.complaints());
             assert_eq!(world.metric(STORED, &[]).await, 0, "{name}");
-            let mut right = start(world, "secret");
-            assert!(right.succeeds().await, "{name}: {}", right.said());
+            let mut right = as_bob(world, "secret");
+            assert!(right.succeeds().await, "{name}: {}", right.complaints());
             assert_eq!(world.metric(STORED, &[]).await, 1, "{name}");
             assert_eq!(world.queue().await[0]["from"], "sip:bob@example.org", "{name}");
         });

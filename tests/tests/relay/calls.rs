@@ -3,7 +3,7 @@
 use restante_sip::message::{Name, SipMessage};
 use restante_tests::{RawMsrp, setting, story};
 
-use crate::{BOB, answer, answered, asked, call, cancel_of, device, give_up, refused};
+use crate::{BOB, answer, answered, asked, call, cancel_of, device, give_up, refused, registered};
 
 #[test]
 fn both_devices_ring_one_answers_and_the_other_is_cancelled() {
@@ -274,5 +274,38 @@ fn a_chat_is_passed_on_like_a_call() {
         phone.respond(&came, 486).await;
         assert_eq!(refused(&mut alice, &invite).await.status(), Some(486));
         assert_eq!(world.queue().len(), 0);
+    });
+}
+
+#[test]
+fn a_call_that_is_too_large_for_udp_goes_over_tcp_and_after_all_over_udp_where_nobody_takes_that() {
+    story(async |world| {
+        let mut phone = device(world, "1.0").await;
+        let mut alice = world.udp().await;
+        let large = |socket: &restante_tests::RawSip| call(socket).with("X-Large", &"x".repeat(1_300));
+        for _ in 0..2 {
+            let invite = large(&alice);
+            alice.send(&invite.bytes()).await;
+            let came = asked(&mut phone, "INVITE").await;
+            assert!(came.bytes().len() > 1_300);
+            assert!(came.header(Name::Via).unwrap().starts_with("SIP/2.0/UDP"), "{:?}", came.header(Name::Via));
+            phone.respond(&came, 486).await;
+            asked(&mut phone, "ACK").await;
+            assert_eq!(refused(&mut alice, &invite).await.status(), Some(486));
+        }
+        assert_eq!(world.transport_count("connections_failed"), 1, "what is known is not tried again");
+        // Where somebody does, it stays with TCP.
+        let place = world.udp().await;
+        let listener = tokio::net::TcpListener::bind(place.local()).await.expect("the same port");
+        let desk = registered(place, &format!("<sip:bob@{}>;q=1.0", listener.local_addr().unwrap())).await;
+        let invite = large(&alice);
+        alice.send(&invite.bytes()).await;
+        let (mut stream, _) = restante_tests::in_time("a connection", listener.accept()).await.expect("a connection");
+        let mut buffer = vec![0; 4_096];
+        let read = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer);
+        let length = restante_tests::in_time("an INVITE", read).await.expect("bytes");
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        assert!(text.starts_with("INVITE ") && text.contains("Via: SIP/2.0/TCP"), "{text}");
+        assert_eq!(desk.unread(), [""; 0]);
     });
 }

@@ -46,7 +46,7 @@ fn the_topmost_challenge_that_it_knows_is_answered_and_a_stale_nonce_once() {
             Some((it.algorithm(), it.nonce, it.opaque, count))
         });
         let answered = |nonce: &str, opaque: Option<&str>| {
-            Some((Some(Algorithm::Md5), nonce.to_owned(), opaque.map(str::to_owned), Some(1)))
+            Some((Some(Algorithm::Md5.into()), nonce.to_owned(), opaque.map(str::to_owned), Some(1)))
         };
         assert_eq!(shown, [None, answered("one", Some("o")), answered("two", None)]);
         let numbers = seen.each_ref().map(|request| request.cseq().expect("CSeq").number);

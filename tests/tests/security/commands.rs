@@ -1,6 +1,6 @@
 //! Passwords as an operator and a user handle them.
 
-use restante_tests::{Finished, Program, run, setting};
+use restante_tests::{Finished, Program, run, run_in, setting};
 
 fn write(program: &Program, name: &str, text: &str) -> String {
     let path = program.configuration_file().with_file_name(name);
@@ -39,6 +39,30 @@ async fn a_password_is_given_used_and_taken_away_and_never_kept() {
     let refused = send(&["--password-file", &wrong]);
     assert!(!refused.status.success() && refused.stdout.contains("401"), "{refused:?}");
     assert!(!send(&[]).status.success());
+    // From the environment; what a file says counts more.
+    let in_environment = |password: &str, file: &[&str]| {
+        let send =
+            ["client", "send", "--server", &server, "--from", "sip:alice@example.org", "--to", "sip:carol@example.org"];
+        run_in(&[("RESTANTE_PASSWORD", password)], &[&send[..], &["--text", "hello"], file].concat())
+    };
+    succeed(&in_environment(password, &[]));
+    succeed(&in_environment("guess", &["--password-file", &right]));
+    assert!(!in_environment("guess", &[]).status.success());
+    let nameless = run(&[
+        "client",
+        "send",
+        "--server",
+        &server,
+        "--from",
+        "sip:a@example.org",
+        "--to",
+        "sip:b@example.org",
+        "--text",
+        "x",
+        "--username",
+        "a",
+    ]);
+    assert!(nameless.stderr.contains("RESTANTE_PASSWORD"), "{nameless:?}");
     let bob = ["--as", "sip:bob@example.org", "--password-file", &right, "--username", "bob"];
     let listening =
         run(&[&["client", "listen", "--server", &server, "--count", "1", "--for", "20"], &bob[..]].concat());

@@ -1,7 +1,7 @@
 //! Digest over the wire, as honest clients and others use it.
 
 use restante_client::ClientCredentials;
-use restante_sip::authentication::{Algorithm, QualityOfProtection};
+use restante_sip::authentication::{Algorithm, QualityOfProtection, Variant};
 use restante_sip::message::SipMessage;
 use restante_tests::{Digest, OUTSIDE, RawMsrp, RawSip, Request, World, challenges, setting};
 
@@ -47,7 +47,7 @@ fn without_credentials_everything_that_begins_something_is_challenged() {
         for request in [of_alice, message, large, pull, of_bob] {
             let answer = socket.ask(&request).await;
             let found = challenges(&answer);
-            let algorithms: Vec<Algorithm> = found.iter().map(|challenge| challenge.algorithm).collect();
+            let algorithms: Vec<Variant> = found.iter().map(|challenge| challenge.algorithm).collect();
             assert_eq!(answer.status(), Some(401), "{}", request.line);
             assert_eq!(algorithms, [Algorithm::Sha256, Algorithm::Md5], "{}", request.line);
             assert!(found.iter().all(|it| it.realm == "example.org" && it.offers_auth() && !it.stale));

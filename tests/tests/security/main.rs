@@ -6,3 +6,4 @@ mod digest;
 mod garbage;
 mod identities;
 mod passwords;
+mod variants;

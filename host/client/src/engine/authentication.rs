@@ -1,13 +1,14 @@
 //! Challenges, and what answers them (RFC 3261 §22.2, RFC 8760 §2.4).
 //!
 //! A challenge is answered once, and once more when the server says that only the nonce was too old. What is sent later
-//! answers the last challenge at once, with a count that rises.
+//! answers the last challenge at once, with a count that rises, or with the nonce that the server said comes next.
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use restante_sip::authentication::{
-    Challenge, Credentials, HashOfA1, Protection, QualityOfProtection, response as response_to,
+    AuthenticationInfo, Challenge, Credentials, HashOfA1, Protection, QualityOfProtection, Subject, Variant,
+    response as response_to, user_hash,
 };
 use restante_sip::message::{MessageLimits, Name, SipMessage};
 use restante_sip::transaction::ClientTransactionId;
@@ -34,6 +35,8 @@ pub(super) struct AnsweredChallenge {
     challenge: Challenge,
     is_proxys: bool,
     count: u32,
+    /// The client's nonce, one for the whole session (RFC 7616 §3.4.2).
+    cnonce: String,
 }
 
 impl AnsweredChallenge {
@@ -46,8 +49,8 @@ impl AnsweredChallenge {
         };
         let name = if is_proxys { Name::ProxyAuthenticate } else { Name::WwwAuthenticate };
         let all = answer.headers(name).flat_map(|value| Challenge::parse_list(value).unwrap_or_default());
-        let challenge = all.into_iter().find(Challenge::offers_auth)?;
-        Some(AnsweredChallenge { challenge, is_proxys, count: 0 })
+        let challenge = all.into_iter().find(|challenge| quality_for(challenge).is_some())?;
+        Some(AnsweredChallenge { challenge, is_proxys, count: 0, cnonce: token() })
     }
 
     /// The request with what answers the challenge.
@@ -59,20 +62,26 @@ impl AnsweredChallenge {
             return Ok(request);
         }
         self.count = self.count.saturating_add(1);
-        let Challenge { realm, nonce, opaque, algorithm, .. } = &self.challenge;
+        let Challenge { realm, nonce, opaque, algorithm, takes_user_hash, .. } = &self.challenge;
         let protection = Protection {
-            quality: QualityOfProtection::Auth,
-            cnonce: token(),
+            quality: quality_for(&self.challenge).unwrap_or(QualityOfProtection::Auth),
+            cnonce: self.cnonce.clone(),
             nonce_count: format!("{:08x}", self.count),
         };
-        let hash = HashOfA1::new(*algorithm, &credentials.username, realm, &credentials.password);
+        let (hash, is_session) = (self.hash(credentials), algorithm.is_session);
+        let subject = Subject { method: method.as_str(), uri, nonce, is_session, body: &parsed.body() };
+        let username = match takes_user_hash {
+            true => user_hash(algorithm.algorithm, &credentials.username, realm),
+            false => credentials.username.clone(),
+        };
         let value = Credentials {
-            username: credentials.username.clone(),
+            username,
+            is_user_hash: *takes_user_hash,
             realm: realm.clone(),
             nonce: nonce.clone(),
             uri: uri.to_owned(),
-            response: response_to(&hash, &method, uri, nonce, Some(&protection)),
-            algorithm: Some(algorithm.as_str().to_owned()),
+            response: response_to(&hash, &subject, Some(&protection)),
+            algorithm: Some(algorithm.to_string()),
             opaque: opaque.clone(),
             protection: Some(protection),
         };
@@ -81,9 +90,50 @@ impl AnsweredChallenge {
         let (before, after) = request.split_at_checked(parsed.header_end()).ok_or(WriteError::Missing)?;
         Ok([before, line.as_bytes(), after].concat().into())
     }
+
+    fn hash(&self, credentials: &ClientCredentials) -> HashOfA1 {
+        let ClientCredentials { username, password } = credentials;
+        HashOfA1::new(self.challenge.algorithm.algorithm, username, &self.challenge.realm, password)
+    }
+
+    /// Whether a server that says so in an answer to this request knows the password, too. None: it shows nothing that can
+    /// be judged.
+    fn is_shown(&self, credentials: &ClientCredentials, info: &AuthenticationInfo, sent: &SipMessage) -> Option<bool> {
+        let said = Credentials::parse(sent.header(Name::Authorization)?).ok()??;
+        let is_of_this = |variant: &Variant| *variant == self.challenge.algorithm && said.realm == self.challenge.realm;
+        let variant = said.algorithm().filter(is_of_this)?;
+        let used = said.protection.as_ref()?;
+        let subject =
+            Subject { method: "", uri: &said.uri, nonce: &said.nonce, is_session: variant.is_session, body: &[] };
+        info.is_right(&self.hash(credentials), &subject, used)
+    }
+}
+
+/// What is said to a challenge: what every server can check, where it is on offer.
+fn quality_for(challenge: &Challenge) -> Option<QualityOfProtection> {
+    [QualityOfProtection::Auth, QualityOfProtection::AuthInt].into_iter().find(|quality| challenge.offers(*quality))
 }
 
 impl Engine {
+    /// Looks at what a server says with a 2xx (RFC 7616 §3.5): the next nonce, and that it knows the password.
+    pub(super) fn take_authentication_info(&mut self, sent: &Sent, answer: &SipMessage) {
+        let is_success = answer.status().is_some_and(|status| (200..300).contains(&status));
+        let Some(value) = answer.header_by_text("Authentication-Info").filter(|_| is_success) else { return };
+        let (Some(credentials), Some(challenge)) = (&self.configuration.credentials, &mut self.state.challenge) else {
+            return;
+        };
+        let Ok(info) = AuthenticationInfo::parse(value) else {
+            return self.violation("an Authentication-Info that cannot be read".to_owned());
+        };
+        if challenge.is_shown(credentials, &info, &sent.request) == Some(false) {
+            return self.violation("the server does not know the password that it asked for".to_owned());
+        }
+        if let Some(next_nonce) = info.next_nonce {
+            challenge.challenge.nonce = next_nonce;
+            challenge.count = 0;
+        }
+    }
+
     /// Sends a challenged request again with what answers the challenge. False: it is not, and the answer counts.
     pub(super) fn answer_challenge(
         &mut self,

@@ -305,10 +305,11 @@ impl Engine {
             return;
         }
         let sent = self.state.sent.remove(&transaction);
-        if let Some(sent) = sent
-            && self.answer_challenge(transaction, sent, &message)
-        {
-            return;
+        if let Some(sent) = sent {
+            self.take_authentication_info(&sent, &message);
+            if self.answer_challenge(transaction, sent, &message) {
+                return;
+            }
         }
         if let Some(session) = self.state.invites.get(&transaction).copied() {
             self.state.pending.remove(&transaction);

@@ -238,6 +238,7 @@ async fn metrics(State(administration): State<Administration>) -> Response {
     let shared = &administration.shared;
     let waiting: u32 = shared.directory.tenants().iter().map(|it| shared.store.tenant_totals(&it.name).messages).sum();
     shared.metrics.waiting_messages.set(i64::from(waiting));
+    shared.metrics.disbelieved_hops.set(i64::try_from(shared.disbelieved_hops()).unwrap_or(i64::MAX));
     let text = shared.metrics.encode(|text| {
         for (name, value) in administration.counters.snapshot() {
             write_family(

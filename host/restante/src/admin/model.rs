@@ -103,7 +103,7 @@ pub struct UserAuthentication {
     pub is_demanded: bool,
     /// Of the tenant: what hashes are made with.
     pub realm: String,
-    /// Of the tenant, preferred first.
+    /// Of the tenant, preferred first, without `-sess`: what hashes are made with.
     pub algorithms: Vec<String>,
     /// The user's; none: no credentials for this realm.
     pub username: Option<String>,

@@ -250,10 +250,18 @@ fn authentication(it: &Administration, key: &RecipientKey) -> UserAuthentication
     let realm = digest.map(|digest| digest.realm.to_string()).unwrap_or_default();
     let known = it.shared.authentication.users.of(key).filter(|known| known.realm == realm);
     let name = |algorithm: &Algorithm| algorithm.as_str().to_owned();
+    // A hash serves an algorithm and its `-sess` variant.
+    let mut algorithms: Vec<String> = Vec::new();
+    for variant in digest.iter().flat_map(|digest| &digest.algorithms) {
+        let name = name(&variant.algorithm);
+        if !algorithms.contains(&name) {
+            algorithms.push(name);
+        }
+    }
     UserAuthentication {
         is_demanded: digest.is_some_and(|digest| digest.is_demanded),
         realm,
-        algorithms: digest.map(|digest| digest.algorithms.iter().map(name).collect()).unwrap_or_default(),
+        algorithms,
         username: known.as_ref().map(|known| known.username.clone()),
         hashed: known.iter().flat_map(|known| &known.hashes).map(|hash| name(&hash.algorithm())).collect(),
     }

@@ -1,5 +1,6 @@
-//! Passwords, from files or from a person. None comes from the command line, where everybody could see it.
+//! Passwords, from files, the environment or a person. None comes from the command line, where everybody could see it.
 
+use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,23 +12,45 @@ use restante_sip::uri::Uri;
 /// Longest password, in bytes.
 const MAX_PASSWORD_BYTES: u64 = 1024;
 
-/// From a file without its line end, else from standard input, asked for where that is a terminal.
+/// What says it where no file does.
+pub const VARIABLE: &str = "RESTANTE_PASSWORD";
+
+/// As [`given`], else from standard input, asked for where that is a terminal.
 ///
 /// # Errors
 /// It cannot be read, or is empty, too long, or more than a line.
 pub fn read(file: Option<&Path>) -> Result<String> {
-    let text = match file {
-        Some(file) => {
-            let open = std::fs::File::open(file).with_context(|| format!("--password-file {}", file.display()))?;
-            let mut text = String::new();
-            let limited = io::Read::take(open, MAX_PASSWORD_BYTES + 2);
-            io::Read::read_to_string(&mut { limited }, &mut text)
-                .with_context(|| format!("--password-file {}", file.display()))?;
-            text
+    given(file, std::env::var_os(VARIABLE))?.map_or_else(|| checked(&line()?), Ok)
+}
+
+/// From a file without its line end, else from the environment, else none.
+///
+/// # Errors
+/// It cannot be read, or is empty, too long, or more than a line.
+pub fn given(file: Option<&Path>, variable: Option<OsString>) -> Result<Option<String>> {
+    match (file, variable) {
+        (Some(file), _) => {
+            let text = first_line(file).with_context(|| format!("--password-file {}", file.display()))?;
+            checked(&text).map(Some)
         }
-        None => line()?,
-    };
-    let password = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+        (None, Some(variable)) => match variable.to_str() {
+            Some(text) => checked(text).with_context(|| VARIABLE).map(Some),
+            None => bail!("{VARIABLE}: expected UTF-8"),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
+/// Of what may be longer than any password.
+fn first_line(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let mut limited = io::Read::take(std::fs::File::open(file)?, MAX_PASSWORD_BYTES + 2);
+    io::Read::read_to_string(&mut limited, &mut text)?;
+    Ok(text)
+}
+
+fn checked(text: &str) -> Result<String> {
+    let password = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     if password.is_empty() || password.len() as u64 > MAX_PASSWORD_BYTES || password.contains(['\r', '\n', '\0']) {
         bail!("expected a password of 1 to {MAX_PASSWORD_BYTES} bytes on one line");
     }
@@ -95,9 +118,14 @@ mod tests {
             (&"x".repeat(1025), None),
         ] {
             std::fs::write(file.path(), text).unwrap();
-            assert_eq!(read(Some(file.path())).ok().as_deref(), expected, "{text:?}");
+            let found = given(Some(file.path()), Some("another".into())).ok().flatten();
+            assert_eq!(found.as_deref(), expected, "{text:?}");
+            // The environment says one where no file does.
+            let found = given(None, Some(text.into())).ok().flatten();
+            assert_eq!(found.as_deref(), expected, "{text:?}");
         }
-        assert!(read(Some(Path::new("/nowhere/password"))).is_err());
+        assert!(given(Some(Path::new("/nowhere/password")), Some("another".into())).is_err());
+        assert_eq!(given(None, None).unwrap(), None);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub enum Command {
     Add {
         /// A SIP or tel URI.
         address: String,
-        /// File with the password; by default it is read from standard input.
+        /// File with the password; by default it is what RESTANTE_PASSWORD says, or is read from standard input.
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
         /// What the user calls itself when it authenticates; by default what stands before the domain.

@@ -1,6 +1,6 @@
 //! How users show who they are.
 
-use restante_sip::authentication::Algorithm;
+use restante_sip::authentication::{Algorithm, QualityOfProtection, Variant};
 use serde::{Deserialize, Serialize};
 
 /// Longest realm, in bytes.
@@ -26,11 +26,23 @@ pub struct Digest {
     pub realm: Option<String>,
     /// A challenge for each, in this order.
     pub algorithms: Vec<DigestAlgorithm>,
+    /// What the hash may be over: one of them is needed.
+    pub qop: Vec<DigestQuality>,
+    /// A username may come as its hash, and challenges say so.
+    pub userhash: bool,
+    /// Answers to who authenticated show that the password is known here too, and renew a nonce before it is too old.
+    pub authentication_info: bool,
 }
 
 impl Default for Digest {
     fn default() -> Digest {
-        Digest { realm: None, algorithms: vec![DigestAlgorithm(Algorithm::Sha256), DigestAlgorithm(Algorithm::Md5)] }
+        Digest {
+            realm: None,
+            algorithms: vec![DigestAlgorithm(Algorithm::Sha256.into()), DigestAlgorithm(Algorithm::Md5.into())],
+            qop: vec![DigestQuality(QualityOfProtection::Auth)],
+            userhash: false,
+            authentication_info: false,
+        }
     }
 }
 
@@ -43,33 +55,60 @@ impl Digest {
         {
             return Err(("realm", format!("{realm:?}: expected 1 to {MAX_REALM_BYTES} bytes of text")));
         }
-        let is_repeated =
-            |(at, known): (usize, &DigestAlgorithm)| self.algorithms.iter().take(at).any(|it| it == known);
-        if self.algorithms.is_empty() || self.algorithms.iter().enumerate().any(is_repeated) {
+        if !is_each_once(&self.algorithms) {
             return Err(("algorithms", "expected at least one algorithm, and each once".to_owned()));
+        }
+        if !is_each_once(&self.qop) {
+            return Err(("qop", "expected \"auth\", \"auth-int\" or both, and each once".to_owned()));
         }
         Ok(())
     }
 }
 
+fn is_each_once<T: PartialEq>(values: &[T]) -> bool {
+    let is_new = |(at, value): (usize, &T)| !values.iter().take(at).any(|earlier| earlier == value);
+    !values.is_empty() && values.iter().enumerate().all(is_new)
+}
+
 /// An algorithm by its registered name.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct DigestAlgorithm(pub Algorithm);
+pub struct DigestAlgorithm(pub Variant);
 
 impl TryFrom<String> for DigestAlgorithm {
     type Error = String;
 
     fn try_from(text: String) -> Result<DigestAlgorithm, String> {
         let known = Algorithm::ALL.map(|known| format!("{:?}", known.as_str())).join(", ");
-        Algorithm::named(Some(&text))
+        Variant::named(Some(&text))
             .map(DigestAlgorithm)
-            .ok_or_else(|| format!("{text:?} is no algorithm: expected one of {known}"))
+            .ok_or_else(|| format!("{text:?} is no algorithm: expected one of {known}, or with \"-sess\" behind it"))
     }
 }
 
 impl From<DigestAlgorithm> for String {
     fn from(algorithm: DigestAlgorithm) -> String {
-        algorithm.0.as_str().to_owned()
+        algorithm.0.to_string()
+    }
+}
+
+/// A value of `qop` by its name.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DigestQuality(pub QualityOfProtection);
+
+impl TryFrom<String> for DigestQuality {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<DigestQuality, String> {
+        QualityOfProtection::named(&text)
+            .map(DigestQuality)
+            .ok_or_else(|| format!("{text:?} is no quality of protection: expected \"auth\" or \"auth-int\""))
+    }
+}
+
+impl From<DigestQuality> for String {
+    fn from(quality: DigestQuality) -> String {
+        quality.0.as_str().to_owned()
     }
 }

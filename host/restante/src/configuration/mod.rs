@@ -23,7 +23,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 pub use address::{AddressRange, HostPort, ListenAddress, NextHop, Protocol, Target};
-pub use authentication::{AuthenticationMethod, Digest, DigestAlgorithm};
+pub use authentication::{AuthenticationMethod, Digest, DigestAlgorithm, DigestQuality};
 pub use limits::Limits;
 pub use source::Source;
 pub use tenant::{RegistrationEvents, Tenant};

@@ -250,6 +250,12 @@ impl Shared {
         transport_limits(&self.limits).message
     }
 
+    /// Next hops whose refusals for good are not believed now, because too many came in a row.
+    #[must_use]
+    pub fn disbelieved_hops(&self) -> usize {
+        self.hops.lock().unwrap_or_else(PoisonError::into_inner).open((self.clock)())
+    }
+
     /// Notes a final answer through a hop. True: its refusals for good are not to be believed now.
     fn hop_refused(&self, now: Timestamp, hop: SocketAddr, for_good: bool) -> bool {
         let mut hops = self.hops.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::Algorithm;
+use super::Variant;
 use super::parameters::{DIGEST, Parameters, ValueWriter, schemes};
 use crate::header::HeaderError;
 
@@ -8,8 +8,10 @@ use crate::header::HeaderError;
 /// are not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// Whose password was hashed.
+    /// Whose password was hashed: the username, or its hash.
     pub username: String,
+    /// `userhash`: it is the hash.
+    pub is_user_hash: bool,
     /// Of the challenge.
     pub realm: String,
     /// Of the challenge.
@@ -38,7 +40,7 @@ pub struct Protection {
 }
 
 /// Values of `qop`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum QualityOfProtection {
     /// Method and URI.
     Auth,
@@ -47,6 +49,13 @@ pub enum QualityOfProtection {
 }
 
 impl QualityOfProtection {
+    /// By what is written. None: unknown.
+    #[must_use]
+    pub fn named(text: &str) -> Option<QualityOfProtection> {
+        let all = [QualityOfProtection::Auth, QualityOfProtection::AuthInt];
+        all.into_iter().find(|known| text.eq_ignore_ascii_case(known.as_str()))
+    }
+
     /// As it is written.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -58,6 +67,14 @@ impl QualityOfProtection {
 }
 
 impl Protection {
+    pub(super) fn read(quality: &str, parameters: &mut Parameters) -> Result<Protection, HeaderError> {
+        Ok(Protection {
+            quality: QualityOfProtection::named(quality).ok_or(HeaderError::Syntax)?,
+            cnonce: parameters.required("cnonce")?,
+            nonce_count: parameters.optional("nc").filter(|count| is_count(count)).ok_or(HeaderError::Number)?,
+        })
+    }
+
     /// The nonce count as a number.
     #[must_use]
     pub fn count(&self) -> Option<u32> {
@@ -84,14 +101,11 @@ impl Credentials {
         }
         let protection = match parameters.optional("qop") {
             None => None,
-            Some(quality) => Some(Protection {
-                quality: quality_of(&quality)?,
-                cnonce: parameters.required("cnonce")?,
-                nonce_count: parameters.optional("nc").filter(|count| is_count(count)).ok_or(HeaderError::Number)?,
-            }),
+            Some(quality) => Some(Protection::read(&quality, &mut parameters)?),
         };
         Ok(Some(Credentials {
             username: parameters.required("username")?,
+            is_user_hash: parameters.is_true("userhash"),
             realm: parameters.required("realm")?,
             nonce: parameters.required("nonce")?,
             uri: parameters.required("uri")?,
@@ -104,14 +118,9 @@ impl Credentials {
 
     /// How it was hashed; none: in a way that nobody here knows.
     #[must_use]
-    pub fn algorithm(&self) -> Option<Algorithm> {
-        Algorithm::named(self.algorithm.as_deref())
+    pub fn algorithm(&self) -> Option<Variant> {
+        Variant::named(self.algorithm.as_deref())
     }
-}
-
-fn quality_of(text: &str) -> Result<QualityOfProtection, HeaderError> {
-    let all = [QualityOfProtection::Auth, QualityOfProtection::AuthInt];
-    all.into_iter().find(|known| text.eq_ignore_ascii_case(known.as_str())).ok_or(HeaderError::Syntax)
 }
 
 fn is_count(text: &str) -> bool {
@@ -134,6 +143,9 @@ impl fmt::Display for Credentials {
         }
         if let Some(Protection { quality, cnonce, nonce_count }) = &self.protection {
             writer = writer.token("qop", quality.as_str()).quoted("cnonce", cnonce).token("nc", nonce_count);
+        }
+        if self.is_user_hash {
+            writer = writer.token("userhash", "true");
         }
         formatter.write_str(&writer.finish())
     }

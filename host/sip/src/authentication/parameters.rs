@@ -79,6 +79,10 @@ impl Parameters {
         Some(self.0.swap_remove(at).1)
     }
 
+    pub(super) fn is_true(&mut self, name: &str) -> bool {
+        self.optional(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
     pub(super) fn required(&mut self, name: &str) -> Result<String, HeaderError> {
         self.optional(name).ok_or(HeaderError::Missing)
     }
@@ -108,6 +112,11 @@ impl ValueWriter {
 
     pub(super) fn finish(self) -> String {
         self.0
+    }
+
+    /// Without the scheme.
+    pub(super) fn finish_parameters(self) -> String {
+        self.0.get(DIGEST.len()..).unwrap_or_default().trim_start().to_owned()
     }
 
     fn separate(&mut self, name: &str) {

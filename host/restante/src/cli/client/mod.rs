@@ -52,11 +52,11 @@ pub struct Connection {
     /// File with its key (PEM).
     #[arg(long, value_name = "FILE", requires = "certificate")]
     key: Option<PathBuf>,
-    /// File with the password that challenges are answered with.
+    /// File with the password that challenges are answered with; by default what RESTANTE_PASSWORD says.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// Whose password it is; by default what stands before the domain.
-    #[arg(long, value_name = "NAME", requires = "password_file")]
+    #[arg(long, value_name = "NAME")]
     username: Option<String>,
     /// Print one JSON object a line.
     #[arg(long)]
@@ -136,11 +136,19 @@ impl Connection {
     }
 
     fn credentials(&self, identity: &str) -> Result<Option<ClientCredentials>> {
-        let Some(file) = &self.password_file else { return Ok(None) };
+        let password = password::given(self.password_file.as_deref(), std::env::var_os(password::VARIABLE))?;
+        let Some(password) = password else {
+            anyhow::ensure!(
+                self.username.is_none(),
+                "--username needs a password: --password-file or {}",
+                password::VARIABLE
+            );
+            return Ok(None);
+        };
         let username = self.username.clone().or_else(|| password::usual_username(identity));
         Ok(Some(ClientCredentials {
             username: username.with_context(|| format!("{identity:?} has no username"))?,
-            password: password::read(Some(file))?,
+            password,
         }))
     }
 }

@@ -5,13 +5,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use restante_deferral::model::{CanonicalAddress, RecipientKey, TenantName};
-use restante_sip::authentication::{Algorithm, HashOfA1};
+use restante_sip::authentication::{Algorithm, HashOfA1, user_hash};
 use restante_store::UserCredentials;
 use thiserror::Error;
 
 const SLICES: usize = 16;
 
 type Username = (TenantName, String);
+type Slice<T> = RwLock<HashMap<Username, T>>;
 
 /// One user's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,9 @@ pub struct UsernameTaken(pub String, pub CanonicalAddress);
 /// All users' credentials, by tenant and username. As durable as the store says: a change is made here when it is there.
 pub struct KnownUsers {
     hasher: RandomState,
-    slices: Vec<RwLock<HashMap<Username, Arc<KnownCredentials>>>>,
+    slices: Vec<Slice<Arc<KnownCredentials>>>,
+    /// The same by what [`user_hash`] makes of the username, for each algorithm.
+    hashed: Vec<Slice<Arc<KnownCredentials>>>,
     /// The other way about; held by whoever changes something.
     usernames: Mutex<HashMap<RecipientKey, String>>,
     /// Held from the look whether a username is free to the change.
@@ -46,6 +49,7 @@ impl Default for KnownUsers {
         KnownUsers {
             hasher: RandomState::new(),
             slices: (0..SLICES).map(|_| RwLock::default()).collect(),
+            hashed: (0..SLICES).map(|_| RwLock::default()).collect(),
             usernames: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         }
@@ -56,8 +60,13 @@ impl KnownUsers {
     /// Who has a username.
     #[must_use]
     pub fn find(&self, tenant: &TenantName, username: &str) -> Option<Arc<KnownCredentials>> {
-        let username = (tenant.clone(), username.to_owned());
-        self.slice(&username)?.read().unwrap_or_else(PoisonError::into_inner).get(&username).cloned()
+        self.found(&self.slices, (tenant.clone(), username.to_owned()))
+    }
+
+    /// Who has a username of which this is the hash, by whatever algorithm.
+    #[must_use]
+    pub fn find_hashed(&self, tenant: &TenantName, hash: &str) -> Option<Arc<KnownCredentials>> {
+        self.found(&self.hashed, (tenant.clone(), hash.to_ascii_lowercase()))
     }
 
     /// What a user has.
@@ -88,7 +97,7 @@ impl KnownUsers {
             self.check(user, &credentials.username)?;
         }
         if let Some(before) = usernames.remove(user) {
-            self.change((user.tenant.clone(), before), None);
+            self.change(&user.tenant, &before, None);
         }
         if let Some(credentials) = credentials {
             usernames.insert(user.clone(), credentials.username.clone());
@@ -98,22 +107,41 @@ impl KnownUsers {
                 realm: credentials.realm.clone(),
                 hashes: credentials.hashes.iter().filter_map(hash).collect(),
             };
-            self.change((user.tenant.clone(), credentials.username.clone()), Some(Arc::new(known)));
+            self.change(&user.tenant, &credentials.username, Some(Arc::new(known)));
         }
         Ok(())
     }
 
-    fn change(&self, username: Username, known: Option<Arc<KnownCredentials>>) {
-        let Some(slice) = self.slice(&username) else { return };
+    fn change(&self, tenant: &TenantName, username: &str, known: Option<Arc<KnownCredentials>>) {
+        let before = self.find(tenant, username);
+        let hashes = |known: &KnownCredentials| -> Vec<String> {
+            let algorithms = known.hashes.iter().map(HashOfA1::algorithm);
+            algorithms.map(|algorithm| user_hash(algorithm, &known.username, &known.realm)).collect()
+        };
+        for hash in before.as_deref().map(hashes).unwrap_or_default() {
+            self.put(&self.hashed, (tenant.clone(), hash), None);
+        }
+        for (hash, known) in known.iter().flat_map(|known| hashes(known).into_iter().map(move |hash| (hash, known))) {
+            self.put(&self.hashed, (tenant.clone(), hash), Some(known.clone()));
+        }
+        self.put(&self.slices, (tenant.clone(), username.to_owned()), known);
+    }
+
+    fn put(&self, slices: &[Slice<Arc<KnownCredentials>>], name: Username, known: Option<Arc<KnownCredentials>>) {
+        let Some(slice) = self.slice(slices, &name) else { return };
         let mut slice = slice.write().unwrap_or_else(PoisonError::into_inner);
         match known {
-            Some(known) => slice.insert(username, known),
-            None => slice.remove(&username),
+            Some(known) => slice.insert(name, known),
+            None => slice.remove(&name),
         };
     }
 
-    fn slice(&self, username: &Username) -> Option<&RwLock<HashMap<Username, Arc<KnownCredentials>>>> {
-        self.slices.get(usize::try_from(self.hasher.hash_one(username) % SLICES as u64).unwrap_or(0))
+    fn found(&self, slices: &[Slice<Arc<KnownCredentials>>], name: Username) -> Option<Arc<KnownCredentials>> {
+        self.slice(slices, &name)?.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
+    }
+
+    fn slice<'a, T>(&self, slices: &'a [Slice<T>], name: &Username) -> Option<&'a Slice<T>> {
+        slices.get(usize::try_from(self.hasher.hash_one(name) % SLICES as u64).unwrap_or(0))
     }
 }
 
@@ -146,7 +174,12 @@ mod tests {
         known.set(&bob, Some(&named("robert"))).unwrap();
         assert_eq!(known.find(&bob.tenant, "bob"), None);
         known.set(&carol, Some(&named("bob"))).unwrap();
+        let hash = user_hash(Algorithm::Md5, "bob", "r");
+        assert_eq!(known.find_hashed(&carol.tenant, &hash.to_uppercase()), known.of(&carol));
+        assert_eq!(known.find_hashed(&carol.tenant, &user_hash(Algorithm::Md5, "robert", "r")), known.of(&bob));
+        assert_eq!(known.find_hashed(&carol.tenant, "bob"), None, "a name is no hash");
         known.set(&carol, None).unwrap();
         assert_eq!((known.of(&carol), known.find(&carol.tenant, "bob")), (None, None));
+        assert_eq!(known.find_hashed(&carol.tenant, &hash), None);
     }
 }

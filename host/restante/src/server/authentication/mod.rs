@@ -13,8 +13,8 @@ use std::sync::{Mutex, PoisonError};
 
 use restante_deferral::model::{RecipientKey, Timestamp};
 use restante_sip::authentication::{
-    Algorithm, Challenge, Credentials, HashOfA1, Nonce, NonceCounts, NonceKey, Origin, Protection, QualityOfProtection,
-    is_response, response,
+    AuthenticationInfo, Challenge, Credentials, HashOfA1, Nonce, NonceCounts, NonceKey, Origin, Protection,
+    QualityOfProtection, Subject, Variant, is_response, response,
 };
 use restante_sip::identity::same_user;
 use restante_sip::message::{Name, SipMessage};
@@ -68,7 +68,7 @@ pub enum Unauthenticated {
 pub enum Why {
     /// No credentials for this realm, or by no algorithm that is asked for.
     NoCredentials,
-    /// Credentials without `qop=auth`, whose repetition nobody could tell.
+    /// Credentials without a `qop` that was offered; without any, nobody could tell their repetition.
     Unprotected,
     /// The nonce is too old, or of another run of the server.
     Stale,
@@ -135,11 +135,11 @@ impl Authentication {
         let origin = self.key.origin(source);
         self.may_try(origin, now)?;
         let realm = &*tenant.digest.realm;
-        let Some((credentials, algorithm)) = credentials(request, tenant)? else {
+        let Some((credentials, variant)) = credentials(request, tenant)? else {
             return Err(self.challenged(asked, Why::NoCredentials));
         };
-        let Some(protection) = credentials.protection.as_ref().filter(|it| it.quality == QualityOfProtection::Auth)
-        else {
+        let protection = credentials.protection.as_ref();
+        let Some(protection) = protection.filter(|it| tenant.digest.qualities.contains(&it.quality)) else {
             return Err(self.challenged(asked, Why::Unprotected));
         };
         if !is_for(request, &credentials.uri) {
@@ -150,11 +150,11 @@ impl Authentication {
             return Err(self.challenged(asked, Why::Stale));
         };
         self.may_try(nonce.origin, now)?;
-        let user = self.users.find(&tenant.name, &credentials.username).filter(|user| *user.realm == *realm);
-        let hash = user.as_ref().and_then(|user| user.hashes.iter().find(|hash| hash.algorithm() == algorithm));
+        let user = self.named(tenant, &credentials);
+        let hash = user.as_ref().and_then(|user| user.hashes.iter().find(|hash| hash.algorithm() == variant.algorithm));
         // Somebody unknown costs as much time as somebody known.
-        let nobody = || HashOfA1::new(algorithm, "", realm, "");
-        let is_right = is_right(request, hash.unwrap_or(&nobody()), &credentials, protection);
+        let nobody = || HashOfA1::new(variant.algorithm, "", realm, "");
+        let is_right = is_right(request, hash.unwrap_or(&nobody()), (&credentials, variant), protection);
         let Some(user) = user.as_ref().filter(|_| is_right && hash.is_some()) else {
             let may_not_any_more = self.failures().note(nonce.origin, now) == self.max_failures;
             if may_not_any_more {
@@ -166,6 +166,46 @@ impl Authentication {
         Ok(user.user.clone())
     }
 
+    /// Authentication-Info for the answer to a request that was taken: that the password is known here, and another nonce
+    /// where this one has less than half of its time left. None: it is from nobody who authenticated, or its tenant gives
+    /// none. What the credentials say is looked at again, because a trusted peer's were not.
+    pub fn info(&self, request: &SipMessage, tenant: &TenantEntry, now: Timestamp) -> Option<String> {
+        if !tenant.digest.gives_info {
+            return None;
+        }
+        let (credentials, variant) = credentials(request, tenant).ok()??;
+        let protection = credentials.protection.as_ref()?;
+        let realm = &*tenant.digest.realm;
+        let lifetime = self.nonce_lifetime_milliseconds;
+        let nonce = self.key.read(realm, &credentials.nonce, now.0, lifetime).ok()?;
+        let user = self.named(tenant, &credentials)?;
+        let hash = user.hashes.iter().find(|hash| hash.algorithm() == variant.algorithm)?;
+        if !is_right(request, hash, (&credentials, variant), protection) {
+            return None;
+        }
+        let is_old = nonce.issued_at.abs_diff(now.0) > lifetime / 2;
+        // Failures with it are charged to whoever got the one before.
+        let next_nonce = is_old.then(|| self.nonce(realm, nonce.origin, now));
+        let subject = subject("", (&credentials, variant), &[]);
+        let protection = Protection { quality: QualityOfProtection::Auth, ..protection.clone() };
+        let shown = Some(AuthenticationInfo::shown(hash, &subject, &protection));
+        Some(AuthenticationInfo { next_nonce, shown }.to_string())
+    }
+
+    /// Who credentials name.
+    fn named(&self, tenant: &TenantEntry, credentials: &Credentials) -> Option<std::sync::Arc<KnownCredentials>> {
+        let user = match credentials.is_user_hash {
+            true => self.users.find_hashed(&tenant.name, &credentials.username),
+            false => self.users.find(&tenant.name, &credentials.username),
+        };
+        user.filter(|user| *user.realm == *tenant.digest.realm)
+    }
+
+    fn nonce(&self, realm: &str, origin: Origin, now: Timestamp) -> String {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        self.key.write(realm, &Nonce { issued_at: now.0, origin, number })
+    }
+
     fn use_count(&self, nonce: &Nonce, protection: &Protection, now: Timestamp) -> Option<()> {
         let slice = usize::try_from(nonce.number % SLICES as u64).unwrap_or(0);
         let mut counts = self.counts.get(slice)?.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,20 +215,16 @@ impl Authentication {
     /// One for each algorithm, with one nonce (RFC 8760 §2.4).
     fn challenged(&self, asked: Asked<'_>, why: Why) -> Unauthenticated {
         let digest = &asked.tenant.digest;
-        let nonce = Nonce {
-            issued_at: asked.now.0,
-            origin: self.key.origin(asked.source),
-            number: self.next_number.fetch_add(1, Ordering::Relaxed),
-        };
-        let nonce = self.key.write(&digest.realm, &nonce);
-        let challenge = |algorithm: &Algorithm| {
+        let nonce = self.nonce(&digest.realm, self.key.origin(asked.source), asked.now);
+        let challenge = |algorithm: &Variant| {
             let challenge = Challenge {
                 realm: digest.realm.to_string(),
                 nonce: nonce.clone(),
                 opaque: None,
                 stale: matches!(why, Why::Stale | Why::Repeated),
                 algorithm: *algorithm,
-                quality_of_protection: vec![QualityOfProtection::Auth.as_str().to_owned()],
+                quality_of_protection: digest.qualities.iter().map(|quality| quality.as_str().to_owned()).collect(),
+                takes_user_hash: digest.takes_user_hash,
             };
             challenge.to_string()
         };
@@ -208,16 +244,16 @@ impl Authentication {
 }
 
 /// Those of a request that are for the tenant's realm, by an algorithm that it asks for.
-fn credentials(
-    request: &SipMessage,
-    tenant: &TenantEntry,
-) -> Result<Option<(Credentials, Algorithm)>, Unauthenticated> {
+fn credentials(request: &SipMessage, tenant: &TenantEntry) -> Result<Option<(Credentials, Variant)>, Unauthenticated> {
     let mut found = None;
     for value in request.headers(Name::Authorization).take(MAX_FIELDS) {
         let read = Credentials::parse(value).map_err(|_| Unauthenticated::Malformed("Malformed Authorization"))?;
         let Some(credentials) = read.filter(|it| *it.realm == *tenant.digest.realm) else { continue };
-        let algorithm = credentials.algorithm().filter(|it| tenant.digest.algorithms.contains(it));
-        found = found.or(algorithm.map(|algorithm| (credentials, algorithm)));
+        if credentials.is_user_hash && !tenant.digest.takes_user_hash {
+            continue;
+        }
+        let variant = credentials.algorithm().filter(|it| tenant.digest.algorithms.contains(it));
+        found = found.or(variant.map(|variant| (credentials, variant)));
     }
     Ok(found)
 }
@@ -238,10 +274,16 @@ fn is_for(request: &SipMessage, uri: &str) -> bool {
     }
 }
 
-fn is_right(request: &SipMessage, hash: &HashOfA1, credentials: &Credentials, protection: &Protection) -> bool {
+fn is_right(request: &SipMessage, hash: &HashOfA1, said: (&Credentials, Variant), protection: &Protection) -> bool {
     let Some(method) = request.method() else { return false };
-    let expected = response(hash, &method, &credentials.uri, &credentials.nonce, Some(protection));
-    is_response(&expected, &credentials.response)
+    let body = request.body();
+    let expected = response(hash, &subject(method.as_str(), said, &body), Some(protection));
+    is_response(&expected, &said.0.response)
+}
+
+fn subject<'a>(method: &'a str, (credentials, variant): (&'a Credentials, Variant), body: &'a [u8]) -> Subject<'a> {
+    let Credentials { uri, nonce, .. } = credentials;
+    Subject { method, uri, nonce, is_session: variant.is_session, body }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use std::sync::{Arc, Weak};
 
 use restante_deferral::model::{CanonicalAddress, TenantName};
-use restante_sip::authentication::CountError;
+use restante_sip::authentication::{Algorithm, CountError};
 use restante_store::UserCredentials;
 
 use super::*;
@@ -36,9 +36,7 @@ impl Gate {
     }
 
     fn ask(&self, authorization: Option<&str>, now: Timestamp) -> Result<RecipientKey, Unauthenticated> {
-        let authorization = authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
-        let text = format!("MESSAGE sip:carol@example.org SIP/2.0\r\n{authorization}\r\n");
-        let request = SipMessage::parse(text.into_bytes().into(), &Default::default()).unwrap();
+        let request = request(authorization);
         let source = "192.0.2.1".parse().unwrap();
         self.authentication.check(&request, Asked { tenant: &self.tenant, source, now })
     }
@@ -58,6 +56,12 @@ impl Gate {
     }
 }
 
+fn request(authorization: Option<&str>) -> SipMessage {
+    let authorization = authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
+    let text = format!("MESSAGE sip:carol@example.org SIP/2.0\r\n{authorization}\r\n");
+    SipMessage::parse(text.into_bytes().into(), &Default::default()).unwrap()
+}
+
 fn bob() -> RecipientKey {
     RecipientKey { tenant: TenantName("example".into()), address: CanonicalAddress("sip:bob@example.org".into()) }
 }
@@ -67,13 +71,14 @@ fn answer(nonce: &str, password: &str, count: u32) -> String {
         Protection { quality: QualityOfProtection::Auth, cnonce: "c".to_owned(), nonce_count: format!("{count:08x}") };
     let uri = "sip:carol@example.org";
     let hash = HashOfA1::new(Algorithm::Sha256, "bob", "example.org", password);
-    let method = restante_sip::message::Method::Message;
+    let subject = Subject { method: "MESSAGE", uri, nonce, is_session: false, body: &[] };
     let credentials = Credentials {
         username: "bob".to_owned(),
+        is_user_hash: false,
         realm: "example.org".to_owned(),
         nonce: nonce.to_owned(),
         uri: uri.to_owned(),
-        response: response(&hash, &method, uri, nonce, Some(&protection)),
+        response: response(&hash, &subject, Some(&protection)),
         algorithm: Some("SHA-256".to_owned()),
         opaque: None,
         protection: Some(protection),
@@ -143,4 +148,23 @@ fn a_password_is_for_its_realm_and_the_latest_counts() {
     let gate = Gate::new(|_| {});
     gate.authentication.users.set(&bob(), None).unwrap();
     assert_eq!(gate.why(&answer(&gate.nonce(NOW), "secret", 1), NOW), Some(Why::Wrong));
+}
+
+#[test]
+fn an_old_nonce_is_renewed_before_it_is_too_old_and_only_for_who_knows_the_password() {
+    let gate = Gate::new(|it| it.tenants.get_mut("example").unwrap().digest.authentication_info = true);
+    let nonce = gate.nonce(NOW);
+    let info = |authorization: &str, now: Timestamp| {
+        let info = gate.authentication.info(&request(Some(authorization)), &gate.tenant, now)?;
+        Some(AuthenticationInfo::parse(&info).unwrap())
+    };
+    assert_eq!(info(&answer(&nonce, "secret", 1), NOW).unwrap().next_nonce, None);
+    let half = Timestamp(NOW.0 + LIFETIME / 2 + 1);
+    let next = info(&answer(&nonce, "secret", 2), half).unwrap().next_nonce.unwrap();
+    assert_eq!(gate.why(&answer(&next, "secret", 1), Timestamp(half.0 + LIFETIME)), None);
+    assert_eq!(info(&answer(&nonce, "guess", 3), half), None);
+    assert_eq!(info(&answer("made up", "secret", 3), half), None);
+    let silent = Gate::new(|_| {});
+    let authorization = answer(&silent.nonce(NOW), "secret", 1);
+    assert_eq!(silent.authentication.info(&request(Some(&authorization)), &silent.tenant, NOW), None);
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use restante_deferral::model::{CanonicalAddress, RecipientKey, TenantName};
 use restante_deferral::participating_function::Limits as DeferralLimits;
-use restante_sip::authentication::Algorithm;
+use restante_sip::authentication::{QualityOfProtection, Variant};
 use restante_sip::identity::canonical;
 use restante_sip::uri::Uri;
 use restante_transport::PeerNames;
@@ -59,7 +59,13 @@ pub struct DigestRealm {
     /// Whose passwords are asked for.
     pub realm: Arc<str>,
     /// Preferred first.
-    pub algorithms: Box<[Algorithm]>,
+    pub algorithms: Box<[Variant]>,
+    /// What the hash may be over.
+    pub qualities: Box<[QualityOfProtection]>,
+    /// A username may come as its hash.
+    pub takes_user_hash: bool,
+    /// Answers have Authentication-Info.
+    pub gives_info: bool,
 }
 
 impl TenantEntry {
@@ -143,6 +149,9 @@ impl Tenants {
                 is_demanded: tenant.authentication == AuthenticationMethod::Digest,
                 realm,
                 algorithms: tenant.digest.algorithms.iter().map(|algorithm| algorithm.0).collect(),
+                qualities: tenant.digest.qop.iter().map(|quality| quality.0).collect(),
+                takes_user_hash: tenant.digest.userhash,
+                gives_info: tenant.digest.authentication_info,
             },
             trust: tenant.trust.as_slice().into(),
         });

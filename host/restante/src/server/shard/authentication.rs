@@ -15,7 +15,7 @@
 
 use restante_deferral::model::{RecipientKey, Sender, Verification};
 use restante_sip::header::NameAddr;
-use restante_sip::message::{Name, SipMessage};
+use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 
@@ -149,6 +149,22 @@ impl Shard {
                 self.refuse(now, transaction, 480, "Too Many Failed Authentications", Some(retry_after_seconds));
             }
         }
+    }
+
+    /// What goes with a 2xx to somebody who authenticated; none where its tenant gives nothing.
+    pub(super) fn authentication_info(
+        &self,
+        now: Now,
+        transaction: ServerTransactionId,
+        status: u16,
+    ) -> Option<String> {
+        let request = self.endpoint.request(transaction).filter(|_| (200..300).contains(&status))?;
+        let uri = match request.method()? {
+            Method::Register => request.to().ok()?.uri,
+            _ => Uri::parse(request.request_uri()?).ok()?,
+        };
+        let tenant = self.shared.directory.tenant_of(&uri)?;
+        self.shared.authentication.info(request, &tenant, now.wall)
     }
 
     /// Whether some tenant trusts whoever a request came from.

@@ -9,7 +9,7 @@ use restante_deferral::participating_function::{
 };
 use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, write_date};
 use restante_sip::message::Method;
-use restante_sip::transaction::{ClientTransactionId, SendError};
+use restante_sip::transaction::{ClientTransactionId, Passing, SendError};
 use restante_sip::uri::Uri;
 use restante_sip::writer::WriteError;
 
@@ -215,7 +215,9 @@ impl Shard {
         let charging_identity = self.charging_identity(first.id);
         let tag = self.endpoint.identifiers().tag();
         let mut invite = bytes::Bytes::new();
-        let sent = self.send_request(now, &Method::Invite, route.flow, |via, contact| {
+        // Where a client was seen it may not be reached otherwise.
+        let passing = Passing { is_by_udp_alone: route.is_where_seen, ..Passing::default() };
+        let sent = self.send_passing(now, &Method::Invite, route.flow, passing, |via, contact| {
             let contact = fields::contact_along(contact, route.next_hops());
             let from = if mixed { format!("<sip:{domain}>") } else { fields::from_of(sender) };
             let builder = fields::begin(&Method::Invite, route, via)

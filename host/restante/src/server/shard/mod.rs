@@ -35,6 +35,7 @@ mod subscriptions;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod too_large;
 mod unwrapping;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -208,6 +209,7 @@ pub struct Shard {
     /// INVITEs of ours with a 2xx, as long as more of them may come; and their order.
     accepted: HashMap<ClientTransactionId, responses::Accepted>,
     accepted_order: VecDeque<ClientTransactionId>,
+    too_large: too_large::TooLarge,
     /// Branches of what is passed on that wait for the same.
     branches_resolving: HashMap<Wanted, Vec<(relay::RelayId, BranchId)>>,
     /// Requests that are passed on; INVITEs that are answered, too, as long as more answers may come.
@@ -273,6 +275,7 @@ impl Shard {
             dialogs: HashMap::new(),
             accepted: HashMap::new(),
             accepted_order: VecDeque::new(),
+            too_large: too_large::TooLarge::default(),
             branches_resolving: HashMap::new(),
             relays: HashMap::new(),
             relay_of_server: HashMap::new(),

@@ -154,8 +154,11 @@ impl Shard {
     ) {
         self.count_refusal(transaction, status);
         let tag = self.endpoint.identifiers().tag();
+        let info = self.authentication_info(now, transaction, status);
         let Some(builder) = self.endpoint.response(transaction, status, Some(&tag)) else { return };
-        let builder = further(builder).optional("Content-Type", description.is_some().then_some("application/sdp"));
+        let builder = further(builder)
+            .optional("Authentication-Info", info.as_deref())
+            .optional("Content-Type", description.is_some().then_some("application/sdp"));
         match builder.finish_with_body(&description.unwrap_or_default()) {
             Ok(bytes) => self.endpoint.respond(now.monotonic, transaction, status, bytes),
             Err(error) => tracing::warn!(%error, status, "a response cannot be written"),
@@ -198,7 +201,7 @@ impl Shard {
     }
 
     /// Sends a request in a transaction of its own; one that is too large for UDP goes over TCP to the same place
-    /// (RFC 3261 §18.1.1). `build` is given Via and the URI of our Contact. Tells also how it went.
+    /// (RFC 3261 §18.1.1), unless that is known to take none. `build` is given Via and the URI of our Contact. Tells also how it went.
     ///
     /// # Errors
     /// [`SendError`]
@@ -225,14 +228,22 @@ impl Shard {
         mut build: impl FnMut(&str, &str) -> Result<Bytes, WriteError>,
     ) -> Result<(ClientTransactionId, Flow), SendError> {
         let over_tcp = Flow { transport: Transport::Tcp, connection: None, name: None, ..flow };
+        let takes_no_tcp = self.too_large.takes_no_tcp(now.monotonic, flow.remote);
+        let passing = Passing { is_by_udp_alone: passing.is_by_udp_alone || takes_no_tcp, ..passing };
+        let mut is_too_large = false;
         for flow in [flow, over_tcp] {
             let (sent_by, contact) = (self.sent_by(&flow), self.contact_uri(&flow));
             let sent = self
                 .endpoint
                 .pass_on(now.monotonic, method.clone(), flow, &sent_by, passing, |via| build(via, &contact));
             match sent {
-                Ok(client) => return Ok((client, flow)),
-                Err(SendError::TooLargeForUdp) => {}
+                Ok(client) => {
+                    if is_too_large {
+                        self.too_large.note_sent(client, flow.remote);
+                    }
+                    return Ok((client, flow));
+                }
+                Err(SendError::TooLargeForUdp) => is_too_large = true,
                 Err(error) => return Err(error),
             }
         }

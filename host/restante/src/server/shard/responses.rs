@@ -78,6 +78,9 @@ impl Accepted {
 impl Shard {
     pub(super) fn response(&mut self, now: Now, client: ClientTransactionId, message: &SipMessage, came: Flow) {
         let Some(status) = message.status() else { return };
+        if status >= 200 {
+            self.too_large.forget(client);
+        }
         match self.purposes.get(&client).cloned() {
             Some(Purpose::Invite { media, hop }) => {
                 return self.invite_answered(now, client, media, hop, message, came);
@@ -127,6 +130,13 @@ impl Shard {
             Silence::NotSent => (Origin::Transport, 503),
         };
         self.wrapped.remove(&client);
+        let goes_by_udp = match silence {
+            Silence::NotSent => self.too_large.note_not_sent(now.monotonic, client),
+            Silence::TimedOut => {
+                self.too_large.forget(client);
+                false
+            }
+        };
         match self.purposes.remove(&client) {
             Some(Purpose::Attempt { key, attempt, messages, hop, .. }) => {
                 self.shared.names.note_failure(hop, now.monotonic);
@@ -142,6 +152,7 @@ impl Shard {
                 self.shared.names.note_failure(hop, now.monotonic);
                 self.invite_failed(now, media, None, origin, None);
             }
+            Some(Purpose::Relayed { relay, branch }) if goes_by_udp => self.relay_again(now, relay, branch),
             Some(Purpose::Relayed { relay, branch }) => self.relay_silent(now, relay, branch, silence),
             Some(Purpose::Refresh { media, invite }) => self.refresh_answered(now, client, media, invite, None),
             Some(Purpose::Watch { user, subscribe }) => self.watch_answered(now, &user, &subscribe, None),

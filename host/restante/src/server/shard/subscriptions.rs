@@ -220,7 +220,9 @@ impl Shard {
         let next_hop = subscribed.subscription.dialog.next_hop();
         let contact =
             contact_along(&self.contact_uri(&subscribed.flow), message.request_uri().into_iter().chain([next_hop]));
+        let info = self.authentication_info(now, transaction, 200);
         if let Some(builder) = self.endpoint.response(transaction, 200, tag)
+            && let builder = builder.optional("Authentication-Info", info.as_deref())
             && let Ok(bytes) = subscribed.subscription.answer(now.wall.0, builder, message, &contact).finish()
         {
             self.endpoint.respond(now.monotonic, transaction, 200, bytes);

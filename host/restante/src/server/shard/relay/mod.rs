@@ -290,6 +290,16 @@ impl Shard {
         self.act(now, id, actions, None);
     }
 
+    /// A branch could not be sent over TCP, and goes over UDP where it is still wanted.
+    pub(super) fn relay_again(&mut self, now: Now, id: RelayId, branch: BranchId) {
+        let known = self.relays.get(&id).filter(|relay| !relay.context.is_over());
+        let is_wanted = known.and_then(|relay| relay.branches.get(branch.0)).is_some_and(|branch| !branch.is_cancelled);
+        match is_wanted {
+            true => self.begin_branch(now, id, branch),
+            false => self.relay_silent(now, id, branch, Silence::NotSent),
+        }
+    }
+
     /// The caller's CANCEL. False: the request is not passed on.
     pub(super) fn relay_cancelled(&mut self, now: Now, server: ServerTransactionId) -> bool {
         let Some(id) = self.relay_of_server.get(&server).copied() else { return false };

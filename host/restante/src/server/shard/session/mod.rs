@@ -326,7 +326,9 @@ impl Shard {
                 return self.forget_media(media);
             }
         };
+        let info = self.authentication_info(now, transaction, 200);
         let response = self.endpoint.response(transaction, 200, Some(&tag)).and_then(|builder| {
+            let builder = builder.optional("Authentication-Info", info.as_deref());
             let builder = establish(builder, &request, &contact).field("Allow", ALLOW_IN_SESSION);
             let builder = builder.field("Supported", session_timer::TIMER);
             let builder = match timer {

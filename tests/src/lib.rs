@@ -6,7 +6,7 @@
 //! * [`HeldStore`]: a store whose commits wait until they are told to go on.
 //! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would.
 //! * [`Authority`], [`TlsPeer`]: certificates, and the other end of TLS.
-//! * [`NameServer`]: names for next hops.
+//! * [`NameServer`]: names for next hops. [`Middlebox`]: what stands before clients and changes descriptions.
 //! * [`Program`]: the binary as a child process.
 //!
 //! Nothing here sleeps to let something happen: whoever waits says for what, and fails after [`PATIENCE`].
@@ -18,6 +18,7 @@ mod compiled_policies;
 mod digest;
 mod held_store;
 mod http;
+mod middlebox;
 mod name_server;
 mod patience;
 mod person;
@@ -32,11 +33,12 @@ pub use authority::{Authority, Issued, TlsPeer, connect_tls};
 pub use digest::{Digest, OUTSIDE, challenges};
 pub use held_store::HeldStore;
 pub use http::{HttpAnswer, http, http_request};
+pub use middlebox::Middlebox;
 pub use name_server::NameServer;
 pub use patience::{PATIENCE, in_time, until, until_equal};
 pub use person::Person;
 pub use program::{Finished, Program, Served, binary, run};
-pub use raw_msrp::{Chunk, MsrpReply, RawMsrp};
+pub use raw_msrp::{Chunk, Head, MsrpReply, RawMsrp};
 pub use raw_sip::{Duplex, RawSip, Request};
 pub use recorder::Recorder;
 pub use setting::{Setting, setting, story};

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use restante_msrp::framing::{Frame, Framer, FramingLimits};
+use restante_msrp::framing::{Frame, Framer, FramingLimits, RequestHead, Response};
 use restante_msrp::sdp::MsrpDescription;
 use restante_sip::message::SipMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +20,18 @@ pub struct RawMsrp {
     framer: Framer,
     /// The peer's path, as its session description names it.
     pub to_path: String,
+    /// All content that came so far.
+    pub content: Vec<u8>,
     transactions: u32,
+}
+
+/// A request up to its content, or a response.
+#[derive(Debug)]
+pub enum Head {
+    /// A request.
+    Request(Box<RequestHead>),
+    /// A response.
+    Response(Box<Response>),
 }
 
 /// What a peer says.
@@ -102,8 +113,7 @@ impl RawMsrp {
     /// Nobody is there.
     pub async fn connect(answer: &SipMessage) -> RawMsrp {
         let description = MsrpDescription::parse(&answer.body(), false).expect("a session description");
-        let (host, port) = description.connect_to();
-        let place = SocketAddr::new(host.trim_matches(['[', ']']).parse().expect("a numeric host"), port);
+        let place = description.connection_places()[0].socket_address().expect("a numeric host");
         RawMsrp::connect_to(place, &description.path.to_string()).await
     }
 
@@ -119,7 +129,13 @@ impl RawMsrp {
     /// On a stream that is there already.
     #[must_use]
     pub fn over(stream: Box<dyn Duplex>, to_path: &str) -> RawMsrp {
-        RawMsrp { stream, framer: Framer::new(FramingLimits::default()), to_path: to_path.to_owned(), transactions: 0 }
+        RawMsrp {
+            stream,
+            framer: Framer::new(FramingLimits::default()),
+            to_path: to_path.to_owned(),
+            content: Vec::new(),
+            transactions: 0,
+        }
     }
 
     /// Sends bytes.
@@ -176,21 +192,41 @@ impl RawMsrp {
     /// # Panics
     /// It says nothing, or what cannot be read.
     pub async fn next(&mut self) -> MsrpReply {
+        match self.next_head().await {
+            Some(Head::Response(it)) => MsrpReply::Response(it.transaction_id.as_str().to_owned(), it.status.code()),
+            Some(Head::Request(it)) => MsrpReply::Request(it.method.as_str().to_owned(), it.message_id.clone()),
+            None => MsrpReply::Closed,
+        }
+    }
+
+    /// The next request.
+    ///
+    /// # Panics
+    /// Something else comes, or what cannot be read.
+    pub async fn next_request(&mut self) -> RequestHead {
+        match self.next_head().await {
+            Some(Head::Request(request)) => *request,
+            other => panic!("not a request: {other:?}"),
+        }
+    }
+
+    /// The next request or response; none when the connection is closed.
+    ///
+    /// # Panics
+    /// Nothing comes, or what cannot be read.
+    pub async fn next_head(&mut self) -> Option<Head> {
         let wait = async {
             loop {
                 match self.framer.next_frame().expect("MSRP") {
-                    Some(Frame::Response(it)) => {
-                        return MsrpReply::Response(it.transaction_id.as_str().to_owned(), it.status.code());
-                    }
-                    Some(Frame::Request(it)) => {
-                        return MsrpReply::Request(it.method.as_str().to_owned(), it.message_id.clone());
-                    }
-                    Some(Frame::Content(_) | Frame::End(_)) => {}
+                    Some(Frame::Response(it)) => return Some(Head::Response(it)),
+                    Some(Frame::Request(it)) => return Some(Head::Request(it)),
+                    Some(Frame::Content(bytes)) => self.content.extend_from_slice(&bytes),
+                    Some(Frame::End(_)) => {}
                     Some(Frame::BadRequest(bad)) => panic!("a bad MSRP request: {bad:?}"),
                     None => {
                         let mut buffer = vec![0; 65_536];
                         match self.stream.read(&mut buffer).await {
-                            Ok(0) | Err(_) => return MsrpReply::Closed,
+                            Ok(0) | Err(_) => return None,
                             Ok(length) => {
                                 buffer.truncate(length);
                                 self.framer.push(buffer.into());

@@ -35,7 +35,9 @@ pub(super) use self::refreshing::ALLOW_IN_SESSION;
 use super::fields::contact_along;
 use super::{Now, Shard};
 use crate::server::listeners::{refuse_connection, refuse_guess};
-use crate::server::media::{self, Command, Connection, Encryption, MAX_COMMANDS, MediaId, Report, ReportKind, Start};
+use crate::server::media::{
+    self, Command, Connection, Encryption, MAX_COMMANDS, MediaId, NoPlace, Place, Report, ReportKind, Start,
+};
 use crate::server::usage::Permit;
 
 /// Content of one chunk where relays stand in between: what they have room for.
@@ -122,15 +124,6 @@ pub(super) struct Delivery {
     /// Who said so.
     pub(super) origin: Origin,
     pub(super) retry_after_seconds: Option<u32>,
-}
-
-/// Why a session cannot have its media.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoMedia {
-    /// What the other side says makes no session.
-    Unusable,
-    /// Its path leads where we may not connect to. That is the operator's word, not the device's.
-    Forbidden,
 }
 
 impl Delivery {
@@ -283,6 +276,7 @@ impl Shard {
                 transport: "tcp".to_owned(),
                 parameters: Vec::new(),
             },
+            relays: Vec::new(),
             accept_types: if receives { all } else { AcceptTypes::any() },
             accept_wrapped_types: Some(AcceptTypes::any()),
             max_size_bytes: receives.then_some(self.shared.limits.max_large_body_bytes),
@@ -307,8 +301,8 @@ impl Shard {
         let role = answer.role;
         let start = match self.prepare(media, role, &offer, sends, receives) {
             Ok(start) => start,
-            Err(NoMedia::Unusable) => return self.give_invitation_up(now, media, transaction, 488),
-            Err(NoMedia::Forbidden) => return self.give_invitation_up(now, media, transaction, 403),
+            Err(NoPlace::Unusable) => return self.give_invitation_up(now, media, transaction, 488),
+            Err(NoPlace::Forbidden) => return self.give_invitation_up(now, media, transaction, 403),
         };
         let tag = self.endpoint.identifiers().tag();
         let contact = self.contact_uri(&flow);
@@ -369,19 +363,22 @@ impl Shard {
         theirs: &MsrpDescription,
         sends: bool,
         receives: bool,
-    ) -> Result<Start, NoMedia> {
-        let session = self.media.get(&media).ok_or(NoMedia::Unusable)?;
+    ) -> Result<Start, NoPlace> {
+        let session = self.media.get(&media).ok_or(NoPlace::Unusable)?;
         let limits = &self.shared.limits;
         if sends && !theirs.accept_types.accepts(restante_cpim::cpim::CONTENT_TYPE) {
-            return Err(NoMedia::Unusable);
+            return Err(NoPlace::Unusable);
         }
         // What listens for nothing in the clear speaks nothing in the clear, whoever connects.
         if !self.shared.takes_msrp(session.local.uri.secure) {
-            return Err(NoMedia::Unusable);
+            return Err(NoPlace::Unusable);
         }
         let connection = match role {
             Role::Passive => Connection::FromPeer,
-            Role::Active => Connection::To(self.connect_to(theirs, session.signalled_from)?, self.encryption(theirs)),
+            Role::Active => {
+                let encryption = self.encryption(theirs);
+                Connection::To(Box::new(Place::of(theirs, self.shared.clone(), session.signalled_from, encryption)?))
+            }
         };
         let mut session_limits = SessionLimits {
             framing: self.shared.msrp_limits.clone(),
@@ -405,29 +402,15 @@ impl Shard {
             ..SessionConfiguration::new(role, session.local.uri.clone(), theirs.path.clone())
         };
         let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|_| NoMedia::Unusable)?;
+        getrandom::fill(&mut random).map_err(|_| NoPlace::Unusable)?;
         Ok(Start { media, configuration, random, connection, fingerprints: theirs.fingerprints.clone() })
     }
 
     /// How the place of a path is encrypted, and by what it is believed.
     fn encryption(&self, theirs: &MsrpDescription) -> Option<Encryption> {
         let sender = self.shared.sender().filter(|_| theirs.secure)?;
-        let (name, fingerprints) = (theirs.connect_to().0, theirs.fingerprints.clone());
+        let (name, fingerprints) = (theirs.believed_host(), theirs.fingerprints.clone());
         Some(Encryption { tls: sender.tls().clone(), name, fingerprints })
-    }
-
-    fn connect_to(&self, theirs: &MsrpDescription, signalled_from: IpAddr) -> Result<std::net::SocketAddr, NoMedia> {
-        let (host, port) = theirs.connect_to();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let remote = std::net::SocketAddr::new(host.parse().map_err(|_| NoMedia::Unusable)?, port);
-        match self.shared.destinations.check(remote, signalled_from) {
-            Ok(()) => Ok(remote),
-            Err(error) => {
-                tracing::warn!(%remote, %error, "an MSRP path leads where we may not connect to; see sip.allow_targets");
-                self.shared.metrics.count_dropped("forbidden-msrp-path");
-                Err(NoMedia::Forbidden)
-            }
-        }
     }
 
     /// The other side took our offer.

@@ -1,0 +1,5 @@
+//! Where MSRP goes: by name, through middleboxes and relays.
+
+mod middleboxes;
+mod names;
+mod support;

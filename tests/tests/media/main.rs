@@ -2,4 +2,5 @@
 
 mod middleboxes;
 mod names;
+mod relay_client;
 mod support;

@@ -17,7 +17,7 @@ use restante_sip::authentication::{
     is_response, response,
 };
 use restante_sip::identity::same_user;
-use restante_sip::message::{Name, SipMessage};
+use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::uri::Uri;
 
 use super::directory::TenantEntry;
@@ -96,6 +96,16 @@ impl Unauthenticated {
     }
 }
 
+/// What a request shows.
+pub struct Presented<'a> {
+    /// Its method, as it goes into the hash.
+    pub method: Method,
+    /// Values of Authorization.
+    pub authorizations: Vec<&'a str>,
+    /// Whether a digest URI is of what was asked for.
+    pub is_for: &'a (dyn Fn(&str) -> bool + Sync),
+}
+
 /// A request's surroundings.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
@@ -131,6 +141,19 @@ impl Authentication {
     /// # Errors
     /// [`Unauthenticated`]
     pub fn check(&self, request: &SipMessage, asked: Asked<'_>) -> Result<RecipientKey, Unauthenticated> {
+        let presented = Presented {
+            method: request.method().unwrap_or(Method::Other(String::new())),
+            authorizations: request.headers(Name::Authorization).take(MAX_FIELDS).collect(),
+            is_for: &|uri| is_for(request, uri),
+        };
+        self.check_presented(&presented, asked)
+    }
+
+    /// The same of a request of another protocol: AUTH of MSRP (RFC 4976 §9.1).
+    ///
+    /// # Errors
+    /// [`Unauthenticated`]
+    pub fn check_presented(&self, request: &Presented<'_>, asked: Asked<'_>) -> Result<RecipientKey, Unauthenticated> {
         let Asked { tenant, source, now } = asked;
         let origin = self.key.origin(source);
         self.may_try(origin, now)?;
@@ -142,7 +165,7 @@ impl Authentication {
         else {
             return Err(self.challenged(asked, Why::Unprotected));
         };
-        if !is_for(request, &credentials.uri) {
+        if !(request.is_for)(&credentials.uri) {
             return Err(Unauthenticated::Malformed("Digest URI Is Not The Request-URI"));
         }
         // Nothing is computed for a nonce that is not ours: guesses need one, and are charged to whoever got it.
@@ -209,11 +232,11 @@ impl Authentication {
 
 /// Those of a request that are for the tenant's realm, by an algorithm that it asks for.
 fn credentials(
-    request: &SipMessage,
+    request: &Presented<'_>,
     tenant: &TenantEntry,
 ) -> Result<Option<(Credentials, Algorithm)>, Unauthenticated> {
     let mut found = None;
-    for value in request.headers(Name::Authorization).take(MAX_FIELDS) {
+    for value in request.authorizations.iter().take(MAX_FIELDS) {
         let read = Credentials::parse(value).map_err(|_| Unauthenticated::Malformed("Malformed Authorization"))?;
         let Some(credentials) = read.filter(|it| *it.realm == *tenant.digest.realm) else { continue };
         let algorithm = credentials.algorithm().filter(|it| tenant.digest.algorithms.contains(it));
@@ -238,9 +261,8 @@ fn is_for(request: &SipMessage, uri: &str) -> bool {
     }
 }
 
-fn is_right(request: &SipMessage, hash: &HashOfA1, credentials: &Credentials, protection: &Protection) -> bool {
-    let Some(method) = request.method() else { return false };
-    let expected = response(hash, &method, &credentials.uri, &credentials.nonce, Some(protection));
+fn is_right(request: &Presented<'_>, hash: &HashOfA1, credentials: &Credentials, protection: &Protection) -> bool {
+    let expected = response(hash, &request.method, &credentials.uri, &credentials.nonce, Some(protection));
     is_response(&expected, &credentials.response)
 }
 

@@ -20,7 +20,7 @@ use restante_msrp::status::Status;
 use restante_store::spool::Spool;
 use restante_transport::ConnectionPermit;
 use restante_transport::msrp::{HandedOver, MsrpStream};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
 use self::body::{BLOCK_BYTES, ReadAhead, Sink};
@@ -113,6 +113,8 @@ pub enum Connection {
     To(Box<Place>),
     /// The peer makes it; it comes as [`Command::Connected`].
     FromPeer,
+    /// It is there: in this process, to what leads to a relay.
+    Here(DuplexStream),
 }
 
 /// What a session is made with.
@@ -150,6 +152,7 @@ pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: m
     };
     let stream = match start.connection {
         Connection::To(place) => place.connect(connect_timeout).await.map(|stream| (stream, Bytes::new(), None)),
+        Connection::Here(stream) => Some((MsrpStream::Here(stream), Bytes::new(), None)),
         Connection::FromPeer => media.await_connection(&mut commands, connect_timeout).await,
     };
     let reason = match stream {

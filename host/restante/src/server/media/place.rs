@@ -3,12 +3,12 @@
 //! The host of an MSRP URI has addresses and nothing more: no SRV, no NAPTR, and the port that is written or 2855 (RFC 4975
 //! §6.2). Every address that a name leads to is held against the bounds of outgoing targets, as one that a path names is.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use restante_msrp::sdp::{ConnectionPlace, Fingerprint, MsrpDescription};
-use restante_msrp::uri::Host;
+use restante_msrp::uri::{Host, MsrpUri};
 use restante_transport::destination::RefusedTarget;
 use restante_transport::msrp::{Believed, MsrpStream, connect, connect_encrypted};
 use restante_transport::resolution::Wanted;
@@ -77,8 +77,30 @@ impl Place {
         if wanted.is_empty() { Err(refusal) } else { Ok(Place { shared, wanted, signalled_from, encryption }) }
     }
 
+    /// The next hop of what a client of our relay sends. Nobody's signalling speaks for it: only what the operator allows.
+    ///
+    /// # Errors
+    /// [`NoPlace`]
+    pub(in crate::server) fn of_next_hop(uri: &MsrpUri, shared: Arc<Shared>) -> Result<Place, NoPlace> {
+        let place = ConnectionPlace { host: uri.host.clone(), port: uri.port_or_default() };
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        if let Some(address) = place.socket_address()
+            && !is_allowed(&shared, address, nobody)
+        {
+            return Err(NoPlace::Forbidden);
+        }
+        let wanted = vec![wanted_of(&place).ok_or(NoPlace::Unusable)?];
+        let tls = shared.sender().filter(|_| uri.secure).map(|sender| sender.tls().clone());
+        let name = wanted.first().map(|wanted| wanted.host().to_owned()).unwrap_or_default();
+        let encryption = tls.map(|tls| Encryption { tls, name, fingerprints: Vec::new() });
+        if uri.secure && encryption.is_none() {
+            return Err(NoPlace::Unusable);
+        }
+        Ok(Place { shared, wanted, signalled_from: nobody, encryption })
+    }
+
     /// Connects to the first of them where somebody is.
-    pub(super) async fn connect(&self, within: Duration) -> Option<MsrpStream> {
+    pub(in crate::server) async fn connect(&self, within: Duration) -> Option<MsrpStream> {
         let deadline = Instant::now() + within;
         let mut left = MAX_ADDRESSES;
         for wanted in &self.wanted {

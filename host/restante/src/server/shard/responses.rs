@@ -195,7 +195,7 @@ impl Shard {
         let Some(session) = self.media.get_mut(&media) else { return self.send_bye(now, &dialog, flow, None) };
         self.dialogs.insert(dialog.id(), media);
         session.dialog = Some(dialog);
-        let takes_tls = self.shared.msrp_offers_tls;
+        let takes_tls = self.shared.offers_tls();
         let fits = |answer: &MsrpDescription| answer.direction.receives() && answer.secure == takes_tls;
         let answer = MsrpDescription::parse(&message.body(), takes_tls).ok().filter(fits);
         let prepared = match &answer {

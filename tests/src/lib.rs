@@ -4,7 +4,7 @@
 //! * [`story`], [`Setting`], [`World`]: the server and where it stands.
 //! * [`Person`]: a client and what happened to it.
 //! * [`HeldStore`]: a store whose commits wait until they are told to go on.
-//! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would.
+//! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would. [`WebMsrp`]: MSRP as a browser has it.
 //! * [`Authority`], [`TlsPeer`]: certificates, and the other end of TLS.
 //! * [`NameServer`]: names for next hops. [`Middlebox`]: what stands before clients and changes descriptions.
 //! * [`Program`]: the binary as a child process.
@@ -27,6 +27,7 @@ mod raw_msrp;
 mod raw_sip;
 mod recorder;
 mod setting;
+mod web_msrp;
 mod world;
 
 pub use authority::{Authority, Issued, TlsPeer, connect_tls};
@@ -43,6 +44,7 @@ pub use raw_sip::{Duplex, RawSip, Request};
 pub use recorder::Recorder;
 pub use setting::{Setting, setting, story};
 pub use tokio_tungstenite::tungstenite::Message as Frame;
+pub use web_msrp::WebMsrp;
 pub use world::{World, free_tcp_port, metric_in};
 
 /// The file of a guest of `plugin/`: `hostile`, `scripted`.

@@ -43,20 +43,13 @@ impl Relay {
         format!("msrp://{}/{session};tcp", self.place)
     }
 
-    async fn answer(connection: &mut RawMsrp, to: &RequestHead, status: &str, fields: &str) {
-        let id = to.transaction_id.as_str();
-        let (back, from) = (to.from_path.first(), to.to_path.first());
-        let text = format!("MSRP {id} {status}\r\nTo-Path: {back}\r\nFrom-Path: {from}\r\n{fields}-------{id}$\r\n");
-        connection.send(text.as_bytes()).await;
-    }
-
     /// Takes the server for so many seconds, under a session.
     async fn grant(&self, connection: &mut RawMsrp, session: &str, expires: u32) {
         let asked = connection.next_request().await;
         assert_eq!((asked.method.clone(), asked.to_path.to_string()), (auth(), format!("msrp://{};tcp", self.place)));
         assert_eq!(field(&asked, "Authorization"), None);
         let challenge = "WWW-Authenticate: Digest realm=\"relay\", nonce=\"n1\", algorithm=SHA-256, qop=\"auth\"\r\n";
-        Relay::answer(connection, &asked, "401 Unauthorized", challenge).await;
+        connection.answer(&asked, "401 Unauthorized", challenge).await;
         let again = connection.next_request().await;
         let credentials = field(&again, "Authorization").expect("credentials");
         let credentials = Credentials::parse(&credentials).unwrap().unwrap();
@@ -66,7 +59,7 @@ impl Relay {
         let expected = response(&hash, &method, &uri, "n1", credentials.protection.as_ref());
         assert_eq!((credentials.response, credentials.uri), (expected, uri));
         let fields = format!("Use-Path: {}\r\nExpires: {expires}\r\n", self.uri(session));
-        Relay::answer(connection, &again, "200 OK", &fields).await;
+        connection.answer(&again, "200 OK", &fields).await;
     }
 }
 
@@ -163,14 +156,14 @@ fn a_push_goes_through_the_relay_and_counts_when_its_receiver_reports_it() {
             // What binds the connection comes first.
             let mut send = connection.next_request().await;
             while send.content_type.is_none() {
-                Relay::answer(&mut connection, &send, "200 OK", "").await;
+                connection.answer(&send, "200 OK", "").await;
                 send = connection.next_request().await;
             }
             assert_eq!(send.to_path.to_string(), format!("{} {path}", relay.uri("granted")));
             assert_eq!(send.from_path.to_string(), own);
             if round == "it arrives" {
                 assert!(send.success_report, "the relay's 200 says nothing of Bob");
-                Relay::answer(&mut connection, &send, "200 OK", "").await;
+                connection.answer(&send, "200 OK", "").await;
                 let (id, range) = (send.message_id.clone().unwrap(), send.byte_range.unwrap());
                 let total = range.total.unwrap();
                 assert_eq!(world.queue().len(), 1, "not yet");
@@ -201,7 +194,7 @@ fn a_relay_that_does_not_take_the_server_holds_sessions_up_and_loses_nothing() {
         let relay = Relay::start(world).await;
         let mut connection = relay.connection().await;
         let asked = connection.next_request().await;
-        Relay::answer(&mut connection, &asked, "403 Forbidden", "").await;
+        connection.answer(&asked, "403 Forbidden", "").await;
         let mut sip = world.udp().await;
         let refused = sip.ask(&RawMsrp::invitation(&sip, BOB)).await;
         assert_eq!((refused.status(), refused.header_by_text("Retry-After").is_some()), (Some(480), true));

@@ -38,6 +38,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const MIN_REST: Duration = Duration::from_secs(2);
 /// Longest rest after failures in a row.
 const MAX_REST: Duration = Duration::from_secs(300);
+/// How long something lasts of which nobody says it.
+const USUAL_EXPIRES_SECONDS: u32 = 600;
 /// What lasts shorter is no grant: nothing could be done but ask again.
 const MIN_GRANT_SECONDS: u32 = 10;
 /// Challenges that are looked at.
@@ -50,8 +52,6 @@ pub struct AuthorizationConfiguration {
     pub relay: MsrpUri,
     /// Our own URI on the connection to it: From-Path.
     pub local: MsrpUri,
-    /// How long we ask for, in seconds; the relay decides.
-    pub expires_seconds: u32,
 }
 
 /// What happened.
@@ -80,8 +80,9 @@ pub struct AuthorizationClient {
     transaction_ids: TransactionIds,
     state: State,
     granted: Option<Granted>,
-    /// Asked for, in seconds.
-    expires_seconds: u32,
+    /// Asked for, in seconds, once the relay wants that to be said. Before, Expires is left out, which §9.2 allows: there are
+    /// relays that do not survive it.
+    expires_seconds: Option<u32>,
     failures: u32,
     output: VecDeque<Bytes>,
     events: VecDeque<AuthorizationEvent>,
@@ -122,7 +123,7 @@ impl AuthorizationClient {
             transaction_ids: TransactionIds::new(random),
             state: State::Disconnected,
             granted: None,
-            expires_seconds: configuration.expires_seconds.max(1),
+            expires_seconds: None,
             failures: 0,
             output: VecDeque::new(),
             events: VecDeque::new(),
@@ -165,7 +166,7 @@ impl AuthorizationClient {
             Status::UNAUTHORIZED if !has_credentials => self.challenged(now, response, may_change_expires),
             Status::OUT_OF_BOUNDS if may_change_expires => match Lasting::offered_by(&response.other_headers) {
                 Some(lasting) => {
-                    self.expires_seconds = lasting.nearest(self.expires_seconds);
+                    self.expires_seconds = Some(lasting.nearest(USUAL_EXPIRES_SECONDS));
                     self.ask(now, None, false);
                 }
                 None => self.refused(now, Some(response.status)),
@@ -226,7 +227,7 @@ impl AuthorizationClient {
     fn ask(&mut self, now: Instant, credentials: Option<&str>, may_change_expires: bool) {
         let transaction = self.transaction_ids.next();
         let header = |name: &str, value: String| Header { name: name.to_owned(), value };
-        let expires = header("Expires", self.expires_seconds.to_string());
+        let expires = self.expires_seconds.map(|seconds| header("Expires", seconds.to_string()));
         let authorization = credentials.map(|value| header("Authorization", value.to_owned()));
         let head = RequestHead {
             transaction_id: transaction.clone(),
@@ -239,7 +240,7 @@ impl AuthorizationClient {
             failure_report: FailureReport::Yes,
             status: None,
             content_type: None,
-            other_headers: [expires].into_iter().chain(authorization).collect(),
+            other_headers: expires.into_iter().chain(authorization).collect(),
         };
         self.output.push_back(Bytes::from(head.to_wire() + &end_line(&transaction, ContinuationFlag::Complete)));
         let until = now + ANSWER_TIMEOUT;
@@ -263,7 +264,8 @@ impl AuthorizationClient {
         let Some(path) = path.filter(|path| path.iter().count() < MAX_PATH_URIS) else {
             return self.refused(now, Some(response.status));
         };
-        let expires = header("Expires").and_then(|it| number(&it.value)).unwrap_or(self.expires_seconds);
+        let expires = header("Expires").and_then(|it| number(&it.value));
+        let expires = expires.or(self.expires_seconds).unwrap_or(USUAL_EXPIRES_SECONDS);
         if expires < MIN_GRANT_SECONDS {
             return self.refused(now, Some(response.status));
         }

@@ -22,7 +22,7 @@
 //! | nothing for 30 s, and Failure-Report is `yes` | REPORT 408 |
 //! | its leg is lost, and Failure-Report is not `no` | REPORT with the reason of the host |
 //!
-//! Chunks are passed on in pieces of at most 16 KiB, each a chunk of its own with its Byte-Range: so nothing is held but one
+//! Chunks are passed on in pieces of at most 10 KiB, each a chunk of its own with its Byte-Range: so nothing is held but one
 //! piece a leg, a large chunk is interrupted wherever something else is to be written (RFC 4975 §7.1.1), and what several
 //! peers send never mixes.
 //!
@@ -62,7 +62,7 @@ pub struct RelayLimits {
     pub framing: FramingLimits,
     /// Peers at a time; a SEND to one more is answered 403. Default 32.
     pub max_legs: usize,
-    /// Chunks whose answers are awaited; of more the oldest is forgotten, and no REPORT comes of it. Default 1024.
+    /// Chunks whose answers are awaited; of more the oldest is forgotten, and no REPORT comes of it. Default 256.
     pub max_transactions: usize,
     /// Seconds that a session URI may live, and has to.
     pub lifetime_seconds: (u32, u32),
@@ -73,7 +73,7 @@ impl Default for RelayLimits {
         RelayLimits {
             framing: FramingLimits::default(),
             max_legs: 32,
-            max_transactions: 1_024,
+            max_transactions: 256,
             lifetime_seconds: (60, 3_600),
         }
     }

@@ -10,8 +10,8 @@ use crate::framing::{ContinuationFlag, FailureReport, Method, RequestHead, Trans
 use crate::status::Status;
 use crate::uri::{MsrpPath, MsrpUri};
 
-/// Content that is passed on at a time.
-const PIECE_BYTES: usize = 16 * 1024;
+/// Content that is passed on at a time: what further relays have room for.
+const PIECE_BYTES: usize = 10 * 1024;
 /// Time for a response of the next hop (RFC 4975 §7.1.1).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 

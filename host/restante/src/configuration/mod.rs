@@ -460,6 +460,11 @@ mod tests {
             outbound = "udp:192.0.2.1:5060"
             [msrp]
             listen = ["tcp:127.0.0.1:2855"]
+            web_socket_listen = ["ws:127.0.0.1:8080"]
+            [msrp.relay]
+            uri = "msrps://relay.example.org:2855;tcp"
+            username = "restante"
+            password_file = "/etc/restante/relay.password"
             [admin]
             listen = "127.0.0.1:8085"
             [tenants.example]
@@ -498,6 +503,12 @@ mod tests {
                 vec!["line 3", "tls:*.example.org", "one host name"],
             ),
             ("[msrp]\nlisten = [\"tls:127.0.0.1:2856\"]\n", vec!["line 2, column 10", "tls.certificate and tls.key"]),
+            ("[msrp]\nweb_socket_listen = [\"tcp:127.0.0.1:1\"]\n", vec!["line 2, column 21", "\"wss:HOST:PORT\""]),
+            (
+                "[msrp.relay]\nuri = \"msrp://relay.example.org/session;tcp\"\nusername = \"a\"\npassword_file = \"b\"\n",
+                vec!["line 2", "expected the URI of a relay"],
+            ),
+            ("[msrp.relay]\nuri = \"msrps://relay.example.org;tcp\"\n", vec!["line 1", "missing field `username`"]),
             ("[msrp]\noffer = \"tls\"\n", vec!["line 2, column 9", "listened for"]),
             ("[limits]\nmax_sessions = 0\n", vec!["line 2, column 16", "limits.max_sessions"]),
             (

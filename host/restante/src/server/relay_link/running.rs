@@ -16,13 +16,12 @@ use restante_transport::resolution::{Names, Wanted};
 use restante_transport::{Protocol, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::credentials::Password;
 use super::{Attached, Grant, STALL};
 
-/// How long we ask the relay to take us.
-const EXPIRES_SECONDS: u32 = 900;
 /// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// First rest after a connection that was lost or not made, and the longest.
@@ -104,11 +103,11 @@ impl Link {
         let (mut reader, writer) = tokio::io::split(stream);
         let (frames, waiting) = mpsc::channel(MAX_WAITING_FRAMES);
         let mut writing = tokio::spawn(write_all(writer, waiting));
-        let configuration =
-            AuthorizationConfiguration { relay: self.relay.clone(), local, expires_seconds: EXPIRES_SECONDS };
+        let configuration = AuthorizationConfiguration { relay: self.relay.clone(), local };
         let mut authorization = AuthorizationClient::new(configuration, of_client.try_into().unwrap_or_default());
         authorization.connected(Instant::now());
-        let mut sorted = Sorted { link_session, sessions: HashMap::new(), current: Current::Nobody, frames };
+        let (over, mut ended) = mpsc::channel(MAX_WAITING_FRAMES);
+        let mut sorted = Sorted { link_session, sessions: HashMap::new(), current: Current::Nobody, frames, over };
         let mut framer = Framer::new(FramingLimits::default());
         let mut input = BytesMut::new();
         let mut was_granted = false;
@@ -130,6 +129,7 @@ impl Link {
                     Some(next) => sorted.attach(next),
                     None => break,
                 },
+                Some(session) = ended.recv() => drop(sorted.sessions.remove(&session)),
                 () = tokio::time::sleep_until(wake.into()) => authorization.handle_wake(Instant::now()),
                 _ = &mut writing => return was_granted,
             }
@@ -182,9 +182,24 @@ impl Link {
 /// Sorts what comes by session.
 struct Sorted {
     link_session: String,
-    sessions: HashMap<String, WriteHalf<DuplexStream>>,
+    sessions: HashMap<String, Attachment>,
     current: Current,
     frames: mpsc::Sender<Bytes>,
+    /// Told by sessions that are over.
+    over: mpsc::Sender<String>,
+}
+
+/// A session's stream: what is written to it, and the task that passes on what it writes. The session sees its end when both
+/// are gone.
+struct Attachment {
+    writer: WriteHalf<DuplexStream>,
+    task: AbortHandle,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Whose the request is whose content comes.
@@ -196,8 +211,12 @@ enum Current {
 impl Sorted {
     fn attach(&mut self, Attached { session_id, stream }: Attached) {
         let (reader, writer) = tokio::io::split(stream);
-        self.sessions.insert(session_id, writer);
-        tokio::spawn(pass_on(reader, self.frames.clone()));
+        let (frames, over, name) = (self.frames.clone(), self.over.clone(), session_id.clone());
+        let task = tokio::spawn(async move {
+            pass_on(reader, frames).await;
+            let _ = over.send(name).await;
+        });
+        self.sessions.insert(session_id, Attachment { writer, task: task.abort_handle() });
     }
 
     /// False: the stream cannot be read any more.
@@ -253,7 +272,7 @@ impl Sorted {
     /// A session that is over, or does not read, is forgotten.
     async fn write(&mut self, session: &str, bytes: Bytes) {
         let Some(stream) = self.sessions.get_mut(session) else { return };
-        if !matches!(timeout(STALL, stream.write_all(&bytes)).await, Ok(Ok(()))) {
+        if !matches!(timeout(STALL, stream.writer.write_all(&bytes)).await, Ok(Ok(()))) {
             self.sessions.remove(session);
         }
     }

@@ -25,7 +25,7 @@ mkdir -p "$1/page"
         cp "$page/package.json" "$page/package-lock.json" .
         npm ci --no-audit --no-fund >install.log 2>&1 || { rm -f package.json; echo "browser: npm cannot install: $(tail -n 1 install.log)" >&2; exit 1; }
     }
-    cp "$page/page.html" "$page/page.js" .
+    cp "$page/page.html" "$page/page.js" "$page/msrp.js" .
     node_modules/.bin/esbuild page.js --bundle --log-level=error --outfile=page.bundle.js
 ) || exit 1
 unpack browser "$1" "chromium"

@@ -4,9 +4,9 @@
 //! * [`story`], [`Setting`], [`World`]: the server and where it stands.
 //! * [`Person`]: a client and what happened to it.
 //! * [`HeldStore`]: a store whose commits wait until they are told to go on.
-//! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would.
+//! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would. [`WebMsrp`]: MSRP as a browser has it.
 //! * [`Authority`], [`TlsPeer`]: certificates, and the other end of TLS.
-//! * [`NameServer`]: names for next hops.
+//! * [`NameServer`]: names for next hops. [`Middlebox`]: what stands before clients and changes descriptions.
 //! * [`Program`]: the binary as a child process.
 //! * [`Outage`]: a core that refuses everything for a while.
 //!
@@ -19,6 +19,7 @@ mod compiled_policies;
 mod digest;
 mod held_store;
 mod http;
+mod middlebox;
 mod name_server;
 mod outage;
 mod patience;
@@ -28,22 +29,25 @@ mod raw_msrp;
 mod raw_sip;
 mod recorder;
 mod setting;
+mod web_msrp;
 mod world;
 
 pub use authority::{Authority, Issued, TlsPeer, connect_tls};
 pub use digest::{Digest, OUTSIDE, challenges};
 pub use held_store::HeldStore;
 pub use http::{HttpAnswer, http, http_request};
+pub use middlebox::Middlebox;
 pub use name_server::NameServer;
 pub use outage::{Figures, Outage};
 pub use patience::{PATIENCE, in_time, until, until_equal};
 pub use person::Person;
 pub use program::{Finished, Program, Served, binary, run, run_in};
-pub use raw_msrp::{Chunk, MsrpReply, RawMsrp};
+pub use raw_msrp::{Chunk, Head, MsrpReply, RawMsrp};
 pub use raw_sip::{Duplex, RawSip, Request};
 pub use recorder::Recorder;
 pub use setting::{Setting, setting, story};
 pub use tokio_tungstenite::tungstenite::Message as Frame;
+pub use web_msrp::WebMsrp;
 pub use world::{World, free_tcp_port, metric_in};
 
 /// The file of a guest of `plugin/`: `hostile`, `scripted`.

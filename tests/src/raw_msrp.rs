@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use restante_msrp::framing::{Frame, Framer, FramingLimits};
+use restante_msrp::framing::{Frame, Framer, FramingLimits, RequestHead, Response};
 use restante_msrp::sdp::MsrpDescription;
 use restante_sip::message::SipMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +20,18 @@ pub struct RawMsrp {
     framer: Framer,
     /// The peer's path, as its session description names it.
     pub to_path: String,
+    /// Where it says that it is.
+    pub from_path: String,
     transactions: u32,
+}
+
+/// A request up to its content, or a response.
+#[derive(Debug)]
+pub enum Head {
+    /// A request.
+    Request(Box<RequestHead>),
+    /// A response.
+    Response(Box<Response>),
 }
 
 /// What a peer says.
@@ -102,8 +113,7 @@ impl RawMsrp {
     /// Nobody is there.
     pub async fn connect(answer: &SipMessage) -> RawMsrp {
         let description = MsrpDescription::parse(&answer.body(), false).expect("a session description");
-        let (host, port) = description.connect_to();
-        let place = SocketAddr::new(host.trim_matches(['[', ']']).parse().expect("a numeric host"), port);
+        let place = description.connection_places()[0].socket_address().expect("a numeric host");
         RawMsrp::connect_to(place, &description.path.to_string()).await
     }
 
@@ -119,7 +129,13 @@ impl RawMsrp {
     /// On a stream that is there already.
     #[must_use]
     pub fn over(stream: Box<dyn Duplex>, to_path: &str) -> RawMsrp {
-        RawMsrp { stream, framer: Framer::new(FramingLimits::default()), to_path: to_path.to_owned(), transactions: 0 }
+        RawMsrp {
+            stream,
+            framer: Framer::new(FramingLimits::default()),
+            to_path: to_path.to_owned(),
+            from_path: OUR_PATH.to_owned(),
+            transactions: 0,
+        }
     }
 
     /// Sends bytes.
@@ -146,9 +162,9 @@ impl RawMsrp {
         let Chunk { message_id, first, total, content, flag, fields } = chunk;
         let end = (first + content.len()).saturating_sub(1);
         let head = format!(
-            "MSRP {transaction} SEND\r\nTo-Path: {}\r\nFrom-Path: {OUR_PATH}\r\nMessage-ID: {message_id}\r\n\
+            "MSRP {transaction} SEND\r\nTo-Path: {}\r\nFrom-Path: {}\r\nMessage-ID: {message_id}\r\n\
              Byte-Range: {first}-{end}/{total}\r\n{fields}Content-Type: message/cpim\r\n\r\n",
-            self.to_path
+            self.to_path, self.from_path
         );
         let end_line = format!("\r\n-------{transaction}{flag}\r\n");
         self.send(&[head.as_bytes(), content, end_line.as_bytes()].concat()).await;
@@ -163,9 +179,9 @@ impl RawMsrp {
         self.transactions += 1;
         let transaction = format!("story{:04}", self.transactions);
         let request = format!(
-            "MSRP {transaction} SEND\r\nTo-Path: {}\r\nFrom-Path: {OUR_PATH}\r\nMessage-ID: empty{}\r\n\
+            "MSRP {transaction} SEND\r\nTo-Path: {}\r\nFrom-Path: {}\r\nMessage-ID: empty{}\r\n\
              Byte-Range: 1-0/0\r\n-------{transaction}$\r\n",
-            self.to_path, self.transactions
+            self.to_path, self.from_path, self.transactions
         );
         self.send(request.as_bytes()).await;
         transaction
@@ -176,31 +192,79 @@ impl RawMsrp {
     /// # Panics
     /// It says nothing, or what cannot be read.
     pub async fn next(&mut self) -> MsrpReply {
+        match self.next_head().await {
+            Some(Head::Response(it)) => MsrpReply::Response(it.transaction_id.as_str().to_owned(), it.status.code()),
+            Some(Head::Request(it)) => MsrpReply::Request(it.method.as_str().to_owned(), it.message_id.clone()),
+            None => MsrpReply::Closed,
+        }
+    }
+
+    /// The next request.
+    ///
+    /// # Panics
+    /// Something else comes, or what cannot be read.
+    pub async fn next_request(&mut self) -> RequestHead {
+        match self.next_head().await {
+            Some(Head::Request(request)) => *request,
+            other => panic!("not a request: {other:?}"),
+        }
+    }
+
+    /// The next request or response; none when the connection is closed.
+    ///
+    /// # Panics
+    /// Nothing comes, or what cannot be read.
+    pub async fn next_head(&mut self) -> Option<Head> {
         let wait = async {
             loop {
-                match self.framer.next_frame().expect("MSRP") {
-                    Some(Frame::Response(it)) => {
-                        return MsrpReply::Response(it.transaction_id.as_str().to_owned(), it.status.code());
-                    }
-                    Some(Frame::Request(it)) => {
-                        return MsrpReply::Request(it.method.as_str().to_owned(), it.message_id.clone());
-                    }
-                    Some(Frame::Content(_) | Frame::End(_)) => {}
-                    Some(Frame::BadRequest(bad)) => panic!("a bad MSRP request: {bad:?}"),
-                    None => {
-                        let mut buffer = vec![0; 65_536];
-                        match self.stream.read(&mut buffer).await {
-                            Ok(0) | Err(_) => return MsrpReply::Closed,
-                            Ok(length) => {
-                                buffer.truncate(length);
-                                self.framer.push(buffer.into());
-                            }
-                        }
-                    }
+                match self.frame().await? {
+                    Frame::Response(it) => return Some(Head::Response(it)),
+                    Frame::Request(it) => return Some(Head::Request(it)),
+                    _ => {}
                 }
             }
         };
         in_time("a word over MSRP", wait).await
+    }
+
+    /// The next request with its content; none when a response comes first.
+    ///
+    /// # Panics
+    /// The connection is closed.
+    pub async fn next_whole(&mut self) -> Option<(RequestHead, Vec<u8>)> {
+        let Some(Head::Request(head)) = self.next_head().await else { return None };
+        let mut content = Vec::new();
+        let rest = async {
+            while let Some(Frame::Content(bytes)) = self.frame().await {
+                content.extend_from_slice(&bytes);
+            }
+        };
+        in_time("the end of a request", rest).await;
+        Some((*head, content))
+    }
+
+    /// Answers a request, with further fields each with its line end.
+    pub async fn answer(&mut self, to: &RequestHead, status: &str, fields: &str) {
+        let id = to.transaction_id.as_str();
+        let (back, from) = (to.from_path.first(), to.to_path.first());
+        let text = format!("MSRP {id} {status}\r\nTo-Path: {back}\r\nFrom-Path: {from}\r\n{fields}-------{id}$\r\n");
+        self.send(text.as_bytes()).await;
+    }
+
+    /// None: the connection is closed.
+    async fn frame(&mut self) -> Option<Frame> {
+        loop {
+            match self.framer.next_frame().expect("MSRP") {
+                Some(Frame::BadRequest(bad)) => panic!("a bad MSRP request: {bad:?}"),
+                Some(frame) => return Some(frame),
+                None => {
+                    let mut buffer = vec![0; 65_536];
+                    let length = self.stream.read(&mut buffer).await.ok().filter(|length| *length > 0)?;
+                    buffer.truncate(length);
+                    self.framer.push(buffer.into());
+                }
+            }
+        }
     }
 }
 

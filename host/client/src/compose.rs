@@ -104,6 +104,7 @@ pub(crate) fn local_media(
 ) -> LocalMedia {
     LocalMedia {
         uri: MsrpUri::new(is_encrypted, Host::Address(place.ip()), place.port(), session_id),
+        relays: Vec::new(),
         accept_types: AcceptTypes::parse("message/cpim"),
         accept_wrapped_types: Some(AcceptTypes::parse("*")),
         max_size_bytes: Some(max_size_bytes),

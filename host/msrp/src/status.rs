@@ -13,6 +13,8 @@ impl Status {
     pub const BAD_REQUEST: Status = Status(400);
     /// The attempted action is not allowed (§10.3).
     pub const FORBIDDEN: Status = Status(403);
+    /// The request needs authentication (RFC 4976 §5.1, §9.1).
+    pub const UNAUTHORIZED: Status = Status(401);
     /// A transaction did not complete in the allotted time (§10.4). Mostly made up locally after 30 s.
     pub const TIMED_OUT: Status = Status(408);
     /// The receiver wishes the sender to stop sending the particular message (§10.5).
@@ -58,6 +60,7 @@ impl Status {
         match self.0 {
             200 => "OK",
             400 => "Bad Request",
+            401 => "Unauthorized",
             403 => "Forbidden",
             408 => "Request Timeout",
             413 => "Stop Sending Message",

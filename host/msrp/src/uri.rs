@@ -59,6 +59,16 @@ impl Host {
         (!text.is_empty() && text.bytes().all(is_name)).then(|| Host::Name(text.to_owned()))
     }
 
+    /// The address of a `c=` line: IPv6 without brackets, and perhaps with a time to live behind it (RFC 8866 §5.7).
+    #[must_use]
+    pub fn of_connection_address(text: &str) -> Option<Host> {
+        let text = text.split('/').next().unwrap_or_default();
+        match text.parse() {
+            Ok(address) => Some(Host::Address(address)),
+            Err(_) => Host::parse(text),
+        }
+    }
+
     /// Names are the same whatever their case.
     #[must_use]
     pub fn same_as(&self, other: &Host) -> bool {
@@ -218,6 +228,16 @@ impl MsrpPath {
     #[must_use]
     pub fn has_relays(&self) -> bool {
         !self.others.is_empty()
+    }
+}
+
+impl MsrpPath {
+    /// A path of these. None: none, or more than [`MAX_PATH_URIS`].
+    #[must_use]
+    pub fn new(uris: impl IntoIterator<Item = MsrpUri>) -> Option<MsrpPath> {
+        let mut uris = uris.into_iter();
+        let (first, others) = (uris.next()?, uris.collect::<Vec<_>>());
+        (others.len() < MAX_PATH_URIS).then_some(MsrpPath { first, others })
     }
 }
 

@@ -450,7 +450,8 @@ proptest! {
     ) {
         let transaction_id = TransactionId::new(&id).unwrap();
         let status = Status::new(status).unwrap();
-        let response = Response { transaction_id, status, comment, to_path: paths.0, from_path: paths.1 };
+        let other_headers = Vec::new();
+        let response = Response { transaction_id, status, comment, to_path: paths.0, from_path: paths.1, other_headers };
         let frames = frames_in_pieces(&response.to_wire(), 9, &FramingLimits::default()).unwrap();
         prop_assert_eq!(frames, vec![Frame::Response(Box::new(response))]);
     }

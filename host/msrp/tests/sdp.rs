@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use restante_msrp::sdp::{
     AcceptTypes, ConnectionAttribute, Direction, Fingerprint, HashFunction, LocalMedia, MAX_SDP_BYTES, MsrpDescription,
-    SdpError, Setup, answer, make_offer, role_after_answer,
+    SdpError, Setup, answer, answer_again, make_offer, role_after_answer,
 };
 use restante_msrp::session::Role;
 use restante_msrp::uri::UriError;
@@ -11,6 +11,7 @@ use restante_msrp::uri::UriError;
 fn local(uri: &str) -> LocalMedia {
     LocalMedia {
         uri: uri.parse().unwrap(),
+        relays: Vec::new(),
         accept_types: AcceptTypes::parse("message/cpim"),
         accept_wrapped_types: Some(AcceptTypes::parse("text/plain message/imdn+xml")),
         max_size_bytes: Some(1000),
@@ -48,7 +49,7 @@ fn the_offer_we_make() {
     let expected = "v=0\r\no=- 77 2 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
                     m=message 2855 TCP/MSRP *\r\na=accept-types:message/cpim\r\n\
                     a=accept-wrapped-types:text/plain message/imdn+xml\r\na=max-size:1000\r\n\
-                    a=path:msrp://192.0.2.1:2855/ours;tcp\r\na=setup:actpass\r\na=connection:new\r\na=sendonly\r\n";
+                    a=path:msrp://192.0.2.1:2855/ours;tcp\r\na=setup:actpass\r\na=connection:new\r\na=msrp-cema\r\na=sendonly\r\n";
     let sends = LocalMedia { direction: Direction::SendOnly, ..plain_local() };
     assert_eq!(text(&make_offer(&sends)), expected);
 }
@@ -213,14 +214,64 @@ fn tls_is_known_and_refused_unless_taken() {
     assert_eq!(parse(&offer.replace("TCP/TLS/MSRP", "TCP/MSRP")), Err(SdpError::SchemeMismatch));
 }
 
+/// The places of an offer with these lines, as text.
+fn places(offer: &str) -> Vec<String> {
+    let places = parse(offer).unwrap().connection_places();
+    places.iter().map(|place| format!("{}:{}", place.host, place.port)).collect()
+}
+
 #[test]
-fn where_to_connect() {
-    let relay = offer_with("").replace("a=path:", "a=path:msrp://relay.example:1/r;tcp ");
-    assert_eq!(parse(&relay).unwrap().connect_to(), ("relay.example".to_owned(), 1));
-    let cema = offer_with("a=msrp-cema").replace("c=IN IP4 198.51.100.7", "c=IN IP4 203.0.113.5");
-    assert_eq!(parse(&cema).unwrap().connect_to(), ("203.0.113.5".to_owned(), 7654));
+fn where_to_connect_follows_the_table() {
+    let elsewhere = |lines: &str| offer_with(lines).replace("c=IN IP4 198.51.100.7", "c=IN IP4 203.0.113.5");
+    let relayed = |offer: String| offer.replace("a=path:", "a=path:msrp://relay.example:1/r;tcp ");
+    let (path, described) = ("198.51.100.7:7654", "203.0.113.5:7654");
+    for (offer, expected) in [
+        (elsewhere("a=msrp-cema"), vec![described]),
+        (offer_with("a=msrp-cema"), vec![path]),
+        (elsewhere("a=msrp-cema").replace("m=message 7654", "m=message 9"), vec![path]),
+        (elsewhere("a=msrp-cema").replace("203.0.113.5", "0.0.0.0"), vec![path]),
+        (elsewhere("a=msrp-cema").replace("c=IN IP4 203.0.113.5\r\n", ""), vec![path]),
+        (relayed(elsewhere("a=msrp-cema")), vec!["relay.example:1"]),
+        (offer_with(""), vec![path]),
+        (elsewhere(""), vec![path, described]),
+        (offer_with("").replace("m=message 7654", "m=message 7655"), vec![path, "198.51.100.7:7655"]),
+        (relayed(elsewhere("")), vec!["relay.example:1"]),
+        (elsewhere("a=msrp-cema").replace("IP4 203.0.113.5", "IP6 2001:db8::9"), vec!["[2001:db8::9]:7654"]),
+        (elsewhere("a=msrp-cema").replace("203.0.113.5", "box.example.org"), vec!["box.example.org:7654"]),
+    ] {
+        assert_eq!(places(&offer), expected, "{offer}");
+    }
     let six = offer_with("").replace("msrp://198.51.100.7:7654/", "msrp://[2001:db8::1]/");
-    assert_eq!(parse(&six).unwrap().connect_to(), ("2001:db8::1".to_owned(), 2855));
+    assert_eq!(places(&six)[0], "[2001:db8::1]:2855");
+    // Whoever stands in between, the other end is believed by its own name.
+    assert_eq!(parse(&elsewhere("a=msrp-cema")).unwrap().believed_host(), "198.51.100.7");
+}
+
+#[test]
+fn cema_is_offered_and_answered_where_it_applies() {
+    let says = |sdp: &[u8]| text(sdp).contains("a=msrp-cema\r\n");
+    let behind_relay =
+        LocalMedia { relays: vec!["msrps://relay.example:2855/x;tcp".parse().unwrap()], ..plain_local() };
+    assert!(says(&make_offer(&plain_local())) && !says(&make_offer(&behind_relay)));
+    let (with, without) = (parse(&offer_with("a=msrp-cema")).unwrap(), parse(&offer_with("")).unwrap());
+    for (offer, ours, expected) in
+        [(&with, plain_local(), true), (&without, plain_local(), false), (&with, behind_relay, false)]
+    {
+        assert_eq!(says(&answer(offer, &ours).unwrap().sdp), expected, "{offer:?}");
+        assert_eq!(says(&answer_again(offer, &ours, Role::Passive)), expected, "{offer:?}");
+    }
+}
+
+#[test]
+fn who_is_behind_a_relay_names_the_relay_first_everywhere() {
+    let relays = ["msrp://192.0.2.77:2857/outer;tcp", "msrp://relay.example:2855/inner;tcp"];
+    let ours = LocalMedia { relays: relays.map(|uri| uri.parse().unwrap()).to_vec(), ..plain_local() };
+    let offer = text(&make_offer(&ours));
+    assert!(
+        offer.contains(&format!("a=path:{} {} msrp://192.0.2.1:2855/ours;tcp\r\n", relays[0], relays[1])),
+        "{offer}"
+    );
+    assert!(offer.contains("c=IN IP4 192.0.2.77\r\n") && offer.contains("m=message 2857 "), "{offer}");
 }
 
 #[test]

@@ -33,4 +33,4 @@ pub use limits::TransportLimits;
 pub use permit::ConnectionPermit;
 pub use tls::{CertificateStatus, ClientCertificates, PeerNames, Reloaded, Tls, TlsError, TlsFiles, TlsStatus};
 pub use transport::{BoundListener, Drained, Sender, Target, Transport};
-pub use web_socket::WebSockets;
+pub use web_socket::{MsrpWebSocket, WebSockets};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -63,6 +63,8 @@ pub enum HandedStream {
     Plain(std::net::TcpStream),
     /// Encrypted.
     Encrypted(EncryptedStream),
+    /// In this process.
+    Here(DuplexStream),
 }
 
 /// Encrypted, after its handshake.
@@ -76,6 +78,8 @@ pub enum MsrpStream {
     Plain(TcpStream),
     /// Encrypted.
     Encrypted(EncryptedStream),
+    /// In this process: to whoever shares a connection among sessions, or to a relay of our own.
+    Here(DuplexStream),
 }
 
 /// By what the peer that we connect to over TLS is believed (RFC 4975 §14.4).
@@ -96,6 +100,7 @@ impl HandedStream {
         match self {
             HandedStream::Plain(stream) => TcpStream::from_std(stream).map(MsrpStream::Plain),
             HandedStream::Encrypted(stream) => Ok(MsrpStream::Encrypted(stream)),
+            HandedStream::Here(stream) => Ok(MsrpStream::Here(stream)),
         }
     }
 
@@ -105,11 +110,17 @@ impl HandedStream {
         matches!(self, HandedStream::Encrypted(_))
     }
 
+    /// Whether it never leaves this process.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        matches!(self, HandedStream::Here(_))
+    }
+
     /// The certificate that the peer showed, in DER.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         match self {
-            HandedStream::Plain(_) => None,
+            HandedStream::Plain(_) | HandedStream::Here(_) => None,
             HandedStream::Encrypted(stream) => peer_certificate(&stream.0).map(|certificate| certificate.as_ref()),
         }
     }
@@ -122,6 +133,9 @@ impl HandedStream {
                 use std::io::Write;
                 let _ = (&stream).write(&answer);
             }
+            HandedStream::Here(mut stream) => drop(tokio::spawn(async move {
+                let _ = timeout(LAST_WORDS, stream.write_all(&answer)).await;
+            })),
             // Counted as long as it lasts, which is short.
             HandedStream::Encrypted(mut stream) => drop(tokio::spawn(async move {
                 let last = async {
@@ -144,6 +158,7 @@ impl MsrpStream {
         let socket = match self {
             MsrpStream::Plain(stream) => stream,
             MsrpStream::Encrypted(EncryptedStream(stream)) => stream.get_ref().0,
+            MsrpStream::Here(_) => return Err(std::io::ErrorKind::Unsupported.into()),
         };
         Ok((socket.local_addr()?, socket.peer_addr()?))
     }
@@ -154,6 +169,7 @@ macro_rules! either {
         match $self.get_mut() {
             MsrpStream::Plain($stream) => $what,
             MsrpStream::Encrypted(EncryptedStream($stream)) => $what,
+            MsrpStream::Here($stream) => $what,
         }
     };
 }
@@ -258,6 +274,7 @@ impl<P, H> Reception<P, H> {
                 Err(_) => return count(&self.counters.msrp_unclaimed),
             },
             MsrpStream::Encrypted(stream) => HandedStream::Encrypted(stream),
+            MsrpStream::Here(stream) => HandedStream::Here(stream),
         };
         (self.hand_over)(HandedOver { session, stream, received, listener: self.listener, local, remote, permit });
     }

@@ -18,7 +18,7 @@ use crate::permit::{Admission, Sources};
 use crate::tcp::{Accepted, ConnectionTable, Destination, accept_all, open_listener};
 use crate::tls::{Handshakes, PeerNames, Tls};
 use crate::udp::{self, UdpSender};
-use crate::web_socket::WebSockets;
+use crate::web_socket::{MsrpWebSocket, WebReception, WebSockets};
 
 /// A listener whose socket is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,6 +177,43 @@ impl Transport {
         let counters = Arc::clone(&self.shared.counters);
         let (limits, counted) = (self.limits.clone(), Arc::clone(&counters));
         let reception = Arc::new(Reception { listener: id, limits, counters: counted, secure, peek, hand_over });
+        let accepted = move |stream, remote, permit| {
+            let reception = Arc::clone(&reception);
+            tokio::spawn(async move { reception.receive(stream, remote, permit).await });
+        };
+        tokio::spawn(accept_all(socket, admission, counters, self.stop_accepting.subscribe(), accepted));
+        Ok(BoundListener { id, protocol: listener.protocol, local, advertise: listener.advertised(local) })
+    }
+
+    /// Accepts MSRP over WebSocket (RFC 7977) from the pages that are allowed. `hand_over` takes each client; it may not block.
+    ///
+    /// # Errors
+    /// What the system says, with the address in the text.
+    pub fn listen_msrp_web(
+        &self,
+        listener: &Listener,
+        id: ListenerId,
+        allowed: WebSockets,
+        hand_over: impl Fn(MsrpWebSocket) + Send + Sync + 'static,
+    ) -> io::Result<BoundListener> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {listener}: {error}"));
+        let tls = listener.protocol.is_encrypted().then(|| Arc::clone(&self.shared.tls));
+        if tls.as_ref().is_some_and(|tls| !tls.has_certificate()) {
+            return Err(named(io::Error::new(io::ErrorKind::InvalidInput, "there is no certificate")));
+        }
+        let socket = open_listener(listener.bind).map_err(named)?;
+        let local = socket.local_addr()?;
+        let admission = Admission::new(self.limits.max_msrp_connections, Arc::clone(&self.sources));
+        let counters = Arc::clone(&self.shared.counters);
+        let reception = Arc::new(WebReception {
+            limits: self.limits.clone(),
+            counters: Arc::clone(&counters),
+            handshakes: self.handshakes.clone(),
+            tls,
+            allowed,
+            stop: self.stop.subscribe(),
+            hand_over,
+        });
         let accepted = move |stream, remote, permit| {
             let reception = Arc::clone(&reception);
             tokio::spawn(async move { reception.receive(stream, remote, permit).await });

@@ -1,5 +1,6 @@
 // A page that registers with JsSIP, says on the console what comes, and answers it. Where and as whom is in the fragment of
-// its address: `#server=ws://HOST:PORT&uri=sip:dave@example.org&password=…`.
+// its address: `#server=ws://HOST:PORT&uri=sip:dave@example.org&password=…`, with `&msrp=ws://HOST:PORT` it receives
+// over MSRP instead.
 
 const JsSIP = require('jssip');
 
@@ -18,4 +19,6 @@ agent.on('newMessage', ({ originator, request }) => {
   console.log(`message from ${request.from.uri}: ${request.body}`);
   agent.sendMessage(request.from.uri.toString(), `answer to ${request.body}`);
 });
-agent.start();
+// Sessions of JsSIP are WebRTC alone: who tries MSRP tells SIP elsewhere.
+if (query.get('msrp')) require('./msrp').start(query, (line) => console.log(line));
+else agent.start();

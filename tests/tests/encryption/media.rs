@@ -47,8 +47,7 @@ async fn invite(sip: &mut RawSip, shown: Option<&Issued>) -> MsrpDescription {
 
 /// Connects to the place in a description, whose fingerprint must be of what is shown there.
 async fn connect(world: &World, described: &MsrpDescription, own: Option<&Issued>) -> RawMsrp {
-    let (host, port) = described.connect_to();
-    let place = SocketAddr::new(host.trim_matches(['[', ']']).parse().unwrap(), port);
+    let place = described.connection_places()[0].socket_address().unwrap();
     let stream = in_time("a handshake", connect_tls(place, world.authority(), own)).await.expect("TLS");
     let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
     assert!(described.secure && described.path.first().secure);

@@ -2,6 +2,7 @@
 //! directions. The SIP half is told here, on a bare socket.
 
 mod peer;
+mod relayed;
 
 use restante_sip::message::{Method, SipMessage};
 use restante_sip::writer::Builder;

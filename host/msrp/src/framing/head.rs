@@ -127,7 +127,9 @@ impl HeadBuilder {
         match self.start_line {
             StartLine::Response(transaction_id, status, comment) => match (self.error, self.to_path, self.from_path) {
                 (None, Some(to_path), Some(from_path)) => {
-                    Ok(Frame::Response(Box::new(Response { transaction_id, status, comment, to_path, from_path })))
+                    let other_headers = self.other_headers;
+                    let response = Response { transaction_id, status, comment, to_path, from_path, other_headers };
+                    Ok(Frame::Response(Box::new(response)))
                 }
                 _ => Err(FramingError::Response),
             },

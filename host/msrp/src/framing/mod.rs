@@ -16,7 +16,7 @@ use thiserror::Error;
 pub use self::framer::Framer;
 pub use self::limits::FramingLimits;
 pub use self::peek::{Peek, PeekedRequest, peek_to_path};
-pub use self::write::{InvalidHeader, check_header, check_message_id, end_line};
+pub use self::write::{FrameWriter, InvalidHeader, answer_to, check_header, check_message_id, end_line};
 
 pub(crate) use self::write::{check_value, join, response};
 use crate::byte_range::{ByteRange, ByteRangeError};
@@ -194,6 +194,8 @@ pub struct Response {
     pub to_path: MsrpPath,
     /// Where it comes from.
     pub from_path: MsrpPath,
+    /// All else in order: what answers AUTH (RFC 4976).
+    pub other_headers: Vec<Header>,
 }
 
 /// A request whose end can be found but whose head is wrong. Its content is skipped; nothing more is given of it.

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
-use super::{ContinuationFlag, END_LINE_HYPHENS, FailureReport, Header, Method, RequestHead, Response, TransactionId};
+use super::{
+    ContinuationFlag, END_LINE_HYPHENS, FailureReport, Frame, Header, Method, RequestHead, Response, TransactionId,
+};
 use crate::byte_range::ByteRange;
 use crate::status::Status;
 use crate::uri::MsrpPath;
@@ -54,6 +56,48 @@ pub fn check_message_id(message_id: &str) -> Result<(), InvalidHeader> {
 #[must_use]
 pub fn end_line(transaction_id: &TransactionId, flag: ContinuationFlag) -> String {
     format!("{END_LINE_HYPHENS}{}{}\r\n", transaction_id.as_str(), char::from(flag.as_byte()))
+}
+
+/// Writes frames as they come out of a [`super::Framer`], for whoever passes them on.
+#[derive(Debug, Default)]
+pub struct FrameWriter {
+    current: Option<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    transaction_id: TransactionId,
+    /// The empty line after the head is written.
+    is_separated: bool,
+}
+
+impl FrameWriter {
+    /// The bytes of a frame; none of one that is to be refused instead.
+    pub fn write(&mut self, frame: &Frame) -> Bytes {
+        match frame {
+            Frame::Request(head) => {
+                let is_separated = head.content_type.is_some();
+                self.current = Some(Current { transaction_id: head.transaction_id.clone(), is_separated });
+                Bytes::from(head.to_wire())
+            }
+            Frame::Content(bytes) => match &mut self.current {
+                Some(current) if !current.is_separated => {
+                    current.is_separated = true;
+                    join([b"\r\n", bytes, b""])
+                }
+                _ => bytes.clone(),
+            },
+            Frame::End(flag) => match self.current.take() {
+                Some(current) => {
+                    let line_end: &[u8] = if current.is_separated { b"\r\n" } else { b"" };
+                    join([line_end, end_line(&current.transaction_id, *flag).as_bytes(), b""])
+                }
+                None => Bytes::new(),
+            },
+            Frame::Response(response) => response.to_wire(),
+            Frame::BadRequest(_) => Bytes::new(),
+        }
+    }
 }
 
 impl RequestHead {
@@ -129,6 +173,9 @@ impl Response {
             let _ = write!(text, " {}", self.comment);
         }
         let _ = write!(text, "\r\nTo-Path: {}\r\nFrom-Path: {}\r\n", self.to_path, self.from_path);
+        for header in &self.other_headers {
+            let _ = write!(text, "{}: {}\r\n", header.name, header.value);
+        }
         text.push_str(&end_line(&self.transaction_id, ContinuationFlag::Complete));
         Bytes::from(text)
     }
@@ -150,8 +197,15 @@ pub(crate) fn response(
         comment: status.comment().to_owned(),
         to_path: back,
         from_path: MsrpPath::from(to_path.first().clone()),
+        other_headers: Vec::new(),
     }
     .to_wire()
+}
+
+/// The answer to a request that is not for a session: back to the previous hop, or along the whole path where it is no SEND.
+#[must_use]
+pub fn answer_to(head: &RequestHead, status: Status) -> Bytes {
+    response(&head.transaction_id, status, &head.to_path, &head.from_path, head.method != Method::Send)
 }
 
 /// Joins the parts of one request for one write.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use sdp_types::{Attribute, Media};
 
 use super::{AcceptTypes, Fingerprint, SdpError};
-use crate::uri::{DEFAULT_PORT, Host, MsrpPath};
+use crate::uri::MsrpPath;
 
 /// Larger descriptions are refused.
 pub const MAX_SDP_BYTES: usize = 64 * 1024;
@@ -139,7 +139,7 @@ pub struct MsrpDescription {
     pub direction: Direction,
     /// `a=connection`.
     pub connection: Option<ConnectionAttribute>,
-    /// `a=msrp-cema` (RFC 6714): connect to `c=` and `m=` instead of the path.
+    /// `a=msrp-cema` (RFC 6714): its writer knows that `c=` and `m=` may be connected to instead of the path.
     pub msrp_cema: bool,
     /// `a=file-selector` as it was written (RFC 5547).
     pub file_selector: Option<String>,
@@ -198,20 +198,6 @@ impl MsrpDescription {
             fingerprints: attributes.fingerprints()?,
             refused_media: session.medias.iter().map(refused).collect(),
         })
-    }
-
-    /// Host and port to connect to when we are active: the nearest hop of the path, or `c=` and `m=` under `a=msrp-cema`.
-    #[must_use]
-    pub fn connect_to(&self) -> (String, u16) {
-        if let (true, Some(address)) = (self.msrp_cema, &self.connection_address) {
-            return (address.clone(), self.port);
-        }
-        let first = self.path.first();
-        let host = match &first.host {
-            Host::Address(address) => address.to_string(),
-            Host::Name(name) => name.clone(),
-        };
-        (host, first.port.unwrap_or(DEFAULT_PORT))
     }
 
     /// Media beside the MSRP one that is used.

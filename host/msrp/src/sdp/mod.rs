@@ -3,12 +3,13 @@
 //!
 //! * [`MsrpDescription::parse`] reads an offer or answer, tolerant of what clients write.
 //! * [`make_offer`], [`answer`] write ours; [`answer_again`], [`describe_again`] in a session that stands.
-//! * [`role_after_answer`] says what the offerer is.
+//! * [`role_after_answer`] says what the offerer is, [`MsrpDescription::connection_places`] where the active side connects to.
 
 mod accept_types;
 mod description;
 mod fingerprint;
 mod negotiation;
+mod place;
 
 use thiserror::Error;
 
@@ -16,6 +17,7 @@ pub use self::accept_types::AcceptTypes;
 pub use self::description::{ConnectionAttribute, Direction, MAX_SDP_BYTES, MsrpDescription, Setup};
 pub use self::fingerprint::{Fingerprint, HashFunction};
 pub use self::negotiation::{Answer, LocalMedia, answer, answer_again, describe_again, make_offer, role_after_answer};
+pub use self::place::ConnectionPlace;
 
 use crate::uri::UriError;
 

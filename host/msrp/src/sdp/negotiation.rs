@@ -1,4 +1,13 @@
 //! Our offers and answers.
+//!
+//! | we | relays of ours | `a=msrp-cema` (RFC 6714 §4) |
+//! |---|---|---|
+//! | offer | none | yes: `c=` and `m=` name what the path does |
+//! | offer, answer | some | no: a relay compares whole URIs |
+//! | answer an offer with it | none | yes |
+//! | answer an offer without it | any | no: its writer knows nothing of it, or a middlebox took it away |
+//!
+//! With relays of ours `c=` and `m=` name the first of them, which is where peers connect to (RFC 4976 §6.2).
 
 use std::net::IpAddr;
 
@@ -6,18 +15,18 @@ use bytes::Bytes;
 use sdp_types::{AddrType, Attribute, Connection, Media, NetType, Origin, Session, Time};
 
 use super::description::{Direction, MsrpDescription, Setup, bare_media};
+use super::place::DISCARD_PORT;
 use super::{AcceptTypes, Fingerprint, SdpError};
 use crate::session::Role;
-use crate::uri::{Host, MsrpUri};
-
-/// The port of who connects and is not connected to (RFC 4145 §4.1).
-const DISCARD_PORT: u16 = 9;
+use crate::uri::{Host, MsrpPath, MsrpUri};
 
 /// What we say of ourselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalMedia {
-    /// Our URI with the session id; `c=` and `m=` name its host and port.
+    /// Our URI with the session id; `c=` and `m=` name its host and port where there are no relays.
     pub uri: MsrpUri,
+    /// Relays of ours that peers reach us through, as their Use-Path says (RFC 4976 §5.1), outermost first.
+    pub relays: Vec<MsrpUri>,
     /// Types we take.
     pub accept_types: AcceptTypes,
     /// Types we take wrapped.
@@ -34,6 +43,15 @@ pub struct LocalMedia {
     pub origin_version: u64,
 }
 
+impl LocalMedia {
+    /// Our `a=path`: the relays and then our own URI.
+    #[must_use]
+    pub fn path(&self) -> MsrpPath {
+        let uris = self.relays.iter().chain([&self.uri]).cloned();
+        MsrpPath::new(uris).unwrap_or_else(|| MsrpPath::from(self.uri.clone()))
+    }
+}
+
 /// Our answer and what it makes of us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -48,7 +66,8 @@ pub struct Answer {
 /// An offer: `actpass`, so that a client behind NAT can connect (RFC 6135).
 #[must_use]
 pub fn make_offer(local: &LocalMedia) -> Bytes {
-    let media = msrp_media(local, local.uri.port_or_default(), Some((Setup::ActPass, "new")), local.direction);
+    let setup = Some((Setup::ActPass, "new"));
+    let media = msrp_media(local, listening_port(local), setup, local.direction, local.relays.is_empty());
     write(local, vec![media])
 }
 
@@ -72,10 +91,11 @@ pub fn answer(offer: &MsrpDescription, local: &LocalMedia) -> Result<Answer, Sdp
     }
     let (port, setup) = match role {
         Role::Active => (DISCARD_PORT, Setup::Active),
-        Role::Passive => (local.uri.port_or_default(), Setup::Passive),
+        Role::Passive => (listening_port(local), Setup::Passive),
     };
     // Who did not write a=setup need not know it.
-    let ours = msrp_media(local, port, offer.setup.map(|_| (setup, "new")), direction);
+    let setup = offer.setup.map(|_| (setup, "new"));
+    let ours = msrp_media(local, port, setup, direction, offer.msrp_cema && local.relays.is_empty());
     let media = offer
         .refused_media
         .iter()
@@ -88,7 +108,7 @@ pub fn answer(offer: &MsrpDescription, local: &LocalMedia) -> Result<Answer, Sdp
 /// §5.2). Media other than the MSRP one are refused.
 #[must_use]
 pub fn answer_again(offer: &MsrpDescription, local: &LocalMedia, role: Role) -> Bytes {
-    let ours = standing_media(local, role, offer.direction, offer.setup.is_some());
+    let ours = standing_media(local, role, offer.direction, (offer.setup.is_some(), offer.msrp_cema));
     let all = offer.refused_media.iter().enumerate();
     let media = all.map(|(index, media)| if index == offer.media_index { ours.clone() } else { media.clone() });
     write(local, media.collect())
@@ -97,16 +117,18 @@ pub fn answer_again(offer: &MsrpDescription, local: &LocalMedia, role: Role) -> 
 /// Our side of a session that stands, where the other side did not make an offer.
 #[must_use]
 pub fn describe_again(local: &LocalMedia, role: Role, theirs: Direction) -> Bytes {
-    write(local, vec![standing_media(local, role, theirs, true)])
+    write(local, vec![standing_media(local, role, theirs, (true, true))])
 }
 
-fn standing_media(local: &LocalMedia, role: Role, theirs: Direction, knows_setup: bool) -> Media {
+/// The other side may know `a=setup` and `a=msrp-cema`.
+fn standing_media(local: &LocalMedia, role: Role, theirs: Direction, (knows_setup, has_cema): (bool, bool)) -> Media {
     let (port, setup) = match role {
         Role::Active => (DISCARD_PORT, Setup::Active),
-        Role::Passive => (local.uri.port_or_default(), Setup::Passive),
+        Role::Passive => (listening_port(local), Setup::Passive),
     };
     let setup = knows_setup.then_some((setup, "existing"));
-    msrp_media(local, port, setup, local.direction.restricted_by(theirs))
+    let direction = local.direction.restricted_by(theirs);
+    msrp_media(local, port, setup, direction, has_cema && local.relays.is_empty())
 }
 
 /// What we, who offered `actpass`, are after this answer. Without `a=setup` the offerer connects (RFC 4975 §8.8).
@@ -123,8 +145,19 @@ pub fn role_after_answer(answer: &MsrpDescription) -> Result<Role, SdpError> {
     }
 }
 
+/// The port that peers connect to.
+fn listening_port(local: &LocalMedia) -> u16 {
+    local.path().first().port_or_default()
+}
+
 /// With what `a=setup` and `a=connection` say.
-fn msrp_media(local: &LocalMedia, port: u16, setup: Option<(Setup, &str)>, direction: Direction) -> Media {
+fn msrp_media(
+    local: &LocalMedia,
+    port: u16,
+    setup: Option<(Setup, &str)>,
+    direction: Direction,
+    has_cema: bool,
+) -> Media {
     let mut attributes = vec![Attribute::with_value("accept-types", &local.accept_types)];
     if let Some(types) = &local.accept_wrapped_types {
         attributes.push(Attribute::with_value("accept-wrapped-types", types));
@@ -132,10 +165,13 @@ fn msrp_media(local: &LocalMedia, port: u16, setup: Option<(Setup, &str)>, direc
     if let Some(max_size_bytes) = local.max_size_bytes {
         attributes.push(Attribute::with_value("max-size", max_size_bytes));
     }
-    attributes.push(Attribute::with_value("path", &local.uri));
+    attributes.push(Attribute::with_value("path", local.path()));
     if let Some((setup, connection)) = setup {
         attributes.push(Attribute::with_value("setup", setup.as_str()));
         attributes.push(Attribute::with_value("connection", connection));
+    }
+    if has_cema {
+        attributes.push(Attribute::new("msrp-cema"));
     }
     if let Some(fingerprint) = local.fingerprint.as_ref().filter(|_| local.uri.secure) {
         attributes.push(Attribute::with_value("fingerprint", fingerprint));
@@ -150,7 +186,7 @@ fn protocol(uri: &MsrpUri) -> &'static str {
 
 /// The description around the media. One `c=` line for all: some clients refuse a second one.
 fn write(local: &LocalMedia, media: Vec<Media>) -> Bytes {
-    let (addrtype, address) = match &local.uri.host {
+    let (addrtype, address) = match &local.path().first().host {
         Host::Address(address @ IpAddr::V6(_)) => (AddrType::Ip6, address.to_string()),
         Host::Address(address) => (AddrType::Ip4, address.to_string()),
         Host::Name(name) => (AddrType::Ip4, name.clone()),

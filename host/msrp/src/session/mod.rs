@@ -20,7 +20,6 @@ mod configuration;
 mod event;
 mod receiving;
 mod sending;
-mod transaction_ids;
 mod writing;
 
 use std::collections::VecDeque;
@@ -37,9 +36,9 @@ pub use self::sending::{SendError, SupplyError};
 
 use self::receiving::Receiving;
 use self::sending::Sending;
-use self::transaction_ids::TransactionIds;
 use crate::framing::{Frame, Framer};
 use crate::status::Status;
+use crate::transaction_ids::TransactionIds;
 
 /// One session. See the module for how to drive it.
 #[derive(Debug)]

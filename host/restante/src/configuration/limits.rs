@@ -120,6 +120,10 @@ limits! {
     max_session_setup_seconds = 30;
     /// Seconds without a byte after which a session ends.
     max_session_idle_seconds = 60;
+    /// Clients of the MSRP relay that one user may have at a time; more: 403.
+    max_relay_clients_per_user = 8;
+    /// Seconds that a session URI of the MSRP relay lives without being asked for again.
+    max_relay_seconds = 3_600;
     /// Least wait between a registration and the first push, in milliseconds.
     registration_delay_milliseconds = 1_000;
     /// Requests that one shard passes on at once, those that are over and may still be answered included; more: calls get

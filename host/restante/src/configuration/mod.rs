@@ -6,6 +6,7 @@
 mod address;
 mod authentication;
 mod limits;
+mod msrp_relay;
 mod source;
 mod tenant;
 mod tenant_limits;
@@ -25,6 +26,7 @@ use thiserror::Error;
 pub use address::{AddressRange, HostPort, ListenAddress, NextHop, Protocol, Target};
 pub use authentication::{AuthenticationMethod, Digest, DigestAlgorithm, DigestQuality};
 pub use limits::Limits;
+pub use msrp_relay::{MsrpRelay, RelayUri};
 pub use source::Source;
 pub use tenant::{RegistrationEvents, Tenant};
 pub use tenant_limits::{TenantBounds, TenantLimits};
@@ -123,6 +125,10 @@ pub struct Msrp {
     pub offer: Option<MsrpOffer>,
     /// Behind relays, count as delivered what the first relay took: for receivers that send no success reports.
     pub count_unreported_as_delivered: bool,
+    /// Where clients that cannot be connected to open a WebSocket for MSRP (RFC 7977): `ws:HOST:PORT` or `wss:HOST:PORT`.
+    pub web_socket_listen: Vec<ListenAddress>,
+    /// A relay that all sessions go through.
+    pub relay: Option<MsrpRelay>,
 }
 
 /// What we offer MSRP over.
@@ -207,6 +213,8 @@ impl Default for Msrp {
             advertise: None,
             offer: None,
             count_unreported_as_delivered: false,
+            web_socket_listen: Vec::new(),
+            relay: None,
         }
     }
 }
@@ -264,7 +272,8 @@ impl Configuration {
                 }
             }
         }
-        let web = self.sip.listen.iter().find(|listen| listen.protocol.is_web_socket());
+        let listeners = self.sip.listen.iter().chain(&self.msrp.web_socket_listen);
+        let web = listeners.into_iter().find(|listen| listen.protocol.is_web_socket());
         if let Some(web) = web.filter(|_| self.sip.web_origins.is_none()) {
             warnings.push(format!(
                 "{web} takes WebSockets from every page that a browser shows: name those whose scripts may connect in \
@@ -334,6 +343,10 @@ impl Configuration {
             let text = "msrp.listen: MSRP runs over TCP, expected \"tcp:HOST:PORT\" or \"tls:HOST:PORT\"";
             return Err(wrong(&["msrp", "listen"], text));
         }
+        if self.msrp.web_socket_listen.iter().any(|listen| !listen.protocol.is_web_socket()) {
+            let text = "msrp.web_socket_listen: expected \"ws:HOST:PORT\" or \"wss:HOST:PORT\"";
+            return Err(wrong(&["msrp", "web_socket_listen"], text));
+        }
         if let Some(offer) = self.msrp.offer
             && !self.msrp.listen.iter().any(|listen| listen.protocol.is_encrypted() == (offer == MsrpOffer::Tls))
         {
@@ -369,6 +382,7 @@ impl Configuration {
         }
         self.tls.check("sip", &self.sip.listen)?;
         self.tls.check("msrp", &self.msrp.listen)?;
+        self.tls.check("msrp", &self.msrp.web_socket_listen)?;
         self.limits.check().map_err(|(key, text)| wrong(&["limits", key], text))?;
         for (name, tenant) in &self.tenants {
             tenant.check(name, &self.limits)?;
@@ -446,6 +460,11 @@ mod tests {
             outbound = "udp:192.0.2.1:5060"
             [msrp]
             listen = ["tcp:127.0.0.1:2855"]
+            web_socket_listen = ["ws:127.0.0.1:8080"]
+            [msrp.relay]
+            uri = "msrps://relay.example.org:2855;tcp"
+            username = "restante"
+            password_file = "/etc/restante/relay.password"
             [admin]
             listen = "127.0.0.1:8085"
             [tenants.example]
@@ -484,6 +503,12 @@ mod tests {
                 vec!["line 3", "tls:*.example.org", "one host name"],
             ),
             ("[msrp]\nlisten = [\"tls:127.0.0.1:2856\"]\n", vec!["line 2, column 10", "tls.certificate and tls.key"]),
+            ("[msrp]\nweb_socket_listen = [\"tcp:127.0.0.1:1\"]\n", vec!["line 2, column 21", "\"wss:HOST:PORT\""]),
+            (
+                "[msrp.relay]\nuri = \"msrp://relay.example.org/session;tcp\"\nusername = \"a\"\npassword_file = \"b\"\n",
+                vec!["line 2", "expected the URI of a relay"],
+            ),
+            ("[msrp.relay]\nuri = \"msrps://relay.example.org;tcp\"\n", vec!["line 1", "missing field `username`"]),
             ("[msrp]\noffer = \"tls\"\n", vec!["line 2, column 9", "listened for"]),
             ("[limits]\nmax_sessions = 0\n", vec!["line 2, column 16", "limits.max_sessions"]),
             (

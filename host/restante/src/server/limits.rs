@@ -55,7 +55,8 @@ pub(super) fn destinations(configuration: &Configuration) -> DestinationPolicy {
     if sip.chain(&configuration.msrp.listen).all(|listen| listen.socket.ip().is_loopback()) {
         allowed.extend(["127.0.0.0/8", "::1"].into_iter().filter_map(|range| range.parse::<AllowedTarget>().ok()));
     }
-    let own = configuration.sip.listen.iter().chain(&configuration.msrp.listen).map(|listen| listen.socket);
+    let own = configuration.sip.listen.iter().chain(&configuration.msrp.listen);
+    let own = own.chain(&configuration.msrp.web_socket_listen).map(|listen| listen.socket);
     DestinationPolicy {
         own: own.chain(configuration.admin.listen).filter(|socket| socket.port() != 0).collect(),
         allowed,

@@ -10,9 +10,10 @@ use restante_msrp::status::Status;
 use restante_msrp::uri::{Host, MsrpUri};
 use restante_transport::msrp::{HandedOver, Peek};
 use restante_transport::queue::Lane;
-use restante_transport::{Listener, ListenerId, Protocol, Transport};
+use restante_transport::{Listener, ListenerId, Protocol, Transport, WebSockets};
 
 use super::Shared;
+use super::msrp_relay;
 use super::shard::ToShard;
 use crate::configuration::{Configuration, HostPort, ListenAddress};
 
@@ -79,6 +80,10 @@ impl BoundMsrp {
                 FirstBytes::Invalid => Peek::Refused,
             };
             let hand_over = move |handed: HandedOver<String>| {
+                let handed = match shared.msrp_relay.accept(handed) {
+                    Some(handed) => handed,
+                    None => return,
+                };
                 let shard =
                     shard_of_session_id(&handed.session).map(usize::from).filter(|shard| *shard < shared.shards());
                 match shard {
@@ -91,6 +96,29 @@ impl BoundMsrp {
             let id = ListenerId(u16::try_from(index).unwrap_or(u16::MAX).saturating_add(1000));
             let local = transport.listen_msrp(listener, id, peek, hand_over)?.local;
             bound.push((listener.protocol, local));
+        }
+        Ok(bound)
+    }
+
+    /// Opens the listeners for MSRP over WebSocket.
+    pub(super) fn listen_web(
+        configuration: &Configuration,
+        transport: &Transport,
+        shared: &Arc<Shared>,
+    ) -> Result<Vec<(Protocol, SocketAddr)>> {
+        let mut bound = Vec::new();
+        for (listen, number) in configuration.msrp.web_socket_listen.iter().zip(2000u16..) {
+            let listener = Listener { protocol: listen.protocol, bind: listen.socket, advertise: None };
+            let allowed = WebSockets { origins: configuration.sip.web_origins.clone(), may_connect: false };
+            // Whoever serves a client must not keep the server's parts alive.
+            let relay = Arc::downgrade(shared);
+            let hand_over = move |client| {
+                if let Some(shared) = relay.upgrade() {
+                    msrp_relay::serve(&shared, client);
+                }
+            };
+            let local = transport.listen_msrp_web(&listener, ListenerId(number), allowed, hand_over)?.local;
+            bound.push((listen.protocol, local));
         }
         Ok(bound)
     }

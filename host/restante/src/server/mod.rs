@@ -10,12 +10,14 @@ mod flow;
 mod limits;
 mod listeners;
 mod media;
+mod msrp_relay;
 mod name_service;
 mod offenders;
 pub mod policies;
 mod rates;
 mod receiver;
 mod recovery;
+mod relay_link;
 pub mod roster;
 mod scheduler;
 mod secrets;
@@ -50,10 +52,12 @@ use self::certificates::Certificates;
 use self::directory::{Directory, Peer, Reservation};
 use self::limits::{HOP_LIMITS, destinations, framing_limits, queue_limits, transport_limits, write_limits};
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
+use self::msrp_relay::Clients;
 use self::name_service::names;
 use self::offenders::{Offenders, Standing};
 use self::policies::{Policies, PolicyParts};
 use self::rates::Rates;
+use self::relay_link::RelayLink;
 use self::roster::Roster;
 use self::secrets::Secrets;
 use self::shard::{CredentialsOrder, DecisionTicket, ProfileOrder, Shard, ToShard};
@@ -63,6 +67,16 @@ use crate::metrics::Metrics;
 use crate::policies::Asker;
 
 pub use self::listeners::MsrpPlace;
+
+/// What sessions have to do with the relay of `[msrp.relay]`.
+enum ThroughRelay {
+    /// There is none.
+    Nothing,
+    /// They go through it: this stands before their URIs.
+    Granted(Vec<restante_msrp::uri::MsrpUri>),
+    /// They should, and cannot now.
+    Missing,
+}
 
 /// What all shards and receivers see. Nothing in it is changed under a lock that is held for long.
 pub struct Shared {
@@ -95,6 +109,10 @@ pub struct Shared {
     keep_headers: Vec<String>,
     msrp_places: Vec<MsrpPlace>,
     msrp_offers_tls: bool,
+    /// Clients that we are the relay of.
+    msrp_relay: Clients,
+    /// The relay of our sessions.
+    relay: OnceLock<RelayLink>,
     msrp_limits: FramingLimits,
     sender: OnceLock<Sender>,
     policies: OnceLock<Policies>,
@@ -211,9 +229,25 @@ impl Shared {
         of_kind().find(of_family).or_else(|| of_kind().next()).unwrap_or(&NO_PLACE)
     }
 
-    /// Whether MSRP is listened for in this way.
+    /// What our sessions have to do with a relay now.
+    fn relay(&self, is_encrypted: bool) -> ThroughRelay {
+        match self.relay.get().map(|link| (link.is_secure() == is_encrypted, link.use_path())) {
+            // The media's protocol is that of the hop that peers connect to: whoever wants the other one comes without relay.
+            None | Some((false, _)) => ThroughRelay::Nothing,
+            Some((true, Some(use_path))) => ThroughRelay::Granted(use_path),
+            Some((true, None)) => ThroughRelay::Missing,
+        }
+    }
+
+    /// Whether our offers are encrypted: as the relay's connections are, where there is one.
+    fn offers_tls(&self) -> bool {
+        self.relay.get().map_or(self.msrp_offers_tls, RelayLink::is_secure)
+    }
+
+    /// Whether MSRP is listened for in this way, here or at the relay.
     fn takes_msrp(&self, is_encrypted: bool) -> bool {
-        self.msrp_places.iter().any(|place| place.is_encrypted == is_encrypted)
+        let by_relay = self.relay.get().is_some_and(|link| link.is_secure() == is_encrypted);
+        by_relay || self.msrp_places.iter().any(|place| place.is_encrypted == is_encrypted)
     }
 
     /// Notes that a source sent what cannot be read or processed, or guessed. What it is to meet; its connections are closed
@@ -358,6 +392,8 @@ impl Server {
             keep_headers: configuration.sip.keep_headers.clone(),
             msrp_places: bound.places.clone(),
             msrp_offers_tls: configuration.msrp.offers_tls(),
+            msrp_relay: Clients::new(limits.max_relay_clients_per_user),
+            relay: OnceLock::new(),
             msrp_limits: framing_limits(&limits),
             sender: OnceLock::new(),
             policies: OnceLock::new(),
@@ -385,7 +421,11 @@ impl Server {
         let transport = Transport::start_with(&listeners, transport_limits, (tls.clone(), web), handler).await?;
         let _ = shared.sender.set(transport.sender());
         let sip = transport.listeners().iter().map(|bound| (bound.protocol, bound.local)).collect();
-        let msrp = bound.listen(&transport, &shared)?;
+        let mut msrp = bound.listen(&transport, &shared)?;
+        msrp.extend(BoundMsrp::listen_web(configuration, &transport, &shared)?);
+        if let Some(relay) = &configuration.msrp.relay {
+            let _ = shared.relay.set(RelayLink::start(relay, tls.clone(), shared.names.clone())?);
+        }
         let shards = start_shards(&shared, outboxes, &store)?;
         let names = shared.clone();
         let releasing = tokio::task::spawn_blocking(move || recovery::release_names(&names));

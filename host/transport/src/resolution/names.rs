@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::dns::Dns;
 use super::procedure::resolve;
@@ -115,6 +115,20 @@ impl Names {
     pub fn none() -> Arc<Names> {
         let (limits, questions) = (NameLimits::default(), Arc::new(Semaphore::new(0)));
         Arc::new(Names { asked: None, limits, random: Box::new(|_| 0), questions, known: Mutex::default() })
+    }
+
+    /// Where a name leads, for a task that can wait for it. None: nowhere, or nobody could say.
+    pub async fn places(self: &Arc<Names>, wanted: &Wanted) -> Vec<Place> {
+        let (told, ended) = oneshot::channel();
+        if let Known::Places(places) = self.look_up(wanted, Instant::now(), move || _ = told.send(())) {
+            return places;
+        }
+        // Where nothing is being asked, whoever was to be told is gone already.
+        let _ = ended.await;
+        match self.look_up(wanted, Instant::now(), || ()) {
+            Known::Places(places) => places,
+            Known::Nowhere | Known::Not => Vec::new(),
+        }
     }
 
     /// What is known; what has to be asked is asked in the background. Where it is [`Known::Not`], `then` is called when

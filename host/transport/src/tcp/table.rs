@@ -157,9 +157,11 @@ impl ConnectionTable {
         let (web, limits) = (&self.web, &self.limits.message);
         let upgraded = async {
             Ok(match stream {
-                Stream::Plain(stream) => Stream::Web(Box::new(web_socket::accept(stream, web, limits).await?)),
+                Stream::Plain(stream) => {
+                    Stream::Web(Box::new(web_socket::accept(stream, web, limits, web_socket::SIP).await?))
+                }
                 Stream::Encrypted(stream) => {
-                    Stream::EncryptedWeb(Box::new(web_socket::accept(stream, web, limits).await?))
+                    Stream::EncryptedWeb(Box::new(web_socket::accept(stream, web, limits, web_socket::SIP).await?))
                 }
                 web => web,
             })

@@ -1,9 +1,10 @@
-//! SIP over WebSocket (RFC 7118): one message a frame, under the sub-protocol `sip`.
+//! SIP over WebSocket (RFC 7118): one message a frame, under the sub-protocol `sip`; and MSRP (RFC 7977), see [`msrp`].
 //!
 //! Browsers cannot be connected to: what such a client is sent goes on the connection that it opened (RFC 7118 §5).
 
 mod connection;
 mod followed;
+mod msrp;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,12 +21,16 @@ use tokio_tungstenite::{accept_hdr_async_with_config, client_async_with_config};
 use self::followed::Followed;
 
 pub(crate) use self::connection::serve;
+pub use self::msrp::MsrpWebSocket;
+pub(crate) use self::msrp::WebReception;
 
 /// A WebSocket that is agreed on.
 pub(crate) type WebSocket<S> = WebSocketStream<Followed<S>>;
 
-/// The sub-protocol (RFC 7118 §4).
-const SUB_PROTOCOL: &str = "sip";
+/// The sub-protocol of SIP (RFC 7118 §4).
+pub(crate) const SIP: &str = "sip";
+/// The sub-protocol of MSRP (RFC 7977 §4).
+pub(crate) const MSRP: &str = "msrp";
 /// Read at a time, for each connection.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
@@ -39,7 +44,7 @@ pub struct WebSockets {
     pub may_connect: bool,
 }
 
-/// Agrees with a peer that connected on SIP over WebSocket.
+/// Agrees with a peer that connected on a sub-protocol over WebSocket.
 ///
 /// # Errors
 /// It asks for something else, or comes from a page that is not allowed: it was told so.
@@ -47,17 +52,18 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     allowed: &WebSockets,
     limits: &MessageLimits,
+    sub_protocol: &'static str,
 ) -> io::Result<WebSocket<S>> {
     // The answer is the library's type.
     #[allow(clippy::result_large_err)]
     let decide = |request: &Request, mut response: Response| {
-        if !speaks_sip(request) {
-            return Err(refusal(StatusCode::BAD_REQUEST, "expected the sub-protocol sip"));
+        if !speaks(request, sub_protocol) {
+            return Err(refusal(StatusCode::BAD_REQUEST, &format!("expected the sub-protocol {sub_protocol}")));
         }
         if !is_allowed(request, allowed.origins.as_deref()) {
             return Err(refusal(StatusCode::FORBIDDEN, "this page may not connect"));
         }
-        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUB_PROTOCOL));
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(sub_protocol));
         Ok(response)
     };
     let configuration = Some(configuration(limits));
@@ -80,7 +86,7 @@ pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> io::Result<WebSocket<S>> {
     let place = host.map_or_else(|| remote.to_string(), |host| format!("{host}:{}", remote.port()));
     let uri = format!("ws://{place}/").parse().map_err(io::Error::other)?;
-    let request = ClientRequestBuilder::new(uri).with_sub_protocol(SUB_PROTOCOL);
+    let request = ClientRequestBuilder::new(uri).with_sub_protocol(SIP);
     let connected = client_async_with_config(request, Followed::new(stream), Some(configuration(limits))).await;
     connected.map(|(socket, _)| socket).map_err(io::Error::other)
 }
@@ -97,12 +103,12 @@ fn configuration(limits: &MessageLimits) -> WebSocketConfig {
 }
 
 /// Sub-protocols are compared as they are (RFC 6455 §11.3.4), in one header field or several.
-fn speaks_sip(request: &Request) -> bool {
+fn speaks(request: &Request, sub_protocol: &str) -> bool {
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     offered
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .any(|it| it.trim() == SUB_PROTOCOL)
+        .any(|it| it.trim() == sub_protocol)
 }
 
 fn is_allowed(request: &Request, origins: Option<&[String]>) -> bool {
@@ -140,7 +146,7 @@ mod tests {
             (&[(field, "sips, msrp")], false),
             (&[], false),
         ] {
-            assert_eq!(speaks_sip(&request(fields)), speaks, "{fields:?}");
+            assert_eq!(super::speaks(&request(fields), SIP), speaks, "{fields:?}");
         }
     }
 

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use restante_msrp::framing::PeekedRequest;
-use restante_msrp::sdp::{Direction, LocalMedia, MsrpDescription};
+use restante_msrp::sdp::{ConnectionPlace, Direction, LocalMedia, MsrpDescription};
 use restante_msrp::session::{Outcome, RejectionOrigin, Role, SessionConfiguration};
 use restante_msrp::status::Status;
 use restante_sip::dialog::Dialog;
@@ -235,9 +235,9 @@ impl Engine {
 
 /// Where to connect to. Only numeric hosts: nothing here resolves names.
 fn msrp_place(description: &MsrpDescription) -> Option<MsrpPlace> {
-    let (host, port) = description.connect_to();
     let encrypted = description.secure.then(|| description.fingerprints.clone());
-    Some(MsrpPlace { remote: SocketAddr::new(host.parse().ok()?, port), encrypted })
+    let remote = description.connection_places().iter().find_map(ConnectionPlace::socket_address)?;
+    Some(MsrpPlace { remote, encrypted })
 }
 
 /// What became of a message that was sent, for people.

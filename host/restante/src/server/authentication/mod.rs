@@ -11,13 +11,14 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use restante_deferral::model::{RecipientKey, Timestamp};
 use restante_sip::authentication::{
     AuthenticationInfo, Challenge, Credentials, HashOfA1, Nonce, NonceCounts, NonceKey, Origin, Protection,
     QualityOfProtection, Subject, Variant, is_response, response,
 };
 use restante_sip::identity::same_user;
-use restante_sip::message::{Name, SipMessage};
+use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::uri::Uri;
 
 use super::directory::TenantEntry;
@@ -96,6 +97,29 @@ impl Unauthenticated {
     }
 }
 
+/// What a request shows.
+pub struct Presented<'a> {
+    /// Its method, as it goes into the hash.
+    pub method: Method,
+    /// Values of Authorization.
+    pub authorizations: Vec<&'a str>,
+    /// Its body, for `auth-int`.
+    pub body: Bytes,
+    /// Whether a digest URI is of what was asked for.
+    pub is_for: &'a (dyn Fn(&str) -> bool + Sync),
+}
+
+impl<'a> Presented<'a> {
+    fn of(request: &'a SipMessage, is_for: &'a (dyn Fn(&str) -> bool + Sync)) -> Presented<'a> {
+        Presented {
+            method: request.method().unwrap_or(Method::Other(String::new())),
+            authorizations: request.headers(Name::Authorization).take(MAX_FIELDS).collect(),
+            body: request.body(),
+            is_for,
+        }
+    }
+}
+
 /// A request's surroundings.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
@@ -131,6 +155,14 @@ impl Authentication {
     /// # Errors
     /// [`Unauthenticated`]
     pub fn check(&self, request: &SipMessage, asked: Asked<'_>) -> Result<RecipientKey, Unauthenticated> {
+        self.check_presented(&Presented::of(request, &|uri| is_for(request, uri)), asked)
+    }
+
+    /// The same of a request of another protocol: AUTH of MSRP (RFC 4976 §9.1).
+    ///
+    /// # Errors
+    /// [`Unauthenticated`]
+    pub fn check_presented(&self, request: &Presented<'_>, asked: Asked<'_>) -> Result<RecipientKey, Unauthenticated> {
         let Asked { tenant, source, now } = asked;
         let origin = self.key.origin(source);
         self.may_try(origin, now)?;
@@ -142,7 +174,7 @@ impl Authentication {
         let Some(protection) = protection.filter(|it| tenant.digest.qualities.contains(&it.quality)) else {
             return Err(self.challenged(asked, Why::Unprotected));
         };
-        if !is_for(request, &credentials.uri) {
+        if !(request.is_for)(&credentials.uri) {
             return Err(Unauthenticated::Malformed("Digest URI Is Not The Request-URI"));
         }
         // Nothing is computed for a nonce that is not ours: guesses need one, and are charged to whoever got it.
@@ -173,14 +205,15 @@ impl Authentication {
         if !tenant.digest.gives_info {
             return None;
         }
-        let (credentials, variant) = credentials(request, tenant).ok()??;
+        let request = Presented::of(request, &|_| true);
+        let (credentials, variant) = credentials(&request, tenant).ok()??;
         let protection = credentials.protection.as_ref()?;
         let realm = &*tenant.digest.realm;
         let lifetime = self.nonce_lifetime_milliseconds;
         let nonce = self.key.read(realm, &credentials.nonce, now.0, lifetime).ok()?;
         let user = self.named(tenant, &credentials)?;
         let hash = user.hashes.iter().find(|hash| hash.algorithm() == variant.algorithm)?;
-        if !is_right(request, hash, (&credentials, variant), protection) {
+        if !is_right(&request, hash, (&credentials, variant), protection) {
             return None;
         }
         let is_old = nonce.issued_at.abs_diff(now.0) > lifetime / 2;
@@ -244,9 +277,12 @@ impl Authentication {
 }
 
 /// Those of a request that are for the tenant's realm, by an algorithm that it asks for.
-fn credentials(request: &SipMessage, tenant: &TenantEntry) -> Result<Option<(Credentials, Variant)>, Unauthenticated> {
+fn credentials(
+    request: &Presented<'_>,
+    tenant: &TenantEntry,
+) -> Result<Option<(Credentials, Variant)>, Unauthenticated> {
     let mut found = None;
-    for value in request.headers(Name::Authorization).take(MAX_FIELDS) {
+    for value in request.authorizations.iter().take(MAX_FIELDS) {
         let read = Credentials::parse(value).map_err(|_| Unauthenticated::Malformed("Malformed Authorization"))?;
         let Some(credentials) = read.filter(|it| *it.realm == *tenant.digest.realm) else { continue };
         if credentials.is_user_hash && !tenant.digest.takes_user_hash {
@@ -274,10 +310,13 @@ fn is_for(request: &SipMessage, uri: &str) -> bool {
     }
 }
 
-fn is_right(request: &SipMessage, hash: &HashOfA1, said: (&Credentials, Variant), protection: &Protection) -> bool {
-    let Some(method) = request.method() else { return false };
-    let body = request.body();
-    let expected = response(hash, &subject(method.as_str(), said, &body), Some(protection));
+fn is_right(
+    request: &Presented<'_>,
+    hash: &HashOfA1,
+    said: (&Credentials, Variant),
+    protection: &Protection,
+) -> bool {
+    let expected = response(hash, &subject(request.method.as_str(), said, &request.body), Some(protection));
     is_response(&expected, &said.0.response)
 }
 

@@ -2,11 +2,10 @@
 //! bodies on disk, and tells its shard what came of it. It decides nothing.
 
 mod body;
+mod place;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -19,12 +18,13 @@ use restante_msrp::session::{
 };
 use restante_msrp::status::Status;
 use restante_store::spool::Spool;
-use restante_transport::msrp::{Believed, HandedOver, MsrpStream, connect, connect_encrypted};
-use restante_transport::{ConnectionPermit, SendFailure, Tls};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use restante_transport::ConnectionPermit;
+use restante_transport::msrp::{HandedOver, MsrpStream};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
 use self::body::{BLOCK_BYTES, ReadAhead, Sink};
+pub use self::place::{Encryption, NoPlace, Place};
 
 /// Bytes waiting for the socket above which no more are made.
 const MAX_PENDING_BYTES: usize = 64 * 1024;
@@ -110,20 +110,11 @@ pub struct Received {
 /// Where the connection comes from.
 pub enum Connection {
     /// We make it.
-    To(SocketAddr, Option<Encryption>),
+    To(Box<Place>),
     /// The peer makes it; it comes as [`Command::Connected`].
     FromPeer,
-}
-
-/// What a connection of ours is encrypted with, and by what the peer is believed: by the fingerprints that it named, else by
-/// the host of its path (RFC 4975 §14.4).
-pub struct Encryption {
-    /// What we show and believe.
-    pub tls: Arc<Tls>,
-    /// The host.
-    pub name: String,
-    /// What its description named.
-    pub fingerprints: Vec<Fingerprint>,
+    /// It is there: in this process, to what leads to a relay.
+    Here(DuplexStream),
 }
 
 /// What a session is made with.
@@ -160,10 +151,8 @@ pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: m
         ended: None,
     };
     let stream = match start.connection {
-        Connection::To(remote, encryption) => {
-            let connected = make_connection(remote, encryption, connect_timeout).await;
-            connected.ok().map(|stream| (stream, Bytes::new(), None))
-        }
+        Connection::To(place) => place.connect(connect_timeout).await.map(|stream| (stream, Bytes::new(), None)),
+        Connection::Here(stream) => Some((MsrpStream::Here(stream), Bytes::new(), None)),
         Connection::FromPeer => media.await_connection(&mut commands, connect_timeout).await,
     };
     let reason = match stream {
@@ -172,19 +161,6 @@ pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: m
     };
     media.settle_rest().await;
     media.tell(ReportKind::Ended(reason)).await;
-}
-
-async fn make_connection(
-    remote: SocketAddr,
-    encryption: Option<Encryption>,
-    within: Duration,
-) -> Result<MsrpStream, SendFailure> {
-    let Some(Encryption { tls, name, fingerprints }) = encryption else {
-        return connect(remote, within).await.map(MsrpStream::Plain);
-    };
-    let is_named = |certificate: &[u8]| fingerprints.iter().any(|it| it.matches(certificate));
-    let believed = if fingerprints.is_empty() { Believed::ByName(&name) } else { Believed::ByCertificate(&is_named) };
-    connect_encrypted(&tls, remote, believed, within).await
 }
 
 /// Writes, or where nothing is left to be written pushes out what the stream holds back. True: it holds nothing back.

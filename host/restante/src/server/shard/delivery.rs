@@ -204,6 +204,9 @@ impl Shard {
         if self.media.len() as u64 >= self.shared.limits.max_sessions {
             return Err(NoAttempt::Busy);
         }
+        if self.relay_is_missing(self.shared.offers_tls()) {
+            return Err(NoAttempt::Busy);
+        }
         let first = messages.first().ok_or(NoAttempt::WrongForm)?;
         let envelope = &first.message.envelope;
         let sender = &envelope.sender;

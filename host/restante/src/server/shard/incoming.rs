@@ -24,6 +24,8 @@ use crate::server::usage::Room;
 
 /// Seconds for Retry-After where the server itself is overloaded.
 const OVERLOAD_RETRY_SECONDS: u32 = 5;
+/// What a relay needs to take us again.
+pub(super) const RELAY_RETRY_SECONDS: u32 = 10;
 /// The same where the tenant has no room: it comes when messages are delivered or expire.
 const ROOM_RETRY_SECONDS: u32 = 60;
 /// What the body of an INVITE may be.
@@ -138,6 +140,9 @@ impl Shard {
             }
             Err(status) => return self.answer(now, transaction, status),
         };
+        if self.relay_is_missing(offer.media.secure) {
+            return self.refuse(now, transaction, 480, "No Relay For Media", Some(RELAY_RETRY_SECONDS));
+        }
         if self.media.len() as u64 >= self.shared.limits.max_sessions {
             return self.refuse(now, transaction, 503, "Too Many Sessions", Some(OVERLOAD_RETRY_SECONDS));
         }

@@ -69,6 +69,15 @@ impl Shard {
             ),
             Some(Err(_)) => return self.answer(now, transaction, 400),
         };
+        if self.relay_is_missing(offer.media.secure) {
+            return self.refuse(
+                now,
+                transaction,
+                480,
+                "No Relay For Media",
+                Some(super::incoming::RELAY_RETRY_SECONDS),
+            );
+        }
         if self.media.len() as u64 >= self.shared.limits.max_sessions {
             return self.refuse(now, transaction, 503, "Too Many Sessions", Some(5));
         }

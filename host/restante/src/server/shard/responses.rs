@@ -15,9 +15,9 @@ use restante_sip::transaction::{ClientTransactionId, Flow};
 use restante_sip::writer::{Builder, WriteError};
 
 use super::relay::RelayId;
-use super::session::{NoMedia, answers_until};
+use super::session::answers_until;
 use super::{Now, Shard};
-use crate::server::media::MediaId;
+use crate::server::media::{MediaId, NoPlace};
 
 /// Answers of different devices to one INVITE that are looked after.
 const MAX_FORKS: usize = 16;
@@ -210,14 +210,14 @@ impl Shard {
         let Some(session) = self.media.get_mut(&media) else { return self.send_bye(now, &dialog, flow, None) };
         self.dialogs.insert(dialog.id(), media);
         session.dialog = Some(dialog);
-        let takes_tls = self.shared.msrp_offers_tls;
+        let takes_tls = self.shared.offers_tls();
         let fits = |answer: &MsrpDescription| answer.direction.receives() && answer.secure == takes_tls;
         let answer = MsrpDescription::parse(&message.body(), takes_tls).ok().filter(fits);
         let prepared = match &answer {
             Some(answer) => sdp::role_after_answer(answer)
-                .map_err(|_| NoMedia::Unusable)
+                .map_err(|_| NoPlace::Unusable)
                 .and_then(|role| self.prepare(media, role, answer, true, false)),
-            None => Err(NoMedia::Unusable),
+            None => Err(NoPlace::Unusable),
         };
         let delivery = self.media.get_mut(&media).and_then(|session| session.delivery_mut());
         match (prepared, answer, delivery) {
@@ -229,7 +229,7 @@ impl Shard {
             // A 200 that nothing can be sent through: BYE, and another way.
             (refused, _, Some(delivery)) => {
                 (delivery.status, delivery.origin) = match refused {
-                    Err(NoMedia::Forbidden) => (None, Origin::Transport),
+                    Err(NoPlace::Forbidden) => (None, Origin::Transport),
                     _ => (Some(488), Origin::Device),
                 };
                 if let Some(session) = self.media.get_mut(&media) {

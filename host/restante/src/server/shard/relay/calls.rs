@@ -155,7 +155,7 @@ impl Shard {
         let relay = self.relays.get(&relay)?;
         if self.is_core(key, contact) && !is_user && !relay.own.routes.is_empty() {
             let came = self.endpoint.came_from(relay.server)?;
-            return self.way_along_routes(&relay.own, came).ok();
+            return self.way_along_routes(&relay.request, &relay.own, came).ok();
         }
         let mut hidden = hidden_from(&route, is_private);
         if is_user {

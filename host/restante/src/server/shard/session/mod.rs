@@ -22,20 +22,24 @@ use restante_msrp::sdp::{self, AcceptTypes, Direction, Fingerprint, LocalMedia, 
 use restante_msrp::session::{Role, SessionConfiguration, SessionLimits};
 use restante_msrp::session_id::new_session_id;
 use restante_msrp::status::Status;
-use restante_msrp::uri::MsrpUri;
+use restante_msrp::uri::{MsrpPath, MsrpUri};
 use restante_sip::dialog::{Dialog, establish};
 use restante_sip::message::SipMessage;
 use restante_sip::session_timer;
 use restante_sip::transaction::{ClientTransactionId, Flow, ServerTransactionId};
 use restante_transport::msrp::HandedOver;
+use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 pub(super) use self::offer::Offer;
 pub(super) use self::refreshing::ALLOW_IN_SESSION;
 use super::fields::contact_along;
 use super::{Now, Shard};
+use crate::server::ThroughRelay;
 use crate::server::listeners::{refuse_connection, refuse_guess};
-use crate::server::media::{self, Command, Connection, Encryption, MAX_COMMANDS, MediaId, Report, ReportKind, Start};
+use crate::server::media::{
+    self, Command, Connection, Encryption, MAX_COMMANDS, MediaId, NoPlace, Place, Report, ReportKind, Start,
+};
 use crate::server::usage::Permit;
 
 /// Content of one chunk where relays stand in between: what they have room for.
@@ -61,6 +65,8 @@ pub(super) struct MediaSession {
     pub(super) invite: bytes::Bytes,
     session_id: String,
     connection: PeerConnection,
+    /// Its end of what leads to the relay, until its task begins.
+    through_relay: Option<DuplexStream>,
     /// Of the certificates that the peer may show, where it named some; known once its description is.
     fingerprints: Vec<Fingerprint>,
     commands: Option<mpsc::Sender<Command>>,
@@ -124,15 +130,6 @@ pub(super) struct Delivery {
     pub(super) retry_after_seconds: Option<u32>,
 }
 
-/// Why a session cannot have its media.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoMedia {
-    /// What the other side says makes no session.
-    Unusable,
-    /// Its path leads where we may not connect to. That is the operator's word, not the device's.
-    Forbidden,
-}
-
 impl Delivery {
     pub(super) fn new(key: RecipientKey, attempt: Option<AttemptId>, is_device: bool) -> Delivery {
         Delivery {
@@ -173,7 +170,8 @@ impl MediaSession {
         let certificate = handed.stream.peer_certificate();
         let is_named = |certificate: &[u8]| self.fingerprints.iter().any(|it| it.matches(certificate));
         let is_it = !self.local.uri.secure || self.fingerprints.is_empty() || certificate.is_some_and(is_named);
-        handed.stream.is_encrypted() == self.local.uri.secure && is_it
+        // What came through our own relay never left this process, and its client showed who it is.
+        handed.stream.is_here() || (handed.stream.is_encrypted() == self.local.uri.secure && is_it)
     }
 
     fn new(
@@ -195,6 +193,7 @@ impl MediaSession {
             client: None,
             invite: bytes::Bytes::new(),
             connection: PeerConnection::Awaited,
+            through_relay: None,
             fingerprints: Vec::new(),
             commands: None,
             outgoing: Vec::new(),
@@ -236,6 +235,7 @@ impl Shard {
         let (id, local) = self.local_media(direction, flow.remote.ip(), offer.media.secure);
         let mut session = MediaSession::new(kind, flow, flow.remote.ip(), local, permit);
         session.offer = Some(offer.media);
+        self.attach_to_relay(&mut session);
         session.transaction = Some(transaction);
         self.media_of_invites.insert(transaction, id);
         self.media.insert(id, session);
@@ -252,12 +252,13 @@ impl Shard {
         outgoing: Vec<media::Outgoing>,
         permit: SessionPermit,
     ) -> (MediaId, bytes::Bytes) {
-        let is_encrypted = self.shared.msrp_offers_tls;
+        let is_encrypted = self.shared.offers_tls();
         let (id, local) = self.local_media(Direction::SendOnly, flow.remote.ip(), is_encrypted);
         let offer = sdp::make_offer(&local);
         delivery.open = outgoing.len();
         let mut session = MediaSession::new(MediaKind::Push(delivery), flow, signalled_from, local, permit);
         session.outgoing = outgoing;
+        self.attach_to_relay(&mut session);
         // A peer may connect before its answer is here.
         self.session_ids.insert(session.session_id.clone(), id);
         self.media.insert(id, session);
@@ -265,12 +266,33 @@ impl Shard {
         (id, offer)
     }
 
+    /// Gives a session its stream to the relay, before anybody is told to use it.
+    fn attach_to_relay(&self, session: &mut MediaSession) {
+        if !session.local.relays.is_empty() {
+            session.through_relay = self.shared.relay.get().and_then(|link| link.attach(&session.session_id));
+        }
+    }
+
+    /// Whether sessions have to wait for the relay that they should go through.
+    pub(super) fn relay_is_missing(&self, is_encrypted: bool) -> bool {
+        matches!(self.shared.relay(is_encrypted), ThroughRelay::Missing)
+    }
+
     /// Our side of a session: a URI that nobody can guess, at the address that is advertised.
     fn local_media(&mut self, direction: Direction, peer: IpAddr, is_encrypted: bool) -> (MediaId, LocalMedia) {
         let random = self.endpoint.identifiers().random();
         let session_id = new_session_id(u16::try_from(self.index).unwrap_or(0), random.to_be_bytes());
         let place = self.shared.msrp_place(peer, is_encrypted);
-        let own = self.shared.sender().filter(|_| is_encrypted).and_then(|sender| sender.tls().own_certificate());
+        let relays = match self.shared.relay(is_encrypted) {
+            ThroughRelay::Granted(use_path) => use_path,
+            ThroughRelay::Nothing | ThroughRelay::Missing => Vec::new(),
+        };
+        // Behind a relay peers see its certificate, and not ours.
+        let own = self
+            .shared
+            .sender()
+            .filter(|_| is_encrypted && relays.is_empty())
+            .and_then(|sender| sender.tls().own_certificate());
         let receives = direction.receives();
         let all = AcceptTypes::parse("message/cpim text/* application/* image/* audio/* video/* *");
         let local = LocalMedia {
@@ -283,6 +305,7 @@ impl Shard {
                 transport: "tcp".to_owned(),
                 parameters: Vec::new(),
             },
+            relays,
             accept_types: if receives { all } else { AcceptTypes::any() },
             accept_wrapped_types: Some(AcceptTypes::any()),
             max_size_bytes: receives.then_some(self.shared.limits.max_large_body_bytes),
@@ -307,8 +330,8 @@ impl Shard {
         let role = answer.role;
         let start = match self.prepare(media, role, &offer, sends, receives) {
             Ok(start) => start,
-            Err(NoMedia::Unusable) => return self.give_invitation_up(now, media, transaction, 488),
-            Err(NoMedia::Forbidden) => return self.give_invitation_up(now, media, transaction, 403),
+            Err(NoPlace::Unusable) => return self.give_invitation_up(now, media, transaction, 488),
+            Err(NoPlace::Forbidden) => return self.give_invitation_up(now, media, transaction, 403),
         };
         let tag = self.endpoint.identifiers().tag();
         let contact = self.contact_uri(&flow);
@@ -365,28 +388,38 @@ impl Shard {
 
     /// What the task needs.
     pub(super) fn prepare(
-        &self,
+        &mut self,
         media: MediaId,
         role: Role,
         theirs: &MsrpDescription,
         sends: bool,
         receives: bool,
-    ) -> Result<Start, NoMedia> {
-        let session = self.media.get(&media).ok_or(NoMedia::Unusable)?;
-        let limits = &self.shared.limits;
+    ) -> Result<Start, NoPlace> {
+        let shared = self.shared.clone();
+        let encryption = self.encryption(theirs);
+        let session = self.media.get_mut(&media).ok_or(NoPlace::Unusable)?;
+        let limits = &shared.limits;
         if sends && !theirs.accept_types.accepts(restante_cpim::cpim::CONTENT_TYPE) {
-            return Err(NoMedia::Unusable);
+            return Err(NoPlace::Unusable);
         }
         // What listens for nothing in the clear speaks nothing in the clear, whoever connects.
-        if !self.shared.takes_msrp(session.local.uri.secure) {
-            return Err(NoMedia::Unusable);
+        let has_relays = !session.local.relays.is_empty();
+        if !has_relays && !shared.takes_msrp(session.local.uri.secure) {
+            return Err(NoPlace::Unusable);
         }
         let connection = match role {
+            // Whoever connects to whom, we have our connection to the relay (RFC 4976 §6.2).
+            _ if has_relays => Connection::Here(session.through_relay.take().ok_or(NoPlace::Unusable)?),
             Role::Passive => Connection::FromPeer,
-            Role::Active => Connection::To(self.connect_to(theirs, session.signalled_from)?, self.encryption(theirs)),
+            Role::Active => match shared.msrp_relay.connect(theirs.path.first()) {
+                Some(stream) => Connection::Here(stream),
+                None => {
+                    Connection::To(Box::new(Place::of(theirs, shared.clone(), session.signalled_from, encryption)?))
+                }
+            },
         };
         let mut session_limits = SessionLimits {
-            framing: self.shared.msrp_limits.clone(),
+            framing: shared.msrp_limits.clone(),
             max_incoming_message_bytes: limits.max_large_body_bytes,
             max_incoming_messages: super::size(limits.max_incoming_messages_per_session),
             max_ranges_per_message: super::size(limits.max_pieces_per_message),
@@ -395,41 +428,29 @@ impl Shard {
             max_outgoing_messages: 4,
             ..SessionLimits::default()
         };
-        if theirs.path.has_relays() {
+        let towards_us = session.local.relays.iter().rev();
+        let remote_path = MsrpPath::new(towards_us.chain(theirs.path.iter()).cloned()).ok_or(NoPlace::Unusable)?;
+        if remote_path.has_relays() {
             session_limits.max_chunk_bytes = RELAYED_CHUNK_BYTES;
         }
         let configuration = SessionConfiguration {
             sends,
             receives,
             remote_max_bytes: theirs.max_size_bytes,
-            count_unreported_as_delivered: self.shared.count_unreported_as_delivered,
+            count_unreported_as_delivered: shared.count_unreported_as_delivered,
             limits: session_limits,
-            ..SessionConfiguration::new(role, session.local.uri.clone(), theirs.path.clone())
+            ..SessionConfiguration::new(role, session.local.uri.clone(), remote_path)
         };
         let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|_| NoMedia::Unusable)?;
+        getrandom::fill(&mut random).map_err(|_| NoPlace::Unusable)?;
         Ok(Start { media, configuration, random, connection, fingerprints: theirs.fingerprints.clone() })
     }
 
     /// How the place of a path is encrypted, and by what it is believed.
     fn encryption(&self, theirs: &MsrpDescription) -> Option<Encryption> {
         let sender = self.shared.sender().filter(|_| theirs.secure)?;
-        let (name, fingerprints) = (theirs.connect_to().0, theirs.fingerprints.clone());
+        let (name, fingerprints) = (theirs.believed_host(), theirs.fingerprints.clone());
         Some(Encryption { tls: sender.tls().clone(), name, fingerprints })
-    }
-
-    fn connect_to(&self, theirs: &MsrpDescription, signalled_from: IpAddr) -> Result<std::net::SocketAddr, NoMedia> {
-        let (host, port) = theirs.connect_to();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let remote = std::net::SocketAddr::new(host.parse().map_err(|_| NoMedia::Unusable)?, port);
-        match self.shared.destinations.check(remote, signalled_from) {
-            Ok(()) => Ok(remote),
-            Err(error) => {
-                tracing::warn!(%remote, %error, "an MSRP path leads where we may not connect to; see sip.allow_targets");
-                self.shared.metrics.count_dropped("forbidden-msrp-path");
-                Err(NoMedia::Forbidden)
-            }
-        }
     }
 
     /// The other side took our offer.

@@ -105,6 +105,8 @@ impl House {
             msrp_places: vec![NO_PLACE.clone()],
             msrp_offers_tls: false,
             msrp_limits: FramingLimits::default(),
+            msrp_relay: crate::server::msrp_relay::Clients::new(8),
+            relay: std::sync::OnceLock::new(),
             sender: OnceLock::new(),
             policies: OnceLock::new(),
             inboxes,

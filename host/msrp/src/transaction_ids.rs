@@ -7,19 +7,19 @@ use crate::framing::TransactionId;
 /// Every id is 64 bits mixed from secret random bits and a counter, and the counter itself. That content never holds our
 /// end-line does not rest on it: content is searched for the id before it is sent (RFC 4975 §7.1).
 #[derive(Debug)]
-pub(super) struct TransactionIds {
+pub(crate) struct TransactionIds {
     secret: [u64; 2],
     counter: u64,
 }
 
 impl TransactionIds {
-    pub(super) fn new(random: [u8; 16]) -> TransactionIds {
+    pub(crate) fn new(random: [u8; 16]) -> TransactionIds {
         let random = u128::from_be_bytes(random);
         TransactionIds { secret: [(random >> 64) as u64, random as u64], counter: 0 }
     }
 
     /// 14 to 26 characters of `ident`, the first alphanumeric.
-    pub(super) fn next(&mut self) -> TransactionId {
+    pub(crate) fn next(&mut self) -> TransactionId {
         self.counter = self.counter.wrapping_add(1);
         let mixed = mix(self.secret[0] ^ mix(self.counter ^ self.secret[1]));
         let mut text = String::with_capacity(26);
@@ -29,7 +29,7 @@ impl TransactionIds {
     }
 
     /// One that does not occur in `content` after seven hyphens, with or without a line before it.
-    pub(super) fn next_absent_from(&mut self, content: &[u8]) -> TransactionId {
+    pub(crate) fn next_absent_from(&mut self, content: &[u8]) -> TransactionId {
         loop {
             let transaction_id = self.next();
             let end_line = format!("{}{}", crate::framing::END_LINE_HYPHENS, transaction_id.as_str());

@@ -1,0 +1,412 @@
+//! The relay's side of AUTH for one client (RFC 4976 §5 and §6, RFC 7977): what comes from the client goes on to the next
+//! hop of its To-Path, what comes to the client's session URI goes to the client. Bytes in, whole frames out.
+//!
+//! A client has one connection (a WebSocket, since a browser cannot be connected to), one session URI, and a *leg* to each
+//! peer. The host carries out [`Output`]s, and answers [`Output::Authenticate`].
+//!
+//! | from | what | to | with |
+//! |---|---|---|---|
+//! | client | AUTH to this relay | host | [`RelayedClient::challenge`], [`RelayedClient::refuse`], [`RelayedClient::grant`] (§5.1) |
+//! | client | AUTH through this relay to another | – | 403: see the deviation |
+//! | client | SEND, REPORT whose first URI is the client's session | the leg of the next URI, made where there is none | our URI moves from To-Path to From-Path (§6.1, §6.2) |
+//! | leg | the same | client | the same |
+//! | any | first URI is no session that lives, or the last one | – | SEND: 481 |
+//! | any | another method | – | 501 |
+//! | any | the end of a SEND | back | 200 where Failure-Report is `yes`: this hop has it (§6.2) |
+//! | any | a response | – | it ends this hop: see below |
+//!
+//! | a chunk that was passed on | then |
+//! |---|---|
+//! | 2xx | it is forgotten |
+//! | another status, and Failure-Report is not `no` | REPORT with it, back along From-Path (§6.2) |
+//! | nothing for 30 s, and Failure-Report is `yes` | REPORT 408 |
+//! | its leg is lost, and Failure-Report is not `no` | REPORT with the reason of the host |
+//!
+//! Chunks are passed on in pieces of at most 10 KiB, each a chunk of its own with its Byte-Range: so nothing is held but one
+//! piece a leg, a large chunk is interrupted wherever something else is to be written (RFC 4975 §7.1.1), and what several
+//! peers send never mixes.
+//!
+//! Deviation: requests of other methods are not passed on, and AUTH not through this relay to another one (§5.2): there is
+//! nothing behind this server that a browser needs a further relay for.
+
+mod passing;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use self::passing::{Passing, Sent};
+use crate::byte_range::ByteRange;
+use crate::framing::{
+    ContinuationFlag, Frame, Framer, FramingError, FramingLimits, Header, Method, ReportStatus, RequestHead, Response,
+    answer_to, end_line,
+};
+use crate::status::Status;
+use crate::transaction_ids::TransactionIds;
+use crate::uri::{MsrpPath, MsrpUri};
+
+/// Names a connection of a client, within that client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LegId(pub u64);
+
+impl LegId {
+    /// The client's own.
+    pub const CLIENT: LegId = LegId(0);
+}
+
+/// Bounds of one client.
+#[derive(Clone, Debug)]
+pub struct RelayLimits {
+    /// Of each stream.
+    pub framing: FramingLimits,
+    /// Peers at a time; a SEND to one more is answered 403. Default 32.
+    pub max_legs: usize,
+    /// Chunks whose answers are awaited; of more the oldest is forgotten, and no REPORT comes of it. Default 256.
+    pub max_transactions: usize,
+    /// Seconds that a session URI may live, and has to.
+    pub lifetime_seconds: (u32, u32),
+}
+
+impl Default for RelayLimits {
+    fn default() -> RelayLimits {
+        RelayLimits {
+            framing: FramingLimits::default(),
+            max_legs: 32,
+            max_transactions: 256,
+            lifetime_seconds: (60, 3_600),
+        }
+    }
+}
+
+/// What the host is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Write this whole frame there.
+    Write(LegId, Bytes),
+    /// Connect this leg to the host of the URI; what is written to it meanwhile waits. Where that cannot be:
+    /// [`RelayedClient::leg_lost`].
+    Connect(LegId, MsrpUri),
+    /// Say who this is.
+    Authenticate(Box<AuthRequest>),
+    /// The session URI is not ours any more.
+    Expired,
+}
+
+/// An AUTH to be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthRequest {
+    head: RequestHead,
+}
+
+impl AuthRequest {
+    /// Values of Authorization.
+    pub fn authorizations(&self) -> impl Iterator<Item = &str> {
+        let is_it = |header: &&Header| header.name.eq_ignore_ascii_case("Authorization");
+        self.head.other_headers.iter().filter(is_it).map(|header| header.value.as_str())
+    }
+
+    /// The relay as the client calls it, which its credentials name too (§9.1).
+    #[must_use]
+    pub fn uri(&self) -> &MsrpUri {
+        self.head.to_path.last()
+    }
+
+    /// How long it asks for, in seconds.
+    fn expires(&self) -> Option<u32> {
+        let header = self.head.other_headers.iter().find(|header| header.name.eq_ignore_ascii_case("Expires"))?;
+        header.value.parse().ok()
+    }
+}
+
+/// One client of the relay.
+#[derive(Debug)]
+pub struct RelayedClient {
+    limits: RelayLimits,
+    transaction_ids: TransactionIds,
+    session: Option<Session>,
+    legs: BTreeMap<LegId, Leg>,
+    next_leg: u64,
+    sent: VecDeque<Sent>,
+    output: VecDeque<Output>,
+}
+
+/// What was granted.
+#[derive(Debug)]
+struct Session {
+    uri: MsrpUri,
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Leg {
+    framer: Framer,
+    /// Who is at the other end: the next hop as the client names it, or who the peer says it is.
+    uri: Option<MsrpUri>,
+    passing: Option<Passing>,
+}
+
+impl RelayedClient {
+    /// A client that has not authenticated. `random` must be fresh and unpredictable.
+    #[must_use]
+    pub fn new(limits: RelayLimits, random: [u8; 16]) -> RelayedClient {
+        let framer = Framer::new(limits.framing.clone());
+        RelayedClient {
+            transaction_ids: TransactionIds::new(random),
+            session: None,
+            legs: BTreeMap::from([(LegId::CLIENT, Leg { framer, uri: None, passing: None })]),
+            next_leg: 1,
+            sent: VecDeque::new(),
+            output: VecDeque::new(),
+            limits,
+        }
+    }
+
+    /// Takes bytes of a leg.
+    ///
+    /// # Errors
+    /// The stream cannot be read any more: it is to be closed.
+    pub fn receive(&mut self, now: Instant, leg: LegId, bytes: Bytes) -> Result<(), FramingError> {
+        let Some(known) = self.legs.get_mut(&leg) else { return Ok(()) };
+        known.framer.push(bytes);
+        while let Some(frame) = self.legs.get_mut(&leg).map(|leg| leg.framer.next_frame()).transpose()?.flatten() {
+            match frame {
+                Frame::Request(head) => self.request(leg, *head),
+                Frame::Content(bytes) => self.content(now, leg, &bytes),
+                Frame::End(flag) => self.end(now, leg, flag),
+                Frame::Response(response) => self.response(now, leg, &response),
+                Frame::BadRequest(bad) => {
+                    let is_answerable = bad.method != Method::Report;
+                    if let (Some(from), Some(to), true) = (bad.from_path, bad.to_path, is_answerable) {
+                        let whole = bad.method != Method::Send;
+                        let answer =
+                            crate::framing::response(&bad.transaction_id, bad.error.status(), &to, &from, whole);
+                        self.output.push_back(Output::Write(leg, answer));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A peer connected, for the client's session. None: it has as many as it may have.
+    pub fn accept_leg(&mut self) -> Option<LegId> {
+        self.add_leg(None)
+    }
+
+    /// A leg is gone, or could not be made; the client is told so with this status where it sent something there.
+    pub fn leg_lost(&mut self, leg: LegId, status: Status) {
+        self.legs.remove(&leg);
+        self.sent.retain(|sent| sent.from != leg);
+        let (lost, left): (VecDeque<Sent>, VecDeque<Sent>) =
+            std::mem::take(&mut self.sent).into_iter().partition(|sent| sent.leg == leg);
+        self.sent = left;
+        lost.iter().for_each(|sent| self.report(sent, status));
+    }
+
+    /// Answers AUTH with 401 and these values of WWW-Authenticate.
+    pub fn challenge(&mut self, request: &AuthRequest, challenges: Vec<String>) {
+        let headers = challenges.into_iter().map(|value| header("WWW-Authenticate", value)).collect();
+        self.answer_auth(request, Status::UNAUTHORIZED, headers);
+    }
+
+    /// Answers AUTH with a status that ends it.
+    pub fn refuse(&mut self, request: &AuthRequest, status: Status) {
+        self.answer_auth(request, status, Vec::new());
+    }
+
+    /// Answers AUTH of whoever may use the relay: with 200 and Use-Path, or with 423 where it asks for too short a time
+    /// (§9.1). A client that has a session already keeps its URI. `uri` is a new one, for peers to connect to. Whether the
+    /// client has a session that it had not.
+    pub fn grant(&mut self, now: Instant, request: &AuthRequest, uri: MsrpUri) -> bool {
+        let (least, most) = self.limits.lifetime_seconds;
+        let asked = request.expires().unwrap_or(most).min(most);
+        if asked < least {
+            self.answer_auth(request, Status::OUT_OF_BOUNDS, vec![header("Min-Expires", least.to_string())]);
+            return false;
+        }
+        let is_new = self.session.is_none();
+        let session = self.session.get_or_insert(Session { uri, until: now });
+        session.until = now + Duration::from_secs(asked.into());
+        let headers = vec![header("Use-Path", session.uri.to_string()), header("Expires", asked.to_string())];
+        self.answer_auth(request, Status::OK, headers);
+        is_new
+    }
+
+    /// Until when the session lives.
+    #[must_use]
+    pub fn granted_until(&self) -> Option<Instant> {
+        self.session.as_ref().map(|session| session.until)
+    }
+
+    /// When [`RelayedClient::handle_wake`] is to be called.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Instant> {
+        let of_sent = self.sent.iter().map(|sent| sent.until).min();
+        [of_sent, self.granted_until()].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn handle_wake(&mut self, now: Instant) {
+        let (over, left): (VecDeque<Sent>, VecDeque<Sent>) =
+            std::mem::take(&mut self.sent).into_iter().partition(|sent| sent.until <= now);
+        self.sent = left;
+        for sent in over.iter().filter(|sent| sent.is_answered()) {
+            self.report(sent, Status::TIMED_OUT);
+        }
+        if self.granted_until().is_some_and(|until| until <= now) {
+            self.session = None;
+            self.output.push_back(Output::Expired);
+        }
+    }
+
+    /// What is to be done, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.output.pop_front()
+    }
+
+    fn request(&mut self, leg: LegId, head: RequestHead) {
+        match self.next_hop(leg, &head) {
+            Ok(Some((target, uri))) => {
+                if let Some(known) = self.legs.get_mut(&leg) {
+                    known.passing = Passing::new(head, target, uri);
+                }
+            }
+            Ok(None) => {}
+            Err(status) if head.method != Method::Report => {
+                self.output.push_back(Output::Write(leg, answer_to(&head, status)));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Where a request goes and under which URI of ours. None: it was for us.
+    fn next_hop(&mut self, leg: LegId, head: &RequestHead) -> Result<Option<(LegId, MsrpUri)>, Status> {
+        let is_auth = matches!(&head.method, Method::Other(name) if name == "AUTH");
+        if is_auth && leg == LegId::CLIENT {
+            if head.to_path.has_relays() {
+                return Err(Status::FORBIDDEN);
+            }
+            self.output.push_back(Output::Authenticate(Box::new(AuthRequest { head: head.clone() })));
+            return Ok(None);
+        }
+        if matches!(head.method, Method::Other(_)) {
+            return Err(Status::UNKNOWN_METHOD);
+        }
+        let named = head.to_path.first().session_id.as_deref();
+        let session = self.session.as_ref().filter(|it| named.is_some() && it.uri.session_id.as_deref() == named);
+        let (Some(session), Some(next)) = (session, head.to_path.iter().nth(1)) else {
+            return Err(Status::NO_SUCH_SESSION);
+        };
+        let uri = session.uri.clone();
+        if leg != LegId::CLIENT {
+            self.name_leg(leg, head.from_path.first());
+            return Ok(Some((LegId::CLIENT, uri)));
+        }
+        let known = self.legs.iter().find(|(_, leg)| leg.uri.as_ref().is_some_and(|uri| uri.same_as(next)));
+        if let Some((target, _)) = known {
+            return Ok(Some((*target, uri)));
+        }
+        // A report on what never came by has nowhere to go.
+        if head.method == Method::Report {
+            return Ok(None);
+        }
+        let next = next.clone();
+        let target = self.add_leg(Some(next.clone())).ok_or(Status::FORBIDDEN)?;
+        self.output.push_back(Output::Connect(target, next));
+        Ok(Some((target, uri)))
+    }
+
+    /// Notes who is at the other end of a leg, unless somebody else is that already.
+    fn name_leg(&mut self, leg: LegId, from: &MsrpUri) {
+        let is_taken = self.legs.values().any(|known| known.uri.as_ref().is_some_and(|uri| uri.same_as(from)));
+        if let Some(known) = self.legs.get_mut(&leg).filter(|known| known.uri.is_none() && !is_taken) {
+            known.uri = Some(from.clone());
+        }
+    }
+
+    fn add_leg(&mut self, uri: Option<MsrpUri>) -> Option<LegId> {
+        if self.legs.len() > self.limits.max_legs {
+            return None;
+        }
+        let id = LegId(self.next_leg);
+        self.next_leg = self.next_leg.wrapping_add(1);
+        self.legs.insert(id, Leg { framer: Framer::new(self.limits.framing.clone()), uri, passing: None });
+        Some(id)
+    }
+
+    fn content(&mut self, now: Instant, leg: LegId, bytes: &[u8]) {
+        let Some(known) = self.legs.get_mut(&leg) else { return };
+        let Some(mut passing) = known.passing.take() else { return };
+        passing.hold(bytes);
+        while let Some(piece) = passing.next_piece() {
+            self.pass_on(now, leg, &mut passing, piece, ContinuationFlag::More);
+        }
+        if let Some(known) = self.legs.get_mut(&leg) {
+            known.passing = Some(passing);
+        }
+    }
+
+    fn end(&mut self, now: Instant, leg: LegId, flag: ContinuationFlag) {
+        let Some(mut passing) = self.legs.get_mut(&leg).and_then(|known| known.passing.take()) else { return };
+        let last = passing.last_piece();
+        self.pass_on(now, leg, &mut passing, last, flag);
+        if let Some(answer) = passing.answer() {
+            self.output.push_back(Output::Write(leg, answer));
+        }
+    }
+
+    /// Writes a piece as a chunk of its own.
+    fn pass_on(&mut self, now: Instant, from: LegId, passing: &mut Passing, piece: Bytes, flag: ContinuationFlag) {
+        let transaction_id = self.transaction_ids.next_absent_from(&piece);
+        let (bytes, sent) = passing.write(transaction_id, piece, flag, (now, from));
+        self.output.push_back(Output::Write(passing.target, bytes));
+        if let Some(sent) = sent {
+            self.sent.push_back(sent);
+            if self.sent.len() > self.limits.max_transactions {
+                self.sent.pop_front();
+            }
+        }
+    }
+
+    fn response(&mut self, _now: Instant, leg: LegId, response: &Response) {
+        let is_it = |sent: &Sent| sent.leg == leg && sent.transaction_id == response.transaction_id;
+        let Some(sent) = self.sent.iter().position(is_it).and_then(|at| self.sent.remove(at)) else { return };
+        if !response.status.is_success() {
+            self.report(&sent, response.status);
+        }
+    }
+
+    /// Tells whoever sent a chunk what became of it further on (§6.2).
+    fn report(&mut self, sent: &Sent, status: Status) {
+        let Some(message_id) = sent.message_id.clone().filter(|_| self.legs.contains_key(&sent.from)) else { return };
+        let mut head = RequestHead::of_ours(
+            self.transaction_ids.next(),
+            Method::Report,
+            sent.back.clone(),
+            MsrpPath::from(sent.uri.clone()),
+            message_id,
+            sent.byte_range.unwrap_or(ByteRange::UNSTATED),
+        );
+        head.status = Some(ReportStatus { namespace: 0, status });
+        let end = end_line(&head.transaction_id, ContinuationFlag::Complete);
+        self.output.push_back(Output::Write(sent.from, Bytes::from(head.to_wire() + &end)));
+    }
+
+    fn answer_auth(&mut self, request: &AuthRequest, status: Status, other_headers: Vec<Header>) {
+        let head = &request.head;
+        let response = Response {
+            transaction_id: head.transaction_id.clone(),
+            status,
+            comment: status.comment().to_owned(),
+            to_path: head.from_path.clone(),
+            from_path: MsrpPath::from(head.to_path.first().clone()),
+            other_headers,
+        };
+        self.output.push_back(Output::Write(LegId::CLIENT, response.to_wire()));
+    }
+}
+
+fn header(name: &str, value: String) -> Header {
+    Header { name: name.to_owned(), value }
+}

@@ -1,0 +1,150 @@
+//! Where a session's connection leads that we make: hosts are looked for while the session waits, and nobody else does.
+//!
+//! The host of an MSRP URI has addresses and nothing more: no SRV, no NAPTR, and the port that is written or 2855 (RFC 4975
+//! §6.2). Every address that a name leads to is held against the bounds of outgoing targets, as one that a path names is.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use restante_msrp::sdp::{ConnectionPlace, Fingerprint, MsrpDescription};
+use restante_msrp::uri::{Host, MsrpUri};
+use restante_transport::destination::RefusedTarget;
+use restante_transport::msrp::{Believed, MsrpStream, connect, connect_encrypted};
+use restante_transport::resolution::Wanted;
+use restante_transport::{Protocol, Tls};
+use tokio::time::{Instant, timeout_at};
+
+use crate::server::Shared;
+
+/// Addresses that are tried for one session.
+const MAX_ADDRESSES: usize = 4;
+
+/// What a connection of ours is encrypted with, and by what the peer is believed: by the fingerprints that it named, else by
+/// the host of its path (RFC 4975 §14.4).
+pub struct Encryption {
+    /// What we show and believe.
+    pub tls: Arc<Tls>,
+    /// The host.
+    pub name: String,
+    /// What its description named.
+    pub fingerprints: Vec<Fingerprint>,
+}
+
+/// Where to connect to.
+pub struct Place {
+    /// Names and bounds.
+    shared: Arc<Shared>,
+    /// In the order to be tried.
+    wanted: Vec<Wanted>,
+    /// Where the signalling that named them came from.
+    signalled_from: IpAddr,
+    encryption: Option<Encryption>,
+}
+
+/// Why there is nowhere to connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPlace {
+    /// What is named is no host.
+    Unusable,
+    /// All of it is out of bounds.
+    Forbidden,
+}
+
+impl Place {
+    /// What a description names. Addresses are checked now, names when it is known where they lead.
+    ///
+    /// # Errors
+    /// [`NoPlace`]
+    pub fn of(
+        theirs: &MsrpDescription,
+        shared: Arc<Shared>,
+        signalled_from: IpAddr,
+        encryption: Option<Encryption>,
+    ) -> Result<Place, NoPlace> {
+        let mut refusal = NoPlace::Unusable;
+        let mut wanted = Vec::new();
+        for place in theirs.connection_places() {
+            match &place.host {
+                Host::Address(address)
+                    if !is_allowed(&shared, SocketAddr::new(*address, place.port), signalled_from) =>
+                {
+                    refusal = NoPlace::Forbidden;
+                }
+                _ => wanted.extend(wanted_of(&place)),
+            }
+        }
+        if wanted.is_empty() { Err(refusal) } else { Ok(Place { shared, wanted, signalled_from, encryption }) }
+    }
+
+    /// The next hop of what a client of our relay sends. Nobody's signalling speaks for it: only what the operator allows.
+    ///
+    /// # Errors
+    /// [`NoPlace`]
+    pub(in crate::server) fn of_next_hop(uri: &MsrpUri, shared: Arc<Shared>) -> Result<Place, NoPlace> {
+        let place = ConnectionPlace { host: uri.host.clone(), port: uri.port_or_default() };
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        if let Some(address) = place.socket_address()
+            && !is_allowed(&shared, address, nobody)
+        {
+            return Err(NoPlace::Forbidden);
+        }
+        let wanted = vec![wanted_of(&place).ok_or(NoPlace::Unusable)?];
+        let tls = shared.sender().filter(|_| uri.secure).map(|sender| sender.tls().clone());
+        let name = wanted.first().map(|wanted| wanted.host().to_owned()).unwrap_or_default();
+        let encryption = tls.map(|tls| Encryption { tls, name, fingerprints: Vec::new() });
+        if uri.secure && encryption.is_none() {
+            return Err(NoPlace::Unusable);
+        }
+        Ok(Place { shared, wanted, signalled_from: nobody, encryption })
+    }
+
+    /// Connects to the first of them where somebody is.
+    pub(in crate::server) async fn connect(&self, within: Duration) -> Option<MsrpStream> {
+        let deadline = Instant::now() + within;
+        let mut left = MAX_ADDRESSES;
+        for wanted in &self.wanted {
+            let places = timeout_at(deadline, self.shared.names.places(wanted)).await.ok()?;
+            for place in places {
+                // What was allowed as an address may be looked at again: it is the same answer.
+                if left == 0 || !is_allowed(&self.shared, place.socket, self.signalled_from) {
+                    continue;
+                }
+                left -= 1;
+                match self.connect_to(place.socket, deadline.saturating_duration_since(Instant::now())).await {
+                    Some(stream) => return Some(stream),
+                    None => self.shared.names.note_failure(place.socket, Instant::now().into_std()),
+                }
+            }
+        }
+        None
+    }
+
+    async fn connect_to(&self, remote: SocketAddr, within: Duration) -> Option<MsrpStream> {
+        let Some(Encryption { tls, name, fingerprints }) = &self.encryption else {
+            return connect(remote, within).await.ok().map(MsrpStream::Plain);
+        };
+        let is_named = |certificate: &[u8]| fingerprints.iter().any(|it| it.matches(certificate));
+        let believed =
+            if fingerprints.is_empty() { Believed::ByName(name) } else { Believed::ByCertificate(&is_named) };
+        connect_encrypted(tls, remote, believed, within).await.ok()
+    }
+}
+
+/// What is looked for: the port is always said, so that nothing but addresses is asked for.
+fn wanted_of(place: &ConnectionPlace) -> Option<Wanted> {
+    let host = match &place.host {
+        Host::Address(address) => address.to_string(),
+        Host::Name(name) => name.clone(),
+    };
+    Wanted::new(&host, Some(place.port), Some(Protocol::Tcp))
+}
+
+fn is_allowed(shared: &Shared, remote: SocketAddr, signalled_from: IpAddr) -> bool {
+    let checked: Result<(), RefusedTarget> = shared.destinations.check(remote, signalled_from);
+    if let Err(error) = checked {
+        tracing::warn!(%remote, %error, "an MSRP path leads where we may not connect to; see sip.allow_targets");
+        shared.metrics.count_dropped("forbidden-msrp-path");
+    }
+    checked.is_ok()
+}

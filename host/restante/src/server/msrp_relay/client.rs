@@ -1,0 +1,274 @@
+//! One client of the relay, from its WebSocket's beginning to its end.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use restante_deferral::model::RecipientKey;
+use restante_msrp::relay::{AuthRequest, LegId, Output, RelayLimits, RelayedClient};
+use restante_msrp::session_id::{new_relay_session_id, shard_of_session_id};
+use restante_msrp::status::Status;
+use restante_msrp::uri::{DEFAULT_PORT, Host, MsrpUri};
+use restante_sip::message::Method;
+use restante_sip::uri::Uri;
+use restante_transport::msrp::{HandedOver, HandedStream, MsrpStream};
+use restante_transport::queue::Lane;
+use restante_transport::{ConnectionPermit, ListenerId, MsrpWebSocket};
+use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout};
+
+use super::leg::{self, FromLegs, STALL, Source};
+use super::{Clients, MAX_WAITING_PEERS, PIPE_BYTES, Peer, Registered};
+use crate::server::Shared;
+use crate::server::authentication::{Asked, Presented, Unauthenticated};
+use crate::server::directory::TenantEntry;
+use crate::server::media::Place;
+use crate::server::shard::ToShard;
+
+/// Reads of all legs that wait.
+const MAX_WAITING: usize = 8;
+/// Shortest life of a session URI that may be asked for, in seconds.
+const MIN_RELAY_SECONDS: u32 = 60;
+/// Tenants that a client is asked for a password of, where the name of the relay is none of theirs.
+const MAX_TENANTS: usize = 4;
+
+/// Until the client is gone, does not show who it is, or lets its session run out.
+pub(super) async fn run(shared: Weak<Shared>, web: MsrpWebSocket) {
+    let Some((relay, may_wait)) = shared.upgrade().and_then(|shared| begin(&shared)) else { return };
+    let MsrpWebSocket { remote, mut incoming, outgoing } = web;
+    let (to_task, mut from_legs) = mpsc::channel(MAX_WAITING);
+    let (to_client, mut peers) = mpsc::channel(MAX_WAITING_PEERS);
+    let mut client = Running {
+        shared,
+        remote,
+        relay,
+        registered: None,
+        legs: HashMap::from([(LegId::CLIENT, outgoing)]),
+        to_task,
+        to_client,
+    };
+    let mut shown_until = Instant::now() + may_wait;
+    loop {
+        if !client.settle().await {
+            return;
+        }
+        if client.relay.granted_until().is_some() {
+            shown_until = Instant::now() + may_wait;
+        }
+        let wake = client.relay.next_wake().unwrap_or(shown_until).min(shown_until);
+        let now = Instant::now();
+        tokio::select! {
+            came = incoming.recv() => {
+                let Some(bytes) = came else { return };
+                if client.relay.receive(Instant::now(), LegId::CLIENT, bytes).is_err() {
+                    return client.sent_garbage();
+                }
+            }
+            came = from_legs.recv() => {
+                let Some((leg, bytes)) = came else { return };
+                client.came_from(leg, bytes);
+            }
+            peer = peers.recv() => {
+                let Some(peer) = peer else { return };
+                client.peer_came(peer);
+            }
+            () = sleep_until(wake.max(now).into()) => {
+                client.relay.handle_wake(Instant::now());
+                if client.relay.granted_until().is_none() && shown_until <= Instant::now() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn begin(shared: &Shared) -> Option<(RelayedClient, Duration)> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).ok()?;
+    let most = u32::try_from(shared.limits.max_relay_seconds).unwrap_or(u32::MAX);
+    let limits = RelayLimits {
+        framing: shared.msrp_limits.clone(),
+        lifetime_seconds: (MIN_RELAY_SECONDS.min(most), most),
+        ..RelayLimits::default()
+    };
+    Some((RelayedClient::new(limits, random), Duration::from_secs(shared.limits.max_session_setup_seconds)))
+}
+
+struct Running {
+    shared: Weak<Shared>,
+    remote: SocketAddr,
+    relay: RelayedClient,
+    registered: Option<Registered>,
+    legs: HashMap<LegId, mpsc::Sender<Bytes>>,
+    to_task: FromLegs,
+    to_client: mpsc::Sender<Peer>,
+}
+
+impl Running {
+    /// Does what the relay says. False: the client is gone.
+    async fn settle(&mut self) -> bool {
+        while let Some(output) = self.relay.poll_output() {
+            match output {
+                Output::Write(leg, bytes) => {
+                    let Some(frames) = self.legs.get(&leg) else { continue };
+                    if !matches!(timeout(STALL, frames.send(bytes)).await, Ok(Ok(()))) {
+                        if leg == LegId::CLIENT {
+                            return false;
+                        }
+                        self.lose(leg, Status::TIMED_OUT);
+                    }
+                }
+                Output::Connect(leg, uri) => self.connect(leg, &uri),
+                Output::Authenticate(request) => self.authenticate(&request),
+                Output::Expired => self.registered = None,
+            }
+        }
+        true
+    }
+
+    fn came_from(&mut self, leg: LegId, bytes: Option<Bytes>) {
+        let is_readable = match bytes {
+            Some(bytes) => self.relay.receive(Instant::now(), leg, bytes).is_ok(),
+            None => false,
+        };
+        if !is_readable {
+            self.lose(leg, Status::TIMED_OUT);
+        }
+    }
+
+    fn lose(&mut self, leg: LegId, status: Status) {
+        self.legs.remove(&leg);
+        self.relay.leg_lost(leg, status);
+    }
+
+    fn peer_came(&mut self, peer: Peer) {
+        let source = match peer {
+            Peer::Here(stream) => Source::Stream(MsrpStream::Here(stream), Bytes::new(), None),
+            Peer::Connected(handed) => {
+                let Ok(stream) = handed.stream.attach() else { return };
+                Source::Stream(stream, handed.received, Some(handed.permit))
+            }
+        };
+        if let Some(leg) = self.relay.accept_leg() {
+            self.legs.insert(leg, leg::start(leg, source, self.to_task.clone()));
+        }
+    }
+
+    /// To a session of ours in memory, elsewhere where that is allowed.
+    fn connect(&mut self, leg: LegId, uri: &MsrpUri) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let source = match self.to_own_session(&shared, uri) {
+            Some(stream) => Ok(Source::Stream(stream, Bytes::new(), None)),
+            None => Place::of_next_hop(uri, shared).map(|place| Source::Place(Box::new(place))),
+        };
+        match source {
+            Ok(source) => _ = self.legs.insert(leg, leg::start(leg, source, self.to_task.clone())),
+            Err(_) => self.relay.leg_lost(leg, Status::FORBIDDEN),
+        }
+    }
+
+    /// A session of this server is found by its id, as the listeners find it.
+    fn to_own_session(&self, shared: &Arc<Shared>, uri: &MsrpUri) -> Option<MsrpStream> {
+        let session = uri.session_id.clone()?;
+        let shard = shard_of_session_id(&session).map(usize::from).filter(|shard| *shard < shared.shards())?;
+        let port = uri.port_or_default();
+        let is_ours = shared.msrp_places.iter().any(|place| {
+            place.host.same_as(&uri.host)
+                && place.port.unwrap_or(DEFAULT_PORT) == port
+                && place.is_encrypted == uri.secure
+        });
+        if !is_ours {
+            return None;
+        }
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let handed = HandedOver {
+            session,
+            stream: HandedStream::Here(theirs),
+            received: Bytes::new(),
+            listener: ListenerId(u16::MAX),
+            local: self.remote,
+            remote: self.remote,
+            permit: ConnectionPermit::uncounted(),
+        };
+        shared.push(shard, Lane::Priority, ToShard::Connection(handed), 1024).ok()?;
+        Some(MsrpStream::Here(ours))
+    }
+
+    fn authenticate(&mut self, request: &AuthRequest) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let uri = request.uri().clone();
+        let presented = Presented {
+            method: Method::Other("AUTH".to_owned()),
+            authorizations: request.authorizations().collect(),
+            body: bytes::Bytes::new(),
+            is_for: &|named| named.parse::<MsrpUri>().is_ok_and(|named| named.same_as(&uri)),
+        };
+        let mut challenges = Vec::new();
+        for tenant in tenants_of(&shared, &uri) {
+            let asked = Asked { tenant: &tenant, source: self.remote.ip(), now: (shared.clock)() };
+            let checked = shared.authentication.check_presented(&presented, asked);
+            let outcome = checked.as_ref().map_or_else(Unauthenticated::outcome, |_| "accepted");
+            shared.metrics.count_authentication(&tenant.name, outcome);
+            match checked {
+                Ok(user) => return self.grant(&shared, request, user),
+                Err(Unauthenticated::Challenged { challenges: of_tenant, .. }) => challenges.extend(of_tenant),
+                Err(Unauthenticated::Malformed(_)) => return self.relay.refuse(request, Status::BAD_REQUEST),
+                // Too many failures: RFC 4976 has no other word for it.
+                Err(Unauthenticated::SlowDown { .. }) => return self.relay.refuse(request, Status::FORBIDDEN),
+            }
+        }
+        match challenges.is_empty() {
+            true => self.relay.refuse(request, Status::FORBIDDEN),
+            false => self.relay.challenge(request, challenges),
+        }
+    }
+
+    fn grant(&mut self, shared: &Arc<Shared>, request: &AuthRequest, user: RecipientKey) {
+        // A connection is one user's from its first AUTH on.
+        if self.registered.as_ref().is_some_and(|known| known.user != user) {
+            return self.relay.refuse(request, Status::FORBIDDEN);
+        }
+        let mut random = [0; 16];
+        if getrandom::fill(&mut random).is_err() {
+            return self.relay.refuse(request, Status::FORBIDDEN);
+        }
+        let session_id = new_relay_session_id(random);
+        let place = shared.msrp_place(self.remote.ip(), shared.msrp_offers_tls);
+        let port = place.port.unwrap_or(DEFAULT_PORT);
+        let uri = MsrpUri::new(place.is_encrypted, place.host.clone(), port, session_id.clone());
+        if self.registered.is_some() {
+            _ = self.relay.grant(Instant::now(), request, uri);
+            return;
+        }
+        match Clients::register(shared, session_id, user, self.to_client.clone()) {
+            Some(registered) if self.relay.grant(Instant::now(), request, uri) => self.registered = Some(registered),
+            Some(_) => {}
+            None => {
+                shared.metrics.count_dropped("relay-client");
+                self.relay.refuse(request, Status::FORBIDDEN);
+            }
+        }
+    }
+
+    fn sent_garbage(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.note_garbage(self.remote, None, true);
+        }
+    }
+}
+
+/// Whose user a client may be: the tenant of the host that it calls the relay by, else any that demands passwords.
+fn tenants_of(shared: &Shared, uri: &MsrpUri) -> Vec<Arc<TenantEntry>> {
+    let host = match &uri.host {
+        Host::Address(_) => None,
+        Host::Name(name) => Uri::parse(&format!("sip:{name}")).ok(),
+    };
+    let named = host.and_then(|host| shared.directory.tenant_of(&host));
+    let demands = |tenant: &Arc<TenantEntry>| tenant.digest.is_demanded;
+    match named.filter(demands) {
+        Some(tenant) => vec![tenant],
+        None => shared.directory.tenants().into_iter().filter(demands).take(MAX_TENANTS).collect(),
+    }
+}

@@ -1,0 +1,96 @@
+//! The relay that our sessions go through (RFC 4976), where the operator named one: one connection that is kept, on which
+//! AUTH is asked and renewed, and which all sessions share.
+//!
+//! | what comes from the relay | goes to |
+//! |---|---|
+//! | an answer to AUTH | [`AuthorizationClient`] |
+//! | a request or response whose To-Path is a session of ours | that session, as if it had a connection of its own |
+//! | anything else | a SEND gets 481, all else is dropped |
+//!
+//! A session has one end of a stream in memory; what it writes is passed on frame by frame, so that the chunks of several
+//! sessions never mix. A session that does not read holds up all others, which one connection cannot do without; it is given
+//! up after [`STALL`]. When the connection is lost all sessions on it lose theirs, and the link connects again.
+
+mod credentials;
+mod running;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use restante_msrp::uri::MsrpUri;
+use restante_transport::Tls;
+use restante_transport::resolution::Names;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use self::credentials::Password;
+use self::running::Link;
+use crate::configuration::MsrpRelay;
+
+/// Bytes between a session and the link, each way.
+const PIPE_BYTES: usize = 64 * 1024;
+/// Sessions that wait to be known to the link.
+const MAX_WAITING: usize = 1_024;
+/// Time for a peer, or a session, to take what is written.
+const STALL: Duration = Duration::from_secs(30);
+
+/// What sessions see of it.
+pub(super) struct RelayLink {
+    is_secure: bool,
+    known: Arc<Mutex<Option<Grant>>>,
+    attach: mpsc::Sender<Attached>,
+    task: JoinHandle<()>,
+}
+
+/// What the relay granted.
+#[derive(Clone, Debug)]
+struct Grant {
+    use_path: Vec<MsrpUri>,
+    until: Instant,
+}
+
+/// A session that begins to use the link.
+struct Attached {
+    session_id: String,
+    stream: DuplexStream,
+}
+
+impl RelayLink {
+    /// Starts it; must be called on a runtime.
+    ///
+    /// # Errors
+    /// The password cannot be read.
+    pub(super) fn start(relay: &MsrpRelay, tls: Arc<Tls>, names: Arc<Names>) -> Result<RelayLink> {
+        let password = Password::read(relay).with_context(|| "msrp.relay.password_file")?;
+        let known = Arc::<Mutex<Option<Grant>>>::default();
+        let (attach, attached) = mpsc::channel(MAX_WAITING);
+        let link = Link::new(relay.uri.0.clone(), password, (tls, names), known.clone());
+        Ok(RelayLink { is_secure: relay.uri.0.secure, known, attach, task: tokio::spawn(link.run(attached)) })
+    }
+
+    /// Whether its connections are encrypted.
+    pub(super) fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    /// What stands before a session's own URI in its path, as long as the relay takes us.
+    pub(super) fn use_path(&self) -> Option<Vec<MsrpUri>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().filter(|grant| grant.until > Instant::now()).map(|grant| grant.use_path.clone())
+    }
+
+    /// The stream of a session. None: too many wait.
+    pub(super) fn attach(&self, session_id: &str) -> Option<DuplexStream> {
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let attached = Attached { session_id: session_id.to_owned(), stream: theirs };
+        self.attach.try_send(attached).ok().map(|()| ours)
+    }
+}
+
+impl Drop for RelayLink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,94 @@
+//! Hosts of MSRP paths that are names are looked for, and each address is held against the bounds.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use restante_tests::{MsrpReply, NameServer, RawMsrp, World, in_time, setting, until};
+use tokio::net::TcpListener;
+
+use crate::support::{BOB, accept, invited, register, waiting};
+
+/// A message that waits for Bob, and what names lead to.
+async fn with_names(world: &mut World) -> NameServer {
+    let names = NameServer::start().await;
+    let server = names.address();
+    world.restart_with(|it| it.sip.name_servers = vec![server]).await;
+    world.person("alice").await.send(BOB, "in a session").await;
+    names
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let place = listener.local_addr().unwrap();
+    (listener, place)
+}
+
+#[test]
+fn a_path_that_names_a_host_is_followed_to_the_addresses_that_are_allowed() {
+    setting().settings("few = 0\nretry_seconds = [3600]").tell(async |world| {
+        let names = with_names(world).await;
+        // A link-local address and a foreign one are no places of Bob's; the third is where he calls from.
+        let addresses = [Ipv4Addr::new(169, 254, 1, 1), Ipv4Addr::new(192, 0, 2, 9), Ipv4Addr::LOCALHOST];
+        names.set_addresses("media.example.net", &addresses);
+        let (listener, place) = listener().await;
+        let mut bob = world.udp().await;
+        register(&mut bob).await;
+        let (invite, _) = invited(&mut bob).await;
+        let path = format!("msrp://Media.Example.net:{}/bob;tcp", place.port());
+        accept(&mut bob, &invite, &waiting("TCP/MSRP", ("media.example.net", place.port()), &path, "")).await;
+        let (stream, _) = in_time("a connection", listener.accept()).await.unwrap();
+        let said = RawMsrp::over(Box::new(stream), "").next().await;
+        assert!(matches!(said, MsrpReply::Request(ref method, _) if method == "SEND"), "{said:?}");
+        let asked = names.asked();
+        assert!(asked.iter().all(|it| it.starts_with("A ") || it.starts_with("AAAA ")), "no SRV, no NAPTR: {asked:?}");
+        assert!(world.metric("restante_dropped_total", &["forbidden-msrp-path"]) <= 2);
+    });
+}
+
+#[test]
+fn a_name_that_leads_out_of_bounds_or_nowhere_ends_the_attempt_and_the_message_waits() {
+    for case in ["foreign", "ours", "nowhere"] {
+        setting().settings("few = 0\nretry_seconds = [3600]").tell(async |world| {
+            let names = with_names(world).await;
+            let port = if case == "ours" { world.sip().port() } else { 2855 };
+            match case {
+                "foreign" => names.set_addresses("trap.example.net", &[Ipv4Addr::new(192, 0, 2, 9)]),
+                "ours" => names.set_addresses("trap.example.net", &[Ipv4Addr::LOCALHOST]),
+                _ => {}
+            }
+            let mut bob = world.udp().await;
+            register(&mut bob).await;
+            let (invite, _) = invited(&mut bob).await;
+            let path = format!("msrp://trap.example.net:{port}/bob;tcp");
+            accept(&mut bob, &invite, &waiting("TCP/MSRP", ("trap.example.net", port), &path, "")).await;
+            let bye = bob.expect("a BYE", |it| it.method() == Some(restante_sip::message::Method::Bye)).await;
+            bob.respond(&bye, 200).await;
+            world.until_no_session().await;
+            assert_eq!(world.queue().len(), 1, "{case}: the message waits");
+            let refused = if case == "nowhere" { 0 } else { 1 };
+            let dropped = world.metric("restante_dropped_total", &["forbidden-msrp-path"]);
+            assert_eq!(dropped, refused, "{case}");
+        });
+    }
+}
+
+#[test]
+fn nobody_else_waits_for_a_name() {
+    setting().settings("few = 0\nretry_seconds = [3600]").tell(async |world| {
+        let names = with_names(world).await;
+        let alice = world.person("alice").await;
+        let mut carol = world.person("carol").await;
+        names.set_silent(true);
+        let mut bob = world.udp().await;
+        register(&mut bob).await;
+        let (invite, _) = invited(&mut bob).await;
+        let path = "msrp://silent.example.net:2855/bob;tcp";
+        accept(&mut bob, &invite, &waiting("TCP/MSRP", ("silent.example.net", 2855), path, "")).await;
+        until("the name is asked for", || names.asked().iter().any(|it| it == "A silent.example.net")).await;
+        carol.register().await;
+        for number in 0..5 {
+            let text = number.to_string();
+            alice.send(carol.address(), &text).await;
+            assert_eq!(carol.texts(1).await, [text.as_str()]);
+        }
+    });
+}

@@ -1,0 +1,210 @@
+//! Sessions of the server that go through a relay (RFC 4976); the relay is written by hand.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use restante_msrp::framing::{Method, RequestHead};
+use restante_msrp::sdp::MsrpDescription;
+use restante_sip::authentication::{Algorithm, Credentials, HashOfA1, response};
+use restante_tests::{Chunk, Head, RawMsrp, RawSip, World, in_time, pattern, setting, until};
+use tokio::net::TcpListener;
+
+use crate::support::{BOB, accept, invited, register, waiting};
+
+const PASSWORD: &str = "secret of the relay";
+
+/// A relay that takes the server, and the connection between them.
+struct Relay {
+    listener: TcpListener,
+    place: SocketAddr,
+}
+
+impl Relay {
+    async fn start(world: &mut World) -> Relay {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let place = listener.local_addr().unwrap();
+        let file = world.directory().join("relay.password");
+        std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+        let uri = restante::configuration::RelayUri::try_from(format!("msrp://{place};tcp")).unwrap();
+        world
+            .restart_with(|it| {
+                let username = "restante".to_owned();
+                it.msrp.relay = Some(restante::configuration::MsrpRelay { uri, username, password_file: file });
+            })
+            .await;
+        Relay { listener, place }
+    }
+
+    async fn connection(&self) -> RawMsrp {
+        let (stream, _) = in_time("a connection to the relay", self.listener.accept()).await.unwrap();
+        RawMsrp::over(Box::new(stream), "")
+    }
+
+    fn uri(&self, session: &str) -> String {
+        format!("msrp://{}/{session};tcp", self.place)
+    }
+
+    /// Takes the server for so many seconds, under a session.
+    async fn grant(&self, connection: &mut RawMsrp, session: &str, expires: u32) {
+        let asked = connection.next_request().await;
+        assert_eq!((asked.method.clone(), asked.to_path.to_string()), (auth(), format!("msrp://{};tcp", self.place)));
+        assert_eq!(field(&asked, "Authorization"), None);
+        let challenge = "WWW-Authenticate: Digest realm=\"relay\", nonce=\"n1\", algorithm=SHA-256, qop=\"auth\"\r\n";
+        connection.answer(&asked, "401 Unauthorized", challenge).await;
+        let again = connection.next_request().await;
+        let credentials = field(&again, "Authorization").expect("credentials");
+        let credentials = Credentials::parse(&credentials).unwrap().unwrap();
+        let hash = HashOfA1::new(Algorithm::Sha256, "restante", "relay", PASSWORD);
+        let method = restante_sip::message::Method::Other("AUTH".to_owned());
+        let uri = format!("msrp://{};tcp", self.place);
+        let expected = response(&hash, &method, &uri, "n1", credentials.protection.as_ref());
+        assert_eq!((credentials.response, credentials.uri), (expected, uri));
+        let fields = format!("Use-Path: {}\r\nExpires: {expires}\r\n", self.uri(session));
+        connection.answer(&again, "200 OK", &fields).await;
+    }
+}
+
+fn auth() -> Method {
+    Method::Other("AUTH".to_owned())
+}
+
+fn field(head: &RequestHead, name: &str) -> Option<String> {
+    head.other_headers.iter().find(|it| it.name == name).map(|it| it.value.clone())
+}
+
+fn cpim(length: usize, id: &str) -> Vec<u8> {
+    let head = format!(
+        "From: <sip:alice@example.org>\r\nTo: <{BOB}>\r\nDateTime: 2026-01-01T00:00:00Z\r\nNS: imdn <urn:ietf:params:imdn>\r\n\
+         imdn.Message-ID: {id}\r\n\r\nContent-Type: application/octet-stream\r\n\r\n"
+    );
+    [head.as_bytes(), &pattern(length)].concat()
+}
+
+/// Alice invites, once the server is taken by its relay; what the server says of its media.
+async fn invite(sip: &mut RawSip) -> MsrpDescription {
+    let invite = RawMsrp::invitation(sip, BOB);
+    let answer = sip.ask(&invite).await;
+    assert_eq!(answer.status(), Some(200), "{:?}", answer.bytes());
+    sip.send(&RawMsrp::ack(sip, &invite, &answer).bytes()).await;
+    MsrpDescription::parse(&answer.body(), true).unwrap()
+}
+
+async fn until_granted(sip: &mut RawSip) {
+    loop {
+        let probe = RawMsrp::invitation(sip, BOB);
+        let answer = sip.ask(&probe).await;
+        if answer.status() == Some(200) {
+            sip.send(&RawMsrp::ack(sip, &probe, &answer).bytes()).await;
+            let bye = RawMsrp::bye(sip, &probe, &answer);
+            assert_eq!(sip.ask(&bye).await.status(), Some(200));
+            return;
+        }
+        assert_eq!(answer.status(), Some(480), "only for now");
+    }
+}
+
+#[test]
+fn large_messages_of_several_sessions_come_through_the_one_connection_to_the_relay() {
+    setting().tell(async |world| {
+        let relay = Relay::start(world).await;
+        let mut connection = relay.connection().await;
+        let (mut one, mut two) = (world.udp().await, world.udp().await);
+        relay.grant(&mut connection, "granted", 900).await;
+        until_granted(&mut one).await;
+        let described = [invite(&mut one).await, invite(&mut two).await];
+        for (number, described) in described.iter().enumerate() {
+            let uris: Vec<String> = described.path.iter().map(ToString::to_string).collect();
+            assert_eq!((uris.len(), uris[0].as_str()), (2, &*relay.uri("granted")), "{number}: the relay stands first");
+            assert_eq!(described.connection_places()[0].socket_address(), Some(relay.place));
+            assert!(!described.msrp_cema, "a relay compares whole URIs");
+        }
+        // Chunks of both in turn.
+        let messages = [cpim(40_000, "one"), cpim(40_000, "two")];
+        for (first, last) in [(0, 20_000), (20_000, messages[0].len())] {
+            for (number, message) in messages.iter().enumerate() {
+                connection.to_path = described[number].path.last().to_string();
+                let flag = if last == message.len() { '$' } else { '+' };
+                let (content, total) = (&message[first..last], message.len());
+                let chunk = Chunk { message_id: "m", first: first + 1, total, content, flag, fields: "" };
+                let transaction = connection.send_chunk(chunk).await;
+                let Some(Head::Response(said)) = connection.next_head().await else { panic!("no response") };
+                assert_eq!((said.transaction_id.as_str(), said.status.code()), (&*transaction, 200));
+            }
+        }
+        world.until_waiting(2).await;
+        // A session that nobody has.
+        connection.to_path = "msrp://127.0.0.1:1/nobody;tcp".to_owned();
+        connection.send_chunk(Chunk::whole("m", b"x")).await;
+        let Some(Head::Response(said)) = connection.next_head().await else { panic!("no response") };
+        assert_eq!(said.status.code(), 481);
+    });
+}
+
+#[test]
+fn a_push_goes_through_the_relay_and_counts_when_its_receiver_reports_it() {
+    setting().settings("few = 0\nretry_seconds = [1, 1, 1, 1]").tell(async |world| {
+        let relay = Relay::start(world).await;
+        let mut connection = relay.connection().await;
+        relay.grant(&mut connection, "granted", 900).await;
+        world.person("alice").await.send(BOB, "through the relay").await;
+        let mut bob = world.udp().await;
+        register(&mut bob).await;
+        for round in ["the connection to the relay breaks", "it arrives"] {
+            let (invite, offer) = invited(&mut bob).await;
+            let own = offer.path.last().to_string();
+            let path = "msrp://192.0.2.99:2855/bob;tcp";
+            accept(&mut bob, &invite, &waiting("TCP/MSRP", ("192.0.2.99", 2855), path, "")).await;
+            // What binds the connection comes first.
+            let mut send = connection.next_request().await;
+            while send.content_type.is_none() {
+                connection.answer(&send, "200 OK", "").await;
+                send = connection.next_request().await;
+            }
+            assert_eq!(send.to_path.to_string(), format!("{} {path}", relay.uri("granted")));
+            assert_eq!(send.from_path.to_string(), own);
+            if round == "it arrives" {
+                assert!(send.success_report, "the relay's 200 says nothing of Bob");
+                connection.answer(&send, "200 OK", "").await;
+                let (id, range) = (send.message_id.clone().unwrap(), send.byte_range.unwrap());
+                let total = range.total.unwrap();
+                assert_eq!(world.queue().len(), 1, "not yet");
+                let report = format!(
+                    "MSRP rep1 REPORT\r\nTo-Path: {own}\r\nFrom-Path: {} {path}\r\nMessage-ID: {id}\r\n\
+                     Byte-Range: 1-{total}/{total}\r\nStatus: 000 200 OK\r\n-------rep1$\r\n",
+                    relay.uri("granted")
+                );
+                connection.send(report.as_bytes()).await;
+                world.until_waiting(0).await;
+                let bye = bob.expect("a BYE", |it| it.method() == Some(restante_sip::message::Method::Bye)).await;
+                bob.respond(&bye, 200).await;
+                world.until_no_session().await;
+                return;
+            }
+            drop(connection);
+            let bye = bob.expect("a BYE", |it| it.method() == Some(restante_sip::message::Method::Bye)).await;
+            bob.respond(&bye, 200).await;
+            connection = relay.connection().await;
+            relay.grant(&mut connection, "granted", 900).await;
+        }
+    });
+}
+
+#[test]
+fn a_relay_that_does_not_take_the_server_holds_sessions_up_and_loses_nothing() {
+    setting().settings("few = 0\nretry_seconds = [1, 1, 1, 1, 1, 1]").tell(async |world| {
+        let relay = Relay::start(world).await;
+        let mut connection = relay.connection().await;
+        let asked = connection.next_request().await;
+        connection.answer(&asked, "403 Forbidden", "").await;
+        let mut sip = world.udp().await;
+        let refused = sip.ask(&RawMsrp::invitation(&sip, BOB)).await;
+        assert_eq!((refused.status(), refused.header_by_text("Retry-After").is_some()), (Some(480), true));
+        world.person("alice").await.send(BOB, "waits for the relay").await;
+        let mut bob = world.udp().await;
+        register(&mut bob).await;
+        // It asks again by itself, and then the message goes.
+        relay.grant(&mut connection, "granted", 900).await;
+        let (_, offer) = invited(&mut bob).await;
+        assert_eq!(offer.path.first().to_string(), relay.uri("granted"));
+        until("the message waits", || world.queue().len() == 1).await;
+    });
+}

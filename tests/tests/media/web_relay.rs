@@ -1,0 +1,257 @@
+//! Clients that cannot be connected to, and the relay that serves them (RFC 7977).
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use restante::configuration::{Configuration, ListenAddress};
+use restante_client::Content;
+use restante_client::{LargeMessage, Source};
+use restante_msrp::sdp::MsrpDescription;
+use restante_msrp::uri::MsrpUri;
+use restante_sip::message::Method;
+use restante_tests::{
+    Chunk, Head, MsrpReply, RawMsrp, Setting, WebMsrp, World, free_tcp_port, pattern, setting, until_equal,
+};
+use restante_transport::Protocol;
+
+use crate::support::{BOB, accept, invited, register};
+
+fn place() -> Setting {
+    setting().demands_passwords().settings("few = 0\nretry_seconds = [3600]")
+}
+
+/// The server takes MSRP over WebSocket from now on.
+async fn relay(world: &mut World, change: impl FnOnce(&mut Configuration)) -> SocketAddr {
+    let socket = free_tcp_port();
+    world
+        .restart_with(|it| {
+            it.msrp.web_socket_listen = vec![ListenAddress { protocol: Protocol::Ws, socket }];
+            change(it);
+        })
+        .await;
+    for name in ["bob", "carol"] {
+        world.give_password(name).await;
+    }
+    socket
+}
+
+/// What a client behind the relay says of its media.
+fn described(web: &WebMsrp, setup: &str, direction: &str) -> String {
+    let session: MsrpUri = web.session.parse().unwrap();
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 {}\r\nt=0 0\r\nm=message {} TCP/MSRP *\r\na=path:{}\r\n\
+         a=accept-types:message/cpim\r\na=accept-wrapped-types:*\r\na=setup:{setup}\r\na={direction}\r\n",
+        session.host,
+        session.port_or_default(),
+        web.path()
+    )
+}
+
+#[test]
+fn a_client_on_a_web_socket_receives_a_deferred_large_message_whoever_connects() {
+    for setup in ["active", "passive"] {
+        place().tell(async |world| {
+            let socket = relay(world, |_| {}).await;
+            let alice = world.person("alice").await;
+            let content = pattern(300_000);
+            let message = LargeMessage::new(BOB, "application/octet-stream", Source::Bytes(content.clone()));
+            assert!(alice.client.send_large(message).await.expect("an answer").accepted);
+            world.until_waiting(1).await;
+            let mut web = WebMsrp::authorized(socket, "bob").await;
+            let mut bob = world.udp().await;
+            register(&mut bob).await;
+            let (invite, offer) = invited(&mut bob).await;
+            accept(&mut bob, &invite, &described(&web, setup, "recvonly")).await;
+            if setup == "active" {
+                web.connection.to_path = format!("{} {}", web.session, offer.path);
+                web.connection.send_empty().await;
+            }
+            let mut received = Vec::new();
+            let last = loop {
+                let Some((head, content)) = web.connection.next_whole().await else { continue };
+                assert_eq!(head.to_path.to_string(), web.own, "the relay took itself out");
+                assert_eq!(
+                    head.from_path.to_string(),
+                    format!("{} {}", web.session, offer.path),
+                    "and is on the way back"
+                );
+                web.connection.answer(&head, "200 OK", "").await;
+                received.extend(content);
+                let total = head.byte_range.and_then(|range| range.total).unwrap_or(0);
+                if total > 0 && received.len() as u64 == total {
+                    break head;
+                }
+            };
+            assert!(received.ends_with(&content), "{setup}: {} bytes", received.len());
+            assert_eq!(world.queue().len(), 1, "only its receiver says that it has it");
+            let (id, total, back) = (last.message_id.unwrap(), received.len(), last.from_path);
+            let report = format!(
+                "MSRP rep1 REPORT\r\nTo-Path: {back}\r\nFrom-Path: {}\r\nMessage-ID: {id}\r\n\
+                 Byte-Range: 1-{total}/{total}\r\nStatus: 000 200 OK\r\n-------rep1$\r\n",
+                web.own
+            );
+            web.connection.send(report.as_bytes()).await;
+            world.until_waiting(0).await;
+            let bye = bob.expect("a BYE", |it| it.method() == Some(Method::Bye)).await;
+            bob.respond(&bye, 200).await;
+            world.until_no_session().await;
+        });
+    }
+}
+
+#[test]
+fn a_client_on_a_web_socket_sends_a_large_message() {
+    place().tell(async |world| {
+        let socket = relay(world, |_| {}).await;
+        let mut web = WebMsrp::authorized(socket, "bob").await;
+        let mut carol = world.person("carol").await;
+        let mut sip = world.udp().await;
+        let invite = RawMsrp::invitation(&sip, "sip:carol@example.org");
+        let invite = invite.body("application/sdp", described(&web, "active", "sendonly").into_bytes());
+        let answer = sip.ask(&invite).await;
+        assert_eq!(answer.status(), Some(200), "{:?}", answer.bytes());
+        sip.send(&RawMsrp::ack(&sip, &invite, &answer).bytes()).await;
+        let theirs = MsrpDescription::parse(&answer.body(), false).unwrap().path;
+        web.connection.to_path = format!("{} {theirs}", web.session);
+        let content = pattern(400_000);
+        let head = "From: <sip:alice@example.org>\r\nTo: <sip:carol@example.org>\r\nDateTime: 2026-01-01T00:00:00Z\r\n\
+                    NS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: web\r\n\r\nContent-Type: application/octet-stream\r\n\r\n";
+        let message = [head.as_bytes(), &content].concat();
+        for first in (0..message.len()).step_by(100_000) {
+            let last = message.len().min(first + 100_000);
+            let flag = if last == message.len() { '$' } else { '+' };
+            let (content, total) = (&message[first..last], message.len());
+            let chunk = Chunk { message_id: "m", first: first + 1, total, content, flag, fields: "" };
+            let transaction = web.connection.send_chunk(chunk).await;
+            assert_eq!(web.connection.next().await, MsrpReply::Response(transaction, 200));
+        }
+        world.until_waiting(1).await;
+        let bye = RawMsrp::bye(&sip, &invite, &answer);
+        assert_eq!(sip.ask(&bye).await.status(), Some(200));
+        carol.register().await;
+        assert_eq!(carol.received().await.content, Content::Memory(content));
+        world.until_settled().await;
+    });
+}
+
+#[test]
+fn whoever_has_the_session_uri_is_passed_on_to_the_client_and_answered_on_its_connection() {
+    place().tell(async |world| {
+        let socket = relay(world, |_| {}).await;
+        let mut web = WebMsrp::authorized(socket, "bob").await;
+        let session: MsrpUri = web.session.parse().unwrap();
+        let mut peer = RawMsrp::connect_to(session.socket_address().unwrap(), &web.path()).await;
+        let sent = peer.send_chunk(Chunk::whole("m1", b"to the browser")).await;
+        assert_eq!(peer.next().await, MsrpReply::Response(sent, 200));
+        let (head, content) = web.connection.next_whole().await.unwrap();
+        assert_eq!((head.to_path.to_string(), &content[..]), (web.own.clone(), &b"to the browser"[..]));
+        // The client refuses it, which its sender learns by a REPORT.
+        web.connection.answer(&head, "413 Stop", "").await;
+        let report = peer.next_request().await;
+        assert_eq!((report.method.as_str(), report.status.unwrap().status.code()), ("REPORT", 413));
+        web.connection.to_path = format!("{} {}", web.session, peer.from_path);
+        web.connection.send_chunk(Chunk::whole("m2", b"from the browser")).await;
+        let (head, content) = peer.next_whole().await.unwrap();
+        assert_eq!((head.from_path.to_string(), &content[..]), (web.path(), &b"from the browser"[..]));
+        drop(web);
+        assert_eq!(until_closed(&mut peer).await, MsrpReply::Closed, "its peers go with the client");
+        let mut late = RawMsrp::connect_to(session.socket_address().unwrap(), &format!("{session} x")).await;
+        late.to_path = session.to_string();
+        let sent = late.send_chunk(Chunk::whole("m3", b"too late")).await;
+        assert_eq!(late.next().await, MsrpReply::Response(sent, 481));
+    });
+}
+
+async fn until_closed(peer: &mut RawMsrp) -> MsrpReply {
+    loop {
+        let said = peer.next().await;
+        if said == MsrpReply::Closed {
+            return said;
+        }
+    }
+}
+
+#[test]
+fn nobody_is_relayed_for_who_did_not_show_who_it_is() {
+    place().tell(async |world| {
+        let socket = relay(world, |it| it.limits.max_failed_authentications = 3).await;
+        for sub_protocol in [None, Some("sip"), Some("MSRP")] {
+            assert_eq!(WebMsrp::open(socket, sub_protocol, "bob").await.err(), Some(400), "{sub_protocol:?}");
+        }
+        let mut bob = WebMsrp::authorized(socket, "bob").await;
+        let mut stranger = WebMsrp::open(socket, Some("msrp"), "stranger").await.unwrap();
+        for session in [bob.session.clone(), bob.session.replace("/r", "/q")] {
+            stranger.connection.to_path = format!("{session} {}", bob.own);
+            let sent = stranger.connection.send_chunk(Chunk::whole("m", b"x")).await;
+            assert_eq!(stranger.connection.next().await, MsrpReply::Response(sent, 481), "{session}");
+        }
+        // Another user's session is no session of theirs.
+        let mut carol = WebMsrp::authorized(socket, "carol").await;
+        carol.connection.to_path = format!("{} {}", bob.session, bob.own);
+        let sent = carol.connection.send_chunk(Chunk::whole("m", b"x")).await;
+        assert_eq!(carol.connection.next().await, MsrpReply::Response(sent, 481));
+        // Guesses are counted, and then nothing is computed any more.
+        for expected in [401, 401, 401, 403] {
+            assert_eq!(stranger.authenticate("bob", "wrong").await.status.code(), expected);
+        }
+        assert_eq!(bob.ask("").await.status.code(), 403, "of everybody at that address");
+    });
+}
+
+#[test]
+fn a_relay_goes_where_the_operator_allows_and_nowhere_else() {
+    place().tell(async |world| {
+        let socket = relay(world, |_| {}).await;
+        let mut web = WebMsrp::authorized(socket, "bob").await;
+        let own_listener = format!("msrp://{}/x;tcp", world.sip());
+        let guessed = format!("msrp://{}/s0000-{};tcp", world.server().msrp()[0].1, "0".repeat(32));
+        for target in ["msrp://192.0.2.9:2855/x;tcp", &own_listener, &guessed] {
+            web.connection.to_path = format!("{} {target}", web.session);
+            web.connection.send_chunk(Chunk::whole("m", b"x")).await;
+            let (mut is_answered, mut status) = (false, None);
+            while !is_answered || status.is_none() {
+                match web.connection.next_head().await.expect("an answer") {
+                    Head::Response(said) => is_answered = said.status.code() == 200,
+                    Head::Request(report) => status = report.status.map(|it| it.status.code()),
+                }
+            }
+            let expected = if target == guessed { 408 } else { 403 };
+            assert_eq!(status, Some(expected), "{target}");
+        }
+        assert_eq!(world.metric("restante_dropped_total", &["forbidden-msrp-path"]), 2);
+        // On loopback a server that is reached from there alone may go anywhere else.
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let target = format!("msrp://{}/peer;tcp", listener.local_addr().unwrap());
+        web.connection.to_path = format!("{} {target}", web.session);
+        web.connection.send_chunk(Chunk::whole("m", b"hello")).await;
+        let (stream, _) = restante_tests::in_time("a connection", listener.accept()).await.unwrap();
+        let (head, content) = RawMsrp::over(Box::new(stream), "").next_whole().await.unwrap();
+        assert_eq!((head.to_path.to_string(), &content[..]), (target, &b"hello"[..]));
+    });
+}
+
+#[test]
+fn a_user_has_a_bounded_number_of_clients_and_garbage_ends_one() {
+    place().tell(async |world| {
+        let socket = relay(world, |it| it.limits.max_relay_clients_per_user = 1).await;
+        let mut first = WebMsrp::authorized(socket, "bob").await;
+        let mut second = WebMsrp::open(socket, Some("msrp"), "bob").await.unwrap();
+        assert_eq!(second.authenticate("bob", "bob").await.status.code(), 403);
+        // What it has it may renew.
+        let again = first.authenticate("bob", "bob").await;
+        assert!(again.other_headers.iter().any(|it| it.name == "Use-Path" && it.value == first.session), "{again:?}");
+        first.connection.send(b"GET / HTTP/1.1\r\n\r\n").await;
+        assert_eq!(first.connection.next().await, MsrpReply::Closed);
+        let taken = until_equal("the place of the first is free", true, || {
+            world.metric("restante_dropped_total", &["relay-client"]) >= 1
+        });
+        taken.await;
+        let third = loop {
+            let answer = second.authenticate("bob", "bob").await;
+            if answer.status.code() == 200 {
+                break answer;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(third.status.code(), 200);
+    });
+}

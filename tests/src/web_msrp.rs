@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use restante_msrp::framing::Response;
-use restante_sip::authentication::{Challenge, Credentials, HashOfA1, Protection, QualityOfProtection, response};
-use restante_sip::message::Method;
+use restante_sip::authentication::{
+    Challenge, Credentials, HashOfA1, Protection, QualityOfProtection, Subject, response,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
@@ -80,15 +81,17 @@ impl WebMsrp {
             cnonce: "story".to_owned(),
             nonce_count: "00000001".to_owned(),
         };
-        let hash = HashOfA1::new(algorithm, name, &realm, password);
-        let method = Method::Other("AUTH".to_owned());
+        let hash = HashOfA1::new(algorithm.algorithm, name, &realm, password);
+        let is_session = algorithm.is_session;
+        let subject = Subject { method: "AUTH", uri: &self.relay, nonce: &nonce, is_session, body: &[] };
         let credentials = Credentials {
             username: name.to_owned(),
-            response: response(&hash, &method, &self.relay, &nonce, Some(&protection)),
+            is_user_hash: false,
+            response: response(&hash, &subject, Some(&protection)),
             realm,
             nonce,
             uri: self.relay.clone(),
-            algorithm: Some(algorithm.as_str().to_owned()),
+            algorithm: Some(algorithm.to_string()),
             opaque: None,
             protection: Some(protection),
         };

@@ -82,7 +82,7 @@ impl Story {
     }
 
     /// The client sends to the peer; the leg, the chunk that went there, and the rest.
-    fn to_peer(&mut self, fields: &str, content: &str) -> (LegId, RequestHead) {
+    fn sends_to_peer(&mut self, fields: &str, content: &str) -> (LegId, RequestHead) {
         self.says(LegId::CLIENT, &send("a1", &format!("{SESSION} {PEER}"), CLIENT, fields, content, '$'));
         let written = self.written();
         let found = written.iter().find_map(|it| match it {
@@ -178,7 +178,7 @@ fn what_the_client_sends_goes_on_with_our_uri_in_from_path() {
     assert_eq!((said.to_path.to_string(), said.from_path.to_string()), (CLIENT.to_owned(), SESSION.to_owned()));
     // The next one takes the same leg, and the peer's goes back on it.
     let leg = *leg;
-    assert_eq!(story.to_peer("", "again").0, leg);
+    assert_eq!(story.sends_to_peer("", "again").0, leg);
     story.says(leg, &send("p1", &format!("{SESSION} {CLIENT}"), PEER, "", "hi", '$'));
     let written = story.written();
     let [Written::Request(LegId::CLIENT, head, ..), Written::Response(back, _)] = &written[..] else {
@@ -201,12 +201,12 @@ fn who_connects_for_the_session_is_answered_on_that_connection() {
         panic!("{written:?}")
     };
     assert!(content.is_empty() && head.content_type.is_none(), "what binds has no content");
-    assert_eq!(story.to_peer("", "answer").0, leg);
+    assert_eq!(story.sends_to_peer("", "answer").0, leg);
     // Somebody else who says that he is the peer gets nothing of it.
     let other = story.relay.accept_leg().unwrap();
     story.says(other, &send("p2", &format!("{SESSION} {CLIENT}"), PEER, "", "", '$'));
     story.written();
-    assert_eq!(story.to_peer("", "answer").0, leg);
+    assert_eq!(story.sends_to_peer("", "answer").0, leg);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn what_becomes_of_a_chunk_further_on_is_reported_where_it_is_wanted() {
         ("Failure-Report: no\r\n", 413, None),
     ] {
         let mut story = granted();
-        let (leg, head) = story.to_peer(fields, "hello");
+        let (leg, head) = story.sends_to_peer(fields, "hello");
         story.answers(leg, &head, status);
         let written = story.written();
         let reported = match &written[..] {
@@ -259,7 +259,7 @@ fn what_becomes_of_a_chunk_further_on_is_reported_where_it_is_wanted() {
     for (fields, expected) in [("", Some(408)), ("Failure-Report: partial\r\n", None), ("Failure-Report: no\r\n", None)]
     {
         let mut story = granted();
-        story.to_peer(fields, "hello");
+        story.sends_to_peer(fields, "hello");
         story.pass(29);
         assert!(story.written().is_empty());
         story.pass(1);
@@ -271,7 +271,7 @@ fn what_becomes_of_a_chunk_further_on_is_reported_where_it_is_wanted() {
         assert_eq!(status, expected, "{fields:?}");
     }
     let mut story = granted();
-    let (leg, _) = story.to_peer("", "hello");
+    let (leg, _) = story.sends_to_peer("", "hello");
     story.relay.leg_lost(leg, Status::FORBIDDEN);
     let [Written::Request(_, head, ..)] = &story.written()[..] else { panic!("no report") };
     assert_eq!(head.status.as_ref().unwrap().status, Status::FORBIDDEN);

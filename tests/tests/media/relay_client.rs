@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use restante_msrp::framing::{Method, RequestHead};
 use restante_msrp::sdp::MsrpDescription;
-use restante_sip::authentication::{Algorithm, Credentials, HashOfA1, response};
+use restante_sip::authentication::{Algorithm, Credentials, HashOfA1, Subject, response};
 use restante_tests::{Chunk, Head, RawMsrp, RawSip, World, in_time, pattern, setting, until};
 use tokio::net::TcpListener;
 
@@ -54,9 +54,9 @@ impl Relay {
         let credentials = field(&again, "Authorization").expect("credentials");
         let credentials = Credentials::parse(&credentials).unwrap().unwrap();
         let hash = HashOfA1::new(Algorithm::Sha256, "restante", "relay", PASSWORD);
-        let method = restante_sip::message::Method::Other("AUTH".to_owned());
         let uri = format!("msrp://{};tcp", self.place);
-        let expected = response(&hash, &method, &uri, "n1", credentials.protection.as_ref());
+        let subject = Subject { method: "AUTH", uri: &uri, nonce: "n1", is_session: false, body: &[] };
+        let expected = response(&hash, &subject, credentials.protection.as_ref());
         assert_eq!((credentials.response, credentials.uri), (expected, uri));
         let fields = format!("Use-Path: {}\r\nExpires: {expires}\r\n", self.uri(session));
         connection.answer(&again, "200 OK", &fields).await;

@@ -56,10 +56,12 @@ impl<H: Fn(MsrpWebSocket)> WebReception<H> {
         let Some(under_way) = self.handshakes.admit(remote.ip()) else {
             return count(&self.counters.handshakes_refused);
         };
-        let limits = MessageLimits { max_body_bytes: MAX_MESSAGE_BYTES, ..self.limits.message.clone() };
+        let limits = MessageLimits { max_body_bytes: MAX_MESSAGE_BYTES, ..self.limits.message };
         let handshake = async {
             let Some(tls) = &self.tls else {
-                return accept(stream, &self.allowed, &limits, MSRP).await.map(Either::Plain);
+                return accept(stream, &self.allowed, &limits, MSRP)
+                    .await
+                    .map(|socket| Either::Plain(Box::new(socket)));
             };
             let config = tls.msrp_server().ok_or(std::io::ErrorKind::InvalidInput)?;
             let stream = self.handshakes.accept(config, stream).await?;
@@ -76,7 +78,7 @@ impl<H: Fn(MsrpWebSocket)> WebReception<H> {
         let (outgoing, from_host) = mpsc::channel(MAX_WAITING);
         (self.hand_over)(MsrpWebSocket { remote, incoming, outgoing });
         match socket {
-            Either::Plain(socket) => self.serve(socket, to_host, from_host).await,
+            Either::Plain(socket) => self.serve(*socket, to_host, from_host).await,
             Either::Encrypted(socket) => self.serve(*socket, to_host, from_host).await,
         }
         drop(permit);
@@ -152,6 +154,6 @@ impl<H: Fn(MsrpWebSocket)> WebReception<H> {
 }
 
 enum Either {
-    Plain(WebSocket<TcpStream>),
+    Plain(Box<WebSocket<TcpStream>>),
     Encrypted(Box<WebSocket<crate::tls::SecureStream>>),
 }

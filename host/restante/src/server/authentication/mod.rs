@@ -310,12 +310,7 @@ fn is_for(request: &SipMessage, uri: &str) -> bool {
     }
 }
 
-fn is_right(
-    request: &Presented<'_>,
-    hash: &HashOfA1,
-    said: (&Credentials, Variant),
-    protection: &Protection,
-) -> bool {
+fn is_right(request: &Presented<'_>, hash: &HashOfA1, said: (&Credentials, Variant), protection: &Protection) -> bool {
     let expected = response(hash, &subject(request.method.as_str(), said, &request.body), Some(protection));
     is_response(&expected, &said.0.response)
 }

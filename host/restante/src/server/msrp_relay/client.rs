@@ -29,6 +29,8 @@ use crate::server::shard::ToShard;
 
 /// Reads of all legs that wait.
 const MAX_WAITING: usize = 8;
+/// Time for a peer to take a frame: it holds up the client, so it has less.
+const PEER_STALL: Duration = Duration::from_secs(5);
 /// Shortest life of a session URI that may be asked for, in seconds.
 const MIN_RELAY_SECONDS: u32 = 60;
 /// Tenants that a client is asked for a password of, where the name of the relay is none of theirs.
@@ -113,7 +115,8 @@ impl Running {
             match output {
                 Output::Write(leg, bytes) => {
                     let Some(frames) = self.legs.get(&leg) else { continue };
-                    if !matches!(timeout(STALL, frames.send(bytes)).await, Ok(Ok(()))) {
+                    let patience = if leg == LegId::CLIENT { STALL } else { PEER_STALL };
+                    if !matches!(timeout(patience, frames.send(bytes)).await, Ok(Ok(()))) {
                         if leg == LegId::CLIENT {
                             return false;
                         }

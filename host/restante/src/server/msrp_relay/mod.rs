@@ -7,7 +7,8 @@
 //! | anybody who connects to the session URI | on that connection, which the MSRP listeners take |
 //! | another host | where `sip.allow_targets` allows its address; else the client gets a REPORT with 403 |
 //!
-//! Every direction has room for a few frames. Who is slower than that holds up the client, and is left after half a minute.
+//! Every direction has room for a few frames. A peer that takes none of them holds up the client, and is left after
+//! five seconds.
 
 mod client;
 mod leg;

@@ -39,8 +39,7 @@ impl Password {
         };
         let uri = relay.to_string();
         let hash = HashOfA1::new(algorithm.algorithm, &self.username, &realm, &self.password);
-        let subject =
-            Subject { method: "AUTH", uri: &uri, nonce: &nonce, is_session: algorithm.is_session, body: &[] };
+        let subject = Subject { method: "AUTH", uri: &uri, nonce: &nonce, is_session: algorithm.is_session, body: &[] };
         let credentials = Credentials {
             username: self.username.clone(),
             is_user_hash: false,

@@ -10,6 +10,7 @@
 
 mod ending;
 mod offer;
+mod preparing;
 mod refreshing;
 
 use std::net::IpAddr;
@@ -18,11 +19,9 @@ use std::time::{Duration, Instant};
 use restante_deferral::decision::Progress;
 use restante_deferral::model::{Body, MessageId, Origin, RecipientKey, Sender};
 use restante_deferral::participating_function::{AttemptId, Outcome as MessageOutcome, Reply, RequestFacts};
-use restante_msrp::sdp::{self, AcceptTypes, Direction, Fingerprint, LocalMedia, MsrpDescription};
-use restante_msrp::session::{Role, SessionConfiguration, SessionLimits};
-use restante_msrp::session_id::new_session_id;
+use restante_msrp::sdp::{self, Direction, Fingerprint, LocalMedia, MsrpDescription};
+use restante_msrp::session::Role;
 use restante_msrp::status::Status;
-use restante_msrp::uri::{MsrpPath, MsrpUri};
 use restante_sip::dialog::{Dialog, establish};
 use restante_sip::message::SipMessage;
 use restante_sip::session_timer;
@@ -35,11 +34,8 @@ pub(super) use self::offer::Offer;
 pub(super) use self::refreshing::ALLOW_IN_SESSION;
 use super::fields::contact_along;
 use super::{Now, Shard};
-use crate::server::ThroughRelay;
 use crate::server::listeners::{refuse_connection, refuse_guess};
-use crate::server::media::{
-    self, Command, Connection, Encryption, MAX_COMMANDS, MediaId, NoPlace, Place, Report, ReportKind, Start,
-};
+use crate::server::media::{self, Command, Connection, MAX_COMMANDS, MediaId, NoPlace, Report, ReportKind, Start};
 use crate::server::usage::Permit;
 
 /// Content of one chunk where relays stand in between: what they have room for.
@@ -266,57 +262,6 @@ impl Shard {
         (id, offer)
     }
 
-    /// Gives a session its stream to the relay, before anybody is told to use it.
-    fn attach_to_relay(&self, session: &mut MediaSession) {
-        if !session.local.relays.is_empty() {
-            session.through_relay = self.shared.relay.get().and_then(|link| link.attach(&session.session_id));
-        }
-    }
-
-    /// Whether sessions have to wait for the relay that they should go through.
-    pub(super) fn relay_is_missing(&self, is_encrypted: bool) -> bool {
-        matches!(self.shared.relay(is_encrypted), ThroughRelay::Missing)
-    }
-
-    /// Our side of a session: a URI that nobody can guess, at the address that is advertised.
-    fn local_media(&mut self, direction: Direction, peer: IpAddr, is_encrypted: bool) -> (MediaId, LocalMedia) {
-        let random = self.endpoint.identifiers().random();
-        let session_id = new_session_id(u16::try_from(self.index).unwrap_or(0), random.to_be_bytes());
-        let place = self.shared.msrp_place(peer, is_encrypted);
-        let relays = match self.shared.relay(is_encrypted) {
-            ThroughRelay::Granted(use_path) => use_path,
-            ThroughRelay::Nothing | ThroughRelay::Missing => Vec::new(),
-        };
-        // Behind a relay peers see its certificate, and not ours.
-        let own = self
-            .shared
-            .sender()
-            .filter(|_| is_encrypted && relays.is_empty())
-            .and_then(|sender| sender.tls().own_certificate());
-        let receives = direction.receives();
-        let all = AcceptTypes::parse("message/cpim text/* application/* image/* audio/* video/* *");
-        let local = LocalMedia {
-            uri: MsrpUri {
-                secure: is_encrypted,
-                user_info: None,
-                host: place.host.clone(),
-                port: place.port,
-                session_id: Some(session_id),
-                transport: "tcp".to_owned(),
-                parameters: Vec::new(),
-            },
-            relays,
-            accept_types: if receives { all } else { AcceptTypes::any() },
-            accept_wrapped_types: Some(AcceptTypes::any()),
-            max_size_bytes: receives.then_some(self.shared.limits.max_large_body_bytes),
-            direction,
-            fingerprint: own.map(|certificate| Fingerprint::sha256(&certificate)),
-            origin_session_id: u64::try_from(random >> 80).unwrap_or(1),
-            origin_version: 1,
-        };
-        (MediaId(self.token()), local)
-    }
-
     /// Answers an INVITE of theirs with 200 and waits for the ACK.
     pub(super) fn accept_invitation(&mut self, now: Now, media: MediaId) {
         let Some(session) = self.media.get_mut(&media) else { return };
@@ -384,73 +329,6 @@ impl Shard {
         self.answer(now, transaction, status);
         self.finish_delivery(now, media);
         self.forget_media(media);
-    }
-
-    /// What the task needs.
-    pub(super) fn prepare(
-        &mut self,
-        media: MediaId,
-        role: Role,
-        theirs: &MsrpDescription,
-        sends: bool,
-        receives: bool,
-    ) -> Result<Start, NoPlace> {
-        let shared = self.shared.clone();
-        let encryption = self.encryption(theirs);
-        let session = self.media.get_mut(&media).ok_or(NoPlace::Unusable)?;
-        let limits = &shared.limits;
-        if sends && !theirs.accept_types.accepts(restante_cpim::cpim::CONTENT_TYPE) {
-            return Err(NoPlace::Unusable);
-        }
-        // What listens for nothing in the clear speaks nothing in the clear, whoever connects.
-        let has_relays = !session.local.relays.is_empty();
-        if !has_relays && !shared.takes_msrp(session.local.uri.secure) {
-            return Err(NoPlace::Unusable);
-        }
-        let connection = match role {
-            // Whoever connects to whom, we have our connection to the relay (RFC 4976 §6.2).
-            _ if has_relays => Connection::Here(session.through_relay.take().ok_or(NoPlace::Unusable)?),
-            Role::Passive => Connection::FromPeer,
-            Role::Active => match shared.msrp_relay.connect(theirs.path.first()) {
-                Some(stream) => Connection::Here(stream),
-                None => {
-                    Connection::To(Box::new(Place::of(theirs, shared.clone(), session.signalled_from, encryption)?))
-                }
-            },
-        };
-        let mut session_limits = SessionLimits {
-            framing: shared.msrp_limits.clone(),
-            max_incoming_message_bytes: limits.max_large_body_bytes,
-            max_incoming_messages: super::size(limits.max_incoming_messages_per_session),
-            max_ranges_per_message: super::size(limits.max_pieces_per_message),
-            connection_timeout: Duration::from_secs(limits.max_session_setup_seconds),
-            idle_timeout: Duration::from_secs(limits.max_session_idle_seconds),
-            max_outgoing_messages: 4,
-            ..SessionLimits::default()
-        };
-        let towards_us = session.local.relays.iter().rev();
-        let remote_path = MsrpPath::new(towards_us.chain(theirs.path.iter()).cloned()).ok_or(NoPlace::Unusable)?;
-        if remote_path.has_relays() {
-            session_limits.max_chunk_bytes = RELAYED_CHUNK_BYTES;
-        }
-        let configuration = SessionConfiguration {
-            sends,
-            receives,
-            remote_max_bytes: theirs.max_size_bytes,
-            count_unreported_as_delivered: shared.count_unreported_as_delivered,
-            limits: session_limits,
-            ..SessionConfiguration::new(role, session.local.uri.clone(), remote_path)
-        };
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|_| NoPlace::Unusable)?;
-        Ok(Start { media, configuration, random, connection, fingerprints: theirs.fingerprints.clone() })
-    }
-
-    /// How the place of a path is encrypted, and by what it is believed.
-    fn encryption(&self, theirs: &MsrpDescription) -> Option<Encryption> {
-        let sender = self.shared.sender().filter(|_| theirs.secure)?;
-        let (name, fingerprints) = (theirs.believed_host(), theirs.fingerprints.clone());
-        Some(Encryption { tls: sender.tls().clone(), name, fingerprints })
     }
 
     /// The other side took our offer.

@@ -71,7 +71,7 @@ fn a_page_shows_what_waited_for_its_user_and_answers() {
 #[test]
 fn a_page_receives_a_deferred_large_message_over_a_web_socket() {
     let Some(place) = browser() else { return };
-    let md5 = |tenant: &mut Tenant| tenant.digest.algorithms = vec![DigestAlgorithm(Algorithm::Md5)];
+    let md5 = |tenant: &mut Tenant| tenant.digest.algorithms = vec![DigestAlgorithm(Algorithm::Md5.into())];
     let few = "few = 0\nretry_seconds = [3600]";
     setting().web().demands_passwords().tenant(md5).settings(few).tell(async |world| {
         let socket = free_tcp_port();

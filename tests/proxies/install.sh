@@ -13,9 +13,10 @@ works() {
         LD_LIBRARY_PATH="$libraries" "$1/usr/sbin/kamailio" -v >/dev/null 2>&1 || return 1
         # SIPp leaves with 99 after it told its version.
         LD_LIBRARY_PATH="$libraries" "$1/usr/bin/sipp" -v 2>/dev/null | grep -q SIPp || return 1
-        ! LD_LIBRARY_PATH="$libraries" ldd "$triplet/modules/http_client.so" "$triplet/modules/jansson.so" \
-            "$triplet/modules/db_sqlite.so" "$triplet/modules/presence_reginfo.so" "$triplet/modules/pua_reginfo.so" |
-            grep -q 'not found' || return 1
+        for module in http_client jansson db_sqlite presence_reginfo pua_reginfo; do
+            [ -f "$triplet/modules/$module.so" ] || return 1
+            ! LD_LIBRARY_PATH="$libraries" ldd "$triplet/modules/$module.so" | grep -q 'not found' || return 1
+        done
     done
 }
 

@@ -266,7 +266,7 @@ fn what_a_device_refuses_in_a_session_that_ends_well_does_not_go_there_again() {
     world.seconds(5);
     world.arrives(message("m1"));
     world.seconds(600);
-    assert_eq!(world.log(), ["session m1 to 1", "session m1 to 2", "page m1 #1 to 2"]);
+    assert_eq!(world.log(), ["session m1 to 1", "session m1 to 2", "page m1 #2 to 2"]);
     assert_eq!(world.waiting(), ["m1"], "it waits for the tablet to register anew");
 }
 

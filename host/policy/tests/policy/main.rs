@@ -15,5 +15,6 @@ mod impossible;
 mod loading;
 mod pseudonyms;
 mod records;
+mod released;
 mod standard;
 mod support;

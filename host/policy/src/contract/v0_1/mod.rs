@@ -1,4 +1,4 @@
-//! `restante:policy@0.1.0`: the draft.
+//! `restante:policy@0.1.0`, frozen.
 
 mod answer;
 pub(crate) mod bindings;

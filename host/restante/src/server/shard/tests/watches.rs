@@ -93,7 +93,8 @@ fn who_gets_another_name_with_what_waits_under_it_is_asked_about() {
         house.message(&number, "under a number");
         house.pass(100);
         asked(&mut house);
-        let reservation = house.shared.directory.reserve(&user(BOB), &[number.clone()]).expect("a free name");
+        let reservation =
+            house.shared.directory.reserve(&user(BOB), std::slice::from_ref(&number)).expect("a free name");
         let aliases = AliasChange::Set(vec![number]);
         let (done, _) = oneshot::channel();
         let order = ProfileOrder {

@@ -147,6 +147,10 @@ impl Store for HeldStore {
         self.inner.recipients(after, limit)
     }
 
+    fn has_messages(&self, user: &RecipientKey) -> bool {
+        self.inner.has_messages(user)
+    }
+
     fn registrations(
         &self,
         now: Timestamp,

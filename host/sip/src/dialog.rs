@@ -148,6 +148,10 @@ impl Dialog {
         if state == DialogState::Early && remote_tag.is_empty() {
             return Err(DialogError::Malformed("No Dialog By This Answer"));
         }
+        // It stands in every request of ours as it came.
+        if !remote_tag.is_empty() && !is_token(&remote_tag) {
+            return Err(DialogError::Malformed("Malformed To"));
+        }
         let target = remote_target(response)?.or_else(|| request.request_uri().map(str::to_owned));
         Ok(Dialog {
             state,
@@ -286,6 +290,11 @@ pub fn establish(mut response: Builder, request: &SipMessage, contact_uri: &str)
         response = response.unfolded("Record-Route", route);
     }
     response.field("Contact", &format!("<{contact_uri}>"))
+}
+
+/// What a tag has to be (RFC 3261 §25.1).
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(crate::message_token)
 }
 
 /// Methods whose Contact replaces the remote target (§12.2, RFC 3311 §5.1, RFC 6665 §3.1).

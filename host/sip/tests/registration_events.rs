@@ -24,6 +24,9 @@ fn parse(text: impl AsRef<[u8]>) -> SipMessage {
 /// Its next SUBSCRIBE.
 fn asks(subscriber: &mut Subscriber, now: u64) -> SipMessage {
     assert!(subscriber.wake(now), "due at {:?}", subscriber.next_wake());
+    if subscriber.is_spent() {
+        subscriber.renew("c1".to_owned(), "r00t".to_owned());
+    }
     parse(subscriber.subscribe(VIA, "sip:us", "<sip:core.example.org;lr>").unwrap())
 }
 
@@ -138,14 +141,13 @@ fn what_fails_is_tried_less_and_less_often_and_a_dialog_that_is_gone_is_made_ane
     now += 7 * SECOND;
     let request = asks(&mut bob, now);
     bob.answered(now, Some((&request, &answer(&request, 200, "Expires: 3600\r\n"))));
-    let cseq = request.cseq().unwrap().number;
     bob.notified(now, &notify(1, "core", "active;expires=3600", None)).unwrap();
+    now += 60 * SECOND;
     bob.ask_again(now);
     let request = asks(&mut bob, now);
     bob.answered(now, Some((&request, &answer(&request, 481, ""))));
     let anew = asks(&mut bob, now);
     assert_eq!(anew.to().unwrap().tag(), None, "a new dialog, at once");
-    assert!(anew.cseq().unwrap().number > cseq);
 }
 
 #[test]
@@ -182,4 +184,119 @@ fn silence_after_the_answer_and_an_end_without_refresh_begin_anew() {
     let refresh = asks(&mut bob, 90 * SECOND);
     bob.answered(90 * SECOND, Some((&refresh, &answer(&refresh, 500, ""))));
     assert_eq!(bob.ends_at(), Some(137 * SECOND), "it stands until then");
+}
+
+#[test]
+fn what_cannot_be_sent_is_tried_later_and_not_at_once() {
+    let mut bob = subscriber();
+    assert!(bob.wake(0));
+    // Nothing was made of it.
+    bob.not_sent(0);
+    assert_eq!(bob.next_wake(), Some(5 * SECOND));
+    asks(&mut bob, 5 * SECOND);
+    // It was written, and then the transaction could not begin.
+    bob.not_sent(5 * SECOND);
+    assert_eq!(bob.next_wake(), Some(15 * SECOND));
+}
+
+#[test]
+fn a_tag_that_cannot_stand_in_our_requests_makes_no_dialog() {
+    let quoted = "\"a\r\n b\"";
+    let mut bob = subscriber();
+    let first = asks(&mut bob, 0);
+    let forged = notify(1, quoted, "active;expires=3600", None);
+    assert_eq!(bob.notified(0, &forged).map_err(NotifyError::status), Err(400));
+    let text = String::from_utf8(answer(&first, 200, "").bytes().to_vec()).unwrap();
+    bob.answered(0, Some((&first, &parse(text.replace("tag=core", &format!("tag={quoted}"))))));
+    assert!(bob.dialog().is_none());
+    assert_eq!(bob.next_wake(), Some(5 * SECOND));
+}
+
+#[test]
+fn a_notifier_is_asked_no_faster_than_one_that_fails_whatever_it_says() {
+    // Ended as soon as it began, again and again.
+    let (mut bob, mut now, mut asked) = (subscriber(), 0, 0);
+    while now < 600 * SECOND {
+        let request = asks(&mut bob, now);
+        asked += 1;
+        bob.answered(now, Some((&request, &answer(&request, 200, ""))));
+        bob.notified(now, &notify(1, "core", "active;expires=3600", None)).unwrap();
+        bob.notified(now, &notify(2, "core", "terminated;reason=deactivated", None)).unwrap();
+        now = bob.next_wake().unwrap();
+    }
+    assert!(asked <= 8, "{asked} in ten minutes");
+    // Granted for no time.
+    let (mut bob, mut now, mut asked) = (subscriber(), 0, 0);
+    while now < 600 * SECOND {
+        if bob.wake(now) {
+            let request = asks(&mut bob, now);
+            asked += 1;
+            bob.answered(now, Some((&request, &answer(&request, 200, ""))));
+            bob.notified(now, &notify(asked, "core", "active;expires=0", None)).unwrap();
+        }
+        now = bob.next_wake().unwrap().max(now + 1);
+    }
+    assert!(asked <= 8, "{asked} in ten minutes");
+}
+
+#[test]
+fn documents_that_are_always_missing_something_are_asked_for_at_once_and_then_at_an_interval() {
+    let mut bob = subscriber();
+    let first = asks(&mut bob, 0);
+    // Before the answer, which must not make it forget.
+    bob.notified(0, &notify(1, "core", "active;expires=3600", None)).unwrap();
+    bob.ask_again(0);
+    bob.answered(0, Some((&first, &answer(&first, 200, ""))));
+    let second = asks(&mut bob, 0);
+    bob.answered(0, Some((&second, &answer(&second, 200, ""))));
+    bob.notified(0, &notify(2, "core", "active;expires=3600", None)).unwrap();
+    bob.ask_again(0);
+    assert_eq!(bob.next_wake(), Some(5 * SECOND));
+    let third = asks(&mut bob, 5 * SECOND);
+    bob.answered(5 * SECOND, Some((&third, &answer(&third, 200, ""))));
+    bob.notified(5 * SECOND, &notify(3, "core", "active;expires=1", None)).unwrap();
+    assert!(bob.next_wake() >= Some(6 * SECOND), "not refreshed in the half of a second");
+}
+
+#[test]
+fn what_begins_anew_has_other_names_and_nothing_late_is_taken_for_its_own() {
+    let mut bob = subscriber();
+    let first = asks(&mut bob, 0);
+    bob.answered(0, Some((&first, &answer(&first, 200, ""))));
+    bob.notified(0, &notify(1, "core", "active;expires=3600", None)).unwrap();
+    let refresh = asks(&mut bob, 3000 * SECOND);
+    bob.notified(3000 * SECOND, &notify(2, "core", "terminated;reason=deactivated", None)).unwrap();
+    assert!(bob.wake(3000 * SECOND) && bob.is_spent());
+    bob.renew("c2".to_owned(), "other".to_owned());
+    let anew = parse(bob.subscribe(VIA, "sip:us", "<sip:core.example.org;lr>").unwrap());
+    assert_eq!((anew.call_id(), anew.from().unwrap().tag()), (Some("c2"), Some("other")));
+    assert_eq!(bob.key(), ("c2", "other"));
+    let late = bob.notified(3000 * SECOND, &notify(3, "core", "active;expires=3600", None));
+    assert_eq!(late.map_err(NotifyError::status), Err(481));
+    bob.answered(3000 * SECOND, Some((&refresh, &answer(&refresh, 200, ""))));
+    assert!(bob.dialog().is_none(), "the answer to the refresh makes no dialog");
+}
+
+#[test]
+fn an_answer_after_the_last_word_does_not_revive_it() {
+    for reason in ["rejected", "noresource"] {
+        let mut bob = subscriber();
+        let first = asks(&mut bob, 0);
+        bob.notified(1, &notify(1, "core", &format!("terminated;reason={reason}"), None)).unwrap();
+        bob.answered(2, Some((&first, &answer(&first, 200, "Expires: 3600\r\n"))));
+        assert!(bob.dialog().is_none(), "{reason}");
+        assert_eq!(bob.next_wake(), Some(1 + 3600 * SECOND), "{reason}");
+    }
+}
+
+#[test]
+fn a_notify_that_says_nothing_of_the_end_leaves_it_as_it_was() {
+    let mut bob = subscriber();
+    let first = asks(&mut bob, 0);
+    bob.answered(0, Some((&first, &answer(&first, 200, "Expires: 3600\r\n"))));
+    bob.notified(0, &notify(1, "core", "active", None)).unwrap();
+    assert_eq!(bob.ends_at(), Some(3600 * SECOND), "as the answer has it");
+    bob.notified(1000 * SECOND, &notify(2, "core", "active", None)).unwrap();
+    assert_eq!(bob.ends_at(), Some(3600 * SECOND));
+    assert_eq!(bob.next_wake(), Some(3000 * SECOND));
 }

@@ -250,6 +250,10 @@ pub trait Store: Send + Sync {
     /// [`StoreError`]
     fn recipients(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, RecipientKey)>, StoreError>;
 
+    /// Whether anything is stored for a user, dispositions included, which [`Store::totals`] leaves out. Blocks; where the
+    /// disk cannot be read, it is said that there is.
+    fn has_messages(&self, user: &RecipientKey) -> bool;
+
     /// All registrations that last beyond `now`, in pages: `after` is the last user of the page before. Blocks.
     ///
     /// # Errors

@@ -360,6 +360,10 @@ impl Store for MemoryStore {
         Ok(all.filter(|(index, _)| after.is_none_or(|after| *index > after)).take(limit).collect())
     }
 
+    fn has_messages(&self, user: &RecipientKey) -> bool {
+        self.lock().messages.values().any(|message| message.message.recipient == *user)
+    }
+
     fn registrations(
         &self,
         now: Timestamp,

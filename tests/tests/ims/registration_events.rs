@@ -138,9 +138,9 @@ fn a_subscription_is_refreshed_before_its_end_and_begun_anew_when_the_core_ends_
         keeps(&mut core, "waits").await;
         let mut subscription = core.subscription().await;
         // Before the answer, as happens.
-        let notify = core.notify(&mut subscription, "active;expires=2", true, &[]);
+        let notify = core.notify(&mut subscription, "active;expires=8", true, &[]);
         assert_eq!(core.socket.ask(&notify).await.status(), Some(200));
-        core.grants(&subscription, 2).await;
+        core.grants(&subscription, 8).await;
         let refresh = core.subscription().await;
         assert_eq!(refresh.subscribe.to().unwrap().tag(), Some("story"));
         core.grants(&refresh, 3_600).await;
@@ -148,6 +148,9 @@ fn a_subscription_is_refreshed_before_its_end_and_begun_anew_when_the_core_ends_
         assert_eq!(core.socket.ask(&notify).await.status(), Some(200));
         let mut anew = core.subscription().await;
         assert_eq!(anew.subscribe.to().unwrap().tag(), None, "another dialog");
+        assert_ne!(anew.subscribe.call_id(), subscription.subscribe.call_id(), "with another name");
+        let late = core.notify(&mut subscription, ACTIVE, true, &[("phone", true)]);
+        assert_eq!(core.socket.ask(&late).await.status(), Some(481), "of the dialog before");
         core.grants(&anew, 3_600).await;
         let notify = core.notify(&mut anew, ACTIVE, true, &[("phone", true)]);
         core.socket.ask(&notify).await;
@@ -250,4 +253,22 @@ fn a_policy_is_told_that_it_was_reported() {
             world.until_settled().await;
         },
     );
+}
+
+#[test]
+fn a_tenant_that_names_whom_to_ask_while_the_server_runs_has_those_asked_about_for_whom_something_waits() {
+    setting().administered().tell(async |world| {
+        let mut core = Scscf::new(world).await;
+        let toml = |events: &str| format!("domains = [\"school.example\"]\ntrust = [\"127.0.0.0/8\"]\n{events}");
+        let put = async |toml: String| {
+            world.administer("PUT", "/tenants/school", Some(("application/toml", &toml))).await.status
+        };
+        assert_eq!(put(toml("")).await, 201);
+        let dora = "sip:dora@school.example";
+        let message = core.invokes("MESSAGE", dora).text("waits");
+        assert_eq!(core.socket.ask(&message).await.status(), Some(202));
+        let events = format!("[registration_events]\nvia = \"{}\"\n", core.uri());
+        assert_eq!(put(toml(&events)).await, 200);
+        assert_eq!(core.asked("SUBSCRIBE").await.request_uri(), Some(dora));
+    });
 }

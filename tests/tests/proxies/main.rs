@@ -7,6 +7,7 @@ mod decisions;
 mod deferring;
 mod kamailio;
 mod loops;
+mod private_fields;
 mod restarts;
 mod scenario;
 mod sipp;

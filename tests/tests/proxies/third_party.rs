@@ -82,3 +82,36 @@ async fn the_answer_to_an_earlier_change_does_not_settle_a_later_one() {
     assert!(timeout(TWICE_TOLD, told.next()).await.is_err(), "what was taken is not told again");
     bob.stop().await;
 }
+
+#[tokio::test]
+async fn everybody_who_was_not_told_of_is_told_of_again() {
+    let Some(configuration) = Configuration::of("kamailio-registrar") else { return };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let restante = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let place = restante.local_addr().expect("a bound socket");
+    let kamailio = Kamailio::start(configuration, place, directory.path()).expect("Kamailio starts");
+    let users = ["sip:ann@example.org", "sip:bob@example.org", "sip:cy@example.org"];
+    let mut clients = Vec::new();
+    for user in users {
+        let (client, events) =
+            Client::start(ClientConfiguration::new(user, kamailio.clients())).await.expect("sockets");
+        let answer = in_time("an answer to REGISTER", client.register(3_600)).await.expect("an answer to REGISTER");
+        assert_eq!(answer.status, 200);
+        clients.push((client, events));
+    }
+    let (stream, _) = in_time("Kamailio's connection", restante.accept()).await.expect("a connection");
+    let mut told = Told { stream, framer: StreamFramer::new(MessageLimits::default()) };
+    let mut seen: Vec<(String, u32)> = users.iter().map(|user| ((*user).to_owned(), 0)).collect();
+    // Each once with its own REGISTER, which is refused, and once again.
+    while seen.iter().any(|(_, count)| *count < 2) {
+        let request = told.next().await;
+        let user = request.to().expect("To").uri.to_string();
+        let (_, count) = seen.iter_mut().find(|(known, _)| *known == user).expect("a user of these");
+        *count += 1;
+        told.answer(&request, if *count < 2 { 503 } else { 200 }).await;
+    }
+    assert!(timeout(TWICE_TOLD, told.next()).await.is_err(), "what was taken is not told again");
+    for (client, _events) in clients {
+        client.stop().await;
+    }
+}

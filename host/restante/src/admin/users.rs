@@ -112,7 +112,9 @@ fn reported_devices(
     let devices = contacts.iter().map(device).collect::<Result<Vec<_>, _>>()?;
     let seconds = u64::from(told.expires_seconds).min(limits.max_registration_seconds);
     let now = (it.shared.clock)();
-    Ok(ReportedDevices { core_uri: via, devices, expires_at: now.0.saturating_add(seconds.saturating_mul(1000)) })
+    let expires_at = now.0.saturating_add(seconds.saturating_mul(1000));
+    // Whoever tells of somebody does so because that one registered.
+    Ok(ReportedDevices { core_uri: via, devices, expires_at, is_news: true })
 }
 
 async fn change_credentials(

@@ -57,7 +57,7 @@ pub(super) fn release_names(shared: &Shared) {
                     if shared.directory.owner_of(&key).is_some() {
                         release(key);
                     } else if shared.directory.tenant(&key.tenant).is_some_and(|it| it.registration_events.is_some()) {
-                        shared.to_recipient(&key, ToShard::Watch(key.clone()));
+                        shared.to_recipient(&key, ToShard::Watch(vec![key.clone()]));
                     }
                 }
             }

@@ -12,6 +12,8 @@ pub struct ReportedDevices {
     pub devices: Vec<EmbeddedDevice>,
     /// Until when that is believed, milliseconds since 1970.
     pub expires_at: u64,
+    /// One of them registered or refreshed, which is more than that they are there still.
+    pub is_news: bool,
 }
 
 impl Bindings {
@@ -21,7 +23,8 @@ impl Bindings {
     /// | known | reported | change |
     /// |---|---|---|
     /// | no core | devices | added |
-    /// | a core | devices | refreshed: its address stays, its devices are these; nothing, where nothing is new |
+    /// | a core | devices | refreshed: its devices are these; nothing, where nothing is new |
+    /// | a core, by reports alone | devices, through another | refreshed, and moved there |
     /// | a core | nobody | removed |
     pub fn report(&mut self, now: u64, reported: &ReportedDevices, max_devices: usize) -> RegistrationOutcome {
         let mut changes: Vec<BindingChange> =
@@ -54,9 +57,20 @@ fn refresh(
 ) -> Option<BindingChange> {
     let is_known = |device: &EmbeddedDevice| binding.devices.iter().any(|known| known.is_same_device(device));
     // Where the core's REGISTER told of no device, those that are there need not be new.
-    let moved = !binding.devices.is_empty() && !devices.iter().all(is_known);
-    if !moved && binding.devices == devices && binding.expires_at >= reported.expires_at && !binding.doubtful {
+    let has_new = !binding.devices.is_empty() && !devices.iter().all(is_known);
+    // The address in a REGISTER of the core's is the better one: it is who serves the user.
+    let leads_elsewhere = binding.call_id.is_empty() && binding.contact_uri != reported.core_uri;
+    let moved = has_new || leads_elsewhere;
+    if !moved
+        && !reported.is_news
+        && binding.devices == devices
+        && binding.expires_at >= reported.expires_at
+        && !binding.doubtful
+    {
         return None;
+    }
+    if leads_elsewhere {
+        binding.contact_uri.clone_from(&reported.core_uri);
     }
     binding.devices = devices;
     binding.doubtful = false;
@@ -95,11 +109,35 @@ mod tests {
     fn report(devices: &[&str], expires_at: u64) -> ReportedDevices {
         let device =
             |user: &&str| EmbeddedDevice { contact: format!("<sip:{user}@ue>"), methods: Vec::new(), leaves: false };
-        ReportedDevices { core_uri: "sip:core".to_owned(), devices: devices.iter().map(device).collect(), expires_at }
+        let devices = devices.iter().map(device).collect();
+        ReportedDevices { core_uri: "sip:core".to_owned(), devices, expires_at, is_news: false }
     }
 
     fn kinds(outcome: &RegistrationOutcome) -> Vec<ChangeKind> {
         outcome.changes.iter().map(|change| change.kind).collect()
+    }
+
+    #[test]
+    fn who_registered_again_is_news_though_nothing_else_is() {
+        let mut bindings = Bindings::default();
+        bindings.report(0, &report(&["a"], 100), 10);
+        let again = ReportedDevices { is_news: true, ..report(&["a"], 100) };
+        let outcome = bindings.report(1, &again, 10);
+        assert_eq!(kinds(&outcome), [ChangeKind::Refreshed { moved: false }]);
+        assert!(outcome.makes_available());
+    }
+
+    #[test]
+    fn a_route_that_is_known_by_reports_alone_follows_them() {
+        let mut bindings = Bindings::default();
+        bindings.report(0, &report(&["a"], 100), 10);
+        let elsewhere = ReportedDevices { core_uri: "sip:other".to_owned(), ..report(&["a"], 100) };
+        assert_eq!(kinds(&bindings.report(1, &elsewhere, 10)), [ChangeKind::Refreshed { moved: true }]);
+        assert_eq!(bindings.bindings[0].contact_uri, "sip:other");
+        // That of a REGISTER stays.
+        bindings.bindings[0].call_id = "c1".to_owned();
+        assert_eq!(kinds(&bindings.report(2, &report(&["a"], 100), 10)), []);
+        assert_eq!(bindings.bindings[0].contact_uri, "sip:other");
     }
 
     #[test]

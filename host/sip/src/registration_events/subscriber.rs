@@ -3,7 +3,7 @@ use thiserror::Error;
 
 use super::document::{DocumentError, RegistrationInfo};
 use super::{REG, REGINFO};
-use crate::dialog::{Dialog, DialogError, MAX_ROUTES};
+use crate::dialog::{Dialog, DialogError, MAX_ROUTES, is_token};
 use crate::header::{MediaType, TokenValue};
 use crate::message::{Method, Name, SipMessage};
 use crate::writer::{Builder, WriteError};
@@ -18,6 +18,8 @@ const REFRESH_BEFORE: u64 = 600 * SECOND;
 const FIRST_RETRY: u64 = 5 * SECOND;
 /// The longest.
 const LONGEST_RETRY: u64 = 3600 * SECOND;
+/// A subscription that was notified so long is one that works: what failed before it counts no more.
+const PROVEN_AFTER: u64 = 60 * SECOND;
 /// The longest interval that a 423 may talk us into.
 const MAX_EXPIRES_SECONDS: u32 = 7 * 24 * 3600;
 
@@ -38,13 +40,19 @@ pub struct SubscriberSettings {
 /// |---|---|---|
 /// | waiting | its time comes | asking |
 /// | asking | 2xx | notified, or waiting for a NOTIFY (Timer N) |
-/// | asking | 423 | asking, with the Min-Expires |
+/// | asking | 423 | asking, with the Min-Expires: at once the first time, then longer each time |
 /// | asking, in a dialog | 481, 408, or another refusal that ends it (§4.1.2.2) | waiting, for a new dialog |
 /// | asking | anything else, or nothing | waiting, longer each time, or as Retry-After says |
 /// | any but waiting | NOTIFY, of the dialog or the first | notified |
 /// | notified | close to its end, or a document was missed | asking, in its dialog |
 /// | any but waiting | NOTIFY with `terminated` (§4.1.3) | waiting: at once for `deactivated` and `timeout`, else longer |
 /// | any | its end passed unrefreshed | waiting |
+///
+/// Whatever a notifier says, it is asked no faster than one that fails: only what follows a subscription that lived for a
+/// minute, or the first gap in a dialog's documents, goes at once.
+///
+/// What begins anew has a Call-ID and a tag of its own (§4.4.1): see [`Subscriber::renew`]. So neither a late answer nor a
+/// late NOTIFY of the dialog before is taken for one of the next.
 ///
 /// A NOTIFY may come before the 2xx, and makes the dialog then (§4.4.1). Deviation: another dialog that a forked SUBSCRIBE
 /// made is refused with 481: one registrar knows all that is to be known.
@@ -61,8 +69,18 @@ pub struct Subscriber {
     due_at: Option<u64>,
     /// When what was granted ends; none while nothing is.
     ends_at: Option<u64>,
-    /// A NOTIFY of this dialog came.
-    is_notified: bool,
+    /// When the first NOTIFY of this dialog came.
+    notified_since: Option<u64>,
+    /// Until when the 2xx grants it; none before that.
+    granted_until: Option<u64>,
+    /// When a SUBSCRIBE was last due and sent.
+    asked_at: Option<u64>,
+    /// A document was missed, and none was asked for since.
+    is_missing: bool,
+    /// One was asked for in this dialog.
+    asked_for_missing: bool,
+    /// Its dialog is over: what begins anew needs other names.
+    is_spent: bool,
     failures: u32,
 }
 
@@ -114,7 +132,12 @@ impl Subscriber {
             is_asking: false,
             due_at: Some(due_at),
             ends_at: None,
-            is_notified: false,
+            notified_since: None,
+            granted_until: None,
+            asked_at: None,
+            is_missing: false,
+            asked_for_missing: false,
+            is_spent: false,
             failures: 0,
         }
     }
@@ -143,22 +166,47 @@ impl Subscriber {
         self.dialog.as_ref()
     }
 
-    /// Its time came. True: [`Subscriber::subscribe`] is to be sent.
+    /// Its time came. True: [`Subscriber::subscribe`] is to be sent, with other names where [`Subscriber::is_spent`] says so.
     pub fn wake(&mut self, now: u64) -> bool {
         if self.ends_at.is_some_and(|at| at <= now) {
             self.begin_anew(now);
         }
-        !self.is_asking && self.due_at.is_some_and(|at| at <= now)
+        let is_due = !self.is_asking && self.due_at.is_some_and(|at| at <= now);
+        if is_due {
+            self.asked_at = Some(now);
+        }
+        is_due
     }
 
-    /// A document was missed: a full one comes after a SUBSCRIBE (RFC 6665 §4.4.1).
+    /// Whether its dialog is over, so that its next SUBSCRIBE needs [`Subscriber::renew`].
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.is_spent
+    }
+
+    /// Names what begins anew: Call-ID and tag, unguessable as those before.
+    pub fn renew(&mut self, call_id: String, local_tag: String) {
+        (self.call_id, self.local_tag) = (call_id, local_tag);
+        self.cseq = 0;
+        self.is_spent = false;
+    }
+
+    /// A document was missed: a full one comes after a SUBSCRIBE (RFC 6665 §4.4.1). It is asked for at once the first time.
     pub fn ask_again(&mut self, now: u64) {
-        self.due_at = Some(self.due_at.unwrap_or(now).min(now));
+        let at = if std::mem::replace(&mut self.asked_for_missing, true) { self.not_too_soon(now) } else { now };
+        self.is_missing = true;
+        self.due_at = Some(self.due_at.unwrap_or(at).min(at));
     }
 
     /// It cannot be sent now: then.
     pub fn postpone(&mut self, until: u64) {
         self.due_at = Some(until);
+    }
+
+    /// It could not be sent, whatever was made of it: a try that failed.
+    pub fn not_sent(&mut self, now: u64) {
+        self.is_asking = false;
+        self.failed(now, None);
     }
 
     /// The next SUBSCRIBE; outside of a dialog it has this Route, a value with its angle brackets.
@@ -183,6 +231,7 @@ impl Subscriber {
         };
         self.is_asking = true;
         self.due_at = None;
+        self.is_missing = false;
         builder
             .field("Contact", &format!("<{contact_uri}>"))
             .field("Event", REG)
@@ -192,9 +241,12 @@ impl Subscriber {
             .finish()
     }
 
-    /// The final answer to its SUBSCRIBE; `request` is what was sent. None: nothing came, or it could not be sent.
+    /// The final answer to its SUBSCRIBE; `request` is what was sent. None: nothing came.
     pub fn answered(&mut self, now: u64, answer: Option<(&SipMessage, &SipMessage)>) {
-        // One that was given up meanwhile says nothing of the next.
+        // One that was given up meanwhile, or of a dialog that is over, says nothing of the next.
+        if answer.is_some_and(|(request, _)| request.call_id() != Some(&self.call_id)) {
+            return;
+        }
         if !std::mem::take(&mut self.is_asking) {
             return;
         }
@@ -205,7 +257,7 @@ impl Subscriber {
             Some(423) => match seconds(Name::MinExpires) {
                 Some(least) if least > self.settings.expires_seconds && least <= MAX_EXPIRES_SECONDS => {
                     self.settings.expires_seconds = least;
-                    self.due_at = Some(now);
+                    self.soon(now);
                 }
                 _ => self.failed(now, None),
             },
@@ -226,7 +278,8 @@ impl Subscriber {
                 Err(_) => return self.failed(now, None),
             },
         }
-        if self.is_notified {
+        self.granted_until = Some(now.saturating_add(u64::from(granted) * SECOND));
+        if self.notified_since.is_some() {
             self.lasts(now, granted.min(self.settings.expires_seconds));
         } else {
             // Nobody tells of anything without a NOTIFY.
@@ -245,10 +298,16 @@ impl Subscriber {
         }
         let state = notify.header(Name::SubscriptionState).and_then(|state| TokenValue::parse(state).ok());
         let state = state.ok_or(NotifyError::Malformed("Subscription-State Missing"))?;
+        // A late one of the dialog before this.
+        let is_ours = notify.call_id() == Some(&self.call_id)
+            && notify.to().is_ok_and(|to| to.tag() == Some(self.local_tag.as_str()));
+        if !is_ours {
+            return Err(DialogError::Unknown.into());
+        }
         match &mut self.dialog {
             Some(dialog) => dialog.receive(notify)?,
             // Before the 2xx, which then finds its dialog made.
-            None if self.is_asking => self.dialog = Some(self.dialog_of(notify)?),
+            None if self.is_asking && !self.is_spent => self.dialog = Some(self.dialog_of(notify)?),
             None => return Err(DialogError::Unknown.into()),
         }
         let is_reginfo = |value: &str| MediaType::parse(value).is_ok_and(|it| it.is("application", "reginfo+xml"));
@@ -259,9 +318,16 @@ impl Subscriber {
         if is_last {
             self.terminated(now, &state);
         } else {
-            self.is_notified = true;
-            self.failures = 0;
-            self.lasts(now, state.seconds("expires").unwrap_or(self.settings.expires_seconds));
+            let was_notified = self.notified_since.is_some();
+            self.notified_since.get_or_insert(now);
+            self.forget_failures(now);
+            match (state.seconds("expires"), self.granted_until) {
+                (Some(seconds), _) => self.lasts(now, seconds),
+                // It says nothing of its end, which is as it was (RFC 6665 §4.1.3).
+                (None, _) if was_notified => {}
+                (None, Some(until)) => self.lasts_until(now, until),
+                (None, None) => self.lasts(now, self.settings.expires_seconds),
+            }
         }
         Ok(Notified { info, is_last })
     }
@@ -269,9 +335,7 @@ impl Subscriber {
     /// Why it ended, and when it may begin again (RFC 6665 §4.1.3).
     fn terminated(&mut self, now: u64, state: &TokenValue) {
         let retry_after = state.seconds("retry-after");
-        let is_asking = self.is_asking;
         self.begin_anew(now);
-        self.is_asking = is_asking;
         match state.parameter("reason").map(str::to_ascii_lowercase).as_deref() {
             // It may begin at once; a notifier that always says so is asked no more often than one that fails.
             Some("deactivated" | "timeout") | None => {}
@@ -284,31 +348,60 @@ impl Subscriber {
     /// The dialog that a NOTIFY makes (RFC 6665 §4.4.1): as of a request that comes, but we began it.
     fn dialog_of(&self, notify: &SipMessage) -> Result<Dialog, NotifyError> {
         let dialog = Dialog::as_server(notify, &self.local_tag)?;
-        if dialog.remote_tag.is_empty() || dialog.route_set.len() > MAX_ROUTES {
+        if !is_token(&dialog.remote_tag) || dialog.route_set.len() > MAX_ROUTES {
             return Err(NotifyError::Malformed("Malformed From"));
         }
         Ok(Dialog { local_cseq: self.cseq, ..dialog })
     }
 
     fn lasts(&mut self, now: u64, seconds: u32) {
-        let lasts = u64::from(seconds) * SECOND;
-        self.ends_at = Some(now.saturating_add(lasts));
+        self.lasts_until(now, now.saturating_add(u64::from(seconds) * SECOND));
+    }
+
+    fn lasts_until(&mut self, now: u64, ends_at: u64) {
+        let lasts = ends_at.saturating_sub(now);
+        self.ends_at = Some(ends_at);
         let refresh = lasts.saturating_sub(REFRESH_BEFORE).max(lasts / 2);
-        self.due_at = Some(now.saturating_add(refresh));
+        let refresh_at = self.not_too_soon(now.saturating_add(refresh));
+        // What was missed is not forgotten over an answer that comes after it.
+        let missing = self.due_at.filter(|_| self.is_missing);
+        self.due_at = Some(missing.unwrap_or(refresh_at).min(refresh_at));
+    }
+
+    /// Not before a try that failed would be repeated.
+    fn not_too_soon(&self, at: u64) -> u64 {
+        self.asked_at.map_or(at, |asked| at.max(asked.saturating_add(FIRST_RETRY)))
+    }
+
+    fn forget_failures(&mut self, now: u64) {
+        if self.notified_since.is_some_and(|since| since.saturating_add(PROVEN_AFTER) <= now) {
+            self.failures = 0;
+        }
     }
 
     /// The dialog is gone. The next SUBSCRIBE begins another one, at once the first time.
     fn begin_anew(&mut self, now: u64) {
+        self.forget_failures(now);
         self.dialog = None;
         self.ends_at = None;
+        self.granted_until = None;
         self.is_asking = false;
-        let was_notified = std::mem::take(&mut self.is_notified);
-        if was_notified && self.failures == 0 {
-            self.failures = 1;
-            self.due_at = Some(now);
-        } else {
-            self.failed(now, None);
+        self.is_spent = true;
+        self.is_missing = false;
+        self.asked_for_missing = false;
+        match self.notified_since.take() {
+            Some(_) => self.soon(now),
+            None => self.failed(now, None),
         }
+    }
+
+    /// At once the first time, then longer each time.
+    fn soon(&mut self, now: u64) {
+        if self.failures > 0 {
+            return self.failed(now, None);
+        }
+        self.failures = 1;
+        self.due_at = Some(now);
     }
 
     fn failed(&mut self, now: u64, retry_after_seconds: Option<u32>) {

@@ -53,6 +53,22 @@ impl RegistrationTable {
         Taken::Applied
     }
 
+    /// Whether a document that is about to be taken in tells that one of the user's registered or refreshed: by what
+    /// happened to it, or because more is left of it than was said last.
+    pub fn is_news(&self, info: &RegistrationInfo, is_users: impl Fn(&str) -> bool) -> bool {
+        let known = |registration: &ReportedRegistration, id: &str| {
+            let known = self.registrations.iter().find(|it| it.id == registration.id);
+            known.and_then(|it| it.contacts.iter().find(|it| it.id == id)).and_then(|it| it.expires_seconds)
+        };
+        let users = info.registrations.iter().filter(|it| it.is_active && is_users(&it.address_of_record));
+        users.flat_map(|it| it.contacts.iter().map(move |contact| (it, contact))).any(|(registration, contact)| {
+            let rose = || known(registration, &contact.id).zip(contact.expires_seconds);
+            contact.is_active
+                && (["registered", "created", "refreshed"].contains(&&*contact.event)
+                    || rose().is_some_and(|(before, now)| now > before))
+        })
+    }
+
     /// The active contacts of the addresses-of-record that are the user's, each once.
     pub fn contacts(&self, is_users: impl Fn(&str) -> bool) -> Vec<&ReportedContact> {
         let mut found: Vec<&ReportedContact> = Vec::new();
@@ -136,6 +152,28 @@ mod tests {
         assert_eq!(table.contacts(|it| it == "sip:carol@h").len(), 0);
         assert_eq!(table.apply(document(0, true, &[("d", true)])), Taken::Applied, "whatever its version");
         assert_eq!(known(&table), ["d"]);
+    }
+
+    #[test]
+    fn what_happened_and_more_time_are_news() {
+        let mut table = RegistrationTable::default();
+        let told = |event: &str, seconds: u32| {
+            let mut document = document(0, true, &[("a", true)]);
+            document.registrations[0].contacts[0].event = event.to_owned();
+            document.registrations[0].contacts[0].expires_seconds = Some(seconds);
+            document
+        };
+        let is_users = |address: &str| address == "sip:bob@h";
+        for event in ["registered", "created", "refreshed"] {
+            assert!(table.is_news(&told(event, 60), is_users), "{event}");
+            assert!(!table.is_news(&told(event, 60), |_| false), "somebody else's");
+        }
+        table.apply(told("registered", 60));
+        assert!(!table.is_news(&told("shortened", 30), is_users));
+        assert!(table.is_news(&told("shortened", 90), is_users));
+        let mut gone = told("registered", 60);
+        gone.registrations[0].contacts[0].is_active = false;
+        assert!(!table.is_news(&gone, is_users));
     }
 
     #[test]

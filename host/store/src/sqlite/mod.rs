@@ -279,6 +279,20 @@ impl Store for SqliteStore {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    fn has_messages(&self, user: &RecipientKey) -> bool {
+        let side = self.side();
+        let found = users::find(&side, user).and_then(|id| match id {
+            Some(id) => side
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM place WHERE recipient = ?)")?
+                .query_row([id], |row| row.get(0)),
+            None => Ok(false),
+        });
+        found.unwrap_or_else(|error| {
+            tracing::error!(%error, "it cannot be read whether anything waits for a user");
+            true
+        })
+    }
+
     fn registrations(
         &self,
         now: Timestamp,

@@ -255,9 +255,13 @@ impl Roster {
         shared.to_all_shards(|| ToShard::TenantsChanged(names.clone()));
         let with_messages = |name: &TenantName| shared.store.tenant_totals(name).messages > 0;
         let returned: HashSet<TenantName> = added.into_iter().filter(with_messages).collect();
-        if !returned.is_empty() {
-            self.look_at_waiting(&returned);
-        }
+        self.look_at_waiting(&returned, ToShard::ServedAgain);
+        // It may be said only now whom to ask about those for whom something waits.
+        let asks = |name: &&TenantName| {
+            shared.directory.tenant(name).is_some_and(|tenant| tenant.registration_events.is_some())
+        };
+        let watching = names.iter().filter(asks).cloned().collect();
+        self.look_at_waiting(&watching, ToShard::Watch);
     }
 
     /// Names that the configuration gives to somebody now are released; those that it gives to nobody any more are whose the
@@ -281,8 +285,11 @@ impl Roster {
         }
     }
 
-    /// Users of tenants that are back, and for whom something is stored, get it if they are there.
-    fn look_at_waiting(&self, tenants: &HashSet<TenantName>) {
+    /// Tells shards of their users of these tenants for whom something is stored.
+    fn look_at_waiting(&self, tenants: &HashSet<TenantName>, order: impl Fn(Vec<RecipientKey>) -> ToShard) {
+        if tenants.is_empty() {
+            return;
+        }
         let shared = &self.shared;
         let mut after = None;
         loop {
@@ -300,7 +307,7 @@ impl Roster {
             }
             for (shard, keys) in shards.into_iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
                 let bytes = keys.len().saturating_mul(64);
-                let _ = shared.push(shard, Lane::Ordered, ToShard::ServedAgain(keys), bytes);
+                let _ = shared.push(shard, Lane::Ordered, order(keys), bytes);
             }
         }
     }

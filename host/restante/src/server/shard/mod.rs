@@ -135,8 +135,8 @@ pub enum ToShard {
     TenantsChanged(Arc<HashSet<TenantName>>),
     /// These recipients have messages, and their tenant is served again.
     ServedAgain(Vec<RecipientKey>),
-    /// Something waits for this recipient: a core may be asked about it.
-    Watch(RecipientKey),
+    /// Something waits for these recipients: a core may be asked about them.
+    Watch(Vec<RecipientKey>),
     /// All devices of a user behind a core, by an operator's word.
     Report(RecipientKey, Box<ReportedDevices>),
     /// Which contacts a user has.
@@ -349,7 +349,10 @@ impl Shard {
             ToShard::Connection(handed) => self.connection_came(handed),
             ToShard::Due(_) if self.draining => {}
             ToShard::Due(recipients) => recipients.iter().for_each(|key| self.tell(now, key, Input::Wake)),
-            ToShard::Grew(recipient) => self.tell(now, &recipient, Input::QueueGrew),
+            ToShard::Grew(recipient) => {
+                self.tell(now, &recipient, Input::QueueGrew);
+                self.watch_waiting(now, &recipient);
+            }
             ToShard::ChangeProfile(order) => self.change_profile(now, *order),
             ToShard::ChangeCredentials(order) => self.change_credentials(*order),
             ToShard::Release(name) => self.release(now, &name),
@@ -365,7 +368,7 @@ impl Shard {
             ToShard::Granted(permit) => self.granted(now, permit),
             ToShard::TenantsChanged(names) => self.tenants_changed(now, &names),
             ToShard::ServedAgain(recipients) => recipients.iter().for_each(|key| self.served_again(now, key)),
-            ToShard::Watch(recipient) => self.watch(now, &recipient),
+            ToShard::Watch(recipients) => recipients.iter().for_each(|key| self.watch_waiting(now, key)),
             ToShard::Report(recipient, reported) => {
                 self.change_bindings(now, recipient, registrar::Work::Report(reported));
             }

@@ -284,7 +284,7 @@ impl Shard {
             self.summary_changed(key);
         }
         if matches!(event, Event::Stored(_)) {
-            self.watch(Now::read(&self.shared), key);
+            self.watch_waiting(Now::read(&self.shared), key);
         }
         let to = Shortened(&key.address.0);
         let tenant = &key.tenant;

@@ -149,7 +149,9 @@ impl Shard {
                 self.refuse(now, register.transaction, 503, "Too Many Registrations", Some(RETRY_SECONDS));
             }
             // Each report is the whole truth: the last one is enough.
-            (Some(waiting), Work::Report(report)) => {
+            (Some(waiting), Work::Report(mut report)) => {
+                let was_news = |work: &Work| matches!(work, Work::Report(earlier) if earlier.is_news);
+                report.is_news |= waiting.iter().any(was_news);
                 waiting.retain(|work| !matches!(work, Work::Report(_)));
                 waiting.push_back(Work::Report(report));
             }

@@ -19,6 +19,7 @@ use super::fields::contact_along;
 use super::registrar::Work;
 use super::responses::Purpose;
 use super::{Now, Shard, size};
+use crate::server::Shared;
 use crate::server::directory::RegistrationEvents;
 
 /// Milliseconds between the first SUBSCRIBEs of two users: a server that starts again asks about many.
@@ -27,6 +28,8 @@ const PACE: u64 = 5;
 const NAME_RETRY: u64 = 500;
 /// Milliseconds that what was reported is believed longer than the subscription: its refresh may be late.
 const GRACE: u64 = 120_000;
+/// Most users of a shard who are remembered while all places are taken.
+const MAX_LEFT_OUT: usize = 65_536;
 
 /// Users that are watched, of one shard.
 #[derive(Default)]
@@ -37,6 +40,8 @@ pub(super) struct Watches {
     wakes: BTreeSet<(u64, RecipientKey)>,
     /// When the last one was to begin.
     last_begin: u64,
+    /// Who is to be watched when a place is free.
+    left_out: BTreeSet<RecipientKey>,
 }
 
 struct Watch {
@@ -45,6 +50,8 @@ struct Watch {
     scheduled: Option<u64>,
     /// Where the last SUBSCRIBE went.
     flow: Option<Flow>,
+    /// It waited for a name already.
+    is_postponed: bool,
 }
 
 impl Watches {
@@ -68,21 +75,42 @@ impl Watches {
         watch.scheduled.into_iter().for_each(|at| _ = self.wakes.remove(&(at, user.clone())));
         self.users.remove(watch.subscriber.key().0);
     }
+
+    /// What begins anew is known by another Call-ID.
+    fn renew(&mut self, user: &RecipientKey, call_id: String, tag: String) {
+        let Some(watch) = self.of_user.get_mut(user) else { return };
+        self.users.remove(watch.subscriber.key().0);
+        self.users.insert(call_id.clone(), user.clone());
+        watch.subscriber.renew(call_id, tag);
+    }
 }
 
 impl Shard {
     /// Watches a user, if its tenant says whom to ask and there is a reason to.
     pub(super) fn watch(&mut self, now: Now, user: &RecipientKey) {
-        if self.draining || self.watches.of_user.contains_key(user) || !self.is_watch_wanted(user) {
-            return;
+        if !self.watches.of_user.contains_key(user) && self.may_be_watched(user) && self.is_reason_known(user) {
+            self.begin_watch(now, user);
         }
-        let Some(settings) = self.watch_settings(user) else { return };
+    }
+
+    /// The same for one for whom something waits: a message, or a disposition, which no sum counts.
+    pub(super) fn watch_waiting(&mut self, now: Now, user: &RecipientKey) {
+        if !self.watches.of_user.contains_key(user) && self.may_be_watched(user) {
+            self.begin_watch(now, user);
+        }
+    }
+
+    fn begin_watch(&mut self, now: Now, user: &RecipientKey) {
+        let Some(settings) = self.watch_settings(user).filter(|_| !self.draining) else { return };
         let most = size(self.shared.limits.max_registration_subscriptions) / self.shared.shards().max(1);
         if self.watches.of_user.len() >= most.max(1) {
+            if self.watches.left_out.len() < MAX_LEFT_OUT {
+                self.watches.left_out.insert(user.clone());
+            }
             return self.shared.metrics.count_dropped("too-many-registration-subscriptions");
         }
-        let identifiers = self.endpoint.identifiers();
-        let (call_id, tag) = (format!("{:032x}", identifiers.random()), identifiers.tag());
+        self.watches.left_out.remove(user);
+        let (call_id, tag) = self.names_of_watch(user);
         let domain = self.shared.domain_of(&user.tenant);
         let begin = now.wall.0.max(self.watches.last_begin.saturating_add(PACE));
         self.watches.last_begin = begin;
@@ -91,9 +119,10 @@ impl Shard {
             identity: settings.identity.clone().unwrap_or_else(|| format!("sip:{domain}")),
             expires_seconds: settings.expires_seconds,
         };
-        let subscriber = Subscriber::new(settings, format!("{call_id}@{domain}"), tag, begin);
+        let subscriber = Subscriber::new(settings, call_id, tag, begin);
         self.watches.users.insert(subscriber.key().0.to_owned(), user.clone());
-        let watch = Watch { subscriber, table: RegistrationTable::default(), scheduled: None, flow: None };
+        let watch =
+            Watch { subscriber, table: RegistrationTable::default(), scheduled: None, flow: None, is_postponed: false };
         self.watches.of_user.insert(user.clone(), watch);
         self.watches.schedule(user);
     }
@@ -104,11 +133,20 @@ impl Shard {
         users.iter().for_each(|user| self.watch(now, user));
     }
 
-    /// Does what is due.
+    /// Call-ID and tag of a subscription that begins.
+    fn names_of_watch(&mut self, user: &RecipientKey) -> (String, String) {
+        let domain = self.shared.domain_of(&user.tenant);
+        let identifiers = self.endpoint.identifiers();
+        (format!("{:032x}@{domain}", identifiers.random()), identifiers.tag())
+    }
+
+    /// Does what is due: of each user one thing, so that this ends whatever comes of it.
     pub(super) fn wake_watches(&mut self, now: Now) {
-        while self.watches.next_wake().is_some_and(|at| at <= now.wall.0)
-            && let Some((_, user)) = self.watches.wakes.pop_first()
-        {
+        for _ in 0..self.watches.wakes.len() {
+            if self.watches.next_wake().is_none_or(|at| at > now.wall.0) {
+                break;
+            }
+            let Some((_, user)) = self.watches.wakes.pop_first() else { break };
             let Some(watch) = self.watches.of_user.get_mut(&user) else { continue };
             watch.scheduled = None;
             let is_due = watch.subscriber.wake(now.wall.0);
@@ -119,21 +157,43 @@ impl Shard {
                 // Without a reason it is let go: it ends by itself, and nobody is told of what nobody asked.
                 match self.watch_settings(&user).filter(|_| self.is_watch_wanted(&user) && !self.draining) {
                     Some(settings) => self.send_subscribe(now, &user, &settings),
-                    None => self.watches.remove(&user),
+                    None => self.end_watch(now, &user),
                 }
             }
             self.watches.schedule(&user);
         }
     }
 
+    /// Its place is another's, who has a reason still.
+    fn end_watch(&mut self, now: Now, user: &RecipientKey) {
+        self.watches.remove(user);
+        while let Some(next) = self.watches.left_out.pop_first() {
+            if self.is_watch_wanted(&next) {
+                return self.begin_watch(now, &next);
+            }
+        }
+    }
+
     fn send_subscribe(&mut self, now: Now, user: &RecipientKey, settings: &RegistrationEvents) {
+        if self.watches.of_user.get(user).is_some_and(|watch| watch.subscriber.is_spent()) {
+            let (call_id, tag) = self.names_of_watch(user);
+            self.watches.renew(user, call_id, tag);
+        }
         let Some(watch) = self.watches.of_user.get(user) else { return };
         let way = match (watch.subscriber.dialog(), watch.flow) {
             (Some(dialog), Some(began)) => Some((self.in_dialog_flow(dialog, began), String::new())),
             _ => self.way_to_registrations(user, settings),
         };
         let Some(watch) = self.watches.of_user.get_mut(user) else { return };
-        let Some((flow, route)) = way else { return watch.subscriber.postpone(now.wall.0 + NAME_RETRY) };
+        let Some((flow, route)) = way else {
+            // The name is being looked up; one that leads nowhere is a try that failed.
+            watch.is_postponed = !watch.is_postponed;
+            return match watch.is_postponed {
+                true => watch.subscriber.postpone(now.wall.0.saturating_add(NAME_RETRY)),
+                false => watch.subscriber.not_sent(now.wall.0),
+            };
+        };
+        watch.is_postponed = false;
         let (before, mut subscriber) = (watch.subscriber.clone(), watch.subscriber.clone());
         let mut subscribe = Bytes::new();
         let sent = self.send_request(now, &Method::Subscribe, flow, |via, contact| {
@@ -152,7 +212,7 @@ impl Shard {
             }
             Err(error) => {
                 tracing::debug!(%error, "a SUBSCRIBE cannot be sent");
-                watch.subscriber.answered(now.wall.0, None);
+                watch.subscriber.not_sent(now.wall.0);
             }
         }
     }
@@ -177,7 +237,7 @@ impl Shard {
         Some((flow?, route))
     }
 
-    /// The final answer to a SUBSCRIBE; none: nothing came, or it could not be sent.
+    /// The final answer to a SUBSCRIBE; none: nothing came.
     pub(super) fn watch_answered(
         &mut self,
         now: Now,
@@ -226,8 +286,12 @@ impl Shard {
             Ok(notified) => notified,
             Err(error) => return self.refuse(now, transaction, error.status(), &error.to_string(), None),
         };
+        let mut is_news = false;
         let taken = match notified.info {
-            Some(Ok(info)) => watch.table.apply(info),
+            Some(Ok(info)) => {
+                is_news = watch.table.is_news(&info, is_name_of(&self.shared, &user));
+                watch.table.apply(info)
+            }
             Some(Err(error)) => {
                 tracing::debug!(tenant = %user.tenant, %error, "a registration document cannot be used");
                 Taken::Known
@@ -240,7 +304,7 @@ impl Shard {
         let ends_at = watch.subscriber.ends_at();
         self.answer(now, transaction, 200);
         if taken == Taken::Applied {
-            let reported = self.reported(&user, now.wall, ends_at);
+            let reported = self.reported(&user, now.wall, ends_at, is_news);
             if let Some(reported) = reported {
                 self.change_bindings(now, user.clone(), Work::Report(Box::new(reported)));
             }
@@ -255,17 +319,19 @@ impl Shard {
     }
 
     /// What the documents say of a user, under any of its names. None: nothing, which proves nothing.
-    fn reported(&self, user: &RecipientKey, now: Timestamp, ends_at: Option<u64>) -> Option<ReportedDevices> {
+    fn reported(
+        &self,
+        user: &RecipientKey,
+        now: Timestamp,
+        ends_at: Option<u64>,
+        is_news: bool,
+    ) -> Option<ReportedDevices> {
         let settings = self.watch_settings(user)?;
         let watch = self.watches.of_user.get(user)?;
-        let is_users = |address: &str| {
-            let uri = Uri::parse(address).ok();
-            uri.and_then(|uri| self.shared.directory.served(&uri)).is_some_and(|(_, key)| key == *user)
-        };
-        if !watch.table.speaks_of(is_users) {
+        if !watch.table.speaks_of(is_name_of(&self.shared, user)) {
             return None;
         }
-        let contacts = watch.table.contacts(is_users);
+        let contacts = watch.table.contacts(is_name_of(&self.shared, user));
         // Somebody is there, whatever is said of the device.
         let device = |contact: &&ReportedContact| {
             contact.device().or_else(|| EmbeddedDevice::read(&format!("<{}>", user.address)))
@@ -277,6 +343,7 @@ impl Shard {
             core_uri: settings.via.clone(),
             devices: contacts.iter().filter_map(device).collect(),
             expires_at: expires_at.min(most.saturating_add(GRACE)),
+            is_news,
         })
     }
 
@@ -284,19 +351,32 @@ impl Shard {
         self.shared.directory.tenant(&user.tenant)?.registration_events.clone()
     }
 
-    /// Something waits for the user, or a core told of it; and it is a user, and of this shard.
+    /// Something waits for the user, or a core told of it; and it may be watched.
     fn is_watch_wanted(&self, user: &RecipientKey) -> bool {
-        let Some(tenant) = self.shared.directory.tenant(&user.tenant) else { return false };
-        if tenant.registration_events.is_none() || !self.is_here(user) {
-            return false;
-        }
-        let has_core = || {
-            let known = self.registrations.get(user);
-            known.is_some_and(|it| it.bindings.iter().any(|it| it.kind == BindingKind::Core))
-        };
+        self.may_be_watched(user) && (self.is_reason_known(user) || self.shared.store.has_messages(user))
+    }
+
+    /// Its tenant says whom to ask; it is a user, and of this shard.
+    fn may_be_watched(&self, user: &RecipientKey) -> bool {
         let is_served = || Uri::parse(&user.address.0).is_ok_and(|uri| self.shared.directory.served(&uri).is_some());
-        (self.shared.store.totals(user).0.messages > 0 || has_core())
+        self.watch_settings(user).is_some()
+            && self.is_here(user)
             && is_served()
             && self.shared.directory.owner_of(user).is_none()
+    }
+
+    /// Of what is in memory.
+    fn is_reason_known(&self, user: &RecipientKey) -> bool {
+        let known = self.registrations.get(user);
+        known.is_some_and(|it| it.bindings.iter().any(|it| it.kind == BindingKind::Core))
+            || self.shared.store.totals(user).0.messages > 0
+    }
+}
+
+/// Whether an address is one of the user's names.
+fn is_name_of<'a>(shared: &'a Shared, user: &'a RecipientKey) -> impl Fn(&str) -> bool + use<'a> {
+    move |address| {
+        let uri = Uri::parse(address).ok();
+        uri.and_then(|uri| shared.directory.served(&uri)).is_some_and(|(_, key)| key == *user)
     }
 }

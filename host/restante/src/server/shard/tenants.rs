@@ -53,5 +53,6 @@ impl Shard {
         if !self.contacts_of(key).is_empty() {
             self.contacts_changed(now, key, Some(Trigger::Operator));
         }
+        self.watch_waiting(now, key);
     }
 }

@@ -4,6 +4,7 @@ mod names;
 mod registrations;
 mod sessions;
 mod tenants;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -135,9 +135,11 @@ fn large_messages_of_several_sessions_come_through_the_one_connection_to_the_rel
         world.until_waiting(2).await;
         // A session that nobody has.
         connection.to_path = "msrp://127.0.0.1:1/nobody;tcp".to_owned();
-        connection.send_chunk(Chunk::whole("m", b"x")).await;
+        // Who wants to hear nothing hears nothing.
+        connection.send_chunk(Chunk { fields: "Failure-Report: no\r\n", ..Chunk::whole("m", b"x") }).await;
+        let transaction = connection.send_chunk(Chunk::whole("m", b"x")).await;
         let Some(Head::Response(said)) = connection.next_head().await else { panic!("no response") };
-        assert_eq!(said.status.code(), 481);
+        assert_eq!((said.transaction_id.as_str(), said.status.code()), (&*transaction, 481));
     });
 }
 

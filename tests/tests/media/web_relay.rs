@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use restante::configuration::{Configuration, ListenAddress};
+use restante::configuration::{Configuration, ListenAddress, MsrpOffer};
 use restante_client::Content;
 use restante_client::{LargeMessage, Source};
 use restante_msrp::sdp::{Fingerprint, MsrpDescription};
@@ -230,7 +230,7 @@ fn a_session_of_somebody_else_is_not_open_to_the_clients_of_the_relay() {
             let answer = sip.ask(&invite).await;
             assert_eq!(answer.status(), Some(200), "{:?}", answer.bytes());
             sip.send(&RawMsrp::ack(&sip, &invite, &answer).bytes()).await;
-            let theirs = MsrpDescription::parse(&answer.body(), false).unwrap().path.to_string();
+            let theirs = MsrpDescription::parse(&answer.body(), true).unwrap().path.to_string();
             assert_eq!(reported_of(&mut bob, &theirs).await, 403);
         }
         assert_eq!(world.metric("restante_dropped_total", &["forbidden-msrp-connection"]), 2);
@@ -243,6 +243,7 @@ fn who_comes_in_the_clear_for_an_encrypted_session_uri_is_refused() {
         let plain = free_tcp_port();
         let socket = relay(world, |it| {
             it.msrp.listen.push(ListenAddress { protocol: Protocol::Tcp, socket: plain });
+            it.msrp.offer = Some(MsrpOffer::Tls);
         })
         .await;
         let web = WebMsrp::authorized(socket, "bob").await;

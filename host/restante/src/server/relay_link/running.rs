@@ -125,6 +125,10 @@ impl Link {
                 read = reader.read_buf(&mut input) => match read {
                     Ok(0) | Err(_) => break,
                     Ok(_) => {
+                        // Who is told of a session is told after it was attached: what is sent to it finds it.
+                        while let Ok(next) = attached.try_recv() {
+                            sorted.attach(next);
+                        }
                         framer.push(input.split().freeze());
                         if !sorted.take_all(&mut framer, &mut authorization).await {
                             break;

@@ -1,5 +1,6 @@
 //! The relay's side of AUTH, and what it passes on.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,6 +18,9 @@ const PEER: &str = "msrp://192.0.2.9:2855/peer;tcp";
 struct Story {
     relay: RelayedClient,
     now: Instant,
+    /// Frames that were written to each leg; none is written while the peers take nothing.
+    frames: BTreeMap<LegId, u64>,
+    is_stuck: bool,
 }
 
 /// A frame that was written, with its content.
@@ -30,7 +34,8 @@ enum Written {
 }
 
 fn story() -> Story {
-    Story { relay: RelayedClient::new(RelayLimits::default(), [9; 16]), now: Instant::now() }
+    let relay = RelayedClient::new(RelayLimits::default(), [9; 16]);
+    Story { relay, now: Instant::now(), frames: BTreeMap::new(), is_stuck: false }
 }
 
 /// One that has a session.
@@ -60,7 +65,7 @@ fn send(id: &str, to: &str, from: &str, fields: &str, content: &str, flag: char)
 
 impl Story {
     fn says(&mut self, leg: LegId, text: &str) {
-        self.relay.receive(self.now, leg, Bytes::from(text.as_bytes().to_vec())).expect("MSRP");
+        self.relay.receive(leg, Bytes::from(text.as_bytes().to_vec())).expect("MSRP");
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -72,11 +77,17 @@ impl Story {
         let mut all = Vec::new();
         while let Some(output) = self.relay.poll_output() {
             match output {
-                Output::Write(leg, bytes) => all.push(read(leg, bytes)),
+                Output::Write(leg, bytes) => {
+                    *self.frames.entry(leg).or_default() += 1;
+                    all.push(read(leg, bytes));
+                }
                 Output::Connect(leg, uri) => all.push(Written::Connect(leg, uri)),
                 Output::Authenticate(_) => all.push(Written::Authenticate),
                 Output::Expired => all.push(Written::Expired),
             }
+        }
+        if !self.is_stuck {
+            self.frames.iter().for_each(|(leg, frames)| self.relay.written(self.now, *leg, *frames));
         }
         all
     }
@@ -202,11 +213,95 @@ fn who_connects_for_the_session_is_answered_on_that_connection() {
     };
     assert!(content.is_empty() && head.content_type.is_none(), "what binds has no content");
     assert_eq!(story.sends_to_peer("", "answer").0, leg);
-    // Somebody else who says that he is the peer gets nothing of it.
-    let other = story.relay.accept_leg().unwrap();
-    story.says(other, &send("p2", &format!("{SESSION} {CLIENT}"), PEER, "", "", '$'));
+    // A second peer behind the same connection.
+    let second = PEER.replace("/peer", "/second");
+    story.says(leg, &send("p2", &format!("{SESSION} {CLIENT}"), &second, "", "hi", '$'));
     story.written();
-    assert_eq!(story.sends_to_peer("", "answer").0, leg);
+    let (to_peer, to_second) = (format!("{SESSION} {PEER}"), format!("{SESSION} {second}"));
+    let reported = |story: &mut Story, to: &str| {
+        story.says(LegId::CLIENT, &send("r1", to, CLIENT, "Status: 000 200 OK\r\n", "", '$').replace("SEND", "REPORT"));
+        match &story.written()[..] {
+            [Written::Request(leg, head, ..)] if head.method.as_str() == "REPORT" => *leg,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((reported(&mut story, &to_peer), reported(&mut story, &to_second)), (leg, leg));
+    // The peer connects again, while its old connection is not known to be lost.
+    let again = story.relay.accept_leg().unwrap();
+    story.says(again, &send("p3", &format!("{SESSION} {CLIENT}"), PEER, "", "", '$'));
+    story.written();
+    assert_eq!((reported(&mut story, &to_peer), reported(&mut story, &to_second)), (again, leg));
+    assert_eq!(story.sends_to_peer("", "answer").0, again);
+}
+
+#[test]
+fn nobody_takes_the_name_of_a_host_that_we_connected_to() {
+    let mut story = granted();
+    let (ours, _) = story.sends_to_peer("", "hello");
+    let stranger = story.relay.accept_leg().unwrap();
+    story.says(stranger, &send("p1", &format!("{SESSION} {CLIENT}"), PEER, "", "", '$'));
+    story.written();
+    assert_eq!(story.sends_to_peer("", "answer").0, ours);
+}
+
+#[test]
+fn a_report_for_a_peer_that_is_gone_goes_to_a_connection_of_its_own() {
+    let mut story = granted();
+    let report = send("r1", &format!("{SESSION} {PEER}"), CLIENT, "Status: 000 200 OK\r\n", "", '$');
+    story.says(LegId::CLIENT, &report.replace("SEND", "REPORT"));
+    let written = story.written();
+    let [Written::Connect(leg, uri), Written::Request(to, head, ..)] = &written[..] else { panic!("{written:?}") };
+    assert_eq!((uri.to_string().as_str(), to, head.method.as_str()), (PEER, leg, "REPORT"));
+}
+
+#[test]
+fn an_answer_is_awaited_from_when_its_chunk_was_written() {
+    let mut story = granted();
+    story.is_stuck = true;
+    let (leg, _) = story.sends_to_peer("", "hello");
+    story.pass(60);
+    assert!(story.written().is_empty(), "it waits for a peer that is slow, and is not lost");
+    story.relay.written(story.now, leg, 1);
+    story.pass(29);
+    assert!(story.written().is_empty());
+    story.pass(1);
+    let [Written::Request(_, head, ..)] = &story.written()[..] else { panic!("no report") };
+    assert_eq!(head.status.as_ref().unwrap().status, Status::TIMED_OUT);
+}
+
+#[test]
+fn a_leg_that_is_lost_in_the_middle_of_a_chunk_is_reported_at_once() {
+    for (fields, is_reported) in [("", true), ("Failure-Report: partial\r\n", true), ("Failure-Report: no\r\n", false)]
+    {
+        let mut story = granted();
+        let range = format!("{fields}Byte-Range: 1-*/90000\r\n");
+        let text = send("a1", &format!("{SESSION} {PEER}"), CLIENT, &range, &"x".repeat(60_000), '+');
+        let (begun, rest) = text.split_at(35_000);
+        story.says(LegId::CLIENT, begun);
+        let written = story.written();
+        let mut passed = written.iter().filter_map(|it| match it {
+            Written::Request(leg, head, ..) => Some((*leg, (**head).clone())),
+            _ => None,
+        });
+        let passed: Vec<(LegId, RequestHead)> = passed.by_ref().collect();
+        let leg = passed[0].0;
+        // Whatever went there is answered: only what did not go yet is left.
+        passed.iter().for_each(|(leg, head)| story.answers(*leg, head, 200));
+        story.relay.leg_lost(leg, Status::TIMED_OUT);
+        let written = story.written();
+        let reported: Vec<_> = written
+            .iter()
+            .map(|it| match it {
+                Written::Request(LegId::CLIENT, head, ..) => head.byte_range.unwrap().start,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let begins_at = passed.last().unwrap().1.byte_range.unwrap().end.unwrap() + 1;
+        assert_eq!(reported, if is_reported { vec![begins_at] } else { Vec::new() }, "{fields:?}");
+        story.says(LegId::CLIENT, rest);
+        let to_the_lost = |it: &Written| matches!(it, Written::Request(..) | Written::Connect(..));
+        assert!(!story.written().iter().any(to_the_lost), "nothing more goes there");
+    }
 }
 
 #[test]
@@ -215,7 +310,7 @@ fn a_large_chunk_goes_on_in_pieces_that_make_the_same_message() {
     let content: String = (0..50_000).map(|at| char::from(b'a' + u8::try_from(at % 23).unwrap())).collect();
     let text = send("a1", &format!("{SESSION} {PEER}"), CLIENT, "Byte-Range: 101-*/90000\r\n", &content, '+');
     for piece in text.as_bytes().chunks(7_000) {
-        story.relay.receive(story.now, LegId::CLIENT, Bytes::copy_from_slice(piece)).unwrap();
+        story.relay.receive(LegId::CLIENT, Bytes::copy_from_slice(piece)).unwrap();
     }
     let mut next = 101;
     let mut all = Vec::new();
@@ -306,6 +401,16 @@ fn nobody_is_relayed_for_without_a_session_of_the_client() {
             assert_eq!(refused(&mut story, LegId::CLIENT, &text), expected, "{text}");
         }
     }
+    // Whoever wants to hear nothing hears nothing.
+    for (fields, is_answered) in [("Failure-Report: partial\r\n", true), ("Failure-Report: no\r\n", false)] {
+        for text in [
+            send("a1", &format!("{other} {PEER}"), CLIENT, fields, "x", '$'),
+            send("a1", &onward, CLIENT, &format!("{fields}Byte-Range: a\r\n"), "x", '$'),
+        ] {
+            story.says(LegId::CLIENT, &text);
+            assert_eq!(story.written().len(), usize::from(is_answered), "{text}");
+        }
+    }
     // AUTH is for clients.
     let leg = story.relay.accept_leg().unwrap();
     assert_eq!(refused(&mut story, leg, &auth("")), 501);
@@ -346,7 +451,7 @@ proptest! {
                 6 => send("x6", &text, own, "", "", '$'),
                 _ => text,
             };
-            if story.relay.receive(story.now, from, Bytes::from(wire.into_bytes())).is_err() {
+            if story.relay.receive(from, Bytes::from(wire.into_bytes())).is_err() {
                 break;
             }
             story.written();

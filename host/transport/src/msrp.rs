@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::address::ListenerId;
 use crate::counters::{TransportCounters, count};
@@ -63,8 +63,8 @@ pub enum HandedStream {
     Plain(std::net::TcpStream),
     /// Encrypted.
     Encrypted(EncryptedStream),
-    /// In this process.
-    Here(DuplexStream),
+    /// In this process: what our relay passes on for the client that has this session URI's id.
+    Here(DuplexStream, String),
 }
 
 /// Encrypted, after its handshake.
@@ -100,7 +100,7 @@ impl HandedStream {
         match self {
             HandedStream::Plain(stream) => TcpStream::from_std(stream).map(MsrpStream::Plain),
             HandedStream::Encrypted(stream) => Ok(MsrpStream::Encrypted(stream)),
-            HandedStream::Here(stream) => Ok(MsrpStream::Here(stream)),
+            HandedStream::Here(stream, _) => Ok(MsrpStream::Here(stream)),
         }
     }
 
@@ -110,17 +110,20 @@ impl HandedStream {
         matches!(self, HandedStream::Encrypted(_))
     }
 
-    /// Whether it never leaves this process.
+    /// The session of the client of our own relay that it is of, where it never leaves this process.
     #[must_use]
-    pub fn is_here(&self) -> bool {
-        matches!(self, HandedStream::Here(_))
+    pub fn relayed_for(&self) -> Option<&str> {
+        match self {
+            HandedStream::Here(_, client) => Some(client),
+            HandedStream::Plain(_) | HandedStream::Encrypted(_) => None,
+        }
     }
 
     /// The certificate that the peer showed, in DER.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         match self {
-            HandedStream::Plain(_) | HandedStream::Here(_) => None,
+            HandedStream::Plain(_) | HandedStream::Here(..) => None,
             HandedStream::Encrypted(stream) => peer_certificate(&stream.0).map(|certificate| certificate.as_ref()),
         }
     }
@@ -133,7 +136,7 @@ impl HandedStream {
                 use std::io::Write;
                 let _ = (&stream).write(&answer);
             }
-            HandedStream::Here(mut stream) => drop(tokio::spawn(async move {
+            HandedStream::Here(mut stream, _) => drop(tokio::spawn(async move {
                 let _ = timeout(LAST_WORDS, stream.write_all(&answer)).await;
             })),
             // Counted as long as it lasts, which is short.
@@ -209,22 +212,28 @@ pub async fn connect(remote: SocketAddr, within: Duration) -> Result<TcpStream, 
     }
 }
 
-/// The same over TLS. A certificate that signed itself is taken where the signalling named it, and nowhere else.
+/// The same over TLS, connecting and handshake within the one time. A certificate that signed itself is taken where the
+/// signalling named it, and nowhere else.
 ///
 /// # Errors
-/// As [`connect`]; [`SendFailure::Handshake`] when the peer is not believed.
+/// As [`connect`]; [`SendFailure::Handshake`] when the peer is not believed, or says nothing.
 pub async fn connect_encrypted(
     tls: &Tls,
     remote: SocketAddr,
     believed: Believed<'_>,
     within: Duration,
 ) -> Result<MsrpStream, SendFailure> {
+    let deadline = Instant::now() + within;
     let stream = connect(remote, within).await?;
     let agreed = async {
         match believed {
             Believed::ByName(name) => {
-                let name = name.parse::<IpAddr>().is_err().then(|| tls.name(name));
-                let (connector, server_name) = tls.connector(remote, name).await.map_err(std::io::Error::other)?;
+                // An address is believed as a name is: whoever is connected to, which may be a middlebox, has to show it.
+                let (believed, name) = match name.parse::<IpAddr>() {
+                    Ok(address) => (SocketAddr::new(address, remote.port()), None),
+                    Err(_) => (remote, Some(tls.name(name))),
+                };
+                let (connector, server_name) = tls.connector(believed, name).await.map_err(std::io::Error::other)?;
                 connector.connect(server_name, stream).await
             }
             Believed::ByCertificate(is_it) => {
@@ -236,13 +245,13 @@ pub async fn connect_encrypted(
             }
         }
     };
-    match timeout(within, agreed).await {
+    match timeout_at(deadline, agreed).await {
         Ok(Ok(stream)) => Ok(MsrpStream::Encrypted(EncryptedStream(Box::new(stream.into())))),
         Ok(Err(error)) => {
             tracing::warn!(%remote, %error, "no TLS with the place of an MSRP path");
             Err(SendFailure::Handshake)
         }
-        Err(_) => Err(SendFailure::ConnectTimeout),
+        Err(_) => Err(SendFailure::Handshake),
     }
 }
 
@@ -274,7 +283,8 @@ impl<P, H> Reception<P, H> {
                 Err(_) => return count(&self.counters.msrp_unclaimed),
             },
             MsrpStream::Encrypted(stream) => HandedStream::Encrypted(stream),
-            MsrpStream::Here(stream) => HandedStream::Here(stream),
+            // Nobody in this process comes to a listener.
+            MsrpStream::Here(_) => return,
         };
         (self.hand_over)(HandedOver { session, stream, received, listener: self.listener, local, remote, permit });
     }

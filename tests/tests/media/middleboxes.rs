@@ -85,13 +85,43 @@ fn we_connect_to_c_and_m_where_the_other_side_knows_of_it_or_its_path_is_not_rea
 }
 
 #[test]
+fn a_path_where_somebody_says_nothing_leaves_time_for_the_place_behind_it() {
+    setting()
+        .encrypted_media()
+        .configure(|it| it.limits.max_session_setup_seconds = 4)
+        .settings("few = 0\nretry_seconds = [3600]")
+        .tell(async |world| {
+            world.person_over_tls("alice").await.send(BOB, "in a session").await;
+            let mut bob = world.raw_tls(None).await;
+            register(&mut bob).await;
+            let (invite, _) = invited(&mut bob).await;
+            // It takes connections and never shakes hands.
+            let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let own = Issued::by_itself();
+            let peer = TlsPeer::start(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), &own, None).await;
+            let path = format!("msrps://{}/bob;tcp", silent.local_addr().unwrap());
+            let lines = format!("a=fingerprint:{}\r\n", Fingerprint::sha256(&own.der()));
+            let described = ("127.0.0.1", peer.address().port());
+            accept(&mut bob, &invite, &waiting("TCP/TLS/MSRP", described, &path, &lines)).await;
+            let stream = in_time("a connection", peer.accept_stream()).await.expect("TLS");
+            let said = RawMsrp::over(Box::new(stream), "").next().await;
+            assert!(matches!(said, MsrpReply::Request(..)), "{said:?}");
+        });
+}
+
+#[test]
 fn over_tls_the_other_end_is_believed_and_not_the_middlebox() {
-    for (case, is_sent) in
-        [("by its fingerprint", true), ("by the name of its path", true), ("by the address of c=", false)]
-    {
+    for (case, is_sent) in [
+        ("by its fingerprint", true),
+        ("by the name of its path", true),
+        ("by the address of c=", false),
+        ("by the address of its path", true),
+        ("by the address of c=, with another in its path", false),
+    ] {
         setting().encrypted_media().settings("few = 0\nretry_seconds = [3600]").tell(async |world| {
             let names = match case {
                 "by the name of its path" => vec!["media.example.net"],
+                "by the address of its path" => vec!["192.0.2.55"],
                 _ => vec!["127.0.0.1"],
             };
             let signed = world.authority().issue(&names);
@@ -107,7 +137,9 @@ fn over_tls_the_other_end_is_believed_and_not_the_middlebox() {
             let peer = TlsPeer::start(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), &own, None).await;
             let place: SocketAddr = peer.address();
             let described = ("127.0.0.1", place.port());
-            let path = "msrps://media.example.net:2855/bob;tcp";
+            let host =
+                if case.contains("path") && case.contains("address") { "192.0.2.55" } else { "media.example.net" };
+            let path = &*format!("msrps://{host}:2855/bob;tcp");
             let lines = format!("{lines}a=msrp-cema\r\n");
             accept(&mut bob, &invite, &waiting("TCP/TLS/MSRP", described, path, &lines)).await;
             let said = match in_time("a connection", peer.accept_stream()).await {

@@ -1,12 +1,14 @@
 //! Sessions of the server that go through a relay (RFC 4976); the relay is written by hand.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use restante_msrp::framing::{Method, RequestHead};
 use restante_msrp::sdp::MsrpDescription;
 use restante_sip::authentication::{Algorithm, Credentials, HashOfA1, Subject, response};
 use restante_tests::{Chunk, Head, RawMsrp, RawSip, World, in_time, pattern, setting, until};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use crate::support::{BOB, accept, invited, register, waiting};
 
@@ -133,9 +135,11 @@ fn large_messages_of_several_sessions_come_through_the_one_connection_to_the_rel
         world.until_waiting(2).await;
         // A session that nobody has.
         connection.to_path = "msrp://127.0.0.1:1/nobody;tcp".to_owned();
-        connection.send_chunk(Chunk::whole("m", b"x")).await;
+        // Who wants to hear nothing hears nothing.
+        connection.send_chunk(Chunk { fields: "Failure-Report: no\r\n", ..Chunk::whole("m", b"x") }).await;
+        let transaction = connection.send_chunk(Chunk::whole("m", b"x")).await;
         let Some(Head::Response(said)) = connection.next_head().await else { panic!("no response") };
-        assert_eq!(said.status.code(), 481);
+        assert_eq!((said.transaction_id.as_str(), said.status.code()), (&*transaction, 481));
     });
 }
 
@@ -206,5 +210,50 @@ fn a_relay_that_does_not_take_the_server_holds_sessions_up_and_loses_nothing() {
         let (_, offer) = invited(&mut bob).await;
         assert_eq!(offer.path.first().to_string(), relay.uri("granted"));
         until("the message waits", || world.queue().len() == 1).await;
+    });
+}
+
+#[test]
+fn who_sends_to_sessions_that_did_not_begin_holds_up_nobody_else() {
+    setting().tell(async |world| {
+        let relay = Relay::start(world).await;
+        let mut connection = relay.connection().await;
+        let mut sip = world.udp().await;
+        relay.grant(&mut connection, "granted", 900).await;
+        until_granted(&mut sip).await;
+        // Sessions without an ACK, in which the server would be the one to connect: nobody reads them yet.
+        let message = cpim(150_000, "flood");
+        for _ in 0..6 {
+            let mut stranger = world.udp().await;
+            let path = "msrp://192.0.2.99:2855/stranger;tcp";
+            let offer = waiting("TCP/MSRP", ("192.0.2.99", 2855), path, "").replace("a=recvonly", "a=sendonly");
+            let invite = RawMsrp::invitation(&stranger, BOB).body("application/sdp", offer.into_bytes());
+            let answer = stranger.ask(&invite).await;
+            assert_eq!(answer.status(), Some(200), "{:?}", answer.bytes());
+            let theirs = MsrpDescription::parse(&answer.body(), true).unwrap();
+            connection.to_path = theirs.path.last().to_string();
+            connection.send_chunk(Chunk::whole("flood", &message)).await;
+        }
+        let described = invite(&mut sip).await;
+        connection.to_path = described.path.last().to_string();
+        let transaction = connection.send_chunk(Chunk::whole("m", &cpim(1_000, "one"))).await;
+        let said = timeout(Duration::from_secs(10), connection.next_head()).await.expect("at once");
+        let Some(Head::Response(said)) = said else { panic!("no response") };
+        assert_eq!((said.transaction_id.as_str(), said.status.code()), (&*transaction, 200));
+        world.until_waiting(1).await;
+    });
+}
+
+#[test]
+fn a_relay_that_says_nothing_is_left_and_connected_to_again() {
+    setting().tell(async |world| {
+        let relay = Relay::start(world).await;
+        let mut silent = relay.connection().await;
+        assert_eq!(silent.next_request().await.method, auth());
+        // After the time for an answer, half a minute.
+        let mut connection = relay.connection().await;
+        relay.grant(&mut connection, "granted", 900).await;
+        until_granted(&mut world.udp().await).await;
+        assert!(silent.next_head().await.is_none(), "the first is closed");
     });
 }

@@ -2,14 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use restante::configuration::{Configuration, ListenAddress};
+use restante::configuration::{Configuration, ListenAddress, MsrpOffer};
 use restante_client::Content;
 use restante_client::{LargeMessage, Source};
-use restante_msrp::sdp::MsrpDescription;
+use restante_msrp::sdp::{Fingerprint, MsrpDescription};
 use restante_msrp::uri::MsrpUri;
 use restante_sip::message::Method;
 use restante_tests::{
-    Chunk, Head, MsrpReply, RawMsrp, Setting, WebMsrp, World, free_tcp_port, pattern, setting, until_equal,
+    Chunk, Head, Issued, MsrpReply, RawMsrp, Setting, WebMsrp, World, free_tcp_port, pattern, setting, until_equal,
 };
 use restante_transport::Protocol;
 
@@ -197,6 +197,64 @@ fn nobody_is_relayed_for_who_did_not_show_who_it_is() {
     });
 }
 
+/// Sends a whole message there; the status that the relay reports of it.
+async fn reported_of(web: &mut WebMsrp, target: &str) -> u16 {
+    web.connection.to_path = format!("{} {target}", web.session);
+    web.connection.send_chunk(Chunk::whole("m", b"x")).await;
+    loop {
+        match web.connection.next_head().await.expect("an answer") {
+            Head::Response(said) => assert_eq!(said.status.code(), 200, "this hop has it"),
+            Head::Request(report) => return report.status.expect("a status").status.code(),
+        }
+    }
+}
+
+#[test]
+fn a_session_of_somebody_else_is_not_open_to_the_clients_of_the_relay() {
+    place().encrypted_media().tell(async |world| {
+        let socket = relay(world, |_| {}).await;
+        let mut bob = WebMsrp::authorized(socket, "bob").await;
+        let carol = WebMsrp::authorized(socket, "carol").await;
+        let own = Issued::by_itself();
+        let fingerprint = format!("a=fingerprint:{}\r\na=sendonly", Fingerprint::sha256(&own.der()));
+        let direct = described(&carol, "active", "sendonly")
+            .replace(&carol.path(), "msrps://127.0.0.1:9/story;tcp")
+            .replace("a=sendonly", &fingerprint);
+        // One session names the certificate that is to be shown, the other goes through the relay for Carol.
+        for description in [direct, described(&carol, "active", "sendonly")] {
+            let mut sip = world.raw_tls(None).await;
+            let invite = RawMsrp::invitation(&sip, BOB);
+            let contact = format!("<sip:alice@{};transport=tls>", sip.local());
+            let description = description.replace(" TCP/MSRP ", " TCP/TLS/MSRP ");
+            let invite = invite.set("Contact", &contact).body("application/sdp", description.into_bytes());
+            let answer = sip.ask(&invite).await;
+            assert_eq!(answer.status(), Some(200), "{:?}", answer.bytes());
+            sip.send(&RawMsrp::ack(&sip, &invite, &answer).bytes()).await;
+            let theirs = MsrpDescription::parse(&answer.body(), true).unwrap().path.to_string();
+            assert_eq!(reported_of(&mut bob, &theirs).await, 403);
+        }
+        assert_eq!(world.metric("restante_dropped_total", &["forbidden-msrp-connection"]), 2);
+    });
+}
+
+#[test]
+fn who_comes_in_the_clear_for_an_encrypted_session_uri_is_refused() {
+    place().encrypted_media().tell(async |world| {
+        let plain = free_tcp_port();
+        let socket = relay(world, |it| {
+            it.msrp.listen.push(ListenAddress { protocol: Protocol::Tcp, socket: plain });
+            it.msrp.offer = Some(MsrpOffer::Tls);
+        })
+        .await;
+        let web = WebMsrp::authorized(socket, "bob").await;
+        assert!(web.session.starts_with("msrps:"), "{}", web.session);
+        let mut peer = RawMsrp::connect_to(plain, &web.path()).await;
+        let sent = peer.send_chunk(Chunk::whole("m1", b"in the clear")).await;
+        assert_eq!(peer.next().await, MsrpReply::Response(sent, 403));
+        assert_eq!(peer.next().await, MsrpReply::Closed);
+    });
+}
+
 #[test]
 fn a_relay_goes_where_the_operator_allows_and_nowhere_else() {
     place().tell(async |world| {
@@ -214,7 +272,7 @@ fn a_relay_goes_where_the_operator_allows_and_nowhere_else() {
                     Head::Request(report) => status = report.status.map(|it| it.status.code()),
                 }
             }
-            let expected = if target == guessed { 408 } else { 403 };
+            let expected = if target == guessed { 481 } else { 403 };
             assert_eq!(status, Some(expected), "{target}");
         }
         assert_eq!(world.metric("restante_dropped_total", &["forbidden-msrp-path"]), 2);

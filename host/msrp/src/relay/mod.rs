@@ -19,12 +19,15 @@
 //! |---|---|
 //! | 2xx | it is forgotten |
 //! | another status, and Failure-Report is not `no` | REPORT with it, back along From-Path (§6.2) |
-//! | nothing for 30 s, and Failure-Report is `yes` | REPORT 408 |
-//! | its leg is lost, and Failure-Report is not `no` | REPORT with the reason of the host |
+//! | nothing for 30 s after it was written, and Failure-Report is `yes` | REPORT 408 |
+//! | its leg is lost, and Failure-Report is not `no` | REPORT with the reason of the host; what still comes of it is dropped |
 //!
 //! Chunks are passed on in pieces of at most 10 KiB, each a chunk of its own with its Byte-Range: so nothing is held but one
 //! piece a leg, a large chunk is interrupted wherever something else is to be written (RFC 4975 §7.1.1), and what several
 //! peers send never mixes.
+//!
+//! A leg has the names of those who speak on it. A peer that connects again takes its name along: the newest of the
+//! connections that peers made has it. What we connected to a host keeps its name, as nobody else can be there.
 //!
 //! Deviation: requests of other methods are not passed on, and AUTH not through this relay to another one (§5.2): there is
 //! nothing behind this server that a browser needs a further relay for.
@@ -36,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use self::passing::{Passing, Sent};
+use self::passing::{ANSWER_TIMEOUT, Passing, Sent};
 use crate::byte_range::ByteRange;
 use crate::framing::{
     ContinuationFlag, Frame, Framer, FramingError, FramingLimits, Header, Method, ReportStatus, RequestHead, Response,
@@ -45,6 +48,9 @@ use crate::framing::{
 use crate::status::Status;
 use crate::transaction_ids::TransactionIds;
 use crate::uri::{MsrpPath, MsrpUri};
+
+/// Peers that may speak on one leg, as where a relay is behind it; of more the first is forgotten.
+const MAX_NAMES_PER_LEG: usize = 8;
 
 /// Names a connection of a client, within that client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,20 +147,38 @@ struct Session {
 #[derive(Debug)]
 struct Leg {
     framer: Framer,
-    /// Who is at the other end: the next hop as the client names it, or who the peer says it is.
-    uri: Option<MsrpUri>,
+    /// Who is at the other end: the next hop as the client names it, or who the peers there say they are.
+    uris: VecDeque<MsrpUri>,
+    /// We connected it to its one name.
+    is_ours: bool,
     passing: Option<Passing>,
+    /// Frames that the host was given for it, and those of them that it wrote.
+    queued: u64,
+    written: u64,
+}
+
+impl Leg {
+    fn new(limits: &FramingLimits, uri: Option<MsrpUri>) -> Leg {
+        Leg {
+            framer: Framer::new(limits.clone()),
+            is_ours: uri.is_some(),
+            uris: uri.into_iter().collect(),
+            passing: None,
+            queued: 0,
+            written: 0,
+        }
+    }
 }
 
 impl RelayedClient {
     /// A client that has not authenticated. `random` must be fresh and unpredictable.
     #[must_use]
     pub fn new(limits: RelayLimits, random: [u8; 16]) -> RelayedClient {
-        let framer = Framer::new(limits.framing.clone());
+        let client = Leg::new(&limits.framing, None);
         RelayedClient {
             transaction_ids: TransactionIds::new(random),
             session: None,
-            legs: BTreeMap::from([(LegId::CLIENT, Leg { framer, uri: None, passing: None })]),
+            legs: BTreeMap::from([(LegId::CLIENT, client)]),
             next_leg: 1,
             sent: VecDeque::new(),
             output: VecDeque::new(),
@@ -166,22 +190,22 @@ impl RelayedClient {
     ///
     /// # Errors
     /// The stream cannot be read any more: it is to be closed.
-    pub fn receive(&mut self, now: Instant, leg: LegId, bytes: Bytes) -> Result<(), FramingError> {
+    pub fn receive(&mut self, leg: LegId, bytes: Bytes) -> Result<(), FramingError> {
         let Some(known) = self.legs.get_mut(&leg) else { return Ok(()) };
         known.framer.push(bytes);
         while let Some(frame) = self.legs.get_mut(&leg).map(|leg| leg.framer.next_frame()).transpose()?.flatten() {
             match frame {
                 Frame::Request(head) => self.request(leg, *head),
-                Frame::Content(bytes) => self.content(now, leg, &bytes),
-                Frame::End(flag) => self.end(now, leg, flag),
-                Frame::Response(response) => self.response(now, leg, &response),
+                Frame::Content(bytes) => self.content(leg, &bytes),
+                Frame::End(flag) => self.end(leg, flag),
+                Frame::Response(response) => self.response(leg, &response),
                 Frame::BadRequest(bad) => {
-                    let is_answerable = bad.method != Method::Report;
+                    let is_answerable = bad.method != Method::Report && bad.failure_report.wants(bad.error.status());
                     if let (Some(from), Some(to), true) = (bad.from_path, bad.to_path, is_answerable) {
                         let whole = bad.method != Method::Send;
                         let answer =
                             crate::framing::response(&bad.transaction_id, bad.error.status(), &to, &from, whole);
-                        self.output.push_back(Output::Write(leg, answer));
+                        self.write(leg, answer);
                     }
                 }
             }
@@ -202,6 +226,19 @@ impl RelayedClient {
             std::mem::take(&mut self.sent).into_iter().partition(|sent| sent.leg == leg);
         self.sent = left;
         lost.iter().for_each(|sent| self.report(sent, status));
+        // What comes of a chunk has nowhere to go; its sender need not wait for its end to learn that.
+        let halves: Vec<Sent> =
+            self.legs.iter_mut().filter_map(|(from, it)| it.passing.as_mut()?.lose(leg, *from)).collect();
+        halves.iter().for_each(|sent| self.report(sent, status));
+    }
+
+    /// So many frames of a leg were written since it began: from then on their answers are awaited.
+    pub fn written(&mut self, now: Instant, leg: LegId, frames: u64) {
+        let Some(known) = self.legs.get_mut(&leg).filter(|known| known.written < frames) else { return };
+        known.written = frames;
+        for sent in self.sent.iter_mut().filter(|sent| sent.leg == leg && sent.frame <= frames) {
+            sent.until.get_or_insert(now + ANSWER_TIMEOUT);
+        }
     }
 
     /// Answers AUTH with 401 and these values of WWW-Authenticate.
@@ -242,14 +279,14 @@ impl RelayedClient {
     /// When [`RelayedClient::handle_wake`] is to be called.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
-        let of_sent = self.sent.iter().map(|sent| sent.until).min();
+        let of_sent = self.sent.iter().filter_map(|sent| sent.until).min();
         [of_sent, self.granted_until()].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub fn handle_wake(&mut self, now: Instant) {
         let (over, left): (VecDeque<Sent>, VecDeque<Sent>) =
-            std::mem::take(&mut self.sent).into_iter().partition(|sent| sent.until <= now);
+            std::mem::take(&mut self.sent).into_iter().partition(|sent| sent.until.is_some_and(|until| until <= now));
         self.sent = left;
         for sent in over.iter().filter(|sent| sent.is_answered()) {
             self.report(sent, Status::TIMED_OUT);
@@ -273,8 +310,8 @@ impl RelayedClient {
                 }
             }
             Ok(None) => {}
-            Err(status) if head.method != Method::Report => {
-                self.output.push_back(Output::Write(leg, answer_to(&head, status)));
+            Err(status) if head.method != Method::Report && head.failure_report.wants(status) => {
+                self.write(leg, answer_to(&head, status));
             }
             Err(_) => {}
         }
@@ -303,13 +340,9 @@ impl RelayedClient {
             self.name_leg(leg, head.from_path.first());
             return Ok(Some((LegId::CLIENT, uri)));
         }
-        let known = self.legs.iter().find(|(_, leg)| leg.uri.as_ref().is_some_and(|uri| uri.same_as(next)));
+        let known = self.legs.iter().find(|(_, leg)| leg.uris.iter().any(|uri| uri.same_as(next)));
         if let Some((target, _)) = known {
             return Ok(Some((*target, uri)));
-        }
-        // A report on what never came by has nowhere to go.
-        if head.method == Method::Report {
-            return Ok(None);
         }
         let next = next.clone();
         let target = self.add_leg(Some(next.clone())).ok_or(Status::FORBIDDEN)?;
@@ -317,12 +350,27 @@ impl RelayedClient {
         Ok(Some((target, uri)))
     }
 
-    /// Notes who is at the other end of a leg, unless somebody else is that already.
+    /// Notes who is at the other end of a leg that a peer made: it is nowhere else any more, unless we connected there.
     fn name_leg(&mut self, leg: LegId, from: &MsrpUri) {
-        let is_taken = self.legs.values().any(|known| known.uri.as_ref().is_some_and(|uri| uri.same_as(from)));
-        if let Some(known) = self.legs.get_mut(&leg).filter(|known| known.uri.is_none() && !is_taken) {
-            known.uri = Some(from.clone());
+        let has_it = |known: &Leg| known.uris.iter().any(|uri| uri.same_as(from));
+        let is_known = self.legs.iter().any(|(id, known)| has_it(known) && (*id == leg || known.is_ours));
+        if is_known || self.legs.get(&leg).is_none_or(|known| known.is_ours) {
+            return;
         }
+        self.legs.values_mut().for_each(|known| known.uris.retain(|uri| !uri.same_as(from)));
+        if let Some(known) = self.legs.get_mut(&leg) {
+            if known.uris.len() >= MAX_NAMES_PER_LEG {
+                known.uris.pop_front();
+            }
+            known.uris.push_back(from.clone());
+        }
+    }
+
+    fn write(&mut self, leg: LegId, bytes: Bytes) {
+        if let Some(known) = self.legs.get_mut(&leg) {
+            known.queued += 1;
+        }
+        self.output.push_back(Output::Write(leg, bytes));
     }
 
     fn add_leg(&mut self, uri: Option<MsrpUri>) -> Option<LegId> {
@@ -331,37 +379,40 @@ impl RelayedClient {
         }
         let id = LegId(self.next_leg);
         self.next_leg = self.next_leg.wrapping_add(1);
-        self.legs.insert(id, Leg { framer: Framer::new(self.limits.framing.clone()), uri, passing: None });
+        self.legs.insert(id, Leg::new(&self.limits.framing, uri));
         Some(id)
     }
 
-    fn content(&mut self, now: Instant, leg: LegId, bytes: &[u8]) {
+    fn content(&mut self, leg: LegId, bytes: &[u8]) {
         let Some(known) = self.legs.get_mut(&leg) else { return };
         let Some(mut passing) = known.passing.take() else { return };
         passing.hold(bytes);
         while let Some(piece) = passing.next_piece() {
-            self.pass_on(now, leg, &mut passing, piece, ContinuationFlag::More);
+            self.pass_on(leg, &mut passing, piece, ContinuationFlag::More);
         }
         if let Some(known) = self.legs.get_mut(&leg) {
             known.passing = Some(passing);
         }
     }
 
-    fn end(&mut self, now: Instant, leg: LegId, flag: ContinuationFlag) {
+    fn end(&mut self, leg: LegId, flag: ContinuationFlag) {
         let Some(mut passing) = self.legs.get_mut(&leg).and_then(|known| known.passing.take()) else { return };
         let last = passing.last_piece();
-        self.pass_on(now, leg, &mut passing, last, flag);
+        if !passing.is_lost() {
+            self.pass_on(leg, &mut passing, last, flag);
+        }
         if let Some(answer) = passing.answer() {
-            self.output.push_back(Output::Write(leg, answer));
+            self.write(leg, answer);
         }
     }
 
     /// Writes a piece as a chunk of its own.
-    fn pass_on(&mut self, now: Instant, from: LegId, passing: &mut Passing, piece: Bytes, flag: ContinuationFlag) {
+    fn pass_on(&mut self, from: LegId, passing: &mut Passing, piece: Bytes, flag: ContinuationFlag) {
         let transaction_id = self.transaction_ids.next_absent_from(&piece);
-        let (bytes, sent) = passing.write(transaction_id, piece, flag, (now, from));
-        self.output.push_back(Output::Write(passing.target, bytes));
-        if let Some(sent) = sent {
+        let (bytes, sent) = passing.write(transaction_id, piece, flag, from);
+        self.write(passing.target, bytes);
+        if let Some(mut sent) = sent {
+            sent.frame = self.legs.get(&passing.target).map_or(0, |target| target.queued);
             self.sent.push_back(sent);
             if self.sent.len() > self.limits.max_transactions {
                 self.sent.pop_front();
@@ -369,7 +420,7 @@ impl RelayedClient {
         }
     }
 
-    fn response(&mut self, _now: Instant, leg: LegId, response: &Response) {
+    fn response(&mut self, leg: LegId, response: &Response) {
         let is_it = |sent: &Sent| sent.leg == leg && sent.transaction_id == response.transaction_id;
         let Some(sent) = self.sent.iter().position(is_it).and_then(|at| self.sent.remove(at)) else { return };
         if !response.status.is_success() {
@@ -390,7 +441,7 @@ impl RelayedClient {
         );
         head.status = Some(ReportStatus { namespace: 0, status });
         let end = end_line(&head.transaction_id, ContinuationFlag::Complete);
-        self.output.push_back(Output::Write(sent.from, Bytes::from(head.to_wire() + &end)));
+        self.write(sent.from, Bytes::from(head.to_wire() + &end));
     }
 
     fn answer_auth(&mut self, request: &AuthRequest, status: Status, other_headers: Vec<Header>) {
@@ -403,7 +454,7 @@ impl RelayedClient {
             from_path: MsrpPath::from(head.to_path.first().clone()),
             other_headers,
         };
-        self.output.push_back(Output::Write(LegId::CLIENT, response.to_wire()));
+        self.write(LegId::CLIENT, response.to_wire());
     }
 }
 

@@ -13,7 +13,7 @@ use crate::uri::{MsrpPath, MsrpUri};
 /// Content that is passed on at a time: what further relays have room for.
 const PIECE_BYTES: usize = 10 * 1024;
 /// Time for a response of the next hop (RFC 4975 §7.1.1).
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A request whose content comes.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) struct Passing {
     /// Offset of what is held.
     offset: u64,
     held: BytesMut,
+    /// Nobody is there any more: what still comes is dropped.
+    is_lost: bool,
 }
 
 /// A chunk that was passed on, and whose answer is awaited.
@@ -41,7 +43,10 @@ pub(super) struct Sent {
     pub(super) uri: MsrpUri,
     pub(super) message_id: Option<String>,
     pub(super) byte_range: Option<ByteRange>,
-    pub(super) until: Instant,
+    /// Which frame of its leg it is, the first being 1.
+    pub(super) frame: u64,
+    /// Until when an answer is awaited, once it is written.
+    pub(super) until: Option<Instant>,
     failure_report: FailureReport,
 }
 
@@ -59,11 +64,46 @@ impl Passing {
         onward.to_path = MsrpPath::new(head.to_path.iter().skip(1).cloned())?;
         onward.from_path = MsrpPath::new([&uri].into_iter().chain(head.from_path.iter()).cloned())?;
         let offset = head.byte_range.unwrap_or(ByteRange::UNSTATED).offset();
-        Some(Passing { target, head, onward, uri, offset, held: BytesMut::new() })
+        Some(Passing { target, head, onward, uri, offset, held: BytesMut::new(), is_lost: false })
     }
 
     pub(super) fn hold(&mut self, bytes: &[u8]) {
-        self.held.extend_from_slice(bytes);
+        if !self.is_lost {
+            self.held.extend_from_slice(bytes);
+        }
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// A leg is lost. Where this goes there and failures are to be reported: what is to be reported of.
+    pub(super) fn lose(&mut self, leg: LegId, from: LegId) -> Option<Sent> {
+        if self.target != leg || self.is_lost {
+            return None;
+        }
+        self.is_lost = true;
+        self.held.clear();
+        let total = self.head.byte_range.and_then(|range| range.total);
+        let rest = ByteRange { start: self.offset.saturating_add(1), end: None, total };
+        self.awaited(self.head.transaction_id.clone(), from, Some(rest))
+    }
+
+    /// What the answer to a chunk is awaited with; none: nothing is said of it.
+    fn awaited(&self, transaction_id: TransactionId, from: LegId, byte_range: Option<ByteRange>) -> Option<Sent> {
+        let is_report = self.head.method == Method::Report;
+        (!is_report && self.head.failure_report != FailureReport::No).then(|| Sent {
+            leg: self.target,
+            transaction_id,
+            from,
+            back: self.head.from_path.clone(),
+            uri: self.uri.clone(),
+            message_id: self.head.message_id.clone(),
+            byte_range,
+            frame: 0,
+            until: None,
+            failure_report: self.head.failure_report,
+        })
     }
 
     /// A piece that is certainly not the last.
@@ -82,9 +122,8 @@ impl Passing {
         transaction_id: TransactionId,
         piece: Bytes,
         flag: ContinuationFlag,
-        (now, from): (Instant, LegId),
+        from: LegId,
     ) -> (Bytes, Option<Sent>) {
-        let is_report = self.head.method == Method::Report;
         let begins_at = self.offset;
         self.offset = begins_at.saturating_add(piece.len() as u64);
         let has_content = !piece.is_empty();
@@ -102,17 +141,7 @@ impl Passing {
         }
         let line_end = if has_content || is_separated { "\r\n" } else { "" };
         let end = format!("{line_end}{}", end_line(&transaction_id, flag));
-        let sent = (!is_report && self.head.failure_report != FailureReport::No).then(|| Sent {
-            leg: self.target,
-            transaction_id,
-            from,
-            back: self.head.from_path.clone(),
-            uri: self.uri.clone(),
-            message_id: self.head.message_id.clone(),
-            byte_range: self.onward.byte_range,
-            until: now + ANSWER_TIMEOUT,
-            failure_report: self.head.failure_report,
-        });
+        let sent = self.awaited(transaction_id, from, self.onward.byte_range);
         (join([head.as_bytes(), &piece, end.as_bytes()]), sent)
     }
 

@@ -2,20 +2,27 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
+use bytes::BytesMut;
 use restante_msrp::framing::{FramingLimits, Peek as FirstBytes, peek_to_path};
 use restante_msrp::session_id::shard_of_session_id;
 use restante_msrp::status::Status;
 use restante_msrp::uri::{Host, MsrpUri};
-use restante_transport::msrp::{HandedOver, Peek};
+use restante_transport::msrp::{HandedOver, HandedStream, Peek};
 use restante_transport::queue::Lane;
 use restante_transport::{Listener, ListenerId, Protocol, Transport, WebSockets};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::timeout;
 
 use super::Shared;
 use super::msrp_relay;
 use super::shard::ToShard;
 use crate::configuration::{Configuration, HostPort, ListenAddress};
+
+/// Time for a refusal of what our own relay passes on.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What MSRP paths name.
 #[derive(Clone, Debug)]
@@ -141,11 +148,33 @@ pub(super) fn refuse_guess(shared: &Shared, handed: HandedOver<String>) {
 /// A connection for a session that is not there (481), or that has one already (506): answered and closed
 /// (RFC 4975 §7.3).
 pub(super) fn refuse_connection(handed: HandedOver<String>, limits: &FramingLimits, status: Status) {
-    if let FirstBytes::Found(request) = peek_to_path(&handed.received, limits)
+    if let HandedStream::Here(stream, _) = handed.stream {
+        // What our own relay passes on is not read yet.
+        let limits = limits.clone();
+        let refusing = async move { timeout(LAST_WORDS, refuse_here(stream, &limits, status)).await };
+        drop(tokio::spawn(refusing));
+    } else if let FirstBytes::Found(request) = peek_to_path(&handed.received, limits)
         && let Some(answer) = request.refusal(status)
     {
         handed.stream.refuse(answer, handed.permit);
     }
+}
+
+/// Answers the first request, and reads what else comes so that its sender sees the answer before the end.
+async fn refuse_here(mut stream: DuplexStream, limits: &FramingLimits, status: Status) -> std::io::Result<()> {
+    let mut received = BytesMut::new();
+    let answer = loop {
+        match peek_to_path(&received, limits) {
+            FirstBytes::Found(request) => break request.refusal(status),
+            FirstBytes::NeedMore if stream.read_buf(&mut received).await? > 0 => {}
+            _ => return Ok(()),
+        }
+    };
+    if let Some(answer) = answer {
+        stream.write_all(&answer).await?;
+    }
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(|_| ())
 }
 
 fn sip_listener(listen: &ListenAddress, configuration: &Configuration) -> Listener {

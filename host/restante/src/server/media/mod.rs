@@ -24,7 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
 use self::body::{BLOCK_BYTES, ReadAhead, Sink};
-pub use self::place::{Encryption, NoPlace, Place};
+pub use self::place::{Encryption, FailedPlaces, NoPlace, Place};
 
 /// Bytes waiting for the socket above which no more are made.
 const MAX_PENDING_BYTES: usize = 64 * 1024;

@@ -3,8 +3,9 @@
 //! The host of an MSRP URI has addresses and nothing more: no SRV, no NAPTR, and the port that is written or 2855 (RFC 4975
 //! §6.2). Every address that a name leads to is held against the bounds of outgoing targets, as one that a path names is.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use restante_msrp::sdp::{ConnectionPlace, Fingerprint, MsrpDescription};
@@ -12,13 +13,44 @@ use restante_msrp::uri::{Host, MsrpUri};
 use restante_transport::destination::RefusedTarget;
 use restante_transport::msrp::{Believed, MsrpStream, connect, connect_encrypted};
 use restante_transport::resolution::Wanted;
-use restante_transport::{Protocol, Tls};
+use restante_transport::{Protocol, SendFailure, Tls};
 use tokio::time::{Instant, timeout_at};
 
 use crate::server::Shared;
 
 /// Addresses that are tried for one session.
 const MAX_ADDRESSES: usize = 4;
+/// Places that are known to have failed.
+const MAX_FAILED: usize = 1_024;
+/// How long a name that has other places leads there.
+const FAILED_FOR: Duration = Duration::from_secs(30);
+
+/// Places of MSRP where nobody was. Those of SIP are another matter: what peers write into their paths must not push next
+/// hops aside.
+#[derive(Debug, Default)]
+pub struct FailedPlaces(Mutex<HashMap<SocketAddr, Instant>>);
+
+impl FailedPlaces {
+    fn note(&self, place: SocketAddr) {
+        let now = Instant::now();
+        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.len() >= MAX_FAILED {
+            failed.retain(|_, until| *until > now);
+        }
+        if failed.len() < MAX_FAILED {
+            failed.insert(place, now + FAILED_FOR);
+        }
+    }
+
+    /// The same places, those where somebody may be first.
+    fn sort(&self, places: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+        let now = Instant::now();
+        let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_bad = |place: &SocketAddr| failed.get(place).is_some_and(|until| *until > now);
+        let (bad, good): (Vec<SocketAddr>, Vec<SocketAddr>) = places.into_iter().partition(is_bad);
+        good.into_iter().chain(bad).collect()
+    }
+}
 
 /// What a connection of ours is encrypted with, and by what the peer is believed: by the fingerprints that it named, else by
 /// the host of its path (RFC 4975 §14.4).
@@ -99,36 +131,51 @@ impl Place {
         Ok(Place { shared, wanted, signalled_from: nobody, encryption })
     }
 
-    /// Connects to the first of them where somebody is.
+    /// Connects to the first of them where somebody is. Each has an equal part of the time that is left.
     pub(in crate::server) async fn connect(&self, within: Duration) -> Option<MsrpStream> {
         let deadline = Instant::now() + within;
         let mut left = MAX_ADDRESSES;
-        for wanted in &self.wanted {
-            let places = timeout_at(deadline, self.shared.names.places(wanted)).await.ok()?;
-            for place in places {
+        for (at, wanted) in self.wanted.iter().enumerate() {
+            let others = self.wanted.len().saturating_sub(at).saturating_sub(1);
+            let found = timeout_at(part(Instant::now(), deadline, others), self.shared.names.places(wanted)).await;
+            let Ok(places) = found else { continue };
+            let places = self.shared.failed_msrp_places.sort(places.into_iter().map(|place| place.socket));
+            for (at, place) in places.iter().enumerate() {
                 // What was allowed as an address may be looked at again: it is the same answer.
-                if left == 0 || !is_allowed(&self.shared, place.socket, self.signalled_from) {
+                if left == 0 || !is_allowed(&self.shared, *place, self.signalled_from) {
                     continue;
                 }
                 left -= 1;
-                match self.connect_to(place.socket, deadline.saturating_duration_since(Instant::now())).await {
-                    Some(stream) => return Some(stream),
-                    None => self.shared.names.note_failure(place.socket, Instant::now().into_std()),
+                let more = places.len().saturating_sub(at).saturating_sub(1).min(left);
+                let until = part(Instant::now(), deadline, others.saturating_add(more));
+                match self.connect_to(*place, until.saturating_duration_since(Instant::now())).await {
+                    Ok(stream) => return Some(stream),
+                    // Of an address that a path names nothing is concluded.
+                    Err(SendFailure::Connect(_) | SendFailure::ConnectTimeout) if wanted.place().is_none() => {
+                        self.shared.failed_msrp_places.note(*place);
+                    }
+                    Err(_) => {}
                 }
             }
         }
         None
     }
 
-    async fn connect_to(&self, remote: SocketAddr, within: Duration) -> Option<MsrpStream> {
+    async fn connect_to(&self, remote: SocketAddr, within: Duration) -> Result<MsrpStream, SendFailure> {
         let Some(Encryption { tls, name, fingerprints }) = &self.encryption else {
-            return connect(remote, within).await.ok().map(MsrpStream::Plain);
+            return connect(remote, within).await.map(MsrpStream::Plain);
         };
         let is_named = |certificate: &[u8]| fingerprints.iter().any(|it| it.matches(certificate));
         let believed =
             if fingerprints.is_empty() { Believed::ByName(name) } else { Believed::ByCertificate(&is_named) };
-        connect_encrypted(tls, remote, believed, within).await.ok()
+        connect_encrypted(tls, remote, believed, within).await
     }
+}
+
+/// Until when one may take that so many others come after.
+fn part(now: Instant, deadline: Instant, others: usize) -> Instant {
+    let candidates = u32::try_from(others.saturating_add(1)).unwrap_or(u32::MAX);
+    now + deadline.saturating_duration_since(now) / candidates
 }
 
 /// What is looked for: the port is always said, so that nothing but addresses is asked for.
@@ -147,4 +194,30 @@ fn is_allowed(shared: &Shared, remote: SocketAddr, signalled_from: IpAddr) -> bo
         shared.metrics.count_dropped("forbidden-msrp-path");
     }
     checked.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_failed_is_tried_last_and_forgotten_in_a_bounded_map() {
+        let place = |number: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, number));
+        let failed = FailedPlaces::default();
+        failed.note(place(1));
+        assert_eq!(failed.sort([place(1), place(2), place(3)]), [place(2), place(3), place(1)]);
+        (0..u16::MAX).for_each(|number| failed.note(place(number)));
+        assert_eq!(failed.0.lock().unwrap().len(), MAX_FAILED);
+    }
+
+    #[test]
+    fn each_candidate_has_its_part_of_what_is_left() {
+        let now = Instant::now();
+        let deadline = now + Duration::from_secs(12);
+        assert_eq!(part(now, deadline, 3), now + Duration::from_secs(3));
+        let later = now + Duration::from_secs(10);
+        assert_eq!((part(later, deadline, 1), part(later, deadline, 0)), (now + Duration::from_secs(11), deadline));
+        let too_late = now + Duration::from_secs(20);
+        assert_eq!(part(too_late, deadline, 0), too_late);
+    }
 }

@@ -16,21 +16,22 @@ use restante_sip::uri::Uri;
 use restante_transport::msrp::{HandedOver, HandedStream, MsrpStream};
 use restante_transport::queue::Lane;
 use restante_transport::{ConnectionPermit, ListenerId, MsrpWebSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep_until, timeout};
 
-use super::leg::{self, FromLegs, STALL, Source};
+use super::leg::{self, FromLegs, Leg, STALL, Source};
 use super::{Clients, MAX_WAITING_PEERS, PIPE_BYTES, Peer, Registered};
 use crate::server::Shared;
 use crate::server::authentication::{Asked, Presented, Unauthenticated};
 use crate::server::directory::TenantEntry;
+use crate::server::listeners::refuse_connection;
 use crate::server::media::Place;
 use crate::server::shard::ToShard;
 
 /// Reads of all legs that wait.
 const MAX_WAITING: usize = 8;
 /// Time for a peer to take a frame: it holds up the client, so it has less.
-const PEER_STALL: Duration = Duration::from_secs(5);
+pub(super) const PEER_STALL: Duration = Duration::from_secs(5);
 /// Shortest life of a session URI that may be asked for, in seconds.
 const MIN_RELAY_SECONDS: u32 = 60;
 /// Tenants that a client is asked for a password of, where the name of the relay is none of theirs.
@@ -40,15 +41,16 @@ const MAX_TENANTS: usize = 4;
 pub(super) async fn run(shared: Weak<Shared>, web: MsrpWebSocket) {
     let Some((relay, may_wait)) = shared.upgrade().and_then(|shared| begin(&shared)) else { return };
     let MsrpWebSocket { remote, mut incoming, outgoing } = web;
-    let (to_task, mut from_legs) = mpsc::channel(MAX_WAITING);
+    let (read, mut from_legs) = mpsc::channel(MAX_WAITING);
+    let wrote = Arc::<Notify>::default();
     let (to_client, mut peers) = mpsc::channel(MAX_WAITING_PEERS);
     let mut client = Running {
         shared,
         remote,
         relay,
         registered: None,
-        legs: HashMap::from([(LegId::CLIENT, outgoing)]),
-        to_task,
+        legs: HashMap::from([(LegId::CLIENT, Leg::of_client(outgoing))]),
+        to_task: FromLegs { read, wrote: wrote.clone() },
         to_client,
     };
     let mut shown_until = Instant::now() + may_wait;
@@ -64,7 +66,7 @@ pub(super) async fn run(shared: Weak<Shared>, web: MsrpWebSocket) {
         tokio::select! {
             came = incoming.recv() => {
                 let Some(bytes) = came else { return };
-                if client.relay.receive(Instant::now(), LegId::CLIENT, bytes).is_err() {
+                if client.relay.receive(LegId::CLIENT, bytes).is_err() {
                     return client.sent_garbage();
                 }
             }
@@ -76,6 +78,7 @@ pub(super) async fn run(shared: Weak<Shared>, web: MsrpWebSocket) {
                 let Some(peer) = peer else { return };
                 client.peer_came(peer);
             }
+            () = wrote.notified() => client.note_written(),
             () = sleep_until(wake.max(now).into()) => {
                 client.relay.handle_wake(Instant::now());
                 if client.relay.granted_until().is_none() && shown_until <= Instant::now() {
@@ -103,7 +106,7 @@ struct Running {
     remote: SocketAddr,
     relay: RelayedClient,
     registered: Option<Registered>,
-    legs: HashMap<LegId, mpsc::Sender<Bytes>>,
+    legs: HashMap<LegId, Leg>,
     to_task: FromLegs,
     to_client: mpsc::Sender<Peer>,
 }
@@ -114,13 +117,14 @@ impl Running {
         while let Some(output) = self.relay.poll_output() {
             match output {
                 Output::Write(leg, bytes) => {
-                    let Some(frames) = self.legs.get(&leg) else { continue };
+                    // Of a leg that is lost everything was reported.
+                    let Some(known) = self.legs.get(&leg) else { continue };
                     let patience = if leg == LegId::CLIENT { STALL } else { PEER_STALL };
-                    if !matches!(timeout(patience, frames.send(bytes)).await, Ok(Ok(()))) {
-                        if leg == LegId::CLIENT {
-                            return false;
-                        }
-                        self.lose(leg, Status::TIMED_OUT);
+                    match timeout(patience, known.frames.send(bytes)).await {
+                        Ok(Ok(())) if leg == LegId::CLIENT => known.count(),
+                        Ok(Ok(())) => {}
+                        _ if leg == LegId::CLIENT => return false,
+                        _ => self.lose(leg, Status::TIMED_OUT),
                     }
                 }
                 Output::Connect(leg, uri) => self.connect(leg, &uri),
@@ -128,12 +132,18 @@ impl Running {
                 Output::Expired => self.registered = None,
             }
         }
+        self.note_written();
         true
+    }
+
+    fn note_written(&mut self) {
+        let now = Instant::now();
+        self.legs.iter().for_each(|(leg, known)| self.relay.written(now, *leg, known.written()));
     }
 
     fn came_from(&mut self, leg: LegId, bytes: Option<Bytes>) {
         let is_readable = match bytes {
-            Some(bytes) => self.relay.receive(Instant::now(), leg, bytes).is_ok(),
+            Some(bytes) => self.relay.receive(leg, bytes).is_ok(),
             None => false,
         };
         if !is_readable {
@@ -149,6 +159,14 @@ impl Running {
     fn peer_came(&mut self, peer: Peer) {
         let source = match peer {
             Peer::Here(stream) => Source::Stream(MsrpStream::Here(stream), Bytes::new(), None),
+            // A path with msrps is no promise of ours that is kept in the clear.
+            Peer::Connected(handed)
+                if self.registered.as_ref().is_none_or(|it| it.is_secure != handed.stream.is_encrypted()) =>
+            {
+                let Some(shared) = self.shared.upgrade() else { return };
+                shared.metrics.count_dropped("forbidden-msrp-connection");
+                return refuse_connection(handed, &shared.msrp_limits, Status::FORBIDDEN);
+            }
             Peer::Connected(handed) => {
                 let Ok(stream) = handed.stream.attach() else { return };
                 Source::Stream(stream, handed.received, Some(handed.permit))
@@ -175,6 +193,7 @@ impl Running {
     /// A session of this server is found by its id, as the listeners find it.
     fn to_own_session(&self, shared: &Arc<Shared>, uri: &MsrpUri) -> Option<MsrpStream> {
         let session = uri.session_id.clone()?;
+        let client = self.registered.as_ref()?.session_id.clone();
         let shard = shard_of_session_id(&session).map(usize::from).filter(|shard| *shard < shared.shards())?;
         let port = uri.port_or_default();
         let is_ours = shared.msrp_places.iter().any(|place| {
@@ -188,7 +207,7 @@ impl Running {
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let handed = HandedOver {
             session,
-            stream: HandedStream::Here(theirs),
+            stream: HandedStream::Here(theirs, client),
             received: Bytes::new(),
             listener: ListenerId(u16::MAX),
             local: self.remote,
@@ -245,7 +264,7 @@ impl Running {
             _ = self.relay.grant(Instant::now(), request, uri);
             return;
         }
-        match Clients::register(shared, session_id, user, self.to_client.clone()) {
+        match Clients::register(shared, (session_id, place.is_encrypted), user, self.to_client.clone()) {
             Some(registered) if self.relay.grant(Instant::now(), request, uri) => self.registered = Some(registered),
             Some(_) => {}
             None => {

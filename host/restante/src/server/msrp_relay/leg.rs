@@ -1,5 +1,7 @@
 //! One connection of a client's relaying: bytes in, whole frames out.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -7,9 +9,10 @@ use restante_msrp::relay::LegId;
 use restante_transport::ConnectionPermit;
 use restante_transport::msrp::MsrpStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
+use super::client::PEER_STALL;
 use crate::server::media::Place;
 
 /// Frames that wait for a peer.
@@ -20,11 +23,44 @@ const READ_BYTES: usize = 16 * 1024;
 pub(super) const STALL: Duration = Duration::from_secs(30);
 /// Time without a byte of a peer.
 const IDLE: Duration = Duration::from_secs(600);
-/// Time to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time to connect: less than a client waits for room.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+const _: () = assert!(CONNECT_TIMEOUT.as_secs() < PEER_STALL.as_secs(), "who connects is not who stalls");
+/// Time for the last answer of a peer that takes no more.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What legs tell their client: bytes, or that they are over.
-pub(super) type FromLegs = mpsc::Sender<(LegId, Option<Bytes>)>;
+/// What legs tell their client.
+#[derive(Clone)]
+pub(super) struct FromLegs {
+    /// Bytes, or that they are over.
+    pub(super) read: mpsc::Sender<(LegId, Option<Bytes>)>,
+    /// That they wrote something.
+    pub(super) wrote: Arc<Notify>,
+}
+
+/// A leg as its client has it; it ends when this is dropped.
+pub(super) struct Leg {
+    /// What is to be written to it.
+    pub(super) frames: mpsc::Sender<Bytes>,
+    written: Arc<AtomicU64>,
+}
+
+impl Leg {
+    /// The client's own, whose frames count as written when they are taken.
+    pub(super) fn of_client(frames: mpsc::Sender<Bytes>) -> Leg {
+        Leg { frames, written: Arc::default() }
+    }
+
+    /// A frame was written.
+    pub(super) fn count(&self) {
+        self.written.fetch_add(1, Ordering::Release);
+    }
+
+    /// Frames that were written.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+}
 
 /// Where the stream of a leg comes from.
 pub(super) enum Source {
@@ -34,32 +70,34 @@ pub(super) enum Source {
     Place(Box<Place>),
 }
 
-/// Serves a leg; what is given is written to it, and it ends when that is dropped.
-pub(super) fn start(id: LegId, source: Source, to_client: FromLegs) -> mpsc::Sender<Bytes> {
+/// Serves a leg.
+pub(super) fn start(id: LegId, source: Source, to_client: FromLegs) -> Leg {
     let (frames, waiting) = mpsc::channel(MAX_WAITING);
+    let leg = Leg { frames, written: Arc::default() };
+    let written = leg.written.clone();
     tokio::spawn(async move {
         let stream = match source {
             Source::Stream(stream, first, permit) => Some((stream, first, permit)),
             Source::Place(place) => place.connect(CONNECT_TIMEOUT).await.map(|stream| (stream, Bytes::new(), None)),
         };
         if let Some((stream, first, permit)) = stream {
-            carry(id, stream, first, (&to_client, waiting)).await;
+            carry(id, stream, first, (&to_client, waiting, &written)).await;
             drop(permit);
         }
-        let _ = to_client.send((id, None)).await;
+        let _ = to_client.read.send((id, None)).await;
     });
-    frames
+    leg
 }
 
 async fn carry(
     id: LegId,
     stream: MsrpStream,
     first: Bytes,
-    (to_client, mut waiting): (&FromLegs, mpsc::Receiver<Bytes>),
+    (to_client, mut waiting, count): (&FromLegs, mpsc::Receiver<Bytes>, &AtomicU64),
 ) {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let read = async {
-        if !first.is_empty() && to_client.send((id, Some(first))).await.is_err() {
+        if !first.is_empty() && to_client.read.send((id, Some(first))).await.is_err() {
             return;
         }
         let mut input = BytesMut::new();
@@ -69,7 +107,7 @@ async fn carry(
                 Ok(Ok(length)) if length > 0 => {}
                 _ => return,
             }
-            if to_client.send((id, Some(input.split().freeze()))).await.is_err() {
+            if to_client.read.send((id, Some(input.split().freeze()))).await.is_err() {
                 return;
             }
         }
@@ -80,13 +118,22 @@ async fn carry(
                 writer.write_all(&bytes).await?;
                 writer.flush().await
             };
-            if !matches!(timeout(STALL, written).await, Ok(Ok(()))) {
-                return;
+            match timeout(STALL, written).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return true,
+                Err(_) => return false,
             }
+            count.fetch_add(1, Ordering::Release);
+            to_client.wrote.notify_one();
         }
+        false
     };
+    tokio::pin!(read);
     tokio::select! {
-        () = read => {}
-        () = write => {}
+        () = &mut read => {}
+        // A peer that closed may have said why.
+        may_have_spoken = write => if may_have_spoken {
+            let _ = timeout(LAST_WORDS, read).await;
+        },
     }
 }

@@ -4,7 +4,7 @@
 //! | peer | is reached |
 //! |---|---|
 //! | a session of this server | in memory, whoever of the two is active: nothing leaves the process |
-//! | anybody who connects to the session URI | on that connection, which the MSRP listeners take |
+//! | anybody who connects to the session URI | on that connection, which the MSRP listeners take; encrypted where the URI is, else it is answered 403 |
 //! | another host | where `sip.allow_targets` allows its address; else the client gets a REPORT with 403 |
 //!
 //! Every direction has room for a few frames. A peer that takes none of them holds up the client, and is left after
@@ -60,6 +60,8 @@ enum Peer {
 struct Registered {
     shared: Weak<Shared>,
     session_id: String,
+    /// Whether it is a `msrps` URI.
+    is_secure: bool,
     user: RecipientKey,
 }
 
@@ -90,7 +92,7 @@ impl Clients {
     /// Makes a session URI known. None: its user has as many as one may have.
     fn register(
         shared: &Arc<Shared>,
-        session_id: String,
+        (session_id, is_secure): (String, bool),
         user: RecipientKey,
         client: mpsc::Sender<Peer>,
     ) -> Option<Registered> {
@@ -102,7 +104,7 @@ impl Clients {
         }
         *count += 1;
         known.sessions.insert(session_id.clone(), client);
-        Some(Registered { shared: Arc::downgrade(shared), session_id, user })
+        Some(Registered { shared: Arc::downgrade(shared), session_id, is_secure, user })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

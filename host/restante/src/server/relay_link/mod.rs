@@ -9,11 +9,12 @@
 //!
 //! A session has one end of a stream in memory; what it writes is passed on frame by frame, so that the chunks of several
 //! sessions never mix. A session that does not read holds up all others, which one connection cannot do without; it is given
-//! up after [`STALL`]. When the connection is lost all sessions on it lose theirs, and the link connects again.
+//! up after [`SESSION_STALL`], and at once when what waits for it fills its stream before it began to read. When the connection is lost all sessions on it lose theirs, and the link connects again.
 
 mod credentials;
 mod running;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,8 +34,10 @@ use crate::configuration::MsrpRelay;
 const PIPE_BYTES: usize = 64 * 1024;
 /// Sessions that wait to be known to the link.
 const MAX_WAITING: usize = 1_024;
-/// Time for a peer, or a session, to take what is written.
+/// Time for the relay to take what is written.
 const STALL: Duration = Duration::from_secs(30);
+/// Time for a session that reads to take what is written.
+const SESSION_STALL: Duration = Duration::from_secs(3);
 
 /// What sessions see of it.
 pub(super) struct RelayLink {
@@ -55,6 +58,8 @@ struct Grant {
 struct Attached {
     session_id: String,
     stream: DuplexStream,
+    /// Whether somebody reads it yet.
+    has_begun: Arc<AtomicBool>,
 }
 
 impl RelayLink {
@@ -81,10 +86,10 @@ impl RelayLink {
         known.as_ref().filter(|grant| grant.until > Instant::now()).map(|grant| grant.use_path.clone())
     }
 
-    /// The stream of a session. None: too many wait.
-    pub(super) fn attach(&self, session_id: &str) -> Option<DuplexStream> {
+    /// The stream of a session, which says when it begins to read. None: too many wait.
+    pub(super) fn attach(&self, session_id: &str, has_begun: Arc<AtomicBool>) -> Option<DuplexStream> {
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-        let attached = Attached { session_id: session_id.to_owned(), stream: theirs };
+        let attached = Attached { session_id: session_id.to_owned(), stream: theirs, has_begun };
         self.attach.try_send(attached).ok().map(|()| ours)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::credentials::Password;
-use super::{Attached, Grant, STALL};
+use super::{Attached, Grant, SESSION_STALL, STALL};
 
 /// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,13 +113,22 @@ impl Link {
         let mut input = BytesMut::new();
         let mut was_granted = false;
         loop {
-            was_granted |= self.settle(&mut authorization, &sorted.frames).await;
+            match self.settle(&mut authorization, &sorted.frames).await {
+                Settled::Granted => was_granted = true,
+                Settled::Nothing => {}
+                // Another connection may find it alive.
+                Settled::Silent => break,
+            }
             let wake = authorization.next_wake().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             input.reserve(READ_BYTES);
             tokio::select! {
                 read = reader.read_buf(&mut input) => match read {
                     Ok(0) | Err(_) => break,
                     Ok(_) => {
+                        // Who is told of a session is told after it was attached: what is sent to it finds it.
+                        while let Ok(next) = attached.try_recv() {
+                            sorted.attach(next);
+                        }
                         framer.push(input.split().freeze());
                         if !sorted.take_all(&mut framer, &mut authorization).await {
                             break;
@@ -138,9 +148,9 @@ impl Link {
         was_granted
     }
 
-    /// Carries out what the client says. Whether the relay took us.
-    async fn settle(&self, authorization: &mut AuthorizationClient, frames: &mpsc::Sender<Bytes>) -> bool {
-        let mut was_granted = false;
+    /// Carries out what the client says.
+    async fn settle(&self, authorization: &mut AuthorizationClient, frames: &mpsc::Sender<Bytes>) -> Settled {
+        let mut settled = Settled::Nothing;
         while let Some(event) = authorization.poll_event() {
             match event {
                 AuthorizationEvent::Challenged { challenges } => {
@@ -148,7 +158,7 @@ impl Link {
                     authorization.answer(Instant::now(), answer.as_deref());
                 }
                 AuthorizationEvent::Granted => {
-                    was_granted = true;
+                    settled = Settled::Granted;
                     let until = authorization.granted_until();
                     let use_path = authorization.use_path(Instant::now()).map(<[MsrpUri]>::to_vec);
                     self.set(use_path.zip(until).map(|(use_path, until)| Grant { use_path, until }));
@@ -156,6 +166,9 @@ impl Link {
                 }
                 AuthorizationEvent::Refused { status } => {
                     tracing::warn!(relay = %self.relay, ?status, "the MSRP relay does not take us for now");
+                    if status.is_none() {
+                        settled = Settled::Silent;
+                    }
                 }
                 AuthorizationEvent::Expired => self.set(None),
             }
@@ -163,7 +176,7 @@ impl Link {
         while let Some(bytes) = authorization.poll_transmit() {
             let _ = timeout(STALL, frames.send(bytes)).await;
         }
-        was_granted
+        settled
     }
 
     fn set(&self, grant: Option<Grant>) {
@@ -179,6 +192,15 @@ impl Link {
     }
 }
 
+/// What the client said.
+enum Settled {
+    Nothing,
+    /// The relay took us.
+    Granted,
+    /// The relay did not answer.
+    Silent,
+}
+
 /// Sorts what comes by session.
 struct Sorted {
     link_session: String,
@@ -189,10 +211,11 @@ struct Sorted {
     over: mpsc::Sender<String>,
 }
 
-/// A session's stream: what is written to it, and the task that passes on what it writes. The session sees its end when both
-/// are gone.
+/// A session's stream: what is written to it until it is over, and the task that passes on what it writes, to its last word.
+/// The session sees its end when both are gone.
 struct Attachment {
-    writer: WriteHalf<DuplexStream>,
+    writer: Option<WriteHalf<DuplexStream>>,
+    has_begun: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
@@ -209,14 +232,14 @@ enum Current {
 }
 
 impl Sorted {
-    fn attach(&mut self, Attached { session_id, stream }: Attached) {
+    fn attach(&mut self, Attached { session_id, stream, has_begun }: Attached) {
         let (reader, writer) = tokio::io::split(stream);
         let (frames, over, name) = (self.frames.clone(), self.over.clone(), session_id.clone());
         let task = tokio::spawn(async move {
             pass_on(reader, frames).await;
             let _ = over.send(name).await;
         });
-        self.sessions.insert(session_id, Attachment { writer, task: task.abort_handle() });
+        self.sessions.insert(session_id, Attachment { writer: Some(writer), has_begun, task: task.abort_handle() });
     }
 
     /// False: the stream cannot be read any more.
@@ -242,7 +265,7 @@ impl Sorted {
                     return self.give(&Frame::Request(head)).await;
                 }
                 self.current = Current::Nobody;
-                if head.method == Method::Send {
+                if head.method == Method::Send && head.failure_report.wants(Status::NO_SUCH_SESSION) {
                     let _ = self.frames.try_send(answer_to(&head, Status::NO_SUCH_SESSION));
                 }
             }
@@ -269,11 +292,20 @@ impl Sorted {
         self.write(&session, bytes).await;
     }
 
-    /// A session that is over, or does not read, is forgotten.
+    /// A session that does not read is forgotten: where it did not begin to, whoever sends to it holds up nobody else.
     async fn write(&mut self, session: &str, bytes: Bytes) {
-        let Some(stream) = self.sessions.get_mut(session) else { return };
-        if !matches!(timeout(STALL, stream.writer.write_all(&bytes)).await, Ok(Ok(()))) {
-            self.sessions.remove(session);
+        let Some(attachment) = self.sessions.get_mut(session) else { return };
+        let Some(writer) = &mut attachment.writer else { return };
+        let has_begun = attachment.has_begun.load(Ordering::Acquire);
+        let patience = if has_begun { SESSION_STALL } else { Duration::ZERO };
+        match timeout(patience, writer.write_all(&bytes)).await {
+            Ok(Ok(())) => {}
+            // It is over; what it wrote last is still passed on.
+            Ok(Err(_)) => attachment.writer = None,
+            Err(_) => {
+                tracing::debug!(has_begun, "a session behind the MSRP relay does not read");
+                self.sessions.remove(session);
+            }
         }
     }
 }

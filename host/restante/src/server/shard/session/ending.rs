@@ -19,24 +19,11 @@ impl Shard {
         let counts_unreported = self.shared.count_unreported_as_delivered;
         let Some(delivery) = self.media.get_mut(&media).and_then(|session| session.delivery_mut()) else { return };
         let Some(attempt) = delivery.attempt else { return };
-        match outcome {
-            Outcome::Acknowledged => {}
-            Outcome::Unreported if counts_unreported => {}
-            Outcome::Rejected { origin: RejectionOrigin::Timeout, .. } => {
+        if let Some((progress, status)) = failure_of(outcome, counts_unreported) {
+            if is_timeout(outcome) {
                 delivery.broken_by = Some(Origin::Timeout);
-                return delivery.failed(message, Progress::Partial, None);
             }
-            // Of the session, not of the message.
-            Outcome::Rejected { status: Status::NO_SUCH_SESSION | Status::BOUND_TO_ANOTHER_CONNECTION, .. } => {
-                return delivery.failed(message, Progress::Partial, None);
-            }
-            Outcome::Rejected { status, .. } => {
-                return delivery.failed(message, Progress::Refused, Some(status.code()));
-            }
-            Outcome::Unsent => return delivery.failed(message, Progress::Unsent, None),
-            Outcome::Unreported | Outcome::Partial { .. } | Outcome::Aborted => {
-                return delivery.failed(message, Progress::Partial, None);
-            }
+            return delivery.failed(message, progress, status);
         }
         delivery.open = delivery.open.saturating_sub(1);
         let key = delivery.key.clone();
@@ -215,6 +202,30 @@ impl Shard {
     }
 }
 
+/// Nobody said anything in time: the peer, or a next hop further on, which a relay reports (RFC 4976 §6.2).
+fn is_timeout(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Rejected { status, origin } => *origin == RejectionOrigin::Timeout || *status == Status::TIMED_OUT,
+        _ => false,
+    }
+}
+
+/// How far a message came that was not taken, and what its receiver said of it. None: it was taken.
+fn failure_of(outcome: &Outcome, counts_unreported: bool) -> Option<(Progress, Option<u16>)> {
+    match outcome {
+        Outcome::Acknowledged => None,
+        Outcome::Unreported if counts_unreported => None,
+        Outcome::Rejected { .. } if is_timeout(outcome) => Some((Progress::Partial, None)),
+        // Of the session, not of the message.
+        Outcome::Rejected { status: Status::NO_SUCH_SESSION | Status::BOUND_TO_ANOTHER_CONNECTION, .. } => {
+            Some((Progress::Partial, None))
+        }
+        Outcome::Rejected { status, .. } => Some((Progress::Refused, Some(status.code()))),
+        Outcome::Unsent => Some((Progress::Unsent, None)),
+        Outcome::Unreported | Outcome::Partial { .. } | Outcome::Aborted => Some((Progress::Partial, None)),
+    }
+}
+
 /// What a session as a whole came to. One that stood is a success when something was said of every message; what was said
 /// of each stands with it.
 fn end_of(delivery: &Delivery) -> (Option<u16>, Origin) {
@@ -230,5 +241,24 @@ fn end_of(delivery: &Delivery) -> (Option<u16>, Origin) {
         (0, Some(status)) if delivery.is_hand_over => (Some(status), Origin::Core),
         (0, _) => (Some(200), Origin::Device),
         _ => (None, delivery.broken_by.unwrap_or(Origin::Transport)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_its_receiver_says_is_a_refusal() {
+        for (status, origin, expected) in [
+            (Status::TIMED_OUT, RejectionOrigin::Timeout, (Progress::Partial, None)),
+            (Status::TIMED_OUT, RejectionOrigin::Report, (Progress::Partial, None)),
+            (Status::NO_SUCH_SESSION, RejectionOrigin::Report, (Progress::Partial, None)),
+            (Status::STOP_SENDING, RejectionOrigin::Report, (Progress::Refused, Some(413))),
+            (Status::UNSUPPORTED_MEDIA_TYPE, RejectionOrigin::Response, (Progress::Refused, Some(415))),
+        ] {
+            let outcome = Outcome::Rejected { status, origin };
+            assert_eq!(failure_of(&outcome, false), Some(expected), "{outcome:?}");
+        }
     }
 }

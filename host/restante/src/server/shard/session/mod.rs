@@ -14,6 +14,8 @@ mod preparing;
 mod refreshing;
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use restante_deferral::decision::Progress;
@@ -63,8 +65,12 @@ pub(super) struct MediaSession {
     connection: PeerConnection,
     /// Its end of what leads to the relay, until its task begins.
     through_relay: Option<DuplexStream>,
+    /// Said to whoever holds the other end.
+    has_begun: Arc<AtomicBool>,
     /// Of the certificates that the peer may show, where it named some; known once its description is.
     fingerprints: Vec<Fingerprint>,
+    /// The id of the URI that the peer's path begins with: of a client of our own relay it is that client's.
+    relayed_by: Option<String>,
     commands: Option<mpsc::Sender<Command>>,
     /// What is to be sent once the ACK came or went.
     pub(super) outgoing: Vec<media::Outgoing>,
@@ -166,8 +172,10 @@ impl MediaSession {
         let certificate = handed.stream.peer_certificate();
         let is_named = |certificate: &[u8]| self.fingerprints.iter().any(|it| it.matches(certificate));
         let is_it = !self.local.uri.secure || self.fingerprints.is_empty() || certificate.is_some_and(is_named);
-        // What came through our own relay never left this process, and its client showed who it is.
-        handed.stream.is_here() || (handed.stream.is_encrypted() == self.local.uri.secure && is_it)
+        // What came through our own relay never left this process, and its client showed who it is: that it is the peer
+        // stands in the peer's path.
+        let is_relayed = handed.stream.relayed_for().is_some_and(|client| self.relayed_by.as_deref() == Some(client));
+        is_relayed || (handed.stream.is_encrypted() == self.local.uri.secure && is_it)
     }
 
     fn new(
@@ -190,6 +198,8 @@ impl MediaSession {
             invite: bytes::Bytes::new(),
             connection: PeerConnection::Awaited,
             through_relay: None,
+            has_begun: Arc::default(),
+            relayed_by: None,
             fingerprints: Vec::new(),
             commands: None,
             outgoing: Vec::new(),
@@ -371,6 +381,8 @@ impl Shard {
         let Some(start) = session.start.take() else { return };
         let waits_for_peer = matches!(start.connection, Connection::FromPeer);
         session.fingerprints.clone_from(&start.fingerprints);
+        session.relayed_by.clone_from(&start.configuration.remote_path.first().session_id);
+        session.has_begun.store(true, Ordering::Release);
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let (reports, spool) = (self.reports.clone(), self.shared.spool.clone());
         let task = tokio::task::spawn_local(media::run(start, commands, self.reports.clone(), spool));

@@ -17,7 +17,8 @@ impl Shard {
     /// Gives a session its stream to the relay, before anybody is told to use it.
     pub(super) fn attach_to_relay(&self, session: &mut MediaSession) {
         if !session.local.relays.is_empty() {
-            session.through_relay = self.shared.relay.get().and_then(|link| link.attach(&session.session_id));
+            session.through_relay =
+                self.shared.relay.get().and_then(|link| link.attach(&session.session_id, session.has_begun.clone()));
         }
     }
 

@@ -29,11 +29,18 @@ impl Server {
     /// Starts the binary on free ports of loopback, with these tables of its configuration, and waits until it serves.
     /// `log` is a filter; what it lets through is shown.
     pub fn start(directory: &Path, tables: &str, log: &str) -> Result<Server> {
+        Server::start_listening(directory, [&[], &[]], tables, log)
+    }
+
+    /// The same; it takes SIP and MSRP at further places, too, as the configuration writes them.
+    pub fn start_listening(directory: &Path, further: [&[String]; 2], tables: &str, log: &str) -> Result<Server> {
         let (sip, msrp) = (free_port()?, free_port()?);
+        let own = [vec![format!("udp:{sip}"), format!("tcp:{sip}")], vec![format!("tcp:{msrp}")]];
+        let [sip_places, msrp_places] = [0, 1].map(|it| [&own[it], further[it]].concat());
         let data = directory.join("data");
         let configuration = directory.join("restante.toml");
         let text = format!(
-            "data = {:?}\n[sip]\nlisten = [\"udp:{sip}\", \"tcp:{sip}\"]\n[msrp]\nlisten = [\"tcp:{msrp}\"]\n{tables}",
+            "data = {:?}\n[sip]\nlisten = {sip_places:?}\n[msrp]\nlisten = {msrp_places:?}\n{tables}",
             data.display().to_string()
         );
         std::fs::write(&configuration, text)?;
@@ -81,7 +88,7 @@ impl Server {
     }
 
     /// Memory that is no file's: the heap, stacks and guests.
-    pub fn heap_bytes(&self) -> Result<u64> {
+    pub fn anonymous_bytes(&self) -> Result<u64> {
         self.bytes_in("smaps_rollup", "Anonymous:")
     }
 
@@ -93,6 +100,18 @@ impl Server {
     /// Begins anew to look for the peak, where the kernel lets us (Linux, `clear_refs`).
     pub fn forget_peak(&self) {
         let _ = std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
+    }
+
+    /// Runs a command against its administration, with a password in its environment; what it says must be success.
+    pub fn command(&self, arguments: &[&str], password: &str) -> Result<()> {
+        let output = Command::new(env!("CARGO_BIN_EXE_restante"))
+            .args(arguments)
+            .arg("--socket")
+            .arg(&self.socket)
+            .env("RESTANTE_PASSWORD", password)
+            .output()?;
+        anyhow::ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
     }
 
     /// Its metrics, in Prometheus' form.

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod configuration;
 pub mod demo;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod policies;
 pub mod server;

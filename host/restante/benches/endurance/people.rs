@@ -1,11 +1,15 @@
 //! Large messages, pushed and fetched: what SIPp cannot do.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use restante_client::{Client, ClientConfiguration, ClientEvent, ClientEvents, LargeMessage, Selection, Source};
+use restante_client::{
+    Client, ClientConfiguration, ClientCredentials, ClientEvent, ClientEvents, LargeMessage, Selection, Source,
+};
+use restante_transport::Protocol;
 
 /// From one large message to the next.
 const EVERY: Duration = Duration::from_secs(3);
@@ -23,41 +27,79 @@ pub enum Way {
     Fetch,
 }
 
-/// Lets somebody send large messages to somebody who is away and comes for each, until then. How many.
-pub async fn exchange(server: SocketAddr, name: &str, way: Way, until: Instant) -> Result<u64> {
-    let start =
-        async |name: String| Client::start(ClientConfiguration::new(&format!("sip:{name}@example.org"), server)).await;
-    let (alice, _alice_events) = start(format!("{name}-sender")).await?;
-    let (bob, mut bob_events) = start(format!("{name}-recipient")).await?;
-    let mut count = 0_u64;
-    while Instant::now() < until {
-        let began = Instant::now();
-        let size = BODY_BYTES.0 + count.wrapping_mul(7_919_000) % BODY_BYTES.1;
-        let body: Vec<u8> = (0..size).map(|number| (number.wrapping_mul(count + 31) >> 3) as u8).collect();
-        let source = Source::Bytes(Bytes::from(body));
-        let sent = alice.send_large(LargeMessage::new(bob.identity(), "application/octet-stream", source)).await?;
-        // On a machine that is busy with something else a decision may come too late: 503, and the sender tries again.
-        if sent.answer.status == 503 {
-            tokio::time::sleep(EVERY).await;
-            continue;
+/// Somebody who sends large messages to somebody who is away and comes for each.
+#[derive(Clone)]
+pub struct Pair {
+    /// What their names begin with.
+    pub name: &'static str,
+    pub domain: &'static str,
+    pub way: Way,
+    pub server: SocketAddr,
+    pub transport: Protocol,
+    /// Both have it, and are asked for it.
+    pub password: Option<String>,
+    /// Who signs the server's certificate: then MSRP is encrypted, too.
+    pub authorities: Option<PathBuf>,
+}
+
+impl Pair {
+    /// What they are called.
+    pub fn names(&self) -> [String; 2] {
+        ["sender", "recipient"].map(|role| format!("{}-{role}", self.name))
+    }
+
+    /// Lets them exchange messages until then. How many.
+    pub async fn exchange(self, until: Instant) -> Result<u64> {
+        let [sender, recipient] = self.names();
+        let (alice, _alice_events) = self.start(&sender).await?;
+        let mut count = 0_u64;
+        while Instant::now() < until {
+            let began = Instant::now();
+            let size = BODY_BYTES.0 + count.wrapping_mul(7_919_000) % BODY_BYTES.1;
+            let body: Vec<u8> = (0..size).map(|number| (number.wrapping_mul(count + 31) >> 3) as u8).collect();
+            let source = Source::Bytes(Bytes::from(body));
+            let to = format!("sip:{recipient}@{}", self.domain);
+            let sent = alice.send_large(LargeMessage::new(&to, "application/octet-stream", source)).await?;
+            // On a machine that is busy with something else a decision may come too late: 503, and the sender tries again.
+            if sent.answer.status == 503 {
+                tokio::time::sleep(EVERY).await;
+                continue;
+            }
+            ensure!(sent.accepted, "{}: not accepted: {} {}", self.name, sent.answer.status, sent.detail);
+            let come = tokio::time::timeout(PATIENCE, self.come(&recipient)).await;
+            let sha256 = come.with_context(|| format!("{}: a large message is lost", self.name))??;
+            ensure!(sha256.as_deref() == Some(&sent.sha256), "{}: what came is not what was sent", self.name);
+            count += 1;
+            tokio::time::sleep(EVERY.saturating_sub(began.elapsed())).await;
         }
-        ensure!(sent.accepted, "{name}: not accepted: {} {}", sent.answer.status, sent.detail);
-        match way {
+        alice.stop().await;
+        Ok(count)
+    }
+
+    /// The recipient comes, with sockets of its own each time, gets a message and goes. The message's digest.
+    async fn come(&self, name: &str) -> Result<Option<String>> {
+        let (bob, mut events) = self.start(name).await?;
+        match self.way {
             Way::Push => _ = bob.register(600).await?,
             Way::Fetch => _ = bob.fetch(Selection::All).await?,
         }
-        let received = tokio::time::timeout(PATIENCE, received(&mut bob_events)).await;
-        let sha256 = received.with_context(|| format!("{name}: a large message is lost"))?;
-        ensure!(sha256.as_deref() == Some(&sent.sha256), "{name}: what came is not what was sent");
-        if let Way::Push = way {
+        let sha256 = received(&mut events).await;
+        if let Way::Push = self.way {
             bob.unregister().await?;
         }
-        count += 1;
-        tokio::time::sleep(EVERY.saturating_sub(began.elapsed())).await;
+        bob.stop().await;
+        Ok(sha256)
     }
-    alice.stop().await;
-    bob.stop().await;
-    Ok(count)
+
+    async fn start(&self, name: &str) -> Result<(Client, ClientEvents)> {
+        let mut configuration = ClientConfiguration::new(&format!("sip:{name}@{}", self.domain), self.server);
+        configuration.transport = self.transport;
+        configuration.credentials =
+            self.password.clone().map(|password| ClientCredentials { username: name.to_owned(), password });
+        configuration.tls.files.authorities = self.authorities.clone();
+        configuration.tls.media = self.authorities.is_some();
+        Ok(Client::start(configuration).await?)
+    }
 }
 
 /// The next message's digest.

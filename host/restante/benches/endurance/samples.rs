@@ -1,5 +1,7 @@
 //! What the server held over time.
 
+use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,8 +13,10 @@ use super::server::Server;
 pub struct Sample {
     /// Since the load began.
     pub at: Duration,
-    /// Memory that is no file's: the heap, with what the allocator holds back of it, stacks and guests.
+    /// What the program holds, by its allocator's count.
     pub heap_bytes: u64,
+    /// Memory that is no file's: the heap with what the allocator keeps for later, stacks, and the memories of policies.
+    pub anonymous_bytes: u64,
     /// Open files and sockets.
     pub open_files: u64,
     /// Gauges of the metrics.
@@ -33,7 +37,9 @@ impl Sample {
     /// Of now.
     pub fn take(server: &Server, at: Duration) -> Result<Sample> {
         let metrics = server.metrics()?;
-        Ok(Sample { at, heap_bytes: server.heap_bytes()?, open_files: server.open_files()?, held: Held::of(&metrics)? })
+        let heap_bytes = value(&metrics, "restante_heap_in_use_bytes").context("the allocator does not count")?;
+        let (anonymous_bytes, open_files) = (server.anonymous_bytes()?, server.open_files()?);
+        Ok(Sample { at, heap_bytes, anonymous_bytes, open_files, held: Held::of(&metrics)? })
     }
 }
 
@@ -51,18 +57,28 @@ impl Held {
     }
 }
 
+/// Writes them as a table, to be looked at.
+pub fn write(file: &Path, samples: &[Sample]) -> Result<()> {
+    let mut text = "seconds,heap_bytes,anonymous_bytes,open_files,waiting\n".to_owned();
+    for Sample { at, heap_bytes, anonymous_bytes, open_files, held } in samples {
+        let seconds = at.as_secs();
+        writeln!(text, "{seconds},{heap_bytes},{anonymous_bytes},{open_files},{}", held.waiting)?;
+    }
+    Ok(std::fs::write(file, text)?)
+}
+
 /// The value of a row without labels.
 pub fn value(metrics: &str, name: &str) -> Option<u64> {
     let row = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
     row.trim().parse().ok()
 }
 
-/// By which part of its mean the heap grows over these samples: the slope of the line with the least squares, times the
+/// By which part of its mean something grows over these samples: the slope of the line with the least squares, times the
 /// time that they cover.
-pub fn growth(samples: &[Sample]) -> f64 {
+pub fn growth(samples: &[Sample], bytes: impl Fn(&Sample) -> u64) -> f64 {
     let count = samples.len() as f64;
     let mean = |of: &dyn Fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / count;
-    let (at, heap) = (|it: &Sample| it.at.as_secs_f64(), |it: &Sample| it.heap_bytes as f64);
+    let (at, heap) = (|it: &Sample| it.at.as_secs_f64(), |it: &Sample| bytes(it) as f64);
     let (middle, height) = (mean(&at), mean(&heap));
     let spread = mean(&|it| (at(it) - middle).powi(2));
     let rise = mean(&|it| (at(it) - middle) * (heap(it) - height));

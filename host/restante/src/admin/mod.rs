@@ -28,6 +28,7 @@ use tokio::sync::watch;
 
 use self::serve::{Listening, serve};
 use crate::configuration::Configuration;
+use crate::memory;
 use crate::metrics::write_family;
 use crate::server::certificates::{Certificates, time_text};
 use crate::server::roster::Roster;
@@ -248,10 +249,19 @@ async fn metrics(State(administration): State<Administration>) -> Response {
                 [(Vec::new(), value as f64)],
             );
         }
+        write_memory(text);
         write_certificates(text, &administration.certificates.status());
         write_policies(text, &shared.policies().map(|policies| policies.host().statistics()).unwrap_or_default());
     });
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+/// What the allocator counts, where it does.
+fn write_memory(text: &mut String) {
+    let heap = memory::heap();
+    let rows = |bytes: Option<u64>| bytes.map(|bytes| (Vec::new(), bytes as f64));
+    write_family(text, "heap_in_use_bytes", "gauge", rows(heap.map(|it| it.in_use_bytes)));
+    write_family(text, "heap_held_bytes", "gauge", rows(heap.map(|it| it.held_bytes)));
 }
 
 /// When the certificate ends, and how reading its files went.

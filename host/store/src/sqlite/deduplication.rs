@@ -29,7 +29,8 @@ const ENTRY_BYTES: usize = 24;
 const ROW_ENTRIES: usize = 168;
 /// Keys that share a filter, when there are so many.
 const MAX_FILTER_KEYS: usize = 1_250_000;
-/// Keys that the first filter of an hour is made for.
+/// Keys that the first filters of an hour are made for, in whole runs; a later one is for a quarter of what the hour has. So
+/// there is room for hardly more keys than there are, and what filters take grows with them and not in leaps.
 const MIN_FILTER_KEYS: usize = 16_384;
 /// Rows of an hour that left the window removed with one commit.
 const ROWS_PER_BITE: i64 = 512;
@@ -51,6 +52,9 @@ pub(super) struct Deduplication {
     /// When the first of it was put there, or read.
     recent_since: Timestamp,
     seal_at: usize,
+    /// Where they are sorted for a run: kept from one run to the next, so that there are no large pieces of memory that come
+    /// and go for as long as the server runs.
+    sorted: Vec<Entry>,
     /// Of the transaction under way.
     pending: Vec<Entry>,
     pending_by_key: HashMap<u128, i64>,
@@ -62,12 +66,12 @@ pub(super) struct Deduplication {
 pub(super) struct Sealed {
     hour: u64,
     run: u16,
-    keys: Vec<u128>,
 }
 
 #[derive(Debug, Default)]
 struct Hour {
     runs: u16,
+    keys: usize,
     segments: Vec<Segment>,
 }
 
@@ -90,6 +94,7 @@ impl Deduplication {
             recent_hour: 0,
             recent_since: now,
             seal_at: RUN_KEYS,
+            sorted: Vec::new(),
             pending: Vec::new(),
             pending_by_key: HashMap::new(),
             dying: Vec::new(),
@@ -222,19 +227,21 @@ impl Deduplication {
     }
 
     /// Writes the log as a run, in a transaction of the caller's.
-    pub(super) fn seal(&self, connection: &Connection) -> rusqlite::Result<Sealed> {
+    pub(super) fn seal(&mut self, connection: &Connection) -> rusqlite::Result<Sealed> {
         let hour = self.recent_hour;
         let run = self.hours.get(&hour).map_or(0, |kept| kept.runs);
-        let mut entries: Vec<Entry> = self.recent.iter().map(|(key, seq)| (*key, *seq)).collect();
-        entries.sort_unstable();
-        write_run(connection, hour, run, &entries)?;
+        self.sorted.clear();
+        self.sorted.extend(self.recent.iter().map(|(key, seq)| (*key, *seq)));
+        self.sorted.sort_unstable();
+        write_run(connection, hour, run, &self.sorted)?;
         connection.execute("DELETE FROM deduplication_log", [])?;
-        Ok(Sealed { hour, run, keys: entries.into_iter().map(|(key, _)| key).collect() })
+        Ok(Sealed { hour, run })
     }
 
     /// That transaction is durable.
     pub(super) fn sealed(&mut self, sealed: Sealed) {
-        self.hours.entry(sealed.hour).or_default().add_run(sealed.run, &sealed.keys);
+        self.hours.entry(sealed.hour).or_default().add_run(sealed.run, &self.sorted);
+        self.sorted.clear();
         self.recent.clear();
         self.seal_at = RUN_KEYS;
     }
@@ -273,38 +280,40 @@ impl Hour {
         let mut kept = Hour::default();
         let mut statement = connection.prepare(&format!("SELECT id, keys FROM deduplication_{hour} ORDER BY id"))?;
         let mut rows = statement.query([])?;
-        let mut current: (u16, Vec<u128>) = (0, Vec::new());
+        let mut current: (u16, Vec<Entry>) = (0, Vec::new());
         while let Some(row) = rows.next()? {
             let run = run_of(row.get(0)?);
             if run != current.0 {
                 kept.add_run(current.0, &current.1);
-                current = (run, Vec::new());
+                current.0 = run;
+                current.1.clear();
             }
-            current.1.extend(row.get_ref(1)?.as_blob()?.chunks_exact(ENTRY_BYTES).map(|bytes| entry(bytes).0));
+            current.1.extend(row.get_ref(1)?.as_blob()?.chunks_exact(ENTRY_BYTES).map(entry));
         }
         kept.add_run(current.0, &current.1);
         Ok(kept)
     }
 
-    fn add_run(&mut self, run: u16, keys: &[u128]) {
-        if keys.is_empty() {
+    fn add_run(&mut self, run: u16, entries: &[Entry]) {
+        if entries.is_empty() {
             return;
         }
         self.runs = run.saturating_add(1);
-        let room = |segment: &&mut Segment| segment.keys.saturating_add(keys.len()) <= segment.capacity;
+        let room = |segment: &&mut Segment| segment.keys.saturating_add(entries.len()) <= segment.capacity;
         let segment = match self.segments.last_mut().filter(room) {
             Some(segment) => segment,
             None => {
-                let before = self.segments.last().map_or(MIN_FILTER_KEYS / 4, |segment| segment.capacity);
-                let capacity = before.saturating_mul(4).min(MAX_FILTER_KEYS).max(keys.len());
+                let wanted = (self.keys / 4).clamp(MIN_FILTER_KEYS, MAX_FILTER_KEYS);
+                let capacity = wanted.div_ceil(entries.len()).saturating_mul(entries.len());
                 let segment = Segment { filter: Filter::new(capacity), capacity, keys: 0, runs: run..=run };
                 self.segments.push(segment);
                 let Some(segment) = self.segments.last_mut() else { return };
                 segment
             }
         };
-        keys.iter().for_each(|key| segment.filter.insert(*key));
-        segment.keys = segment.keys.saturating_add(keys.len());
+        entries.iter().for_each(|(key, _)| segment.filter.insert(*key));
+        segment.keys = segment.keys.saturating_add(entries.len());
+        self.keys = self.keys.saturating_add(entries.len());
         segment.runs = *segment.runs.start()..=run;
     }
 }
@@ -472,6 +481,22 @@ mod tests {
             for number in 3 * each..4 * each {
                 assert_eq!(seen.find(&connection, at(11), key(number)).unwrap(), None);
             }
+        }
+    }
+
+    #[test]
+    fn filters_have_room_for_hardly_more_keys_than_there_are() {
+        for (run_keys, runs) in [(10, 1_000), (6_600, 12), (RUN_KEYS, 60)] {
+            let mut hour = Hour::default();
+            let entries: Vec<Entry> = (0..run_keys as u64).map(|it| (u128::from_be_bytes(key(it).0), 0)).collect();
+            for run in 0..runs {
+                hour.add_run(run, &entries);
+                let room: usize = hour.segments.iter().map(|segment| segment.capacity).sum();
+                let keys = run_keys * (usize::from(run) + 1);
+                assert_eq!(hour.segments.iter().map(|segment| segment.keys).sum::<usize>(), keys);
+                assert!(room <= keys + (keys / 4).max(MIN_FILTER_KEYS) + run_keys, "{room} for {keys}");
+            }
+            assert!(hour.segments.len() <= 24, "{} filters for {runs} runs of {run_keys}", hour.segments.len());
         }
     }
 

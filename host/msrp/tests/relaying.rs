@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use restante_msrp::framing::{ContinuationFlag, Frame, Framer, FramingLimits, RequestHead, Response};
 use restante_msrp::relay::{LegId, Output, RelayLimits, RelayedClient};
 use restante_msrp::status::Status;
-use restante_msrp::uri::MsrpUri;
+use restante_msrp::uri::{MAX_PATH_URIS, MsrpUri};
 
 const RELAY: &str = "msrps://relay.example.org:443;ws";
 const SESSION: &str = "msrp://relay.example.org:2855/r00;tcp";
@@ -457,5 +457,21 @@ proptest! {
             story.written();
             story.pass(7);
         }
+    }
+}
+
+#[test]
+fn a_path_that_has_no_room_for_us_is_refused() {
+    for (uris, refused) in [(MAX_PATH_URIS, true), (MAX_PATH_URIS - 1, false)] {
+        let mut story = granted();
+        let path: Vec<String> =
+            (1..uris).map(|it| format!("msrp://192.0.2.{it}:2855/r;tcp")).chain([CLIENT.to_owned()]).collect();
+        let to = format!("{SESSION} {PEER}");
+        story.says(LegId::CLIENT, &send("long", &to, &path.join(" "), "Byte-Range: 1-2/2\r\n", "hi", '$'));
+        let is_refused = story
+            .written()
+            .iter()
+            .any(|it| matches!(it, Written::Response(LegId::CLIENT, said) if said.status == Status::BAD_REQUEST));
+        assert_eq!(is_refused, refused, "{uris}");
     }
 }

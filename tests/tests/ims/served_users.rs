@@ -101,6 +101,20 @@ fn what_a_user_sends_is_passed_on_along_the_route_and_never_deferred() {
 }
 
 #[test]
+fn a_mark_in_a_route_of_somebody_else_says_nothing_about_the_side() {
+    story(async |world| {
+        let mut core = Scscf::new(world).await;
+        let elsewhere = format!("<sip:{};lr;orig>", core.socket.local());
+        for own in [Some(format!("<sip:{};lr>", core.server())), None] {
+            let request = core.invokes("MESSAGE", BOB).without("Route");
+            let request = own.iter().fold(request, |request, own| request.with("Route", own)).with("Route", &elsewhere);
+            assert_eq!(core.socket.ask(&request.text("kept")).await.status(), Some(202), "{own:?}");
+        }
+        assert_eq!(world.queue().len(), 2);
+    });
+}
+
+#[test]
 fn a_call_is_found_by_its_cancel_whoever_its_request_uri_names() {
     story(async |world| {
         let (mut core, mut phone) = (Scscf::new(world).await, world.udp().await);

@@ -309,3 +309,21 @@ fn a_call_that_is_too_large_for_udp_goes_over_tcp_and_after_all_over_udp_where_n
         assert_eq!(desk.unread(), [""; 0]);
     });
 }
+
+#[test]
+fn what_no_datagram_holds_is_given_up_where_nobody_takes_tcp() {
+    story(async |world| {
+        let phone = device(world, "1.0").await;
+        let mut alice = world.tcp().await;
+        // The first time it is not known of the phone; later it is, and there is no other way.
+        for connections in [2, 3] {
+            let invite = call(&alice);
+            let description = format!("{}a={}\r\n", String::from_utf8_lossy(&invite.body), "x".repeat(70_000));
+            let invite = invite.body("application/sdp", description);
+            alice.send(&invite.bytes()).await;
+            assert_eq!(refused(&mut alice, &invite).await.status(), Some(500));
+            assert_eq!(world.transport_count("connections_failed"), connections);
+        }
+        assert_eq!(phone.unread(), [""; 0]);
+    });
+}

@@ -193,6 +193,33 @@ fn whom_another_tenant_trusts_sends_nobody_of_this_one_anything_under_our_name()
 }
 
 #[test]
+fn whom_another_tenant_trusts_sends_a_core_nothing_in_the_name_of_this_ones_users() {
+    beside_a_trusting_tenant().tell(async |world| {
+        let (mut core, mut socket) = (world.udp().await, world.outside().await);
+        let (own, stranger) = ("sip:erin@other.example", "sip:ceo@elsewhere.net");
+        let here = format!("<sip:{};lr>", world.sip());
+        let served =
+            |request: Request| request.with("Route", &here).with("P-Served-User", &format!("<{own}>;sescase=orig"));
+        let marked = |request: Request| request.with("Route", &here.replace(";lr", ";lr;orig"));
+        for (from, to, passes) in [(BOB, own, false), (BOB, BOB, false), (stranger, BOB, false), (own, BOB, true)] {
+            for said in [&served as &dyn Fn(Request) -> Request, &marked] {
+                let request = said(socket.request("MESSAGE", to)).with("Route", &format!("<sip:{};lr>", core.local()));
+                let request = request.with("P-Asserted-Identity", &format!("<{from}>")).text("by our word");
+                socket.send(&request.bytes()).await;
+                if passes {
+                    let came = core.expect("MESSAGE", |it| it.is_request()).await;
+                    assert_eq!(came.header(Name::PAssertedIdentity), Some(&*format!("<{from}>")));
+                    core.respond(&came, 200).await;
+                }
+                let expected = if passes { 200 } else { 403 };
+                assert_eq!(socket.answer_to(&request).await.status(), Some(expected), "{from} to {to}");
+            }
+        }
+        assert_eq!((core.unread(), world.queue().len()), (Vec::new(), 0));
+    });
+}
+
+#[test]
 fn a_path_with_a_name_is_for_proxies_that_are_trusted() {
     setting().demands_passwords().tell(async |world| {
         let mut socket = world.outside().await;

@@ -354,14 +354,12 @@ impl Recipient {
     }
 }
 
-/// It has it. Of too many devices the first that had it is forgotten: a client may take a new name for every session.
+/// It has it. Of too many devices the first that had it is forgotten, else the first that is still to get it: a client may
+/// take a new name for every session, but one that has it is not to get it again.
 fn note_device(devices: &mut Vec<DeviceState>, device: String, now: Timestamp) {
     devices.retain(|state| state.device != device);
     if devices.len() >= MAX_DEVICES {
-        match devices.iter().position(|state| state.delivered_at.is_some()) {
-            Some(first) => _ = devices.remove(first),
-            None => return,
-        }
+        devices.remove(devices.iter().position(|state| state.delivered_at.is_some()).unwrap_or(0));
     }
     devices.push(DeviceState { device, delivered_at: Some(now) });
 }
@@ -369,4 +367,23 @@ fn note_device(devices: &mut Vec<DeviceState>, device: String, now: Timestamp) {
 /// What clients answer to a shape that they do not know; some say 500 to all of them.
 pub(super) fn is_a_refusal_of_the_shape(status: u16) -> bool {
     matches!(status, 400 | 405 | 406 | 413 | 415 | 488 | 493 | 500 | 501 | 513 | 606)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_has_it_is_noted_however_many_are_still_to_get_it() {
+        let state = |number: usize| DeviceState { device: format!("device {number}"), delivered_at: None };
+        let mut devices: Vec<DeviceState> = (0..MAX_DEVICES).map(state).collect();
+        for number in 0..3 {
+            note_device(&mut devices, format!("new {number}"), Timestamp(7));
+            assert_eq!(devices.len(), MAX_DEVICES);
+            let last = devices.last().map(|it| (it.device.clone(), it.delivered_at));
+            assert_eq!(last, Some((format!("new {number}"), Some(Timestamp(7)))));
+        }
+        let waiting = devices.iter().filter(|it| it.delivered_at.is_none()).count();
+        assert_eq!(waiting, MAX_DEVICES - 1, "those that had it make room first");
+    }
 }

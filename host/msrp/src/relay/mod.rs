@@ -47,7 +47,7 @@ use crate::framing::{
 };
 use crate::status::Status;
 use crate::transaction_ids::TransactionIds;
-use crate::uri::{MsrpPath, MsrpUri};
+use crate::uri::{MAX_PATH_URIS, MsrpPath, MsrpUri};
 
 /// Peers that may speak on one leg, as where a relay is behind it; of more the first is forgotten.
 const MAX_NAMES_PER_LEG: usize = 8;
@@ -335,6 +335,10 @@ impl RelayedClient {
         let (Some(session), Some(next)) = (session, head.to_path.iter().nth(1)) else {
             return Err(Status::NO_SUCH_SESSION);
         };
+        // Ours would be one too many in it.
+        if head.from_path.iter().count() >= MAX_PATH_URIS {
+            return Err(Status::BAD_REQUEST);
+        }
         let uri = session.uri.clone();
         if leg != LegId::CLIENT {
             self.name_leg(leg, head.from_path.first());

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use restante_sip::transaction::{ConnectionId, Flow, NameId, Transport};
+use restante_sip::uri::SipUri;
 use restante_transport::{Flow as SocketFlow, Protocol, Target};
 
 /// What the transactions call a protocol of the transport's.
@@ -111,4 +112,11 @@ mod tests {
         }
         assert!(read("sctp 192.0.2.1:5060 0", true).is_none() && read("", true).is_none());
     }
+}
+
+/// The address in a SIP URI whose host is one.
+#[must_use]
+pub fn socket_of(uri: &SipUri) -> Option<SocketAddr> {
+    let host = uri.host.trim_start_matches('[').trim_end_matches(']');
+    Some(SocketAddr::new(host.parse().ok()?, uri.port_or_default()))
 }

@@ -7,8 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use restante_deferral::model::Timestamp;
 
 const SLICES: usize = 16;
-/// Parties remembered per slice; beyond it those that were quiet for an hour are forgotten, then those with the least.
+/// Parties remembered per slice; beyond it those that were quiet for an hour are forgotten, then those with the least, until
+/// there is room for some time: looking for them takes long.
 const MAX_PARTIES: usize = 20_000;
+const PARTIES_LEFT: usize = MAX_PARTIES / 10 * 9;
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 3_600_000;
 
@@ -77,7 +79,7 @@ impl Rates {
 fn make_room(parties: &mut HashMap<Digest, Party>, now: Timestamp) {
     parties.retain(|_, party| party.hour.index.saturating_add(1) >= now.0 / HOUR);
     let mut least = 1_u32;
-    while parties.len() >= MAX_PARTIES {
+    while parties.len() > PARTIES_LEFT {
         parties.retain(|_, party| party.hour.current.saturating_add(party.hour.previous) > least);
         least = least.saturating_mul(2);
     }
@@ -124,6 +126,19 @@ mod tests {
         }
         assert_eq!(rates.look("busy", now), (5, 5));
         assert!(rates.slices.iter().all(|slice| slice.lock().unwrap().len() <= MAX_PARTIES));
+    }
+
+    #[test]
+    fn where_everybody_sends_room_is_made_seldom() {
+        let now = Timestamp(HOUR);
+        let digest = |number: usize| number as u128;
+        let mut parties = HashMap::new();
+        for number in 0..MAX_PARTIES {
+            parties.entry(digest(number)).or_insert_with(Party::default).add(now, 2 + number as u32 % 20);
+        }
+        make_room(&mut parties, now);
+        assert!(parties.len() <= PARTIES_LEFT && parties.len() >= MAX_PARTIES / 2, "{}", parties.len());
+        assert!(parties.contains_key(&digest(19)), "who sent most");
     }
 
     #[test]

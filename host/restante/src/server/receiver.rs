@@ -43,7 +43,7 @@ fn handle(shared: &Shared, event: TransportEvent) -> Intake {
         }
         TransportEvent::SendFailed { token: SendToken { shard, key }, failure, .. } => {
             tracing::debug!(%failure, "not sent");
-            push(shared, usize::from(shard), Lane::Ordered, ToShard::SendFailed(key), 64)
+            push(shared, usize::from(shard), Lane::Ordered, ToShard::SendFailed(key, failure), 64)
         }
         TransportEvent::Closed { flow, .. } => {
             if let Some(connection) = flow.connection {
@@ -141,7 +141,11 @@ pub(super) fn destination(shared: &Shared, message: &SipMessage, flow: &Flow) ->
         {
             message.from().ok().map(|from| from.uri)
         }
-        _ => request_uri.clone().map(|uri| shared.served(message, &uri, flow).uri),
+        // What a user of ours sends is passed on, which any shard does: there, CANCEL and ACK find it by themselves.
+        _ => request_uri.clone().map(|uri| match shared.served(message, &uri, flow) {
+            served if served.is_originating() => uri,
+            served => served.uri,
+        }),
     };
     let shard_of_user = |uri: &Uri| {
         let key = shared.directory.served(uri).map(|(_, key)| key);

@@ -55,7 +55,7 @@ impl Shared {
         let marked = || message.list(Name::Route).next().and_then(|route| NameAddr::parse(route).ok());
         let Some(told) = told else {
             let mut served = Served::plain(request_uri);
-            if marked().is_some_and(|route| route.uri.parameter("orig").is_some())
+            if marked().is_some_and(|route| route.uri.parameter("orig").is_some() && self.is_ours(&route.uri))
                 && self.directory.is_trusted(&self.peer(came))
             {
                 served.session_case = Some(SessionCase::Originating);
@@ -76,6 +76,18 @@ impl Shared {
             None => RegistrationState::Unknown,
         };
         Served { uri: told.uri, session_case: told.session_case, registration }
+    }
+
+    /// Whether a URI names this server.
+    pub(super) fn is_ours(&self, uri: &Uri) -> bool {
+        let (Some(uri), Some(sender)) = (uri.as_sip(), self.sender()) else { return false };
+        let host = |text: &str| text.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        sender.listeners().iter().any(|bound| {
+            let advertised = host(&bound.advertise.host) == host(&uri.host)
+                && bound.advertise.port.unwrap_or(5060) == uri.port_or_default();
+            let listened = flow::socket_of(uri) == Some(bound.local);
+            advertised || listened
+        })
     }
 
     /// Who sent something, as far as that may make its word count.

@@ -264,8 +264,11 @@ impl Update<'_> {
         let Some(binding) = known.and_then(|at| self.bindings.bindings.get_mut(at)) else { return };
         binding.doubtful = true;
         binding.devices = devices;
-        binding.call_id.clone_from(&self.request.call_id);
-        binding.cseq_number = self.request.cseq_number;
+        // What is known by reports alone stays that: its route follows them.
+        if !binding.call_id.is_empty() {
+            binding.call_id.clone_from(&self.request.call_id);
+            binding.cseq_number = self.request.cseq_number;
+        }
         self.changes.push(BindingChange { kind: ChangeKind::Doubtful, binding: binding.clone() });
     }
 

@@ -63,6 +63,15 @@ pub struct ReportedContact {
     pub public_gruu: Option<String>,
 }
 
+impl ReportedContact {
+    /// Bytes of its texts.
+    pub(super) fn size(&self) -> usize {
+        let texts = [&self.id, &self.event, &self.uri].into_iter().chain(&self.q).chain(&self.public_gruu);
+        let parameters = self.parameters.iter().flat_map(|(name, value)| [name, value]);
+        texts.chain(parameters).map(String::len).fold(0, usize::saturating_add)
+    }
+}
+
 /// Why bytes are no document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DocumentError {

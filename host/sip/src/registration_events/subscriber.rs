@@ -41,7 +41,7 @@ pub struct SubscriberSettings {
 /// | waiting | its time comes | asking |
 /// | asking | 2xx | notified, or waiting for a NOTIFY (Timer N) |
 /// | asking | 423 | asking, with the Min-Expires: at once the first time, then longer each time |
-/// | asking, in a dialog | 481, 408, or another refusal that ends it (§4.1.2.2) | waiting, for a new dialog |
+/// | asking, in a dialog | 481, or another refusal that ends it (§4.1.2.2) | waiting, for a new dialog |
 /// | asking | anything else, or nothing | waiting, longer each time, or as Retry-After says |
 /// | any but waiting | NOTIFY, of the dialog or the first | notified |
 /// | notified | close to its end, or a document was missed | asking, in its dialog |

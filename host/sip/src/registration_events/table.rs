@@ -1,4 +1,6 @@
-use super::document::{MAX_CONTACTS, MAX_REGISTRATIONS, RegistrationInfo, ReportedContact, ReportedRegistration};
+use super::document::{
+    MAX_CONTACTS, MAX_DOCUMENT_BYTES, MAX_REGISTRATIONS, RegistrationInfo, ReportedContact, ReportedRegistration,
+};
 
 /// What the documents of one subscription say together (RFC 3680 §5.1).
 ///
@@ -93,20 +95,38 @@ impl RegistrationTable {
     }
 
     fn take(&mut self, told: ReportedRegistration) {
-        let Some(known) = self.registrations.iter_mut().find(|it| it.id == told.id) else {
-            if self.registrations.len() < MAX_REGISTRATIONS {
-                self.registrations.push(told);
+        let at = match self.registrations.iter().position(|it| it.id == told.id) {
+            Some(at) => at,
+            None if self.registrations.len() < MAX_REGISTRATIONS => {
+                self.registrations.push(ReportedRegistration { id: told.id, ..ReportedRegistration::default() });
+                self.registrations.len() - 1
             }
-            return;
+            None => return,
         };
-        known.is_active = told.is_active;
-        known.address_of_record = told.address_of_record;
         for contact in told.contacts {
-            match known.contacts.iter().position(|it| it.id == contact.id) {
-                Some(at) => known.contacts.get_mut(at).into_iter().for_each(|place| place.clone_from(&contact)),
-                None if known.contacts.len() < MAX_CONTACTS => known.contacts.push(contact),
-                None => {}
-            }
+            self.take_contact(at, contact);
+        }
+        if let Some(known) = self.registrations.get_mut(at) {
+            known.is_active = told.is_active;
+            known.address_of_record = told.address_of_record;
+        }
+    }
+
+    /// What does not fit is left out: all contacts together are not to be more than one document can have.
+    fn take_contact(&mut self, at: usize, contact: ReportedContact) {
+        let known = self.registrations.iter().flat_map(|it| &it.contacts);
+        let (count, bytes) =
+            known.fold((0, 0_usize), |(count, bytes), it| (count + 1, bytes.saturating_add(it.size())));
+        let Some(registration) = self.registrations.get_mut(at) else { return };
+        let place = registration.contacts.iter().position(|it| it.id == contact.id);
+        let before = place.and_then(|place| registration.contacts.get(place)).map_or(0, ReportedContact::size);
+        let fits = bytes.saturating_sub(before).saturating_add(contact.size()) <= MAX_DOCUMENT_BYTES;
+        match place.and_then(|place| registration.contacts.get_mut(place)) {
+            Some(known) if fits => *known = contact,
+            // What is said of it now is not known, and what was said is not so any more.
+            Some(known) => known.is_active = false,
+            None if fits && count < MAX_CONTACTS => registration.contacts.push(contact),
+            None => {}
         }
     }
 }
@@ -152,6 +172,32 @@ mod tests {
         assert_eq!(table.contacts(|it| it == "sip:carol@h").len(), 0);
         assert_eq!(table.apply(document(0, true, &[("d", true)])), Taken::Applied, "whatever its version");
         assert_eq!(known(&table), ["d"]);
+    }
+
+    #[test]
+    fn documents_together_hold_no_more_than_one_may() {
+        let told = |version: u32, registration: usize, contacts: usize, uri_bytes: usize| {
+            let ids: Vec<String> = (0..contacts).map(|it| format!("{registration}-{it}")).collect();
+            let mut document =
+                document(version, version == 0, &ids.iter().map(|id| (id.as_str(), true)).collect::<Vec<_>>());
+            let told = &mut document.registrations[0];
+            told.id = registration.to_string();
+            told.contacts.iter_mut().for_each(|it| it.uri = format!("sip:{}@{}", it.id, "h".repeat(uri_bytes)));
+            document
+        };
+        for (contacts, uri_bytes, most) in [(MAX_CONTACTS, 1, MAX_CONTACTS), (20, 1_800, MAX_DOCUMENT_BYTES / 1_800)] {
+            let mut table = RegistrationTable::default();
+            for version in 0..10 {
+                assert_eq!(table.apply(told(version, version as usize, contacts, uri_bytes)), Taken::Applied);
+            }
+            let known = table.contacts(|_| true).len();
+            assert!(known <= most && known >= most / 2, "{known} of {uri_bytes}");
+        }
+        // A contact that grew too large is not believed any longer.
+        let mut table = RegistrationTable::default();
+        table.apply(told(0, 0, 30, 1_500));
+        table.apply(told(1, 0, 30, 1_900 * 2));
+        assert!(table.contacts(|_| true).iter().map(|it| it.size()).sum::<usize>() <= MAX_DOCUMENT_BYTES);
     }
 
     #[test]

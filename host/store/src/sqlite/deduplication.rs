@@ -22,7 +22,9 @@ const MILLISECONDS_PER_HOUR: u64 = 3_600_000;
 const RUN_KEYS: usize = 128 * 1024;
 /// After so long the log becomes a run however few its keys are: what they take beside it then depends on the rate alone and
 /// not on the minute of the hour.
-const RUN_MILLISECONDS: u64 = 300_000;
+const RUN_MILLISECONDS: u64 = 60_000;
+/// Room for keys that are sorted is made in such steps.
+const SORTED_STEP: usize = 1_024;
 /// Bytes of a key and its message's number in a row.
 const ENTRY_BYTES: usize = 24;
 /// Entries in a row: what fits a page of the database.
@@ -231,6 +233,7 @@ impl Deduplication {
         let hour = self.recent_hour;
         let run = self.hours.get(&hour).map_or(0, |kept| kept.runs);
         self.sorted.clear();
+        self.sorted.reserve_exact(self.recent.len().next_multiple_of(SORTED_STEP));
         self.sorted.extend(self.recent.iter().map(|(key, seq)| (*key, *seq)));
         self.sorted.sort_unstable();
         write_run(connection, hour, run, &self.sorted)?;

@@ -111,7 +111,7 @@ pub struct SqliteStore {
     reads: Arc<ReadQueue>,
     users: Arc<Users>,
     spool: Spool,
-    /// For sums of users who were not met yet.
+    /// For short questions of the shards: sums of users who were not met yet, whether anything waits for somebody.
     sums: Mutex<Connection>,
     /// For what operators look at, and whatever else is asked seldom.
     side: Mutex<Connection>,
@@ -280,9 +280,10 @@ impl Store for SqliteStore {
     }
 
     fn has_messages(&self, user: &RecipientKey) -> bool {
-        let side = self.side();
-        let found = users::find(&side, user).and_then(|id| match id {
-            Some(id) => side
+        // Not that of the operators' questions, which can be long: shards ask this.
+        let connection = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = users::find(&connection, user).and_then(|id| match id {
+            Some(id) => connection
                 .prepare_cached("SELECT EXISTS (SELECT 1 FROM place WHERE recipient = ?)")?
                 .query_row([id], |row| row.get(0)),
             None => Ok(false),

@@ -276,14 +276,18 @@ impl Authentication {
     }
 }
 
-/// Those of a request that are for the tenant's realm, by an algorithm that it asks for.
+/// Those of a request that are for the tenant's realm, by an algorithm that it asks for. What cannot be read may be for another
+/// realm, and counts only where there are no others.
 fn credentials(
     request: &Presented<'_>,
     tenant: &TenantEntry,
 ) -> Result<Option<(Credentials, Variant)>, Unauthenticated> {
-    let mut found = None;
+    let (mut found, mut is_malformed) = (None, false);
     for value in request.authorizations.iter().take(MAX_FIELDS) {
-        let read = Credentials::parse(value).map_err(|_| Unauthenticated::Malformed("Malformed Authorization"))?;
+        let Ok(read) = Credentials::parse(value) else {
+            is_malformed = true;
+            continue;
+        };
         let Some(credentials) = read.filter(|it| *it.realm == *tenant.digest.realm) else { continue };
         if credentials.is_user_hash && !tenant.digest.takes_user_hash {
             continue;
@@ -291,7 +295,10 @@ fn credentials(
         let variant = credentials.algorithm().filter(|it| tenant.digest.algorithms.contains(it));
         found = found.or(variant.map(|variant| (credentials, variant)));
     }
-    Ok(found)
+    match found {
+        None if is_malformed => Err(Unauthenticated::Malformed("Malformed Authorization")),
+        found => Ok(found),
+    }
 }
 
 /// Whether the URI in the hash is the one that was asked for: the same user, or the same host where there is none. Clients

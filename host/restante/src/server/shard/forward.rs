@@ -8,13 +8,12 @@
 use std::net::SocketAddr;
 
 use restante_sip::header::NameAddr;
-use restante_sip::message::{Method, SipMessage};
+use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::proxy::OwnRoutes;
 use restante_sip::transaction::{Flow, ServerTransactionId, Transport};
 use restante_sip::uri::Uri;
 
 use super::relay::{Errand, Target, Way, hidden_from};
-use super::resolution::socket_of;
 use super::{Now, Shard};
 use crate::server::flow;
 
@@ -74,6 +73,7 @@ impl Shard {
             Err(refusal) => return self.refuse_passage(now, transaction, &refusal),
         };
         match self.way_past_users(message, uri, &passage.own, came) {
+            Ok(way) if !self.may_vouch(message, uri, came, &way) => self.answer(now, transaction, 403),
             Ok(way) => _ = self.relay(now, transaction, passage, vec![(1000, Target::Way(way))], Errand::Pass, None),
             Err(status) => self.answer(now, transaction, status),
         }
@@ -115,7 +115,7 @@ impl Shard {
 
     /// To the host of a URI, if it may be connected to.
     pub(super) fn flow_to(&self, uri: &Uri, came: Flow) -> Result<Flow, u16> {
-        let is_numeric = uri.as_sip().and_then(socket_of).is_some();
+        let is_numeric = uri.as_sip().and_then(flow::socket_of).is_some();
         let places = self.places_of(uri);
         if places.is_empty() && !is_numeric && uri.as_sip().is_some() {
             return Err(503);
@@ -129,15 +129,20 @@ impl Shard {
         Ok(self.named(uri, flow::towards(transport.unwrap_or(usual), remote)))
     }
 
-    /// Whether a URI names this server.
-    pub(super) fn is_ours(&self, uri: &Uri) -> bool {
-        let (Some(uri), Some(sender)) = (uri.as_sip(), self.shared.sender()) else { return false };
-        let host = |text: &str| text.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        sender.listeners().iter().any(|bound| {
-            let advertised = host(&bound.advertise.host) == host(&uri.host)
-                && bound.advertise.port.unwrap_or(5060) == uri.port_or_default();
-            let listened = socket_of(uri) == Some(bound.local);
-            advertised || listened
-        })
+    /// Whether what a peer says a user of ours sends may go this way as it says so. Back to where it came from: always, we add
+    /// nothing. Elsewhere, and there by our word: when the peer may speak for who is named as the sender; where nobody of ours
+    /// is named, when it may speak to the recipient.
+    fn may_vouch(&self, message: &SipMessage, uri: &Uri, came: Flow, way: &Way) -> bool {
+        if way.flow.remote.ip() == came.remote.ip() {
+            return true;
+        }
+        let peer = self.shared.peer(&came);
+        let trusting = |uri: &Uri| self.shared.directory.served(uri).map(|(tenant, _)| tenant.trusts(&peer));
+        let Ok(asserted) = message.name_addrs(Name::PAssertedIdentity) else { return false };
+        let senders: Vec<_> = asserted.iter().filter_map(|asserted| trusting(&asserted.uri)).collect();
+        match senders.as_slice() {
+            [] => trusting(uri).unwrap_or(true),
+            senders => senders.iter().all(|is_trusting| *is_trusting),
+        }
     }
 }

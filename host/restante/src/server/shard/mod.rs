@@ -57,7 +57,7 @@ use restante_store::{Completion, Outcome, Ticket};
 use restante_transport::msrp::HandedOver;
 use restante_transport::queue::QueueReceiver;
 use restante_transport::resolution::Wanted;
-use restante_transport::{ConnectionId, SendToken};
+use restante_transport::{ConnectionId, SendFailure, SendToken};
 use tokio::sync::{mpsc, oneshot};
 
 use self::recipients::Slot;
@@ -87,8 +87,8 @@ pub enum ToShard {
         /// Of the directory, before it was asked which shard's this is.
         directory_version: u64,
     },
-    /// Something that was to be sent was not.
-    SendFailed(u64),
+    /// Something that was to be sent was not, and why.
+    SendFailed(u64, SendFailure),
     /// A connection is gone.
     Closed(ConnectionId),
     /// The store is done with some orders.
@@ -339,8 +339,12 @@ impl Shard {
                     self.handle_events(now);
                 }
             }
-            ToShard::SendFailed(key) => {
-                self.endpoint.transport_failed(ClientTransactionId(key));
+            ToShard::SendFailed(key, failure) => {
+                let client = ClientTransactionId(key);
+                if matches!(failure, SendFailure::Connect(_) | SendFailure::ConnectTimeout) {
+                    self.too_large.note_refused(client);
+                }
+                self.endpoint.transport_failed(client);
                 self.handle_events(now);
             }
             ToShard::Closed(connection) => self.connection_closed(now, connection),

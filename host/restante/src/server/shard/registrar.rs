@@ -20,7 +20,6 @@ use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 use restante_store::{Record, SavedRegistration};
 
-use super::resolution::socket_of;
 use super::route::{SavedBindings, is_flow_dead};
 use super::{Now, Order, Shard, ToShard};
 use crate::logging::Shortened;
@@ -88,7 +87,7 @@ enum Effect {
 fn is_numeric(path: &str) -> bool {
     let Ok(proxy) = NameAddr::parse(path) else { return false };
     let is_address = |host: &str| host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
-    proxy.uri.as_sip().is_some_and(|uri| socket_of(uri).is_some())
+    proxy.uri.as_sip().is_some_and(|uri| flow::socket_of(uri).is_some())
         && proxy.uri.parameter("maddr").is_none_or(is_address)
 }
 

@@ -164,11 +164,12 @@ impl Shard {
         }
     }
 
-    /// Its place is another's, who has a reason still.
+    /// Its place is another's. Whether there is a reason still is looked at when its time comes, one after the other: that can
+    /// take a look into the store.
     fn end_watch(&mut self, now: Now, user: &RecipientKey) {
         self.watches.remove(user);
         while let Some(next) = self.watches.left_out.pop_first() {
-            if self.is_watch_wanted(&next) {
+            if self.may_be_watched(&next) {
                 return self.begin_watch(now, &next);
             }
         }

@@ -239,7 +239,7 @@ impl Shard {
             match sent {
                 Ok(client) => {
                     if is_too_large {
-                        self.too_large.note_sent(client, flow.remote);
+                        self.too_large.note_sent(now.monotonic, client, flow.remote);
                     }
                     return Ok((client, flow));
                 }

@@ -11,7 +11,7 @@ use restante_deferral::participating_function::{Attempt, AttemptId, AttemptTask}
 use restante_sip::header::NameAddr;
 use restante_sip::proxy::BranchId;
 use restante_sip::transaction::{Flow, NameId, Transport};
-use restante_sip::uri::{SipUri, Uri};
+use restante_sip::uri::Uri;
 use restante_transport::Protocol;
 use restante_transport::queue::Lane;
 use restante_transport::resolution::{Known, Place, Wanted};
@@ -169,12 +169,6 @@ impl Shard {
         };
         wanted_of(&next_hop)
     }
-}
-
-/// The address in a SIP URI whose host is one.
-pub(super) fn socket_of(uri: &SipUri) -> Option<SocketAddr> {
-    let host = uri.host.trim_start_matches('[').trim_end_matches(']');
-    Some(SocketAddr::new(host.parse().ok()?, uri.port_or_default()))
 }
 
 /// What is looked for to send something to a URI (RFC 3263 §4).

@@ -9,7 +9,6 @@ use restante_sip::transaction::{Flow, Transport};
 use restante_sip::uri::Uri;
 use serde::{Deserialize, Serialize};
 
-use super::resolution::socket_of;
 use super::{Now, Shard};
 use crate::configuration::Protocol;
 use crate::server::Shared;
@@ -250,7 +249,7 @@ impl Shard {
         let fits = |transport: Transport| !is_secure || flow::protocol_of(transport).is_encrypted();
         let signalled_from = seen.map(|seen| seen.remote.ip());
         let seen = seen.filter(|seen| fits(seen.transport));
-        let numeric = uri.as_sip().and_then(socket_of).is_some();
+        let numeric = uri.as_sip().and_then(flow::socket_of).is_some();
         let places = if numeric || is_proxy || seen.is_none() { self.places_of(&uri) } else { Vec::new() };
         let may_go = |(place, over): &&(SocketAddr, Option<Transport>)| {
             let from = signalled_from.unwrap_or(place.ip());

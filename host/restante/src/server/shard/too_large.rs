@@ -16,14 +16,23 @@ const MAX_PLACES: usize = 1_000;
 #[derive(Default)]
 pub(super) struct TooLarge {
     /// Without a final answer yet.
-    sent: HashMap<ClientTransactionId, SocketAddr>,
+    sent: HashMap<ClientTransactionId, Sent>,
     without_tcp: BTreeMap<SocketAddr, Instant>,
+}
+
+struct Sent {
+    place: SocketAddr,
+    /// The place was known to take no TCP, but there was no other way: nothing of this size goes over UDP at all.
+    was_known: bool,
+    /// Connecting failed. What breaks later, or for our own bounds, says nothing about the place.
+    is_refused: bool,
 }
 
 impl TooLarge {
     /// A request went over TCP for its size alone.
-    pub(super) fn note_sent(&mut self, client: ClientTransactionId, place: SocketAddr) {
-        self.sent.insert(client, place);
+    pub(super) fn note_sent(&mut self, now: Instant, client: ClientTransactionId, place: SocketAddr) {
+        let was_known = self.takes_no_tcp(now, place);
+        self.sent.insert(client, Sent { place, was_known, is_refused: false });
     }
 
     /// It was answered, or is given up.
@@ -31,17 +40,24 @@ impl TooLarge {
         self.sent.remove(&client);
     }
 
+    /// Nobody takes connections where a request was to go.
+    pub(super) fn note_refused(&mut self, client: ClientTransactionId) {
+        if let Some(sent) = self.sent.get_mut(&client) {
+            sent.is_refused = true;
+        }
+    }
+
     /// It could not be sent. True: that was so for its size alone, and it goes over UDP when it is sent again.
     pub(super) fn note_not_sent(&mut self, now: Instant, client: ClientTransactionId) -> bool {
-        let Some(place) = self.sent.remove(&client) else { return false };
+        let Some(sent) = self.sent.remove(&client).filter(|sent| sent.is_refused) else { return false };
         self.without_tcp.retain(|_, until| *until > now);
         if self.without_tcp.len() >= MAX_PLACES
             && let Some(first) = self.without_tcp.iter().min_by_key(|(_, until)| **until).map(|(place, _)| *place)
         {
             self.without_tcp.remove(&first);
         }
-        self.without_tcp.insert(place, now + BELIEVED_FOR);
-        true
+        self.without_tcp.insert(sent.place, now + BELIEVED_FOR);
+        !sent.was_known
     }
 
     /// Whether a place is known to take no TCP.
@@ -60,14 +76,37 @@ mod tests {
         let place = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let client = |number: u64| ClientTransactionId(number);
         assert!(!too_large.note_not_sent(now, client(1)), "it went over TCP for another reason");
-        too_large.note_sent(client(1), place(1));
+        too_large.note_sent(now, client(1), place(1));
         too_large.forget(client(1));
+        too_large.note_refused(client(1));
         assert!(!too_large.note_not_sent(now, client(1)), "it was answered");
         for port in 0..=u16::try_from(MAX_PLACES).unwrap() {
-            too_large.note_sent(client(2), place(port));
+            too_large.note_sent(now, client(2), place(port));
+            too_large.note_refused(client(2));
             assert!(too_large.note_not_sent(now + Duration::from_millis(u64::from(port)), client(2)));
         }
         assert!(!too_large.takes_no_tcp(now, place(0)) && too_large.takes_no_tcp(now, place(1)));
         assert!(!too_large.takes_no_tcp(now + BELIEVED_FOR + Duration::from_secs(2), place(1)));
+    }
+
+    #[test]
+    fn a_connection_that_breaks_says_nothing_about_the_place() {
+        let (mut too_large, now) = (TooLarge::default(), Instant::now());
+        let (place, client) = (SocketAddr::from(([127, 0, 0, 1], 1)), ClientTransactionId(1));
+        too_large.note_sent(now, client, place);
+        assert!(!too_large.note_not_sent(now, client));
+        assert!(!too_large.takes_no_tcp(now, place));
+    }
+
+    #[test]
+    fn what_went_over_tcp_although_that_was_known_to_fail_is_not_sent_once_more() {
+        let (mut too_large, now) = (TooLarge::default(), Instant::now());
+        let (place, client) = (SocketAddr::from(([127, 0, 0, 1], 1)), ClientTransactionId(1));
+        for is_sent_again in [true, false] {
+            too_large.note_sent(now, client, place);
+            too_large.note_refused(client);
+            assert_eq!(too_large.note_not_sent(now, client), is_sent_again);
+            assert!(too_large.takes_no_tcp(now, place));
+        }
     }
 }

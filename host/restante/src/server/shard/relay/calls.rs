@@ -43,7 +43,7 @@ impl Shard {
         let targets = if passage.own.routes.is_empty() {
             self.invite_targets(key, sender, came, &[])
         } else {
-            match self.way_along_routes(message, &passage.own, came) {
+            match self.way_along_routes(message, &passage.own, (came, self.is_trusted(came))) {
                 Ok(way) => vec![(1000, Target::Way(way))],
                 Err(status) => return self.answer(now, transaction, status),
             }
@@ -118,8 +118,13 @@ impl Shard {
     }
 
     /// Where the Route that is left leads, for whom we trust.
-    fn way_along_routes(&self, message: &SipMessage, own: &OwnRoutes, came: Flow) -> Result<Way, u16> {
-        if !self.is_trusted(came) {
+    fn way_along_routes(
+        &self,
+        message: &SipMessage,
+        own: &OwnRoutes,
+        (came, is_trusted): (Flow, bool),
+    ) -> Result<Way, u16> {
+        if !is_trusted {
             return Err(403);
         }
         let next =
@@ -154,8 +159,7 @@ impl Shard {
         let route = self.route_to(key, contact)?;
         let relay = self.relays.get(&relay)?;
         if self.is_core(key, contact) && !is_user && !relay.own.routes.is_empty() {
-            let came = self.endpoint.came_from(relay.server)?;
-            return self.way_along_routes(&relay.request, &relay.own, came).ok();
+            return self.way_along_routes(&relay.request, &relay.own, relay.came).ok();
         }
         let mut hidden = hidden_from(&route, is_private);
         if is_user {

@@ -100,8 +100,8 @@ impl Shard {
 
     /// What is left of a request's Route.
     pub(super) fn without_own_routes(&self, message: &SipMessage) -> OwnRoutes {
-        let is_record_route = |uri: &Uri| self.is_ours(uri) && self.pass_of(uri, message).is_some();
-        without_own_routes(message, |uri| self.is_ours(uri), is_record_route)
+        let is_record_route = |uri: &Uri| self.shared.is_ours(uri) && self.pass_of(uri, message).is_some();
+        without_own_routes(message, |uri| self.shared.is_ours(uri), is_record_route)
     }
 
     /// The URIs for the Record-Route of an INVITE, the caller's side first: one where both sides come over the same

@@ -63,6 +63,9 @@ pub(super) struct RelayId(u64);
 pub(super) struct Relay {
     context: ResponseContext,
     server: ServerTransactionId,
+    /// Where the request came from, and whether that was trusted then: its transaction, and its connection, may be gone before
+    /// its last branch begins.
+    came: (Flow, bool),
     method: Method,
     request: SipMessage,
     own: OwnRoutes,
@@ -199,6 +202,8 @@ impl Shard {
         let request = self.endpoint.request(server).cloned()?;
         let method = request.method()?;
         let stamped = self.endpoint.stamped_via(server)?.to_owned();
+        let came = self.endpoint.came_from(server)?;
+        let came = (came, self.is_trusted(came));
         let forks = targets.len() > 1;
         // Those of one q are begun at once; the others follow one after the other.
         let at_once = targets.iter().map(|(q, _)| targets.iter().filter(|(other, _)| other == q).count()).max();
@@ -233,6 +238,7 @@ impl Shard {
         let relay = Relay {
             context,
             server,
+            came,
             method,
             request,
             own,

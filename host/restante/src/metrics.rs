@@ -42,6 +42,13 @@ struct TenantLimitLabels {
     limit: &'static str,
 }
 
+/// What a sender has too many of.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct SenderLimitLabels {
+    tenant: String,
+    limit: &'static str,
+}
+
 /// A status.
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct StatusLabels {
@@ -86,6 +93,7 @@ pub struct Metrics {
     requests_refused: Family<RefusalLabels, Counter>,
     dropped: Family<DropLabels, Counter>,
     tenant_limits: Family<TenantLimitLabels, Counter>,
+    sender_limits: Family<SenderLimitLabels, Counter>,
     authentications: Family<AuthenticationLabels, Counter>,
     /// Messages that wait, all tenants.
     pub waiting_messages: Gauge,
@@ -134,6 +142,7 @@ impl Metrics {
             requests_refused: Family::default(),
             dropped: Family::default(),
             tenant_limits: Family::default(),
+            sender_limits: Family::default(),
             authentications: Family::default(),
             waiting_messages: Gauge::default(),
             recipients: Gauge::default(),
@@ -170,6 +179,11 @@ impl Metrics {
         );
         registry.register("dropped", "Input that was dropped", self.dropped.clone());
         registry.register("tenant_limits", "Times a tenant's limit was reached", self.tenant_limits.clone());
+        registry.register(
+            "sender_limits",
+            "Requests refused because their sender, or its address, had too much open",
+            self.sender_limits.clone(),
+        );
         registry.register(
             "authentications",
             "Requests that had to show who they are from, by tenant and outcome",
@@ -235,6 +249,11 @@ impl Metrics {
     /// Counts something that a tenant's limit refused or let wait.
     pub fn count_tenant_limit(&self, tenant: &TenantName, limit: &'static str) {
         self.tenant_limits.get_or_create(&TenantLimitLabels { tenant: tenant.to_string(), limit }).inc();
+    }
+
+    /// Counts a request that was refused because its sender, or the sender's address, had too much open.
+    pub fn count_sender_limit(&self, tenant: &TenantName, limit: &'static str) {
+        self.sender_limits.get_or_create(&SenderLimitLabels { tenant: tenant.to_string(), limit }).inc();
     }
 
     /// Counts a request that had to show who it is from.

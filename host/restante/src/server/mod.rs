@@ -13,6 +13,7 @@ mod media;
 mod msrp_relay;
 mod name_service;
 mod offenders;
+mod openings;
 pub mod policies;
 mod rates;
 mod receiver;
@@ -55,6 +56,7 @@ use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
 use self::msrp_relay::Clients;
 use self::name_service::names;
 use self::offenders::{Offenders, Standing};
+use self::openings::Openings;
 use self::policies::{Policies, PolicyParts};
 use self::rates::Rates;
 use self::relay_link::RelayLink;
@@ -87,6 +89,10 @@ pub struct Shared {
     /// Who shows who they are.
     pub authentication: Authentication,
     offenders: Offenders,
+    /// MSRP sessions that others opened.
+    open_sessions: Arc<Openings>,
+    /// INVITEs that are passed on.
+    open_calls: Arc<Openings>,
     /// What is counted.
     pub metrics: Metrics,
     /// What is kept.
@@ -378,6 +384,8 @@ impl Server {
             directory,
             authentication: authentication(&limits)?,
             offenders: Offenders::new(&limits),
+            open_sessions: Openings::new(limits.max_sessions_per_sender, limits.max_sessions_per_source),
+            open_calls: Openings::new(limits.max_calls_per_sender, limits.max_calls_per_source),
             metrics: Metrics::new(),
             spool,
             store: store.clone(),

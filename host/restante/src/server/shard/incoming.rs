@@ -14,6 +14,7 @@ use restante_sip::uri::Uri;
 use restante_store::Totals;
 
 use super::authentication::Refusal;
+use super::openings::{Kind, RETRY_SECONDS};
 use super::session::{MediaKind, Offer};
 use super::{Now, Shard, Waiting};
 use crate::server::directory::TenantEntry;
@@ -143,6 +144,11 @@ impl Shard {
         if self.relay_is_missing(offer.media.secure) {
             return self.refuse(now, transaction, 480, "No Relay For Media", Some(RELAY_RETRY_SECONDS));
         }
+        // First: what one sender has too much of is no reason to let the server be.
+        let opening = match self.open(Kind::Session, &key.tenant, &sender, came) {
+            Ok(opening) => opening,
+            Err(reason) => return self.refuse(now, transaction, 480, reason, Some(RETRY_SECONDS)),
+        };
         if self.media.len() as u64 >= self.shared.limits.max_sessions {
             return self.refuse(now, transaction, 503, "Too Many Sessions", Some(OVERLOAD_RETRY_SECONDS));
         }
@@ -175,7 +181,7 @@ impl Shard {
             request: Box::new(message.clone()),
             beside: Box::new(request.clone()),
         };
-        let media = self.new_media(transaction, offer, kind, came, permit);
+        let media = self.new_media(transaction, offer, kind, came, (permit, opening));
         let invitation = Invitation {
             reply,
             request,

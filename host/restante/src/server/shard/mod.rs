@@ -8,6 +8,7 @@
 //! * `recipients`: machines, what they are told and what they want done.
 //! * `tenants`: tenants that come, change and go. `line`: deliveries that wait until their tenant may have one more.
 //! * `names`: other names of users, and taking in what waits under them.
+//! * `openings`: how much each sender may have open.
 //! * `resolution`: next hops that have names.
 //! * `relay`: requests that are passed on.
 //! * `delivery`, `announce`, `fields`, `route`, `session`, `responses`: requests of ours and what becomes of them.
@@ -21,6 +22,7 @@ mod forward;
 mod incoming;
 mod line;
 mod names;
+mod openings;
 mod pull;
 mod recipients;
 mod registrar;

@@ -97,6 +97,8 @@ pub struct Metrics {
     authentications: Family<AuthenticationLabels, Counter>,
     /// Messages that wait, all tenants.
     pub waiting_messages: Gauge,
+    /// Dispositions that wait, all tenants.
+    pub waiting_dispositions: Gauge,
     /// Recipients in memory.
     pub recipients: Gauge,
     /// Next hops whose refusals for good are not believed.
@@ -145,6 +147,7 @@ impl Metrics {
             sender_limits: Family::default(),
             authentications: Family::default(),
             waiting_messages: Gauge::default(),
+            waiting_dispositions: Gauge::default(),
             recipients: Gauge::default(),
             disbelieved_hops: Gauge::default(),
             sessions: Gauge::default(),
@@ -190,6 +193,7 @@ impl Metrics {
             self.authentications.clone(),
         );
         registry.register("messages_waiting", "Messages that wait", self.waiting_messages.clone());
+        registry.register("dispositions_waiting", "Dispositions that wait", self.waiting_dispositions.clone());
         registry.register("recipients_in_memory", "Recipients in memory", self.recipients.clone());
         registry.register(
             "next_hops_disbelieved",

@@ -85,8 +85,11 @@ pub struct Permit {
 /// Room for one message, given back when this is dropped: when it is stored, and counted there, or refused.
 pub struct Room {
     usage: Arc<Usage>,
-    kind: MessageKind,
+    /// None, where it takes the place of one.
+    messages: u64,
     bytes: u64,
+    /// The size of the disposition that it is for.
+    of_disposition: Option<u64>,
 }
 
 impl Usage {
@@ -128,12 +131,24 @@ impl Usage {
     /// Room for one more message of this kind and size beside what is stored and what is arriving; none: there is none.
     #[must_use]
     pub fn reserve(self: &Arc<Self>, stored: Stored, kind: MessageKind, bytes: u64) -> Option<Room> {
+        self.take(stored, Room { usage: self.clone(), messages: 1, bytes, of_disposition: of_disposition(kind, bytes) })
+    }
+
+    /// Room for a disposition of this size in place of a message that goes; none: there is none. Nothing but what it is
+    /// larger needs more than there is.
+    #[must_use]
+    pub fn replace(self: &Arc<Self>, stored: Stored, bytes: u64, replaced_bytes: u64) -> Option<Room> {
+        let more = bytes.saturating_sub(replaced_bytes);
+        self.take(stored, Room { usage: self.clone(), messages: 0, bytes: more, of_disposition: Some(bytes) })
+    }
+
+    fn take(&self, stored: Stored, room: Room) -> Option<Room> {
         // Counted first and looked at then: of two that come at the same moment the last place goes to one at most.
-        let all = self.arriving.add(bytes);
-        let of_dispositions = (kind == MessageKind::Disposition).then(|| self.arriving_dispositions.add(bytes));
-        let room = Room { usage: self.clone(), kind, bytes };
-        let fits = self.fits(stored.all(), all, 1)
-            && of_dispositions.is_none_or(|it| self.fits(stored.dispositions, it, PART_OF_DISPOSITIONS));
+        let all = self.arriving.add(room.messages, room.bytes);
+        let dispositions = room.of_disposition.map(|bytes| self.arriving_dispositions.add(1, bytes));
+        let needs_nothing = room.messages == 0 && room.bytes == 0;
+        let fits = (needs_nothing || self.fits(stored.all(), all, 1))
+            && dispositions.is_none_or(|it| self.fits(stored.dispositions, it, PART_OF_DISPOSITIONS));
         fits.then_some(room)
     }
 
@@ -144,15 +159,11 @@ impl Usage {
     }
 }
 
-impl Stored {
-    /// Without a message of this size, which goes.
-    #[must_use]
-    pub fn without(mut self, bytes: u64) -> Stored {
-        self.messages.messages = self.messages.messages.saturating_sub(1);
-        self.messages.size_bytes = self.messages.size_bytes.saturating_sub(bytes);
-        self
-    }
+fn of_disposition(kind: MessageKind, bytes: u64) -> Option<u64> {
+    (kind == MessageKind::Disposition).then_some(bytes)
+}
 
+impl Stored {
     fn all(&self) -> Totals {
         Totals {
             messages: self.messages.messages.saturating_add(self.dispositions.messages),
@@ -162,14 +173,14 @@ impl Stored {
 }
 
 impl Arriving {
-    /// One more; how many there are with it, and their bytes.
-    fn add(&self, bytes: u64) -> (u64, u64) {
-        let messages = self.messages.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        (messages, self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes))
+    /// So many more; how many there are with them, and their bytes.
+    fn add(&self, messages: u64, bytes: u64) -> (u64, u64) {
+        let all = self.messages.fetch_add(messages, Ordering::Relaxed).saturating_add(messages);
+        (all, self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes))
     }
 
-    fn take(&self, bytes: u64) {
-        self.messages.fetch_sub(1, Ordering::Relaxed);
+    fn take(&self, messages: u64, bytes: u64) {
+        self.messages.fetch_sub(messages, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -280,9 +291,9 @@ impl Drop for Permit {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.usage.arriving.take(self.bytes);
-        if self.kind == MessageKind::Disposition {
-            self.usage.arriving_dispositions.take(self.bytes);
+        self.usage.arriving.take(self.messages, self.bytes);
+        if let Some(bytes) = self.of_disposition {
+            self.usage.arriving_dispositions.take(1, bytes);
         }
     }
 }
@@ -399,7 +410,12 @@ mod tests {
         assert!(usage.reserve(Stored::default(), report, 501).is_none(), "more bytes than half");
         assert!(usage.reserve(stored(none, totals(2, 0)), report, 1).is_none());
         assert!(usage.reserve(stored(totals(3, 0), totals(1, 0)), report, 1).is_none(), "full");
-        assert!(usage.reserve(stored(totals(3, 0), totals(1, 0)).without(0), report, 1).is_some(), "in place of one");
+        let full = stored(totals(4, 1_000), none);
+        let replacing = [usage.replace(full, 100, 100), usage.replace(full, 100, 200)];
+        assert!(replacing.iter().all(Option::is_some), "each in place of one");
+        assert!(usage.replace(full, 100, 100).is_none(), "half is for messages");
+        drop(replacing);
+        assert!(usage.replace(full, 101, 100).is_none(), "which is larger");
         assert!(usage.reserve(stored(totals(2, 0), totals(2, 0)), MessageKind::Message, 1).is_none());
         assert!(usage.reserve(stored(totals(1, 400), totals(2, 500)), MessageKind::Message, 100).is_some());
         assert!(!usage.has_room(stored(totals(1, 400), totals(2, 500)), 101));

@@ -45,8 +45,12 @@ impl Shard {
         let stored = self.stored_of(&key.tenant);
         for report in made {
             let Some(Change::Insert(message)) = transaction.changes.get(report.change) else { continue };
-            let stored = report.replaced_bytes.map_or(stored, |bytes| stored.without(bytes));
-            match tenant.usage.reserve(stored, MessageKind::Disposition, message.body.size_bytes()) {
+            let bytes = message.body.size_bytes();
+            let room = match report.replaced_bytes {
+                Some(replaced) => tenant.usage.replace(stored, bytes, replaced),
+                None => tenant.usage.reserve(stored, MessageKind::Disposition, bytes),
+            };
+            match room {
                 Some(room) => reports.rooms.push(room),
                 None => {
                     self.shared.metrics.count_tenant_limit(&key.tenant, "reports");

@@ -139,6 +139,10 @@ impl Store for HeldStore {
         self.inner.tenant_totals(tenant)
     }
 
+    fn tenant_dispositions(&self, tenant: &TenantName) -> Totals {
+        self.inner.tenant_dispositions(tenant)
+    }
+
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecipientKey>, StoreError> {
         self.inner.due(now, limit)
     }

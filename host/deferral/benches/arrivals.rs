@@ -42,7 +42,7 @@ fn main() {
                     let keep = Keep { expires_at, priority: 100, deliver_now: true };
                     machine.handle(now, Input::Answered(token, Ok(Answer::Incoming(IncomingAnswer::Keep(keep)))));
                 }
-                Output::Commit(token, transaction) => {
+                Output::Commit(token, transaction, _) => {
                     let applied = transaction.changes.iter().map(|_| Applied::Inserted(MessageId(number))).collect();
                     machine.handle(now, Input::Committed(token, Ok(applied)));
                 }

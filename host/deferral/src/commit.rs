@@ -75,6 +75,16 @@ pub struct Transaction {
     pub settles: bool,
 }
 
+/// A report for a sender among the changes of a [`Transaction`]. Whoever has it carried out may leave the report out where there
+/// is no room for it, and says [`Applied::Done`] of it: what it tells of happens all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReportMade {
+    /// Which of the changes stores it.
+    pub change: usize,
+    /// The size of the message that goes in the same transaction, whose place it takes. None: its message stays.
+    pub replaced_bytes: Option<u64>,
+}
+
 /// What became of one change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {

@@ -40,8 +40,8 @@ pub mod standard;
 pub use cache::{CacheCounts, CacheError, CompiledCache};
 pub use compile::{ChildCompiler, compile_for_parent};
 pub use decide::{
-    Decision, FailurePolicies, FailurePolicy, GuestLine, Hook, HookStatistics, Observation, PolicyHost, Recorder,
-    Shadow, ShadowCounts, TenantStatistics, decide, in_sample,
+    Decision, FailurePolicies, FailurePolicy, GuestLine, Hook, HookStatistics, Observation, Party, PolicyHost,
+    Recorder, Shadow, ShadowCounts, TenantStatistics, decide, in_sample,
 };
 pub use description::{Description, DescriptionError};
 pub use engine::{EngineError, PolicyEngine};

@@ -42,6 +42,13 @@ struct TenantLimitLabels {
     limit: &'static str,
 }
 
+/// What a sender has too many of.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct SenderLimitLabels {
+    tenant: String,
+    limit: &'static str,
+}
+
 /// A status.
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct StatusLabels {
@@ -86,9 +93,12 @@ pub struct Metrics {
     requests_refused: Family<RefusalLabels, Counter>,
     dropped: Family<DropLabels, Counter>,
     tenant_limits: Family<TenantLimitLabels, Counter>,
+    sender_limits: Family<SenderLimitLabels, Counter>,
     authentications: Family<AuthenticationLabels, Counter>,
     /// Messages that wait, all tenants.
     pub waiting_messages: Gauge,
+    /// Dispositions that wait, all tenants.
+    pub waiting_dispositions: Gauge,
     /// Recipients in memory.
     pub recipients: Gauge,
     /// Next hops whose refusals for good are not believed.
@@ -134,8 +144,10 @@ impl Metrics {
             requests_refused: Family::default(),
             dropped: Family::default(),
             tenant_limits: Family::default(),
+            sender_limits: Family::default(),
             authentications: Family::default(),
             waiting_messages: Gauge::default(),
+            waiting_dispositions: Gauge::default(),
             recipients: Gauge::default(),
             disbelieved_hops: Gauge::default(),
             sessions: Gauge::default(),
@@ -171,11 +183,17 @@ impl Metrics {
         registry.register("dropped", "Input that was dropped", self.dropped.clone());
         registry.register("tenant_limits", "Times a tenant's limit was reached", self.tenant_limits.clone());
         registry.register(
+            "sender_limits",
+            "Requests refused because their sender, or its address, had too much open",
+            self.sender_limits.clone(),
+        );
+        registry.register(
             "authentications",
             "Requests that had to show who they are from, by tenant and outcome",
             self.authentications.clone(),
         );
         registry.register("messages_waiting", "Messages that wait", self.waiting_messages.clone());
+        registry.register("dispositions_waiting", "Dispositions that wait", self.waiting_dispositions.clone());
         registry.register("recipients_in_memory", "Recipients in memory", self.recipients.clone());
         registry.register(
             "next_hops_disbelieved",
@@ -235,6 +253,11 @@ impl Metrics {
     /// Counts something that a tenant's limit refused or let wait.
     pub fn count_tenant_limit(&self, tenant: &TenantName, limit: &'static str) {
         self.tenant_limits.get_or_create(&TenantLimitLabels { tenant: tenant.to_string(), limit }).inc();
+    }
+
+    /// Counts a request that was refused because its sender, or the sender's address, had too much open.
+    pub fn count_sender_limit(&self, tenant: &TenantName, limit: &'static str) {
+        self.sender_limits.get_or_create(&SenderLimitLabels { tenant: tenant.to_string(), limit }).inc();
     }
 
     /// Counts a request that had to show who it is from.

@@ -130,7 +130,7 @@ pub struct SavedRegistration {
 /// Stored messages of one party.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Messages; dispositions are not counted.
+    /// Messages; dispositions are not counted, but where it is said that they are.
     pub messages: u32,
     /// Their bytes.
     pub size_bytes: u64,
@@ -236,6 +236,9 @@ pub trait Store: Send + Sync {
 
     /// What is stored in a whole tenant.
     fn tenant_totals(&self, tenant: &TenantName) -> Totals;
+
+    /// The dispositions beside that, which no other sum counts, reports of ours among them.
+    fn tenant_dispositions(&self, tenant: &TenantName) -> Totals;
 
     /// Users whose `WakeAt` has come, at most `limit`. Blocks on the disk. While there are more, the next call goes on
     /// after the last one, so that alarms that are left to ring hide no others; then it begins again.

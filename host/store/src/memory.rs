@@ -267,10 +267,11 @@ impl Inner {
     }
 
     fn totals(&self, counts: impl Fn(&StoredMessage) -> bool) -> Totals {
-        let counted = self
-            .messages
-            .values()
-            .filter(|message| message.message.envelope.kind == MessageKind::Message && counts(message));
+        self.totals_of(MessageKind::Message, counts)
+    }
+
+    fn totals_of(&self, kind: MessageKind, counts: impl Fn(&StoredMessage) -> bool) -> Totals {
+        let counted = self.messages.values().filter(|message| message.message.envelope.kind == kind && counts(message));
         counted.fold(Totals::default(), |sum, message| Totals {
             messages: sum.messages + 1,
             size_bytes: sum.size_bytes + message.message.body.size_bytes(),
@@ -338,6 +339,10 @@ impl Store for MemoryStore {
 
     fn tenant_totals(&self, tenant: &TenantName) -> Totals {
         self.lock().totals(|message| message.message.recipient.tenant == *tenant)
+    }
+
+    fn tenant_dispositions(&self, tenant: &TenantName) -> Totals {
+        self.lock().totals_of(MessageKind::Disposition, |message| message.message.recipient.tenant == *tenant)
     }
 
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecipientKey>, StoreError> {

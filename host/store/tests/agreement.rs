@@ -286,7 +286,9 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
             all
         };
         prop_assert_eq!(sorted(&fake), sorted(&*disk.store));
-        prop_assert_eq!(fake.tenant_totals(&TenantName("t".into())), disk.store.tenant_totals(&TenantName("t".into())));
+        let tenant = TenantName("t".into());
+        prop_assert_eq!(fake.tenant_totals(&tenant), disk.store.tenant_totals(&tenant));
+        prop_assert_eq!(fake.tenant_dispositions(&tenant), disk.store.tenant_dispositions(&tenant));
     }
     Ok(())
 }

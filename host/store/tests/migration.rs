@@ -50,6 +50,7 @@ fn version_2_is_taken_over() {
 
     assert_eq!(it.store.totals(&user("alice")).1.messages, 4);
     assert_eq!(it.store.tenant_totals(&TenantName("t".into())).messages, 4);
+    assert_eq!(it.store.tenant_dispositions(&TenantName("t".into())).messages, 1);
     let registration = SavedRegistration { bytes: vec![1, 2], expires_at: Timestamp(9_000) };
     assert_eq!(it.store.registration(&user("bob")).unwrap(), Some(registration));
     assert_eq!(it.store.due(Timestamp(5_000), 9).unwrap().len(), 2);

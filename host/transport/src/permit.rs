@@ -44,17 +44,20 @@ impl Sources {
         Arc::new(Sources { most_per_source, counts: Mutex::default(), shut_out: Mutex::default() })
     }
 
-    /// Admits a source no more until then. Whether it was admitted up to now; false, too, where as many are kept out as can
-    /// be remembered.
+    /// Admits a source no more until then. Whether it was admitted up to now. Where as many are kept out as can be remembered,
+    /// the one whose time is over first is let in for it.
     pub(crate) fn shut_out(&self, source: IpAddr, now: Instant, until: Instant) -> bool {
         let mut shut_out = lock(&self.shut_out);
-        if shut_out.len() >= MAX_SHUT_OUT {
+        let source = source_of(source);
+        if shut_out.len() >= MAX_SHUT_OUT && !shut_out.contains_key(&source) {
             shut_out.retain(|_, until| *until > now);
+            if shut_out.len() >= MAX_SHUT_OUT
+                && let Some(first) = shut_out.iter().min_by_key(|(_, until)| **until).map(|(source, _)| *source)
+            {
+                shut_out.remove(&first);
+            }
         }
-        if shut_out.len() >= MAX_SHUT_OUT {
-            return false;
-        }
-        shut_out.insert(source_of(source), until).is_none_or(|until| until <= now)
+        shut_out.insert(source, until).is_none_or(|until| until <= now)
     }
 
     fn is_shut_out(&self, source: IpAddr, now: Instant) -> bool {
@@ -93,7 +96,8 @@ impl Admission {
     }
 }
 
-fn source_of(address: IpAddr) -> IpAddr {
+/// An address as sources are counted.
+pub(crate) fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
         address => address,
@@ -140,6 +144,20 @@ mod tests {
         sources.shut_out(near, now, now);
         assert!(admission.admit(near).is_some());
         assert!(lock(&sources.shut_out).is_empty());
+    }
+
+    #[test]
+    fn whoever_is_one_too_many_is_shut_out_in_place_of_who_is_let_in_first() {
+        let sources = Sources::new(1);
+        let (now, at) = (Instant::now(), |number: usize| IpAddr::V4(std::net::Ipv4Addr::from_bits(number as u32)));
+        for number in 0..=MAX_SHUT_OUT {
+            assert!(sources.shut_out(at(number), now, now + Duration::from_secs(60 + number as u64)));
+        }
+        assert!(!sources.is_shut_out(at(0), now));
+        assert!(sources.is_shut_out(at(1), now) && sources.is_shut_out(at(MAX_SHUT_OUT), now));
+        assert_eq!(lock(&sources.shut_out).len(), MAX_SHUT_OUT);
+        assert!(!sources.shut_out(at(MAX_SHUT_OUT), now, now + Duration::from_secs(60)), "it was out already");
+        assert!(sources.is_shut_out(at(1), now), "which costs nobody a place");
     }
 
     #[test]

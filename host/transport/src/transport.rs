@@ -294,6 +294,12 @@ impl Sender {
         self.shared.connections.peer_names(connection)
     }
 
+    /// Who is at the other ends of all connections with a source (of IPv6 with its first 64 bits), as far as TLS has shown it.
+    #[must_use]
+    pub fn names_at(&self, source: IpAddr) -> Vec<PeerNames> {
+        self.shared.connections.names_at(source)
+    }
+
     /// Whether a connection is there and has not been said to be [`crate::TransportEvent::Closed`].
     #[must_use]
     pub fn is_open(&self, connection: ConnectionId) -> bool {

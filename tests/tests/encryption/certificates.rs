@@ -1,9 +1,13 @@
 //! Certificates that change, and peers that are trusted by theirs.
 
+use std::net::{IpAddr, SocketAddr};
+
 use restante::configuration::AskedCertificates;
 use restante_sip::message::{Method, Name, SipMessage};
-use restante_tests::{Authority, Issued, RawSip, World, connect_tls, in_time, setting, until};
+use restante_tests::{Authority, Issued, OUTSIDE, RawSip, World, connect_tls, in_time, setting, until, until_equal};
 use restante_transport::Reloaded;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 const BOB: &str = "sip:bob@example.org";
 
@@ -129,6 +133,52 @@ fn a_peer_is_trusted_by_the_name_in_its_certificate_and_nobody_else_is() {
         assert_eq!(says_that_alice_sends(&mut world.tcp().await).await.status(), Some(403));
         assert_eq!(says_that_alice_sends(&mut world.udp().await).await.status(), Some(403));
         assert_eq!(world.queue().len(), trusted.len());
+    });
+}
+
+/// Connects from there with the URI of an MSRP session that there is not.
+async fn guess_session(world: &World, from: IpAddr, number: u64) {
+    let (_, place) = *world.server().msrp().first().expect("a listener for MSRP");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::new(from, 0)).expect("an address");
+    let mut stream = socket.connect(place).await.expect("the system accepts");
+    let guess = format!(
+        "MSRP a{number}bc SEND\r\nTo-Path: msrp://{place}/r00{number};tcp\r\nFrom-Path: msrp://192.0.2.1:9/x;tcp\r\n\
+         Message-ID: {number}\r\nByte-Range: 1-0/0\r\n-------a{number}bc$\r\n"
+    );
+    if stream.write_all(guess.as_bytes()).await.is_ok() {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+}
+
+#[test]
+fn a_core_that_its_certificate_names_is_not_shut_out_for_what_is_guessed_from_its_address() {
+    let place = trusting(&["tls:core.example.net"], AskedCertificates::Request);
+    let place = place.configure(|it| {
+        it.limits.max_garbage = 4;
+        it.limits.garbage_seconds = 3600;
+    });
+    place.tell(async |world| {
+        let own = world.authority().issue(&["core.example.net"]);
+        let mut core = world.raw_tls(Some(&own)).await;
+        assert_eq!(says_that_alice_sends(&mut core).await.status(), Some(202));
+        let is_shut_out = |world: &World| world.metric("restante_dropped_total", &["reason=\"source-shut-out\""]) > 0;
+        let address = core.local().ip();
+        for number in 0..10 {
+            guess_session(world, address, number).await;
+        }
+        assert!(is_served(world, Some(&own)).await);
+        // While it connects anew, too.
+        drop(core);
+        until_equal("connections", 0, || world.server().open_connections()).await;
+        for number in 10..20 {
+            guess_session(world, address, number).await;
+        }
+        assert!(!is_shut_out(world) && is_served(world, Some(&own)).await);
+        for number in 0..4 {
+            guess_session(world, OUTSIDE, number).await;
+        }
+        assert!(is_shut_out(world), "who is somewhere else is");
     });
 }
 

@@ -132,3 +132,16 @@ fn a_policy_that_keeps_failing_is_spared_for_outsiders_too() {
         assert_eq!(last["undecided"], "suspended");
     });
 }
+
+#[test]
+fn what_fails_at_outsiders_questions_is_asked_the_servers_own() {
+    hostile("trap").tell(async |world| {
+        for _ in 0..20 {
+            asked(world, "on-incoming", &typical(Hook::Incoming)).await;
+        }
+        let alice = world.person("alice").await;
+        alice.send("sip:bob@example.org", "kept by the fallback").await;
+        let fallbacks = |reason: &str| world.metric("restante_policy_fallbacks_total", &["on-incoming", reason]);
+        assert_eq!((fallbacks("trapped"), fallbacks("suspended")), (1, 0));
+    });
+}

@@ -57,6 +57,36 @@ fn devices_ring_in_the_order_of_their_q_and_the_best_refusal_comes_back() {
 }
 
 #[test]
+fn a_caller_has_so_many_calls_and_others_have_theirs() {
+    setting().configure(|it| it.limits.max_calls_per_sender = 1).tell(async |world| {
+        let mut phone = device(world, "1.0").await;
+        let mut proxy = world.udp().await;
+        let first = call(&proxy);
+        proxy.send(&first.bytes()).await;
+        let to_phone = asked(&mut phone, "INVITE").await;
+        let second = call(&proxy);
+        proxy.send(&second.bytes()).await;
+        let refusal = refused(&mut proxy, &second).await;
+        assert_eq!((refusal.status(), refusal.header_by_text("Retry-After")), (Some(480), Some("5")));
+        assert_eq!(world.metric("restante_sender_limits_total", &["limit=\"calls\""]), 1);
+        let others = call(&proxy).with("P-Asserted-Identity", "<sip:carol@example.org>");
+        proxy.send(&others.bytes()).await;
+        let of_carol = asked(&mut phone, "INVITE").await;
+        for request in [&to_phone, &of_carol] {
+            phone.respond(request, 486).await;
+            asked(&mut phone, "ACK").await;
+        }
+        assert_eq!(refused(&mut proxy, &first).await.status(), Some(486));
+        let again = call(&proxy);
+        proxy.send(&again.bytes()).await;
+        let to_phone = asked(&mut phone, "INVITE").await;
+        phone.respond(&to_phone, 486).await;
+        asked(&mut phone, "ACK").await;
+        assert_eq!(refused(&mut proxy, &again).await.status(), Some(486));
+    });
+}
+
+#[test]
 fn there_is_a_limit_to_what_is_passed_on_at_once() {
     setting().configure(|it| it.limits.max_relays = 1).tell(async |world| {
         let mut phone = device(world, "1.0").await;

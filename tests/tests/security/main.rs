@@ -2,6 +2,7 @@
 
 mod client;
 mod commands;
+mod crowding;
 mod digest;
 mod garbage;
 mod identities;

@@ -1,6 +1,6 @@
 //! What works with a password.
 
-use restante_client::{Content, LargeMessage, PageMessage, Selection, Source};
+use restante_client::{ClientCredentials, Content, LargeMessage, PageMessage, Selection, Source};
 use restante_deferral::model::Verification;
 use restante_tests::{pattern, setting, until_equal};
 
@@ -91,6 +91,33 @@ fn somebody_may_stay_unnamed_to_the_recipient_but_not_to_the_server() {
         assert_eq!(received.sip_field("P-Asserted-Identity"), None);
         assert!(received.sip_field("From").unwrap().contains("anonymous.invalid"));
         world.until_settled().await;
+    });
+}
+
+#[test]
+fn a_wrong_password_is_one_failure_for_each_request() {
+    setting().demands_passwords().configure(|it| it.limits.max_failed_authentications = 3).tell(async |world| {
+        world.give_password("bob").await;
+        let wrong = ClientCredentials { username: "bob".to_owned(), password: "wrong".to_owned() };
+        let bob = world.outsider_with("bob", |it| it.credentials = Some(wrong)).await;
+        for failures in 1..=3 {
+            assert_eq!(bob.client.register(600).await.unwrap().status, 401);
+            assert_eq!(world.authentications("wrong"), failures);
+        }
+        assert_eq!(bob.client.register(600).await.unwrap().status, 480);
+    });
+}
+
+#[test]
+fn who_was_right_before_shows_its_password_again_where_the_server_forgot_its_nonce() {
+    setting().demands_passwords().tell(async |world| {
+        let alice = world.outsider("alice").await;
+        alice.send(BOB, "before").await;
+        world.restart().await;
+        for text in ["after", "and after that"] {
+            alice.send(BOB, text).await;
+        }
+        assert_eq!((world.queue().len(), world.authentications("wrong")), (3, 0));
     });
 }
 

@@ -1,7 +1,9 @@
 //! Challenges, and what answers them (RFC 3261 §22.2, RFC 8760 §2.4).
 //!
 //! A challenge is answered once, and once more when the server says that only the nonce was too old. What is sent later
-//! answers the last challenge at once, with a count that rises, or with the nonce that the server said comes next.
+//! answers the last challenge at once, with a count that rises, or with the nonce that the server said comes next. Where that
+//! is challenged again, the credentials are not shown again unless they were right before: the server forgot its nonce then,
+//! else they were rejected (RFC 3261 §22.2), and servers count that.
 
 use std::net::SocketAddr;
 
@@ -35,6 +37,8 @@ pub(super) struct AnsweredChallenge {
     challenge: Challenge,
     is_proxys: bool,
     count: u32,
+    /// A request that answered it was not challenged.
+    was_right: bool,
     /// The client's nonce, one for the whole session (RFC 7616 §3.4.2).
     cnonce: String,
 }
@@ -50,7 +54,12 @@ impl AnsweredChallenge {
         let name = if is_proxys { Name::ProxyAuthenticate } else { Name::WwwAuthenticate };
         let all = answer.headers(name).flat_map(|value| Challenge::parse_list(value).unwrap_or_default());
         let challenge = all.into_iter().find(|challenge| quality_for(challenge).is_some())?;
-        Some(AnsweredChallenge { challenge, is_proxys, count: 0, cnonce: token() })
+        Some(AnsweredChallenge { challenge, is_proxys, count: 0, was_right: false, cnonce: token() })
+    }
+
+    /// How often a request counts as sent anew that answers this from the first.
+    pub(super) fn answers_before(&self) -> u8 {
+        u8::from(!self.was_right)
     }
 
     /// The request with what answers the challenge.
@@ -141,10 +150,15 @@ impl Engine {
         sent: Sent,
         answer: &SipMessage,
     ) -> bool {
-        let Some(challenge) = AnsweredChallenge::of(answer) else { return false };
+        let Some(challenge) = AnsweredChallenge::of(answer) else {
+            if let Some(answered) = &mut self.state.challenge {
+                answered.was_right |= answer.status().is_some_and(|status| (200..300).contains(&status));
+            }
+            return false;
+        };
         let may_again = sent.answers == 0 || (challenge.challenge.stale && sent.answers < MAX_ANSWERS);
-        let (true, Some(method)) = (may_again, sent.request.method()) else { return false };
         self.state.challenge = Some(challenge);
+        let (true, Some(method)) = (may_again, sent.request.method()) else { return false };
         let Ok(cseq) = sent.request.cseq().map(|cseq| cseq.number.saturating_add(1)) else { return false };
         let again = self.send_request(&method, sent.to, |via| anew(&sent.request, via, cseq));
         let Ok((renewed, request)) = again else { return false };

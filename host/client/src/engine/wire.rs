@@ -11,7 +11,7 @@ use restante_sip::writer::{Builder, WriteError};
 use restante_transport::{Protocol, SendToken, Target, TransportEvent};
 
 use super::Engine;
-use super::authentication::Sent;
+use super::authentication::{AnsweredChallenge, Sent};
 use crate::error::ClientError;
 use crate::observer::{self, Direction};
 use crate::outgoing::Answer;
@@ -89,6 +89,7 @@ impl Engine {
         let sent_by = self.local.to_string();
         let mut sent = Bytes::new();
         let mut challenge = self.state.challenge.take();
+        let answers = challenge.as_ref().map_or(0, AnsweredChallenge::answers_before);
         let flows = [sip_transport(protocol), SipTransport::Tcp].map(|transport| self.flow_to(transport, remote));
         let mut attempt = |endpoint: &mut Endpoint, flow: Flow| {
             endpoint.send_request(Instant::now(), method.clone(), flow, &sent_by, |via| {
@@ -108,7 +109,7 @@ impl Engine {
         let limits = MessageLimits::default();
         let request = SipMessage::parse(sent, &limits).map_err(|_| ClientError::Write(WriteError::Missing))?;
         if self.configuration.credentials.is_some() {
-            let sent = Sent { request: request.clone(), to: (protocol, remote), answers: 0 };
+            let sent = Sent { request: request.clone(), to: (protocol, remote), answers };
             self.state.sent.insert(transaction, sent);
         }
         Ok((transaction, request))

@@ -351,7 +351,7 @@ impl Recipient {
         let mut draft = Draft::new(soon);
         draft.insert(Box::new(message), Box::new(committing));
         if let Some(report) = reports {
-            draft.report(report, self.now);
+            draft.report(report, None, self.now);
         }
         self.note_expiry(Some(expires_at));
         self.submit(draft);

@@ -6,7 +6,7 @@
 use super::arrival::Committing;
 use super::window::Lease;
 use super::{CommitToken, Event, Output, Recipient};
-use crate::commit::{Applied, Change, CommitError, Transaction};
+use crate::commit::{Applied, Change, CommitError, ReportMade, Transaction};
 use crate::model::{Duration, MessageId, MessageKind, NewMessage, RecipientKey, Timestamp};
 
 /// Wait before what could not be made durable is tried again.
@@ -44,6 +44,7 @@ pub(super) struct Removal {
 pub(super) struct Draft {
     changes: Vec<Change>,
     effects: Vec<Effect>,
+    reports: Vec<ReportMade>,
     /// After a crash this recipient has to be looked at at once.
     urgent: bool,
 }
@@ -81,9 +82,10 @@ impl Draft {
     }
 
     /// A report goes to its addressee's queue. That queue's machine may be asleep or gone by the time it could be told,
-    /// so it is woken by its durable alarm.
-    pub(super) fn report(&mut self, report: NewMessage, now: Timestamp) {
+    /// so it is woken by its durable alarm. `replaced_bytes`: of the message that goes with it.
+    pub(super) fn report(&mut self, report: NewMessage, replaced_bytes: Option<u64>, now: Timestamp) {
         let recipient = report.recipient.clone();
+        self.reports.push(ReportMade { change: self.changes.len(), replaced_bytes });
         self.changes.push(Change::Insert(Box::new(report)));
         self.effects.push(Effect::Reported(recipient.clone()));
         self.changes.push(Change::WakeAt { recipient, at: Some(now) });
@@ -99,7 +101,7 @@ impl Recipient {
         if removal.report
             && let Some(report) = super::report::failed(&entry.stored, self.now, &self.limits)
         {
-            draft.report(report, self.now);
+            draft.report(report, Some(entry.stored.message.body.size_bytes()), self.now);
         }
         draft.changes.push(Change::Remove { recipient: self.key.clone(), id: removal.id });
         draft.effects.push(Effect::Removed(removal));
@@ -132,7 +134,7 @@ impl Recipient {
         let token = CommitToken(self.next_number());
         self.commits.insert(token, draft.effects);
         self.commits_given = self.commits_given.wrapping_add(1);
-        self.emit(Output::Commit(token, Transaction { changes: draft.changes, settles }));
+        self.emit(Output::Commit(token, Transaction { changes: draft.changes, settles }, draft.reports));
     }
 
     pub(super) fn on_committed(&mut self, token: CommitToken, result: Result<Vec<Applied>, CommitError>) {

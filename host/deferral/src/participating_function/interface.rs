@@ -1,6 +1,6 @@
 //! What goes into a machine and what comes out.
 
-use crate::commit::{Applied, CommitError, LoadRequest, Transaction, Window};
+use crate::commit::{Applied, CommitError, LoadRequest, ReportMade, Transaction, Window};
 use crate::decision::validate::Impossible;
 use crate::decision::{Answer, AttemptKind, Field, MediaDirection, Progress, Question, Selection, Trigger, Undecided};
 use crate::model::{
@@ -379,8 +379,8 @@ pub enum Output {
     Load(LoadToken, LoadRequest),
     /// Ask the tenant's policy.
     Ask(QuestionToken, Box<Question>),
-    /// Make durable.
-    Commit(CommitToken, Transaction),
+    /// Make durable. Which of it are reports.
+    Commit(CommitToken, Transaction, Vec<ReportMade>),
     /// Answer.
     Reply(ReplyToken, Reply),
     /// Begin an attempt.

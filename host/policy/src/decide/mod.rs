@@ -6,6 +6,10 @@
 //!
 //! A tenant has at most so many of the threads as its limits say (half of them, where nothing is said), so that a policy
 //! that uses all of its time delays its own tenant and no other.
+//!
+//! What somebody outside asks ([`Party::Outsider`]) may be anything, made up so that the policy fails at it. It waits in a
+//! shorter queue beside the tenant's own questions, which it takes turns with, and its failures spare the policy outsiders'
+//! questions and no others.
 
 mod breaker;
 mod call;
@@ -31,7 +35,7 @@ pub use call::{GuestLine, decide};
 pub use failing::{FailurePolicies, FailurePolicy};
 pub use observer::{Decision, Observation, Recorder};
 pub use shadow::{Shadow, ShadowCounts, in_sample};
-pub use statistics::{Hook, HookStatistics, TenantStatistics};
+pub use statistics::{Hook, HookStatistics, Party, TenantStatistics};
 
 use crate::engine::{EngineError, PolicyEngine};
 use crate::generation::Generation;
@@ -71,6 +75,7 @@ pub(crate) struct Generations {
 struct Job<Ticket> {
     ticket: Ticket,
     question: Question,
+    party: Party,
     tenant: Option<Arc<Tenant>>,
     submitted_at: Instant,
 }
@@ -131,7 +136,9 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
     pub fn set_generations(&self, tenant: &TenantName, active: Arc<Generation>, previous: Option<Arc<Generation>>) {
         let known = self.known(tenant);
         known.generations.store(Some(Arc::new(Generations { active, previous })));
-        Hook::ALL.into_iter().for_each(|hook| known.counters.breaker(hook).reset());
+        for (hook, party) in Hook::ALL.into_iter().flat_map(|hook| Party::ALL.map(|party| (hook, party))) {
+            known.counters.breaker(hook, party).reset();
+        }
     }
 
     /// From the next decision on these bounds hold for this tenant's policy. One of which nothing is said has
@@ -167,13 +174,13 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
         self.tenants.load().get(tenant).map_or_else(Vec::new, |known| known.log.after(after))
     }
 
-    /// An answer of this tenant's policy could not be carried out: counted, told to the policy's author, and a failure of
-    /// the policy as any other.
-    pub fn note_unusable(&self, tenant: &TenantName, hook: Hook, why: &str) {
+    /// An answer of this tenant's policy to a party could not be carried out: counted, told to the policy's author, and a
+    /// failure of the policy as any other.
+    pub fn note_unusable(&self, tenant: &TenantName, hook: Hook, party: Party, why: &str) {
         let tenants = self.tenants.load();
         let Some(known) = tenants.get(tenant) else { return };
         known.counters.unusable(hook);
-        known.counters.breaker(hook).note(Instant::now(), breaker::Ended::Unusable);
+        known.counters.breaker(hook, party).note(Instant::now(), breaker::Ended::Unusable);
         if known.lines.take(Instant::now(), known.limits.load().max_log_lines_per_second) {
             let text = format!("{}: the answer cannot be carried out: {why}", hook.name());
             known.log.push(LogLevel::Warning, &text);
@@ -211,12 +218,24 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
     /// # Errors
     /// The ticket comes back when too many of the tenant's questions wait: that is [`Undecided::Overloaded`].
     pub fn submit(&self, ticket: Ticket, question: Question) -> Result<(), Ticket> {
+        self.submit_of(Party::Server, ticket, question)
+    }
+
+    /// The same for somebody outside.
+    ///
+    /// # Errors
+    /// As [`Self::submit`], and sooner: outsiders' questions have a smaller part of the queue.
+    pub fn submit_for_outsider(&self, ticket: Ticket, question: Question) -> Result<(), Ticket> {
+        self.submit_of(Party::Outsider, ticket, question)
+    }
+
+    fn submit_of(&self, party: Party, ticket: Ticket, question: Question) -> Result<(), Ticket> {
         let name = tenant_of(&question).clone();
         let tenant = self.tenants.load().get(&name).cloned();
         let hook = Hook::of(&question);
         let max_running = tenant.as_ref().map_or(1, |tenant| tenant.limits.load().max_decisions_at_once.max(1));
-        let job = Job { ticket, question, tenant, submitted_at: Instant::now() };
-        self.queue.push(name, max_running, weight::bytes(&job.question), job).map_err(|job| {
+        let job = Job { ticket, question, party, tenant, submitted_at: Instant::now() };
+        self.queue.push((name, party), max_running, weight::bytes(&job.question), job).map_err(|job| {
             if let Some(tenant) = &job.tenant {
                 tenant.counters.refused(hook);
             }

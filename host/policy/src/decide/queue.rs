@@ -5,8 +5,13 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use restante_deferral::model::TenantName;
 
+use super::Party;
+
+/// The part of what may wait that outsiders' jobs may have.
+const PART_OF_OUTSIDERS: usize = 16;
+
 /// Jobs of many tenants. Each tenant's come in order, the tenants take turns, and none has more than its share of the
-/// threads.
+/// threads. Within a tenant those of the server and those of outsiders take turns, too.
 pub(super) struct FairQueue<Job> {
     max_waiting: usize,
     max_waiting_bytes: usize,
@@ -22,13 +27,20 @@ struct State<Job> {
 }
 
 struct Line<Job> {
-    /// With the bytes of each.
-    waiting: VecDeque<(usize, Job)>,
-    /// The sum of them.
-    waiting_bytes: usize,
+    own: Waiting<Job>,
+    of_outsiders: Waiting<Job>,
+    /// The next turn is an outsider's.
+    is_outsiders_turn: bool,
     running: usize,
     /// As its last job said.
     max_running: usize,
+}
+
+struct Waiting<Job> {
+    /// With the bytes of each.
+    jobs: VecDeque<(usize, Job)>,
+    /// The sum of them.
+    bytes: usize,
 }
 
 impl<Job> FairQueue<Job> {
@@ -39,21 +51,33 @@ impl<Job> FairQueue<Job> {
     }
 
     /// Adds a job of so many bytes, of a tenant of which so many may run at a time; gives it back when too many of the
-    /// tenant's wait, or the queue is closed. One that is too large by itself may wait alone.
-    pub(super) fn push(&self, tenant: TenantName, max_running: usize, bytes: usize, job: Job) -> Result<(), Job> {
+    /// tenant's wait that the same party asks for, or the queue is closed. One that is too large by itself may wait alone.
+    pub(super) fn push(
+        &self,
+        (tenant, party): (TenantName, Party),
+        max_running: usize,
+        bytes: usize,
+        job: Job,
+    ) -> Result<(), Job> {
+        let part = |most: usize| match party {
+            Party::Server => most,
+            Party::Outsider => (most / PART_OF_OUTSIDERS).max(1),
+        };
         let mut state = self.lock();
         if state.closed {
             return Err(job);
         }
         let line = state.tenants.entry(tenant.clone()).or_insert_with(Line::new);
         line.max_running = max_running;
-        let is_first = line.waiting.is_empty();
-        let waiting_bytes = line.waiting_bytes.saturating_add(bytes);
-        if line.waiting.len() >= self.max_waiting || (!is_first && waiting_bytes > self.max_waiting_bytes) {
+        let is_first = line.is_empty();
+        let waiting = line.of(party);
+        let waiting_bytes = waiting.bytes.saturating_add(bytes);
+        let is_too_much = !waiting.jobs.is_empty() && waiting_bytes > part(self.max_waiting_bytes);
+        if waiting.jobs.len() >= part(self.max_waiting) || is_too_much {
             return Err(job);
         }
-        line.waiting_bytes = waiting_bytes;
-        line.waiting.push_back((bytes, job));
+        waiting.bytes = waiting_bytes;
+        waiting.jobs.push_back((bytes, job));
         if is_first {
             state.turns.push_back(tenant);
         }
@@ -82,7 +106,7 @@ impl<Job> FairQueue<Job> {
         let mut state = self.lock();
         let Some(line) = state.tenants.get_mut(tenant) else { return };
         line.running = line.running.saturating_sub(1);
-        let has_more = !line.waiting.is_empty();
+        let has_more = !line.is_empty();
         if !has_more && line.running == 0 {
             state.tenants.remove(tenant);
         }
@@ -94,7 +118,7 @@ impl<Job> FairQueue<Job> {
 
     /// How many jobs of this tenant wait.
     pub(super) fn waiting(&self, tenant: &TenantName) -> usize {
-        self.lock().tenants.get(tenant).map_or(0, |line| line.waiting.len())
+        self.lock().tenants.get(tenant).map_or(0, |line| line.own.jobs.len() + line.of_outsiders.jobs.len())
     }
 
     /// Forgets what waits and ends every wait.
@@ -115,7 +139,32 @@ impl<Job> FairQueue<Job> {
 
 impl<Job> Line<Job> {
     fn new() -> Self {
-        Line { waiting: VecDeque::new(), waiting_bytes: 0, running: 0, max_running: 1 }
+        let waiting = || Waiting { jobs: VecDeque::new(), bytes: 0 };
+        Line { own: waiting(), of_outsiders: waiting(), is_outsiders_turn: false, running: 0, max_running: 1 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.own.jobs.is_empty() && self.of_outsiders.jobs.is_empty()
+    }
+
+    fn of(&mut self, party: Party) -> &mut Waiting<Job> {
+        match party {
+            Party::Server => &mut self.own,
+            Party::Outsider => &mut self.of_outsiders,
+        }
+    }
+
+    /// The next job: of the party whose turn it is, else of the other.
+    fn next(&mut self) -> Option<Job> {
+        let is_outsiders = match (self.own.jobs.is_empty(), self.of_outsiders.jobs.is_empty()) {
+            (false, false) => self.is_outsiders_turn,
+            (own_is_empty, _) => own_is_empty,
+        };
+        self.is_outsiders_turn = !is_outsiders;
+        let waiting = self.of(if is_outsiders { Party::Outsider } else { Party::Server });
+        let (bytes, job) = waiting.jobs.pop_front()?;
+        waiting.bytes = waiting.bytes.saturating_sub(bytes);
+        Some(job)
     }
 }
 
@@ -129,12 +178,9 @@ impl<Job> State<Job> {
                 self.turns.push_back(tenant);
                 continue;
             }
-            let job = line.waiting.pop_front().map(|(bytes, job)| {
-                line.waiting_bytes = line.waiting_bytes.saturating_sub(bytes);
-                job
-            });
+            let job = line.next();
             line.running = line.running.saturating_add(usize::from(job.is_some()));
-            if !line.waiting.is_empty() {
+            if !line.is_empty() {
                 self.turns.push_back(tenant);
             }
             if job.is_some() {
@@ -156,7 +202,7 @@ mod tests {
     fn queue(max_waiting: usize, max_running: usize, jobs: &[(&str, u32)]) -> FairQueue<u32> {
         let queue = FairQueue::new(max_waiting, 100);
         for (name, job) in jobs {
-            queue.push(tenant(name), max_running, 10, *job).unwrap();
+            queue.push((tenant(name), Party::Server), max_running, 10, *job).unwrap();
         }
         queue
     }
@@ -183,26 +229,26 @@ mod tests {
     fn a_share_can_be_changed_and_is_each_tenants_own() {
         let queue = queue(10, 1, &[("a", 1), ("a", 2), ("a", 3)]);
         assert_eq!((queue.take(), queue.lock().next()), (Some(1), None));
-        queue.push(tenant("a"), 2, 10, 4).unwrap();
+        queue.push((tenant("a"), Party::Server), 2, 10, 4).unwrap();
         assert_eq!((queue.take(), queue.lock().next()), (Some(2), None));
-        queue.push(tenant("b"), 1, 10, 10).unwrap();
+        queue.push((tenant("b"), Party::Server), 1, 10, 10).unwrap();
         assert_eq!((queue.take(), queue.lock().next()), (Some(10), None));
     }
 
     #[test]
     fn what_is_too_much_comes_back_and_harms_no_other() {
         let queue = queue(2, 1, &[("a", 1), ("a", 2)]);
-        assert_eq!(queue.push(tenant("a"), 1, 10, 3), Err(3));
-        assert_eq!(queue.push(tenant("b"), 1, 10, 4), Ok(()));
+        assert_eq!(queue.push((tenant("a"), Party::Server), 1, 10, 3), Err(3));
+        assert_eq!(queue.push((tenant("b"), Party::Server), 1, 10, 4), Ok(()));
         assert_eq!((queue.waiting(&tenant("a")), queue.waiting(&tenant("c"))), (2, 0));
         queue.take();
-        assert_eq!(queue.push(tenant("a"), 1, 10, 3), Ok(()));
+        assert_eq!(queue.push((tenant("a"), Party::Server), 1, 10, 3), Ok(()));
     }
 
     #[test]
     fn bytes_that_wait_are_bounded_and_what_is_too_large_waits_alone() {
         let queue = FairQueue::new(10, 100);
-        let push = |bytes, job| queue.push(tenant("a"), 10, bytes, job);
+        let push = |bytes, job| queue.push((tenant("a"), Party::Server), 10, bytes, job);
         assert_eq!([push(60, 1), push(40, 2), push(1, 3)], [Ok(()), Ok(()), Err(3)]);
         queue.take();
         assert_eq!([push(60, 4), push(1, 5)], [Ok(()), Err(5)]);
@@ -210,6 +256,22 @@ mod tests {
         queue.take();
         assert_eq!([push(1_000, 6), push(1, 7)], [Ok(()), Err(7)]);
         assert_eq!(queue.take(), Some(6));
+    }
+
+    #[test]
+    fn outsiders_take_turns_with_the_server_and_have_a_part_of_the_queue() {
+        let queue = FairQueue::new(32, 3_200);
+        let push = |party, bytes, job| queue.push((tenant("a"), party), 10, bytes, job);
+        for job in 1..=4 {
+            push(Party::Server, 10, job).unwrap();
+        }
+        assert_eq!([10, 11, 12].map(|job| push(Party::Outsider, 10, job)), [Ok(()), Ok(()), Err(12)]);
+        assert_eq!(push(Party::Server, 10, 5), Ok(()), "which leaves the server its own");
+        assert_eq!(queue.waiting(&tenant("a")), 7);
+        let taken: Vec<_> = (0..7).filter_map(|_| queue.take()).collect();
+        assert_eq!(taken, [1, 10, 2, 11, 3, 4, 5]);
+        assert_eq!([push(Party::Outsider, 1_000, 20), push(Party::Outsider, 1, 21)], [Ok(()), Err(21)]);
+        assert_eq!((push(Party::Server, 10, 6), queue.take(), queue.take()), (Ok(()), Some(20), Some(6)));
     }
 
     #[test]
@@ -226,6 +288,6 @@ mod tests {
         let queue = queue(2, 1, &[("a", 1)]);
         queue.close();
         assert_eq!(queue.take(), None);
-        assert_eq!(queue.push(tenant("a"), 1, 10, 2), Err(2));
+        assert_eq!(queue.push((tenant("a"), Party::Server), 1, 10, 2), Err(2));
     }
 }

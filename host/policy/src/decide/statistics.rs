@@ -62,6 +62,20 @@ impl Hook {
     }
 }
 
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// The server, about a user and messages of its own.
+    Server,
+    /// Somebody outside, about whatever was said there: that a policy fails at it says nothing of the server's questions.
+    Outsider,
+}
+
+impl Party {
+    /// Both.
+    pub(super) const ALL: [Party; 2] = [Party::Server, Party::Outsider];
+}
+
 /// What one hook of one tenant's policy did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HookStatistics {
@@ -87,6 +101,8 @@ pub struct HookStatistics {
     pub suspended: u64,
     /// Not asked now.
     pub is_suspended: bool,
+    /// Not asked now for outsiders.
+    pub is_suspended_for_outsiders: bool,
 }
 
 /// What one tenant's policy did.
@@ -121,6 +137,7 @@ struct HookCounters {
     impossible: AtomicU64,
     suspended: AtomicU64,
     breaker: Breaker,
+    breaker_of_outsiders: Breaker,
 }
 
 impl Counters {
@@ -147,9 +164,12 @@ impl Counters {
         add(&self.of(hook).impossible, 1);
     }
 
-    /// What spares the threads this hook of a failing policy.
-    pub(super) fn breaker(&self, hook: Hook) -> &Breaker {
-        &self.of(hook).breaker
+    /// What spares the threads this hook of a policy that keeps failing at a party's questions.
+    pub(super) fn breaker(&self, hook: Hook, party: Party) -> &Breaker {
+        match party {
+            Party::Server => &self.of(hook).breaker,
+            Party::Outsider => &self.of(hook).breaker_of_outsiders,
+        }
     }
 
     /// A question was not taken.
@@ -165,6 +185,7 @@ impl Counters {
     pub(super) fn snapshot(&self, tenant: TenantName, waiting: usize) -> TenantStatistics {
         let hooks = Hook::ALL.map(|hook| {
             let counters = self.of(hook);
+            let is_suspended = counters.breaker.is_open();
             HookStatistics {
                 hook,
                 asked: counters.asked.load(Ordering::Relaxed),
@@ -176,7 +197,8 @@ impl Counters {
                 overloaded: counters.overloaded.load(Ordering::Relaxed),
                 impossible: counters.impossible.load(Ordering::Relaxed),
                 suspended: counters.suspended.load(Ordering::Relaxed),
-                is_suspended: counters.breaker.is_open(),
+                is_suspended,
+                is_suspended_for_outsiders: is_suspended || counters.breaker_of_outsiders.is_open(),
             }
         });
         TenantStatistics { tenant, waiting, dropped_lines: self.dropped_lines.load(Ordering::Relaxed), hooks }

@@ -11,7 +11,7 @@ use super::call::{Caller, ask};
 use super::failing::{FailurePolicy, is_the_guests_failure, refusal};
 use super::observer::Observer;
 use super::queue::FairQueue;
-use super::{AnswerSink, Generations, Hook, Job, LogSink, Tenant, tenant_of};
+use super::{AnswerSink, Generations, Hook, Job, LogSink, Party, Tenant, tenant_of};
 use crate::generation::Generation;
 
 /// What a thread works with.
@@ -28,7 +28,7 @@ impl<Ticket> Worker<Ticket> {
     pub(super) fn run(self) {
         while let Some(job) = self.queue.take() {
             let name = tenant_of(&job.question).clone();
-            let Job { ticket, question, tenant, submitted_at } = job;
+            let Job { ticket, question, party, tenant, submitted_at } = job;
             let has_waited_too_long = submitted_at.elapsed() > self.max_wait;
             let outcome = match &tenant {
                 None => Err(Undecided::Declined),
@@ -36,7 +36,7 @@ impl<Ticket> Worker<Ticket> {
                     tenant.counters.refused(Hook::of(&question));
                     Err(Undecided::Overloaded)
                 }
-                Some(tenant) => self.decide(tenant, question),
+                Some(tenant) => self.decide(tenant, party, question),
             };
             // Before the sink: whoever hears the answer may ask again at once.
             self.queue.finished(&name);
@@ -46,7 +46,7 @@ impl<Ticket> Worker<Ticket> {
 
     /// Asks the tenant's policy, and does what the tenant wants when it does not decide. One generation answers from
     /// beginning to end, whatever is activated meanwhile.
-    fn decide(&self, tenant: &Arc<Tenant>, question: Question) -> Result<Answer, Undecided> {
+    fn decide(&self, tenant: &Arc<Tenant>, party: Party, question: Question) -> Result<Answer, Undecided> {
         let generations = tenant.generations.load_full();
         let Some(generations) = generations else { return Err(Undecided::Declined) };
         let hook = Hook::of(&question);
@@ -54,7 +54,7 @@ impl<Ticket> Worker<Ticket> {
         let failure_policy = tenant.failure.load().of(hook);
         let spare =
             (failure_policy == FailurePolicy::Previous && generations.previous.is_some()).then(|| question.clone());
-        let outcome = self.ask_active(tenant, &generations, hook, question);
+        let outcome = self.ask_active(tenant, &generations, (hook, party), question);
         let Err(why) = outcome else { return outcome };
         let instead = match (failure_policy, spare) {
             (FailurePolicy::Refuse, _) => refusal(hook, now),
@@ -71,12 +71,14 @@ impl<Ticket> Worker<Ticket> {
         &self,
         tenant: &Arc<Tenant>,
         generations: &Generations,
-        hook: Hook,
+        (hook, party): (Hook, Party),
         question: Question,
     ) -> Result<Answer, Undecided> {
-        let breaker = tenant.counters.breaker(hook);
+        let breaker = tenant.counters.breaker(hook, party);
         let started_at = Instant::now();
-        if !breaker.admits(started_at) {
+        // What fails at the server's own questions is spared an outsider's, too, but not the other way round.
+        let is_spared = party == Party::Outsider && tenant.counters.breaker(hook, Party::Server).is_open();
+        if is_spared || !breaker.admits(started_at) {
             tenant.counters.decided(hook, Duration::ZERO, Some(Undecided::Suspended));
             return Err(Undecided::Suspended);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use restante_deferral::decision::{Answer, IncomingAnswer, Question, Undecided};
 use restante_policy::{
-    FailurePolicies, FailurePolicy, Generation, Hook, Observation, PolicyHost, Shadow, TenantPolicyLimits,
+    FailurePolicies, FailurePolicy, Generation, Hook, Observation, Party, PolicyHost, Shadow, TenantPolicyLimits,
 };
 
 use crate::support::{ENGINE, arrival_for, availability, context, hostile, standard, tenant};
@@ -28,6 +28,11 @@ impl Host {
 
     fn ask(&self, question: Question) -> Outcome {
         self.host.submit((), question).unwrap();
+        self.outcomes.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    fn asked_by_outsider(&self) -> Outcome {
+        self.host.submit_for_outsider((), arrival_for("example")).unwrap();
         self.outcomes.recv_timeout(Duration::from_secs(20)).unwrap()
     }
 
@@ -55,6 +60,35 @@ fn a_policy_that_keeps_failing_is_spared_until_it_gets_another_generation() {
     );
     host.host.set_generation(&tenant("example"), hostile("good"));
     assert!(is_kept(&host.arrival()));
+}
+
+#[test]
+fn what_fails_at_outsiders_questions_is_spared_those_and_no_others() {
+    let host = Host::new(hostile("trap"), None);
+    let asked: Vec<Outcome> = (0..8).map(|_| host.asked_by_outsider()).collect();
+    assert_eq!(asked[4..6], [Err(Undecided::Trapped), Err(Undecided::Suspended)]);
+    let suspended = || {
+        let hook = &host.host.statistics()[0].hooks[0];
+        (hook.is_suspended, hook.is_suspended_for_outsiders)
+    };
+    assert_eq!(suspended(), (false, true));
+    assert_eq!(host.arrival(), Err(Undecided::Trapped), "the server's own is asked");
+    host.host.set_generation(&tenant("example"), hostile("trap"));
+    for _ in 0..5 {
+        assert_eq!(host.arrival(), Err(Undecided::Trapped));
+    }
+    assert_eq!(suspended(), (true, true));
+    assert_eq!(
+        host.asked_by_outsider(),
+        Err(Undecided::Suspended),
+        "what the server spares it, it spares it outsiders"
+    );
+    host.host.set_generation(&tenant("example"), hostile("good"));
+    for _ in 0..3 {
+        assert!(is_kept(&host.asked_by_outsider()));
+        host.host.note_unusable(&tenant("example"), Hook::Incoming, Party::Outsider, "not a refusal");
+    }
+    assert!(is_kept(&host.arrival()), "what outsiders cannot carry out says nothing of the server");
 }
 
 #[test]
@@ -86,7 +120,7 @@ fn an_answer_that_cannot_be_carried_out_is_told_to_the_author_and_a_failure() {
     let host = Host::new(hostile("good"), None);
     for _ in 0..4 {
         assert!(is_kept(&host.arrival()));
-        host.host.note_unusable(&tenant("example"), Hook::Incoming, "not a refusal");
+        host.host.note_unusable(&tenant("example"), Hook::Incoming, Party::Server, "not a refusal");
     }
     assert_eq!(host.arrival(), Err(Undecided::Suspended));
     let lines = host.host.log_lines(&tenant("example"), 0);

@@ -33,7 +33,9 @@ use crate::metrics::write_family;
 use crate::server::certificates::{Certificates, time_text};
 use crate::server::roster::Roster;
 use crate::server::{Server, Shared};
+use restante_deferral::model::TenantName;
 use restante_policy::{HookStatistics, TenantStatistics};
+use restante_store::Totals;
 use restante_transport::TlsStatus;
 
 /// Longest request body.
@@ -237,8 +239,10 @@ async fn health(State(administration): State<Administration>) -> Response {
 
 async fn metrics(State(administration): State<Administration>) -> Response {
     let shared = &administration.shared;
-    let waiting: u32 = shared.directory.tenants().iter().map(|it| shared.store.tenant_totals(&it.name).messages).sum();
-    shared.metrics.waiting_messages.set(i64::from(waiting));
+    let tenants = shared.directory.tenants();
+    let sum = |of: &dyn Fn(&TenantName) -> Totals| tenants.iter().map(|it| i64::from(of(&it.name).messages)).sum();
+    shared.metrics.waiting_messages.set(sum(&|tenant| shared.store.tenant_totals(tenant)));
+    shared.metrics.waiting_dispositions.set(sum(&|tenant| shared.store.tenant_dispositions(tenant)));
     shared.metrics.disbelieved_hops.set(i64::try_from(shared.disbelieved_hops()).unwrap_or(i64::MAX));
     let text = shared.metrics.encode(|text| {
         for (name, value) in administration.counters.snapshot() {

@@ -183,6 +183,10 @@ pub struct TenantSummary {
     pub stored_messages: u32,
     /// Their bytes.
     pub stored_bytes: u64,
+    /// Dispositions that wait.
+    pub stored_dispositions: u32,
+    /// Their bytes.
+    pub stored_disposition_bytes: u64,
     /// MSRP sessions.
     pub sessions: u64,
     /// Deliveries.

@@ -127,6 +127,7 @@ impl From<RosterError> for Problem {
 fn summary(it: &Administration, name: &str, known: &Known) -> TenantSummary {
     let key = TenantName(name.into());
     let stored = it.shared.store.tenant_totals(&key);
+    let dispositions = it.shared.store.tenant_dispositions(&key);
     let usage = it.shared.directory.tenant(&key).map(|tenant| tenant.usage.clone());
     TenantSummary {
         name: name.to_owned(),
@@ -140,6 +141,8 @@ fn summary(it: &Administration, name: &str, known: &Known) -> TenantSummary {
         policy: known.tenant.policy.clone(),
         stored_messages: stored.messages,
         stored_bytes: stored.size_bytes,
+        stored_dispositions: dispositions.messages,
+        stored_disposition_bytes: dispositions.size_bytes,
         sessions: usage.as_ref().map_or(0, |usage| usage.sessions.in_use()),
         deliveries_in_flight: usage.as_ref().map_or(0, |usage| usage.deliveries.in_use()),
     }

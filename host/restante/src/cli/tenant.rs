@@ -147,6 +147,7 @@ fn print_details(details: &TenantDetails) -> Result<()> {
     let TenantDetails { summary, configuration } = details;
     say!("tenant:    {} ({})", harmless(&summary.name), harmless(&summary.source));
     say!("stored:    {} messages, {} bytes", summary.stored_messages, summary.stored_bytes);
+    say!("           {} dispositions, {} bytes", summary.stored_dispositions, summary.stored_disposition_bytes);
     say!("sessions:  {}", summary.sessions);
     say!("in flight: {} deliveries", summary.deliveries_in_flight);
     let tenant: Tenant = serde_json::from_value(configuration.clone()).context("the server's answer")?;

@@ -43,6 +43,10 @@ limits! {
     max_client_transactions = 50_000;
     /// MSRP sessions per shard; more: 503 to an INVITE, deliveries wait.
     max_sessions = 2_000;
+    /// MSRP sessions that one sender, or one who fetches, may have open, all shards together; more: 480 to an INVITE.
+    max_sessions_per_sender = 50;
+    /// The same of one source address that no tenant trusts, whoever is there.
+    max_sessions_per_source = 500;
     /// Start line and header fields of one MSRP request; larger: the connection is closed.
     max_msrp_header_bytes = 32 * 1024;
     /// Header fields of one; more: the connection is closed.
@@ -129,6 +133,10 @@ limits! {
     /// Requests that one shard passes on at once, those that are over and may still be answered included; more: calls get
     /// 503, messages are kept.
     max_relays = 10_000;
+    /// Calls of one sender that are passed on at once, all shards together, counted like `max_relays`; more: 480.
+    max_calls_per_sender = 200;
+    /// The same of one source address that no tenant trusts, whoever is there.
+    max_calls_per_source = 2_000;
     /// Milliseconds that a call which is passed on may ring without a word of its callee (Timer C of RFC 3261 §16.6).
     max_ringing_milliseconds = 185_000;
     /// Milliseconds that the INVITE of a large message is passed on before it is taken over; cores give up after 20 s.

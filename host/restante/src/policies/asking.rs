@@ -2,8 +2,8 @@
 
 use restante_deferral::decision::{Answer, Question, Undecided};
 use restante_deferral::model::TenantName;
-use restante_policy::Hook;
 use restante_policy::record::feasible;
+use restante_policy::{Hook, Party};
 use tokio::sync::oneshot;
 
 use super::{Policies, PolicyError};
@@ -18,8 +18,8 @@ pub enum Asker {
 }
 
 impl Policies {
-    /// Asks the tenant's policy for somebody outside, as a shard does for its recipients: behind the same queue, within the
-    /// same limits, counted the same. The question says which tenant. An answer that no server could carry out is none;
+    /// Asks the tenant's policy for somebody outside, as a shard does for its recipients: beside its questions, within the
+    /// same limits, counted the same. What the policy fails at then spares it outsiders' questions alone. The question says which tenant. An answer that no server could carry out is none;
     /// the text says why it could not.
     ///
     /// # Errors
@@ -29,7 +29,7 @@ impl Policies {
         let tenant = tenant_of(&question);
         let host = self.managed(&tenant)?.current().configured.abilities;
         let (asker, answered) = oneshot::channel();
-        let outcome = match self.host.submit(Asker::Outsider(asker), question.clone()) {
+        let outcome = match self.host.submit_for_outsider(Asker::Outsider(asker), question.clone()) {
             // Who decides ends with the server, and then nobody answers.
             Ok(()) => answered.await.unwrap_or(Err(Undecided::Overloaded)),
             Err(_) => Err(Undecided::Overloaded),
@@ -40,7 +40,7 @@ impl Policies {
         };
         if let Err(impossible) = feasible(&question, &answer, &host) {
             let why = impossible.to_string();
-            self.host.note_unusable(&tenant, hook, &why);
+            self.host.note_unusable(&tenant, hook, Party::Outsider, &why);
             return Ok(Err((Undecided::Impossible, why)));
         }
         Ok(Ok(answer))

@@ -13,6 +13,7 @@ mod media;
 mod msrp_relay;
 mod name_service;
 mod offenders;
+mod openings;
 pub mod policies;
 mod rates;
 mod receiver;
@@ -49,12 +50,13 @@ use tokio::sync::{oneshot, watch};
 
 use self::authentication::Authentication;
 use self::certificates::Certificates;
-use self::directory::{Directory, Peer, Reservation};
+use self::directory::{Directory, Reservation};
 use self::limits::{HOP_LIMITS, destinations, framing_limits, queue_limits, transport_limits, write_limits};
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
 use self::msrp_relay::Clients;
 use self::name_service::names;
-use self::offenders::{Offenders, Standing};
+use self::offenders::Offenders;
+use self::openings::Openings;
 use self::policies::{Policies, PolicyParts};
 use self::rates::Rates;
 use self::relay_link::RelayLink;
@@ -87,6 +89,10 @@ pub struct Shared {
     /// Who shows who they are.
     pub authentication: Authentication,
     offenders: Offenders,
+    /// MSRP sessions that others opened.
+    open_sessions: Arc<Openings>,
+    /// INVITEs that are passed on.
+    open_calls: Arc<Openings>,
     /// What is counted.
     pub metrics: Metrics,
     /// What is kept.
@@ -200,7 +206,7 @@ impl Shared {
     fn note_unusable(&self, tenant: &TenantName, hook: &str, why: &str) {
         let hook = restante_policy::Hook::ALL.into_iter().find(|known| known.name() == hook);
         if let (Some(policy), Some(hook)) = (self.policies.get(), hook) {
-            policy.platform().host().note_unusable(tenant, hook, why);
+            policy.platform().host().note_unusable(tenant, hook, restante_policy::Party::Server, why);
         }
     }
 
@@ -249,36 +255,6 @@ impl Shared {
     fn takes_msrp(&self, is_encrypted: bool) -> bool {
         let by_relay = self.relay.get().is_some_and(|link| link.is_secure() == is_encrypted);
         by_relay || self.msrp_places.iter().any(|place| place.is_encrypted == is_encrypted)
-    }
-
-    /// Notes that a source sent what cannot be read or processed, or guessed. What it is to meet; its connections are closed
-    /// here where that is so.
-    fn note_garbage(
-        &self,
-        remote: SocketAddr,
-        connection: Option<restante_transport::ConnectionId>,
-        over_a_connection: bool,
-    ) -> Standing {
-        let names = connection.zip(self.sender()).and_then(|(id, sender)| sender.peer_names(id));
-        if self.directory.is_trusted(&Peer { address: Some(remote.ip()), names: names.unwrap_or_default() }) {
-            return Standing::Answered;
-        }
-        let standing = self.offenders.note(remote.ip(), over_a_connection, (self.clock)());
-        match standing {
-            Standing::Answered => {}
-            Standing::Ignored => self.metrics.count_dropped("unanswered-garbage"),
-            Standing::ShutOut(duration) => {
-                let Some(sender) = self.sender() else { return standing };
-                if sender.shut_out(remote.ip(), duration) {
-                    tracing::warn!(source = %remote.ip(), "sends too much that cannot be read: shut out for a while");
-                    self.metrics.count_dropped("source-shut-out");
-                }
-                if let Some(connection) = connection {
-                    sender.close(connection);
-                }
-            }
-        }
-        standing
     }
 
     fn message_limits(&self) -> MessageLimits {
@@ -378,6 +354,8 @@ impl Server {
             directory,
             authentication: authentication(&limits)?,
             offenders: Offenders::new(&limits),
+            open_sessions: Openings::new(limits.max_sessions_per_sender, limits.max_sessions_per_source),
+            open_calls: Openings::new(limits.max_calls_per_sender, limits.max_calls_per_source),
             metrics: Metrics::new(),
             spool,
             store: store.clone(),

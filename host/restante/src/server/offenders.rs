@@ -8,19 +8,28 @@
 //!
 //! Datagrams and connections are counted apart, and nobody is shut out for datagrams: their source may be forged, and whoever
 //! forges it would shut out somebody else. A source is an IPv4 address or the /64 network of an IPv6 address; peers that a
-//! tenant trusts are none.
+//! tenant trusts are none. Where a peer is that some tenant trusts for its certificate, or was within an hour, nobody is shut out:
+//! its calls come from there, and so may what is said over MSRP, where no certificate vouches for anybody.
 
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use restante_deferral::model::Timestamp;
+use restante_transport::{ConnectionId, PeerNames};
 
+use super::Shared;
+use super::directory::Peer;
 use super::failures::Failures;
 use crate::configuration::Limits;
 
 /// Of what is too much, what is answered.
 const ANSWERED_PART: u64 = 10;
+/// For how long it is remembered where a trusted peer was.
+const VOUCHED_MILLISECONDS: u64 = 3_600_000;
+/// Such places remembered; beyond it the oldest is forgotten.
+const MAX_VOUCHED: usize = 1_000;
 
 /// What a source that sent something wrong is to meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,19 +48,43 @@ pub(super) struct Offenders {
     window: Duration,
     datagrams: Mutex<Failures<IpAddr>>,
     connections: Mutex<Failures<IpAddr>>,
+    /// Where connections were that a tenant trusts for their certificate, and when they ended.
+    vouched: Mutex<HashMap<IpAddr, Timestamp>>,
 }
 
 impl Offenders {
     pub(super) fn new(limits: &Limits) -> Offenders {
         let window = Duration::from_secs(limits.garbage_seconds);
         let failures = || Mutex::new(Failures::new(limits.max_garbage, limits.garbage_seconds.saturating_mul(1000)));
-        Offenders { max_garbage: limits.max_garbage, window, datagrams: failures(), connections: failures() }
+        Offenders {
+            max_garbage: limits.max_garbage,
+            window,
+            datagrams: failures(),
+            connections: failures(),
+            vouched: Mutex::default(),
+        }
+    }
+
+    /// A connection of a peer that is trusted for its certificate ended.
+    fn vouch(&self, source: IpAddr, now: Timestamp) {
+        let mut vouched = lock(&self.vouched);
+        vouched.insert(network(source), now);
+        if vouched.len() > MAX_VOUCHED
+            && let Some(oldest) = vouched.iter().min_by_key(|(_, at)| **at).map(|(source, _)| *source)
+        {
+            vouched.remove(&oldest);
+        }
+    }
+
+    fn is_vouched(&self, source: IpAddr, now: Timestamp) -> bool {
+        let at = lock(&self.vouched).get(&network(source)).copied();
+        at.is_some_and(|at| at.0.abs_diff(now.0) < VOUCHED_MILLISECONDS)
     }
 
     /// A source sent something that cannot be read or processed.
     pub(super) fn note(&self, source: IpAddr, over_a_connection: bool, now: Timestamp) -> Standing {
         let failures = if over_a_connection { &self.connections } else { &self.datagrams };
-        let count = failures.lock().unwrap_or_else(PoisonError::into_inner).note(network(source), now);
+        let count = lock(failures).note(network(source), now);
         if over_a_connection && count >= self.max_garbage {
             Standing::ShutOut(self.window)
         } else if count > self.max_garbage.div_ceil(ANSWERED_PART) {
@@ -62,8 +95,64 @@ impl Offenders {
     }
 }
 
+impl Shared {
+    /// Notes that a source sent what cannot be read or processed, or guessed. What it is to meet; its connections are closed
+    /// here where that is so.
+    pub(super) fn note_garbage(
+        &self,
+        remote: SocketAddr,
+        connection: Option<ConnectionId>,
+        over_a_connection: bool,
+    ) -> Standing {
+        let names = connection.zip(self.sender()).and_then(|(id, sender)| sender.peer_names(id));
+        if self.directory.is_trusted(&Peer { address: Some(remote.ip()), names: names.unwrap_or_default() }) {
+            return Standing::Answered;
+        }
+        let now = (self.clock)();
+        match self.offenders.note(remote.ip(), over_a_connection, now) {
+            Standing::Answered => Standing::Answered,
+            Standing::ShutOut(duration) if !self.is_of_trusted_peer(remote.ip(), now) => {
+                let Some(sender) = self.sender() else { return Standing::ShutOut(duration) };
+                if sender.shut_out(remote.ip(), duration) {
+                    tracing::warn!(source = %remote.ip(), "sends too much that cannot be read: shut out for a while");
+                    self.metrics.count_dropped("source-shut-out");
+                }
+                if let Some(connection) = connection {
+                    sender.close(connection);
+                }
+                Standing::ShutOut(duration)
+            }
+            Standing::Ignored | Standing::ShutOut(_) => {
+                self.metrics.count_dropped("unanswered-garbage");
+                Standing::Ignored
+            }
+        }
+    }
+
+    /// A connection ended: where a peer was that is trusted for its certificate is remembered.
+    pub(super) fn note_closed(&self, remote: SocketAddr, connection: ConnectionId) {
+        let names = self.sender().and_then(|sender| sender.peer_names(connection));
+        if names.is_some_and(|names| self.trusts_name(names)) {
+            self.offenders.vouch(remote.ip(), (self.clock)());
+        }
+    }
+
+    fn is_of_trusted_peer(&self, source: IpAddr, now: Timestamp) -> bool {
+        let names = self.sender().map(|sender| sender.names_at(source)).unwrap_or_default();
+        names.into_iter().any(|names| self.trusts_name(names)) || self.offenders.is_vouched(source, now)
+    }
+
+    fn trusts_name(&self, names: PeerNames) -> bool {
+        !names.is_empty() && self.directory.is_trusted(&Peer { address: None, names })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What one host usually has to itself.
-fn network(source: IpAddr) -> IpAddr {
+pub(super) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
         address => address,
@@ -94,5 +183,34 @@ mod tests {
         standings(&offenders, "2001:db8::1", true, 19);
         assert_eq!(standings(&offenders, "2001:db8::2", true, 1), [out]);
         assert_eq!(offenders.note("192.0.2.1".parse().unwrap(), true, Timestamp(61_001)), Standing::Answered);
+    }
+
+    #[test]
+    fn places_of_trusted_peers_are_remembered_for_a_while_and_bounded() {
+        let offenders = Offenders::new(&Limits::default());
+        let at = |number: u32| IpAddr::V4(std::net::Ipv4Addr::from_bits(0xc000_0000 + number));
+        let most = MAX_VOUCHED as u32;
+        for number in 0..=most {
+            offenders.vouch(at(number), Timestamp(u64::from(number)));
+        }
+        let is_vouched = |number, now| offenders.is_vouched(at(number), Timestamp(now));
+        assert!(!is_vouched(0, 0), "the oldest is forgotten");
+        assert!(is_vouched(1, VOUCHED_MILLISECONDS) && !is_vouched(1, VOUCHED_MILLISECONDS + 1));
+        assert!(!is_vouched(most + 1, 0));
+        offenders.vouch("2001:db8::1".parse().unwrap(), Timestamp(9_000));
+        assert!(offenders.is_vouched("2001:db8::2".parse().unwrap(), Timestamp(9_000)), "as it would be shut out");
+    }
+
+    #[test]
+    fn whoever_comes_when_all_places_are_taken_is_counted_too() {
+        let limits = Limits { max_garbage: 2, garbage_seconds: 60, ..Limits::default() };
+        let offenders = Offenders::new(&limits);
+        for number in 0..10_000_u32 {
+            let source = IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0a00_0000 + number));
+            assert_eq!((0..2).map(|_| offenders.note(source, true, Timestamp(1))).count(), 2);
+        }
+        let late = "192.0.2.1".parse().unwrap();
+        let seen: Vec<_> = (0..2).map(|_| offenders.note(late, true, Timestamp(2))).collect();
+        assert_eq!(seen, [Standing::Answered, Standing::ShutOut(Duration::from_secs(60))]);
     }
 }

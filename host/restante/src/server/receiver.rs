@@ -47,6 +47,7 @@ fn handle(shared: &Shared, event: TransportEvent) -> Intake {
         }
         TransportEvent::Closed { flow, .. } => {
             if let Some(connection) = flow.connection {
+                shared.note_closed(flow.remote, connection);
                 for shard in 0..shared.shards() {
                     push(shared, shard, Lane::Ordered, ToShard::Closed(connection), 64);
                 }

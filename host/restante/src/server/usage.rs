@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use restante_deferral::model::TenantName;
+use restante_deferral::model::{MessageKind, TenantName};
 use restante_store::Totals;
 use restante_transport::queue::{Lane, QueueSender};
 
@@ -26,10 +26,30 @@ pub struct Usage {
     pub deliveries: Arc<Share>,
     max_stored_messages: AtomicU64,
     max_stored_bytes: AtomicU64,
-    /// Of messages that arrived and are not answered yet.
-    arriving_messages: AtomicU64,
-    arriving_bytes: AtomicU64,
+    /// Of messages that arrived and are not answered yet, and of reports that are not durable yet.
+    arriving: Arriving,
+    /// Of dispositions among them.
+    arriving_dispositions: Arriving,
 }
+
+/// What is stored of a tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Messages.
+    pub messages: Totals,
+    /// Dispositions, of users and of ours.
+    pub dispositions: Totals,
+}
+
+/// What is on its way into the store.
+#[derive(Default)]
+struct Arriving {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Of what a tenant may store, dispositions have at most this part, so that reports crowd out no messages.
+const PART_OF_DISPOSITIONS: u64 = 2;
 
 /// What a share is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,7 +85,11 @@ pub struct Permit {
 /// Room for one message, given back when this is dropped: when it is stored, and counted there, or refused.
 pub struct Room {
     usage: Arc<Usage>,
+    /// None, where it takes the place of one.
+    messages: u64,
     bytes: u64,
+    /// The size of the disposition that it is for.
+    of_disposition: Option<u64>,
 }
 
 impl Usage {
@@ -85,8 +109,8 @@ impl Usage {
             deliveries: share(Resource::Deliveries, bounds.max_deliveries_in_flight),
             max_stored_messages: AtomicU64::new(bounds.max_stored_messages),
             max_stored_bytes: AtomicU64::new(bounds.max_stored_bytes),
-            arriving_messages: AtomicU64::new(0),
-            arriving_bytes: AtomicU64::new(0),
+            arriving: Arriving::default(),
+            arriving_dispositions: Arriving::default(),
         }
     }
 
@@ -100,23 +124,64 @@ impl Usage {
 
     /// Whether one more message of this size fits beside what is stored.
     #[must_use]
-    pub fn has_room(&self, stored: Totals, bytes: u64) -> bool {
-        self.fits(stored, self.arriving_messages.load(Ordering::Relaxed).saturating_add(1), bytes)
+    pub fn has_room(&self, stored: Stored, bytes: u64) -> bool {
+        self.fits(stored.all(), (self.arriving.messages.load(Ordering::Relaxed).saturating_add(1), bytes), 1)
     }
 
-    /// Room for one more message of this size beside what is stored and what is arriving; none: there is none.
+    /// Room for one more message of this kind and size beside what is stored and what is arriving; none: there is none.
     #[must_use]
-    pub fn reserve(self: &Arc<Self>, stored: Totals, bytes: u64) -> Option<Room> {
-        // Counted first and looked at then: of two that come at the same moment the last place goes to one at most.
-        let messages = self.arriving_messages.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let others = self.arriving_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let room = Room { usage: self.clone(), bytes };
-        self.fits(stored, messages, others.saturating_add(bytes)).then_some(room)
+    pub fn reserve(self: &Arc<Self>, stored: Stored, kind: MessageKind, bytes: u64) -> Option<Room> {
+        self.take(stored, Room { usage: self.clone(), messages: 1, bytes, of_disposition: of_disposition(kind, bytes) })
     }
 
-    fn fits(&self, stored: Totals, messages: u64, bytes: u64) -> bool {
-        u64::from(stored.messages).saturating_add(messages) <= self.max_stored_messages.load(Ordering::Relaxed)
-            && stored.size_bytes.saturating_add(bytes) <= self.max_stored_bytes.load(Ordering::Relaxed)
+    /// Room for a disposition of this size in place of a message that goes; none: there is none. Nothing but what it is
+    /// larger needs more than there is.
+    #[must_use]
+    pub fn replace(self: &Arc<Self>, stored: Stored, bytes: u64, replaced_bytes: u64) -> Option<Room> {
+        let more = bytes.saturating_sub(replaced_bytes);
+        self.take(stored, Room { usage: self.clone(), messages: 0, bytes: more, of_disposition: Some(bytes) })
+    }
+
+    fn take(&self, stored: Stored, room: Room) -> Option<Room> {
+        // Counted first and looked at then: of two that come at the same moment the last place goes to one at most.
+        let all = self.arriving.add(room.messages, room.bytes);
+        let dispositions = room.of_disposition.map(|bytes| self.arriving_dispositions.add(1, bytes));
+        let needs_nothing = room.messages == 0 && room.bytes == 0;
+        let fits = (needs_nothing || self.fits(stored.all(), all, 1))
+            && dispositions.is_none_or(|it| self.fits(stored.dispositions, it, PART_OF_DISPOSITIONS));
+        fits.then_some(room)
+    }
+
+    fn fits(&self, stored: Totals, (messages, bytes): (u64, u64), part: u64) -> bool {
+        let most = |limit: &AtomicU64| (limit.load(Ordering::Relaxed) / part).max(1);
+        u64::from(stored.messages).saturating_add(messages) <= most(&self.max_stored_messages)
+            && stored.size_bytes.saturating_add(bytes) <= most(&self.max_stored_bytes)
+    }
+}
+
+fn of_disposition(kind: MessageKind, bytes: u64) -> Option<u64> {
+    (kind == MessageKind::Disposition).then_some(bytes)
+}
+
+impl Stored {
+    fn all(&self) -> Totals {
+        Totals {
+            messages: self.messages.messages.saturating_add(self.dispositions.messages),
+            size_bytes: self.messages.size_bytes.saturating_add(self.dispositions.size_bytes),
+        }
+    }
+}
+
+impl Arriving {
+    /// So many more; how many there are with them, and their bytes.
+    fn add(&self, messages: u64, bytes: u64) -> (u64, u64) {
+        let all = self.messages.fetch_add(messages, Ordering::Relaxed).saturating_add(messages);
+        (all, self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes))
+    }
+
+    fn take(&self, messages: u64, bytes: u64) {
+        self.messages.fetch_sub(messages, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -226,8 +291,10 @@ impl Drop for Permit {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.usage.arriving_messages.fetch_sub(1, Ordering::Relaxed);
-        self.usage.arriving_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.usage.arriving.take(self.messages, self.bytes);
+        if let Some(bytes) = self.of_disposition {
+            self.usage.arriving_dispositions.take(1, bytes);
+        }
     }
 }
 
@@ -314,16 +381,43 @@ mod tests {
         let limits =
             TenantLimits { max_stored_messages: Some(3), max_stored_bytes: Some(1_000), ..TenantLimits::default() };
         let usage = usage(limits, &inboxes);
-        let stored = |messages, size_bytes| Totals { messages, size_bytes };
-        let one = usage.reserve(stored(1, 0), 400).unwrap();
-        let two = usage.reserve(stored(1, 0), 400).unwrap();
-        assert!(usage.reserve(stored(1, 0), 1).is_none(), "a fourth message");
-        assert!(usage.reserve(stored(0, 0), 300).is_none(), "beyond the bytes");
+        let stored = |messages, size_bytes| Stored { messages: Totals { messages, size_bytes }, ..Stored::default() };
+        let message = MessageKind::Message;
+        let one = usage.reserve(stored(1, 0), message, 400).unwrap();
+        let two = usage.reserve(stored(1, 0), message, 400).unwrap();
+        assert!(usage.reserve(stored(1, 0), message, 1).is_none(), "a fourth message");
+        assert!(usage.reserve(stored(0, 0), message, 300).is_none(), "beyond the bytes");
         assert!(!usage.has_room(stored(1, 0), 1));
-        assert!(usage.reserve(stored(0, 0), 200).is_some(), "what was refused takes no room");
+        assert!(usage.reserve(stored(0, 0), message, 200).is_some(), "what was refused takes no room");
         drop((one, two));
         assert!(usage.has_room(stored(2, 900), 100));
         assert!(!usage.has_room(stored(2, 900), 101));
         assert!(!usage.has_room(stored(3, 0), 1));
+    }
+
+    #[test]
+    fn dispositions_have_a_half_at_most_and_count_for_messages() {
+        let (inboxes, _outboxes) = shards(1);
+        let limits =
+            TenantLimits { max_stored_messages: Some(4), max_stored_bytes: Some(1_000), ..TenantLimits::default() };
+        let usage = usage(limits, &inboxes);
+        let totals = |messages, size_bytes| Totals { messages, size_bytes };
+        let stored = |messages, dispositions| Stored { messages, dispositions };
+        let (none, report) = (Totals::default(), MessageKind::Disposition);
+        let held = [300, 200].map(|bytes| usage.reserve(Stored::default(), report, bytes).unwrap());
+        assert!(usage.reserve(Stored::default(), report, 1).is_none(), "a third");
+        drop(held);
+        assert!(usage.reserve(Stored::default(), report, 501).is_none(), "more bytes than half");
+        assert!(usage.reserve(stored(none, totals(2, 0)), report, 1).is_none());
+        assert!(usage.reserve(stored(totals(3, 0), totals(1, 0)), report, 1).is_none(), "full");
+        let full = stored(totals(4, 1_000), none);
+        let replacing = [usage.replace(full, 100, 100), usage.replace(full, 100, 200)];
+        assert!(replacing.iter().all(Option::is_some), "each in place of one");
+        assert!(usage.replace(full, 100, 100).is_none(), "half is for messages");
+        drop(replacing);
+        assert!(usage.replace(full, 101, 100).is_none(), "which is larger");
+        assert!(usage.reserve(stored(totals(2, 0), totals(2, 0)), MessageKind::Message, 1).is_none());
+        assert!(usage.reserve(stored(totals(1, 400), totals(2, 500)), MessageKind::Message, 100).is_some());
+        assert!(!usage.has_room(stored(totals(1, 400), totals(2, 500)), 101));
     }
 }

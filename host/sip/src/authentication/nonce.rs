@@ -11,6 +11,8 @@ use super::digest::{from_hexadecimal, hexadecimal};
 const CODE_BYTES: usize = 16;
 /// Bytes of what it is over: three numbers.
 const NUMBER_BYTES: usize = 24;
+/// Bits of an [`Origin`] that are of the network.
+const NETWORK_BITS: u32 = 24;
 
 /// What a nonce says. It is issued and forgotten: whoever brings it back brings everything that is to be known of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +26,18 @@ pub struct Nonce {
 }
 
 /// Who asked for a nonce, without saying it: a keyed hash of the source address, of IPv6 the first 64 bits. A failure is
-/// charged to whoever got the nonce, so that a forged source address charges nobody else.
+/// charged to whoever got the nonce, so that a forged source address charges nobody else. It begins with a hash of the
+/// address's network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin(pub u64);
+
+impl Origin {
+    /// The network that it is in: of IPv4 the first 16 bits, of IPv6 the first 32.
+    #[must_use]
+    pub fn network(self) -> u32 {
+        u32::try_from(self.0 >> (u64::BITS - NETWORK_BITS)).unwrap_or(u32::MAX)
+    }
+}
 
 /// Why a nonce is not taken. Both are answered with a new challenge that says `stale`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -57,14 +68,18 @@ impl NonceKey {
     /// Who an address is.
     #[must_use]
     pub fn origin(&self, address: IpAddr) -> Origin {
-        let octets = match address.to_canonical() {
-            IpAddr::V4(address) => address.octets().to_vec(),
-            IpAddr::V6(address) => address.octets().into_iter().take(8).collect(),
+        let (octets, of_network): (Vec<u8>, usize) = match address.to_canonical() {
+            IpAddr::V4(address) => (address.octets().to_vec(), 2),
+            IpAddr::V6(address) => (address.octets().into_iter().take(8).collect(), 4),
         };
-        let code = self.code(&[b"origin", &octets]);
-        let mut first = [0; 8];
-        first.iter_mut().zip(code).for_each(|(to, from)| *to = from);
-        Origin(u64::from_be_bytes(first))
+        let network = octets.get(..of_network).unwrap_or_default();
+        let hash = |parts: &[&[u8]]| {
+            let mut first = [0; 8];
+            first.iter_mut().zip(self.code(parts)).for_each(|(to, from)| *to = from);
+            u64::from_be_bytes(first)
+        };
+        let mask = u64::MAX << (u64::BITS - NETWORK_BITS);
+        Origin(hash(&[b"network", network]) & mask | hash(&[b"origin", &octets]) & !mask)
     }
 
     /// The text of a nonce.

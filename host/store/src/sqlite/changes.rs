@@ -114,6 +114,10 @@ impl Effects {
             let sum = self.changed.tenants.entry(tenant).or_default();
             *sum = (sum.0.saturating_add(messages), sum.1.saturating_add(bytes));
         }
+        for (tenant, (dispositions, bytes)) in other.changed.dispositions {
+            let sum = self.changed.dispositions.entry(tenant).or_default();
+            *sum = (sum.0.saturating_add(dispositions), sum.1.saturating_add(bytes));
+        }
         self.messages = self.messages.saturating_add(other.messages);
         self.bodies_to_remove.extend(other.bodies_to_remove);
     }
@@ -123,6 +127,12 @@ impl Effects {
         self.messages = self.messages.saturating_add(1);
         users::note_received(&mut self.changed.users, from, messages.saturating_neg(), size_bytes.saturating_neg());
         users::note_received(&mut self.changed.users, to, messages, size_bytes);
+    }
+
+    /// Dispositions were added to or taken from somebody's queue.
+    fn note_dispositions(&mut self, key: &RecipientKey, dispositions: i64, size_bytes: i64) {
+        let sum = self.changed.dispositions.entry(key.tenant.clone()).or_default();
+        *sum = (sum.0.saturating_add(dispositions), sum.1.saturating_add(size_bytes));
     }
 
     fn note(&mut self, key: &RecipientKey, recipient: i64, sender: i64, messages: i64, size_bytes: i64) {
@@ -263,8 +273,9 @@ impl Tables {
             write_fate(connection, seq, &initial_state(message))?;
         }
         keys().for_each(|key| self.deduplication.insert(key, seq));
-        if is_message {
-            effects.note(&message.recipient, recipient, sender, 1, size_bytes);
+        match is_message {
+            true => effects.note(&message.recipient, recipient, sender, 1, size_bytes),
+            false => effects.note_dispositions(&message.recipient, 1, size_bytes),
         }
         Ok(Applied::Inserted(message_id(seq)))
     }
@@ -307,6 +318,8 @@ impl Tables {
                     .prepare_cached("INSERT INTO removed VALUES (?, ?, ?, ?)")?
                     .execute(params![seq, recipient, sender, size_bytes])?;
             }
+        } else {
+            effects.note_dispositions(key, -1, size_bytes.saturating_neg());
         }
         effects.bodies_to_remove.extend(body_id.map(|id| BodyId(u128::from_be_bytes(id))));
         Ok(())

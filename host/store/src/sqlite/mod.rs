@@ -243,6 +243,10 @@ impl Store for SqliteStore {
         self.users.tenant(tenant)
     }
 
+    fn tenant_dispositions(&self, tenant: &TenantName) -> Totals {
+        self.users.dispositions(tenant)
+    }
+
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecipientKey>, StoreError> {
         let mut due_after = self.due_after.lock().unwrap_or_else(PoisonError::into_inner);
         let side = self.side();

@@ -140,6 +140,8 @@ const MIGRATIONS: &[Step] = &[
     Step::Sql("CREATE TABLE moved (user INTEGER NOT NULL, messages INTEGER NOT NULL, size_bytes INTEGER NOT NULL);"),
     // 6: what users authenticate with.
     Step::Sql("CREATE TABLE credential (user INTEGER PRIMARY KEY, credentials BLOB NOT NULL);"),
+    // 7: dispositions, which no sum has, are counted at start without reading every message.
+    Step::Sql("CREATE INDEX message_disposition ON message (recipient, size_bytes) WHERE kind = 1;"),
 ];
 
 /// Opens a connection for writing, brings the schema up to date.

@@ -5,6 +5,8 @@
 //! for all users at once, in order of their numbers, every [`FOLD_AFTER`] messages. After a crash the difference is found
 //! again: messages with a number above `folded_through` were added since, rows of `removed` are older ones taken since,
 //! rows of `moved` are what older ones brought to a user, or took from it, that came to another queue since.
+//!
+//! Dispositions are in none of these. A tenant's are counted in memory alone, and at start by an index that has nothing else.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,6 +33,8 @@ pub(super) struct Delta {
 pub(super) struct Changed {
     pub(super) users: HashMap<i64, Delta>,
     pub(super) tenants: HashMap<TenantName, (i64, i64)>,
+    /// The same of dispositions.
+    pub(super) dispositions: HashMap<TenantName, (i64, i64)>,
 }
 
 /// What both the writer and those who ask see.
@@ -52,6 +56,7 @@ struct Inner {
     known: HashMap<RecipientKey, (i64, Delta)>,
     numbers: HashMap<i64, RecipientKey>,
     tenants: HashMap<TenantName, Totals>,
+    dispositions: HashMap<TenantName, Totals>,
 }
 
 impl Users {
@@ -59,7 +64,8 @@ impl Users {
     pub(super) fn open(connection: &mut Connection, max_known: usize) -> rusqlite::Result<Users> {
         let folds = setting(connection, "folds")?;
         recover(connection, folds)?;
-        let inner = Inner { folds: folds + 1, tenants: tenants(connection)?, ..Inner::default() };
+        let (tenants, dispositions) = (tenants(connection)?, dispositions(connection)?);
+        let inner = Inner { folds: folds + 1, tenants, dispositions, ..Inner::default() };
         Ok(Users { max_known, inner: Mutex::new(inner) })
     }
 
@@ -99,17 +105,23 @@ impl Users {
         self.lock().tenants.get(tenant).copied().unwrap_or_default()
     }
 
+    pub(super) fn dispositions(&self, tenant: &TenantName) -> Totals {
+        self.lock().dispositions.get(tenant).copied().unwrap_or_default()
+    }
+
     /// Takes over what a commit changed, once it is durable.
     pub(super) fn publish(&self, changed: Changed, messages: usize) {
         let mut inner = self.lock();
         let inner = &mut *inner;
         inner.waiting_for_fold = inner.waiting_for_fold.saturating_add(messages);
-        for (tenant, (messages, size_bytes)) in changed.tenants {
-            let sums = inner.tenants.entry(tenant).or_default();
-            *sums = totals(
-                i64::from(sums.messages).saturating_add(messages),
-                i64::try_from(sums.size_bytes).unwrap_or(i64::MAX).saturating_add(size_bytes),
-            );
+        for (all, changes) in [(&mut inner.tenants, changed.tenants), (&mut inner.dispositions, changed.dispositions)] {
+            for (tenant, (messages, size_bytes)) in changes {
+                let sums = all.entry(tenant).or_default();
+                *sums = totals(
+                    i64::from(sums.messages).saturating_add(messages),
+                    i64::try_from(sums.size_bytes).unwrap_or(i64::MAX).saturating_add(size_bytes),
+                );
+            }
         }
         for (user, delta) in changed.users {
             let sum = inner.unfolded.entry(user).or_default();
@@ -303,6 +315,16 @@ pub(super) fn note_received(deltas: &mut HashMap<i64, Delta>, user: i64, message
 fn tenants(connection: &Connection) -> rusqlite::Result<HashMap<TenantName, Totals>> {
     let mut sums = connection.prepare(
         "SELECT tenant, sum(messages), sum(size_bytes) FROM usage JOIN user ON user.id = usage.user GROUP BY tenant",
+    )?;
+    let rows =
+        sums.query_map([], |row| Ok((TenantName(row.get::<_, String>(0)?.into()), totals(row.get(1)?, row.get(2)?))))?;
+    rows.collect()
+}
+
+fn dispositions(connection: &Connection) -> rusqlite::Result<HashMap<TenantName, Totals>> {
+    let mut sums = connection.prepare(
+        "SELECT tenant, count(*), sum(size_bytes) FROM message INDEXED BY message_disposition
+             JOIN user ON user.id = message.recipient WHERE kind = 1 GROUP BY tenant",
     )?;
     let rows =
         sums.query_map([], |row| Ok((TenantName(row.get::<_, String>(0)?.into()), totals(row.get(1)?, row.get(2)?))))?;

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use crate::address::{ConnectionId, Flow, ListenerId, NameId, Protocol};
 use crate::counters::{TransportCounters, count};
 use crate::event::{CloseReason, Handler, SendFailure, SendToken, TransportEvent};
 use crate::limits::TransportLimits;
-use crate::permit::{ConnectionPermit, lock};
+use crate::permit::{ConnectionPermit, lock, source_of};
 use crate::tls::{Handshakes, PeerNames, SecureStream, Tls, peer_names};
 use crate::web_socket::{self, WebSocket, WebSockets};
 
@@ -41,6 +41,8 @@ struct State {
     open: HashMap<ConnectionId, Open>,
     /// Those that we opened, by where they lead.
     by_destination: HashMap<Destination, ConnectionId>,
+    /// Those whose other end TLS has shown, by where that is.
+    named: HashMap<IpAddr, HashMap<ConnectionId, PeerNames>>,
     /// Held by every connection's task; none once no new ones may begin.
     alive: Option<mpsc::Sender<Infallible>>,
     drained: Option<mpsc::Receiver<Infallible>>,
@@ -93,6 +95,7 @@ impl ConnectionTable {
             next_id: 1,
             open: HashMap::new(),
             by_destination: HashMap::new(),
+            named: HashMap::new(),
             alive: Some(alive),
             drained: Some(drained),
         };
@@ -195,7 +198,7 @@ impl ConnectionTable {
         let outbox = Arc::new(outbox);
         let Ok(local) = stream.local_addr() else { return };
         let Ok((id, alive)) = self.register(&outbox, None) else { return };
-        self.know(id, stream.peer_names());
+        self.know(id, remote, stream.peer_names());
         let flow = Flow { protocol, listener: Some(listener), local, remote, connection: Some(id) };
         stream.serve(flow, &outbox, writer, self).await;
         drop((permit, alive));
@@ -205,6 +208,12 @@ impl ConnectionTable {
     /// connected, the name that we verified where we did.
     pub(crate) fn peer_names(&self, id: ConnectionId) -> Option<PeerNames> {
         lock(&self.state).open.get(&id).map(|open| Arc::clone(&open.names))
+    }
+
+    /// The same of all connections with a source, of IPv6 its first 64 bits.
+    pub(crate) fn names_at(&self, source: IpAddr) -> Vec<PeerNames> {
+        let state = lock(&self.state);
+        state.named.get(&source_of(source)).map(|named| named.values().cloned().collect()).unwrap_or_default()
     }
 
     /// Whether it is there and was not said to be closed.
@@ -300,7 +309,16 @@ impl ConnectionTable {
     /// It is over: nothing finds it any more, and whoever waits for something unsent is told.
     pub(super) fn ended(&self, id: ConnectionId, remote: SocketAddr, writer: Writer, failure: SendFailure) {
         self.forget_destination(Some(id));
-        lock(&self.state).open.remove(&id);
+        let mut state = lock(&self.state);
+        state.open.remove(&id);
+        let source = source_of(remote.ip());
+        if let Some(named) = state.named.get_mut(&source) {
+            named.remove(&id);
+            if named.is_empty() {
+                state.named.remove(&source);
+            }
+        }
+        drop(state);
         for token in writer.unsent() {
             count(&self.counters.stream_messages_not_sent);
             if let Some(token) = token {
@@ -347,7 +365,7 @@ impl ConnectionTable {
         match connected {
             Ok((stream, local, names)) => {
                 count(&self.counters.connections_opened);
-                self.know(id, names);
+                self.know(id, remote, names);
                 let flow = Flow { protocol, listener: None, local, remote, connection: Some(id) };
                 stream.serve(flow, outbox, writer, self).await;
             }
@@ -401,9 +419,12 @@ impl ConnectionTable {
     }
 
     /// Notes who is at the other end.
-    fn know(&self, id: ConnectionId, names: PeerNames) {
-        if let Some(open) = lock(&self.state).open.get_mut(&id) {
-            open.names = names;
+    fn know(&self, id: ConnectionId, remote: SocketAddr, names: PeerNames) {
+        let mut state = lock(&self.state);
+        let Some(open) = state.open.get_mut(&id) else { return };
+        open.names = Arc::clone(&names);
+        if !names.is_empty() {
+            state.named.entry(source_of(remote.ip())).or_default().insert(id, names);
         }
     }
 

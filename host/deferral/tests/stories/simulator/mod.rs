@@ -342,7 +342,7 @@ impl World {
                     self.questions.push(*question);
                     self.schedule(self.policy_delay, Input::Answered(token, answer));
                 }
-                Output::Commit(token, transaction) => {
+                Output::Commit(token, transaction, _) => {
                     self.commits += 1;
                     if self.hold_commits {
                         self.held.push_back((token, transaction));

@@ -7,6 +7,7 @@
 
 mod known;
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -42,6 +43,7 @@ pub struct Authentication {
     counts: Vec<Mutex<NonceCounts>>,
     failures: Mutex<Failures<Origin>>,
     max_failures: u64,
+    guesses: RandomState,
     nonce_lifetime_milliseconds: u64,
 }
 
@@ -146,6 +148,7 @@ impl Authentication {
                 limits.failed_authentication_seconds.saturating_mul(1000),
             )),
             max_failures: limits.max_failed_authentications,
+            guesses: RandomState::new(),
             nonce_lifetime_milliseconds: limits.max_nonce_seconds.saturating_mul(1000),
         }
     }
@@ -187,13 +190,17 @@ impl Authentication {
         // Somebody unknown costs as much time as somebody known.
         let nobody = || HashOfA1::new(variant.algorithm, "", realm, "");
         let is_right = is_right(request, hash.unwrap_or(&nobody()), (&credentials, variant), protection);
+        // Who asks on behalf of several tenants of one realm asks each of them: that is one guess, and none if it is right for
+        // one of them. Nor is it another one when the same request comes again.
+        let guess = self.guesses.hash_one((&credentials.nonce, &credentials.username, &credentials.response));
         let Some(user) = user.as_ref().filter(|_| is_right && hash.is_some()) else {
-            let may_not_any_more = self.failures().note(nonce.origin, now) == self.max_failures;
-            if may_not_any_more {
+            let failures = self.failures().note_guess(nonce.origin, guess, now);
+            if failures == Some(self.max_failures) {
                 tracing::warn!(tenant = %tenant.name, %source, "fails to authenticate too often: refused for a while");
             }
             return Err(self.challenged(asked, Why::Wrong));
         };
+        self.failures().withdraw(nonce.origin, guess);
         self.use_count(&nonce, protection, now).ok_or_else(|| self.challenged(asked, Why::Repeated))?;
         Ok(user.user.clone())
     }

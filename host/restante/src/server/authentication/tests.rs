@@ -14,6 +14,7 @@ const LIFETIME: u64 = 300_000;
 struct Gate {
     authentication: Authentication,
     tenant: Arc<TenantEntry>,
+    directory: Directory,
 }
 
 impl Gate {
@@ -32,13 +33,24 @@ impl Gate {
             hashes: vec![("SHA-256".to_owned(), hash.bytes().to_vec())],
         };
         authentication.users.set(&bob(), Some(&credentials)).unwrap();
-        Gate { authentication, tenant: directory.tenant(&TenantName("example".into())).unwrap() }
+        let tenant = directory.tenant(&TenantName("example".into())).unwrap();
+        Gate { authentication, tenant, directory }
     }
 
     fn ask(&self, authorization: Option<&str>, now: Timestamp) -> Result<RecipientKey, Unauthenticated> {
+        self.ask_of("example", authorization, now)
+    }
+
+    fn ask_of(
+        &self,
+        tenant: &str,
+        authorization: Option<&str>,
+        now: Timestamp,
+    ) -> Result<RecipientKey, Unauthenticated> {
         let request = request(authorization);
         let source = "192.0.2.1".parse().unwrap();
-        self.authentication.check(&request, Asked { tenant: &self.tenant, source, now })
+        let tenant = self.directory.tenant(&TenantName(tenant.into())).unwrap();
+        self.authentication.check(&request, Asked { tenant: &tenant, source, now })
     }
 
     fn nonce(&self, now: Timestamp) -> String {
@@ -133,6 +145,39 @@ fn failures_are_charged_to_whoever_got_the_nonce() {
     assert_eq!(gate.ask(Some(&answer(&nonce, "secret", 3)), NOW), slow);
     let later = Timestamp(NOW.0 + 300_000);
     assert_eq!(gate.why(&answer(&gate.nonce(later), "secret", 1), later), None);
+}
+
+#[test]
+fn what_is_asked_of_two_tenants_of_one_realm_is_one_guess_and_none_if_one_of_them_knows_it() {
+    let gate = Gate::new(|it| {
+        it.limits.max_failed_authentications = 4;
+        let mut other = it.tenants["example"].clone();
+        other.domains = vec!["other.example".to_owned()];
+        other.authentication = AuthenticationMethod::Digest;
+        other.digest.realm = Some("example.org".to_owned());
+        it.tenants.insert("other".to_owned(), other);
+    });
+    let nonce = gate.nonce(NOW);
+    let asked = |password: &str, count: u32| {
+        let shown = answer(&nonce, password, count);
+        ["other", "example"].map(|tenant| match gate.ask_of(tenant, Some(&shown), NOW) {
+            Err(Unauthenticated::Challenged { why, .. }) => Some(why),
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => None,
+        })
+    };
+    for count in 1..=10 {
+        assert_eq!(asked("secret", count), [Some(Why::Wrong), None]);
+    }
+    assert_eq!(asked("guess", 11), [Some(Why::Wrong); 2]);
+    assert_eq!(asked("guess", 11), [Some(Why::Wrong); 2], "the same once more tells nothing new");
+    assert_eq!(asked("guess", 12), [Some(Why::Wrong); 2]);
+    assert_eq!(asked("secret", 13), [Some(Why::Wrong), None], "two guesses so far");
+    for count in 14..=15 {
+        assert!(gate.ask(None, NOW).is_err_and(|it| matches!(it, Unauthenticated::Challenged { .. })));
+        assert_eq!(gate.why(&answer(&nonce, "guess", count), NOW), Some(Why::Wrong));
+    }
+    assert!(matches!(gate.ask(None, NOW), Err(Unauthenticated::SlowDown { .. })));
 }
 
 #[test]

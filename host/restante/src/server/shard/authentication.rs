@@ -177,6 +177,7 @@ impl Shard {
     }
 }
 
-fn is_anonymous(uri: &Uri) -> bool {
+/// Whether a URI names nobody.
+pub(super) fn is_anonymous(uri: &Uri) -> bool {
     uri.as_sip().is_some_and(|uri| uri.host.eq_ignore_ascii_case(ANONYMOUS_HOST))
 }

@@ -11,9 +11,9 @@ use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, icsi_values};
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
-use restante_store::Totals;
 
 use super::authentication::Refusal;
+use super::openings::{Kind, RETRY_SECONDS};
 use super::session::{MediaKind, Offer};
 use super::{Now, Shard, Waiting};
 use crate::server::directory::TenantEntry;
@@ -62,7 +62,7 @@ impl Shard {
         let (deduplication, deduplication_as_written) = facts::deduplication(&key, &sender, &facts, message, None);
         let (sender_counts, tenant_counts, recipient_rates) =
             self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
-        let room = self.room_for(Some(&tenant), facts.kind, tenant_counts, body.len() as u64);
+        let room = self.room_for(Some(&tenant), facts.kind, body.len() as u64);
         let reply = ReplyToken(self.token());
         let request = facts::beside(message, served, sender.verification == Verification::TrustedPeer);
         let arrival = Arrival {
@@ -143,13 +143,18 @@ impl Shard {
         if self.relay_is_missing(offer.media.secure) {
             return self.refuse(now, transaction, 480, "No Relay For Media", Some(RELAY_RETRY_SECONDS));
         }
+        // First: what one sender has too much of is no reason to let the server be.
+        let opening = match self.open(Kind::Session, &key.tenant, &sender, came) {
+            Ok(opening) => opening,
+            Err(reason) => return self.refuse(now, transaction, 480, reason, Some(RETRY_SECONDS)),
+        };
         if self.media.len() as u64 >= self.shared.limits.max_sessions {
             return self.refuse(now, transaction, 503, "Too Many Sessions", Some(OVERLOAD_RETRY_SECONDS));
         }
         let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender, false);
         let size_bytes = offer.file_size_bytes();
         // Whatever a policy says of a large message, but a refusal, stores it.
-        if !tenant.usage.has_room(totals(tenant_counts), size_bytes.unwrap_or(0)) {
+        if !tenant.usage.has_room(self.stored_of(&tenant.name), size_bytes.unwrap_or(0)) {
             self.shared.metrics.count_tenant_limit(&key.tenant, "stored");
             return self.refuse(now, transaction, 480, "No Room To Store It", Some(ROOM_RETRY_SECONDS));
         }
@@ -175,7 +180,7 @@ impl Shard {
             request: Box::new(message.clone()),
             beside: Box::new(request.clone()),
         };
-        let media = self.new_media(transaction, offer, kind, came, permit);
+        let media = self.new_media(transaction, offer, kind, came, (permit, opening));
         let invitation = Invitation {
             reply,
             request,
@@ -208,7 +213,7 @@ impl Shard {
         let (sender_counts, tenant_counts, recipient_rates) =
             self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
         let tenant = self.shared.directory.tenant(&key.tenant);
-        let room = self.room_for(tenant.as_deref(), facts.kind, tenant_counts, body.size_bytes());
+        let room = self.room_for(tenant.as_deref(), facts.kind, body.size_bytes());
         let reply = ReplyToken(self.token());
         let arrival = Arrival {
             reply,
@@ -261,18 +266,12 @@ impl Shard {
         self.command(media, command);
     }
 
-    /// Room for a message in what its tenant may store, held until its sender is answered. A disposition needs none, and
-    /// what a session brings whose tenant was removed meanwhile is kept. None: there is none.
+    /// Room for a message or a disposition in what its tenant may store, held until its sender is answered. What a session
+    /// brings whose tenant was removed meanwhile is kept. None: there is none.
     #[allow(clippy::option_option)]
-    fn room_for(
-        &self,
-        tenant: Option<&TenantEntry>,
-        kind: MessageKind,
-        stored: Counts,
-        bytes: u64,
-    ) -> Option<Option<Room>> {
-        let Some(tenant) = tenant.filter(|_| kind == MessageKind::Message) else { return Some(None) };
-        let room = tenant.usage.reserve(totals(stored), bytes);
+    fn room_for(&self, tenant: Option<&TenantEntry>, kind: MessageKind, bytes: u64) -> Option<Option<Room>> {
+        let Some(tenant) = tenant else { return Some(None) };
+        let room = tenant.usage.reserve(self.stored_of(&tenant.name), kind, bytes);
         if room.is_none() {
             self.shared.metrics.count_tenant_limit(&tenant.name, "stored");
         }
@@ -325,11 +324,6 @@ impl Shard {
     fn upstream_failure(&self, message: &SipMessage) -> Option<u16> {
         message.header_by_text(&self.shared.upstream_failure_header)?.trim().parse().ok()
     }
-}
-
-/// What is stored of what counts say.
-fn totals(counts: Counts) -> Totals {
-    Totals { messages: counts.stored_messages, size_bytes: counts.stored_bytes }
 }
 
 /// The services that an INVITE names.

@@ -8,7 +8,9 @@
 //! * `recipients`: machines, what they are told and what they want done.
 //! * `tenants`: tenants that come, change and go. `line`: deliveries that wait until their tenant may have one more.
 //! * `names`: other names of users, and taking in what waits under them.
+//! * `openings`: how much each sender may have open.
 //! * `resolution`: next hops that have names.
+//! * `reports`: room for reports.
 //! * `relay`: requests that are passed on.
 //! * `delivery`, `announce`, `fields`, `route`, `session`, `responses`: requests of ours and what becomes of them.
 
@@ -21,11 +23,13 @@ mod forward;
 mod incoming;
 mod line;
 mod names;
+mod openings;
 mod pull;
 mod recipients;
 mod registrar;
 mod registration_events;
 mod relay;
+mod reports;
 mod requests;
 mod resolution;
 mod responses;
@@ -61,6 +65,7 @@ use restante_transport::{ConnectionId, SendFailure, SendToken};
 use tokio::sync::{mpsc, oneshot};
 
 use self::recipients::Slot;
+use self::reports::Reports;
 use self::session::MediaSession;
 use super::Shared;
 use super::flow;
@@ -150,7 +155,7 @@ pub type DecisionTicket = (usize, RecipientKey, QuestionToken);
 
 /// What a token given to the store stands for.
 enum Order {
-    Commit(RecipientKey, CommitToken),
+    Commit(RecipientKey, CommitToken, Reports),
     Load(RecipientKey, LoadToken),
     Registration(Box<registrar::PendingRegistration>),
     Profile(Box<ProfileOrder>),
@@ -435,7 +440,8 @@ impl Shard {
     fn stored(&mut self, now: Now, completion: Completion) {
         let Some(order) = self.orders.remove(&completion.token) else { return };
         match (order, completion.outcome) {
-            (Order::Commit(key, token), Outcome::Written(result)) => {
+            (Order::Commit(key, token, reports), Outcome::Written(result)) => {
+                let result = result.map(|applied| reports.applied(applied));
                 self.tell(now, &key, Input::Committed(token, result))
             }
             (Order::Load(key, token), Outcome::Loaded(result)) => self.tell(now, &key, Input::Loaded(token, result)),

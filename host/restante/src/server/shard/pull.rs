@@ -11,6 +11,7 @@ use restante_sip::message::{Name, SipMessage, unfold};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 
+use super::openings::{Kind, RETRY_SECONDS};
 use super::session::{Delivery, MediaKind, Offer};
 use super::{Now, Shard, Waiting};
 use crate::server::media::MediaId;
@@ -78,6 +79,10 @@ impl Shard {
                 Some(super::incoming::RELAY_RETRY_SECONDS),
             );
         }
+        let opening = match self.open(Kind::Session, &key.tenant, &asker, came) {
+            Ok(opening) => opening,
+            Err(reason) => return self.refuse(now, transaction, 480, reason, Some(RETRY_SECONDS)),
+        };
         if self.media.len() as u64 >= self.shared.limits.max_sessions {
             return self.refuse(now, transaction, 503, "Too Many Sessions", Some(5));
         }
@@ -107,7 +112,7 @@ impl Shard {
             fields: user_agent.into_iter().collect(),
         };
         let delivery = Delivery::new(key.clone(), None, contact.is_some());
-        let media = self.new_media(transaction, offer, MediaKind::Pull(delivery), came, permit);
+        let media = self.new_media(transaction, offer, MediaKind::Pull(delivery), came, (permit, opening));
         self.waiting.insert(request.reply, Waiting::Pull(media));
         self.tell(now, &key, Input::Pull(Box::new(request)));
     }

@@ -233,10 +233,11 @@ impl Shard {
                     inputs.push_back((key.clone(), Input::Answered(token, Err(undecided))));
                 }
             }
-            Output::Commit(token, mut transaction) => {
+            Output::Commit(token, mut transaction, reports) => {
                 self.address_to_owners(key, &mut transaction);
+                let reports = self.make_room_for_reports(key, &mut transaction, &reports);
                 let ticket = self.ticket();
-                self.orders.insert(ticket.token, Order::Commit(key.clone(), token));
+                self.orders.insert(ticket.token, Order::Commit(key.clone(), token, reports));
                 if let Err(error) = self.shared.store.write(ticket, transaction) {
                     self.orders.remove(&ticket.token);
                     inputs.push_back((key.clone(), Input::Committed(token, Err(error))));

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::super::openings::{Kind, RETRY_SECONDS};
 use super::super::responses::Accepted;
 use super::super::route::Route;
 use super::super::session::answers_until;
@@ -57,7 +58,15 @@ impl Shard {
                 _ => self.answer(now, transaction, NOT_AVAILABLE),
             };
         }
-        self.relay(now, transaction, passage, targets, Errand::Pass, None);
+        let opening = match self.open(Kind::Call, &key.tenant, sender, came) {
+            Ok(opening) => opening,
+            Err(reason) => return self.refuse(now, transaction, 480, reason, Some(RETRY_SECONDS)),
+        };
+        if let Some(id) = self.relay(now, transaction, passage, targets, Errand::Pass, None)
+            && let Some(relay) = self.relays.get_mut(&id)
+        {
+            relay.opening = Some(opening);
+        }
     }
 
     /// Passes the INVITE of a large message on; takes it over when nobody takes it in time.

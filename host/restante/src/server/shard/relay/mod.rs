@@ -36,6 +36,7 @@ use super::responses::{Purpose, Silence};
 use super::session::ANSWERS_MAY_COME;
 use super::{Now, Shard};
 use crate::server::media::MediaId;
+use crate::server::openings::Opening;
 
 /// What a transaction has longer than the context to end: 64·T1, since what is cancelled may never be answered.
 const LONGER_THAN_CONTEXT: Duration = Duration::from_secs(40);
@@ -76,6 +77,8 @@ pub(super) struct Relay {
     max_breadth: Option<u32>,
     branches: Vec<Branch>,
     errand: Errand,
+    /// Its part of what the caller may have open.
+    opening: Option<Opening>,
     /// Its entry among the shard's wake-ups.
     scheduled: Option<Instant>,
     /// It is over, and its entry says when it is forgotten.
@@ -247,6 +250,7 @@ impl Shard {
             max_breadth,
             branches,
             errand,
+            opening: None,
             scheduled: None,
             is_ending: false,
         };

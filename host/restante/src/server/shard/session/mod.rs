@@ -38,6 +38,7 @@ use super::fields::contact_along;
 use super::{Now, Shard};
 use crate::server::listeners::{refuse_connection, refuse_guess};
 use crate::server::media::{self, Command, Connection, MAX_COMMANDS, MediaId, NoPlace, Report, ReportKind, Start};
+use crate::server::openings::Opening;
 use crate::server::usage::Permit;
 
 /// Content of one chunk where relays stand in between: what they have room for.
@@ -86,8 +87,8 @@ pub(super) struct MediaSession {
     /// Everything that was to be sent is settled.
     settled: bool,
     refreshing: refreshing::Refreshing,
-    /// Its part of the tenant's sessions.
-    _permit: SessionPermit,
+    /// Its part of the tenant's sessions, and of what the peer may have open where that opened it.
+    _parts: (SessionPermit, Option<Opening>),
 }
 
 /// A session's part of what its tenant may have; none for a tenant that was removed meanwhile.
@@ -183,7 +184,7 @@ impl MediaSession {
         flow: Flow,
         signalled_from: IpAddr,
         local: LocalMedia,
-        permit: SessionPermit,
+        parts: (SessionPermit, Option<Opening>),
     ) -> MediaSession {
         MediaSession {
             kind,
@@ -210,7 +211,7 @@ impl MediaSession {
             end_wanted: false,
             settled: false,
             refreshing: refreshing::Refreshing::default(),
-            _permit: permit,
+            _parts: parts,
         }
     }
 }
@@ -234,12 +235,12 @@ impl Shard {
         offer: Offer,
         kind: MediaKind,
         flow: Flow,
-        permit: SessionPermit,
+        (permit, opening): (SessionPermit, Opening),
     ) -> MediaId {
         let incoming = matches!(kind, MediaKind::Incoming { .. });
         let direction = if incoming { Direction::ReceiveOnly } else { Direction::SendOnly };
         let (id, local) = self.local_media(direction, flow.remote.ip(), offer.media.secure);
-        let mut session = MediaSession::new(kind, flow, flow.remote.ip(), local, permit);
+        let mut session = MediaSession::new(kind, flow, flow.remote.ip(), local, (permit, Some(opening)));
         session.offer = Some(offer.media);
         self.attach_to_relay(&mut session);
         session.transaction = Some(transaction);
@@ -262,7 +263,7 @@ impl Shard {
         let (id, local) = self.local_media(Direction::SendOnly, flow.remote.ip(), is_encrypted);
         let offer = sdp::make_offer(&local);
         delivery.open = outgoing.len();
-        let mut session = MediaSession::new(MediaKind::Push(delivery), flow, signalled_from, local, permit);
+        let mut session = MediaSession::new(MediaKind::Push(delivery), flow, signalled_from, local, (permit, None));
         session.outgoing = outgoing;
         self.attach_to_relay(&mut session);
         // A peer may connect before its answer is here.

@@ -88,6 +88,8 @@ impl House {
             directory: known,
             authentication: Authentication::new(&[3; 32], 1, &configuration.limits),
             offenders: crate::server::offenders::Offenders::new(&configuration.limits),
+            open_sessions: crate::server::openings::Openings::new(8, 8),
+            open_calls: crate::server::openings::Openings::new(8, 8),
             metrics: Metrics::new(),
             store: store.clone(),
             spool: Spool::open(directory.path()).unwrap(),

@@ -143,6 +143,94 @@ fn messages_beyond_what_a_tenant_may_store_are_refused_and_may_come_later() {
     assert_eq!(house.statuses(&later), [202]);
 }
 
+/// What a sender asks of whoever keeps its message.
+const ASKS_ALL: &str = "imdn.Disposition-Notification: processing, negative-delivery\r\n";
+const ASKS_OF_FAILURE: &str = "imdn.Disposition-Notification: negative-delivery\r\n";
+
+fn limited(max_stored_messages: u64) -> House {
+    house(TenantLimits { max_stored_messages: Some(max_stored_messages), ..TenantLimits::default() })
+}
+
+/// An operator drops what waits for somebody, and has the senders told.
+fn discard(house: &mut House, recipient: &str, messages: Option<Vec<MessageId>>) {
+    let (done, _) = tokio::sync::oneshot::channel();
+    let discard = ToShard::Discard { recipient: user(recipient), messages, report: true, done };
+    house.shared.to_recipient(&user(recipient), discard);
+    house.run();
+    house.pass(100);
+}
+
+fn counted(house: &House, series: &str) -> u64 {
+    let text = house.shared.metrics.encode(|_| {});
+    let of_series = text.lines().filter(|line| line.starts_with(series));
+    of_series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+/// Whatever was stored went somewhere, or waits.
+fn nothing_is_lost(house: &House) {
+    let came = counted(house, "restante_messages_stored_total") + counted(house, "restante_reports_total");
+    let went = ["delivered", "expired", "given_up", "discarded", "handed_over"]
+        .map(|how| counted(house, &format!("restante_messages_{how}_total")));
+    assert_eq!(came, went.iter().sum::<u64>() + house.stored().len() as u64);
+}
+
+#[test]
+fn reports_count_as_stored_and_leave_half_for_messages() {
+    let mut house = limited(4);
+    let sent = ["one", "two", "three"].map(|text| house.message_from("sip:alice@example.org", BOB, text, ASKS_ALL));
+    assert_eq!(sent.each_ref().map(|call| house.statuses(call)), [[202], [202], [480]]);
+    assert_eq!(house.stored().len(), 4, "two messages, and that they are stored");
+    let fields = "From: <sip:alice@example.org>;tag=1\r\nCSeq: 1 MESSAGE\r\nContent-Type: message/imdn+xml\r\n";
+    let disposition = house.send("MESSAGE", BOB, None, fields, "<imdn/>");
+    assert_eq!(house.statuses(&disposition), [480], "a device's disposition has no more room than a message");
+    house.register(BOB, PHONE);
+    let mut delivered = Vec::new();
+    for _ in 0..4 {
+        house.pass(500);
+        delivered.extend(house.delivered(200));
+    }
+    assert_eq!(delivered, ["one", "two"]);
+    // There is room for messages again, and for no further report.
+    for (number, text) in ["four", "five"].into_iter().enumerate() {
+        let call = house.message_from("sip:alice@example.org", CAROL, text, ASKS_ALL);
+        assert_eq!((house.statuses(&call), house.stored().len()), (vec![202], 3 + number));
+    }
+    let left_out = "restante_tenant_limits_total{tenant=\"example\",limit=\"reports\"}";
+    assert_eq!(counted(&house, left_out), 2);
+    // What cannot be reported is settled all the same.
+    discard(&mut house, CAROL, None);
+    assert_eq!((house.owners(), counted(&house, left_out)), (vec!["sip:alice@example.org".to_owned()], 4));
+    nothing_is_lost(&house);
+    // When its sender comes for them there is room for others.
+    house.register("sip:alice@example.org", PHONE);
+    for _ in 0..4 {
+        house.pass(500);
+        house.delivered(200);
+    }
+    assert!(house.stored().is_empty());
+    let again = house.message_from("sip:alice@example.org", CAROL, "six", ASKS_ALL);
+    assert_eq!((house.statuses(&again), counted(&house, "restante_reports_total")), (vec![202], 3));
+    nothing_is_lost(&house);
+}
+
+#[test]
+fn a_report_of_a_failure_takes_the_place_of_its_message() {
+    let mut house = limited(2);
+    for text in ["one", "two"] {
+        house.message_from("sip:alice@example.org", BOB, text, ASKS_OF_FAILURE);
+    }
+    let first = house.stored()[0].1;
+    discard(&mut house, BOB, Some(vec![first]));
+    assert_eq!(house.owners(), [BOB, "sip:alice@example.org"]);
+    let refused = house.message(BOB, "three");
+    assert_eq!((house.statuses(&refused), counted(&house, "restante_reports_total")), (vec![480], 1));
+    discard(&mut house, BOB, None);
+    assert_eq!((house.stored().len(), counted(&house, "restante_reports_total")), (1, 1), "half is for messages");
+    let taken = house.message(BOB, "three");
+    assert_eq!(house.statuses(&taken), [202]);
+    nothing_is_lost(&house);
+}
+
 #[test]
 fn a_tenant_that_was_removed_is_unknown_and_comes_back_with_all_it_had() {
     let mut house = house(TenantLimits::default());

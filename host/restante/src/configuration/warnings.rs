@@ -1,0 +1,74 @@
+//! What an operator should know of a configuration that can be used.
+
+use restante_sip::uri::Uri;
+
+use super::{AskedCertificates, Configuration, Protocol, TrustedPeer};
+
+impl Configuration {
+    /// Warnings that an operator should see at start.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let open = self.sip.listen.iter().find(|listen| !listen.socket.ip().is_loopback());
+        let mut warnings = Vec::new();
+        if self.tenants.is_empty() {
+            warnings
+                .push("the configuration has no tenant: only those that were added at run time are served".to_owned());
+        }
+        if let Some(open) = open {
+            for (name, tenant) in &self.tenants {
+                if tenant.trust.iter().any(|peer| matches!(peer, TrustedPeer::Address(_))) {
+                    warnings.push(format!(
+                        "{open} can be reached from other machines and tenant {name} trusts peers by address alone: \
+                         a forged source address over UDP sends for any user; trust them by their certificates, as \
+                         \"tls:NAME\", or keep the network in between closed"
+                    ));
+                }
+            }
+        }
+        let listeners = self.sip.listen.iter().chain(&self.msrp.web_socket_listen);
+        let web = listeners.into_iter().find(|listen| listen.protocol.is_web_socket());
+        if let Some(web) = web.filter(|_| self.sip.web_origins.is_none()) {
+            warnings.push(format!(
+                "{web} takes WebSockets from every page that a browser shows: name those whose scripts may connect in \
+                 sip.web_origins"
+            ));
+        }
+        warnings.extend(self.one_way_encryption());
+        let asks = self.tls.client_certificates != AskedCertificates::None;
+        for (name, tenant) in &self.tenants {
+            let named = tenant.trust.iter().find(|peer| matches!(peer, TrustedPeer::Name(_)));
+            if let Some(named) = named.filter(|_| !asks) {
+                warnings.push(format!(
+                    "tenant {name} trusts \"{named}\", and peers that connect are not asked for a certificate: \
+                     set tls.client_certificates, or only connections that this server makes count"
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// Where requests go over TLS and nothing over TLS comes back.
+    fn one_way_encryption(&self) -> Vec<String> {
+        if self.sip.listen.iter().any(|listen| listen.protocol == Protocol::Tls) {
+            return Vec::new();
+        }
+        let is_encrypted = |uri: &str| {
+            let Ok(uri) = Uri::parse(uri) else { return false };
+            let says_tls = uri.parameter("transport").is_some_and(|name| name.eq_ignore_ascii_case("tls"));
+            says_tls || uri.as_sip().is_some_and(|uri| uri.secure)
+        };
+        let outbound = self.sip.outbound.as_ref().filter(|hop| hop.protocol.is_encrypted());
+        let hand_over = self.tenants.iter().flat_map(|(name, tenant)| {
+            let targets = tenant.hand_over.iter().filter(move |(_, uri)| is_encrypted(uri));
+            targets.map(move |(target, _)| format!("tenants.{name}.hand_over.{target}"))
+        });
+        let keys = outbound.map(|_| "sip.outbound".to_owned()).into_iter().chain(hand_over);
+        let warning = |key| {
+            format!(
+                "{key} leads over TLS and sip.listen has no \"tls:\" address: what peers send of their own, such as the end of a \
+                 session, comes in the clear or not at all"
+            )
+        };
+        keys.map(warning).collect()
+    }
+}

@@ -1,0 +1,66 @@
+//! What senders have open here: see [`crate::server::openings`].
+
+use std::sync::Arc;
+
+use restante_deferral::model::{RecipientKey, Sender, TenantName, Verification};
+use restante_sip::transaction::Flow;
+use restante_sip::uri::Uri;
+
+use super::Shard;
+use super::authentication::is_anonymous;
+use crate::server::openings::{Exceeded, Opener, Opening, Openings};
+
+/// Seconds for Retry-After: as for a tenant's sessions.
+pub(super) const RETRY_SECONDS: u32 = 5;
+
+/// What a sender opens.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// An MSRP session, to bring something or to fetch.
+    Session,
+    /// An INVITE that is passed on.
+    Call,
+}
+
+impl Shard {
+    /// One more of a kind, for who sent a request.
+    ///
+    /// # Errors
+    /// What to say with 480, which is of this sender alone: after 503 a proxy would let the whole server be (RFC 3261
+    /// §21.5.4), and 486 would be said of who is called.
+    pub(super) fn open(
+        &self,
+        kind: Kind,
+        tenant: &TenantName,
+        sender: &Sender,
+        came: Flow,
+    ) -> Result<Opening, &'static str> {
+        let openings: &Arc<Openings> = match kind {
+            Kind::Session => &self.shared.open_sessions,
+            Kind::Call => &self.shared.open_calls,
+        };
+        openings.open(self.opener(tenant, sender, came)).map_err(|exceeded| {
+            let (limit, reason) = match (kind, exceeded) {
+                (Kind::Session, Exceeded::Sender) => ("sessions", "Too Many Sessions Of This Sender"),
+                (Kind::Session, Exceeded::Source) => ("source-sessions", "Too Many Sessions From There"),
+                (Kind::Call, Exceeded::Sender) => ("calls", "Too Many Calls Of This Sender"),
+                (Kind::Call, Exceeded::Source) => ("source-calls", "Too Many Calls From There"),
+            };
+            self.shared.metrics.count_sender_limit(tenant, limit);
+            reason
+        })
+    }
+
+    fn opener(&self, tenant: &TenantName, sender: &Sender, came: Flow) -> Opener {
+        let is_nobody = Uri::parse(&sender.uri).is_ok_and(|uri| is_anonymous(&uri));
+        match sender.verification {
+            Verification::TrustedPeer if is_nobody => Opener { sender: None, source: Some(came.remote.ip()) },
+            verification => {
+                let key = RecipientKey { tenant: tenant.clone(), address: sender.address.clone() };
+                let key = self.shared.directory.owner_of(&key).unwrap_or(key);
+                let source = (verification != Verification::TrustedPeer).then(|| came.remote.ip());
+                Opener { sender: Some(key), source }
+            }
+        }
+    }
+}

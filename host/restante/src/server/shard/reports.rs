@@ -1,0 +1,88 @@
+//! Room for the reports that machines make for senders.
+//!
+//! A report counts toward what its tenant may store as any disposition does. One that says that a message failed takes that
+//! message's place. One for which there is no room is left out, and counted: the message that it is about is stored, or goes,
+//! all the same, and no sender keeps a queue from being settled.
+
+use restante_deferral::commit::{Applied, Change, ReportMade, Transaction};
+use restante_deferral::model::{MessageKind, RecipientKey, TenantName};
+
+use super::Shard;
+use crate::server::usage::{Room, Stored};
+
+/// What became of the reports of one transaction.
+#[derive(Default)]
+pub(super) struct Reports {
+    /// Held until the store counts them.
+    rooms: Vec<Room>,
+    /// The changes that they were, in order.
+    left_out: Vec<usize>,
+}
+
+impl Reports {
+    /// What became of each change, those included that were left out.
+    pub(super) fn applied(self, mut applied: Vec<Applied>) -> Vec<Applied> {
+        for change in self.left_out {
+            applied.insert(change.min(applied.len()), Applied::Done);
+        }
+        applied
+    }
+}
+
+impl Shard {
+    /// Leaves reports out of a transaction for which their tenant has no room.
+    pub(super) fn make_room_for_reports(
+        &self,
+        key: &RecipientKey,
+        transaction: &mut Transaction,
+        made: &[ReportMade],
+    ) -> Reports {
+        let mut reports = Reports::default();
+        // What is settled of a tenant that was removed meanwhile is reported still.
+        let Some(tenant) = self.shared.directory.tenant(&key.tenant).filter(|_| !made.is_empty()) else {
+            return reports;
+        };
+        let stored = self.stored_of(&key.tenant);
+        for report in made {
+            let Some(Change::Insert(message)) = transaction.changes.get(report.change) else { continue };
+            let bytes = message.body.size_bytes();
+            let room = match report.replaced_bytes {
+                Some(replaced) => tenant.usage.replace(stored, bytes, replaced),
+                None => tenant.usage.reserve(stored, MessageKind::Disposition, bytes),
+            };
+            match room {
+                Some(room) => reports.rooms.push(room),
+                None => {
+                    self.shared.metrics.count_tenant_limit(&key.tenant, "reports");
+                    reports.left_out.push(report.change);
+                }
+            }
+        }
+        for change in reports.left_out.iter().rev() {
+            transaction.changes.remove(*change);
+        }
+        transaction.settles |= !transaction.changes.iter().any(|change| matches!(change, Change::Insert(_)));
+        reports
+    }
+
+    /// What is stored of a tenant.
+    pub(super) fn stored_of(&self, tenant: &TenantName) -> Stored {
+        let store = &self.shared.store;
+        Stored { messages: store.tenant_totals(tenant), dispositions: store.tenant_dispositions(tenant) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use restante_deferral::model::MessageId;
+
+    use super::*;
+
+    #[test]
+    fn what_was_left_out_is_done_and_the_others_keep_their_places() {
+        let inserted = |number| Applied::Inserted(MessageId(number));
+        let reports = Reports { rooms: Vec::new(), left_out: vec![0, 2] };
+        let applied = reports.applied(vec![inserted(1), inserted(3), inserted(4)]);
+        assert_eq!(applied, [Applied::Done, inserted(1), Applied::Done, inserted(3), inserted(4)]);
+    }
+}

@@ -102,7 +102,8 @@ impl Recipient {
         }
         let due = self.push.due.map(|due| due.max(self.push.timer_gate).max(gate));
         let asked = self.push.ask_again_at.map(|at| at.max(self.push.timer_gate).max(gate));
-        [begun, due, asked, self.push.refresh_at].into_iter().flatten().min()
+        let rested = self.contacts.next_rested().map(|at| at.max(self.push.timer_gate).max(gate));
+        [begun, due, asked, rested, self.push.refresh_at].into_iter().flatten().min()
     }
 
     pub(super) fn advance_push(&mut self) {
@@ -165,6 +166,10 @@ impl Recipient {
         }
         if self.push.ask_again_at.is_some_and(|at| at <= self.now) {
             self.push.ask_again_at = None;
+            self.want(Trigger::Timer);
+        }
+        if self.contacts.take_rested(self.now) {
+            self.push.note_unseen();
             self.want(Trigger::Timer);
         }
         let due = self.push.due.is_some_and(|at| at <= self.now);
@@ -397,6 +402,9 @@ impl Recipient {
     fn hold_unnamed(&mut self, offered: &[Offered], plan: &Plan) {
         for message in offered {
             let named = plan.steps.iter().any(|step| step.messages().contains(&message.id));
+            if !named && !message.waits {
+                self.end_copies(message.id);
+            }
             if let Some(entry) = self.queue.get_mut(message.id) {
                 entry.held = !named && !message.waits;
             }

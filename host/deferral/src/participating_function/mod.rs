@@ -261,6 +261,7 @@ impl Recipient {
         self.advance_arrivals();
         self.advance_settling();
         self.advance_expiry();
+        self.advance_copies();
         self.advance_push();
         self.advance_hand_overs();
         self.advance_recount();

@@ -10,7 +10,7 @@ use restante_deferral::decision::{
     Answer, AttemptKind, DeliveryStep, FailureAction, FailureAnswer, Progress, Question, Step, Target,
 };
 use restante_deferral::model::{Contact, DeviceState, Duration, MessageId, Origin};
-use restante_deferral::participating_function::{Attempt, AttemptEnd, AttemptTask, Event, Outcome};
+use restante_deferral::participating_function::{Attempt, AttemptEnd, AttemptTask, Event, Input, Outcome};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, Policy, Script, World, takes_all};
@@ -28,6 +28,7 @@ fn each(step: fn(DeliveryStep) -> Step) -> Policy {
 fn with(policy: Policy) -> World {
     let mut world = World::new();
     world.policy = policy;
+    world.side_by_side = true;
     world
 }
 
@@ -49,7 +50,7 @@ fn each_device_gets_a_copy_and_then_the_message_goes() {
     for (step, expected) in [
         (
             Step::Page as fn(DeliveryStep) -> Step,
-            vec!["page m1 #0 to 1", "page m2 #0 to 1", "page m1 #1 to 2", "page m2 #1 to 2"],
+            vec!["page m1 #0 to 1", "page m1 #1 to 2", "page m2 #0 to 1", "page m2 #1 to 2"],
         ),
         (Step::Session, vec!["session m1 m2 to 1", "session m1 m2 to 2"]),
     ] {
@@ -59,7 +60,7 @@ fn each_device_gets_a_copy_and_then_the_message_goes() {
         world.seconds(1);
         world.registers(&[phone(), tablet()]);
         world.seconds(10);
-        assert_eq!(world.log(), expected, "one device after the other");
+        assert_eq!(world.log(), expected, "both devices side by side");
         assert!(world.waiting().is_empty());
         assert_eq!(world.count(|event| matches!(event, Event::Delivered(_))), 4);
     }
@@ -166,7 +167,7 @@ fn what_was_for_each_stays_so_whatever_is_said_later() {
     // The phone fetches: it has it, and nothing goes.
     let mut request = pull(Some(phone().id), restante_deferral::decision::Selection::All);
     request.reply = world.token();
-    world.tell(restante_deferral::participating_function::Input::Pull(Box::new(request)));
+    world.tell(Input::Pull(Box::new(request)));
     world.seconds(5);
     assert_eq!(world.waiting(), ["m1"]);
     world.seconds(8 * 24 * 3600);
@@ -317,10 +318,13 @@ enum Happening {
     Registers([bool; 3]),
     Refreshes,
     Crashes,
-    /// What each device does with what comes next: takes it, is busy, or is not there.
+    /// What each device does with what comes next: takes it at once or in a while, is busy, is not there, or we are too busy
+    /// for it.
     Behaves([u8; 3]),
     Passes(u64),
     Pulls(u8),
+    /// The operator drops everything.
+    Discards,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -329,9 +333,10 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => arbitrary::<[bool; 3]>().prop_map(Happening::Registers),
         1 => Just(Happening::Refreshes),
         1 => Just(Happening::Crashes),
-        3 => prop::array::uniform3(0..3u8).prop_map(Happening::Behaves),
+        3 => prop::array::uniform3(0..5u8).prop_map(Happening::Behaves),
         4 => (0..200u64).prop_map(Happening::Passes),
         1 => (0..3u8).prop_map(Happening::Pulls),
+        1 => Just(Happening::Discards),
     ]
 }
 
@@ -352,6 +357,7 @@ proptest! {
         let devices = [1, 2, 3].map(|id| contact(id, 900 - 100 * id as u16));
         world.devices = script(had.clone(), behaviour.clone());
         let mut known: BTreeMap<MessageId, (BTreeSet<String>, restante_deferral::model::Timestamp)> = BTreeMap::new();
+        let mut dropped: BTreeSet<MessageId> = BTreeSet::new();
         let mut arrived = 0;
         for happening in happenings {
             match happening {
@@ -373,6 +379,11 @@ proptest! {
                         had.borrow_mut().insert(row.id, durable);
                     }
                 }
+                Happening::Discards => {
+                    dropped.extend(known.keys());
+                    let reply = world.token();
+                    world.tell(Input::Discard { reply, messages: None, report: false });
+                }
                 Happening::Behaves(how) => *behaviour.borrow_mut() = how,
                 Happening::Passes(seconds) => world.seconds(seconds),
                 // A pull of a device that is not registered is an attempt with nobody's contact.
@@ -380,7 +391,7 @@ proptest! {
                 Happening::Pulls(which) => {
                     let mut request = pull(Some(devices[usize::from(which)].id), restante_deferral::decision::Selection::All);
                     request.reply = world.token();
-                    world.tell(restante_deferral::participating_function::Input::Pull(Box::new(request)));
+                    world.tell(Input::Pull(Box::new(request)));
                 }
             }
             world.run_for(Duration::from_millis(700));
@@ -391,7 +402,8 @@ proptest! {
                 entry.0.extend(row.devices.iter().map(|state| state.device.clone()));
             }
             for (id, (devices, expires_at)) in &known {
-                if !rows.iter().any(|row| row.id == *id) && *expires_at > world.now {
+                let is_dropped = dropped.contains(id);
+                if !rows.iter().any(|row| row.id == *id) && *expires_at > world.now && !is_dropped {
                     let had = had.borrow();
                     let had = had.get(id).cloned().unwrap_or_default();
                     prop_assert!(devices.is_subset(&had) && !had.is_empty(), "{id:?} went: known {devices:?}, had {had:?}");
@@ -424,6 +436,7 @@ proptest! {
             1 => Just((486, 100)),
             1 => Just((488, 100)),
             1 => Just((408, 5_000)),
+            1 => Just((0, 31_000)),
         ]),
     ) {
         let mut world = with(each(if in_sessions { Step::Session } else { Step::Page }));
@@ -479,9 +492,11 @@ fn script(had: Had, behaviour: Rc<RefCell<[u8; 3]>>) -> super::simulator::Device
         let script: Script = match how {
             0 => takes_all(attempt),
             1 => vec![(50, Deed::Ends(end(Some(486), Origin::Device)))],
+            3 => takes_all(attempt).into_iter().map(|(at, deed)| (3_000 + at, deed)).collect(),
+            4 => vec![(0, Deed::Ends(too_busy()))],
             _ => vec![(500, Deed::Ends(timeout()))],
         };
-        if how == 0 {
+        if matches!(how, 0 | 3) {
             for id in messages {
                 had.borrow_mut().entry(id).or_default().insert(device.clone());
             }
@@ -510,5 +525,140 @@ fn a_device_that_does_not_answer_holds_up_neither_the_other_one_nor_its_own_retu
     world.registers(&[phone(), back]);
     world.seconds(60);
     assert_eq!(world.log().get(3..), Some(&["page m1 #2 to 2".to_owned(), "page m2 #1 to 2".to_owned()][..]));
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn a_silent_device_holds_up_none_of_the_others_wherever_it_stands() {
+    for (step, silent) in [Step::Page as fn(DeliveryStep) -> Step, Step::Session]
+        .into_iter()
+        .flat_map(|step| (1..=3).map(move |silent| (step, silent)))
+    {
+        let mut world = with(each(step));
+        world.devices = Box::new(move |_, attempt| match attempt.contact.is_some_and(|contact| contact.0 == silent) {
+            true => vec![(32_000, Deed::Ends(timeout()))],
+            false => takes_all(attempt),
+        });
+        world.registers(&[phone(), tablet(), contact(3, 100)]);
+        world.seconds(5);
+        for name in ["m1", "m2"] {
+            world.arrives(message(name));
+            world.seconds(1);
+            for id in (1..=3).filter(|id| *id != silent) {
+                let got = |it: &&String| it.contains(name) && it.ends_with(&format!("to {id}"));
+                assert_eq!(world.log().iter().filter(got).count(), 1, "{silent} is silent: {:?}", world.log());
+            }
+        }
+        let to_the_silent =
+            |world: &World| world.log().iter().filter(|it| it.ends_with(&format!("to {silent}"))).count();
+        assert_eq!((to_the_silent(&world), world.waiting().len()), (1, 2));
+        world.seconds(60);
+        world.devices = Box::new(|_, attempt| takes_all(attempt));
+        world.refreshes();
+        world.seconds(20);
+        assert!(world.waiting().is_empty(), "{:?}", world.log());
+    }
+}
+
+#[test]
+fn after_a_crash_in_the_middle_whoever_has_it_gets_no_second_copy_and_nobody_is_left_out() {
+    let mut world = with(each(Step::Page));
+    world.devices = Box::new(|_, attempt| match attempt.contact.map(|contact| contact.0) {
+        Some(1) => vec![(60_000, Deed::Ends(timeout()))],
+        Some(2) => vec![(5_000, Deed::Ends(end(Some(200), Origin::Device)))],
+        _ => takes_all(attempt),
+    });
+    world.registers(&[phone(), tablet(), contact(3, 100)]);
+    world.seconds(5);
+    world.arrives(message("m1"));
+    world.seconds(2);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "page m1 #1 to 2", "page m1 #2 to 3"]);
+    world.crashes();
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(30);
+    assert!(world.waiting().is_empty(), "{:?}", world.log());
+    let again = world.log().split_off(3);
+    assert_eq!(again.iter().map(|it| &it[it.len() - 1..]).collect::<Vec<_>>(), ["1", "2"], "{again:?}");
+}
+
+#[test]
+fn a_device_that_is_reached_in_two_ways_gets_one_copy() {
+    let mut world = with(each(Step::Page));
+    let second_way = Contact { id: restante_deferral::model::ContactId(7), ..phone() };
+    world.devices = Box::new(|_, attempt| match is_for(attempt, &phone()) {
+        true => vec![(3_000, Deed::Ends(timeout()))],
+        false => takes_all(attempt),
+    });
+    world.registers(&[phone(), second_way, tablet()]);
+    world.seconds(5);
+    world.arrives(message("m1"));
+    world.seconds(2);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "page m1 #1 to 2"]);
+    world.seconds(30);
+    assert_eq!(world.log().get(2..), Some(&["page m1 #2 to 7".to_owned()][..]));
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn a_moment_of_our_own_overload_is_no_absence_of_a_device() {
+    for step in [Step::Page as fn(DeliveryStep) -> Step, Step::Session] {
+        let mut world = with(each(step));
+        let mut times = 0;
+        world.devices = Box::new(move |_, attempt| {
+            times += usize::from(is_for(attempt, &tablet()));
+            match is_for(attempt, &tablet()) && times <= 3 {
+                true => vec![(0, Deed::Ends(too_busy()))],
+                false => takes_all(attempt),
+            }
+        });
+        world.registers(&[phone(), tablet()]);
+        world.seconds(5);
+        world.arrives(message("m1"));
+        let since = world.now;
+        // Neither the tablet nor anybody else does anything.
+        world.seconds(60);
+        assert!(world.waiting().is_empty(), "{:?}", world.log());
+        assert_eq!(world.attempt_seconds(since), [0, 0, 1, 3, 7], "after a rest, and a longer one: {:?}", world.log());
+        let asked = world.questions.iter().any(|it| matches!(it, Question::Failure(..)));
+        assert!(!asked, "the phone has it");
+        world.arrives(message("m2"));
+        world.seconds(2);
+        assert!(world.waiting().is_empty(), "{:?}", world.log());
+    }
+}
+
+#[test]
+fn where_we_are_too_busy_for_all_devices_the_policy_says_when_and_they_are_there_still() {
+    let mut world = with(each(Step::Page));
+    world.devices = Box::new(|_, _| vec![(0, Deed::Ends(too_busy()))]);
+    world.registers(&[phone(), tablet()]);
+    world.seconds(5);
+    world.arrives(message("m1"));
+    world.seconds(1);
+    assert_eq!(world.log().len(), 2, "{:?}", world.log());
+    let mut of_failure = world.questions.iter().filter_map(|it| match it {
+        Question::Failure(_, failure) => Some(failure),
+        _ => None,
+    });
+    let failure = of_failure.next().expect("a question");
+    assert_eq!(failure.other_contacts.iter().filter(|contact| contact.last_failure.is_some()).count(), 0);
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(60);
+    assert!(world.waiting().is_empty(), "tried again without a word of theirs: {:?}", world.log());
+}
+
+#[test]
+fn our_own_overload_counts_against_no_contact_of_a_message_for_any() {
+    let mut world = World::new();
+    world.policy = Box::new(pages_all);
+    world.devices = Box::new(|_, _| vec![(0, Deed::Ends(too_busy()))]);
+    world.registers(&[phone(), tablet()]);
+    world.seconds(5);
+    world.arrives(message("m1"));
+    world.seconds(1);
+    assert_eq!(world.log(), ["page m1 #0 to 1"], "another one would meet the same");
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(120);
+    assert_eq!(world.log().get(1..), Some(&["page m1 #1 to 1".to_owned()][..]), "the better one is not in doubt");
     assert!(world.waiting().is_empty());
 }

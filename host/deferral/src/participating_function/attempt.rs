@@ -25,6 +25,8 @@ pub(super) struct Running {
     /// Until when its binding was to last: it is another time once the device registered anew.
     pub(super) registered_until: Option<Timestamp>,
     pub(super) kind: Kind,
+    /// When it began.
+    pub(super) since: Timestamp,
 }
 
 impl Running {
@@ -112,7 +114,7 @@ impl Recipient {
         let reach = contact.and_then(|contact| self.contacts.get(contact));
         let device = reach.map(|reach| reach.contact.device.clone());
         let registered_until = reach.map(|reach| reach.contact.expires_at);
-        self.attempts.insert(id, Running { contact, device, registered_until, kind });
+        self.attempts.insert(id, Running { contact, device, registered_until, kind, since: self.now });
         self.emit(Output::Start(Box::new(Attempt { id, contact, task })));
     }
 
@@ -162,7 +164,7 @@ impl Recipient {
         if end.status.is_some_and(|status| status < 200) {
             return;
         }
-        let Some(Running { contact, device, registered_until, kind }) = self.attempts.remove(&id) else { return };
+        let Some(Running { contact, device, registered_until, kind, .. }) = self.attempts.remove(&id) else { return };
         let by = By::device(device);
         let known = contact.and_then(|contact| self.contacts.get(contact)).map(|reach| reach.contact.expires_at);
         // What is known of the way that was tried says nothing of the one that was registered meanwhile.

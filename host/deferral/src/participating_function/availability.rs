@@ -248,9 +248,10 @@ impl Recipient {
         let deeper = self.queue.through.is_some();
         // A row that is being read may be older than what memory knows: while that lasts nothing is let go.
         if self.loads.is_empty() && (deeper || self.queue.len() > max / 2) {
+            let lined_up = self.contacts.all_lined_up();
             let unseen =
                 |entry: &Entry| deeper && entry.pass != pass.number && entry.readiness(moment) == Readiness::Ready;
-            self.queue.evict(moment, unseen);
+            self.queue.evict(moment, |entry| unseen(entry) || lined_up.contains(&entry.stored.id));
         }
         if !deeper {
             self.queue.head = true;

@@ -1,6 +1,6 @@
 //! What the machine knows of the recipient's contacts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::AttemptId;
 use super::attempt::Running;
@@ -12,8 +12,6 @@ use crate::model::{
 /// Refusals of a shape that are remembered for each contact. Who refuses more gets no copies before it registers anew.
 const MAX_REFUSED_SHAPES: usize = 256;
 
-/// Copies that are lined up for each contact; what does not fit follows in a pass of its own.
-const MAX_LANE: usize = 256;
 /// Rest of a contact with which we were too busy, and the longest: each is twice the one before.
 const RESTS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(64));
 
@@ -80,8 +78,8 @@ impl Reach {
     }
 
     /// What is lined up for it.
-    pub(super) fn lined_up(&self) -> Vec<MessageId> {
-        self.lane.iter().map(|(id, _)| *id).collect()
+    pub(super) fn lined_up(&self) -> impl ExactSizeIterator<Item = MessageId> {
+        self.lane.iter().map(|(id, _)| *id)
     }
 
     pub(super) fn can_be_notified(&self) -> bool {
@@ -242,12 +240,13 @@ impl Contacts {
         }
     }
 
-    /// It is to get this copy, after those that it is to get already.
-    pub(super) fn line_up(&mut self, id: ContactId, message: MessageId, mode: Mode) {
+    /// It is to get this copy, after those that it is to get already. Once one does not fit none does until the lane is
+    /// empty, so that the order is kept.
+    pub(super) fn line_up(&mut self, id: ContactId, message: MessageId, mode: Mode, max: usize) {
         if let Some(reach) = self.get_mut(id) {
-            match reach.lane.len() < MAX_LANE {
-                true => reach.lane.push_back((message, mode)),
-                false => reach.missed = true,
+            reach.missed |= reach.lane.len() >= max;
+            if !reach.missed {
+                reach.lane.push_back((message, mode));
             }
         }
     }
@@ -280,6 +279,11 @@ impl Contacts {
 
     pub(super) fn is_in_some_lane(&self, id: MessageId) -> bool {
         self.reaches.iter().any(|reach| reach.is_to_get(id))
+    }
+
+    /// Everything that is lined up for somebody.
+    pub(super) fn all_lined_up(&self) -> HashSet<MessageId> {
+        self.reaches.iter().flat_map(|reach| reach.lane.iter().map(|(id, _)| *id)).collect()
     }
 
     pub(super) fn is_anything_lined_up(&self) -> bool {

@@ -18,6 +18,7 @@
 //! The devices get their copies side by side: what each is to get is lined up for it, and goes out one after the other, so
 //! that each gets its messages in order and has one request or session in flight. The plan waits until some device has each
 //! message, or none is left to be tried; what the others get follows beside it. So a device that is silent holds up no other.
+//! One that answers slowly does, but only when a quarter of the window is lined up for it: what is lined up stays in memory.
 //! A device that is reached in several ways gets each copy along one of them at a time.
 //!
 //! What was lined up for a device that nobody was at, or that had no room, is left: it follows, as what a device could not
@@ -30,10 +31,12 @@ use super::plan::{Carried, RunStep};
 use super::window::{Entry, Lease, is_about_the_message};
 use super::{AttemptEnd, AttemptId, AttemptTask, Event, Recipient};
 use crate::decision::{AttemptKind, Progress, Target, Trigger};
-use crate::model::{ContactId, DeviceState, MessageId, Mode, Origin, StoredMessage};
+use crate::model::{ContactId, DeviceState, Duration, MessageId, Mode, Origin, StoredMessage, Timestamp};
 
 /// Devices that a message is kept for.
 pub(super) const MAX_DEVICES: usize = 16;
+/// A device that has not answered for so long is waited for no more: it may be dead.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 impl Recipient {
     /// A device wants a copy of it that it does not have.
@@ -44,6 +47,9 @@ impl Recipient {
 
     /// Notes who is known, lines the copies up for them, and lets the plan wait for the first ones.
     pub(super) fn give_each(&mut self, messages: &[MessageId], mode: Mode) -> Carried {
+        if self.paced_until().is_some() {
+            return Carried::Busy(RunStep::Each { messages: messages.to_vec(), mode });
+        }
         let messages: Vec<MessageId> = messages.iter().copied().filter(|id| self.may_be_copied(*id)).collect();
         for id in &messages {
             self.note_known_devices(*id);
@@ -96,8 +102,31 @@ impl Recipient {
         let takes = |mode| reach.takes_copy(&entry.stored, mode);
         let other = Some(mode.other()).filter(|other| reach.has_refused(id, mode) && takes(*other));
         if let Some(mode) = Some(mode).filter(|mode| takes(*mode)).or(other) {
-            self.contacts.line_up(contact, id, mode);
+            let most = self.lane_limit().saturating_add(self.limits.max_decision_messages);
+            self.contacts.line_up(contact, id, mode, most);
         }
+    }
+
+    /// Copies that are lined up for a device before others wait for it. Those that are lined up stay in memory.
+    fn lane_limit(&self) -> usize {
+        (self.limits.max_window_messages as usize / 4).max(1)
+    }
+
+    /// Until when the plan waits for devices that are behind: each as long as it is not silent.
+    fn paced_until(&self) -> Option<Timestamp> {
+        let is_behind = |reach: &&Reach| reach.lined_up().len() >= self.lane_limit();
+        let until = |reach: &Reach| {
+            let of_it = |running: &&Running| {
+                running.contact == Some(reach.contact.id) || running.device.as_ref() == Some(&reach.contact.device)
+            };
+            self.attempts.values().filter(of_it).map(|running| running.since.after(SILENT_AFTER)).max()
+        };
+        self.contacts.iter().filter(is_behind).filter_map(until).filter(|until| *until > self.now).max()
+    }
+
+    /// When the plan goes on without whoever is behind.
+    pub(super) fn pace_wake(&self) -> Option<Timestamp> {
+        (!self.push.is_idle()).then(|| self.paced_until()).flatten()
     }
 
     /// What the device wants that comes before these messages: on its way to others, so that no policy was asked about it
@@ -309,7 +338,7 @@ impl Recipient {
     /// can wait.
     fn leave_lane_of(&mut self, contact: ContactId, end: &AttemptEnd) {
         let is_of_the_message = end.status.is_some_and(is_about_the_message);
-        let lined_up = self.contacts.get(contact).map(Reach::lined_up).unwrap_or_default();
+        let lined_up: Vec<MessageId> = self.contacts.get(contact).into_iter().flat_map(Reach::lined_up).collect();
         if end.origin != Origin::Device {
             return self.contacts.retain_in_lane(contact, |_| false);
         }

@@ -189,6 +189,7 @@ impl Recipient {
         [
             self.expiry_wake(),
             self.push_wake(),
+            self.pace_wake(),
             self.arrivals.relay_deadline(),
             self.hand_overs.wake(),
             self.unsettled.retry_at(),

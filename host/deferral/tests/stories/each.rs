@@ -7,10 +7,10 @@ use std::rc::Rc;
 use proptest::arbitrary::any as arbitrary;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop, prop_assert, prop_oneof, proptest};
 use restante_deferral::decision::{
-    Answer, AttemptKind, DeliveryStep, FailureAction, FailureAnswer, Progress, Question, Step, Target,
+    Answer, AttemptKind, DeliveryStep, FailureAction, FailureAnswer, HoldStep, Progress, Question, Step, Target,
 };
 use restante_deferral::model::{Contact, DeviceState, Duration, MessageId, Origin};
-use restante_deferral::participating_function::{Attempt, AttemptEnd, AttemptTask, Event, Input, Outcome};
+use restante_deferral::participating_function::{Attempt, AttemptEnd, AttemptTask, Event, Input, Limits, Outcome};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, Policy, Script, World, takes_all};
@@ -310,17 +310,33 @@ fn after_a_crash_while_a_copy_is_on_its_way_it_goes_out_again_without_a_registra
     assert_eq!(world.log().iter().filter(|it| it.ends_with("to 1")).count(), 1);
 }
 
+/// In page mode, in sessions, now this and now that, or some of it later: always for each.
+fn fickle(style: u8) -> Policy {
+    let mut asked = 0_usize;
+    Box::new(move |question| {
+        let Question::Available(context, availability) = question else { return pages_all(question) };
+        asked += 1;
+        let step = if style == 1 || (style > 1 && asked % 2 == 0) { Step::Session } else { Step::Page };
+        let mut messages = ids(&availability.messages);
+        let held = if style == 3 { messages.split_off(messages.len().saturating_sub(asked % 3)) } else { Vec::new() };
+        let until = Some(context.now.after(Duration::from_secs(5)));
+        let steps =
+            [step(DeliveryStep { messages, target: Target::Each }), Step::Hold(HoldStep { messages: held, until })];
+        planned(steps.into_iter().filter(|step| !step.messages().is_empty()).collect())
+    })
+}
+
 /// What happens to the recipient.
 #[derive(Clone, Copy, Debug)]
 enum Happening {
     Arrives,
-    /// These of three devices are registered from now on.
-    Registers([bool; 3]),
+    /// These of four ways to three devices are registered from now on.
+    Registers([bool; 4]),
     Refreshes,
     Crashes,
     /// What each device does with what comes next: takes it at once or in a while, is busy, is not there, or we are too busy
     /// for it.
-    Behaves([u8; 3]),
+    Behaves([u8; 4]),
     Passes(u64),
     Pulls(u8),
     /// The operator drops everything.
@@ -330,10 +346,10 @@ enum Happening {
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         3 => Just(Happening::Arrives),
-        3 => arbitrary::<[bool; 3]>().prop_map(Happening::Registers),
+        3 => arbitrary::<[bool; 4]>().prop_map(Happening::Registers),
         1 => Just(Happening::Refreshes),
         1 => Just(Happening::Crashes),
-        3 => prop::array::uniform3(0..5u8).prop_map(Happening::Behaves),
+        3 => prop::array::uniform4(0..5u8).prop_map(Happening::Behaves),
         4 => (0..200u64).prop_map(Happening::Passes),
         1 => (0..3u8).prop_map(Happening::Pulls),
         1 => Just(Happening::Discards),
@@ -348,13 +364,18 @@ proptest! {
 
     #[test]
     fn nobody_gets_a_second_copy_and_it_goes_only_when_all_known_have_it_or_its_time_is_up(
-        in_sessions: bool,
+        style in 0..4u8,
+        window in prop_oneof![Just(6_u32), Just(200)],
         happenings in prop::collection::vec(happening(), 1..40),
     ) {
-        let mut world = with(each(if in_sessions { Step::Session } else { Step::Page }));
+        let mut world = World::with(Limits { max_window_messages: window, max_decision_messages: 4, ..Limits::default() });
+        world.side_by_side = true;
+        world.policy = fickle(style);
         let had = Had::default();
-        let behaviour = Rc::new(RefCell::new([0_u8; 3]));
-        let devices = [1, 2, 3].map(|id| contact(id, 900 - 100 * id as u16));
+        let behaviour = Rc::new(RefCell::new([0_u8; 4]));
+        let mut devices = [1, 2, 3, 4].map(|id| contact(id, 900 - 100 * id as u16));
+        // Two ways to one device.
+        devices[3].device = contact(1, 0).device;
         world.devices = script(had.clone(), behaviour.clone());
         let mut known: BTreeMap<MessageId, (BTreeSet<String>, restante_deferral::model::Timestamp)> = BTreeMap::new();
         let mut dropped: BTreeSet<MessageId> = BTreeSet::new();
@@ -411,7 +432,7 @@ proptest! {
             }
         }
         // In the end every device comes, and everything is delivered to all that are known.
-        *behaviour.borrow_mut() = [0; 3];
+        *behaviour.borrow_mut() = [0; 4];
         for _ in 0..4 {
             world.registers(&devices);
             world.seconds(400);
@@ -473,10 +494,10 @@ proptest! {
 }
 
 /// Devices that behave as they are told; none may get what it acknowledged.
-fn script(had: Had, behaviour: Rc<RefCell<[u8; 3]>>) -> super::simulator::Devices {
+fn script(had: Had, behaviour: Rc<RefCell<[u8; 4]>>) -> super::simulator::Devices {
     Box::new(move |_, attempt| {
         let Some(contact) = attempt.contact else { return takes_all(attempt) };
-        let device = format!("urn:uuid:{}", contact.0);
+        let device = format!("urn:uuid:{}", if contact.0 == 4 { 1 } else { contact.0 });
         let how = behaviour.borrow().get(contact.0 as usize - 1).copied().unwrap_or(0);
         let messages: Vec<MessageId> = match &attempt.task {
             AttemptTask::Page { message, .. } => vec![message.id],
@@ -661,4 +682,30 @@ fn our_own_overload_counts_against_no_contact_of_a_message_for_any() {
     world.seconds(120);
     assert_eq!(world.log().get(1..), Some(&["page m1 #1 to 1".to_owned()][..]), "the better one is not in doubt");
     assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn a_slow_device_gets_a_long_queue_in_order_behind_a_quick_one() {
+    for (window, count) in [(6, 40), (200, 700)] {
+        let mut world = World::with(Limits { max_window_messages: window, ..Limits::default() });
+        world.side_by_side = true;
+        world.policy = each(Step::Page);
+        world.devices = Box::new(|_, attempt| match is_for(attempt, &tablet()) {
+            true => takes_all(attempt).into_iter().map(|(at, deed)| (500 + at, deed)).collect(),
+            false => takes_all(attempt),
+        });
+        for number in 0..count {
+            world.arrives(message(&format!("m{number:03}.")));
+            world.run_for(Duration::from_millis(5));
+        }
+        world.registers(&[phone(), tablet()]);
+        world.seconds(600);
+        assert!(world.waiting().is_empty(), "{}: {:?}", world.waiting().len(), world.log());
+        for id in 1..=2 {
+            let to = format!("to {id}");
+            let log = world.log();
+            let names: Vec<&str> = log.iter().filter(|it| it.ends_with(&to)).map(|it| &it[5..10]).collect();
+            assert!(names.is_sorted() && names.len() == count, "{id}: {names:?}");
+        }
+    }
 }

@@ -30,7 +30,7 @@ impl Relay {
         world
             .restart_with(|it| {
                 let username = "restante".to_owned();
-                it.msrp.relay = Some(restante::configuration::MsrpRelay { uri, username, password_file: file });
+                it.msrp.relay = vec![restante::configuration::MsrpRelay { uri, username, password_file: file }];
             })
             .await;
         Relay { listener, place }

@@ -127,8 +127,9 @@ pub struct Msrp {
     pub count_unreported_as_delivered: bool,
     /// Where clients that cannot be connected to open a WebSocket for MSRP (RFC 7977): `ws:HOST:PORT` or `wss:HOST:PORT`.
     pub web_socket_listen: Vec<ListenAddress>,
-    /// A relay that all sessions go through.
-    pub relay: Option<MsrpRelay>,
+    /// The relay that all sessions go through, or several: the first that takes us.
+    #[serde(deserialize_with = "msrp_relay::one_or_several")]
+    pub relay: Vec<MsrpRelay>,
 }
 
 /// What we offer MSRP over.
@@ -214,7 +215,7 @@ impl Default for Msrp {
             offer: None,
             count_unreported_as_delivered: false,
             web_socket_listen: Vec::new(),
-            relay: None,
+            relay: Vec::new(),
         }
     }
 }
@@ -509,6 +510,16 @@ mod tests {
                 vec!["line 2", "expected the URI of a relay"],
             ),
             ("[msrp.relay]\nuri = \"msrps://relay.example.org;tcp\"\n", vec!["line 1", "missing field `username`"]),
+            (
+                "[[msrp.relay]]\nuri = \"msrps://a.org;tcp\"\nusername = \"a\"\npassword_file = \"b\"\n\
+                 [[msrp.relay]]\nuri = \"msrp://b.org;tcp\"\nusername = \"a\"\npassword_file = \"b\"\n",
+                vec!["line 1", "msrps: of all relays or of none"],
+            ),
+            (
+                "[[msrp.relay]]\nuri = \"msrps://a.org;tcp\"\nuser = \"a\"\npassword_file = \"b\"\n",
+                vec!["line 3", "unknown field `user`"],
+            ),
+            ("[msrp]\nrelay = \"msrps://a.org;tcp\"\n", vec!["line 2, column 9", "expected a table, [msrp.relay]"]),
             ("[msrp]\noffer = \"tls\"\n", vec!["line 2, column 9", "listened for"]),
             ("[limits]\nmax_sessions = 0\n", vec!["line 2, column 16", "limits.max_sessions"]),
             (

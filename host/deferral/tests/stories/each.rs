@@ -686,12 +686,13 @@ fn our_own_overload_counts_against_no_contact_of_a_message_for_any() {
 
 #[test]
 fn a_slow_device_gets_a_long_queue_in_order_behind_a_quick_one() {
-    for (window, count) in [(6, 40), (200, 700)] {
+    // One that takes longer than anybody waits for is left behind, and gets what it missed afterwards.
+    for (window, count, takes) in [(6, 40, 500), (200, 700, 500), (6, 40, 6_000)] {
         let mut world = World::with(Limits { max_window_messages: window, ..Limits::default() });
         world.side_by_side = true;
         world.policy = each(Step::Page);
-        world.devices = Box::new(|_, attempt| match is_for(attempt, &tablet()) {
-            true => takes_all(attempt).into_iter().map(|(at, deed)| (500 + at, deed)).collect(),
+        world.devices = Box::new(move |_, attempt| match is_for(attempt, &tablet()) {
+            true => takes_all(attempt).into_iter().map(|(at, deed)| (takes + at, deed)).collect(),
             false => takes_all(attempt),
         });
         for number in 0..count {
@@ -699,6 +700,8 @@ fn a_slow_device_gets_a_long_queue_in_order_behind_a_quick_one() {
             world.run_for(Duration::from_millis(5));
         }
         world.registers(&[phone(), tablet()]);
+        world.seconds(60);
+        assert!(takes == 500 || world.delivered.len() > count, "the quick one has all of them");
         world.seconds(600);
         assert!(world.waiting().is_empty(), "{}: {:?}", world.waiting().len(), world.log());
         for id in 1..=2 {

@@ -232,15 +232,29 @@ impl RawMsrp {
     /// # Panics
     /// The connection is closed.
     pub async fn next_whole(&mut self) -> Option<(RequestHead, Vec<u8>)> {
-        let Some(Head::Request(head)) = self.next_head().await else { return None };
+        match self.next_said().await {
+            Some((Head::Request(head), content)) => Some((*head, content)),
+            _ => None,
+        }
+    }
+
+    /// The next request with its content, or the next response; none when the connection is closed.
+    ///
+    /// # Panics
+    /// Nothing comes, or what cannot be read.
+    pub async fn next_said(&mut self) -> Option<(Head, Vec<u8>)> {
+        let head = self.next_head().await?;
         let mut content = Vec::new();
+        if matches!(head, Head::Response(_)) {
+            return Some((head, content));
+        }
         let rest = async {
             while let Some(Frame::Content(bytes)) = self.frame().await {
                 content.extend_from_slice(&bytes);
             }
         };
         in_time("the end of a request", rest).await;
-        Some((*head, content))
+        Some((head, content))
     }
 
     /// Answers a request, with further fields each with its line end.

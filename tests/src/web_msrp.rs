@@ -14,8 +14,10 @@ use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+use crate::authority::{Authority, connect_tls};
 use crate::patience::in_time;
 use crate::raw_msrp::{Head, RawMsrp};
+use crate::raw_sip::Duplex;
 
 const PIPE_BYTES: usize = 1024 * 1024;
 
@@ -38,7 +40,34 @@ impl WebMsrp {
     /// The status that the relay answers instead.
     pub async fn open(place: SocketAddr, sub_protocol: Option<&str>, name: &str) -> Result<WebMsrp, u16> {
         let stream = in_time("a connection", TcpStream::connect(place)).await.expect("a connection");
-        let request = ClientRequestBuilder::new(format!("ws://{place}/").parse().expect("a URI"));
+        WebMsrp::over(Box::new(stream), ("ws", "msrp"), place, sub_protocol, name).await
+    }
+
+    /// The same over TLS, believing whom the authority signed.
+    ///
+    /// # Errors
+    /// The status that the relay answers instead.
+    ///
+    /// # Panics
+    /// The relay is not believed.
+    pub async fn open_encrypted(
+        place: SocketAddr,
+        authority: &Authority,
+        sub_protocol: Option<&str>,
+        name: &str,
+    ) -> Result<WebMsrp, u16> {
+        let stream = in_time("a handshake", connect_tls(place, authority, None)).await.expect("TLS");
+        WebMsrp::over(Box::new(stream), ("wss", "msrps"), place, sub_protocol, name).await
+    }
+
+    async fn over(
+        stream: Box<dyn Duplex>,
+        (scheme, of_relay): (&str, &str),
+        place: SocketAddr,
+        sub_protocol: Option<&str>,
+        name: &str,
+    ) -> Result<WebMsrp, u16> {
+        let request = ClientRequestBuilder::new(format!("{scheme}://{place}/").parse().expect("a URI"));
         let request = sub_protocol.into_iter().fold(request, ClientRequestBuilder::with_sub_protocol);
         let socket = match in_time("an answer to the WebSocket", client_async(request, stream)).await {
             Ok((socket, _)) => socket,
@@ -47,10 +76,10 @@ impl WebMsrp {
         };
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         tokio::spawn(bridge(socket, far));
-        let own = format!("msrp://{name}.invalid:2855/{name}98cjs;ws");
+        let own = format!("{of_relay}://{name}.invalid:2855/{name}98cjs;ws");
         let mut connection = RawMsrp::over(Box::new(near), "");
         connection.from_path.clone_from(&own);
-        Ok(WebMsrp { connection, relay: format!("msrp://{place};ws"), own, session: String::new() })
+        Ok(WebMsrp { connection, relay: format!("{of_relay}://{place};ws"), own, session: String::new() })
     }
 
     /// One that the relay takes, for a user with the usual password.
@@ -58,11 +87,23 @@ impl WebMsrp {
     /// # Panics
     /// It does not.
     pub async fn authorized(place: SocketAddr, name: &str) -> WebMsrp {
-        let mut web = WebMsrp::open(place, Some("msrp"), name).await.expect("a WebSocket for MSRP");
-        let answer = web.authenticate(name, &name.chars().rev().collect::<String>()).await;
+        WebMsrp::open(place, Some("msrp"), name).await.expect("a WebSocket for MSRP").taken(name).await
+    }
+
+    /// The same over TLS.
+    ///
+    /// # Panics
+    /// It does not.
+    pub async fn authorized_encrypted(place: SocketAddr, authority: &Authority, name: &str) -> WebMsrp {
+        let web = WebMsrp::open_encrypted(place, authority, Some("msrp"), name).await;
+        web.expect("a WebSocket for MSRP").taken(name).await
+    }
+
+    async fn taken(mut self, name: &str) -> WebMsrp {
+        let answer = self.authenticate(name, &name.chars().rev().collect::<String>()).await;
         assert_eq!(answer.status.code(), 200, "{answer:?}");
-        web.session = field(&answer, "Use-Path").expect("a Use-Path");
-        web
+        self.session = field(&answer, "Use-Path").expect("a Use-Path");
+        self
     }
 
     /// Asks, and answers the challenge. The last answer.
@@ -125,29 +166,33 @@ fn field(response: &Response, name: &str) -> Option<String> {
     response.other_headers.iter().find(|it| it.name == name).map(|it| it.value.clone())
 }
 
-/// Every write is a message; every message has one whole request or response.
-async fn bridge(mut socket: WebSocketStream<TcpStream>, far: DuplexStream) {
+/// Every write is a message; every message has one whole request or response. As in a browser, neither waits for the other.
+async fn bridge(socket: WebSocketStream<Box<dyn Duplex>>, far: DuplexStream) {
+    let (mut outgoing, mut incoming) = socket.split();
     let (mut reader, mut writer) = tokio::io::split(far);
     let mut buffer = vec![0; PIPE_BYTES];
-    loop {
-        tokio::select! {
-            read = reader.read(&mut buffer) => {
-                let Some(length) = read.ok().filter(|length| *length > 0) else { return };
-                if socket.send(Message::binary(buffer[..length].to_vec())).await.is_err() {
-                    return;
-                }
-            }
-            came = socket.next() => {
-                let bytes: Bytes = match came {
-                    Some(Ok(message)) if message.is_text() || message.is_binary() => message.into_data(),
-                    Some(Ok(message)) if !message.is_close() => continue,
-                    _ => return,
-                };
-                assert!(bytes.starts_with(b"MSRP ") && bytes.ends_with(b"\r\n"), "not one frame: {bytes:?}");
-                if writer.write_all(&bytes).await.is_err() {
-                    return;
-                }
+    let write = async {
+        while let Some(length) = reader.read(&mut buffer).await.ok().filter(|length| *length > 0) {
+            if outgoing.send(Message::binary(buffer[..length].to_vec())).await.is_err() {
+                return;
             }
         }
+    };
+    let read = async {
+        loop {
+            let bytes: Bytes = match incoming.next().await {
+                Some(Ok(message)) if message.is_text() || message.is_binary() => message.into_data(),
+                Some(Ok(message)) if !message.is_close() => continue,
+                _ => return,
+            };
+            assert!(bytes.starts_with(b"MSRP ") && bytes.ends_with(b"\r\n"), "not one frame: {bytes:?}");
+            if writer.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = write => {}
+        () = read => {}
     }
 }

@@ -1,7 +1,7 @@
 //! Messages for each of a recipient's devices.
 
 use restante_sip::message::{Method, SipMessage};
-use restante_tests::{RawSip, setting, until, until_equal};
+use restante_tests::{RawSip, World, setting, until, until_equal};
 
 const BOB: &str = "sip:bob@example.org";
 
@@ -49,7 +49,7 @@ fn a_device_that_is_away_gets_its_copies_when_it_is_back_after_a_restart_and_the
             assert_eq!(message.body(), "one");
             full.respond(&message, 480).await;
         }
-        let had = |world: &restante_tests::World| {
+        let had = |world: &World| {
             let states = world.queue().into_iter().flat_map(|it| it.devices);
             let (had, wanted): (Vec<_>, Vec<_>) = states.partition(|it| it.delivered_at.is_some());
             (had.len(), wanted.len())
@@ -73,4 +73,56 @@ fn a_device_that_is_away_gets_its_copies_when_it_is_back_after_a_restart_and_the
         until("every copy is counted", || world.metric("restante_messages_delivered_total", &[]) >= 4).await;
         assert!(!phone.unread().iter().any(|line| line.starts_with("MESSAGE")), "{:?}", phone.unread());
     });
+}
+
+/// Bob's devices, registered over TCP.
+async fn devices<const COUNT: usize>(world: &World) -> [RawSip; COUNT] {
+    let mut devices = Vec::new();
+    for number in 1..=COUNT {
+        let mut socket = world.tcp().await;
+        let contact = format!("sip:bob@{};transport=tcp", socket.local());
+        register(&mut socket, &contact, &format!("00000000-0000-4000-8000-00000000000{number}")).await;
+        devices.push(socket);
+    }
+    devices.try_into().unwrap_or_else(|_| panic!("so many devices"))
+}
+
+#[test]
+fn a_device_that_says_nothing_holds_up_none_of_the_others() {
+    setting().settings("devices = \"each\"").tell(async |world| {
+        let mut alice = world.udp().await;
+        let [mut phone, mut silent, mut laptop] = devices(world).await;
+        for text in ["one", "two", "three"] {
+            let message = alice.request("MESSAGE", BOB).text(text);
+            assert_eq!(alice.ask(&message).await.status(), Some(202));
+            // Each answers before the next thing is sent, and the silent one only now and then.
+            assert_eq!([taken(&mut phone).await, taken(&mut laptop).await], [text, text]);
+        }
+        let first = silent.expect("a MESSAGE", is_message).await;
+        assert_eq!(first.body(), "one");
+        assert_eq!(world.queue().len(), 3, "the silent one has none of them");
+        assert!(!silent.unread().iter().any(|line| line.starts_with("MESSAGE")), "one in flight for each");
+        silent.respond(&first, 200).await;
+        assert_eq!([taken(&mut silent).await, taken(&mut silent).await], ["two", "three"]);
+        world.until_settled().await;
+    });
+}
+
+#[test]
+fn a_moment_in_which_too_much_is_in_flight_here_is_no_absence_of_a_device() {
+    setting()
+        .settings("devices = \"each\"\nretry_seconds = [3600]")
+        .configure(|it| it.limits.max_client_transactions = 1)
+        .tell(async |world| {
+            let mut alice = world.udp().await;
+            let [mut phone, mut tablet] = devices(world).await;
+            let message = alice.request("MESSAGE", BOB).text("one");
+            assert_eq!(alice.ask(&message).await.status(), Some(202));
+            // Of the two only one can be asked at a time.
+            let first = phone.expect("a MESSAGE", is_message).await;
+            until("the other one has to wait", || world.metric("restante_attempts_failed_total", &[]) > 0).await;
+            phone.respond(&first, 200).await;
+            assert_eq!(taken(&mut tablet).await, "one", "nobody registered, and nothing arrived");
+            world.until_settled().await;
+        });
 }

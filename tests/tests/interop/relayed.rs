@@ -68,7 +68,7 @@ impl Relay {
         std::fs::write(&password_file, "of the relay\n").unwrap();
         let uri = RelayUri::try_from(format!("msrp://{};tcp", self.place)).unwrap();
         world
-            .restart_with(|it| it.msrp.relay = Some(MsrpRelay { uri, username: "restante".to_owned(), password_file }))
+            .restart_with(|it| it.msrp.relay = vec![MsrpRelay { uri, username: "restante".to_owned(), password_file }])
             .await;
     }
 }

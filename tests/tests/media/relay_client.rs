@@ -3,11 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use restante::configuration::{Configuration, MsrpRelay, RelayUri};
 use restante_msrp::framing::{Method, RequestHead};
 use restante_msrp::sdp::MsrpDescription;
 use restante_sip::authentication::{Algorithm, Credentials, HashOfA1, Subject, response};
-use restante_tests::{Chunk, Head, RawMsrp, RawSip, World, in_time, pattern, setting, until};
-use tokio::net::TcpListener;
+use restante_tests::{
+    Chunk, Head, NameServer, RawMsrp, RawSip, TlsPeer, World, free_tcp_port, in_time, pattern, setting, until,
+};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::timeout;
 
 use crate::support::{BOB, accept, invited, register, waiting};
@@ -21,19 +24,16 @@ struct Relay {
 }
 
 impl Relay {
-    async fn start(world: &mut World) -> Relay {
+    async fn listen() -> Relay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let place = listener.local_addr().unwrap();
-        let file = world.directory().join("relay.password");
-        std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
-        let uri = restante::configuration::RelayUri::try_from(format!("msrp://{place};tcp")).unwrap();
-        world
-            .restart_with(|it| {
-                let username = "restante".to_owned();
-                it.msrp.relay = Some(restante::configuration::MsrpRelay { uri, username, password_file: file });
-            })
-            .await;
         Relay { listener, place }
+    }
+
+    async fn start(world: &mut World) -> Relay {
+        let relay = Relay::listen().await;
+        go_through(world, &[format!("msrp://{};tcp", relay.place)], |_| {}).await;
+        relay
     }
 
     async fn connection(&self) -> RawMsrp {
@@ -47,22 +47,43 @@ impl Relay {
 
     /// Takes the server for so many seconds, under a session.
     async fn grant(&self, connection: &mut RawMsrp, session: &str, expires: u32) {
-        let asked = connection.next_request().await;
-        assert_eq!((asked.method.clone(), asked.to_path.to_string()), (auth(), format!("msrp://{};tcp", self.place)));
-        assert_eq!(field(&asked, "Authorization"), None);
-        let challenge = "WWW-Authenticate: Digest realm=\"relay\", nonce=\"n1\", algorithm=SHA-256, qop=\"auth\"\r\n";
-        connection.answer(&asked, "401 Unauthorized", challenge).await;
-        let again = connection.next_request().await;
-        let credentials = field(&again, "Authorization").expect("credentials");
-        let credentials = Credentials::parse(&credentials).unwrap().unwrap();
-        let hash = HashOfA1::new(Algorithm::Sha256, "restante", "relay", PASSWORD);
-        let uri = format!("msrp://{};tcp", self.place);
-        let subject = Subject { method: "AUTH", uri: &uri, nonce: "n1", is_session: false, body: &[] };
-        let expected = response(&hash, &subject, credentials.protection.as_ref());
-        assert_eq!((credentials.response, credentials.uri), (expected, uri));
-        let fields = format!("Use-Path: {}\r\nExpires: {expires}\r\n", self.uri(session));
-        connection.answer(&again, "200 OK", &fields).await;
+        take(connection, &format!("msrp://{};tcp", self.place), &self.uri(session), expires).await;
     }
+}
+
+/// The server goes through the first of these relays that takes it.
+async fn go_through(world: &mut World, uris: &[String], change: impl FnOnce(&mut Configuration)) {
+    let password_file = world.directory().join("relay.password");
+    std::fs::write(&password_file, format!("{PASSWORD}\n")).unwrap();
+    let relay = |uri: &String| {
+        let uri = RelayUri::try_from(uri.clone()).unwrap();
+        MsrpRelay { uri, username: "restante".to_owned(), password_file: password_file.clone() }
+    };
+    let relays = uris.iter().map(relay).collect();
+    world
+        .restart_with(|it| {
+            it.msrp.relay = relays;
+            change(it);
+        })
+        .await;
+}
+
+/// A relay that is called so takes the server, under this URI.
+async fn take(connection: &mut RawMsrp, relay: &str, use_path: &str, expires: u32) {
+    let asked = connection.next_request().await;
+    assert_eq!((asked.method.clone(), asked.to_path.to_string()), (auth(), relay.to_owned()));
+    assert_eq!(field(&asked, "Authorization"), None);
+    let challenge = "WWW-Authenticate: Digest realm=\"relay\", nonce=\"n1\", algorithm=SHA-256, qop=\"auth\"\r\n";
+    connection.answer(&asked, "401 Unauthorized", challenge).await;
+    let again = connection.next_request().await;
+    let credentials = field(&again, "Authorization").expect("credentials");
+    let credentials = Credentials::parse(&credentials).unwrap().unwrap();
+    let hash = HashOfA1::new(Algorithm::Sha256, "restante", "relay", PASSWORD);
+    let subject = Subject { method: "AUTH", uri: relay, nonce: "n1", is_session: false, body: &[] };
+    let expected = response(&hash, &subject, credentials.protection.as_ref());
+    assert_eq!((credentials.response, credentials.uri), (expected, relay.to_owned()));
+    let fields = format!("Use-Path: {use_path}\r\nExpires: {expires}\r\n");
+    connection.answer(&again, "200 OK", &fields).await;
 }
 
 fn auth() -> Method {
@@ -255,5 +276,138 @@ fn a_relay_that_says_nothing_is_left_and_connected_to_again() {
         relay.grant(&mut connection, "granted", 900).await;
         until_granted(&mut world.udp().await).await;
         assert!(silent.next_head().await.is_none(), "the first is closed");
+    });
+}
+
+#[test]
+fn a_relay_named_by_its_domain_is_found_by_its_service_where_somebody_is() {
+    setting().encrypted_media().settings("few = 0\nretry_seconds = [1, 1, 1, 1, 1, 1]").tell(async |world| {
+        let names = NameServer::start().await;
+        // Believed by the name of the domain, and not by that of the host.
+        let shown = world.authority().issue(&["example.net"]);
+        let peer = TlsPeer::start(Ipv4Addr::LOCALHOST.into(), &shown, None).await;
+        let (dead, port) = (free_tcp_port().port(), peer.address().port());
+        let places = [(2, port, "two.example.net"), (1, dead, "one.example.net")];
+        names.set_services("_msrps._tcp.example.net", &places);
+        for host in ["one.example.net", "two.example.net"] {
+            names.set_addresses(host, &[Ipv4Addr::LOCALHOST]);
+        }
+        let server = names.address();
+        go_through(world, &["msrps://example.net;tcp".to_owned()], |it| it.sip.name_servers = vec![server]).await;
+        let stream = in_time("a connection", peer.accept_stream()).await.expect("the name of the domain is believed");
+        let mut connection = RawMsrp::over(Box::new(stream), "");
+        let use_path = format!("msrps://two.example.net:{port}/granted;tcp");
+        take(&mut connection, "msrps://example.net;tcp", &use_path, 900).await;
+        let mut alice = world.udp().await;
+        let message = alice.request("MESSAGE", BOB).text("through the relay");
+        assert_eq!(alice.ask(&message).await.status(), Some(202));
+        let mut bob = world.raw_tls(None).await;
+        register(&mut bob).await;
+        let (_, offer) = invited(&mut bob).await;
+        assert_eq!(offer.path.first().to_string(), use_path);
+        let asked = names.asked();
+        assert!(asked.iter().any(|it| it == "SRV _msrps._tcp.example.net"), "{asked:?}");
+        assert!(!asked.iter().any(|it| it.contains("_sip") || it.starts_with("NAPTR")), "{asked:?}");
+    });
+}
+
+#[test]
+fn of_several_relays_the_next_is_taken_where_one_is_not_there_or_does_not_take_the_server() {
+    setting().tell(async |world| {
+        let dead = free_tcp_port();
+        let (first, second) = (Relay::listen().await, Relay::listen().await);
+        let uris = [dead, first.place, second.place].map(|place| format!("msrp://{place};tcp"));
+        go_through(world, &uris, |_| {}).await;
+        let mut refusing = first.connection().await;
+        let asked = refusing.next_request().await;
+        refusing.answer(&asked, "403 Forbidden", "").await;
+        let mut connection = second.connection().await;
+        second.grant(&mut connection, "granted", 900).await;
+        assert!(refusing.next_head().await.is_none(), "it is left");
+        let mut sip = world.udp().await;
+        until_granted(&mut sip).await;
+        assert_eq!(invite(&mut sip).await.path.first().to_string(), second.uri("granted"));
+        // It is lost: from the first on again.
+        drop(connection);
+        let mut connection = first.connection().await;
+        first.grant(&mut connection, "again", 900).await;
+        until_granted(&mut sip).await;
+        assert_eq!(invite(&mut sip).await.path.first().to_string(), first.uri("again"));
+    });
+}
+
+#[test]
+fn a_relay_that_is_not_there_says_nothing_of_the_next_hops_of_sip() {
+    setting().settings("retry_seconds = [3600]").tell(async |world| {
+        let names = NameServer::start().await;
+        // At one number SIP is spoken over UDP, and nobody takes MSRP over TCP.
+        let (first, second) =
+            (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let places = [&first, &second].map(|socket| socket.local_addr().unwrap());
+        names.set_services(
+            "_sip._udp.core.example.net",
+            &[(1, places[0].port(), "one.example.net"), (2, places[1].port(), "one.example.net")],
+        );
+        names.set_addresses("one.example.net", &[Ipv4Addr::LOCALHOST]);
+        let relay = Relay::listen().await;
+        let uris = [places[0], relay.place].map(|place| format!("msrp://{place};tcp"));
+        let (server, outbound) = (names.address(), "udp:core.example.net".parse().unwrap());
+        go_through(world, &uris, |it| {
+            it.sip.name_servers = vec![server];
+            it.sip.outbound = Some(outbound);
+        })
+        .await;
+        // By now the first was tried.
+        relay.grant(&mut relay.connection().await, "granted", 900).await;
+        world.person("alice").await.send(BOB, "the usual way").await;
+        let mut bob = world.udp().await;
+        register(&mut bob).await;
+        let (mut one, mut two) = (vec![0; 2_000], vec![0; 2_000]);
+        let came = async {
+            tokio::select! {
+                _ = first.recv_from(&mut one) => "first",
+                _ = second.recv_from(&mut two) => "second",
+            }
+        };
+        assert_eq!(in_time("a MESSAGE", came).await, "first");
+    });
+}
+
+#[test]
+fn sessions_that_stand_and_are_not_read_hold_up_nobody_else() {
+    setting().held().tell(async |world| {
+        let relay = Relay::start(world).await;
+        let mut connection = relay.connection().await;
+        let mut sip = world.udp().await;
+        relay.grant(&mut connection, "granted", 900).await;
+        until_granted(&mut sip).await;
+        let described = invite(&mut sip).await;
+        let mut strangers = Vec::new();
+        for _ in 0..4 {
+            strangers.push(invite(&mut world.udp().await).await);
+        }
+        // What they sent waits for the store: their sessions read no more until it is there.
+        world.held().hold();
+        for (number, stranger) in strangers.iter().enumerate() {
+            connection.to_path = stranger.path.last().to_string();
+            for message in 0..16 {
+                let id = format!("m{number}-{message}");
+                connection.send_chunk(Chunk::whole(&id, &cpim(100, &id))).await;
+            }
+        }
+        until("they wait for the store", || world.held().waiting() >= 64).await;
+        let flood = cpim(600_000, "flood");
+        for stranger in &strangers {
+            connection.to_path = stranger.path.last().to_string();
+            connection.send_chunk(Chunk::whole("flood", &flood)).await;
+        }
+        connection.to_path = described.path.last().to_string();
+        let (content, total) = (&cpim(40_000, "one")[..20_000], 40_000);
+        let chunk = Chunk { message_id: "m", first: 1, total, content, flag: '+', fields: "" };
+        let transaction = connection.send_chunk(chunk).await;
+        let said = timeout(Duration::from_secs(5), connection.next_head()).await.expect("soon");
+        let Some(Head::Response(said)) = said else { panic!("no response") };
+        assert_eq!((said.transaction_id.as_str(), said.status.code()), (&*transaction, 200));
+        world.held().release();
     });
 }

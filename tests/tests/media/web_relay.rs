@@ -9,9 +9,12 @@ use restante_msrp::sdp::{Fingerprint, MsrpDescription};
 use restante_msrp::uri::MsrpUri;
 use restante_sip::message::Method;
 use restante_tests::{
-    Chunk, Head, Issued, MsrpReply, RawMsrp, Setting, WebMsrp, World, free_tcp_port, pattern, setting, until_equal,
+    Chunk, Head, Issued, MsrpReply, RawMsrp, RawSip, Setting, WebMsrp, World, free_tcp_port, in_time, pattern, setting,
+    until_equal,
 };
 use restante_transport::Protocol;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::{BOB, accept, invited, register};
 
@@ -21,10 +24,14 @@ fn place() -> Setting {
 
 /// The server takes MSRP over WebSocket from now on.
 async fn relay(world: &mut World, change: impl FnOnce(&mut Configuration)) -> SocketAddr {
+    relay_over(world, Protocol::Ws, change).await
+}
+
+async fn relay_over(world: &mut World, protocol: Protocol, change: impl FnOnce(&mut Configuration)) -> SocketAddr {
     let socket = free_tcp_port();
     world
         .restart_with(|it| {
-            it.msrp.web_socket_listen = vec![ListenAddress { protocol: Protocol::Ws, socket }];
+            it.msrp.web_socket_listen = vec![ListenAddress { protocol, socket }];
             change(it);
         })
         .await;
@@ -65,36 +72,186 @@ fn a_client_on_a_web_socket_receives_a_deferred_large_message_whoever_connects()
                 web.connection.to_path = format!("{} {}", web.session, offer.path);
                 web.connection.send_empty().await;
             }
-            let mut received = Vec::new();
-            let last = loop {
-                let Some((head, content)) = web.connection.next_whole().await else { continue };
-                assert_eq!(head.to_path.to_string(), web.own, "the relay took itself out");
-                assert_eq!(
-                    head.from_path.to_string(),
-                    format!("{} {}", web.session, offer.path),
-                    "and is on the way back"
-                );
+            take_a_push(world, &mut web, &mut bob, &offer, &content).await;
+        });
+    }
+}
+
+/// The client takes the one message that is pushed to Bob through it, and reports it.
+async fn take_a_push(world: &World, web: &mut WebMsrp, bob: &mut RawSip, offer: &MsrpDescription, content: &[u8]) {
+    let mut received = Vec::new();
+    let last = loop {
+        let Some((head, content)) = web.connection.next_whole().await else { continue };
+        assert_eq!(head.to_path.to_string(), web.own, "the relay took itself out");
+        assert_eq!(head.from_path.to_string(), format!("{} {}", web.session, offer.path), "and is on the way back");
+        web.connection.answer(&head, "200 OK", "").await;
+        received.extend(content);
+        let total = head.byte_range.and_then(|range| range.total).unwrap_or(0);
+        if total > 0 && received.len() as u64 == total {
+            break head;
+        }
+    };
+    assert!(received.ends_with(content), "{} bytes", received.len());
+    assert_eq!(world.queue().len(), 1, "only its receiver says that it has it");
+    let (id, total, back) = (last.message_id.unwrap(), received.len(), last.from_path);
+    let report = format!(
+        "MSRP rep1 REPORT\r\nTo-Path: {back}\r\nFrom-Path: {}\r\nMessage-ID: {id}\r\n\
+         Byte-Range: 1-{total}/{total}\r\nStatus: 000 200 OK\r\n-------rep1$\r\n",
+        web.own
+    );
+    web.connection.send(report.as_bytes()).await;
+    world.until_waiting(0).await;
+    let bye = bob.expect("a BYE", |it| it.method() == Some(Method::Bye)).await;
+    bob.respond(&bye, 200).await;
+    world.until_no_session().await;
+}
+
+#[test]
+fn a_client_on_an_encrypted_web_socket_has_an_encrypted_path_and_receives_and_sends() {
+    for setup in ["active", "passive"] {
+        place().encrypted_media().tell(async |world| {
+            let socket = relay_over(world, Protocol::Wss, |_| {}).await;
+            // What is not encrypted gets no WebSocket.
+            let mut plain = TcpStream::connect(socket).await.unwrap();
+            plain.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n").await.unwrap();
+            let mut said = Vec::new();
+            _ = in_time("an end", plain.read_to_end(&mut said)).await;
+            assert!(!said.starts_with(b"HTTP"), "{said:?}");
+            let mut web = WebMsrp::authorized_encrypted(socket, world.authority(), "bob").await;
+            assert!(web.session.starts_with("msrps://"), "{}", web.session);
+            let alice = world.person_over_tls("alice").await;
+            let content = pattern(300_000);
+            let message = LargeMessage::new(BOB, "application/octet-stream", Source::Bytes(content.clone()));
+            assert!(alice.client.send_large(message).await.expect("an answer").accepted);
+            world.until_waiting(1).await;
+            let mut bob = world.raw_tls(None).await;
+            register(&mut bob).await;
+            let (invite, offer) = invited(&mut bob).await;
+            assert!(offer.secure && offer.path.to_string().starts_with("msrps://"), "{}", offer.path);
+            let answer = described(&web, setup, "recvonly").replace(" TCP/MSRP ", " TCP/TLS/MSRP ");
+            accept(&mut bob, &invite, &answer).await;
+            if setup == "active" {
+                web.connection.to_path = format!("{} {}", web.session, offer.path);
+                web.connection.send_empty().await;
+            }
+            take_a_push(world, &mut web, &mut bob, &offer, &content).await;
+            // And the other way, for somebody else.
+            let mut sip = world.raw_tls(None).await;
+            let contact = format!("<sip:bob@{};transport=tls>", sip.local());
+            let invite = RawMsrp::invitation(&sip, "sip:carol@example.org").set("Contact", &contact);
+            let offer = described(&web, "active", "sendonly").replace(" TCP/MSRP ", " TCP/TLS/MSRP ");
+            let invite = invite.body("application/sdp", offer.into_bytes());
+            let answer = sip.ask(&invite).await;
+            assert_eq!(answer.status(), Some(200), "{:?}", answer.bytes());
+            sip.send(&RawMsrp::ack(&sip, &invite, &answer).bytes()).await;
+            let theirs = MsrpDescription::parse(&answer.body(), true).unwrap().path;
+            web.connection.to_path = format!("{} {theirs}", web.session);
+            let transaction = web.connection.send_chunk(Chunk::whole("m", &cpim(100_000))).await;
+            assert_eq!(until_response(&mut web.connection).await, (transaction, 200));
+            world.until_waiting(1).await;
+        });
+    }
+}
+
+/// The next response, past what binds the connection.
+async fn until_response(connection: &mut RawMsrp) -> (String, u16) {
+    loop {
+        match connection.next().await {
+            MsrpReply::Response(transaction, status) => return (transaction, status),
+            MsrpReply::Request(..) => {}
+            MsrpReply::Closed => panic!("closed"),
+        }
+    }
+}
+
+fn cpim(length: usize) -> Vec<u8> {
+    let head = "From: <sip:bob@example.org>\r\nTo: <sip:carol@example.org>\r\nDateTime: 2026-01-01T00:00:00Z\r\n\
+                NS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: web\r\n\r\nContent-Type: application/octet-stream\r\n\r\n";
+    [head.as_bytes(), &pattern(length)].concat()
+}
+
+/// What a client takes of a message for it, answering each chunk; and what is answered to its own chunks.
+async fn converse(web: &mut WebMsrp, peer: &str, own: &[u8], theirs: usize) -> Vec<u8> {
+    web.connection.to_path = format!("{} {peer}", web.session);
+    let mut received = Vec::new();
+    let (mut sent, mut answered, mut is_waiting) = (0, 0, false);
+    while received.len() < theirs || answered < own.len() {
+        if sent < own.len() && !is_waiting {
+            let last = own.len().min(sent + 100_000);
+            let flag = if last == own.len() { '$' } else { '+' };
+            let chunk = Chunk {
+                message_id: "m",
+                first: sent + 1,
+                total: own.len(),
+                content: &own[sent..last],
+                flag,
+                fields: "",
+            };
+            web.connection.send_chunk(chunk).await;
+            (sent, is_waiting) = (last, true);
+        }
+        match web.connection.next_said().await.expect("the relay is there") {
+            (Head::Request(head), content) => {
+                assert_eq!((head.method.as_str(), head.to_path.to_string()), ("SEND", web.own.clone()));
+                assert_eq!(head.from_path.to_string(), format!("{} {peer}", web.session));
                 web.connection.answer(&head, "200 OK", "").await;
                 received.extend(content);
-                let total = head.byte_range.and_then(|range| range.total).unwrap_or(0);
-                if total > 0 && received.len() as u64 == total {
-                    break head;
-                }
+            }
+            (Head::Response(said), _) => {
+                assert_eq!(said.status.code(), 200, "this hop has it");
+                (answered, is_waiting) = (sent, false);
+            }
+        }
+    }
+    received
+}
+
+#[test]
+fn two_clients_on_web_sockets_send_to_each_other_at_the_same_time() {
+    for is_encrypted in [false, true] {
+        let place = if is_encrypted { place().encrypted_media() } else { place() };
+        place.tell(async |world| {
+            let protocol = if is_encrypted { Protocol::Wss } else { Protocol::Ws };
+            let socket = relay_over(world, protocol, |_| {}).await;
+            let (mut bob, mut carol) = match is_encrypted {
+                true => (
+                    WebMsrp::authorized_encrypted(socket, world.authority(), "bob").await,
+                    WebMsrp::authorized_encrypted(socket, world.authority(), "carol").await,
+                ),
+                false => (WebMsrp::authorized(socket, "bob").await, WebMsrp::authorized(socket, "carol").await),
             };
-            assert!(received.ends_with(&content), "{setup}: {} bytes", received.len());
-            assert_eq!(world.queue().len(), 1, "only its receiver says that it has it");
-            let (id, total, back) = (last.message_id.unwrap(), received.len(), last.from_path);
-            let report = format!(
-                "MSRP rep1 REPORT\r\nTo-Path: {back}\r\nFrom-Path: {}\r\nMessage-ID: {id}\r\n\
-                 Byte-Range: 1-{total}/{total}\r\nStatus: 000 200 OK\r\n-------rep1$\r\n",
-                web.own
+            let (path_of_bob, path_of_carol) = (bob.path(), carol.path());
+            let (from_bob, from_carol) = (pattern(3_000_000), pattern(2_000_000));
+            let (at_bob, at_carol) = tokio::join!(
+                converse(&mut bob, &path_of_carol, &from_bob, from_carol.len()),
+                converse(&mut carol, &path_of_bob, &from_carol, from_bob.len()),
             );
-            web.connection.send(report.as_bytes()).await;
-            world.until_waiting(0).await;
-            let bye = bob.expect("a BYE", |it| it.method() == Some(Method::Bye)).await;
-            bob.respond(&bye, 200).await;
-            world.until_no_session().await;
+            assert!(at_bob == from_carol && at_carol == from_bob);
+            // What one refuses the other learns by a REPORT; who is gone, too.
+            bob.connection.to_path = format!("{} {path_of_carol}", bob.session);
+            bob.connection.send_chunk(Chunk::whole("no", b"not wanted")).await;
+            let (head, _) = carol.connection.next_whole().await.unwrap();
+            carol.connection.answer(&head, "413 Stop", "").await;
+            assert_eq!(until_reported(&mut bob).await, 413);
+            drop(carol);
+            loop {
+                bob.connection.send_chunk(Chunk::whole("gone", b"x")).await;
+                match until_reported(&mut bob).await {
+                    403 | 408 | 481 => break,
+                    status => panic!("{status}"),
+                }
+            }
         });
+    }
+}
+
+/// The status that is reported to it next.
+async fn until_reported(web: &mut WebMsrp) -> u16 {
+    loop {
+        match web.connection.next_head().await.expect("an answer") {
+            Head::Response(said) => assert_eq!(said.status.code(), 200, "this hop has it"),
+            Head::Request(report) => return report.status.expect("a status").status.code(),
+        }
     }
 }
 
@@ -201,12 +358,7 @@ fn nobody_is_relayed_for_who_did_not_show_who_it_is() {
 async fn reported_of(web: &mut WebMsrp, target: &str) -> u16 {
     web.connection.to_path = format!("{} {target}", web.session);
     web.connection.send_chunk(Chunk::whole("m", b"x")).await;
-    loop {
-        match web.connection.next_head().await.expect("an answer") {
-            Head::Response(said) => assert_eq!(said.status.code(), 200, "this hop has it"),
-            Head::Request(report) => return report.status.expect("a status").status.code(),
-        }
-    }
+    until_reported(web).await
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub(super) struct Running {
     /// Until when its binding was to last: it is another time once the device registered anew.
     pub(super) registered_until: Option<Timestamp>,
     pub(super) kind: Kind,
+    /// When it began.
+    pub(super) since: Timestamp,
 }
 
 impl Running {
@@ -71,6 +73,20 @@ impl By {
 }
 
 impl Kind {
+    /// Whether it brings a device its copies.
+    pub(super) fn is_copies(&self) -> bool {
+        matches!(self, Kind::Page { target: Target::Each, .. } | Kind::Session { target: Target::Each, .. })
+    }
+
+    /// What a plan sends with it, and is not acknowledged yet.
+    pub(super) fn messages(&self) -> &[MessageId] {
+        match self {
+            Kind::Page { message, .. } => std::slice::from_ref(message),
+            Kind::Session { messages, .. } => messages,
+            _ => &[],
+        }
+    }
+
     fn attempt_kind(&self) -> AttemptKind {
         match self {
             Kind::Page { .. } => AttemptKind::Page,
@@ -98,7 +114,7 @@ impl Recipient {
         let reach = contact.and_then(|contact| self.contacts.get(contact));
         let device = reach.map(|reach| reach.contact.device.clone());
         let registered_until = reach.map(|reach| reach.contact.expires_at);
-        self.attempts.insert(id, Running { contact, device, registered_until, kind });
+        self.attempts.insert(id, Running { contact, device, registered_until, kind, since: self.now });
         self.emit(Output::Start(Box::new(Attempt { id, contact, task })));
     }
 
@@ -112,6 +128,7 @@ impl Recipient {
         };
         let Some(index) = messages.iter().position(|id| *id == message) else { return };
         messages.remove(index);
+        self.take_copies_from(attempt, &[message]);
         self.acknowledged(message, by);
     }
 
@@ -125,9 +142,10 @@ impl Recipient {
         };
         match (by.device, self.queue.get_mut(message)) {
             (Some(device), Some(entry))
-                if entry.discard.is_none() && (by.keep_copy || others_want_it(&entry.stored, &device)) =>
+                if !entry.copies.is_empty()
+                    || (entry.discard.is_none() && (by.keep_copy || others_want_it(&entry.stored, &device))) =>
             {
-                entry.lease = None;
+                entry.lease = (!entry.copies.is_empty()).then_some(Lease::Copies);
                 note_device(&mut entry.stored.devices, device, now);
                 entry.stored.fetch_deadline = None;
                 self.draft_save(&mut draft, message);
@@ -146,12 +164,19 @@ impl Recipient {
         if end.status.is_some_and(|status| status < 200) {
             return;
         }
-        let Some(Running { contact, device, registered_until, kind }) = self.attempts.remove(&id) else { return };
+        let Some(Running { contact, device, registered_until, kind, .. }) = self.attempts.remove(&id) else { return };
         let by = By::device(device);
         let known = contact.and_then(|contact| self.contacts.get(contact)).map(|reach| reach.contact.expires_at);
         // What is known of the way that was tried says nothing of the one that was registered meanwhile.
         let is_anew = registered_until.is_some() && known.is_some() && known != registered_until;
-        if let Some(contact) = contact {
+        let (is_copies, is_ours) = (kind.is_copies(), end.is_ours);
+        if let Some(contact) = contact.filter(|_| end.is_ours) {
+            self.contacts.release(contact, id);
+            // Whoever decides about other failures says when they are tried again.
+            if is_copies && !is_anew {
+                self.contacts.note_our_own_fault(contact, self.now);
+            }
+        } else if let Some(contact) = contact {
             self.contacts.release(contact, id);
             let last = (!is_success(end.status)).then_some(LastResult {
                 at: self.now,
@@ -162,8 +187,9 @@ impl Recipient {
                 self.contacts.note(contact, last);
             }
         }
-        let is_copies =
-            matches!(kind, Kind::Page { target: Target::Each, .. } | Kind::Session { target: Target::Each, .. });
+        if is_copies {
+            self.take_copies_from(id, kind.messages());
+        }
         let mut is_over_well = is_success(end.status) || is_anew;
         self.push.attempt_is_over(id);
         match kind {
@@ -185,7 +211,7 @@ impl Recipient {
             }
         }
         if is_copies {
-            self.copies_are_over(contact, is_over_well);
+            self.copies_are_over(contact, is_over_well || is_ours);
         }
     }
 
@@ -281,7 +307,7 @@ impl Recipient {
         contact: Option<ContactId>,
         end: &AttemptEnd,
     ) -> bool {
-        if target != Target::Any || end.origin == Origin::Device {
+        if target != Target::Any || end.origin == Origin::Device || end.is_ours {
             return false;
         }
         let other = self.contacts.iter().any(|reach| {
@@ -309,6 +335,10 @@ impl Recipient {
         let now = self.now;
         let Some(entry) = self.queue.get_mut(id) else { return };
         if entry.lease == Some(Lease::Removal) {
+            return;
+        }
+        if !entry.copies.is_empty() {
+            entry.lease = Some(Lease::Copies);
             return;
         }
         entry.lease = None;

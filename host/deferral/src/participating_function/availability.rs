@@ -102,7 +102,8 @@ impl Recipient {
         }
         let due = self.push.due.map(|due| due.max(self.push.timer_gate).max(gate));
         let asked = self.push.ask_again_at.map(|at| at.max(self.push.timer_gate).max(gate));
-        [begun, due, asked, self.push.refresh_at].into_iter().flatten().min()
+        let rested = self.contacts.next_rested().map(|at| at.max(self.push.timer_gate).max(gate));
+        [begun, due, asked, rested, self.push.refresh_at].into_iter().flatten().min()
     }
 
     pub(super) fn advance_push(&mut self) {
@@ -165,6 +166,10 @@ impl Recipient {
         }
         if self.push.ask_again_at.is_some_and(|at| at <= self.now) {
             self.push.ask_again_at = None;
+            self.want(Trigger::Timer);
+        }
+        if self.contacts.take_rested(self.now) {
+            self.push.note_unseen();
             self.want(Trigger::Timer);
         }
         let due = self.push.due.is_some_and(|at| at <= self.now);
@@ -243,9 +248,10 @@ impl Recipient {
         let deeper = self.queue.through.is_some();
         // A row that is being read may be older than what memory knows: while that lasts nothing is let go.
         if self.loads.is_empty() && (deeper || self.queue.len() > max / 2) {
+            let lined_up = self.contacts.all_lined_up();
             let unseen =
                 |entry: &Entry| deeper && entry.pass != pass.number && entry.readiness(moment) == Readiness::Ready;
-            self.queue.evict(moment, unseen);
+            self.queue.evict(moment, |entry| unseen(entry) || lined_up.contains(&entry.stored.id));
         }
         if !deeper {
             self.queue.head = true;
@@ -397,6 +403,9 @@ impl Recipient {
     fn hold_unnamed(&mut self, offered: &[Offered], plan: &Plan) {
         for message in offered {
             let named = plan.steps.iter().any(|step| step.messages().contains(&message.id));
+            if !named && !message.waits {
+                self.end_copies(message.id);
+            }
             if let Some(entry) = self.queue.get_mut(message.id) {
                 entry.held = !named && !message.waits;
             }

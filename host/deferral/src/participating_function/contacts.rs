@@ -1,14 +1,19 @@
 //! What the machine knows of the recipient's contacts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::AttemptId;
 use super::attempt::Running;
 use crate::decision::ContactView;
-use crate::model::{Abilities, Contact, ContactId, LastResult, MessageId, Mode, Origin, StoredMessage, Timestamp};
+use crate::model::{
+    Abilities, Contact, ContactId, Duration, LastResult, MessageId, Mode, Origin, StoredMessage, Timestamp,
+};
 
 /// Refusals of a shape that are remembered for each contact. Who refuses more gets no copies before it registers anew.
 const MAX_REFUSED_SHAPES: usize = 256;
+
+/// Rest of a contact with which we were too busy, and the longest: each is twice the one before.
+const RESTS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(64));
 
 /// A contact and how attempts with it ended.
 #[derive(Debug)]
@@ -22,6 +27,15 @@ pub(super) struct Reach {
     refused_shapes: Vec<(MessageId, Mode)>,
     /// And more of them than can be remembered.
     refuses_shapes: bool,
+    /// Copies that it is to get, in order.
+    lane: VecDeque<(MessageId, Mode)>,
+    /// Copies were left out of its lane.
+    missed: bool,
+    /// It left something unsaid in an attempt that went well otherwise: nothing goes there by itself.
+    pub(super) hesitates: bool,
+    /// We were too busy for it: not before this again.
+    rests_until: Option<Timestamp>,
+    last_rest: Duration,
     /// What is in flight with it: one request or session of ours at a time, besides the sessions that it began.
     busy: Vec<AttemptId>,
 }
@@ -35,6 +49,11 @@ impl Reach {
             refused_notification: false,
             refused_shapes: Vec::new(),
             refuses_shapes: false,
+            lane: VecDeque::new(),
+            missed: false,
+            hesitates: false,
+            rests_until: None,
+            last_rest: Duration::default(),
             busy: Vec::new(),
         }
     }
@@ -46,6 +65,21 @@ impl Reach {
 
     pub(super) fn is_free(&self) -> bool {
         self.busy.is_empty()
+    }
+
+    /// We were too busy for it a moment ago.
+    pub(super) fn rests(&self, now: Timestamp) -> bool {
+        self.rests_until.is_some_and(|until| until > now)
+    }
+
+    /// The message is lined up for it.
+    pub(super) fn is_to_get(&self, id: MessageId) -> bool {
+        self.lane.iter().any(|(lined_up, _)| *lined_up == id)
+    }
+
+    /// What is lined up for it.
+    pub(super) fn lined_up(&self) -> impl ExactSizeIterator<Item = MessageId> {
+        self.lane.iter().map(|(id, _)| *id)
     }
 
     pub(super) fn can_be_notified(&self) -> bool {
@@ -113,7 +147,7 @@ impl Contacts {
         for contact in contacts {
             let reach = match known.remove(&contact.id) {
                 Some(reach) if reach.contact.expires_at == contact.expires_at => Reach { contact, ..reach },
-                Some(reach) => Reach { busy: reach.busy, ..Reach::new(contact) },
+                Some(Reach { busy, lane, missed, .. }) => Reach { busy, lane, missed, ..Reach::new(contact) },
                 None => Reach::new(contact),
             };
             self.reaches.push(reach);
@@ -171,8 +205,100 @@ impl Contacts {
     pub(super) fn note(&mut self, id: ContactId, failure: Option<LastResult>) {
         if let Some(reach) = self.get_mut(id) {
             reach.last_failure = failure;
+            (reach.rests_until, reach.last_rest) = (None, Duration::default());
             self.sort();
         }
+    }
+
+    /// We were too busy for an attempt with it.
+    pub(super) fn note_our_own_fault(&mut self, id: ContactId, now: Timestamp) {
+        if let Some(reach) = self.get_mut(id) {
+            reach.last_rest = Duration(reach.last_rest.0.saturating_mul(2)).clamp(RESTS.0, RESTS.1);
+            reach.rests_until = Some(now.after(reach.last_rest));
+        }
+    }
+
+    /// When the first rest is over.
+    pub(super) fn next_rested(&self) -> Option<Timestamp> {
+        self.reaches.iter().filter_map(|reach| reach.rests_until).min()
+    }
+
+    /// Whether a rest is over, which is so once.
+    pub(super) fn take_rested(&mut self, now: Timestamp) -> bool {
+        let mut is_any = false;
+        for reach in self.reaches.iter_mut().filter(|reach| reach.rests_until.is_some_and(|until| until <= now)) {
+            reach.rests_until = None;
+            is_any = true;
+        }
+        is_any
+    }
+
+    /// Whether an attempt left something unsaid.
+    pub(super) fn note_hesitation(&mut self, id: ContactId, hesitates: bool) {
+        if let Some(reach) = self.get_mut(id) {
+            reach.hesitates = hesitates;
+        }
+    }
+
+    /// It is to get this copy, after those that it is to get already. Once one does not fit none does until the lane is
+    /// empty, so that the order is kept.
+    pub(super) fn line_up(&mut self, id: ContactId, message: MessageId, mode: Mode, max: usize) {
+        if let Some(reach) = self.get_mut(id) {
+            reach.missed |= reach.lane.len() >= max;
+            if !reach.missed {
+                reach.lane.push_back((message, mode));
+            }
+        }
+    }
+
+    /// The copy that it is to get next.
+    pub(super) fn next_in_lane(&self, id: ContactId) -> Option<(MessageId, Mode)> {
+        self.get(id)?.lane.front().copied()
+    }
+
+    /// That copy is begun, or not to be given any more.
+    pub(super) fn leave_lane(&mut self, id: ContactId) {
+        if let Some(reach) = self.get_mut(id) {
+            reach.lane.pop_front();
+        }
+    }
+
+    /// Of the copies that are lined up for it only these stay.
+    pub(super) fn retain_in_lane(&mut self, id: ContactId, mut stays: impl FnMut(MessageId) -> bool) {
+        if let Some(reach) = self.get_mut(id) {
+            reach.lane.retain(|(message, _)| stays(*message));
+        }
+    }
+
+    /// This message is for nobody any more, or nothing is.
+    pub(super) fn clear_lanes(&mut self, of: Option<MessageId>) {
+        for reach in &mut self.reaches {
+            reach.lane.retain(|(message, _)| of.is_some_and(|id| id != *message));
+        }
+    }
+
+    pub(super) fn is_in_some_lane(&self, id: MessageId) -> bool {
+        self.reaches.iter().any(|reach| reach.is_to_get(id))
+    }
+
+    /// Everything that is lined up for somebody.
+    pub(super) fn all_lined_up(&self) -> HashSet<MessageId> {
+        self.reaches.iter().flat_map(|reach| reach.lane.iter().map(|(id, _)| *id)).collect()
+    }
+
+    pub(super) fn is_anything_lined_up(&self) -> bool {
+        self.reaches.iter().any(|reach| !reach.lane.is_empty() || reach.missed)
+    }
+
+    pub(super) fn note_missed(&mut self, id: ContactId) {
+        if let Some(reach) = self.get_mut(id) {
+            reach.missed = true;
+        }
+    }
+
+    /// Whether copies were left out, once its lane is empty.
+    pub(super) fn take_missed(&mut self, id: ContactId) -> bool {
+        self.get_mut(id).is_some_and(|reach| reach.lane.is_empty() && std::mem::take(&mut reach.missed))
     }
 
     /// It does not take this message in this mode.

@@ -15,21 +15,28 @@
 //! | no device has it and none is left to be tried | – | `on-failure` is asked |
 //! | its time is up | – | `on-expiry` is asked |
 //!
-//! One device after the other gets all its copies, those that answered last time first. What some device has already goes
-//! to the next one beside the plan, which does not wait for it: a dead tablet does not hold up the phone. What a device
-//! could not get meanwhile, because it was busy or the message was on its way to yet another one, follows when that is over;
-//! until then nothing that comes after it goes to that device, so that each gets its messages in order.
+//! The devices get their copies side by side: what each is to get is lined up for it, and goes out one after the other, so
+//! that each gets its messages in order and has one request or session in flight. The plan waits until some device has each
+//! message, or none is left to be tried; what the others get follows beside it. So a device that is silent holds up no other.
+//! One that answers slowly does, but only when a quarter of the window is lined up for it: what is lined up stays in memory.
+//! A device that is reached in several ways gets each copy along one of them at a time.
+//!
+//! What was lined up for a device that nobody was at, or that had no room, is left: it follows, as what a device could not
+//! get for another reason, in a further pass, when the attempt with it is over, when something arrives, or when it registers
+//! or refreshes. A device that we were too busy for is tried again after a rest.
 
-use super::attempt::{Kind, is_a_refusal_of_the_shape};
+use super::attempt::{Kind, Running, is_a_refusal_of_the_shape};
 use super::contacts::Reach;
 use super::plan::{Carried, RunStep};
-use super::window::Lease;
+use super::window::{Entry, Lease, is_about_the_message};
 use super::{AttemptEnd, AttemptId, AttemptTask, Event, Recipient};
 use crate::decision::{AttemptKind, Progress, Target, Trigger};
-use crate::model::{ContactId, DeviceState, MessageId, Mode, Origin, StoredMessage};
+use crate::model::{ContactId, DeviceState, Duration, MessageId, Mode, Origin, StoredMessage, Timestamp};
 
 /// Devices that a message is kept for.
 pub(super) const MAX_DEVICES: usize = 16;
+/// A device that has not answered for so long is waited for no more: it may be dead.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 impl Recipient {
     /// A device wants a copy of it that it does not have.
@@ -38,142 +45,259 @@ impl Recipient {
         stored.is_some_and(|stored| stored.devices.iter().any(|state| state.delivered_at.is_none()))
     }
 
-    /// Notes who is known, and puts a step for each device in front of the others.
+    /// Notes who is known, lines the copies up for them, and lets the plan wait for the first ones.
     pub(super) fn give_each(&mut self, messages: &[MessageId], mode: Mode) -> Carried {
-        let messages: Vec<MessageId> = messages.iter().copied().filter(|id| self.may_go(*id)).collect();
+        if self.paced_until().is_some() {
+            return Carried::Busy(RunStep::Each { messages: messages.to_vec(), mode });
+        }
+        let messages: Vec<MessageId> = messages.iter().copied().filter(|id| self.may_be_copied(*id)).collect();
         for id in &messages {
             self.note_known_devices(*id);
+            if let Some(entry) = self.queue.get_mut(*id) {
+                entry.each = Some(mode);
+            }
         }
         self.save_marked();
         let now = self.now;
-        let of = |contact: ContactId, mode: Mode| -> Vec<MessageId> {
-            let Some(reach) = self.contacts.get(contact) else { return Vec::new() };
-            let takes = |id: &&MessageId| {
-                let stored = self.queue.get(**id).map(|entry| &entry.stored);
-                stored.is_some_and(|stored| reach.takes_copy(stored, mode))
-            };
-            messages.iter().filter(takes).copied().collect()
-        };
         let alive = self.contacts.iter().filter(|reach| reach.contact.expires_at > now);
-        let (doubtful, sure): (Vec<_>, Vec<_>) = alive.partition(|reach| reach.is_doubtful());
-        // Who refused the last one would hold up those who did not.
-        let (willing, refusing): (Vec<_>, Vec<_>) = sure.into_iter().partition(|reach| is_willing(reach));
-        let mut steps: Vec<(ContactId, Mode, Vec<MessageId>)> = Vec::new();
-        for reach in willing.into_iter().chain(refusing) {
-            let contact = reach.contact.id;
-            steps.push((contact, mode, of(contact, mode)));
-            // Whoever does not take its shape gets it in the other one, while others get it as the policy said.
-            let mut others = of(contact, mode.other());
-            others.retain(|id| reach.has_refused(*id, mode));
-            steps.push((contact, mode.other(), others));
+        let (doubtful, sure): (Vec<_>, Vec<_>) = alive.partition(|reach| reach.is_doubtful() || reach.rests(now));
+        let of = |reaches: Vec<&Reach>| reaches.into_iter().map(|reach| reach.contact.id).collect::<Vec<_>>();
+        let (doubtful, sure) = (of(doubtful), of(sure));
+        for contact in sure {
+            self.line_up_earlier(contact, &messages);
+            for id in &messages {
+                self.line_up(contact, *id, mode);
+            }
         }
         // Those who were away are tried where nobody else could have it: as a step to any would.
-        for reach in doubtful {
-            let ids = of(reach.contact.id, mode).into_iter().filter(|id| !self.some_device_has(*id));
-            let ids: Vec<MessageId> = ids.filter(|id| !steps.iter().any(|(.., ids)| ids.contains(id))).collect();
-            steps.push((reach.contact.id, mode, ids));
+        let for_nobody: Vec<MessageId> =
+            messages.iter().copied().filter(|id| !self.some_device_has(*id) && !self.is_to_be_tried(*id)).collect();
+        for contact in doubtful {
+            for id in &for_nobody {
+                self.line_up(contact, *id, mode);
+            }
         }
-        steps.retain(|(.., ids)| !ids.is_empty());
-        let Some(run) = self.push.run_mut() else { return Carried::Done };
-        for (contact, mode, messages) in steps.into_iter().rev() {
-            if mode == Mode::Large {
-                run.steps.push_front(RunStep::Copies { messages, mode, contact });
-                continue;
-            }
-            for message in messages.into_iter().rev() {
-                run.steps.push_front(RunStep::Copies { messages: vec![message], mode, contact });
-            }
+        self.advance_copies();
+        if let Some(run) = self.push.run_mut() {
+            run.steps.push_front(RunStep::Copies { messages });
         }
         Carried::Done
     }
 
-    /// One device's copies: one in page mode, or all of them in a session.
-    pub(super) fn copies(&mut self, messages: Vec<MessageId>, mode: Mode, contact: ContactId) -> Carried {
-        let is_away = self.push.run_mut().is_some_and(|run| run.away.contains(&contact));
-        let Some(reach) = self.contacts.get(contact).filter(|reach| reach.contact.expires_at > self.now && !is_away)
-        else {
-            return Carried::Done;
+    /// Until a device has each message, or nobody is left to be tried.
+    pub(super) fn wait_for_copies(&mut self, messages: Vec<MessageId>) -> Carried {
+        match messages.iter().any(|id| !self.some_device_has(*id) && self.is_to_be_tried(*id)) {
+            true => Carried::Busy(RunStep::Copies { messages }),
+            false => Carried::Done,
+        }
+    }
+
+    /// A copy for this contact's device, if it wants one: in this mode, or where it said that it does not take that, in the
+    /// other one.
+    fn line_up(&mut self, contact: ContactId, id: MessageId, mode: Mode) {
+        let (Some(reach), Some(entry)) = (self.contacts.get(contact), self.queue.get(id)) else { return };
+        if !wants(&entry.stored, reach) || reach.is_to_get(id) || self.is_on_its_way_to(id, &reach.contact.device) {
+            return;
+        }
+        let takes = |mode| reach.takes_copy(&entry.stored, mode);
+        let other = Some(mode.other()).filter(|other| reach.has_refused(id, mode) && takes(*other));
+        if let Some(mode) = Some(mode).filter(|mode| takes(*mode)).or(other) {
+            let most = self.lane_limit().saturating_add(self.limits.max_decision_messages);
+            self.contacts.line_up(contact, id, mode, most);
+        }
+    }
+
+    /// Copies that are lined up for a device before others wait for it. Those that are lined up stay in memory.
+    fn lane_limit(&self) -> usize {
+        (self.limits.max_window_messages as usize / 4).max(1)
+    }
+
+    /// Until when the plan waits for devices that are behind: each as long as it is not silent.
+    fn paced_until(&self) -> Option<Timestamp> {
+        let is_behind = |reach: &&Reach| reach.lined_up().len() >= self.lane_limit();
+        let until = |reach: &Reach| {
+            let of_it = |running: &&Running| {
+                running.contact == Some(reach.contact.id) || running.device.as_ref() == Some(&reach.contact.device)
+            };
+            self.attempts.values().filter(of_it).map(|running| running.since.after(SILENT_AFTER)).max()
         };
-        let takes = |id: &MessageId| {
-            self.may_go(*id) && self.queue.get(*id).is_some_and(|entry| reach.takes_copy(&entry.stored, mode))
+        self.contacts.iter().filter(is_behind).filter_map(until).filter(|until| *until > self.now).max()
+    }
+
+    /// When the plan goes on without whoever is behind.
+    pub(super) fn pace_wake(&self) -> Option<Timestamp> {
+        (!self.push.is_idle()).then(|| self.paced_until()).flatten()
+    }
+
+    /// What the device wants that comes before these messages: on its way to others, so that no policy was asked about it
+    /// in this pass, or let go meanwhile.
+    fn line_up_earlier(&mut self, contact: ContactId, messages: &[MessageId]) {
+        let first = messages.iter().filter_map(|id| self.queue.get(*id)).map(Entry::place).min();
+        let Some(first) = first else { return };
+        let now = self.now;
+        let before = self.queue.iter().take_while(|entry| entry.place() < first);
+        let begun: Vec<(MessageId, Mode)> = before
+            .filter(|entry| entry.is_pending(now))
+            .filter_map(|entry| Some((entry.stored.id, entry.each?)))
+            .collect();
+        for (id, mode) in begun {
+            if self.may_be_copied(id) {
+                self.line_up(contact, id, mode);
+            }
+        }
+    }
+
+    /// Begins what is lined up for whoever is free.
+    pub(super) fn advance_copies(&mut self) {
+        let is_any_on_its_way = self.attempts.values().any(|running| running.kind.is_copies());
+        if !is_any_on_its_way && !self.contacts.is_anything_lined_up() {
+            return;
+        }
+        let free = self.contacts.iter().filter(|reach| reach.is_free());
+        for contact in free.map(|reach| reach.contact.id).collect::<Vec<_>>() {
+            if is_any_on_its_way {
+                self.line_up_with_others(contact);
+            }
+            self.begin_copies(contact);
+        }
+    }
+
+    /// What is on its way to others goes to whoever wants it, too, and has become free or was never in doubt.
+    fn line_up_with_others(&mut self, contact: ContactId) {
+        let now = self.now;
+        let is_asked = |reach: &&Reach| {
+            reach.contact.expires_at > now && is_willing(reach) && !reach.hesitates && !reach.rests(now)
         };
-        let for_it: Vec<MessageId> = messages.iter().copied().filter(takes).collect();
-        if for_it.is_empty() {
-            return Carried::Done;
+        if now < self.push.gate || self.contacts.get(contact).filter(is_asked).is_none() {
+            return;
         }
-        let is_further = for_it.iter().all(|id| self.some_device_has(*id));
-        if is_further && for_it.iter().any(|id| self.is_behind_a_copy(*id, reach)) {
-            return Carried::Done;
+        let on_their_way = self.queue.iter().filter(|entry| entry.lease == Some(Lease::Copies));
+        let begun: Vec<(MessageId, Mode)> =
+            on_their_way.filter_map(|entry| Some((entry.stored.id, entry.each?))).collect();
+        for (id, mode) in begun {
+            self.line_up(contact, id, mode);
         }
-        if !reach.is_free() {
-            return if is_further { Carried::Done } else { Carried::Busy(RunStep::Copies { messages, mode, contact }) };
+    }
+
+    /// One device's next copy: one in page mode, or all that come next in a session.
+    fn begin_copies(&mut self, contact: ContactId) {
+        let Some(reach) = self.contacts.get(contact) else { return };
+        if reach.contact.expires_at <= self.now {
+            return self.contacts.retain_in_lane(contact, |_| false);
         }
+        let device = reach.contact.device.clone();
+        let is_with_it = |running: &Running| running.kind.is_copies() && running.device.as_ref() == Some(&device);
+        if !reach.is_free() || self.attempts.values().any(is_with_it) {
+            return;
+        }
+        let (mut next, mut mode) = (Vec::new(), None);
+        while let Some((id, of_this)) = self.contacts.next_in_lane(contact) {
+            if mode.is_some_and(|mode| mode == Mode::Page || mode != of_this) {
+                break;
+            }
+            self.contacts.leave_lane(contact);
+            let takes = |reach: &Reach| {
+                self.queue
+                    .get(id)
+                    .is_some_and(|entry| wants(&entry.stored, reach) && reach.takes_copy(&entry.stored, of_this))
+            };
+            if self.may_be_copied(id) && self.contacts.get(contact).is_some_and(takes) {
+                next.push(id);
+                mode = Some(of_this);
+            } else if self.queue.get(id).is_none() && !self.queue.is_whole() {
+                self.contacts.note_missed(contact);
+            }
+        }
+        match mode {
+            Some(mode) => self.start_copies(contact, &next, mode),
+            None if self.contacts.take_missed(contact) => {
+                self.push.note_unseen();
+                self.want(Trigger::MessageArrived);
+            }
+            None => {}
+        }
+    }
+
+    fn start_copies(&mut self, contact: ContactId, messages: &[MessageId], mode: Mode) {
         let id = self.next_attempt_id();
-        let lease = if is_further { Lease::Copy(id) } else { Lease::Push(id) };
-        let leased: Vec<(StoredMessage, u16)> =
-            for_it.into_iter().filter_map(|message| self.lease(message, lease)).collect();
-        let ids: Vec<MessageId> = leased.iter().map(|(stored, _)| stored.id).collect();
+        let mut leased: Vec<(StoredMessage, u16)> = Vec::with_capacity(messages.len());
+        for message in messages {
+            leased.extend(self.lease(*message, Lease::Copies));
+            if let Some(entry) = self.queue.get_mut(*message) {
+                entry.copies.push(id);
+            }
+        }
         let repetition = leased.first().map_or(0, |(_, repetition)| *repetition);
-        let mut messages: Vec<StoredMessage> = leased.into_iter().map(|(stored, _)| stored).collect();
+        let mut stored: Vec<StoredMessage> = leased.into_iter().map(|(stored, _)| stored).collect();
         let target = Target::Each;
         if mode == Mode::Large {
-            let task = AttemptTask::Session { messages, repetition };
-            return self.begin_copies(id, contact, task, Kind::Session { messages: ids, target }, is_further);
+            let kind = Kind::Session { messages: messages.to_vec(), target };
+            return self.start(id, Some(contact), AttemptTask::Session { messages: stored, repetition }, kind);
         }
-        let (Some(message), Some(stored)) = (ids.first().copied(), messages.pop()) else { return Carried::Done };
-        let task = AttemptTask::Page { message: Box::new(stored), repetition };
-        self.begin_copies(id, contact, task, Kind::Page { message, target }, is_further)
+        if let (Some(message), Some(stored)) = (messages.first().copied(), stored.pop()) {
+            let task = AttemptTask::Page { message: Box::new(stored), repetition };
+            self.start(id, Some(contact), task, Kind::Page { message, target });
+        }
     }
 
-    fn begin_copies(
-        &mut self,
-        id: AttemptId,
-        contact: ContactId,
-        task: AttemptTask,
-        kind: Kind,
-        is_further: bool,
-    ) -> Carried {
-        if !is_further {
-            return self.begin_step(id, contact, task, kind);
+    /// This attempt works on these no more.
+    pub(super) fn take_copies_from(&mut self, attempt: AttemptId, messages: &[MessageId]) {
+        for id in messages {
+            if let Some(entry) = self.queue.get_mut(*id) {
+                entry.copies.retain(|other| *other != attempt);
+            }
         }
-        self.start(id, Some(contact), task, kind);
-        Carried::Done
     }
 
-    /// Something that the device wants comes before this message, and is just on its way to another device, or goes out in
-    /// the pass that follows.
-    fn is_behind_a_copy(&self, id: MessageId, reach: &Reach) -> bool {
-        let comes_soon = self.push.wanted.is_some();
-        let mut before = self.queue.iter().take_while(|entry| entry.stored.id != id);
-        before.any(|entry| {
-            let is_on_its_way = match entry.lease {
-                Some(Lease::Push(_) | Lease::Copy(_)) => true,
-                _ => comes_soon && self.may_go(entry.stored.id),
-            };
-            is_on_its_way && wants(&entry.stored, reach)
+    /// What a plan said of it for each device holds no more; what is on its way goes on.
+    pub(super) fn end_copies(&mut self, id: MessageId) {
+        self.contacts.clear_lanes(Some(id));
+        if let Some(entry) = self.queue.get_mut(id) {
+            entry.each = None;
+        }
+    }
+
+    /// It still waits, nobody works on it but for other devices, and its time is not up.
+    fn may_be_copied(&self, id: MessageId) -> bool {
+        self.queue.get(id).is_some_and(|entry| {
+            matches!(entry.lease, None | Some(Lease::Copies))
+                && entry.discard.is_none()
+                && !entry.is_expired(self.now)
+                && entry.stored.message.hand_over_to.is_none()
         })
     }
 
-    /// An attempt at copies is over. A message has one lease: what was on its way to one device did not go to others
-    /// meanwhile, nor anything else to this one. A further pass, if there is something for somebody who did not refuse
-    /// the last one.
+    fn is_on_its_way_to(&self, id: MessageId, device: &str) -> bool {
+        self.attempts.values().any(|running| {
+            running.kind.is_copies()
+                && running.device.as_deref() == Some(device)
+                && running.kind.messages().contains(&id)
+        })
+    }
+
+    /// An attempt at copies is over. A further pass, if there is something for somebody who did not refuse the last one and
+    /// that is not lined up: a pull had it meanwhile, or the attempt left it unsaid.
     pub(super) fn copies_are_over(&mut self, contact: Option<ContactId>, is_over_well: bool) {
-        let is_willing = |reach: &Reach| {
-            let is_another = Some(reach.contact.id) != contact;
-            is_willing(reach) && (is_over_well || is_another || reach.last_failure.is_some())
-        };
+        if let Some(contact) = contact {
+            let is_in_doubt = self.contacts.get(contact).is_some_and(|reach| reach.last_failure.is_some());
+            self.contacts.note_hesitation(contact, !is_over_well && !is_in_doubt);
+        }
+        let now = self.now;
         let waits = |reach: &Reach| {
-            let is_there = reach.is_free() && reach.contact.expires_at > self.now;
-            is_there
+            reach.contact.expires_at > now
                 && is_willing(reach)
-                && self.queue.iter().any(|entry| self.may_go(entry.stored.id) && wants(&entry.stored, reach))
+                && !reach.hesitates
+                && !reach.rests(now)
+                && self.queue.iter().any(|entry| {
+                    self.may_go(entry.stored.id) && wants(&entry.stored, reach) && !reach.is_to_get(entry.stored.id)
+                })
         };
         if self.contacts.iter().any(waits) {
             self.want(Trigger::MessageArrived);
         }
     }
 
-    /// A device did not get its copies. Where nobody was there it is left out of the rest of the plan. What a device refused
+    /// A device did not get its copies. Where nobody was there it gets no others by itself. What a device refused
     /// in a session that went well otherwise it refused by its shape: it is not asked for that again.
     pub(super) fn copies_failed(
         &mut self,
@@ -182,10 +306,8 @@ impl Recipient {
         end: &AttemptEnd,
         messages: &[(MessageId, Progress)],
     ) {
-        if let (Some(contact), Some(run)) = (contact, self.push.run_mut())
-            && end.origin != Origin::Device
-        {
-            run.away.push(contact);
+        if let Some(contact) = contact {
+            self.leave_lane_of(contact, end);
         }
         let waiting: Vec<(MessageId, Progress)> =
             messages.iter().copied().filter(|(id, _)| self.may_wait_for_its_device(*id)).collect();
@@ -212,22 +334,37 @@ impl Recipient {
         waits
     }
 
-    fn may_wait_for_its_device(&mut self, id: MessageId) -> bool {
-        self.some_device_has(id) || self.others_are_to_be_tried(id)
+    /// Where nobody was there, or we were too busy, the other copies for it are left; where it refused this one, those that
+    /// can wait.
+    fn leave_lane_of(&mut self, contact: ContactId, end: &AttemptEnd) {
+        let is_of_the_message = end.status.is_some_and(is_about_the_message);
+        let lined_up: Vec<MessageId> = self.contacts.get(contact).into_iter().flat_map(Reach::lined_up).collect();
+        if end.origin != Origin::Device {
+            return self.contacts.retain_in_lane(contact, |_| false);
+        }
+        if !is_of_the_message {
+            let can_wait = |id: &MessageId| self.some_device_has(*id) || self.is_to_be_tried_elsewhere(*id, contact);
+            let stay: Vec<MessageId> = lined_up.into_iter().filter(|id| !can_wait(id)).collect();
+            self.contacts.retain_in_lane(contact, |id| stay.contains(&id));
+        }
     }
 
-    fn others_are_to_be_tried(&mut self, id: MessageId) -> bool {
-        let Some(run) = self.push.run_mut() else { return false };
-        let away = &run.away;
-        run.steps.iter().any(|step| match step {
-            RunStep::Copies { messages, contact, .. } => messages.contains(&id) && !away.contains(contact),
-            _ => false,
-        })
+    fn may_wait_for_its_device(&self, id: MessageId) -> bool {
+        self.some_device_has(id) || self.is_to_be_tried(id)
+    }
+
+    /// It is on its way to a device, or lined up for one.
+    fn is_to_be_tried(&self, id: MessageId) -> bool {
+        self.queue.get(id).is_some_and(|entry| !entry.copies.is_empty() || self.contacts.is_in_some_lane(id))
+    }
+
+    fn is_to_be_tried_elsewhere(&self, id: MessageId, contact: ContactId) -> bool {
+        let mut others = self.contacts.iter().filter(|reach| reach.contact.id != contact);
+        others.any(|reach| reach.is_to_get(id)) || self.queue.get(id).is_some_and(|entry| !entry.copies.is_empty())
     }
 
     fn some_device_has(&self, id: MessageId) -> bool {
-        let stored = self.queue.get(id).map(|entry| &entry.stored);
-        stored.is_some_and(|stored| stored.devices.iter().any(|state| state.delivered_at.is_some()))
+        self.queue.get(id).is_some_and(Entry::some_device_has_it)
     }
 
     fn note_known_devices(&mut self, id: MessageId) {

@@ -73,6 +73,7 @@ impl Recipient {
         }
         if batch.of_plan && stops {
             self.push.stop();
+            self.contacts.clear_lanes(None);
         }
         if failed.is_empty() {
             return;
@@ -93,6 +94,7 @@ impl Recipient {
         let question = Question::Failure(self.context(), failure);
         let token = self.ask(question, Asked::Failure(Box::new(batch)));
         for id in ids {
+            self.end_copies(id);
             if let Some(entry) = self.queue.get_mut(id) {
                 entry.lease = Some(Lease::Failure(token));
             }

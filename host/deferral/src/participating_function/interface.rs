@@ -178,6 +178,8 @@ pub struct AttemptEnd {
     pub origin: Origin,
     /// Retry-After.
     pub retry_after_seconds: Option<u32>,
+    /// It was not even begun, because too much is in flight here: it says nothing of the contact.
+    pub is_ours: bool,
     /// Per message that was not reported by [`Input::Delivered`] before; a message that is missing here is `Unsent`.
     pub outcomes: Vec<(MessageId, Outcome)>,
 }

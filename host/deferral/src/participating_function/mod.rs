@@ -189,6 +189,7 @@ impl Recipient {
         [
             self.expiry_wake(),
             self.push_wake(),
+            self.pace_wake(),
             self.arrivals.relay_deadline(),
             self.hand_overs.wake(),
             self.unsettled.retry_at(),
@@ -261,6 +262,7 @@ impl Recipient {
         self.advance_arrivals();
         self.advance_settling();
         self.advance_expiry();
+        self.advance_copies();
         self.advance_push();
         self.advance_hand_overs();
         self.advance_recount();

@@ -104,6 +104,7 @@ impl Recipient {
     fn note_announced(&mut self, messages: &[MessageId], fetch_deadline: Timestamp, push_after: bool) {
         let now = self.now;
         for id in messages {
+            self.end_copies(*id);
             let Some(entry) = self.queue.get_mut(*id) else { continue };
             if entry.lease == Some(super::window::Lease::Removal) {
                 continue;

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | page | one MESSAGE to the best free contact that takes it | after its final answer |
 //! | session | one session with all that still waits | after its end |
-//! | page or session, to each | see [`super::copies`] | after the last device's answer |
+//! | page or session, to each | see [`super::copies`] | when a device has each message, or after the last one's answer |
 //! | notify | see [`super::notification`] | after the last answer |
 //! | hold, discard, hand over | made durable | at once |
 
@@ -32,8 +32,6 @@ pub(super) struct Run {
     pub(super) ask_again_at: Option<Timestamp>,
     /// The notification being sent.
     pub(super) announcement: Option<Announcement>,
-    /// Contacts that nobody was at when they were to get their copies.
-    pub(super) away: Vec<ContactId>,
 }
 
 /// One thing to do.
@@ -69,17 +67,15 @@ pub(super) enum RunStep {
         messages: Vec<MessageId>,
         mode: Mode,
     },
-    /// To one of them.
+    /// Until a device has each of them, or none is left to be tried.
     Copies {
         messages: Vec<MessageId>,
-        mode: Mode,
-        contact: ContactId,
     },
 }
 
 impl Run {
     pub(super) fn new(steps: VecDeque<RunStep>, ask_again_at: Option<Timestamp>) -> Run {
-        Run { steps, current: Vec::new(), open: 0, ask_again_at, announcement: None, away: Vec::new() }
+        Run { steps, current: Vec::new(), open: 0, ask_again_at, announcement: None }
     }
 }
 
@@ -153,11 +149,7 @@ impl Recipient {
         }
         let stopped = self.push.is_stopped();
         match step {
-            RunStep::Page { .. }
-            | RunStep::Session { .. }
-            | RunStep::Notify { .. }
-            | RunStep::Each { .. }
-            | RunStep::Copies { .. }
+            RunStep::Page { .. } | RunStep::Session { .. } | RunStep::Notify { .. } | RunStep::Each { .. }
                 if stopped =>
             {
                 Carried::Done
@@ -172,7 +164,7 @@ impl Recipient {
                 self.give_each(&messages, Mode::Large)
             }
             RunStep::Each { messages, mode } => self.give_each(&messages, mode),
-            RunStep::Copies { messages, mode, contact } => self.copies(messages, mode, contact),
+            RunStep::Copies { messages } => self.wait_for_copies(messages),
             RunStep::Page { message, target } => self.page(message, target),
             RunStep::Session { messages, target } => self.session(messages, target),
             RunStep::Notify { messages, fetch_deadline, push_after } => {
@@ -280,6 +272,7 @@ impl Recipient {
         let latest = self.now.after(self.limits.max_hold).max(earliest);
         let until = until.map(|until| until.clamp(earliest, latest));
         for id in messages {
+            self.end_copies(*id);
             if let Some(entry) = self.queue.get_mut(*id).filter(|entry| entry.lease.is_none()) {
                 entry.held = until.is_none();
                 if entry.stored.not_before != until {

@@ -131,7 +131,10 @@ impl Recipient {
         };
         let reach = contact.and_then(|contact| self.contacts.get(contact));
         let registered_until = reach.map(|reach| reach.contact.expires_at);
-        self.attempts.insert(id, Running { contact, device: None, registered_until, kind: Kind::Relay { others } });
+        self.attempts.insert(
+            id,
+            Running { contact, device: None, registered_until, kind: Kind::Relay { others }, since: self.now },
+        );
         self.event(Event::AttemptStarted(AttemptKind::Relay));
         self.emit(Output::Start(Box::new(Attempt { id, contact: contacts.first().copied(), task })));
         let relaying = Relaying { attempt: id, deadline: self.now.after(deadline), otherwise, end: None };

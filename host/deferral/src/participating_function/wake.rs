@@ -63,7 +63,8 @@ impl Recipient {
         if self.has_work() {
             return self.now;
         }
-        [self.expiry.next(), self.push.next_due(!self.contacts.is_empty()), self.hand_overs.wake()]
+        let due = self.push.next_due(!self.contacts.is_empty());
+        [self.expiry.next(), due, self.contacts.next_rested(), self.hand_overs.wake()]
             .into_iter()
             .flatten()
             .min()

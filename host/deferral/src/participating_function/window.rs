@@ -36,13 +36,13 @@ impl Place {
     }
 }
 
-/// Who works on a message. At most one does, so that a pull cannot race a push.
+/// Who works on a message. At most one does, so that a pull cannot race a push; copies for several devices are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lease {
     /// A plan's attempt.
     Push(AttemptId),
-    /// A copy for a further device: nobody waits for it.
-    Copy(AttemptId),
+    /// Copies for devices: with each of them one of [`Entry::copies`].
+    Copies,
     /// A relayed request that was kept meanwhile.
     Relay(AttemptId),
     /// A client's session.
@@ -75,6 +75,10 @@ pub(super) struct Entry {
     pub(super) held: bool,
     /// `on-failure` said how to try again.
     pub(super) direct: Option<Direct>,
+    /// Attempts that bring devices their copies.
+    pub(super) copies: Vec<AttemptId>,
+    /// A plan wanted it for each device, in this mode.
+    pub(super) each: Option<Mode>,
     /// The pass that dealt with it last.
     pub(super) pass: u64,
     /// What memory says of it is not durable yet.
@@ -148,6 +152,8 @@ impl Entry {
             lease: None,
             held: false,
             direct: None,
+            copies: Vec::new(),
+            each: None,
             pass: 0,
             unsaved: false,
             saving: 0,
@@ -170,6 +176,16 @@ impl Entry {
         self.stored.message.expires_at <= now
     }
 
+    /// A device acknowledged it.
+    pub(super) fn some_device_has_it(&self) -> bool {
+        self.stored.devices.iter().any(|state| state.delivered_at.is_some())
+    }
+
+    /// Nobody waits for what a policy said of it: it is not held, announced or to be tried later.
+    pub(super) fn is_pending(&self, now: Timestamp) -> bool {
+        !self.held && self.stored.fetch_deadline.is_none() && self.stored.not_before.is_none_or(|at| at <= now)
+    }
+
     /// When it wants to be looked at, its expiry apart.
     pub(super) fn due(&self) -> Option<Timestamp> {
         match (self.stored.not_before, self.stored.fetch_deadline) {
@@ -183,7 +199,8 @@ impl Entry {
     /// | what is known of it | reopening | otherwise |
     /// |---|---|---|
     /// | pushed, relayed | barrier | barrier |
-    /// | a further device's copy on its way | aside | aside |
+    /// | copies on their way to devices, and none has it yet | barrier | barrier |
+    /// | copies on their way to further devices | aside | aside |
     /// | pulled, expiring, being removed or handed over, expired | aside | aside |
     /// | failed for good or by its shape, since the last reopening | aside | aside, until its retry is due |
     /// | failed otherwise, since the last reopening | barrier | barrier, until its retry is due |
@@ -200,6 +217,7 @@ impl Entry {
         };
         match self.lease {
             Some(Lease::Push(_) | Lease::Relay(_)) => return Readiness::Barrier,
+            Some(Lease::Copies) if !self.some_device_has_it() => return Readiness::Barrier,
             Some(Lease::Failure(_)) => return failed,
             Some(_) => return Readiness::Aside,
             None => {}

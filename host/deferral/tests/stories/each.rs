@@ -7,10 +7,10 @@ use std::rc::Rc;
 use proptest::arbitrary::any as arbitrary;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop, prop_assert, prop_oneof, proptest};
 use restante_deferral::decision::{
-    Answer, AttemptKind, DeliveryStep, FailureAction, FailureAnswer, Progress, Question, Step, Target,
+    Answer, AttemptKind, DeliveryStep, FailureAction, FailureAnswer, HoldStep, Progress, Question, Step, Target,
 };
 use restante_deferral::model::{Contact, DeviceState, Duration, MessageId, Origin};
-use restante_deferral::participating_function::{Attempt, AttemptEnd, AttemptTask, Event, Outcome};
+use restante_deferral::participating_function::{Attempt, AttemptEnd, AttemptTask, Event, Input, Limits, Outcome};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, Policy, Script, World, takes_all};
@@ -28,6 +28,7 @@ fn each(step: fn(DeliveryStep) -> Step) -> Policy {
 fn with(policy: Policy) -> World {
     let mut world = World::new();
     world.policy = policy;
+    world.side_by_side = true;
     world
 }
 
@@ -49,7 +50,7 @@ fn each_device_gets_a_copy_and_then_the_message_goes() {
     for (step, expected) in [
         (
             Step::Page as fn(DeliveryStep) -> Step,
-            vec!["page m1 #0 to 1", "page m2 #0 to 1", "page m1 #1 to 2", "page m2 #1 to 2"],
+            vec!["page m1 #0 to 1", "page m1 #1 to 2", "page m2 #0 to 1", "page m2 #1 to 2"],
         ),
         (Step::Session, vec!["session m1 m2 to 1", "session m1 m2 to 2"]),
     ] {
@@ -59,7 +60,7 @@ fn each_device_gets_a_copy_and_then_the_message_goes() {
         world.seconds(1);
         world.registers(&[phone(), tablet()]);
         world.seconds(10);
-        assert_eq!(world.log(), expected, "one device after the other");
+        assert_eq!(world.log(), expected, "both devices side by side");
         assert!(world.waiting().is_empty());
         assert_eq!(world.count(|event| matches!(event, Event::Delivered(_))), 4);
     }
@@ -166,7 +167,7 @@ fn what_was_for_each_stays_so_whatever_is_said_later() {
     // The phone fetches: it has it, and nothing goes.
     let mut request = pull(Some(phone().id), restante_deferral::decision::Selection::All);
     request.reply = world.token();
-    world.tell(restante_deferral::participating_function::Input::Pull(Box::new(request)));
+    world.tell(Input::Pull(Box::new(request)));
     world.seconds(5);
     assert_eq!(world.waiting(), ["m1"]);
     world.seconds(8 * 24 * 3600);
@@ -309,29 +310,49 @@ fn after_a_crash_while_a_copy_is_on_its_way_it_goes_out_again_without_a_registra
     assert_eq!(world.log().iter().filter(|it| it.ends_with("to 1")).count(), 1);
 }
 
+/// In page mode, in sessions, now this and now that, or some of it later: always for each.
+fn fickle(style: u8) -> Policy {
+    let mut asked = 0_usize;
+    Box::new(move |question| {
+        let Question::Available(context, availability) = question else { return pages_all(question) };
+        asked += 1;
+        let step = if style == 1 || (style > 1 && asked % 2 == 0) { Step::Session } else { Step::Page };
+        let mut messages = ids(&availability.messages);
+        let held = if style == 3 { messages.split_off(messages.len().saturating_sub(asked % 3)) } else { Vec::new() };
+        let until = Some(context.now.after(Duration::from_secs(5)));
+        let steps =
+            [step(DeliveryStep { messages, target: Target::Each }), Step::Hold(HoldStep { messages: held, until })];
+        planned(steps.into_iter().filter(|step| !step.messages().is_empty()).collect())
+    })
+}
+
 /// What happens to the recipient.
 #[derive(Clone, Copy, Debug)]
 enum Happening {
     Arrives,
-    /// These of three devices are registered from now on.
-    Registers([bool; 3]),
+    /// These of four ways to three devices are registered from now on.
+    Registers([bool; 4]),
     Refreshes,
     Crashes,
-    /// What each device does with what comes next: takes it, is busy, or is not there.
-    Behaves([u8; 3]),
+    /// What each device does with what comes next: takes it at once or in a while, is busy, is not there, or we are too busy
+    /// for it.
+    Behaves([u8; 4]),
     Passes(u64),
     Pulls(u8),
+    /// The operator drops everything.
+    Discards,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         3 => Just(Happening::Arrives),
-        3 => arbitrary::<[bool; 3]>().prop_map(Happening::Registers),
+        3 => arbitrary::<[bool; 4]>().prop_map(Happening::Registers),
         1 => Just(Happening::Refreshes),
         1 => Just(Happening::Crashes),
-        3 => prop::array::uniform3(0..3u8).prop_map(Happening::Behaves),
+        3 => prop::array::uniform4(0..5u8).prop_map(Happening::Behaves),
         4 => (0..200u64).prop_map(Happening::Passes),
         1 => (0..3u8).prop_map(Happening::Pulls),
+        1 => Just(Happening::Discards),
     ]
 }
 
@@ -343,15 +364,21 @@ proptest! {
 
     #[test]
     fn nobody_gets_a_second_copy_and_it_goes_only_when_all_known_have_it_or_its_time_is_up(
-        in_sessions: bool,
+        style in 0..4u8,
+        window in prop_oneof![Just(6_u32), Just(200)],
         happenings in prop::collection::vec(happening(), 1..40),
     ) {
-        let mut world = with(each(if in_sessions { Step::Session } else { Step::Page }));
+        let mut world = World::with(Limits { max_window_messages: window, max_decision_messages: 4, ..Limits::default() });
+        world.side_by_side = true;
+        world.policy = fickle(style);
         let had = Had::default();
-        let behaviour = Rc::new(RefCell::new([0_u8; 3]));
-        let devices = [1, 2, 3].map(|id| contact(id, 900 - 100 * id as u16));
+        let behaviour = Rc::new(RefCell::new([0_u8; 4]));
+        let mut devices = [1, 2, 3, 4].map(|id| contact(id, 900 - 100 * id as u16));
+        // Two ways to one device.
+        devices[3].device = contact(1, 0).device;
         world.devices = script(had.clone(), behaviour.clone());
         let mut known: BTreeMap<MessageId, (BTreeSet<String>, restante_deferral::model::Timestamp)> = BTreeMap::new();
+        let mut dropped: BTreeSet<MessageId> = BTreeSet::new();
         let mut arrived = 0;
         for happening in happenings {
             match happening {
@@ -373,6 +400,11 @@ proptest! {
                         had.borrow_mut().insert(row.id, durable);
                     }
                 }
+                Happening::Discards => {
+                    dropped.extend(known.keys());
+                    let reply = world.token();
+                    world.tell(Input::Discard { reply, messages: None, report: false });
+                }
                 Happening::Behaves(how) => *behaviour.borrow_mut() = how,
                 Happening::Passes(seconds) => world.seconds(seconds),
                 // A pull of a device that is not registered is an attempt with nobody's contact.
@@ -380,7 +412,7 @@ proptest! {
                 Happening::Pulls(which) => {
                     let mut request = pull(Some(devices[usize::from(which)].id), restante_deferral::decision::Selection::All);
                     request.reply = world.token();
-                    world.tell(restante_deferral::participating_function::Input::Pull(Box::new(request)));
+                    world.tell(Input::Pull(Box::new(request)));
                 }
             }
             world.run_for(Duration::from_millis(700));
@@ -391,7 +423,8 @@ proptest! {
                 entry.0.extend(row.devices.iter().map(|state| state.device.clone()));
             }
             for (id, (devices, expires_at)) in &known {
-                if !rows.iter().any(|row| row.id == *id) && *expires_at > world.now {
+                let is_dropped = dropped.contains(id);
+                if !rows.iter().any(|row| row.id == *id) && *expires_at > world.now && !is_dropped {
                     let had = had.borrow();
                     let had = had.get(id).cloned().unwrap_or_default();
                     prop_assert!(devices.is_subset(&had) && !had.is_empty(), "{id:?} went: known {devices:?}, had {had:?}");
@@ -399,7 +432,7 @@ proptest! {
             }
         }
         // In the end every device comes, and everything is delivered to all that are known.
-        *behaviour.borrow_mut() = [0; 3];
+        *behaviour.borrow_mut() = [0; 4];
         for _ in 0..4 {
             world.registers(&devices);
             world.seconds(400);
@@ -424,6 +457,7 @@ proptest! {
             1 => Just((486, 100)),
             1 => Just((488, 100)),
             1 => Just((408, 5_000)),
+            1 => Just((0, 31_000)),
         ]),
     ) {
         let mut world = with(each(if in_sessions { Step::Session } else { Step::Page }));
@@ -460,10 +494,10 @@ proptest! {
 }
 
 /// Devices that behave as they are told; none may get what it acknowledged.
-fn script(had: Had, behaviour: Rc<RefCell<[u8; 3]>>) -> super::simulator::Devices {
+fn script(had: Had, behaviour: Rc<RefCell<[u8; 4]>>) -> super::simulator::Devices {
     Box::new(move |_, attempt| {
         let Some(contact) = attempt.contact else { return takes_all(attempt) };
-        let device = format!("urn:uuid:{}", contact.0);
+        let device = format!("urn:uuid:{}", if contact.0 == 4 { 1 } else { contact.0 });
         let how = behaviour.borrow().get(contact.0 as usize - 1).copied().unwrap_or(0);
         let messages: Vec<MessageId> = match &attempt.task {
             AttemptTask::Page { message, .. } => vec![message.id],
@@ -479,9 +513,11 @@ fn script(had: Had, behaviour: Rc<RefCell<[u8; 3]>>) -> super::simulator::Device
         let script: Script = match how {
             0 => takes_all(attempt),
             1 => vec![(50, Deed::Ends(end(Some(486), Origin::Device)))],
+            3 => takes_all(attempt).into_iter().map(|(at, deed)| (3_000 + at, deed)).collect(),
+            4 => vec![(0, Deed::Ends(too_busy()))],
             _ => vec![(500, Deed::Ends(timeout()))],
         };
-        if how == 0 {
+        if matches!(how, 0 | 3) {
             for id in messages {
                 had.borrow_mut().entry(id).or_default().insert(device.clone());
             }
@@ -511,4 +547,168 @@ fn a_device_that_does_not_answer_holds_up_neither_the_other_one_nor_its_own_retu
     world.seconds(60);
     assert_eq!(world.log().get(3..), Some(&["page m1 #2 to 2".to_owned(), "page m2 #1 to 2".to_owned()][..]));
     assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn a_silent_device_holds_up_none_of_the_others_wherever_it_stands() {
+    for (step, silent) in [Step::Page as fn(DeliveryStep) -> Step, Step::Session]
+        .into_iter()
+        .flat_map(|step| (1..=3).map(move |silent| (step, silent)))
+    {
+        let mut world = with(each(step));
+        world.devices = Box::new(move |_, attempt| match attempt.contact.is_some_and(|contact| contact.0 == silent) {
+            true => vec![(32_000, Deed::Ends(timeout()))],
+            false => takes_all(attempt),
+        });
+        world.registers(&[phone(), tablet(), contact(3, 100)]);
+        world.seconds(5);
+        for name in ["m1", "m2"] {
+            world.arrives(message(name));
+            world.seconds(1);
+            for id in (1..=3).filter(|id| *id != silent) {
+                let got = |it: &&String| it.contains(name) && it.ends_with(&format!("to {id}"));
+                assert_eq!(world.log().iter().filter(got).count(), 1, "{silent} is silent: {:?}", world.log());
+            }
+        }
+        let to_the_silent =
+            |world: &World| world.log().iter().filter(|it| it.ends_with(&format!("to {silent}"))).count();
+        assert_eq!((to_the_silent(&world), world.waiting().len()), (1, 2));
+        world.seconds(60);
+        world.devices = Box::new(|_, attempt| takes_all(attempt));
+        world.refreshes();
+        world.seconds(20);
+        assert!(world.waiting().is_empty(), "{:?}", world.log());
+    }
+}
+
+#[test]
+fn after_a_crash_in_the_middle_whoever_has_it_gets_no_second_copy_and_nobody_is_left_out() {
+    let mut world = with(each(Step::Page));
+    world.devices = Box::new(|_, attempt| match attempt.contact.map(|contact| contact.0) {
+        Some(1) => vec![(60_000, Deed::Ends(timeout()))],
+        Some(2) => vec![(5_000, Deed::Ends(end(Some(200), Origin::Device)))],
+        _ => takes_all(attempt),
+    });
+    world.registers(&[phone(), tablet(), contact(3, 100)]);
+    world.seconds(5);
+    world.arrives(message("m1"));
+    world.seconds(2);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "page m1 #1 to 2", "page m1 #2 to 3"]);
+    world.crashes();
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(30);
+    assert!(world.waiting().is_empty(), "{:?}", world.log());
+    let again = world.log().split_off(3);
+    assert_eq!(again.iter().map(|it| &it[it.len() - 1..]).collect::<Vec<_>>(), ["1", "2"], "{again:?}");
+}
+
+#[test]
+fn a_device_that_is_reached_in_two_ways_gets_one_copy() {
+    let mut world = with(each(Step::Page));
+    let second_way = Contact { id: restante_deferral::model::ContactId(7), ..phone() };
+    world.devices = Box::new(|_, attempt| match is_for(attempt, &phone()) {
+        true => vec![(3_000, Deed::Ends(timeout()))],
+        false => takes_all(attempt),
+    });
+    world.registers(&[phone(), second_way, tablet()]);
+    world.seconds(5);
+    world.arrives(message("m1"));
+    world.seconds(2);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "page m1 #1 to 2"]);
+    world.seconds(30);
+    assert_eq!(world.log().get(2..), Some(&["page m1 #2 to 7".to_owned()][..]));
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn a_moment_of_our_own_overload_is_no_absence_of_a_device() {
+    for step in [Step::Page as fn(DeliveryStep) -> Step, Step::Session] {
+        let mut world = with(each(step));
+        let mut times = 0;
+        world.devices = Box::new(move |_, attempt| {
+            times += usize::from(is_for(attempt, &tablet()));
+            match is_for(attempt, &tablet()) && times <= 3 {
+                true => vec![(0, Deed::Ends(too_busy()))],
+                false => takes_all(attempt),
+            }
+        });
+        world.registers(&[phone(), tablet()]);
+        world.seconds(5);
+        world.arrives(message("m1"));
+        let since = world.now;
+        // Neither the tablet nor anybody else does anything.
+        world.seconds(60);
+        assert!(world.waiting().is_empty(), "{:?}", world.log());
+        assert_eq!(world.attempt_seconds(since), [0, 0, 1, 3, 7], "after a rest, and a longer one: {:?}", world.log());
+        let asked = world.questions.iter().any(|it| matches!(it, Question::Failure(..)));
+        assert!(!asked, "the phone has it");
+        world.arrives(message("m2"));
+        world.seconds(2);
+        assert!(world.waiting().is_empty(), "{:?}", world.log());
+    }
+}
+
+#[test]
+fn where_we_are_too_busy_for_all_devices_the_policy_says_when_and_they_are_there_still() {
+    let mut world = with(each(Step::Page));
+    world.devices = Box::new(|_, _| vec![(0, Deed::Ends(too_busy()))]);
+    world.registers(&[phone(), tablet()]);
+    world.seconds(5);
+    world.arrives(message("m1"));
+    world.seconds(1);
+    assert_eq!(world.log().len(), 2, "{:?}", world.log());
+    let mut of_failure = world.questions.iter().filter_map(|it| match it {
+        Question::Failure(_, failure) => Some(failure),
+        _ => None,
+    });
+    let failure = of_failure.next().expect("a question");
+    assert_eq!(failure.other_contacts.iter().filter(|contact| contact.last_failure.is_some()).count(), 0);
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(60);
+    assert!(world.waiting().is_empty(), "tried again without a word of theirs: {:?}", world.log());
+}
+
+#[test]
+fn our_own_overload_counts_against_no_contact_of_a_message_for_any() {
+    let mut world = World::new();
+    world.policy = Box::new(pages_all);
+    world.devices = Box::new(|_, _| vec![(0, Deed::Ends(too_busy()))]);
+    world.registers(&[phone(), tablet()]);
+    world.seconds(5);
+    world.arrives(message("m1"));
+    world.seconds(1);
+    assert_eq!(world.log(), ["page m1 #0 to 1"], "another one would meet the same");
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(120);
+    assert_eq!(world.log().get(1..), Some(&["page m1 #1 to 1".to_owned()][..]), "the better one is not in doubt");
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn a_slow_device_gets_a_long_queue_in_order_behind_a_quick_one() {
+    // One that takes longer than anybody waits for is left behind, and gets what it missed afterwards.
+    for (window, count, takes) in [(6, 40, 500), (200, 700, 500), (6, 40, 6_000)] {
+        let mut world = World::with(Limits { max_window_messages: window, ..Limits::default() });
+        world.side_by_side = true;
+        world.policy = each(Step::Page);
+        world.devices = Box::new(move |_, attempt| match is_for(attempt, &tablet()) {
+            true => takes_all(attempt).into_iter().map(|(at, deed)| (takes + at, deed)).collect(),
+            false => takes_all(attempt),
+        });
+        for number in 0..count {
+            world.arrives(message(&format!("m{number:03}.")));
+            world.run_for(Duration::from_millis(5));
+        }
+        world.registers(&[phone(), tablet()]);
+        world.seconds(60);
+        assert!(takes == 500 || world.delivered.len() > count, "the quick one has all of them");
+        world.seconds(600);
+        assert!(world.waiting().is_empty(), "{}: {:?}", world.waiting().len(), world.log());
+        for id in 1..=2 {
+            let to = format!("to {id}");
+            let log = world.log();
+            let names: Vec<&str> = log.iter().filter(|it| it.ends_with(&to)).map(|it| &it[5..10]).collect();
+            assert!(names.is_sorted() && names.len() == count, "{id}: {names:?}");
+        }
+    }
 }

@@ -47,8 +47,9 @@ pub struct Msrp {
     pub count_unreported_as_delivered: bool,
     /// Where clients that cannot be connected to open a WebSocket for MSRP (RFC 7977): `ws:HOST:PORT` or `wss:HOST:PORT`.
     pub web_socket_listen: Vec<ListenAddress>,
-    /// A relay that all sessions go through.
-    pub relay: Option<MsrpRelay>,
+    /// The relay that all sessions go through, or several: the first that takes us.
+    #[serde(deserialize_with = "super::msrp_relay::one_or_several")]
+    pub relay: Vec<MsrpRelay>,
 }
 
 /// What we offer MSRP over.
@@ -118,7 +119,7 @@ impl Default for Msrp {
             offer: None,
             count_unreported_as_delivered: false,
             web_socket_listen: Vec::new(),
-            relay: None,
+            relay: Vec::new(),
         }
     }
 }

@@ -63,6 +63,16 @@ fn what_is_wrong_is_said_with_its_place() {
             vec!["line 2", "expected the URI of a relay"],
         ),
         ("[msrp.relay]\nuri = \"msrps://relay.example.org;tcp\"\n", vec!["line 1", "missing field `username`"]),
+        (
+            "[[msrp.relay]]\nuri = \"msrps://a.org;tcp\"\nusername = \"a\"\npassword_file = \"b\"\n\
+             [[msrp.relay]]\nuri = \"msrp://b.org;tcp\"\nusername = \"a\"\npassword_file = \"b\"\n",
+            vec!["line 1", "msrps: of all relays or of none"],
+        ),
+        (
+            "[[msrp.relay]]\nuri = \"msrps://a.org;tcp\"\nuser = \"a\"\npassword_file = \"b\"\n",
+            vec!["line 3", "unknown field `user`"],
+        ),
+        ("[msrp]\nrelay = \"msrps://a.org;tcp\"\n", vec!["line 2, column 9", "expected a table, [msrp.relay]"]),
         ("[msrp]\noffer = \"tls\"\n", vec!["line 2, column 9", "listened for"]),
         ("[limits]\nmax_sessions = 0\n", vec!["line 2, column 16", "limits.max_sessions"]),
         (

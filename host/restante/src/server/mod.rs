@@ -403,8 +403,8 @@ impl Server {
         let sip = transport.listeners().iter().map(|bound| (bound.protocol, bound.local)).collect();
         let mut msrp = bound.listen(&transport, &shared)?;
         msrp.extend(BoundMsrp::listen_web(configuration, &transport, &shared)?);
-        if let Some(relay) = &configuration.msrp.relay {
-            let _ = shared.relay.set(RelayLink::start(relay, tls.clone(), shared.names.clone())?);
+        if let Some(link) = RelayLink::start(&configuration.msrp.relay, tls.clone(), shared.names.clone())? {
+            let _ = shared.relay.set(link);
         }
         let shards = start_shards(&shared, outboxes, &store)?;
         let names = shared.clone();

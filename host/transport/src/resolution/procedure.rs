@@ -10,6 +10,9 @@
 //!
 //! The service of TLS is `_sips._tcp`, and its port 5061.
 //!
+//! Of a relay of MSRP without a port (RFC 4976 §8) SRV of `_msrps._tcp` is asked, else its addresses and port 2855. A relay
+//! that is not encrypted has no such service.
+//!
 //! Transports that this server does not speak are passed over.
 
 use std::net::SocketAddr;
@@ -75,6 +78,10 @@ struct Search<'a> {
 impl Search<'_> {
     /// The names of the services that are to be tried, in order.
     async fn service_names(&mut self, wanted: &Wanted) -> Vec<(Protocol, String)> {
+        if wanted.is_msrp_relay() {
+            let service = (Protocol::Tls, format!("_msrps._tcp.{}", wanted.host()));
+            return Some(service).filter(|_| wanted.is_secure()).into_iter().collect();
+        }
         let usual = |protocol: Protocol| match protocol {
             Protocol::Tls => (protocol, format!("_sips._tcp.{}", wanted.host())),
             _ => (protocol, format!("_sip._{protocol}.{}", wanted.host())),

@@ -7,6 +7,8 @@ use crate::address::{HostPort, Protocol};
 
 /// Longest name in the DNS (RFC 1035 §2.3.4).
 const MAX_NAME_BYTES: usize = 253;
+/// The port of MSRP (RFC 4975 §15.4).
+const MSRP_PORT: u16 = 2855;
 
 /// A host to send requests to, as a URI or the configuration names it (RFC 3263 §4).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +17,8 @@ pub struct Wanted {
     port: Option<u16>,
     protocol: Option<Protocol>,
     is_secure: bool,
+    /// A relay of MSRP, and nothing of SIP.
+    is_msrp_relay: bool,
 }
 
 /// A place that requests can be sent to.
@@ -35,7 +39,14 @@ impl Wanted {
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let fits = host.parse::<IpAddr>().is_ok() || is_name(&host);
         let is_secure = protocol.is_some_and(Protocol::is_encrypted);
-        fits.then_some(Wanted { host, port, protocol, is_secure })
+        fits.then_some(Wanted { host, port, protocol, is_secure, is_msrp_relay: false })
+    }
+
+    /// A relay of MSRP (RFC 4976 §8), which is encrypted where its URI is `msrps:`.
+    #[must_use]
+    pub fn msrp_relay(host: &str, port: Option<u16>, is_encrypted: bool) -> Option<Wanted> {
+        let protocol = if is_encrypted { Protocol::Tls } else { Protocol::Tcp };
+        Wanted::new(host, port, Some(protocol)).map(|wanted| Wanted { is_msrp_relay: true, ..wanted })
     }
 
     /// Where nothing but an encrypted transport will do, as a `sips:` URI says.
@@ -75,6 +86,12 @@ impl Wanted {
         self.is_secure
     }
 
+    /// Whether it is a relay of MSRP.
+    #[must_use]
+    pub fn is_msrp_relay(&self) -> bool {
+        self.is_msrp_relay
+    }
+
     /// The place itself, where the host is an address: nobody needs to be asked (RFC 3263 §4.2).
     #[must_use]
     pub fn place(&self) -> Option<Place> {
@@ -84,7 +101,8 @@ impl Wanted {
     /// The place at an address of the host.
     pub(super) fn at(&self, address: IpAddr) -> Place {
         let protocol = self.protocol.unwrap_or(if self.is_secure { Protocol::Tls } else { Protocol::Udp });
-        Place { protocol, socket: SocketAddr::new(address, self.port.unwrap_or(protocol.default_port())) }
+        let usual = if self.is_msrp_relay { MSRP_PORT } else { protocol.default_port() };
+        Place { protocol, socket: SocketAddr::new(address, self.port.unwrap_or(usual)) }
     }
 }
 

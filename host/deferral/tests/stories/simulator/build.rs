@@ -116,7 +116,12 @@ pub fn subscribed(contact: Contact) -> Contact {
 }
 
 pub fn end(status: Option<u16>, origin: Origin) -> AttemptEnd {
-    AttemptEnd { status, origin, retry_after_seconds: None, outcomes: Vec::new() }
+    AttemptEnd { status, origin, retry_after_seconds: None, is_ours: false, outcomes: Vec::new() }
+}
+
+/// Too much is in flight here.
+pub fn too_busy() -> AttemptEnd {
+    AttemptEnd { is_ours: true, ..end(None, Origin::Transport) }
 }
 
 pub fn timeout() -> AttemptEnd {

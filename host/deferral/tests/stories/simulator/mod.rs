@@ -84,6 +84,8 @@ pub struct World {
     pub relayed: BTreeSet<String>,
     /// What may reach a device again although one has it.
     pub copies: BTreeSet<MessageId>,
+    /// Several contacts may be given one message at a time.
+    pub side_by_side: bool,
     /// Removals without a reason are errors.
     pub strict: bool,
     keys: BTreeMap<ReplyToken, DeduplicationKey>,
@@ -129,6 +131,7 @@ impl World {
             pardoned: Pardoned::default(),
             relayed: BTreeSet::new(),
             copies: BTreeSet::new(),
+            side_by_side: false,
             strict: false,
             keys: BTreeMap::new(),
             held: VecDeque::new(),
@@ -402,7 +405,9 @@ impl World {
             self.names.insert(stored.id, name);
             let again = self.strict && self.acknowledged.contains(&stored.id) && !self.copies.contains(&stored.id);
             assert!(!again, "{:?} is sent again", stored.id);
-            let leased = self.in_flight.values().any(|flight| flight.messages.contains(&stored.id));
+            let with_it = |flight: &&InFlight| flight.messages.contains(&stored.id);
+            let is_beside = |flight: &InFlight| self.side_by_side && flight.contact != attempt.contact;
+            let leased = self.in_flight.values().filter(with_it).any(|flight| !is_beside(flight));
             assert!(!leased, "two attempts work on {:?}", stored.id);
         }
         if let AttemptTask::Pull { reply, .. } = &attempt.task {

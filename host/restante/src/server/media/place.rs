@@ -31,7 +31,8 @@ const FAILED_FOR: Duration = Duration::from_secs(30);
 pub struct FailedPlaces(Mutex<HashMap<SocketAddr, Instant>>);
 
 impl FailedPlaces {
-    fn note(&self, place: SocketAddr) {
+    /// Nobody was there.
+    pub(in crate::server) fn note(&self, place: SocketAddr) {
         let now = Instant::now();
         let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if failed.len() >= MAX_FAILED {
@@ -43,7 +44,7 @@ impl FailedPlaces {
     }
 
     /// The same places, those where somebody may be first.
-    fn sort(&self, places: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    pub(in crate::server) fn sort(&self, places: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
         let now = Instant::now();
         let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_bad = |place: &SocketAddr| failed.get(place).is_some_and(|until| *until > now);

@@ -16,10 +16,11 @@ use restante_sip::uri::Uri;
 use restante_transport::msrp::{HandedOver, HandedStream, MsrpStream};
 use restante_transport::queue::Lane;
 use restante_transport::{ConnectionPermit, ListenerId, MsrpWebSocket};
+use tokio::io::DuplexStream;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 
-use super::leg::{self, FromLegs, Leg, STALL, Source};
+use super::leg::{self, FromLegs, Leg, Source};
 use super::{Clients, MAX_WAITING_PEERS, PIPE_BYTES, Peer, Registered};
 use crate::server::Shared;
 use crate::server::authentication::{Asked, Presented, Unauthenticated};
@@ -49,28 +50,31 @@ pub(super) async fn run(shared: Weak<Shared>, web: MsrpWebSocket) {
         remote,
         relay,
         registered: None,
-        legs: HashMap::from([(LegId::CLIENT, Leg::of_client(outgoing))]),
+        legs: HashMap::from([(LegId::CLIENT, Leg::of_client(outgoing.clone()))]),
         to_task: FromLegs { read, wrote: wrote.clone() },
         to_client,
     };
     let mut shown_until = Instant::now() + may_wait;
     loop {
-        if !client.settle().await {
+        if !client.settle() {
             return;
         }
         if client.relay.granted_until().is_some() {
             shown_until = Instant::now() + may_wait;
         }
         let wake = client.relay.next_wake().unwrap_or(shown_until).min(shown_until);
+        let wake = client.legs.values().filter_map(Leg::stalls_at).fold(wake, Instant::min);
         let now = Instant::now();
+        // Each direction waits for itself alone: two clients that send to each other would wait for each other.
+        let (client_is_behind, some_peer_is_behind) = client.who_is_behind();
         tokio::select! {
-            came = incoming.recv() => {
+            came = incoming.recv(), if !some_peer_is_behind => {
                 let Some(bytes) = came else { return };
                 if client.relay.receive(LegId::CLIENT, bytes).is_err() {
                     return client.sent_garbage();
                 }
             }
-            came = from_legs.recv() => {
+            came = from_legs.recv(), if !client_is_behind => {
                 let Some((leg, bytes)) = came else { return };
                 client.came_from(leg, bytes);
             }
@@ -78,7 +82,10 @@ pub(super) async fn run(shared: Weak<Shared>, web: MsrpWebSocket) {
                 let Some(peer) = peer else { return };
                 client.peer_came(peer);
             }
-            () = wrote.notified() => client.note_written(),
+            () = wrote.notified() => {}
+            room = outgoing.reserve(), if client_is_behind => if room.is_err() {
+                return;
+            },
             () = sleep_until(wake.max(now).into()) => {
                 client.relay.handle_wake(Instant::now());
                 if client.relay.granted_until().is_none() && shown_until <= Instant::now() {
@@ -112,19 +119,25 @@ struct Running {
 }
 
 impl Running {
-    /// Does what the relay says. False: the client is gone.
-    async fn settle(&mut self) -> bool {
+    /// Does what the relay says, and what waited. False: the client is gone, or takes nothing.
+    fn settle(&mut self) -> bool {
+        let now = Instant::now();
+        let is_lost = |leg: &mut Leg| !leg.go_on(now) || leg.stalls_at().is_some_and(|at| at <= now);
+        let lost: Vec<LegId> = self.legs.iter_mut().filter_map(|(id, leg)| is_lost(leg).then_some(*id)).collect();
+        for leg in lost {
+            if leg == LegId::CLIENT {
+                return false;
+            }
+            self.lose(leg, Status::TIMED_OUT);
+        }
         while let Some(output) = self.relay.poll_output() {
             match output {
                 Output::Write(leg, bytes) => {
                     // Of a leg that is lost everything was reported.
-                    let Some(known) = self.legs.get(&leg) else { continue };
-                    let patience = if leg == LegId::CLIENT { STALL } else { PEER_STALL };
-                    match timeout(patience, known.frames.send(bytes)).await {
-                        Ok(Ok(())) if leg == LegId::CLIENT => known.count(),
-                        Ok(Ok(())) => {}
-                        _ if leg == LegId::CLIENT => return false,
-                        _ => self.lose(leg, Status::TIMED_OUT),
+                    match self.legs.get_mut(&leg).is_none_or(|known| known.put(bytes, now)) {
+                        true => {}
+                        false if leg == LegId::CLIENT => return false,
+                        false => self.lose(leg, Status::TIMED_OUT),
                     }
                 }
                 Output::Connect(leg, uri) => self.connect(leg, &uri),
@@ -134,6 +147,13 @@ impl Running {
         }
         self.note_written();
         true
+    }
+
+    /// The client, and any of its peers.
+    fn who_is_behind(&self) -> (bool, bool) {
+        let is_any =
+            |of_client: bool| self.legs.iter().any(|(id, leg)| (*id == LegId::CLIENT) == of_client && leg.is_behind());
+        (is_any(true), is_any(false))
     }
 
     fn note_written(&mut self) {
@@ -177,11 +197,20 @@ impl Running {
         }
     }
 
-    /// To a session of ours in memory, elsewhere where that is allowed.
+    /// To a session of ours or another client in memory, elsewhere where that is allowed.
     fn connect(&mut self, leg: LegId, uri: &MsrpUri) {
         let Some(shared) = self.shared.upgrade() else { return };
-        let source = match self.to_own_session(&shared, uri) {
-            Some(stream) => Ok(Source::Stream(stream, Bytes::new(), None)),
+        let is_here = shared.msrp_places.iter().any(|place| {
+            place.host.same_as(&uri.host)
+                && place.port.unwrap_or(DEFAULT_PORT) == uri.port_or_default()
+                && place.is_encrypted == uri.secure
+        });
+        let stream = match is_here {
+            true => shared.msrp_relay.connect(uri).or_else(|| self.to_own_session(&shared, uri)),
+            false => None,
+        };
+        let source = match stream {
+            Some(stream) => Ok(Source::Stream(MsrpStream::Here(stream), Bytes::new(), None)),
             None => Place::of_next_hop(uri, shared).map(|place| Source::Place(Box::new(place))),
         };
         match source {
@@ -191,19 +220,10 @@ impl Running {
     }
 
     /// A session of this server is found by its id, as the listeners find it.
-    fn to_own_session(&self, shared: &Arc<Shared>, uri: &MsrpUri) -> Option<MsrpStream> {
+    fn to_own_session(&self, shared: &Arc<Shared>, uri: &MsrpUri) -> Option<DuplexStream> {
         let session = uri.session_id.clone()?;
         let client = self.registered.as_ref()?.session_id.clone();
         let shard = shard_of_session_id(&session).map(usize::from).filter(|shard| *shard < shared.shards())?;
-        let port = uri.port_or_default();
-        let is_ours = shared.msrp_places.iter().any(|place| {
-            place.host.same_as(&uri.host)
-                && place.port.unwrap_or(DEFAULT_PORT) == port
-                && place.is_encrypted == uri.secure
-        });
-        if !is_ours {
-            return None;
-        }
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
         let handed = HandedOver {
             session,
@@ -215,7 +235,7 @@ impl Running {
             permit: ConnectionPermit::uncounted(),
         };
         shared.push(shard, Lane::Priority, ToShard::Connection(handed), 1024).ok()?;
-        Some(MsrpStream::Here(ours))
+        Some(ours)
     }
 
     fn authenticate(&mut self, request: &AuthRequest) {

@@ -1,14 +1,16 @@
 //! One connection of a client's relaying: bytes in, whole frames out.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use restante_msrp::relay::LegId;
 use restante_transport::ConnectionPermit;
 use restante_transport::msrp::MsrpStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
@@ -17,6 +19,8 @@ use crate::server::media::Place;
 
 /// Frames that wait for a peer.
 const MAX_WAITING: usize = 8;
+/// What waits for a leg beyond that: no content of the client's is read meanwhile, but what answers its peers comes.
+const MAX_BEHIND_BYTES: usize = 1024 * 1024;
 /// Read at a time.
 const READ_BYTES: usize = 16 * 1024;
 /// Time for a peer to take a frame.
@@ -40,20 +44,63 @@ pub(super) struct FromLegs {
 
 /// A leg as its client has it; it ends when this is dropped.
 pub(super) struct Leg {
-    /// What is to be written to it.
-    pub(super) frames: mpsc::Sender<Bytes>,
+    frames: mpsc::Sender<Bytes>,
+    /// What there was no room for.
+    behind: VecDeque<Bytes>,
+    behind_bytes: usize,
+    /// Since when it has taken nothing, where something waits for it.
+    waits_since: Option<Instant>,
+    patience: Duration,
+    /// Frames count as written when they are taken.
+    is_client: bool,
     written: Arc<AtomicU64>,
 }
 
 impl Leg {
-    /// The client's own, whose frames count as written when they are taken.
+    /// The client's own.
     pub(super) fn of_client(frames: mpsc::Sender<Bytes>) -> Leg {
-        Leg { frames, written: Arc::default() }
+        Leg { is_client: true, patience: STALL, ..Leg::new(frames, Arc::default()) }
     }
 
-    /// A frame was written.
-    pub(super) fn count(&self) {
-        self.written.fetch_add(1, Ordering::Release);
+    fn new(frames: mpsc::Sender<Bytes>, written: Arc<AtomicU64>) -> Leg {
+        let (behind, behind_bytes, waits_since) = (VecDeque::new(), 0, None);
+        Leg { frames, behind, behind_bytes, waits_since, patience: PEER_STALL, is_client: false, written }
+    }
+
+    /// Takes a frame. False: nobody is there, or too much waits.
+    pub(super) fn put(&mut self, bytes: Bytes, now: Instant) -> bool {
+        self.behind_bytes = self.behind_bytes.saturating_add(bytes.len());
+        self.behind.push_back(bytes);
+        self.waits_since.get_or_insert(now);
+        self.go_on(now) && self.behind_bytes <= MAX_BEHIND_BYTES
+    }
+
+    /// Passes on what there is room for. False: nobody is there.
+    pub(super) fn go_on(&mut self, now: Instant) -> bool {
+        while let Some(first) = self.behind.front() {
+            match self.frames.try_send(first.clone()) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => return true,
+                Err(TrySendError::Closed(_)) => return false,
+            }
+            if self.is_client {
+                self.written.fetch_add(1, Ordering::Release);
+            }
+            self.behind_bytes = self.behind_bytes.saturating_sub(first.len());
+            self.behind.pop_front();
+            self.waits_since = (!self.behind.is_empty()).then_some(now);
+        }
+        true
+    }
+
+    /// Whether something waits for it.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// When it has taken nothing for too long.
+    pub(super) fn stalls_at(&self) -> Option<Instant> {
+        self.waits_since.map(|since| since + self.patience)
     }
 
     /// Frames that were written.
@@ -73,7 +120,7 @@ pub(super) enum Source {
 /// Serves a leg.
 pub(super) fn start(id: LegId, source: Source, to_client: FromLegs) -> Leg {
     let (frames, waiting) = mpsc::channel(MAX_WAITING);
-    let leg = Leg { frames, written: Arc::default() };
+    let leg = Leg::new(frames, Arc::default());
     let written = leg.written.clone();
     tokio::spawn(async move {
         let stream = match source {

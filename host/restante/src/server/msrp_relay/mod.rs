@@ -4,11 +4,12 @@
 //! | peer | is reached |
 //! |---|---|
 //! | a session of this server | in memory, whoever of the two is active: nothing leaves the process |
+//! | another client of this relay | in memory, too: two browsers send to each other |
 //! | anybody who connects to the session URI | on that connection, which the MSRP listeners take; encrypted where the URI is, else it is answered 403 |
 //! | another host | where `sip.allow_targets` allows its address; else the client gets a REPORT with 403 |
 //!
-//! Every direction has room for a few frames. A peer that takes none of them holds up the client, and is left after
-//! five seconds.
+//! Every direction has room for a few frames. A peer that takes none of them holds up what the client sends, and is left
+//! after five seconds; what comes to the client goes on meanwhile.
 
 mod client;
 mod leg;
@@ -52,7 +53,7 @@ struct Known {
 enum Peer {
     /// Who connected to the session URI.
     Connected(HandedOver<String>),
-    /// A session of this server.
+    /// A session of this server, or another client.
     Here(DuplexStream),
 }
 
@@ -81,7 +82,7 @@ impl Clients {
         None
     }
 
-    /// A stream of a session of this server to the client that a path's first URI names; none: it names none.
+    /// A stream of a session of this server, or of another client, to the client that a path's first URI names; none: it names none.
     pub(super) fn connect(&self, uri: &MsrpUri) -> Option<DuplexStream> {
         let session_id = uri.session_id.as_deref().filter(|id| is_relay_session_id(id))?;
         let client = self.known().sessions.get(session_id).cloned()?;

@@ -1,5 +1,6 @@
 //! The relay that our sessions go through (RFC 4976), where the operator named one: one connection that is kept, on which
-//! AUTH is asked and renewed, and which all sessions share.
+//! AUTH is asked and renewed, and which all sessions share. Where several relays are named, or a name leads to several places,
+//! the first is taken that is reached and takes us; when that is lost, or takes us no more, they are tried from the first on.
 //!
 //! | what comes from the relay | goes to |
 //! |---|---|
@@ -8,11 +9,13 @@
 //! | anything else | a SEND gets 481, all else is dropped |
 //!
 //! A session has one end of a stream in memory; what it writes is passed on frame by frame, so that the chunks of several
-//! sessions never mix. A session that does not read holds up all others, which one connection cannot do without; it is given
-//! up after [`SESSION_STALL`], and at once when what waits for it fills its stream before it began to read. When the connection is lost all sessions on it lose theirs, and the link connects again.
+//! sessions never mix. A session that does not read holds up all others, which one connection cannot do without: see
+//! [`patience`]. When the connection is lost all sessions on it lose theirs, and the link connects again.
 
 mod credentials;
+mod patience;
 mod running;
+mod sorting;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,17 +30,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use self::credentials::Password;
-use self::running::Link;
+use self::running::{Link, Relay};
 use crate::configuration::MsrpRelay;
 
 /// Bytes between a session and the link, each way.
-const PIPE_BYTES: usize = 64 * 1024;
+const PIPE_BYTES: usize = 128 * 1024;
 /// Sessions that wait to be known to the link.
 const MAX_WAITING: usize = 1_024;
 /// Time for the relay to take what is written.
 const STALL: Duration = Duration::from_secs(30);
-/// Time for a session that reads to take what is written.
-const SESSION_STALL: Duration = Duration::from_secs(3);
 
 /// What sessions see of it.
 pub(super) struct RelayLink {
@@ -63,16 +64,22 @@ struct Attached {
 }
 
 impl RelayLink {
-    /// Starts it; must be called on a runtime.
+    /// Starts it, where there are relays; must be called on a runtime.
     ///
     /// # Errors
-    /// The password cannot be read.
-    pub(super) fn start(relay: &MsrpRelay, tls: Arc<Tls>, names: Arc<Names>) -> Result<RelayLink> {
-        let password = Password::read(relay).with_context(|| "msrp.relay.password_file")?;
+    /// A password cannot be read.
+    pub(super) fn start(relays: &[MsrpRelay], tls: Arc<Tls>, names: Arc<Names>) -> Result<Option<RelayLink>> {
+        let read = |relay: &MsrpRelay| {
+            let password = Password::read(relay).with_context(|| "msrp.relay.password_file")?;
+            Ok(Relay { uri: relay.uri.0.clone(), password })
+        };
+        let relays = relays.iter().map(read).collect::<Result<Vec<Relay>>>()?;
+        let Some(first) = relays.first() else { return Ok(None) };
+        let is_secure = first.uri.secure;
         let known = Arc::<Mutex<Option<Grant>>>::default();
         let (attach, attached) = mpsc::channel(MAX_WAITING);
-        let link = Link::new(relay.uri.0.clone(), password, (tls, names), known.clone());
-        Ok(RelayLink { is_secure: relay.uri.0.secure, known, attach, task: tokio::spawn(link.run(attached)) })
+        let link = Link::new(relays, (tls, names), known.clone());
+        Ok(Some(RelayLink { is_secure, known, attach, task: tokio::spawn(link.run(attached)) }))
     }
 
     /// Whether its connections are encrypted.

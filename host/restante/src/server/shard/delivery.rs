@@ -405,7 +405,8 @@ impl NoAttempt {
         };
         let outcomes =
             messages.iter().map(|id| (*id, Outcome::Failed { progress: Progress::Unsent, status: None })).collect();
-        AttemptEnd { status, origin, retry_after_seconds: None, outcomes }
+        let is_ours = matches!(self, NoAttempt::Busy);
+        AttemptEnd { status, origin, retry_after_seconds: None, is_ours, outcomes }
     }
 }
 

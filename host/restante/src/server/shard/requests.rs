@@ -309,6 +309,7 @@ impl Shard {
                     status: None,
                     origin: restante_deferral::model::Origin::Transport,
                     retry_after_seconds: None,
+                    is_ours: true,
                     outcomes: Vec::new(),
                 };
                 self.attempt_ended(now, key, attempt, end);

@@ -373,5 +373,6 @@ fn attempt_end(
         let progress = if status.is_some() { Progress::Refused } else { Progress::Partial };
         Outcome::Failed { progress, status: None }
     };
-    AttemptEnd { status, origin, retry_after_seconds, outcomes: messages.iter().map(|id| (*id, outcome)).collect() }
+    let outcomes = messages.iter().map(|id| (*id, outcome)).collect();
+    AttemptEnd { status, origin, retry_after_seconds, is_ours: false, outcomes }
 }

@@ -170,6 +170,39 @@ fn what_must_be_encrypted_is_asked_for_as_that_alone() {
 }
 
 #[test]
+fn a_relay_of_msrp_is_found_by_its_service_else_by_its_addresses() {
+    let mut zone = zone();
+    zone.services.insert("_msrps._tcp.example.com", vec![service(2, 0, 2857, "three"), service(1, 0, 2856, "one")]);
+    zone.services.insert("_msrps._tcp.none.example", vec![service(0, 0, 0, ".")]);
+    for (host, port, is_encrypted, expected, asked) in [
+        (
+            "example.com",
+            None,
+            true,
+            vec!["tls:192.0.2.1:2856", "tls:192.0.2.3:2857"],
+            vec!["SRV _msrps._tcp.example.com", "A one", "A three"],
+        ),
+        ("example.com", Some(2860), true, vec![], vec!["A example.com"]),
+        (
+            "host.example",
+            None,
+            true,
+            vec!["tls:192.0.2.7:2855"],
+            vec!["SRV _msrps._tcp.host.example", "A host.example"],
+        ),
+        ("host.example", None, false, vec!["tcp:192.0.2.7:2855"], vec!["A host.example"]),
+        ("host.example", Some(2860), true, vec!["tls:192.0.2.7:2860"], vec!["A host.example"]),
+        ("none.example", None, true, vec![], vec!["SRV _msrps._tcp.none.example"]),
+        ("192.0.2.9", None, true, vec!["tls:192.0.2.9:2855"], vec![]),
+    ] {
+        zone.asked.lock().unwrap().clear();
+        let wanted = Wanted::msrp_relay(host, port, is_encrypted).unwrap();
+        assert_eq!(places(&zone, &wanted).unwrap(), expected, "{host} {port:?}");
+        assert_eq!(*zone.asked.lock().unwrap(), asked, "{host} {port:?}");
+    }
+}
+
+#[test]
 fn what_was_found_holds_as_long_as_its_shortest_record() {
     let zone = zone();
     for (host, seconds) in [("example.com", 100), ("host.example", 100)] {

@@ -81,7 +81,7 @@ impl Shard {
         if !self.slots.get(&key).is_some_and(|slot| slot.attempts.contains_key(&attempt)) {
             return;
         }
-        let end = AttemptEnd { status, origin, retry_after_seconds, outcomes: Vec::new() };
+        let end = AttemptEnd { status, origin, retry_after_seconds, is_ours: false, outcomes: Vec::new() };
         self.attempt_ended(now, &key, attempt, end);
     }
 }

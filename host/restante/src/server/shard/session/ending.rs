@@ -39,6 +39,7 @@ impl Shard {
             status,
             origin,
             retry_after_seconds: delivery.retry_after_seconds,
+            is_ours: false,
             outcomes: std::mem::take(&mut delivery.settled),
         };
         let key = delivery.key.clone();

@@ -138,6 +138,11 @@ impl Session {
         self.receiving.messages.iter().filter(|known| known.is_complete).count()
     }
 
+    /// Whether part of a request or a message has come and the rest has not.
+    pub(super) fn is_amid_message(&self) -> bool {
+        self.receiving.current.is_some() || self.receiving.messages.iter().any(|known| !known.is_complete)
+    }
+
     pub(super) fn request(&mut self, head: RequestHead) {
         let transaction = Transaction::of(&head);
         let is_ours = head.to_path.first().session_id == self.configuration.local_uri.session_id;

@@ -41,7 +41,7 @@ use restante_sip::uri::Uri;
 use restante_store::spool::Spool;
 use restante_store::sqlite::{Clock, OpenOptions, SqliteStore};
 use restante_store::{Sink, Store, StoreError, UserCredentials};
-use restante_transport::destination::DestinationPolicy;
+use restante_transport::destination::{DestinationPolicy, RefusedTarget};
 use restante_transport::queue::{Lane, QueueReceiver, channel};
 use restante_transport::resolution::Names;
 use restante_transport::{Protocol, Sender, Tls, Transport, TransportCounters, WebSockets};
@@ -279,6 +279,12 @@ impl Shared {
             }
         }
         standing
+    }
+
+    /// Notes that a Contact, Path, Route or Request-URI leads where we may not connect to.
+    fn note_forbidden_target(&self, place: SocketAddr, error: RefusedTarget) {
+        tracing::debug!(%place, %error, "a peer names a place where we may not connect to; see sip.allow_targets");
+        self.metrics.count_dropped("forbidden-target");
     }
 
     fn message_limits(&self) -> MessageLimits {

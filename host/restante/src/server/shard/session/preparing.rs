@@ -110,6 +110,8 @@ impl Shard {
             max_ranges_per_message: size(limits.max_pieces_per_message),
             connection_timeout: Duration::from_secs(limits.max_session_setup_seconds),
             idle_timeout: Duration::from_secs(limits.max_session_idle_seconds),
+            min_bytes_per_second: limits.min_msrp_bytes_per_second,
+            slow_period: Duration::from_secs(limits.slow_msrp_seconds),
             max_outgoing_messages: 4,
             ..SessionLimits::default()
         };

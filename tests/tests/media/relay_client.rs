@@ -1,6 +1,6 @@
 //! Sessions of the server that go through a relay (RFC 4976); the relay is written by hand.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use restante_msrp::framing::{Method, RequestHead};
@@ -22,7 +22,7 @@ struct Relay {
 
 impl Relay {
     async fn start(world: &mut World) -> Relay {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let listener = TcpListener::bind((world.sip().ip(), 0)).await.unwrap();
         let place = listener.local_addr().unwrap();
         let file = world.directory().join("relay.password");
         std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
@@ -106,41 +106,45 @@ async fn until_granted(sip: &mut RawSip) {
 
 #[test]
 fn large_messages_of_several_sessions_come_through_the_one_connection_to_the_relay() {
-    setting().tell(async |world| {
-        let relay = Relay::start(world).await;
-        let mut connection = relay.connection().await;
-        let (mut one, mut two) = (world.udp().await, world.udp().await);
-        relay.grant(&mut connection, "granted", 900).await;
-        until_granted(&mut one).await;
-        let described = [invite(&mut one).await, invite(&mut two).await];
-        for (number, described) in described.iter().enumerate() {
-            let uris: Vec<String> = described.path.iter().map(ToString::to_string).collect();
-            assert_eq!((uris.len(), uris[0].as_str()), (2, &*relay.uri("granted")), "{number}: the relay stands first");
-            assert_eq!(described.connection_places()[0].socket_address(), Some(relay.place));
-            assert!(!described.msrp_cema, "a relay compares whole URIs");
+    for is_ipv6 in [false, true] {
+        setting().on_ipv6(is_ipv6).tell(several_sessions);
+    }
+}
+
+async fn several_sessions(world: &mut World) {
+    let relay = Relay::start(world).await;
+    let mut connection = relay.connection().await;
+    let (mut one, mut two) = (world.udp().await, world.udp().await);
+    relay.grant(&mut connection, "granted", 900).await;
+    until_granted(&mut one).await;
+    let described = [invite(&mut one).await, invite(&mut two).await];
+    for (number, described) in described.iter().enumerate() {
+        let uris: Vec<String> = described.path.iter().map(ToString::to_string).collect();
+        assert_eq!((uris.len(), uris[0].as_str()), (2, &*relay.uri("granted")), "{number}: the relay stands first");
+        assert_eq!(described.connection_places()[0].socket_address(), Some(relay.place));
+        assert!(!described.msrp_cema, "a relay compares whole URIs");
+    }
+    // Chunks of both in turn.
+    let messages = [cpim(40_000, "one"), cpim(40_000, "two")];
+    for (first, last) in [(0, 20_000), (20_000, messages[0].len())] {
+        for (number, message) in messages.iter().enumerate() {
+            connection.to_path = described[number].path.last().to_string();
+            let flag = if last == message.len() { '$' } else { '+' };
+            let (content, total) = (&message[first..last], message.len());
+            let chunk = Chunk { message_id: "m", first: first + 1, total, content, flag, fields: "" };
+            let transaction = connection.send_chunk(chunk).await;
+            let Some(Head::Response(said)) = connection.next_head().await else { panic!("no response") };
+            assert_eq!((said.transaction_id.as_str(), said.status.code()), (&*transaction, 200));
         }
-        // Chunks of both in turn.
-        let messages = [cpim(40_000, "one"), cpim(40_000, "two")];
-        for (first, last) in [(0, 20_000), (20_000, messages[0].len())] {
-            for (number, message) in messages.iter().enumerate() {
-                connection.to_path = described[number].path.last().to_string();
-                let flag = if last == message.len() { '$' } else { '+' };
-                let (content, total) = (&message[first..last], message.len());
-                let chunk = Chunk { message_id: "m", first: first + 1, total, content, flag, fields: "" };
-                let transaction = connection.send_chunk(chunk).await;
-                let Some(Head::Response(said)) = connection.next_head().await else { panic!("no response") };
-                assert_eq!((said.transaction_id.as_str(), said.status.code()), (&*transaction, 200));
-            }
-        }
-        world.until_waiting(2).await;
-        // A session that nobody has.
-        connection.to_path = "msrp://127.0.0.1:1/nobody;tcp".to_owned();
-        // Who wants to hear nothing hears nothing.
-        connection.send_chunk(Chunk { fields: "Failure-Report: no\r\n", ..Chunk::whole("m", b"x") }).await;
-        let transaction = connection.send_chunk(Chunk::whole("m", b"x")).await;
-        let Some(Head::Response(said)) = connection.next_head().await else { panic!("no response") };
-        assert_eq!((said.transaction_id.as_str(), said.status.code()), (&*transaction, 481));
-    });
+    }
+    world.until_waiting(2).await;
+    // A session that nobody has.
+    connection.to_path = "msrp://127.0.0.1:1/nobody;tcp".to_owned();
+    // Who wants to hear nothing hears nothing.
+    connection.send_chunk(Chunk { fields: "Failure-Report: no\r\n", ..Chunk::whole("m", b"x") }).await;
+    let transaction = connection.send_chunk(Chunk::whole("m", b"x")).await;
+    let Some(Head::Response(said)) = connection.next_head().await else { panic!("no response") };
+    assert_eq!((said.transaction_id.as_str(), said.status.code()), (&*transaction, 481));
 }
 
 #[test]

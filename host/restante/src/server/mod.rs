@@ -506,7 +506,9 @@ impl Server {
 
 /// What the files of `[tls]` hold.
 fn tls(configuration: &Configuration) -> Result<Arc<Tls>> {
-    Tls::read(configuration.tls.files()).map_err(|error| {
+    // From the offer to its answer, and from there to the connection.
+    let setup = std::time::Duration::from_secs(configuration.limits.max_session_setup_seconds.saturating_mul(2));
+    Tls::read(configuration.tls.files(setup)).map_err(|error| {
         let place = configuration.source.place(&["tls"]);
         anyhow::anyhow!("{place}: [tls] cannot be used: {error}")
     })

@@ -30,11 +30,11 @@ pub struct Digest {
 }
 
 impl Setting {
-    /// Everybody but 127.0.0.1 needs a password.
+    /// Everybody but 127.0.0.1 and ::1 needs a password.
     #[must_use]
     pub fn demands_passwords(self) -> Setting {
         self.tenant(|tenant| {
-            tenant.trust = vec!["127.0.0.1".parse().expect("an address")];
+            tenant.trust = ["127.0.0.1", "::1"].map(|it| it.parse().expect("an address")).to_vec();
             tenant.authentication = AuthenticationMethod::Digest;
         })
     }

@@ -1,14 +1,12 @@
 //! A middlebox between a client and the server: SIP over UDP passes through it, Contact names it, and in every session description `c=` and
 //! `m=` are changed so that the media pass through it, too. It understands nothing of MSRP and leaves paths alone.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
-
-const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The middlebox. It ends with the value.
 pub struct Middlebox {
@@ -23,8 +21,8 @@ impl Middlebox {
     /// # Panics
     /// There are no sockets.
     pub async fn start(server: SocketAddr) -> Middlebox {
-        let inside = UdpSocket::bind((HOST, 0)).await.expect("a socket");
-        let outside = UdpSocket::bind((HOST, 0)).await.expect("a socket");
+        let inside = UdpSocket::bind((server.ip(), 0)).await.expect("a socket");
+        let outside = UdpSocket::bind((server.ip(), 0)).await.expect("a socket");
         let address = inside.local_addr().expect("an address");
         let anchored = Arc::<AtomicUsize>::default();
         let task = tokio::spawn(pass(inside, outside, server, anchored.clone()));
@@ -91,7 +89,8 @@ async fn changed(message: &[u8], anchored: &Arc<AtomicUsize>) -> Vec<u8> {
         return message.to_vec();
     };
     let value = |beginning: &str| body.lines().find_map(|line| line.strip_prefix(beginning)).unwrap_or_default();
-    let host: Option<IpAddr> = value("c=IN IP4 ").parse().ok();
+    let family = if body.contains("\r\nc=IN IP6 ") { "c=IN IP6 " } else { "c=IN IP4 " };
+    let host: Option<IpAddr> = value(family).parse().ok();
     let port = value("m=message ").split(' ').next().and_then(|port| port.parse::<u16>().ok());
     let (Some(host), Some(port)) = (host, port) else { return message.to_vec() };
     // Who connects itself listens nowhere.
@@ -99,7 +98,7 @@ async fn changed(message: &[u8], anchored: &Arc<AtomicUsize>) -> Vec<u8> {
         return message.to_vec();
     }
     let anchor = anchor(SocketAddr::new(host, port), anchored.clone()).await;
-    let body = body.replace(&format!("c=IN IP4 {host}"), &format!("c=IN IP4 {}", anchor.ip()));
+    let body = body.replace(&format!("{family}{host}"), &format!("{family}{}", anchor.ip()));
     let body = body.replace(&format!("m=message {port} "), &format!("m=message {} ", anchor.port()));
     let is_length = |line: &&str| line.to_ascii_lowercase().starts_with("content-length:");
     let fields: Vec<&str> = head.split("\r\n").filter(|line| !is_length(line)).collect();
@@ -108,7 +107,7 @@ async fn changed(message: &[u8], anchored: &Arc<AtomicUsize>) -> Vec<u8> {
 
 /// A place whose connections are passed on to another.
 async fn anchor(to: SocketAddr, anchored: Arc<AtomicUsize>) -> SocketAddr {
-    let listener = TcpListener::bind((HOST, 0)).await.expect("a port");
+    let listener = TcpListener::bind((to.ip(), 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         let Ok((mut came, _)) = listener.accept().await else { return };

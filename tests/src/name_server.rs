@@ -1,11 +1,11 @@
 //! A name server for stories: a zone in memory, asked over UDP.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, NAPTR, SRV};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, NAPTR, SRV};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
@@ -43,9 +43,17 @@ impl NameServer {
         self.address
     }
 
-    /// The addresses of a host.
-    pub fn set_addresses(&self, host: &str, addresses: &[Ipv4Addr]) {
-        self.set(host, RecordType::A, addresses.iter().map(|address| RData::A(A(*address))).collect());
+    /// The addresses of a host, of either family.
+    pub fn set_addresses<T: Into<IpAddr> + Copy>(&self, host: &str, addresses: &[T]) {
+        let (mut of_v4, mut of_v6) = (Vec::new(), Vec::new());
+        for address in addresses {
+            match (*address).into() {
+                IpAddr::V4(address) => of_v4.push(RData::A(A(address))),
+                IpAddr::V6(address) => of_v6.push(RData::AAAA(AAAA(address))),
+            }
+        }
+        self.set(host, RecordType::A, of_v4);
+        self.set(host, RecordType::AAAA, of_v6);
     }
 
     /// The service of a name, for example `_sip._udp.example.org`: priority, port and host of each place.

@@ -76,6 +76,12 @@ impl Setting {
         self
     }
 
+    /// On `::1`, or where it is usually.
+    #[must_use]
+    pub fn on_ipv6(self, is_ipv6: bool) -> Setting {
+        if is_ipv6 { self.ipv6() } else { self }
+    }
+
     /// Commits can be held back: [`World::held`].
     #[must_use]
     pub fn held(mut self) -> Setting {

@@ -470,7 +470,16 @@ pub(crate) fn free_ports(host: IpAddr) -> (u16, u16) {
 /// There is none.
 #[must_use]
 pub fn free_tcp_port() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    free_tcp_port_on(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// A place on this address that is free for TCP.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn free_tcp_port_on(host: IpAddr) -> SocketAddr {
+    let listener = TcpListener::bind((host, 0)).expect("a port");
     listener.local_addr().expect("a bound port")
 }
 

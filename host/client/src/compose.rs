@@ -109,7 +109,7 @@ pub(crate) fn local_media(
         accept_wrapped_types: Some(AcceptTypes::parse("*")),
         max_size_bytes: Some(max_size_bytes),
         direction,
-        fingerprint: None,
+        fingerprints: Vec::new(),
         origin_session_id: u64::from_be_bytes(crate::random::bytes()) >> 1,
         origin_version: 1,
     }

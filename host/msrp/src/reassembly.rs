@@ -138,6 +138,13 @@ impl Reassembly {
         Ok(())
     }
 
+    /// The total is less than was said. Bytes beyond it that have come keep it as it was.
+    pub fn shorten(&mut self, total: u64) {
+        if self.total.is_some_and(|known| total < known) && self.ranges.end() <= total {
+            self.total = Some(total);
+        }
+    }
+
     /// Whether bytes up to `end` (an offset, excluded) may come.
     ///
     /// # Errors

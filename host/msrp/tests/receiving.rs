@@ -404,7 +404,7 @@ fn a_connection_that_says_nothing_for_us_ends_the_session() {
 
 #[test]
 fn silence_ends_the_session() {
-    let mut harness = Harness::passive(|_| {});
+    let mut harness = Harness::passive(|configuration| configuration.limits.slow_period = Duration::from_secs(600));
     harness.receive(&send("tid1", "m", "Byte-Range: 1-1/9", "a", '+'));
     harness.written();
     harness.events();

@@ -16,7 +16,7 @@ fn local(uri: &str) -> LocalMedia {
         accept_wrapped_types: Some(AcceptTypes::parse("text/plain message/imdn+xml")),
         max_size_bytes: Some(1000),
         direction: Direction::SendReceive,
-        fingerprint: None,
+        fingerprints: Vec::new(),
         origin_session_id: 77,
         origin_version: 2,
     }
@@ -350,15 +350,12 @@ fn fingerprints_are_read_and_checked() {
 }
 
 #[test]
-fn our_fingerprint_is_told_where_we_encrypt_alone() {
-    let fingerprint = Some(Fingerprint::sha256(b"ours"));
+fn our_fingerprints_are_told_where_we_encrypt_alone() {
+    let fingerprints = vec![Fingerprint::sha256(b"ours"), Fingerprint::sha256(b"our next one")];
     for (uri, told) in [("msrps://192.0.2.1:2856/a;tcp", true), ("msrp://192.0.2.1:2855/a;tcp", false)] {
-        let ours = LocalMedia { fingerprint: fingerprint.clone(), ..local(uri) };
+        let ours = LocalMedia { fingerprints: fingerprints.clone(), ..local(uri) };
         let read = MsrpDescription::parse(&make_offer(&ours), true).unwrap();
-        assert_eq!(
-            (read.secure, read.fingerprints),
-            (told, fingerprint.clone().filter(|_| told).into_iter().collect())
-        );
+        assert_eq!((read.secure, read.fingerprints), (told, fingerprints.iter().filter(|_| told).cloned().collect()));
     }
 }
 

@@ -19,24 +19,28 @@ async fn look_for(world: &mut World, names: &NameServer, outbound: &str) {
 
 #[test]
 fn an_outbound_proxy_is_found_by_its_name() {
-    // An attempt that does not wait for the name would be made again much too late.
-    let place = setting().behind_proxy(Protocol::Udp).settings("retry_seconds = [3600]");
-    place.tell(async |world| {
-        let names = NameServer::start().await;
-        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
-        let proxy = world.proxy().sip_address();
-        names.set_services("_sip._udp.core.example.net", &[(1, proxy.port(), "one.example.net")]);
-        names.set_addresses("one.example.net", &[Ipv4Addr::LOCALHOST]);
-        look_for(world, &names, "udp:core.example.net").await;
-        world.proxy().register(bob.address(), 3_600).await.unwrap();
-        for text in ["one", "two", "three"] {
-            alice.send(bob.address(), text).await;
-            assert_eq!(bob.texts(1).await, [text]);
-        }
-        world.until_settled().await;
-        let of_hosts = names.asked().iter().filter(|asked| *asked == "SRV _sip._udp.core.example.net").count();
-        assert_eq!(of_hosts, 1, "what is known is not asked again: {:?}", names.asked());
-    });
+    for is_ipv6 in [false, true] {
+        // An attempt that does not wait for the name would be made again much too late.
+        let place = setting().on_ipv6(is_ipv6).behind_proxy(Protocol::Udp).settings("retry_seconds = [3600]");
+        place.tell(by_its_name);
+    }
+}
+
+async fn by_its_name(world: &mut World) {
+    let names = NameServer::start().await;
+    let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+    let proxy = world.proxy().sip_address();
+    names.set_services("_sip._udp.core.example.net", &[(1, proxy.port(), "one.example.net")]);
+    names.set_addresses("one.example.net", &[proxy.ip()]);
+    look_for(world, &names, "udp:core.example.net").await;
+    world.proxy().register(bob.address(), 3_600).await.unwrap();
+    for text in ["one", "two", "three"] {
+        alice.send(bob.address(), text).await;
+        assert_eq!(bob.texts(1).await, [text]);
+    }
+    world.until_settled().await;
+    let of_hosts = names.asked().iter().filter(|asked| *asked == "SRV _sip._udp.core.example.net").count();
+    assert_eq!(of_hosts, 1, "what is known is not asked again: {:?}", names.asked());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use restante::configuration::AskedCertificates;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_tests::{Authority, Issued, OUTSIDE, RawSip, World, connect_tls, in_time, setting, until, until_equal};
-use restante_transport::Reloaded;
+use restante_transport::{Protocol, Reloaded};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
@@ -27,8 +27,9 @@ async fn is_signed_by(world: &World, authority: &Authority) -> bool {
 
 #[test]
 fn new_certificates_are_taken_and_what_is_open_stays() {
-    setting().encrypted().administered().tell(async |world| {
+    setting().web().administered().tell(async |world| {
         let (mut before, other) = (world.raw_tls(None).await, Authority::new("the next authority"));
+        let mut page = world.raw_web(Protocol::Wss, Some("sip"), None).await.expect("a WebSocket");
         let directory = world.directory().to_owned();
         // A key that does not fit its certificate yet: nothing changes, and why is said.
         let next = other.issue(&["sip.example.org", "127.0.0.1"]);
@@ -42,6 +43,12 @@ fn new_certificates_are_taken_and_what_is_open_stays() {
         assert!(is_signed_by(world, &other).await && !is_signed_by(world, world.authority()).await);
         // The connection that began before goes on.
         assert_eq!(says_that_alice_sends(&mut before).await.status(), Some(202));
+        let options = page.request("OPTIONS", BOB);
+        assert!(page.ask(&options).await.status().is_some());
+        let web = world.listener(Protocol::Wss);
+        assert!(
+            connect_tls(web, &other, None).await.is_ok() && connect_tls(web, world.authority(), None).await.is_err()
+        );
         let metrics = world.administration("/metrics").await;
         let metric = |name: &str| restante_tests::metric_in(&metrics.body, name, &[]);
         assert!(metric("restante_tls_certificate_expires_timestamp_seconds") > 1_700_000_000, "{}", metrics.body);

@@ -8,7 +8,8 @@ use restante_sip::header::ICSI_LARGE_MESSAGE;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::writer::Builder;
 use restante_tests::{
-    Chunk, Issued, MsrpReply, RawMsrp, RawSip, Request, TlsPeer, World, connect_tls, in_time, pattern, setting, until,
+    Authority, Chunk, Issued, MsrpReply, RawMsrp, RawSip, Request, TlsPeer, World, connect_tls, in_time, pattern,
+    setting, until,
 };
 use tokio::net::TcpListener;
 
@@ -68,6 +69,66 @@ fn a_large_message_comes_over_tls_from_whom_its_fingerprint_names() {
             world.until_waiting(1).await;
         });
     }
+}
+
+/// The server's certificate is another one from now on, signed by somebody else.
+async fn replace_certificate(world: &World) -> (Authority, Issued) {
+    let next = Authority::new("the next authority");
+    let issued = next.issue(&["sip.example.org", "127.0.0.1"]);
+    issued.write(world.directory(), "server");
+    until("the new certificate is live", || world.server().certificates().status().reloads == 1).await;
+    (next, issued)
+}
+
+#[test]
+fn sessions_that_named_a_certificate_before_it_was_replaced_go_on_with_it() {
+    setting().encrypted_media().tell(async |world| {
+        let (own, message) = (Issued::by_itself(), cpim(300_000));
+        let (mut first, mut second) = (world.raw_tls(None).await, world.raw_tls(None).await);
+        // One is in the middle of a chunk, the other was only answered.
+        let amid = invite(&mut first, Some(&own)).await;
+        let mut connection = connect(world, &amid, Some(&own)).await;
+        let chunk = Chunk { total: message.len(), flag: '+', ..Chunk::whole("large", &message[..100_000]) };
+        let transaction = connection.send_chunk(chunk).await;
+        assert_eq!(connection.next().await, MsrpReply::Response(transaction, 200));
+        let head = format!(
+            "MSRP amid0001 SEND\r\nTo-Path: {}\r\nFrom-Path: {}\r\nMessage-ID: large\r\nByte-Range: 100001-*/{}\r\n\
+             Content-Type: message/cpim\r\n\r\n",
+            connection.to_path,
+            connection.from_path,
+            message.len()
+        );
+        connection.send(&[head.as_bytes(), &message[100_000..150_000]].concat()).await;
+        let answered = invite(&mut second, Some(&own)).await;
+        let (next, issued) = replace_certificate(world).await;
+        let mut late = connect(world, &answered, Some(&own)).await;
+        let transaction = late.send_chunk(Chunk::whole("large", &cpim(10_000))).await;
+        assert_eq!(late.next().await, MsrpReply::Response(transaction, 200));
+        connection.send(&[&message[150_000..], b"\r\n-------amid0001$\r\n"].concat()).await;
+        assert_eq!(connection.next().await, MsrpReply::Response("amid0001".to_owned(), 200));
+        world.until_waiting(2).await;
+        // Who is answered now may be shown either.
+        let mut third = RawSip::tls(world.tls(), &next, None).await;
+        let described = invite(&mut third, Some(&own)).await;
+        assert_eq!(described.fingerprints.len(), 2);
+        assert!(described.fingerprints[1].matches(&issued.der()), "{described:?}");
+        connect(world, &described, Some(&own)).await;
+    });
+}
+
+#[test]
+fn a_certificate_that_was_replaced_is_not_shown_for_longer_than_a_session_takes_to_begin() {
+    let place = setting().encrypted_media().configure(|it| it.limits.max_session_setup_seconds = 1);
+    place.tell(async |world| {
+        let (next, issued) = replace_certificate(world).await;
+        let media = world.server().msrp()[0].1;
+        in_time("the new certificate is shown", async { while connect_tls(media, &next, None).await.is_err() {} })
+            .await;
+        let (own, mut sip) = (Issued::by_itself(), RawSip::tls(world.tls(), &next, None).await);
+        let described = invite(&mut sip, Some(&own)).await;
+        assert_eq!(described.fingerprints.len(), 1);
+        assert!(described.fingerprints[0].matches(&issued.der()), "{described:?}");
+    });
 }
 
 #[test]

@@ -16,9 +16,10 @@ const ELSEWHERE: &str = "192.0.2.55:2855";
 
 #[test]
 fn a_large_message_goes_through_the_middleboxes_of_both_ends_whoever_connects() {
-    for setup in [SetupChoice::Active, SetupChoice::Passive] {
+    let (active, passive) = (SetupChoice::Active, SetupChoice::Passive);
+    for (setup, is_ipv6) in [(active, false), (passive, false), (active, true), (passive, true)] {
         // That c= and m= name another place than the path is what clients object to otherwise.
-        setting().allow_objections().tell(async |world| {
+        setting().on_ipv6(is_ipv6).allow_objections().tell(async |world| {
             let (before_alice, before_bob) = (Middlebox::start(world.sip()).await, Middlebox::start(world.sip()).await);
             let behind = |middlebox: &Middlebox| {
                 let server = middlebox.address();

@@ -1,6 +1,6 @@
 //! Hosts of MSRP paths that are names are looked for, and each address is held against the bounds.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use restante_tests::{MsrpReply, NameServer, RawMsrp, World, in_time, setting, until};
 use tokio::net::TcpListener;
@@ -41,6 +41,26 @@ fn a_path_that_names_a_host_is_followed_to_the_addresses_that_are_allowed() {
         let asked = names.asked();
         assert!(asked.iter().all(|it| it.starts_with("A ") || it.starts_with("AAAA ")), "no SRV, no NAPTR: {asked:?}");
         assert!(world.metric("restante_dropped_total", &["forbidden-msrp-path"]) <= 2);
+    });
+}
+
+#[test]
+fn a_path_that_names_a_host_of_ipv6_is_followed() {
+    setting().ipv6().settings("few = 0\nretry_seconds = [3600]").tell(async |world| {
+        let names = with_names(world).await;
+        let trap: Ipv6Addr = "fe80::1".parse().unwrap();
+        names.set_addresses("media.example.net", &[trap, Ipv6Addr::LOCALHOST]);
+        let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut bob = world.udp().await;
+        register(&mut bob).await;
+        let (invite, _) = invited(&mut bob).await;
+        let path = format!("msrp://media.example.net:{port}/bob;tcp");
+        accept(&mut bob, &invite, &waiting("TCP/MSRP", ("::1", port), &path, "")).await;
+        let (stream, _) = in_time("a connection", listener.accept()).await.unwrap();
+        let said = RawMsrp::over(Box::new(stream), "").next().await;
+        assert!(matches!(said, MsrpReply::Request(ref method, _) if method == "SEND"), "{said:?}");
+        assert!(names.asked().iter().any(|it| it == "AAAA media.example.net"), "{:?}", names.asked());
     });
 }
 

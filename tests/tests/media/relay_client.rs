@@ -24,14 +24,14 @@ struct Relay {
 }
 
 impl Relay {
-    async fn listen() -> Relay {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    async fn listen(world: &World) -> Relay {
+        let listener = TcpListener::bind((world.sip().ip(), 0)).await.unwrap();
         let place = listener.local_addr().unwrap();
         Relay { listener, place }
     }
 
     async fn start(world: &mut World) -> Relay {
-        let relay = Relay::listen().await;
+        let relay = Relay::listen(world).await;
         go_through(world, &[format!("msrp://{};tcp", relay.place)], |_| {}).await;
         relay
     }
@@ -127,41 +127,45 @@ async fn until_granted(sip: &mut RawSip) {
 
 #[test]
 fn large_messages_of_several_sessions_come_through_the_one_connection_to_the_relay() {
-    setting().tell(async |world| {
-        let relay = Relay::start(world).await;
-        let mut connection = relay.connection().await;
-        let (mut one, mut two) = (world.udp().await, world.udp().await);
-        relay.grant(&mut connection, "granted", 900).await;
-        until_granted(&mut one).await;
-        let described = [invite(&mut one).await, invite(&mut two).await];
-        for (number, described) in described.iter().enumerate() {
-            let uris: Vec<String> = described.path.iter().map(ToString::to_string).collect();
-            assert_eq!((uris.len(), uris[0].as_str()), (2, &*relay.uri("granted")), "{number}: the relay stands first");
-            assert_eq!(described.connection_places()[0].socket_address(), Some(relay.place));
-            assert!(!described.msrp_cema, "a relay compares whole URIs");
+    for is_ipv6 in [false, true] {
+        setting().on_ipv6(is_ipv6).tell(several_sessions);
+    }
+}
+
+async fn several_sessions(world: &mut World) {
+    let relay = Relay::start(world).await;
+    let mut connection = relay.connection().await;
+    let (mut one, mut two) = (world.udp().await, world.udp().await);
+    relay.grant(&mut connection, "granted", 900).await;
+    until_granted(&mut one).await;
+    let described = [invite(&mut one).await, invite(&mut two).await];
+    for (number, described) in described.iter().enumerate() {
+        let uris: Vec<String> = described.path.iter().map(ToString::to_string).collect();
+        assert_eq!((uris.len(), uris[0].as_str()), (2, &*relay.uri("granted")), "{number}: the relay stands first");
+        assert_eq!(described.connection_places()[0].socket_address(), Some(relay.place));
+        assert!(!described.msrp_cema, "a relay compares whole URIs");
+    }
+    // Chunks of both in turn.
+    let messages = [cpim(40_000, "one"), cpim(40_000, "two")];
+    for (first, last) in [(0, 20_000), (20_000, messages[0].len())] {
+        for (number, message) in messages.iter().enumerate() {
+            connection.to_path = described[number].path.last().to_string();
+            let flag = if last == message.len() { '$' } else { '+' };
+            let (content, total) = (&message[first..last], message.len());
+            let chunk = Chunk { message_id: "m", first: first + 1, total, content, flag, fields: "" };
+            let transaction = connection.send_chunk(chunk).await;
+            let Some(Head::Response(said)) = connection.next_head().await else { panic!("no response") };
+            assert_eq!((said.transaction_id.as_str(), said.status.code()), (&*transaction, 200));
         }
-        // Chunks of both in turn.
-        let messages = [cpim(40_000, "one"), cpim(40_000, "two")];
-        for (first, last) in [(0, 20_000), (20_000, messages[0].len())] {
-            for (number, message) in messages.iter().enumerate() {
-                connection.to_path = described[number].path.last().to_string();
-                let flag = if last == message.len() { '$' } else { '+' };
-                let (content, total) = (&message[first..last], message.len());
-                let chunk = Chunk { message_id: "m", first: first + 1, total, content, flag, fields: "" };
-                let transaction = connection.send_chunk(chunk).await;
-                let Some(Head::Response(said)) = connection.next_head().await else { panic!("no response") };
-                assert_eq!((said.transaction_id.as_str(), said.status.code()), (&*transaction, 200));
-            }
-        }
-        world.until_waiting(2).await;
-        // A session that nobody has.
-        connection.to_path = "msrp://127.0.0.1:1/nobody;tcp".to_owned();
-        // Who wants to hear nothing hears nothing.
-        connection.send_chunk(Chunk { fields: "Failure-Report: no\r\n", ..Chunk::whole("m", b"x") }).await;
-        let transaction = connection.send_chunk(Chunk::whole("m", b"x")).await;
-        let Some(Head::Response(said)) = connection.next_head().await else { panic!("no response") };
-        assert_eq!((said.transaction_id.as_str(), said.status.code()), (&*transaction, 481));
-    });
+    }
+    world.until_waiting(2).await;
+    // A session that nobody has.
+    connection.to_path = "msrp://127.0.0.1:1/nobody;tcp".to_owned();
+    // Who wants to hear nothing hears nothing.
+    connection.send_chunk(Chunk { fields: "Failure-Report: no\r\n", ..Chunk::whole("m", b"x") }).await;
+    let transaction = connection.send_chunk(Chunk::whole("m", b"x")).await;
+    let Some(Head::Response(said)) = connection.next_head().await else { panic!("no response") };
+    assert_eq!((said.transaction_id.as_str(), said.status.code()), (&*transaction, 481));
 }
 
 #[test]
@@ -315,7 +319,7 @@ fn a_relay_named_by_its_domain_is_found_by_its_service_where_somebody_is() {
 fn of_several_relays_the_next_is_taken_where_one_is_not_there_or_does_not_take_the_server() {
     setting().tell(async |world| {
         let dead = free_tcp_port();
-        let (first, second) = (Relay::listen().await, Relay::listen().await);
+        let (first, second) = (Relay::listen(world).await, Relay::listen(world).await);
         let uris = [dead, first.place, second.place].map(|place| format!("msrp://{place};tcp"));
         go_through(world, &uris, |_| {}).await;
         let mut refusing = first.connection().await;
@@ -349,7 +353,7 @@ fn a_relay_that_is_not_there_says_nothing_of_the_next_hops_of_sip() {
             &[(1, places[0].port(), "one.example.net"), (2, places[1].port(), "one.example.net")],
         );
         names.set_addresses("one.example.net", &[Ipv4Addr::LOCALHOST]);
-        let relay = Relay::listen().await;
+        let relay = Relay::listen(world).await;
         let uris = [places[0], relay.place].map(|place| format!("msrp://{place};tcp"));
         let (server, outbound) = (names.address(), "udp:core.example.net".parse().unwrap());
         go_through(world, &uris, |it| {

@@ -24,8 +24,9 @@ pub async fn invited(bob: &mut RawSip) -> (SipMessage, MsrpDescription) {
 
 /// A description of somebody who waits for the connection: what `c=`, `m=` and the path name, and further lines.
 pub fn waiting(protocol: &str, (host, port): (&str, u16), path: &str, lines: &str) -> String {
+    let family = if host.contains(':') { "IP6" } else { "IP4" };
     format!(
-        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\nm=message {port} {protocol} *\r\n\
+        "v=0\r\no=- 1 1 IN {family} {host}\r\ns=-\r\nc=IN {family} {host}\r\nt=0 0\r\nm=message {port} {protocol} *\r\n\
          a=path:{path}\r\na=accept-types:message/cpim\r\na=accept-wrapped-types:*\r\na=setup:passive\r\n{lines}a=recvonly\r\n"
     )
 }

@@ -9,8 +9,8 @@ use restante_msrp::sdp::{Fingerprint, MsrpDescription};
 use restante_msrp::uri::MsrpUri;
 use restante_sip::message::Method;
 use restante_tests::{
-    Chunk, Head, Issued, MsrpReply, RawMsrp, RawSip, Setting, WebMsrp, World, free_tcp_port, in_time, pattern, setting,
-    until_equal,
+    Chunk, Head, Issued, MsrpReply, RawMsrp, RawSip, Setting, WebMsrp, World, free_tcp_port, free_tcp_port_on, in_time,
+    pattern, setting, until_equal,
 };
 use restante_transport::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,7 +28,7 @@ async fn relay(world: &mut World, change: impl FnOnce(&mut Configuration)) -> So
 }
 
 async fn relay_over(world: &mut World, protocol: Protocol, change: impl FnOnce(&mut Configuration)) -> SocketAddr {
-    let socket = free_tcp_port();
+    let socket = free_tcp_port_on(world.sip().ip());
     world
         .restart_with(|it| {
             it.msrp.web_socket_listen = vec![ListenAddress { protocol, socket }];
@@ -44,10 +44,12 @@ async fn relay_over(world: &mut World, protocol: Protocol, change: impl FnOnce(&
 /// What a client behind the relay says of its media.
 fn described(web: &WebMsrp, setup: &str, direction: &str) -> String {
     let session: MsrpUri = web.session.parse().unwrap();
+    let host = session.host.to_string();
+    let host = host.trim_matches(['[', ']']);
+    let family = if host.contains(':') { "IP6" } else { "IP4" };
     format!(
-        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 {}\r\nt=0 0\r\nm=message {} TCP/MSRP *\r\na=path:{}\r\n\
+        "v=0\r\no=- 1 1 IN {family} {host}\r\ns=-\r\nc=IN {family} {host}\r\nt=0 0\r\nm=message {} TCP/MSRP *\r\na=path:{}\r\n\
          a=accept-types:message/cpim\r\na=accept-wrapped-types:*\r\na=setup:{setup}\r\na={direction}\r\n",
-        session.host,
         session.port_or_default(),
         web.path()
     )
@@ -55,8 +57,8 @@ fn described(web: &WebMsrp, setup: &str, direction: &str) -> String {
 
 #[test]
 fn a_client_on_a_web_socket_receives_a_deferred_large_message_whoever_connects() {
-    for setup in ["active", "passive"] {
-        place().tell(async |world| {
+    for (setup, is_ipv6) in [("active", false), ("passive", false), ("active", true), ("passive", true)] {
+        place().on_ipv6(is_ipv6).tell(async |world| {
             let socket = relay(world, |_| {}).await;
             let alice = world.person("alice").await;
             let content = pattern(300_000);

@@ -1,5 +1,7 @@
 //! The administration interface and the commands that ask it.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use restante_client::PageMessage;
 use restante_cpim::imdn::{Disposition, DispositionNotification};
 use restante_tests::{Program, http, run, setting};
@@ -99,7 +101,12 @@ fn no_server_is_said_so() {
 
 #[tokio::test]
 async fn over_tcp_a_token_is_needed_and_the_host_must_be_this_one() {
-    let place = restante_tests::free_tcp_port();
+    for host in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        is_asked_for_a_token(restante_tests::free_tcp_port_on(host)).await;
+    }
+}
+
+async fn is_asked_for_a_token(place: SocketAddr) {
     let program = Program::new(&format!("[admin]\nlisten = \"{place}\""));
     let served = program.serve().await;
     let token_file = program.data().join("admin.token");

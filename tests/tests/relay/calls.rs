@@ -1,41 +1,45 @@
 //! Calls and chats, which are not for keeping.
 
 use restante_sip::message::{Name, SipMessage};
-use restante_tests::{RawMsrp, setting, story};
+use restante_tests::{RawMsrp, World, setting, story};
 
 use crate::{BOB, answer, answered, asked, call, cancel_of, device, give_up, refused, registered};
 
 #[test]
 fn both_devices_ring_one_answers_and_the_other_is_cancelled() {
-    story(async |world| {
-        let (mut phone, mut tablet) = (device(world, "1.0").await, device(world, "1.0").await);
-        let mut alice = world.udp().await;
-        let invite = call(&alice).with("X-Odd", "kept,  as it is");
-        alice.send(&invite.bytes()).await;
-        answered(&mut alice, 100).await;
-        let (to_phone, to_tablet) = (asked(&mut phone, "INVITE").await, asked(&mut tablet, "INVITE").await);
-        for (device, request) in [(&phone, &to_phone), (&tablet, &to_tablet)] {
-            assert_eq!(request.request_uri(), Some(format!("sip:bob@{}", device.local()).as_str()));
-            assert_eq!(request.header_by_text("X-Odd"), Some("kept,  as it is"));
-            assert_eq!(request.header(Name::MaxForwards), Some("69"));
-            assert_eq!(request.count(Name::RecordRoute), 0, "they reach each other without us");
-            assert_eq!(request.list(Name::Via).count(), 2);
-            assert_eq!(request.body(), invite.body);
-        }
-        phone.respond(&to_phone, 180).await;
-        answered(&mut alice, 180).await;
-        answer(&mut tablet, &to_tablet, 200, "tablet").await;
-        let taken = answered(&mut alice, 200).await;
-        assert_eq!(taken.to().unwrap().tag(), Some("tablet"));
-        assert_eq!(taken.list(Name::Via).count(), 1);
-        give_up(&mut phone, &to_phone).await;
-        // The dialog goes from end to end.
-        alice.send(&RawMsrp::ack(&alice, &invite, &taken).bytes()).await;
-        // The 2xx is its sender's to repeat, and each repetition passes.
-        answer(&mut tablet, &to_tablet, 200, "tablet").await;
-        answered(&mut alice, 200).await;
-        assert_eq!(world.queue().len(), 0);
-    });
+    for is_ipv6 in [false, true] {
+        setting().on_ipv6(is_ipv6).tell(one_of_two_answers);
+    }
+}
+
+async fn one_of_two_answers(world: &mut World) {
+    let (mut phone, mut tablet) = (device(world, "1.0").await, device(world, "1.0").await);
+    let mut alice = world.udp().await;
+    let invite = call(&alice).with("X-Odd", "kept,  as it is");
+    alice.send(&invite.bytes()).await;
+    answered(&mut alice, 100).await;
+    let (to_phone, to_tablet) = (asked(&mut phone, "INVITE").await, asked(&mut tablet, "INVITE").await);
+    for (device, request) in [(&phone, &to_phone), (&tablet, &to_tablet)] {
+        assert_eq!(request.request_uri(), Some(format!("sip:bob@{}", device.local()).as_str()));
+        assert_eq!(request.header_by_text("X-Odd"), Some("kept,  as it is"));
+        assert_eq!(request.header(Name::MaxForwards), Some("69"));
+        assert_eq!(request.count(Name::RecordRoute), 0, "they reach each other without us");
+        assert_eq!(request.list(Name::Via).count(), 2);
+        assert_eq!(request.body(), invite.body);
+    }
+    phone.respond(&to_phone, 180).await;
+    answered(&mut alice, 180).await;
+    answer(&mut tablet, &to_tablet, 200, "tablet").await;
+    let taken = answered(&mut alice, 200).await;
+    assert_eq!(taken.to().unwrap().tag(), Some("tablet"));
+    assert_eq!(taken.list(Name::Via).count(), 1);
+    give_up(&mut phone, &to_phone).await;
+    // The dialog goes from end to end.
+    alice.send(&RawMsrp::ack(&alice, &invite, &taken).bytes()).await;
+    // The 2xx is its sender's to repeat, and each repetition passes.
+    answer(&mut tablet, &to_tablet, 200, "tablet").await;
+    answered(&mut alice, 200).await;
+    assert_eq!(world.queue().len(), 0);
 }
 
 #[test]

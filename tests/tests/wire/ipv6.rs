@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use restante_tests::{RawSip, Request, setting};
+use restante_transport::Protocol;
 
 /// RFC 5118 §4: what is sent, and what may be answered.
 struct Case {
@@ -157,5 +158,24 @@ fn each_message_of_rfc_5118_gets_what_it_deserves() {
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
         world.until_no_session().await;
+    });
+}
+
+#[test]
+fn a_message_comes_and_goes_over_tcp() {
+    setting().ipv6().tell(async |world| {
+        let mut alice = world.tcp().await;
+        let mut bob = world.person_with("bob", |it| it.transport = Protocol::Tcp).await;
+        let message = alice.request("MESSAGE", bob.address()).text("over TCP on ::1");
+        let answer = alice.ask(&message).await;
+        assert_eq!(answer.status(), Some(202));
+        let via = answer.header_by_text("Via").expect("a Via");
+        assert!(via.contains("received=::1"), "{via}");
+        bob.register().await;
+        let received = bob.received().await;
+        assert_eq!(received.text(), Some("over TCP on ::1"));
+        let via = received.sip_field("Via").expect("a Via").to_owned();
+        assert!(via.starts_with("SIP/2.0/TCP [::1]:"), "{via}");
+        world.until_settled().await;
     });
 }

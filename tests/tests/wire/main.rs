@@ -2,9 +2,12 @@
 
 mod ipv6;
 mod msrp;
+mod reasons;
 mod refreshes;
 mod registrations;
 mod repetitions;
 mod requests;
+mod routes;
 mod subscriptions;
+mod targets;
 mod torture;

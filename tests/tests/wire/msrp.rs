@@ -46,6 +46,10 @@ impl Standing {
     }
 }
 
+fn dropped(world: &World, reason: &str) -> u64 {
+    world.metric("restante_dropped_total", &[&format!("reason=\"{reason}\"")])
+}
+
 async fn nothing_is_left(world: &World) {
     world.until_no_session().await;
     until_equal("body files", 0, || world.spooled()).await;
@@ -62,6 +66,7 @@ fn a_connection_for_no_session_gets_481_and_is_closed() {
             assert_eq!(msrp.next().await, MsrpReply::Response(transaction, 481));
             assert_eq!(msrp.next().await, MsrpReply::Closed);
         }
+        assert_eq!(dropped(world, "no-such-session"), 2);
         nothing_is_left(world).await;
     });
 }
@@ -94,6 +99,7 @@ fn a_session_has_one_connection() {
         let transaction = second.send_empty().await;
         assert_eq!(second.next().await, MsrpReply::Response(transaction, 506));
         assert_eq!(second.next().await, MsrpReply::Closed);
+        assert_eq!((dropped(world, "second-msrp-connection"), dropped(world, "no-such-session")), (1, 0));
         // The first is none the worse for it.
         let message = cpim("text/plain", b"still here");
         let transaction = session.msrp.send_chunk(Chunk::whole("m", &message)).await;
@@ -250,6 +256,55 @@ fn a_session_in_which_nothing_is_said_is_ended() {
     setting().configure(|it| it.limits.max_session_idle_seconds = 1).tell(async |world| {
         let mut session = standing(world).await;
         session.msrp.send_empty().await;
+        session.until_ended().await;
+        nothing_is_left(world).await;
+    });
+}
+
+#[test]
+fn a_message_that_only_drips_in_is_not_waited_for() {
+    let place = setting().configure(|it| it.limits.slow_msrp_seconds = 1);
+    place.tell(async |world| {
+        let mut session = standing(world).await;
+        let transaction = session.msrp.send_empty().await;
+        assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
+        let path = session.msrp.to_path.clone();
+        let head = format!(
+            "MSRP slow0001 SEND\r\nTo-Path: {path}\r\nFrom-Path: msrp://127.0.0.1:9/storyteller;tcp\r\n\
+             Message-ID: slow\r\nByte-Range: 1-*/90000\r\nContent-Type: message/cpim\r\n\r\nFrom: <sip:"
+        );
+        session.msrp.send(head.as_bytes()).await;
+        let Standing { sip, msrp, .. } = &mut session;
+        let drip = async {
+            loop {
+                msrp.send_anyway(b"x").await;
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        let ended = async {
+            let bye = sip.expect("BYE", |it| it.method() == Some(Method::Bye)).await;
+            sip.respond(&bye, 200).await;
+        };
+        tokio::select! { () = ended => {}, () = drip => {} }
+        assert_eq!(dropped(world, "slow-msrp"), 1);
+        nothing_is_left(world).await;
+    });
+}
+
+#[test]
+fn more_header_fields_than_are_read_end_the_connection() {
+    story(async |world| {
+        let place = world.server().msrp()[0].1;
+        let flood = |head: &str| format!("MSRP flood001 SEND\r\n{head}{}", "X: y\r\n".repeat(1_000));
+        let mut unbound = RawMsrp::connect_to(place, "msrp://nobody").await;
+        unbound.send_anyway(flood("").as_bytes()).await;
+        assert_eq!(unbound.next().await, MsrpReply::Closed);
+        let mut session = standing(world).await;
+        let transaction = session.msrp.send_empty().await;
+        assert_eq!(session.msrp.next().await, MsrpReply::Response(transaction, 200));
+        let head = format!("To-Path: {}\r\nFrom-Path: {}\r\n", session.msrp.to_path, session.msrp.from_path);
+        session.msrp.send_anyway(flood(&head).as_bytes()).await;
+        assert_eq!(session.msrp.next().await, MsrpReply::Closed);
         session.until_ended().await;
         nothing_is_left(world).await;
     });

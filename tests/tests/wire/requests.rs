@@ -1,5 +1,7 @@
 //! Every kind of request and its answer.
 
+use std::net::UdpSocket;
+
 use bytes::Bytes;
 use restante_tests::{RawMsrp, RawSip, Request, setting, story};
 
@@ -173,6 +175,57 @@ fn an_answer_goes_to_the_port_it_came_from_where_that_was_asked_for_and_else_to_
         let request = asked.request("OPTIONS", BOB).set("Via", &elsewhere);
         asked.send(&request.bytes()).await;
         assert_eq!(named.answer_to(&request).await.status(), Some(200));
+    });
+}
+
+#[test]
+fn no_parameter_of_a_via_aims_our_answers_at_somebody_else() {
+    story(async |world| {
+        let mut named = world.udp().await;
+        // Somebody else's machine, at the same port.
+        let victim = UdpSocket::bind(("127.0.0.9", named.local().port())).expect("a socket");
+        victim.set_nonblocking(true).expect("a socket that does not wait");
+        let place = victim.local_addr().expect("a bound socket");
+        let mut asked = world.udp().await;
+        for (number, host) in [place.to_string(), format!("192.0.2.1:{}", place.port())].into_iter().enumerate() {
+            for (method, fields) in [("OPTIONS", "1 OPTIONS"), ("OPTIONS", "1 MESSAGE"), ("MESSAGE", "1 MESSAGE")] {
+                let via = format!(
+                    "SIP/2.0/UDP {host};maddr=127.0.0.9;received=127.0.0.9;ttl=1;branch=z9hG4bKaimed{number}{}",
+                    fields.replace(' ', method)
+                );
+                let request = asked.request(method, BOB).set("Via", &via).set("CSeq", fields);
+                asked.send(&request.bytes()).await;
+                // At the address that it came from, at the port that it names.
+                let answer = named.answer_to(&request).await;
+                let via = answer.header_by_text("Via").expect("a Via");
+                assert!(via.contains("received=127.0.0.1") && !via.contains("received=127.0.0.9"), "{via}");
+            }
+            let mut here = asked.request("OPTIONS", BOB);
+            here = here.clone().set("Via", &format!("{};maddr=127.0.0.9;received=127.0.0.9", here.field("Via")));
+            assert_eq!(asked.ask(&here).await.status(), Some(200), "and with rport at the port it came from");
+        }
+        assert!(victim.recv(&mut [0; 2_000]).is_err(), "somebody else is told nothing");
+    });
+}
+
+#[test]
+fn more_header_fields_than_are_read_are_refused_however_short() {
+    story(async |world| {
+        let flood = |socket: &RawSip, count: usize| {
+            (0..count).fold(socket.request("OPTIONS", BOB), |request, _| request.with("X", "y"))
+        };
+        let mut udp = world.udp().await;
+        for (count, expected) in [(300, 513), (1_000, 513), (200, 200)] {
+            let request = flood(&udp, count);
+            assert_eq!(udp.ask(&request).await.status(), Some(expected), "{count} over UDP");
+        }
+        let mut tcp = world.tcp().await;
+        let request = flood(&tcp, 300);
+        assert_eq!(tcp.ask(&request).await.status(), Some(513));
+        tcp.until_closed().await;
+        let mut tcp = world.tcp().await;
+        let request = flood(&tcp, 200);
+        assert_eq!(tcp.ask(&request).await.status(), Some(200));
     });
 }
 

@@ -66,8 +66,36 @@ const TABLE: &[Expected] = &[
     ("test", &[]),
 ];
 
-/// Which of them make no sense on a stream: the end of what comes is not the end of a message.
-const NOT_ON_A_STREAM: &[&str] = &["clerr", "dblreq", "test", "insuf", "inv2543"];
+/// What comes of it over TCP, where the end of what comes is not the end of a message.
+enum OnAStream {
+    /// So many answers, in any order.
+    Answers(&'static [u16]),
+    /// The same, and the connection is closed.
+    AnswersAndCloses(&'static [u16]),
+    /// Nothing; the connection is used on.
+    Silence,
+    /// Nothing; the connection is closed.
+    Closed,
+    /// Nothing until the rest of it is there, and then this.
+    Waits(&'static [u16]),
+}
+
+/// Those that meet something else than over UDP, and those that are not answered there.
+const ON_A_STREAM: &[(&str, OnAStream)] = &[
+    ("clerr", OnAStream::Waits(&[400, 480])),
+    ("dblreq", OnAStream::Answers(&[200, 480])),
+    ("unreason", OnAStream::Silence),
+    ("noreason", OnAStream::Silence),
+    ("scalarlg", OnAStream::Silence),
+    // No status of SIP begins with it: no start line, no message, and no next one.
+    ("bigcode", OnAStream::Closed),
+    ("bcast", OnAStream::Silence),
+    ("insuf", OnAStream::Silence),
+    // RFC 2543 let a stream do without Content-Length, by closing it.
+    ("inv2543", OnAStream::AnswersAndCloses(&[400])),
+    // Whoever is connected can be answered without a Via.
+    ("test", OnAStream::Answers(&[400])),
+];
 
 /// A machine of its own on loopback, so that answers to the ports that the messages name come here.
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 44, 75));
@@ -160,24 +188,91 @@ fn each_torture_message_over_udp_gets_what_it_deserves_and_the_server_lives() {
     });
 }
 
+/// The final answers to what was sent, as many as are awaited.
+async fn answers(socket: &mut RawSip, name: &str, count: usize) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for _ in 0..count {
+        let answer = socket.expect(name, |message| message.status().is_some_and(|status| status >= 200)).await;
+        statuses.extend(answer.status());
+    }
+    statuses.sort_unstable();
+    statuses
+}
+
+/// Nothing came until the next request on the same connection was answered.
+async fn is_silent(socket: &mut RawSip) -> Vec<String> {
+    let options = socket.request("OPTIONS", "sip:user@example.org");
+    assert_eq!(socket.ask(&options).await.status(), Some(200));
+    socket.unread()
+}
+
 #[test]
 fn each_torture_message_over_tcp_gets_what_it_deserves_and_the_server_lives() {
     let Some(folder) = folder() else { return };
     with_their_domains().tell(async |world| {
         let mut wrong = Vec::new();
-        let on_a_stream = TABLE.iter().filter(|(name, _)| !NOT_ON_A_STREAM.contains(name));
-        for (name, expected) in on_a_stream.filter(|(_, expected)| !expected.is_empty()) {
+        for (name, expected) in TABLE {
             let mut socket = world.tcp().await;
             let bytes = read(&folder, name);
             socket.send(&bytes).await;
-            let answer = answer_to(&mut socket, name, &bytes).await;
-            if !answer.status().is_some_and(|status| expected.contains(&status)) {
-                wrong.push(format!("{name}: {:?} instead of {expected:?}", answer.status()));
+            let met = ON_A_STREAM.iter().find(|(known, _)| known == name).map(|(_, met)| met);
+            match met {
+                None => {
+                    let answer = answer_to(&mut socket, name, &bytes).await;
+                    if !answer.status().is_some_and(|status| expected.contains(&status)) {
+                        wrong.push(format!("{name}: {:?} instead of {expected:?}", answer.status()));
+                    }
+                }
+                Some(OnAStream::Answers(expected) | OnAStream::AnswersAndCloses(expected)) => {
+                    let said = answers(&mut socket, name, expected.len()).await;
+                    if said != *expected {
+                        wrong.push(format!("{name}: {said:?} instead of {expected:?}"));
+                    }
+                    if matches!(met, Some(OnAStream::AnswersAndCloses(_))) {
+                        socket.until_closed().await;
+                    } else if let said @ [_, ..] = is_silent(&mut socket).await.as_slice() {
+                        wrong.push(format!("{name}: also {said:?}"));
+                    }
+                }
+                Some(OnAStream::Silence) => {
+                    if let said @ [_, ..] = is_silent(&mut socket).await.as_slice() {
+                        wrong.push(format!("{name}: {said:?} instead of nothing"));
+                    }
+                }
+                Some(OnAStream::Closed) => socket.until_closed().await,
+                Some(OnAStream::Waits(expected)) => {
+                    is_alive(world).await;
+                    let message =
+                        SipMessage::from_datagram(bytes.into(), &MessageLimits::default()).expect("a message");
+                    let length = message.content_length().expect("a number").expect("Content-Length");
+                    socket.send(&vec![b'x'; length - message.body().len()]).await;
+                    let said = answers(&mut socket, name, 1).await;
+                    if !said.iter().all(|status| expected.contains(status)) || !is_silent(&mut socket).await.is_empty()
+                    {
+                        wrong.push(format!("{name}: {said:?} instead of {expected:?} in the end"));
+                    }
+                }
             }
             is_alive(world).await;
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
         world.until_waiting(1).await;
+        world.until_no_session().await;
+    });
+}
+
+#[test]
+fn an_authorization_that_nobody_knows_is_as_none_where_one_is_asked_for() {
+    let Some(folder) = folder() else { return };
+    with_their_domains().demands_passwords().tell(async |world| {
+        let bytes = read(&folder, "regaut01");
+        let place = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 44, 76)), named_port(&bytes));
+        let mut socket = RawSip::udp_at(place, world.sip()).await;
+        socket.send(&bytes).await;
+        let answer = answer_to(&mut socket, "regaut01", &bytes).await;
+        assert_eq!(answer.status(), Some(401));
+        let challenge = answer.header_by_text("WWW-Authenticate").unwrap_or_default();
+        assert!(challenge.starts_with("Digest "), "{challenge}");
     });
 }
 

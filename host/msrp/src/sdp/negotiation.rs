@@ -35,8 +35,8 @@ pub struct LocalMedia {
     pub max_size_bytes: Option<u64>,
     /// What we want to do.
     pub direction: Direction,
-    /// Of the certificate that we show, where the URI is `msrps`.
-    pub fingerprint: Option<Fingerprint>,
+    /// Of the certificates that we may show, where the URI is `msrps`.
+    pub fingerprints: Vec<Fingerprint>,
     /// Session id of the `o=` line, the same in every description of one dialog.
     pub origin_session_id: u64,
     /// Version of the `o=` line, one more for every changed description.
@@ -173,7 +173,7 @@ fn msrp_media(
     if has_cema {
         attributes.push(Attribute::new("msrp-cema"));
     }
-    if let Some(fingerprint) = local.fingerprint.as_ref().filter(|_| local.uri.secure) {
+    for fingerprint in local.fingerprints.iter().filter(|_| local.uri.secure) {
         attributes.push(Attribute::with_value("fingerprint", fingerprint));
     }
     attributes.push(Attribute::new(direction.as_str()));

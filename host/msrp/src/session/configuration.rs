@@ -95,6 +95,11 @@ pub struct SessionLimits {
     pub stall_timeout: Duration,
     /// Time without a byte in either direction. Default 5 min.
     pub idle_timeout: Duration,
+    /// Bytes a second that the peer has to bring while part of a head, a chunk or a message has come, over each
+    /// [`SessionLimits::slow_period`]. Default 1024.
+    pub min_bytes_per_second: u64,
+    /// Whole seconds over which its rate is taken. Default 60 s.
+    pub slow_period: Duration,
 }
 
 impl Default for SessionLimits {
@@ -117,6 +122,8 @@ impl Default for SessionLimits {
             report_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(300),
+            min_bytes_per_second: 1_024,
+            slow_period: Duration::from_secs(60),
         }
     }
 }

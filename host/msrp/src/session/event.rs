@@ -118,6 +118,9 @@ pub enum EndReason {
     /// Nothing happened for [`super::SessionLimits::idle_timeout`].
     #[error("the session was idle for too long")]
     Idle,
+    /// What the peer began to send comes slower than [`super::SessionLimits::min_bytes_per_second`].
+    #[error("what was coming came too slowly")]
+    TooSlow,
 }
 
 /// What the host has to know or do.

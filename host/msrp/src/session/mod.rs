@@ -7,7 +7,7 @@
 //! | Unbound | a request whose To-Path is ours | Bound |
 //! | Awaited, Unbound | [`SessionLimits::connection_timeout`] | Ended |
 //! | Bound | 481 or 506 to a request of ours (§10.8, §10.10) | Ended |
-//! | any | lost, closed, drained, unreadable, stalled, idle | Ended |
+//! | any | lost, closed, drained, unreadable, stalled, idle, too slow | Ended |
 //!
 //! The host calls any method, then takes [`Session::poll_event`] until it gives nothing, writes [`Session::poll_transmit`] as
 //! long as the connection takes bytes, and calls [`Session::handle_wake`] at [`Session::next_wake`]. Memory is bounded by
@@ -18,6 +18,7 @@
 
 mod configuration;
 mod event;
+mod pace;
 mod receiving;
 mod sending;
 mod writing;
@@ -34,6 +35,7 @@ pub use self::event::{
 pub use self::receiving::VerdictError;
 pub use self::sending::{SendError, SupplyError};
 
+use self::pace::Pace;
 use self::receiving::Receiving;
 use self::sending::Sending;
 use crate::framing::{Frame, Framer};
@@ -57,6 +59,7 @@ pub struct Session {
     sending: Sending,
     /// The last byte in either direction.
     active_at: Instant,
+    pace: Pace,
     /// Since when bytes wait to be written.
     output_waits_since: Option<Instant>,
 }
@@ -84,6 +87,7 @@ impl Session {
             receiving: Receiving::default(),
             sending: Sending::default(),
             active_at: now,
+            pace: Pace::default(),
             output_waits_since: None,
             configuration,
         }
@@ -120,6 +124,7 @@ impl Session {
             return;
         }
         self.active_at = now;
+        let length = bytes.len();
         self.framer.push(bytes);
         while self.is_connected() {
             match self.framer.next_frame() {
@@ -128,7 +133,13 @@ impl Session {
                 Err(error) => self.end(EndReason::ProtocolError(error)),
             }
         }
+        self.pace.came(now, length, self.framer.held_bytes() > 0 || self.is_amid_message());
         self.advance(now);
+    }
+
+    /// The host did not read the connection until now: what did not come meanwhile was not the peer's doing.
+    pub fn reads_again(&mut self, now: Instant) {
+        self.pace.begin_anew(now);
     }
 
     /// Bytes to be written, at most [`SessionLimits::max_write_bytes`] of content and a head; `None` when there are none now.
@@ -160,7 +171,8 @@ impl Session {
             Connection::Bound => Some(self.active_at + limits.idle_timeout),
         };
         let stalled = self.output_waits_since.map(|since| since + limits.stall_timeout);
-        [connection, stalled, self.drain_until, self.next_overdue()].into_iter().flatten().min()
+        let slow = self.pace.next_wake(limits);
+        [connection, stalled, slow, self.drain_until, self.next_overdue()].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -174,6 +186,7 @@ impl Session {
             Connection::Bound => (self.active_at + limits.idle_timeout <= now).then_some(EndReason::Idle),
         };
         let is_stalled = self.output_waits_since.is_some_and(|since| since + limits.stall_timeout <= now);
+        let is_too_slow = self.pace.is_too_slow(now, limits);
         let is_drained = self.drain_until.is_some_and(|until| until <= now);
         if is_drained {
             self.end(EndReason::Drained);
@@ -181,6 +194,8 @@ impl Session {
             self.end(EndReason::Stalled);
         } else if let Some(reason) = ends {
             self.end(reason);
+        } else if is_too_slow {
+            self.end(EndReason::TooSlow);
         }
         self.advance(now);
     }

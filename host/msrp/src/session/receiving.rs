@@ -1,4 +1,7 @@
 //! The receiving half (RFC 4975 §7.3).
+//!
+//! Deviation: a last chunk that is two bytes shorter than its Byte-Range says, and with that the message, is whole. The RFC's
+//! own examples (§4, §11) count the CRLF before the end-line; by the letter they would never be, and nobody would be told.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -14,6 +17,9 @@ use crate::framing::{
 use crate::reassembly::Reassembly;
 use crate::status::Status;
 use crate::uri::MsrpPath;
+
+/// What the RFC's own examples count too many.
+const CRLF_BYTES: u64 = 2;
 
 /// Why a verdict on a message has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -74,6 +80,8 @@ struct CurrentChunk {
     transaction: Transaction,
     start: u64,
     next: u64,
+    /// The offset after its last byte, where its Byte-Range says so.
+    stated_end: Option<u64>,
     destination: Destination,
 }
 
@@ -138,10 +146,16 @@ impl Session {
         self.receiving.messages.iter().filter(|known| known.is_complete).count()
     }
 
+    /// Whether part of a request or a message has come and the rest has not.
+    pub(super) fn is_amid_message(&self) -> bool {
+        self.receiving.current.is_some() || self.receiving.messages.iter().any(|known| !known.is_complete)
+    }
+
     pub(super) fn request(&mut self, head: RequestHead) {
         let transaction = Transaction::of(&head);
         let is_ours = head.to_path.first().session_id == self.configuration.local_uri.session_id;
         let start = head.byte_range.unwrap_or(ByteRange::UNSTATED).offset();
+        let stated_end = head.byte_range.and_then(|range| range.end);
         let destination = if head.method == Method::Report {
             if is_ours {
                 self.bind();
@@ -163,7 +177,7 @@ impl Session {
                 }
             }
         };
-        self.receiving.current = Some(CurrentChunk { transaction, start, next: start, destination });
+        self.receiving.current = Some(CurrentChunk { transaction, start, next: start, stated_end, destination });
     }
 
     pub(super) fn content(&mut self, bytes: Bytes) {
@@ -195,13 +209,18 @@ impl Session {
 
     pub(super) fn request_end(&mut self, flag: ContinuationFlag) {
         let Some(current) = self.receiving.current.take() else { return };
-        let CurrentChunk { transaction, start, next, destination } = current;
+        let CurrentChunk { transaction, start, next, stated_end, destination } = current;
         match destination {
             Destination::Nothing => {}
             // Nothing but a head: it binds the connection, also where no messages are taken (RFC 4975 §5.4).
             Destination::Announced(_) => self.answer(&transaction, Status::OK),
             Destination::Late(message_id) => self.answer_late(transaction, &message_id),
-            Destination::Message(id) => self.chunk_end(id, transaction, start, next, flag),
+            Destination::Message(id) => {
+                if flag == ContinuationFlag::Complete && stated_end == next.checked_add(CRLF_BYTES) {
+                    self.total_counts_end_line(id, next);
+                }
+                self.chunk_end(id, transaction, start, next, flag);
+            }
         }
     }
 
@@ -344,6 +363,15 @@ impl Session {
             self.events.push_back(Event::IncomingComplete { message: id, total_bytes });
         } else {
             self.answer(&transaction, Status::OK);
+        }
+    }
+
+    /// The last chunk, and with it the total, counts the CRLF before its end-line.
+    fn total_counts_end_line(&mut self, id: IncomingId, end: u64) {
+        if let Some(incoming) = self.receiving.messages.iter_mut().find(|known| known.id == id)
+            && incoming.reassembly.total() == end.checked_add(CRLF_BYTES)
+        {
+            incoming.reassembly.shorten(end);
         }
     }
 

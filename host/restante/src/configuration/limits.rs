@@ -124,6 +124,11 @@ limits! {
     max_session_setup_seconds = 30;
     /// Seconds without a byte after which a session ends.
     max_session_idle_seconds = 60;
+    /// Bytes a second that a peer has to bring while part of a message has come, over `slow_msrp_seconds`; fewer: the session
+    /// ends.
+    min_msrp_bytes_per_second = 1_024;
+    /// Seconds over which that rate is taken.
+    slow_msrp_seconds = 60;
     /// Clients of the MSRP relay that one user may have at a time; more: 403.
     max_relay_clients_per_user = 8;
     /// Seconds that a session URI of the MSRP relay lives without being asked for again.

@@ -89,6 +89,7 @@ pub struct Configuration {
     #[serde(skip)]
     pub source: Source,
 }
+
 impl Default for Configuration {
     fn default() -> Self {
         Configuration {

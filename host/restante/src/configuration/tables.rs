@@ -21,9 +21,10 @@ pub struct Sip {
     pub name_servers: Vec<SocketAddr>,
     /// Every hop is congestion-safe (RFC 3428 §8): MESSAGE requests over 1300 bytes may go by reliable transports.
     pub congestion_safe: bool,
-    /// Further places that we may connect to, whoever names them: by default only where the signalling came from.
-    /// `ADDRESS`, `ADDRESS/BITS` or `ADDRESS:PORT`; one of our own listeners only with its port.
-    pub allow_targets: Vec<Target>,
+    /// Further places that we may connect to, whoever names them: by default only where the signalling came from, and
+    /// loopback where nothing but loopback is listened on. `ADDRESS`, `ADDRESS/BITS` or `ADDRESS:PORT`; one of our own
+    /// listeners only with its port.
+    pub allow_targets: Option<Vec<Target>>,
     /// Pages that may connect over WebSocket, as browsers name them in Origin, such as `https://phone.example.org`; default:
     /// all, and whoever names none.
     pub web_origins: Option<Vec<String>>,
@@ -103,7 +104,7 @@ impl Default for Sip {
             outbound: None,
             name_servers: Vec::new(),
             congestion_safe: false,
-            allow_targets: Vec::new(),
+            allow_targets: None,
             web_origins: None,
             upstream_failure_header: "X-Upstream-Status".to_owned(),
             keep_headers: Vec::new(),

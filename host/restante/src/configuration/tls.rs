@@ -1,6 +1,7 @@
 //! `[tls]`: what is shown and believed on encrypted connections.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use restante_transport::{ClientCertificates, TlsFiles};
 use serde::Deserialize;
@@ -37,9 +38,9 @@ pub enum AskedCertificates {
 }
 
 impl Tls {
-    /// The files, for the transport.
+    /// The files, for the transport; a session that is being set up may take so long.
     #[must_use]
-    pub fn files(&self) -> TlsFiles {
+    pub fn files(&self, session_setup: Duration) -> TlsFiles {
         TlsFiles {
             certificate: self.certificate.clone(),
             key: self.key.clone(),
@@ -50,6 +51,7 @@ impl Tls {
                 AskedCertificates::Request => ClientCertificates::Request,
                 AskedCertificates::Require => ClientCertificates::Require,
             },
+            replaced_media_for: session_setup,
         }
     }
 

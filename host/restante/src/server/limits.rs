@@ -48,13 +48,19 @@ pub(super) fn abilities(configuration: &Configuration) -> HostAbilities {
     }
 }
 
-/// Where peers may make us connect to. A server that nobody but this machine can reach may reach this machine.
+/// Where peers may make us connect to: what the operator wrote, and nothing else. Where nothing is written, a server that
+/// nobody but this machine can reach may reach this machine.
+///
+/// Deviation: loopback without an entry of its own, so that a first try on one machine works. Whoever puts a proxy on the same
+/// machine before the server writes `allow_targets`, be it empty: others speak through that proxy.
 pub(super) fn destinations(configuration: &Configuration) -> DestinationPolicy {
-    let mut allowed: Vec<AllowedTarget> = configuration.sip.allow_targets.iter().map(|target| target.0).collect();
     let sip = configuration.sip.listen.iter();
-    if sip.chain(&configuration.msrp.listen).all(|listen| listen.socket.ip().is_loopback()) {
-        allowed.extend(["127.0.0.0/8", "::1"].into_iter().filter_map(|range| range.parse::<AllowedTarget>().ok()));
-    }
+    let is_local = sip.chain(&configuration.msrp.listen).all(|listen| listen.socket.ip().is_loopback());
+    let allowed: Vec<AllowedTarget> = match &configuration.sip.allow_targets {
+        Some(targets) => targets.iter().map(|target| target.0).collect(),
+        None if is_local => ["127.0.0.0/8", "::1"].into_iter().filter_map(|range| range.parse().ok()).collect(),
+        None => Vec::new(),
+    };
     let own = configuration.sip.listen.iter().chain(&configuration.msrp.listen);
     let own = own.chain(&configuration.msrp.web_socket_listen).map(|listen| listen.socket);
     DestinationPolicy {

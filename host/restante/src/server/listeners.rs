@@ -142,6 +142,7 @@ impl BoundMsrp {
 /// A connection for no session: whoever guesses often is shut out.
 pub(super) fn refuse_guess(shared: &Shared, handed: HandedOver<String>) {
     shared.note_garbage(handed.remote, None, true);
+    shared.metrics.count_dropped("no-such-session");
     refuse_connection(handed, &shared.msrp_limits, Status::NO_SUCH_SESSION);
 }
 

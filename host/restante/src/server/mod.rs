@@ -42,7 +42,7 @@ use restante_sip::uri::Uri;
 use restante_store::spool::Spool;
 use restante_store::sqlite::{Clock, OpenOptions, SqliteStore};
 use restante_store::{Sink, Store, StoreError, UserCredentials};
-use restante_transport::destination::DestinationPolicy;
+use restante_transport::destination::{DestinationPolicy, RefusedTarget};
 use restante_transport::queue::{Lane, QueueReceiver, channel};
 use restante_transport::resolution::Names;
 use restante_transport::{Protocol, Sender, Tls, Transport, TransportCounters, WebSockets};
@@ -255,6 +255,12 @@ impl Shared {
     fn takes_msrp(&self, is_encrypted: bool) -> bool {
         let by_relay = self.relay.get().is_some_and(|link| link.is_secure() == is_encrypted);
         by_relay || self.msrp_places.iter().any(|place| place.is_encrypted == is_encrypted)
+    }
+
+    /// Notes that a Contact, Path, Route or Request-URI leads where we may not connect to.
+    fn note_forbidden_target(&self, place: SocketAddr, error: RefusedTarget) {
+        tracing::debug!(%place, %error, "a peer names a place where we may not connect to; see sip.allow_targets");
+        self.metrics.count_dropped("forbidden-target");
     }
 
     fn message_limits(&self) -> MessageLimits {
@@ -478,7 +484,9 @@ impl Server {
 
 /// What the files of `[tls]` hold.
 fn tls(configuration: &Configuration) -> Result<Arc<Tls>> {
-    Tls::read(configuration.tls.files()).map_err(|error| {
+    // From the offer to its answer, and from there to the connection.
+    let setup = std::time::Duration::from_secs(configuration.limits.max_session_setup_seconds.saturating_mul(2));
+    Tls::read(configuration.tls.files(setup)).map_err(|error| {
         let place = configuration.source.place(&["tls"]);
         anyhow::anyhow!("{place}: [tls] cannot be used: {error}")
     })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use restante_deferral::model::RecipientKey;
-use restante_sip::message::{Method, SipMessage, validate_request, validate_response};
+use restante_sip::message::{Defect, Method, SipMessage, validate_request, validate_response};
 use restante_sip::transaction::{Flow, shard_of_branch, shard_of_tag};
 use restante_sip::uri::Uri;
 use restante_sip::writer::{Builder, reason};
@@ -177,15 +177,23 @@ pub fn shard_of(key: &RecipientKey, shards: usize) -> usize {
 fn answer(shared: &Shared, request: &SipMessage, flow: &Flow, status: u16, reason: &str) {
     let Some(sender) = shared.sender() else { return };
     let via = request.top_via().ok();
+    // Without one nobody says where an answer goes; whoever is connected is there.
+    if via.is_none() && !flow.transport.is_reliable() {
+        return;
+    }
     let remote = match &via {
         Some(via) if !flow.transport.is_reliable() => via.response_destination(flow.remote),
         _ => flow.remote,
     };
+    let via_is_missing = via.is_none();
     let stamped = via.map(|mut via| {
         via.stamp(flow.remote);
         via.to_string()
     });
-    let response = Builder::response(request, status, reason, stamped.as_deref(), Some("r00stateless"));
+    let response = match request.defect() {
+        Some(Defect::NoVersion) if via_is_missing => Builder::response_to_part(request, status, reason),
+        _ => Builder::response(request, status, reason, stamped.as_deref(), Some("r00stateless")),
+    };
     let response = if status == 503 { response.field("Retry-After", "5") } else { response };
     let bytes: Bytes = match response.finish() {
         Ok(bytes) => bytes,

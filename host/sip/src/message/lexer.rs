@@ -36,7 +36,7 @@ pub(crate) fn parse(data: &[u8], limits: &MessageLimits) -> Result<Parts, ParseE
         at += 1;
     }
     let (line, mut at) = next_line(data, at).ok_or(ParseError::Unfinished)?;
-    let start = start_line(data, line)?;
+    let (start, has_version) = start_line(data, line)?;
     let mut fields = Vec::with_capacity(16);
     let mut defect = None;
     loop {
@@ -60,6 +60,9 @@ pub(crate) fn parse(data: &[u8], limits: &MessageLimits) -> Result<Parts, ParseE
             Some(field) => fields.push(field),
             None => defect = Some(Defect::HeaderLine),
         }
+    }
+    if !has_version && defect != Some(Defect::HeaderTooLarge) {
+        defect = Some(Defect::NoVersion);
     }
     if data.len().saturating_sub(at) > limits.max_body_bytes {
         defect.get_or_insert(Defect::BodyTooLarge);
@@ -127,10 +130,11 @@ fn has_stray_carriage_return(value: &[u8], folded: bool) -> bool {
     value.iter().enumerate().any(|(at, byte)| *byte == b'\r' && !ends_line(at))
 }
 
-fn start_line(data: &[u8], line: Range<usize>) -> Result<StartLine, ParseError> {
+/// Also whether it names a version: a request line that does not is read as far as it goes, so that it can be answered.
+fn start_line(data: &[u8], line: Range<usize>) -> Result<(StartLine, bool), ParseError> {
     let text = data.get(line.clone()).ok_or(ParseError::StartLine)?;
     if text.get(..8).is_some_and(|version| version.eq_ignore_ascii_case(b"SIP/2.0 ")) {
-        return status_line(text, line);
+        return status_line(text, line).map(|start| (start, true));
     }
     let text = std::str::from_utf8(text).map_err(|_| ParseError::StartLine)?;
     let (method, rest) = text.split_once(' ').ok_or(ParseError::StartLine)?;
@@ -140,17 +144,25 @@ fn start_line(data: &[u8], line: Range<usize>) -> Result<StartLine, ParseError> 
     let trimmed = rest.trim_end_matches(' ');
     // Blanks inside the Request-URI cannot be told from those behind it: everything between the first and the last is
     // taken for the URI, whose own grammar refuses them.
-    let (uri, version) = trimmed.rsplit_once(' ').ok_or(ParseError::StartLine)?;
+    let uri_start = line.start + method.len() + 1;
+    let Some((uri, version)) = trimmed.rsplit_once(' ') else {
+        let is_sip =
+            ["sip:", "sips:"].iter().any(|it| trimmed.get(..it.len()).is_some_and(|of| of.eq_ignore_ascii_case(it)));
+        let uri = range(uri_start..uri_start + trimmed.len());
+        let start =
+            StartLine::Request { method: Method::from_text(method), uri, other_version: false, stray_blanks: false };
+        return if is_sip { Ok((start, false)) } else { Err(ParseError::StartLine) };
+    };
     if !version.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("SIP/")) {
         return Err(ParseError::StartLine);
     }
-    let uri_start = line.start + method.len() + 1;
-    Ok(StartLine::Request {
+    let start = StartLine::Request {
         method: Method::from_text(method),
         uri: range(uri_start..uri_start + uri.len()),
         other_version: !version.eq_ignore_ascii_case("SIP/2.0"),
         stray_blanks: uri.starts_with(' ') || uri.ends_with(' ') || trimmed.len() != rest.len(),
-    })
+    };
+    Ok((start, true))
 }
 
 /// `text` begins with the version. The reason may be anything, in any encoding, or missing.

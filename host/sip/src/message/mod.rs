@@ -56,6 +56,8 @@ pub enum ParseError {
 /// [`validate_response`] such a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defect {
+    /// The request line names no version: 400.
+    NoVersion,
     /// A line of the header part is no header field or holds a lone CR, or the header part does not end: 400.
     HeaderLine,
     /// More header fields or bytes than [`MessageLimits`] allow: 513. What comes after them was not read.

@@ -62,6 +62,9 @@ pub fn validate_request(message: &SipMessage) -> Result<(), MalformedRequest> {
     let StartLine::Request { method, other_version, stray_blanks, .. } = message.start() else {
         return Err(MalformedRequest::Unanswerable);
     };
+    if message.defect() == Some(Defect::NoVersion) {
+        return Err(Syntax("SIP Version Missing"));
+    }
     let mandatory = [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq];
     if message.header(Name::Via).is_none() {
         return Err(MalformedRequest::Unanswerable);
@@ -77,7 +80,7 @@ pub fn validate_request(message: &SipMessage) -> Result<(), MalformedRequest> {
         Some(Defect::HeaderTooLarge) => return Err(MalformedRequest::HeaderTooLarge),
         Some(Defect::BodyTooLarge) => return Err(MalformedRequest::BodyTooLarge),
         Some(Defect::Undelimited) => return Err(Syntax("Content-Length Missing or Malformed")),
-        None => {}
+        Some(Defect::NoVersion) | None => {}
     }
     if *stray_blanks {
         return Err(Syntax("Malformed Request Line"));

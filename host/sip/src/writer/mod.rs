@@ -76,6 +76,20 @@ impl Builder {
         builder
     }
 
+    /// Begins the response to what is hardly a request: with those of the fields that it has.
+    #[must_use]
+    pub fn response_to_part(request: &SipMessage, status: u16, reason: &str) -> Builder {
+        let mut builder = Builder { text: Vec::with_capacity(512), error: None };
+        builder.check(reason);
+        builder.text.extend_from_slice(format!("SIP/2.0 {status} {reason}\r\n").as_bytes());
+        for name in [Name::From, Name::To, Name::CallId, Name::CSeq] {
+            if let Some(value) = request.header_bytes(name) {
+                builder.copy(name.as_str(), value, None);
+            }
+        }
+        builder
+    }
+
     /// Adds a field in rsip's vocabulary.
     #[must_use]
     pub fn header(self, header: &rsip::Header) -> Builder {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -32,6 +33,9 @@ pub struct TlsFiles {
     pub client_authorities: Option<PathBuf>,
     /// What is asked of those that connect to us.
     pub client_certificates: ClientCertificates,
+    /// How long a certificate that was replaced is still shown to peers of MSRP: sessions that are being set up named its
+    /// fingerprint. Default: no longer.
+    pub replaced_media_for: Duration,
 }
 
 /// What is asked of peers that connect.

@@ -13,8 +13,9 @@ mod verify;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio_rustls::TlsConnector;
@@ -31,14 +32,23 @@ pub use self::material::{CertificateStatus, ClientCertificates, TlsError, TlsFil
 pub type PeerNames = Arc<[Box<str>]>;
 
 /// What this process shows and believes. What was read last holds for every handshake that begins after it; connections that
-/// are open keep to theirs.
+/// are open keep to theirs. Peers of MSRP are shown what was replaced for a while ([`TlsFiles::replaced_media_for`]), because
+/// a session description named it.
 pub struct Tls {
     files: TlsFiles,
     material: ArcSwap<Material>,
+    replaced: ArcSwapOption<Replaced>,
     names: Mutex<AskedNames>,
     /// Held while files are read, by whoever reads them.
     reloading: Mutex<()>,
     reading: Mutex<Readings>,
+}
+
+/// What was shown before.
+struct Replaced {
+    material: Arc<Material>,
+    /// From then on nobody is shown it.
+    until: Instant,
 }
 
 /// What became of reading the files again.
@@ -89,7 +99,7 @@ impl Tls {
 
     fn of(files: TlsFiles, material: ArcSwap<Material>) -> Tls {
         let (names, reading) = (Mutex::default(), Mutex::default());
-        Tls { files, material, names, reloading: Mutex::new(()), reading }
+        Tls { files, material, replaced: ArcSwapOption::empty(), names, reloading: Mutex::new(()), reading }
     }
 
     /// Reads the files again. What cannot be used changes nothing. The system's authorities, where they are the ones, are read
@@ -106,7 +116,9 @@ impl Tls {
                 reading.problem = None;
                 let is_the_same = material.digest() == self.material.load().digest();
                 if !is_the_same || self.files.authorities.is_none() {
-                    self.material.store(Arc::new(material));
+                    let material = Arc::new(material);
+                    let before = self.material.swap(Arc::clone(&material));
+                    self.keep_for_media(before, &material);
                 }
                 if is_the_same {
                     return Ok(Reloaded::Unchanged);
@@ -124,6 +136,25 @@ impl Tls {
                 Err(error)
             }
         }
+    }
+
+    /// One that is still shown stays, however often the files change: sessions named it first.
+    fn keep_for_media(&self, before: Arc<Material>, now: &Material) {
+        let (earlier, latest) = (before.own_certificate(), now.own_certificate());
+        if earlier.is_some() && latest.is_some() && earlier != latest && self.replaced().is_none() {
+            let until = Instant::now() + self.files.replaced_media_for;
+            self.replaced.store(Some(Arc::new(Replaced { material: before, until })));
+        }
+    }
+
+    /// What was replaced and is still shown.
+    fn replaced(&self) -> Option<Arc<Material>> {
+        let replaced = self.replaced.load_full()?;
+        (replaced.until > Instant::now()).then(|| Arc::clone(&replaced.material))
+    }
+
+    fn media(&self) -> Arc<Material> {
+        self.replaced().unwrap_or_else(|| self.material.load_full())
     }
 
     /// What is shown, and how reading it went.
@@ -166,18 +197,20 @@ impl Tls {
     }
 
     pub(crate) fn msrp_server(&self) -> Option<Arc<ServerConfig>> {
-        self.material.load().msrp_server()
+        self.media().msrp_server()
     }
 
-    /// Our certificate in DER, for its fingerprint.
+    /// Our certificate for MSRP in DER, for its fingerprint; before it one that was replaced and is still shown. A peer may be
+    /// shown any of them (RFC 8122 §5).
     #[must_use]
-    pub fn own_certificate(&self) -> Option<CertificateDer<'static>> {
-        self.material.load().own_certificate()
+    pub fn media_certificates(&self) -> Vec<CertificateDer<'static>> {
+        let replaced = self.replaced().and_then(|material| material.own_certificate());
+        replaced.into_iter().chain(self.material.load().own_certificate()).collect()
     }
 
     /// What connects to a place where any certificate is taken first: whose it is has to be looked at.
     pub(crate) fn connector_to_anybody(&self) -> Result<TlsConnector, TlsError> {
-        self.material.load().client_of_anybody().map(TlsConnector::from)
+        self.media().client_of_anybody().map(TlsConnector::from)
     }
 
     /// What connects to a place, and the name that the certificate there must show: the host that was asked for before it was

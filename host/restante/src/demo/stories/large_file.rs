@@ -38,17 +38,28 @@ async fn tell(stage: &mut Stage) -> Result<()> {
     stage.nothing_waits().await
 }
 
-/// Bytes that no compression and no block that is read twice could go unnoticed in.
+/// Letters of a line; with its end as many as the text of a MIME part has.
+const LINE_LETTERS: usize = 76;
+
+/// Lines of letters by chance: no block that is lost or read twice could go unnoticed in them. They are text so that whoever
+/// looks at the wire can read it, and so that a dissector that takes content for lines is not led astray.
 fn write_noise(path: &Path, bytes: u64) -> Result<()> {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut file = BufWriter::new(File::create_new(path)?);
     let (mut left, mut state) = (bytes, 0x9e37_79b9_7f4a_7c15_u64);
+    let mut line = Vec::with_capacity(LINE_LETTERS + 1);
     while left > 0 {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        let word = state.to_le_bytes();
-        let length = left.min(word.len() as u64);
-        file.write_all(word.get(..usize::try_from(length)?).unwrap_or(&word))?;
+        line.clear();
+        while line.len() < LINE_LETTERS {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            line.extend(state.to_le_bytes().map(|byte| LETTERS[usize::from(byte % 64)]));
+        }
+        line.truncate(LINE_LETTERS);
+        line.push(b'\n');
+        let length = left.min(line.len() as u64);
+        file.write_all(line.get(..usize::try_from(length)?).unwrap_or(&line))?;
         left = left.saturating_sub(length);
     }
     Ok(file.flush()?)

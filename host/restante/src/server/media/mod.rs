@@ -28,6 +28,8 @@ pub use self::place::{Encryption, FailedPlaces, NoPlace, Place};
 
 /// Bytes waiting for the socket above which no more are made.
 const MAX_PENDING_BYTES: usize = 64 * 1024;
+/// Work on what came that took longer than this is ours to answer for.
+const LONG: Duration = Duration::from_secs(1);
 /// Time to write what is left after a session ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Time in which bytes that a BYE overtook may still come.
@@ -238,7 +240,12 @@ impl Media {
         // An encrypted stream may hold back what it took.
         let mut flushed = true;
         loop {
+            let began = Instant::now();
             self.advance(&mut output).await;
+            // A peer is not slow while nobody reads what it sends.
+            if !self.may_take_more() || began.elapsed() > LONG {
+                self.session.reads_again(Instant::now());
+            }
             if self.session.is_ended() {
                 let last = async {
                     writer.write_all(&output).await?;
@@ -269,7 +276,12 @@ impl Media {
                         self.session.disconnected();
                     }
                 }
-                () = tokio::time::sleep_until(wake.into()) => self.session.handle_wake(Instant::now()),
+                () = tokio::time::sleep_until(wake.into()) => {
+                    if !self.may_take_more() {
+                        self.session.reads_again(Instant::now());
+                    }
+                    self.session.handle_wake(Instant::now());
+                }
             }
         }
     }

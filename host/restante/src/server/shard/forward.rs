@@ -121,10 +121,17 @@ impl Shard {
             return Err(503);
         }
         let outbound = self.outbound_flow().map(|flow| flow.remote);
-        let may_go = |place: &SocketAddr| {
-            outbound == Some(*place) || self.shared.destinations.check(*place, came.remote.ip()).is_ok()
+        let mut refused = None;
+        let may_go = |(place, _): &(SocketAddr, Option<Transport>)| {
+            let checked = self.shared.destinations.check(*place, came.remote.ip());
+            refused = checked.err().filter(|_| outbound != Some(*place)).map(|error| (*place, error));
+            refused.is_none()
         };
-        let (remote, transport) = places.into_iter().find(|(place, _)| may_go(place)).ok_or(404u16)?;
+        let found = places.into_iter().find(may_go);
+        if let Some((place, error)) = refused {
+            self.shared.note_forbidden_target(place, error);
+        }
+        let (remote, transport) = found.ok_or(404u16)?;
         let usual = if uri.parameter("transport").is_some() { Transport::Udp } else { came.transport };
         Ok(self.named(uri, flow::towards(transport.unwrap_or(usual), remote)))
     }

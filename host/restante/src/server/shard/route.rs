@@ -7,6 +7,7 @@ use restante_sip::header::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, Name
 use restante_sip::registration::{Binding, BindingId, BindingKind, Bindings, EmbeddedDevice};
 use restante_sip::transaction::{Flow, Transport};
 use restante_sip::uri::Uri;
+use restante_transport::destination::RefusedTarget;
 use serde::{Deserialize, Serialize};
 
 use super::{Now, Shard};
@@ -251,15 +252,29 @@ impl Shard {
         let seen = seen.filter(|seen| fits(seen.transport));
         let numeric = uri.as_sip().and_then(flow::socket_of).is_some();
         let places = if numeric || is_proxy || seen.is_none() { self.places_of(&uri) } else { Vec::new() };
+        let says_udp = uri.parameter("transport").is_some_and(|name| name.eq_ignore_ascii_case("udp"));
+        // A connection that the client opened is the only way back through its address translation.
+        if let Some(seen) = seen.filter(|seen| seen.connection.is_some() && !says_udp) {
+            return Some((seen, false));
+        }
+        let mut refused = None;
         let may_go = |(place, over): &&(SocketAddr, Option<Transport>)| {
             let from = signalled_from.unwrap_or(place.ip());
-            over.map_or(!is_secure, fits) && self.shared.destinations.check(*place, from).is_ok()
+            if !over.map_or(!is_secure, fits) {
+                return false;
+            }
+            let checked = self.shared.destinations.check(*place, from);
+            refused = checked.err().map(|error| (*place, error));
+            refused.is_none()
         };
         let named = places.iter().find(may_go).copied();
-        let says_udp = uri.parameter("transport").is_some_and(|name| name.eq_ignore_ascii_case("udp"));
+        if let Some((place, error)) = refused.filter(|_| named.is_none())
+            // A client behind address translation names an address that nobody else knows.
+            && (is_proxy || seen.is_none() || error != RefusedTarget::Foreign)
+        {
+            self.shared.note_forbidden_target(place, error);
+        }
         match (named, seen) {
-            // A connection that the client opened is the only way back through its address translation.
-            (_, Some(seen)) if seen.connection.is_some() && !says_udp => Some((seen, false)),
             (Some((place, over)), Some(seen)) => {
                 Some((self.named(&uri, flow::towards(over.unwrap_or(seen.transport), place)), true))
             }

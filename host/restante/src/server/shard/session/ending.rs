@@ -114,15 +114,22 @@ impl Shard {
     pub(super) fn task_ended(&mut self, now: Now, media: MediaId, reason: Option<&EndReason>) {
         if let Some(reason) = reason {
             tracing::debug!(%reason, "session over");
+            if *reason == EndReason::TooSlow {
+                self.shared.metrics.count_dropped("slow-msrp");
+            }
         }
         let Some(session) = self.media.get_mut(&media) else { return };
         session.task_over = true;
         session.commands = None;
         if let Some(delivery) = session.delivery_mut() {
             delivery.broken_by.get_or_insert(match reason {
-                Some(EndReason::ConnectionNeverCame | EndReason::NeverBound | EndReason::Idle | EndReason::Stalled) => {
-                    Origin::Timeout
-                }
+                Some(
+                    EndReason::ConnectionNeverCame
+                    | EndReason::NeverBound
+                    | EndReason::Idle
+                    | EndReason::Stalled
+                    | EndReason::TooSlow,
+                ) => Origin::Timeout,
                 _ => Origin::Transport,
             });
         }

@@ -405,6 +405,7 @@ impl Shard {
                 self.command(media, Command::Connected(*handed));
             }
             (PeerConnection::Early(handed), true) => {
+                self.shared.metrics.count_dropped("forbidden-msrp-connection");
                 refuse_connection(*handed, &self.shared.msrp_limits, Status::FORBIDDEN);
             }
             _ => {}
@@ -453,7 +454,10 @@ impl Shard {
                 self.command(media, Command::Connected(handed));
             }
             (PeerConnection::Awaited, false) => session.connection = PeerConnection::Early(Box::new(handed)),
-            _ => refuse_connection(handed, &self.shared.msrp_limits, Status::BOUND_TO_ANOTHER_CONNECTION),
+            _ => {
+                self.shared.metrics.count_dropped("second-msrp-connection");
+                refuse_connection(handed, &self.shared.msrp_limits, Status::BOUND_TO_ANOTHER_CONNECTION);
+            }
         }
     }
 

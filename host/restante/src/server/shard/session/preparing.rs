@@ -46,7 +46,8 @@ impl Shard {
             .shared
             .sender()
             .filter(|_| is_encrypted && relays.is_empty())
-            .and_then(|sender| sender.tls().own_certificate());
+            .map(|sender| sender.tls().media_certificates())
+            .unwrap_or_default();
         let receives = direction.receives();
         let all = AcceptTypes::parse("message/cpim text/* application/* image/* audio/* video/* *");
         let local = LocalMedia {
@@ -64,7 +65,7 @@ impl Shard {
             accept_wrapped_types: Some(AcceptTypes::any()),
             max_size_bytes: receives.then_some(self.shared.limits.max_large_body_bytes),
             direction,
-            fingerprint: own.map(|certificate| Fingerprint::sha256(&certificate)),
+            fingerprints: own.iter().map(|certificate| Fingerprint::sha256(certificate)).collect(),
             origin_session_id: u64::try_from(random >> 80).unwrap_or(1),
             origin_version: 1,
         };
@@ -110,6 +111,8 @@ impl Shard {
             max_ranges_per_message: size(limits.max_pieces_per_message),
             connection_timeout: Duration::from_secs(limits.max_session_setup_seconds),
             idle_timeout: Duration::from_secs(limits.max_session_idle_seconds),
+            min_bytes_per_second: limits.min_msrp_bytes_per_second,
+            slow_period: Duration::from_secs(limits.slow_msrp_seconds),
             max_outgoing_messages: 4,
             ..SessionLimits::default()
         };

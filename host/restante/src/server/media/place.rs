@@ -82,6 +82,8 @@ pub enum NoPlace {
     Unusable,
     /// All of it is out of bounds.
     Forbidden,
+    /// Our own relay takes no further session now, which is nobody's refusal.
+    RelayBusy,
 }
 
 impl Place {

@@ -229,7 +229,7 @@ impl Shard {
             // A 200 that nothing can be sent through: BYE, and another way.
             (refused, _, Some(delivery)) => {
                 (delivery.status, delivery.origin) = match refused {
-                    Err(NoPlace::Forbidden) => (None, Origin::Transport),
+                    Err(NoPlace::Forbidden | NoPlace::RelayBusy) => (None, Origin::Transport),
                     _ => (Some(488), Origin::Device),
                 };
                 if let Some(session) = self.media.get_mut(&media) {

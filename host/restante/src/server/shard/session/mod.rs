@@ -288,6 +288,7 @@ impl Shard {
             Ok(start) => start,
             Err(NoPlace::Unusable) => return self.give_invitation_up(now, media, transaction, 488),
             Err(NoPlace::Forbidden) => return self.give_invitation_up(now, media, transaction, 403),
+            Err(NoPlace::RelayBusy) => return self.give_invitation_up(now, media, transaction, 480),
         };
         let tag = self.endpoint.identifiers().tag();
         let contact = self.contact_uri(&flow);

@@ -95,7 +95,7 @@ impl Shard {
         }
         let connection = match role {
             // Whoever connects to whom, we have our connection to the relay (RFC 4976 §6.2).
-            _ if has_relays => Connection::Here(session.through_relay.take().ok_or(NoPlace::Unusable)?),
+            _ if has_relays => Connection::Here(session.through_relay.take().ok_or(NoPlace::RelayBusy)?),
             Role::Passive => Connection::FromPeer,
             Role::Active => match shared.msrp_relay.connect(theirs.path.first()) {
                 Some(stream) => Connection::Here(stream),

@@ -100,6 +100,9 @@ struct LaneQueue<T> {
     bytes: usize,
 }
 
+/// Items for which an empty lane keeps room: what a crowd once took is given back.
+const KEPT_ITEMS: usize = 512;
+
 /// A queue.
 #[must_use]
 pub fn channel<T>(limits: QueueLimits) -> (QueueSender<T>, QueueReceiver<T>) {
@@ -221,6 +224,9 @@ impl<T> LaneQueue<T> {
         for (item, bytes) in self.items.drain(..count) {
             self.bytes = self.bytes.saturating_sub(bytes);
             into.push(item);
+        }
+        if self.items.is_empty() && self.items.capacity() > KEPT_ITEMS {
+            self.items.shrink_to(KEPT_ITEMS);
         }
         count
     }
@@ -355,5 +361,20 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 4_000);
+    }
+
+    #[test]
+    fn the_room_of_a_crowd_is_given_back() {
+        let (sender, mut receiver) = channel(QueueLimits::default());
+        for item in 0..2 * KEPT_ITEMS + 1 {
+            sender.try_push(Lane::Ordinary, item, 1).unwrap();
+        }
+        let room = |receiver: &QueueReceiver<usize>| lock(&receiver.shared.lanes).ordinary.items.capacity();
+        let mut batch = Vec::new();
+        assert!(receiver.try_pop_batch(&mut batch, KEPT_ITEMS));
+        assert!(room(&receiver) > 2 * KEPT_ITEMS, "some are left");
+        assert!(receiver.try_pop_batch(&mut batch, 2 * KEPT_ITEMS));
+        assert_eq!(batch.len(), 2 * KEPT_ITEMS + 1);
+        assert!(room(&receiver) <= KEPT_ITEMS, "{}", room(&receiver));
     }
 }

@@ -316,7 +316,7 @@ fn fickle(style: u8) -> Policy {
     Box::new(move |question| {
         let Question::Available(context, availability) = question else { return pages_all(question) };
         asked += 1;
-        let step = if style == 1 || (style > 1 && asked % 2 == 0) { Step::Session } else { Step::Page };
+        let step = if style == 1 || (style > 1 && asked.is_multiple_of(2)) { Step::Session } else { Step::Page };
         let mut messages = ids(&availability.messages);
         let held = if style == 3 { messages.split_off(messages.len().saturating_sub(asked % 3)) } else { Vec::new() };
         let until = Some(context.now.after(Duration::from_secs(5)));

@@ -10,7 +10,7 @@ use restante_tests::{Chunk, Head, RawMsrp, RawSip, World, in_time, pattern, sett
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use crate::support::{BOB, accept, invited, register, waiting};
+use restante_tests::raw_device::{BOB, accept, invited, register, waiting};
 
 const PASSWORD: &str = "secret of the relay";
 

@@ -13,7 +13,7 @@ use restante_tests::{
 };
 use restante_transport::Protocol;
 
-use crate::support::{BOB, accept, invited, register};
+use restante_tests::raw_device::{BOB, accept, invited, register};
 
 fn place() -> Setting {
     setting().demands_passwords().settings("few = 0\nretry_seconds = [3600]")

@@ -45,6 +45,7 @@ interop:
 	@tests/proxies/install.sh target/proxies || true
 	@tests/clients/install.sh target/clients || true
 	@tests/clients/browser.sh target/browser || true
+	@tests/clients/pjsua.sh target/pjsua || true
 	@tests/toolchains/c.sh target/toolchains/c || true
 
 # What makes policies of JavaScript. Large, and so not part of every run.

@@ -4,7 +4,8 @@
 //! * [`story`], [`Setting`], [`World`]: the server and where it stands.
 //! * [`Person`]: a client and what happened to it.
 //! * [`HeldStore`]: a store whose commits wait until they are told to go on.
-//! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would. [`WebMsrp`]: MSRP as a browser has it.
+//! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would; [`raw_device`]: with them a device that is pushed to.
+//!   [`WebMsrp`]: MSRP as a browser has it.
 //! * [`Authority`], [`TlsPeer`]: certificates, and the other end of TLS.
 //! * [`NameServer`]: names for next hops. [`Middlebox`]: what stands before clients and changes descriptions.
 //! * [`Program`]: the binary as a child process.
@@ -25,6 +26,7 @@ mod outage;
 mod patience;
 mod person;
 mod program;
+pub mod raw_device;
 mod raw_msrp;
 mod raw_sip;
 mod recorder;

@@ -12,7 +12,7 @@ use crate::patience::in_time;
 use crate::raw_sip::{Duplex, RawSip, Request};
 
 /// The path that offers name; nobody listens there.
-const OUR_PATH: &str = "msrp://127.0.0.1:9/storyteller;tcp";
+pub(crate) const OUR_PATH: &str = "msrp://127.0.0.1:9/storyteller;tcp";
 
 /// A connection to a session's place.
 pub struct RawMsrp {
@@ -98,13 +98,13 @@ impl RawMsrp {
     /// The ACK for that answer.
     #[must_use]
     pub fn ack(sip: &RawSip, invite: &Request, answer: &SipMessage) -> Request {
-        in_dialog(sip, invite, answer, "ACK", 1)
+        sip.in_dialog(invite, answer, "ACK", 1)
     }
 
     /// A BYE for that dialog.
     #[must_use]
     pub fn bye(sip: &RawSip, invite: &Request, answer: &SipMessage) -> Request {
-        in_dialog(sip, invite, answer, "BYE", 2)
+        sip.in_dialog(invite, answer, "BYE", 2)
     }
 
     /// Connects to where an answer's session description says.
@@ -244,17 +244,67 @@ impl RawMsrp {
     /// Nothing comes, or what cannot be read.
     pub async fn next_said(&mut self) -> Option<(Head, Vec<u8>)> {
         let head = self.next_head().await?;
-        let mut content = Vec::new();
-        if matches!(head, Head::Response(_)) {
-            return Some((head, content));
+        let content = match &head {
+            Head::Request(_) => self.content().await,
+            Head::Response(_) => Vec::new(),
+        };
+        Some((head, content))
+    }
+
+    /// The same past any responses; none when the connection is closed.
+    pub async fn next_whole_request(&mut self) -> Option<(RequestHead, Vec<u8>)> {
+        loop {
+            if let (Head::Request(head), content) = self.next_said().await? {
+                return Some((*head, content));
+            }
         }
+    }
+
+    /// The next message, with the requests that bring it and are not answered; none when the connection is closed.
+    pub async fn next_message(&mut self) -> Option<(Vec<RequestHead>, Vec<u8>)> {
+        let (mut heads, mut message) = (Vec::new(), Vec::new());
+        loop {
+            let (head, content) = self.next_whole_request().await?;
+            let total = head.byte_range.and_then(|range| range.total);
+            message.extend(content);
+            heads.push(head);
+            if total.is_none_or(|total| message.len() as u64 >= total) {
+                return Some((heads, message));
+            }
+        }
+    }
+
+    /// Says 200 to requests.
+    pub async fn accept_all(&mut self, requests: &[RequestHead]) {
+        for request in requests {
+            self.answer(request, "200 OK", "").await;
+        }
+    }
+
+    async fn content(&mut self) -> Vec<u8> {
+        let mut content = Vec::new();
         let rest = async {
             while let Some(Frame::Content(bytes)) = self.frame().await {
                 content.extend_from_slice(&bytes);
             }
         };
         in_time("the end of a request", rest).await;
-        Some((head, content))
+        content
+    }
+
+    /// Sends a SEND without content, and sees that its answer comes before any request.
+    ///
+    /// # Panics
+    /// A request comes.
+    pub async fn nothing_but_an_answer(&mut self) {
+        let asked = self.send_empty().await;
+        loop {
+            match self.next().await {
+                MsrpReply::Response(transaction, 200) if transaction == asked => return,
+                MsrpReply::Response(..) => {}
+                other => panic!("not an answer: {other:?}"),
+            }
+        }
     }
 
     /// Answers a request, with further fields each with its line end.
@@ -280,14 +330,4 @@ impl RawMsrp {
             }
         }
     }
-}
-
-fn in_dialog(sip: &RawSip, invite: &Request, answer: &SipMessage, method: &str, cseq: u32) -> Request {
-    let contact = answer.contacts().expect("a Contact").remove(0).address.uri.to_string();
-    let cseq = format!("{cseq} {method}");
-    sip.request(method, &contact)
-        .set("From", invite.field("From"))
-        .set("To", answer.header_by_text("To").expect("a To"))
-        .set("Call-ID", invite.field("Call-ID"))
-        .set("CSeq", &cseq)
 }

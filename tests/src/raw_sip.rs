@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use restante_sip::framing::{Frame, StreamFramer};
-use restante_sip::message::{MessageLimits, SipMessage};
+use restante_sip::message::{MessageLimits, Name, SipMessage};
 use restante_sip::writer::{Builder, reason};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -159,6 +159,23 @@ impl RawSip {
             ],
             body: Bytes::new(),
         }
+    }
+
+    /// A request in the dialog of an answer to an INVITE, along its Record-Route.
+    ///
+    /// # Panics
+    /// The answer makes no dialog.
+    #[must_use]
+    pub fn in_dialog(&self, invite: &Request, answer: &SipMessage, method: &str, cseq: u32) -> Request {
+        let target = answer.contacts().expect("a Contact").remove(0).address.uri.to_string();
+        let request = self
+            .request(method, &target)
+            .set("From", invite.field("From"))
+            .set("To", answer.header_by_text("To").expect("a To"))
+            .set("Call-ID", invite.field("Call-ID"))
+            .set("CSeq", &format!("{cseq} {method}"));
+        let routes: Vec<String> = answer.list(Name::RecordRoute).map(str::to_owned).collect();
+        routes.iter().rev().fold(request, |request, route| request.with("Route", route))
     }
 
     /// Sends bytes.

@@ -326,6 +326,25 @@ fn devices_behind_a_core_are_known_from_what_it_embeds() {
 }
 
 #[test]
+fn other_names_are_told_in_the_embedded_answer_and_not_by_the_client() {
+    let named = |text: &str, names: &str| text.replacen("CSeq: 1", &format!("P-Associated-URI: {names}\r\nCSeq: 1"), 1);
+    let register = named(&client_register("h1", "urn:1", 60), "<tel:+1-555-1>, <sip:victim@example.org>");
+    let answer = register.replacen("REGISTER sip:example.org SIP/2.0", "SIP/2.0 200 OK", 1);
+    let refusal = register.replacen("REGISTER sip:example.org SIP/2.0", "SIP/2.0 403 Forbidden", 1);
+    let names = |field: &str, body: &str| {
+        let fields = [field, "P-Associated-URI: <sip:bob@example.org>, <tel:+15551>"];
+        third_party(1, 3600, &fields, body).associated_addresses
+    };
+    let plain = "Content-Type: message/sip";
+    assert_eq!(names(plain, &answer), [BOB, "tel:+15551", "sip:victim@example.org"], "each once");
+    assert_eq!(names(plain, &register), [BOB, "tel:+15551"]);
+    assert_eq!(names(plain, &refusal), [BOB, "tel:+15551"]);
+    let parts = format!("--b\r\nContent-Type: message/sip\r\n\r\n{answer}\r\n--b--\r\n");
+    let mixed = names("Content-Type: multipart/mixed;boundary=b", &parts);
+    assert_eq!(mixed, [BOB, "tel:+15551", "sip:victim@example.org"]);
+}
+
+#[test]
 fn numbers_of_contacts_are_not_used_again_after_everything_was_forgotten() {
     let mut registrar = Registrar { bindings: Bindings::new(1_000_000), seconds: 1_000, ..Registrar::default() };
     registrar.register(&["Contact: <sip:a@h>;expires=60", "Contact: <sip:b@h>;expires=60"]).expect("accepted");

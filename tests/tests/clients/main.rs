@@ -6,3 +6,4 @@ mod browser;
 mod captures;
 mod foreign;
 mod linphone;
+mod pjsua;

@@ -5,6 +5,7 @@ mod commits;
 mod core_network;
 mod crash;
 mod devices;
+mod dispositions;
 mod expiry;
 mod fetched;
 mod forms;

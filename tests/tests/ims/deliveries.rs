@@ -24,6 +24,7 @@ fn brought(core: &Scscf, text: &str) -> restante_tests::Request {
         .with("P-Charging-Function-Addresses", "ccf=192.0.2.4")
         .with("Conversation-ID", "conversation")
         .with("Contribution-ID", "contribution")
+        .with("InReplyTo-Contribution-ID", "question")
         .text(text)
 }
 
@@ -45,6 +46,8 @@ fn a_message_is_answered_in_time_though_the_device_is_silent_and_delivered_as_a_
         assert_eq!(field("P-Charging-Function-Addresses"), None, "those of today are the core's");
         assert_eq!(field("P-Served-User"), None);
         assert_eq!(field("Conversation-ID"), Some("conversation"));
+        assert_eq!(field("Contribution-ID"), Some("contribution"));
+        assert_eq!(field("InReplyTo-Contribution-ID"), Some("question"));
         let charged = field("P-Charging-Vector").unwrap();
         assert!(
             charged.ends_with(";related-icid=\"came-1\"") && !charged.contains("icid-value=\"came-1\""),
@@ -143,6 +146,7 @@ fn a_session_into_the_core_has_what_clients_look_for() {
         assert_eq!(routes(&invite), [format!("<{};lr>", core.uri())]);
         assert_eq!(field("Conversation-ID"), Some("conversation"));
         assert_eq!(field("Contribution-ID"), Some("contribution"));
+        assert_eq!(field("InReplyTo-Contribution-ID"), Some("question"));
         assert_eq!(field("Referred-By"), Some("<sip:alice@example.org>"));
         assert_eq!(field("P-Asserted-Identity"), Some("<sip:alice@example.org>"));
         assert_eq!(field("P-Asserted-Service"), Some("urn:urn-7:3gpp-service.ims.icsi.oma.cpm.largemsg"));

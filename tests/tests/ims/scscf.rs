@@ -126,6 +126,13 @@ impl Scscf {
     }
 }
 
+/// With P-Associated-URI inside the embedded message.
+pub fn with_associated(request: Request, names: &str) -> Request {
+    let inner = String::from_utf8(request.body.to_vec()).expect("text");
+    let inner = inner.replacen("CSeq: 1", &format!("P-Associated-URI: {names}\r\nCSeq: 1"), 1);
+    request.body("message/sip", inner)
+}
+
 const SERVICE_INFO: &str =
     "<?xml version=\"1.0\"?>\r\n<ims-3gpp version=\"1\"><service-info>gold</service-info></ims-3gpp>";
 

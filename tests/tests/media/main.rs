@@ -3,5 +3,4 @@
 mod middleboxes;
 mod names;
 mod relay_client;
-mod support;
 mod web_relay;

@@ -9,7 +9,7 @@ use restante_tests::{
 };
 use tokio::net::TcpListener;
 
-use crate::support::{BOB, accept, invited, register, waiting};
+use restante_tests::raw_device::{BOB, accept, invited, register, waiting};
 
 /// Where nobody is, and we may not connect to.
 const ELSEWHERE: &str = "192.0.2.55:2855";

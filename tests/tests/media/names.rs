@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use restante_tests::{MsrpReply, NameServer, RawMsrp, World, in_time, setting, until};
 use tokio::net::TcpListener;
 
-use crate::support::{BOB, accept, invited, register, waiting};
+use restante_tests::raw_device::{BOB, accept, invited, register, waiting};
 
 /// A message that waits for Bob, and what names lead to.
 async fn with_names(world: &mut World) -> NameServer {

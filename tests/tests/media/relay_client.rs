@@ -13,7 +13,7 @@ use restante_tests::{
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::timeout;
 
-use crate::support::{BOB, accept, invited, register, waiting};
+use restante_tests::raw_device::{BOB, accept, invited, register, waiting};
 
 const PASSWORD: &str = "secret of the relay";
 

@@ -16,7 +16,7 @@ use restante_transport::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{BOB, accept, invited, register};
+use restante_tests::raw_device::{BOB, accept, invited, register};
 
 fn place() -> Setting {
     setting().demands_passwords().settings("few = 0\nretry_seconds = [3600]")

@@ -16,7 +16,7 @@ const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(20);
 /// Nobody waits for long, and a busy machine is no reason for refusals.
 const USUAL: &str = "[limits]\nregistration_delay_milliseconds = 100\nmax_decision_milliseconds = 10000\n\
                      max_commit_wait_milliseconds = 30000\n[tenants.example]\ndomains = [\"example.org\"]\n\
-                     trust = [\"127.0.0.1\"]\n";
+                     numbers = [\"+1555\"]\ntrust = [\"127.0.0.1\"]\n";
 
 /// A server behind Kamailio.
 pub struct Behind {
@@ -52,7 +52,8 @@ pub fn behind_with(
 impl Behind {
     async fn start(configuration: Configuration, settings: &str, further: impl FnOnce(&Kamailio) -> String) -> Behind {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let program = Program::new(&format!("{USUAL}[tenants.example.settings]\n{settings}\n"));
+        let registrar = if configuration.is_registrar() { "registrar = false\n" } else { "" };
+        let program = Program::new(&format!("{USUAL}{registrar}[tenants.example.settings]\n{settings}\n"));
         let kamailio = Kamailio::start(configuration, program.sip(), directory.path()).expect("Kamailio starts");
         // What follows the lines of `[sip]` are tables of their own.
         let further = further(&kamailio);

@@ -16,11 +16,12 @@ const RINGING_MILLISECONDS: u64 = 4_000;
 /// A user whose MESSAGEs are passed on.
 const RELAYED: &str = "sip:relayed@relayed.example";
 
-/// What is played: who calls, who is called, what is sent to them.
+/// What is played: who calls, who is called, what is sent to them, and over what.
 struct Act {
     caller: Option<&'static str>,
     devices: &'static [Device],
     sent: Sent,
+    is_over_tcp: bool,
 }
 
 /// How a device of a user is reached.
@@ -45,15 +46,22 @@ const fn caller(caller: &'static str) -> Act {
 }
 
 const fn call(caller: &'static str, devices: &'static [Device]) -> Act {
-    Act { caller: Some(caller), devices, sent: Sent::Nothing }
+    Act { caller: Some(caller), devices, sent: Sent::Nothing, is_over_tcp: false }
 }
 
 const fn page(devices: &'static [Device]) -> Act {
-    Act { caller: None, devices, sent: Sent::Page }
+    Act { caller: None, devices, sent: Sent::Page, is_over_tcp: false }
 }
 
 const fn large(devices: &'static [Device]) -> Act {
-    Act { caller: None, devices, sent: Sent::Large }
+    Act { caller: None, devices, sent: Sent::Large, is_over_tcp: false }
+}
+
+impl Act {
+    const fn over_tcp(mut self) -> Act {
+        self.is_over_tcp = true;
+        self
+    }
 }
 
 #[test]
@@ -79,6 +87,22 @@ fn transactions_are_those_of_section_17() {
         assert_eq!(kept, 1, "one message, however often its request came");
         let dropped = world.metric("restante_dropped_total", &["response-to-nothing"]);
         assert!(dropped > 0 && stage.is_dir());
+    });
+}
+
+/// Timers A, E and G do not run there, and D, I, J and K are 0.
+#[test]
+fn transactions_over_tcp_repeat_nothing_and_end_at_once() {
+    const ACTS: [Act; 4] = [
+        caller("server-non-invite-over-tcp").over_tcp(),
+        caller("server-invite-refusal-over-tcp").over_tcp(),
+        page(&[Device::Named("client-non-invite-over-tcp")]).over_tcp(),
+        large(&[Device::Named("client-invite-refusal-over-tcp")]).over_tcp(),
+    ];
+    played(&ACTS, async |world, _| {
+        let repeated = world.recipient("sip:server-non-invite-over-tcp@example.org");
+        let kept = world.queue().iter().filter(|it| it.message.recipient == repeated).count();
+        assert_eq!(kept, 1, "one message in two transactions");
     });
 }
 
@@ -155,12 +179,13 @@ async fn begin(
     };
     let user = address.trim_start_matches("sip:").split('@').next().unwrap_or_default().to_owned();
     let start = |scenario: &str, directory: String, further: &[&str]| {
-        let usual = ["-nr", "-m", "1", "-default_behaviors", "all,-bye", "-s", &user];
+        let transport = if act.is_over_tcp { "t1" } else { "u1" };
+        let usual = ["-nr", "-m", "1", "-default_behaviors", "all,-bye", "-t", transport, "-s", &user];
         let scenario = format!("conformance/{scenario}.xml");
         Sipp::start(world.sip(), &stage.join(directory), &scenario, &[&usual, further].concat())
     };
     for (number, device) in act.devices.iter().enumerate() {
-        let socket = registered(world, &address, &user, device).await;
+        let socket = registered(world, &address, &user, device, act.is_over_tcp).await;
         let Some(scenario) = device.scenario() else {
             silent.push(socket);
             continue;
@@ -168,7 +193,7 @@ async fn begin(
         let port = socket.local().port();
         drop(socket);
         playing.push((scenario, start(scenario, format!("{name}-{number}"), &["-p", &port.to_string()])));
-        until("SIPp listens", || is_bound(port)).await;
+        until("SIPp listens", || is_bound(port, act.is_over_tcp)).await;
     }
     if let Some(caller) = act.caller {
         playing.push((caller, start(caller, name.to_owned(), &[])));
@@ -194,7 +219,7 @@ impl Device {
 }
 
 /// A socket that registered as a device of a user.
-async fn registered(world: &World, address: &str, user: &str, device: &Device) -> RawSip {
+async fn registered(world: &World, address: &str, user: &str, device: &Device, is_over_tcp: bool) -> RawSip {
     let mut socket = world.udp().await;
     let contact = match device {
         Device::Seen(_) => format!("<sip:{user}@192.0.2.77:5060>"),
@@ -204,13 +229,21 @@ async fn registered(world: &World, address: &str, user: &str, device: &Device) -
     let register = socket.request("REGISTER", &format!("sip:{domain}"));
     let register = register.set("From", &format!("<{address}>;tag=device")).set("To", &format!("<{address}>"));
     let register = register.set("Contact", &contact).set("Expires", "600");
+    let register = match is_over_tcp {
+        true => {
+            let path = format!("<sip:{};transport=tcp;lr>", socket.local());
+            register.with("Supported", "path").with("Path", &path)
+        }
+        false => register,
+    };
     assert_eq!(socket.ask(&register).await.status(), Some(200), "{address}");
     socket
 }
 
-/// Whether somebody has this UDP port, without taking it.
-fn is_bound(port: u16) -> bool {
-    let sockets = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
+/// Whether somebody has this port, without taking it.
+fn is_bound(port: u16, is_tcp: bool) -> bool {
+    let sockets = if is_tcp { "/proc/net/tcp" } else { "/proc/net/udp" };
+    let sockets = std::fs::read_to_string(sockets).unwrap_or_default();
     let port = format!(":{port:04X}");
     sockets.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).any(|local| local.ends_with(&port))
 }

@@ -1,12 +1,11 @@
 //! What Kamailio hands over, and what it does not.
 
 use restante_client::{Behaviour, LargeMessage, Mode, PageMessage, Scripted, Source};
-use restante_tests::{Request, pattern};
+use restante_tests::{Person, Request, pattern};
 
-use crate::behind::behind;
-use crate::kamailio::Configuration;
+use crate::behind::{Behind, behind};
+use crate::kamailio::{Configuration, IN_FRONT, REGISTRAR};
 
-const REGISTRAR: &str = "kamailio-registrar";
 const BOB: &str = "sip:bob@example.org";
 const STORED: &str = "restante_messages_stored_total";
 
@@ -52,19 +51,49 @@ fn a_message_that_a_device_cannot_take_now_is_deferred_under_the_address_that_th
 
 #[test]
 fn a_large_message_that_a_device_cannot_take_now_is_deferred() {
+    for status in [404, 408, 480, 500, 503] {
+        behind(registrar(), "", async |world| {
+            let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+            bob.register().await;
+            let behaviour = Behaviour { invite_answers: [Scripted::Status(status)].into(), ..Behaviour::default() };
+            bob.client.set_behaviour(behaviour).await.expect("a client that runs");
+            large_message_is_deferred(world, &alice, &mut bob, async |_| {}).await;
+        });
+    }
+}
+
+/// An INVITE waits for as long as Kamailio does, which is longer than for a MESSAGE.
+#[test]
+fn a_large_message_that_a_device_says_nothing_to_is_deferred() {
     behind(registrar(), "", async |world| {
         let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
         bob.register().await;
-        let behaviour = Behaviour { invite_answers: [Scripted::Status(480)].into(), ..Behaviour::default() };
+        let behaviour = Behaviour { every_invite: Some(Scripted::Silence), ..Behaviour::default() };
         bob.client.set_behaviour(behaviour).await.expect("a client that runs");
-        let message = LargeMessage::new(BOB, "image/png", Source::Bytes(pattern(300_000)));
-        let sent = alice.client.send_large(message).await.expect("an answer");
-        assert!(sent.accepted, "{sent:?}");
-        let received = bob.received().await;
-        assert_eq!((received.mode, &received.sha256), (Mode::Push, &sent.sha256));
-        world.until_waiting("nothing", |waiting| waiting == 0).await;
-        assert_eq!(world.metric(STORED, &[]).await, 1);
+        large_message_is_deferred(world, &alice, &mut bob, async |bob| {
+            bob.client.set_behaviour(Behaviour::default()).await.expect("a client that runs");
+            bob.register().await;
+        })
+        .await;
     });
+}
+
+/// Restante takes it when the device did not, and the device gets it when it is `back`.
+async fn large_message_is_deferred(
+    world: &mut Behind,
+    alice: &Person,
+    bob: &mut Person,
+    back: impl AsyncFnOnce(&mut Person),
+) {
+    let message = LargeMessage::new(BOB, "image/png", Source::Bytes(pattern(300_000)));
+    let sent = alice.client.send_large(message).await.expect("an answer");
+    assert!(sent.accepted, "{sent:?}");
+    assert_eq!(world.metric(STORED, &[]).await, 1);
+    back(bob).await;
+    let received = bob.received().await;
+    assert_eq!((received.mode, &received.sha256), (Mode::Push, &sent.sha256));
+    world.until_waiting("nothing", |waiting| waiting == 0).await;
+    assert_eq!(world.metric(STORED, &[]).await, 1);
 }
 
 /// What the client's REGISTER says that it can do reaches Restante in Kamailio's.
@@ -111,7 +140,7 @@ fn what_is_not_for_keeping_is_refused_as_without_restante() {
 
 #[test]
 fn nobody_is_who_he_only_says_that_he_is() {
-    for name in [REGISTRAR, "kamailio-in-front"] {
+    for name in [REGISTRAR, IN_FRONT] {
         behind(Configuration::of(name), "", async |world| {
             let mut mallory = world.udp().await;
             let forged = mallory.request("MESSAGE", BOB).text("send me money");

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use restante::demo::front::{Front, Standing};
+use restante::demo::front::{Front, Running, Standing};
 
 /// How long it may take to start on a busy machine.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -21,6 +21,11 @@ const START_ATTEMPTS: usize = 10;
 /// What Kamailio says then.
 const IN_USE: &str = "Address already in use";
 
+/// That of Kamailio as edge and registrar.
+pub const REGISTRAR: &str = "kamailio-registrar";
+/// That of Kamailio in front of a server that is the registrar.
+pub const IN_FRONT: &str = "kamailio-in-front";
+
 /// A configuration: which, and what is different from it.
 #[derive(Clone)]
 pub struct Configuration {
@@ -28,6 +33,7 @@ pub struct Configuration {
     defines: Vec<String>,
     root: PathBuf,
     has_inside: bool,
+    is_interrupted: bool,
 }
 
 /// Kamailio while it runs. It is killed when this is dropped, and by the kernel when the thread that started it ends.
@@ -45,7 +51,24 @@ impl Configuration {
     pub fn of(name: &'static str) -> Option<Configuration> {
         let root = root_with("usr/sbin/kamailio");
         let (defines, has_inside) = (vec!["WITHOUT_AUTHENTICATION".to_owned()], true);
-        Some(Configuration { name, defines, root: root?, has_inside })
+        Some(Configuration { name, defines, root: root?, has_inside, is_interrupted: false })
+    }
+
+    /// It is killed and started again in the middle of stories of the demonstration, and the server with it.
+    #[must_use]
+    pub fn interrupted(mut self) -> Configuration {
+        self.is_interrupted = true;
+        self
+    }
+
+    /// Its folder.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether Kamailio is the registrar, and tells the server who is there.
+    pub fn is_registrar(&self) -> bool {
+        self.name == REGISTRAR
     }
 
     /// One that listens for clients alone.
@@ -75,6 +98,21 @@ impl Front for Configuration {
         let kamailio = Kamailio::start(self.clone(), server, directory)?;
         let (clients, outbound) = (kamailio.clients, kamailio.inside);
         Ok(Standing { clients, outbound, running: Box::new(kamailio) })
+    }
+
+    fn is_registrar(&self) -> bool {
+        Configuration::is_registrar(self)
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.is_interrupted
+    }
+}
+
+impl Running for Kamailio {
+    fn restart(&mut self) -> Result<()> {
+        self.kill();
+        self.run()
     }
 }
 

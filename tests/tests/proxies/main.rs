@@ -2,6 +2,7 @@
 //! is in the same packages, as the other end. What has to be fetched first: `tests/proxies/install.sh`.
 
 mod behind;
+mod calls;
 mod conformance;
 mod decisions;
 mod deferring;

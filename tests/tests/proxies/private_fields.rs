@@ -6,10 +6,8 @@ use restante_sip::message::{Name, SipMessage};
 use restante_tests::{RawSip, free_tcp_port};
 use tempfile::TempDir;
 
-use crate::kamailio::{Configuration, Kamailio};
+use crate::kamailio::{Configuration, IN_FRONT, Kamailio, REGISTRAR};
 
-const REGISTRAR: &str = "kamailio-registrar";
-const IN_FRONT: &str = "kamailio-in-front";
 const BOB: &str = "sip:bob@example.org";
 /// What is believed, but for P-Asserted-Identity.
 const BELIEVED: [(&str, &str); 5] = [

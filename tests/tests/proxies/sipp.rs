@@ -7,7 +7,7 @@ use restante_tests::PATIENCE;
 use tokio::time::timeout;
 
 use crate::behind::{Behind, behind};
-use crate::kamailio::{Configuration, database};
+use crate::kamailio::{Configuration, IN_FRONT, REGISTRAR, database};
 use crate::scenario::Sipp;
 
 const MESSAGES: usize = 300;
@@ -19,7 +19,7 @@ fn start(world: &Behind, directory: &Path, scenario: &str, arguments: &[&str]) -
 
 #[test]
 fn hundreds_of_messages_survive_the_end_of_both() {
-    for name in ["kamailio-registrar", "kamailio-in-front"] {
+    for name in [REGISTRAR, IN_FRONT] {
         behind(Configuration::of(name), "", async |world| {
             let directory = tempfile::tempdir().expect("a temporary directory");
             let count = MESSAGES.to_string();
@@ -52,7 +52,7 @@ fn hundreds_of_messages_survive_the_end_of_both() {
 
 #[test]
 fn only_who_knows_the_password_registers_and_sends() {
-    for name in ["kamailio-registrar", "kamailio-in-front"] {
+    for name in [REGISTRAR, IN_FRONT] {
         let users = tempfile::tempdir().expect("a temporary directory");
         let with_users = |it: Configuration| {
             let define = database(users.path(), &[("bob", "secret")]);

@@ -4,9 +4,8 @@ use restante_client::{Behaviour, Scripted};
 use restante_tests::free_tcp_port;
 
 use crate::behind::{Behind, behind_with};
-use crate::kamailio::{Configuration, events_database};
+use crate::kamailio::{Configuration, REGISTRAR, events_database};
 
-const REGISTRAR: &str = "kamailio-registrar";
 const BOB: &str = "sip:bob@example.org";
 const TOKEN: &str = "a token of the story";
 

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::kamailio::{Configuration, Kamailio};
+use crate::kamailio::{Configuration, Kamailio, REGISTRAR};
 
 /// Longer than Kamailio's timer for what is to be told again.
 const TWICE_TOLD: Duration = Duration::from_secs(8);
@@ -53,7 +53,7 @@ fn own_cseq(told: &SipMessage) -> u32 {
 
 #[tokio::test]
 async fn the_answer_to_an_earlier_change_does_not_settle_a_later_one() {
-    let Some(configuration) = Configuration::of("kamailio-registrar") else { return };
+    let Some(configuration) = Configuration::of(REGISTRAR) else { return };
     let directory = tempfile::tempdir().expect("a temporary directory");
     let restante = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let place = restante.local_addr().expect("a bound socket");
@@ -85,7 +85,7 @@ async fn the_answer_to_an_earlier_change_does_not_settle_a_later_one() {
 
 #[tokio::test]
 async fn everybody_who_was_not_told_of_is_told_of_again() {
-    let Some(configuration) = Configuration::of("kamailio-registrar") else { return };
+    let Some(configuration) = Configuration::of(REGISTRAR) else { return };
     let directory = tempfile::tempdir().expect("a temporary directory");
     let restante = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let place = restante.local_addr().expect("a bound socket");

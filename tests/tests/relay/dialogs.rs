@@ -1,22 +1,9 @@
 //! Dialogs that pass by here, because nobody else reaches a device.
 
-use restante_sip::message::{Name, SipMessage};
-use restante_tests::{RawSip, Request, setting, story};
+use restante_sip::message::Name;
+use restante_tests::{RawSip, setting, story};
 
 use crate::{answer, answered, asked, call, registered};
-
-/// A request of Alice's in the dialog of an answer, along its Record-Route.
-fn in_dialog(alice: &RawSip, invite: &Request, taken: &SipMessage, method: &str, cseq: u32) -> Request {
-    let target = taken.contacts().unwrap().remove(0).address.uri.to_string();
-    let request = alice
-        .request(method, &target)
-        .set("From", invite.field("From"))
-        .set("To", taken.header_by_text("To").unwrap())
-        .set("Call-ID", invite.field("Call-ID"))
-        .set("CSeq", &format!("{cseq} {method}"));
-    let routes: Vec<String> = taken.list(Name::RecordRoute).map(str::to_owned).collect();
-    routes.iter().rev().fold(request, |it, route| it.with("Route", route))
-}
 
 #[test]
 fn a_device_that_only_its_connection_reaches_is_in_every_request_of_the_dialog_reached_by_it() {
@@ -31,16 +18,16 @@ fn a_device_that_only_its_connection_reaches_is_in_every_request_of_the_dialog_r
         answer(&mut phone, &came, 200, "phone").await;
         let taken = answered(&mut alice, 200).await;
         // ACK, re-INVITE and BYE of the caller come through us.
-        alice.send(&in_dialog(&alice, &invite, &taken, "ACK", 1).bytes()).await;
+        alice.send(&alice.in_dialog(&invite, &taken, "ACK", 1).bytes()).await;
         let ack = asked(&mut phone, "ACK").await;
         assert_eq!((ack.count(Name::Route), ack.header(Name::MaxForwards)), (0, Some("69")));
-        let again = in_dialog(&alice, &invite, &taken, "INVITE", 2).body("application/sdp", crate::AUDIO);
+        let again = alice.in_dialog(&invite, &taken, "INVITE", 2).body("application/sdp", crate::AUDIO);
         alice.send(&again.bytes()).await;
         let came_again = asked(&mut phone, "INVITE").await;
         assert_eq!(came_again.to().unwrap().tag(), Some("phone"));
         phone.respond(&came_again, 488).await;
         assert_eq!(alice.answer_to(&again).await.status(), Some(488));
-        let info = in_dialog(&alice, &invite, &taken, "INFO", 3);
+        let info = alice.in_dialog(&invite, &taken, "INFO", 3);
         alice.send(&info.bytes()).await;
         let came_info = asked(&mut phone, "INFO").await;
         phone.respond(&came_info, 200).await;
@@ -74,7 +61,7 @@ fn a_caller_who_is_reached_by_its_connection_alone_is_reached_by_it_whatever_its
         assert_eq!(came.list(Name::RecordRoute).count(), 2, "{:?}", came.bytes());
         answer(&mut phone, &came, 200, "phone").await;
         let taken = answered(&mut alice, 200).await;
-        alice.send(&in_dialog(&alice, &invite, &taken, "ACK", 1).bytes()).await;
+        alice.send(&alice.in_dialog(&invite, &taken, "ACK", 1).bytes()).await;
         asked(&mut phone, "ACK").await;
         let bye = phone
             .request("BYE", "sip:alice@192.0.2.7:5060;transport=tcp")
@@ -112,7 +99,7 @@ fn an_answer_that_kept_only_our_via_and_no_record_route_gets_to_the_caller_with_
         let taken = answered(&mut alice, 200).await;
         assert_eq!(taken.list(Name::Via).count(), 1);
         assert!(taken.list(Name::RecordRoute).eq(came.list(Name::RecordRoute)), "{:?}", taken.bytes());
-        alice.send(&in_dialog(&alice, &invite, &taken, "ACK", 1).bytes()).await;
+        alice.send(&alice.in_dialog(&invite, &taken, "ACK", 1).bytes()).await;
         asked(&mut phone, "ACK").await;
     });
 }
@@ -143,7 +130,7 @@ fn a_mark_that_was_seen_is_of_no_use_but_in_its_dialog() {
         answer(&mut phone, &came, 200, "phone").await;
         let taken = answered(&mut alice, 200).await;
         let (mut mallory, victim) = (world.outside().await, RawSip::udp([127, 0, 0, 3].into(), world.sip()).await);
-        let theirs = |mallory: &RawSip, method: &str, cseq| in_dialog(mallory, &invite, &taken, method, cseq);
+        let theirs = |mallory: &RawSip, method: &str, cseq| mallory.in_dialog(&invite, &taken, method, cseq);
         // Another call, or another's part in this one.
         for method in ["INVITE", "MESSAGE", "BYE", "INFO"] {
             let other_call = theirs(&mallory, method, 2).set("Call-ID", "other");

@@ -2,6 +2,7 @@
 //!
 //! Everything that is waited for is waited for a bounded time, and what did not come is said in a sentence.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ pub struct Actor {
     inbox: Arc<Inbox>,
     ledger: Arc<Mutex<Ledger>>,
     progress: Option<Progress>,
+    is_registered: Arc<AtomicBool>,
 }
 
 /// What happened to a client so far.
@@ -65,7 +67,8 @@ impl Actor {
         let (client, events) = Client::start(observed).await.with_context(|| format!("{name}'s client"))?;
         let inbox = Arc::new(Inbox { events: Mutex::default(), changed: watch::Sender::new(()) });
         tokio::spawn(listen(events, address.clone(), Arc::clone(&inbox), Arc::clone(&ledger)));
-        Ok(Actor { name: name.to_owned(), address, client, lane, inbox, ledger, progress })
+        let is_registered = Arc::default();
+        Ok(Actor { name: name.to_owned(), address, client, lane, inbox, ledger, progress, is_registered })
     }
 
     /// Its name.
@@ -87,7 +90,14 @@ impl Actor {
     pub async fn registers(&self) -> Result<()> {
         let answer = self.answered("REGISTER", PATIENCE, self.client.register(LIFETIME_SECONDS)).await?;
         ensure!(answer.is_success(), "{}'s REGISTER was answered {} {}", self.name, answer.status, answer.reason);
+        self.is_registered.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether it ever did.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.is_registered.load(Ordering::Relaxed)
     }
 
     /// Subscribes to the summary of its waiting messages.

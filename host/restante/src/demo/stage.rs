@@ -154,9 +154,10 @@ impl Stage {
             self.front = Some(front.start(server, self.directory.path())?);
         }
         let outbound = self.front.as_ref().map(|front| front.outbound).or(self.core_address);
-        let text = toml::to_string(&configuration(&self.data(), server, outbound, &setting.policy))?;
+        let is_registrar = self.options.front.as_ref().is_none_or(|front| !front.is_registrar());
+        let text = toml::to_string(&configuration(&self.data(), server, outbound, is_registrar, &setting.policy))?;
         std::fs::write(self.configuration(), text)?;
-        self.host = Some(match setting.is_process {
+        self.host = Some(match setting.is_process || self.is_interrupted() {
             true => Host::Process(self.process().await?),
             false => Host::Here(Box::new(Server::start(&Configuration::read(&self.configuration())?).await?)),
         });
@@ -199,9 +200,39 @@ impl Stage {
         self.core.as_ref().context("this story has no core")
     }
 
-    /// Something happens without a message.
-    pub fn note(&mut self, text: &str) {
+    /// Something happens without a message. Where everything is to be interrupted, it is now.
+    ///
+    /// # Errors
+    /// What was interrupted does not go on.
+    pub async fn note(&mut self, text: &str) -> Result<()> {
         self.notes.push(Step::Note { at: self.began.1.elapsed(), text: text.to_owned() });
+        match self.is_interrupted() {
+            true => self.interrupt().await.context("after both were killed"),
+            false => Ok(()),
+        }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.options.front.as_ref().is_some_and(|front| front.is_interrupted())
+    }
+
+    /// Kills the server and what is in front of it, and starts both again. Clients that were registered are again, as clients
+    /// do that lost their proxy: it may have known of them in memory alone.
+    async fn interrupt(&mut self) -> Result<()> {
+        let served = self.host.is_some();
+        if served {
+            self.kill_server()?;
+        }
+        if let Some(front) = &mut self.front {
+            front.running.restart()?;
+        }
+        if served {
+            self.restart_server().await?;
+            for actor in self.actors.iter().filter(|actor| actor.is_registered()) {
+                actor.registers().await?;
+            }
+        }
+        Ok(())
     }
 
     /// A place for files of the story.
@@ -365,7 +396,13 @@ impl Stage {
 }
 
 /// The server's configuration file.
-fn configuration(data: &Path, server: SocketAddr, outbound: Option<SocketAddr>, policy: &Table) -> Table {
+fn configuration(
+    data: &Path,
+    server: SocketAddr,
+    outbound: Option<SocketAddr>,
+    is_registrar: bool,
+    policy: &Table,
+) -> Table {
     let table = |entries: Vec<(&str, Value)>| -> Table {
         entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     };
@@ -378,6 +415,7 @@ fn configuration(data: &Path, server: SocketAddr, outbound: Option<SocketAddr>, 
         ("domains", list(vec![DOMAIN.to_owned()])),
         ("numbers", list(vec![NUMBERS.to_owned()])),
         ("trust", list(vec!["127.0.0.0/8".to_owned()])),
+        ("registrar", Value::Boolean(is_registrar)),
         ("settings", Value::Table(policy.clone())),
     ]);
     table(vec![

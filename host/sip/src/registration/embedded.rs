@@ -1,10 +1,11 @@
 //! The client's own REGISTER, or the answer to it, inside a third-party REGISTER (TS 24.229 §5.4.1.7): the only place where
-//! a core tells the feature tags of a client.
+//! a core tells the feature tags of a client, and the usual one where it tells the other names of its user.
 
 use bytes::Bytes;
 
 use super::request::methods_of;
-use crate::header::{ContactValue, HeaderError, MediaType};
+use crate::header::{ContactValue, HeaderError, MediaType, NameAddr};
+use crate::identity::canonical;
 use crate::message::{MessageLimits, Method, Name, SipMessage, unfold};
 
 /// Parts of a multipart body that are looked at.
@@ -57,12 +58,14 @@ pub(super) struct Embedded {
     pub(super) devices: Vec<EmbeddedDevice>,
     /// It was an answer, which lists everything that is bound.
     pub(super) is_complete: bool,
+    /// P-Associated-URI of an answer, in canonical form.
+    pub(super) associated_addresses: Vec<String>,
 }
 
 /// Devices in the `message/sip` parts of a body. What cannot be read is left out: it is a hint, and a core must not be
 /// refused for it.
 pub(super) fn embedded_devices(message: &SipMessage) -> Embedded {
-    let mut found = Embedded { devices: Vec::new(), is_complete: false };
+    let mut found = Embedded { devices: Vec::new(), is_complete: false, associated_addresses: Vec::new() };
     let Some(media_type) = message.header(Name::ContentType).and_then(|value| MediaType::parse(value).ok()) else {
         return found;
     };
@@ -91,6 +94,10 @@ fn read(bytes: Bytes, found: &mut Embedded) {
         return;
     }
     found.is_complete |= is_answer;
+    // A registrar says them in its answer (RFC 7315 §4.1). In the REGISTER anything stands that the client likes.
+    if is_answer {
+        found.associated_addresses.extend(associated_addresses(&message));
+    }
     let default_expires = message.number(Name::Expires).ok().flatten();
     let allow: Vec<String> = message.list(Name::Allow).map(str::to_owned).collect();
     for text in message.list(Name::Contact) {
@@ -101,6 +108,14 @@ fn read(bytes: Bytes, found: &mut Embedded) {
             leaves: contact.expires_seconds().or(default_expires) == Some(0),
         });
     }
+}
+
+/// P-Associated-URI in canonical form.
+pub(super) fn associated_addresses(message: &SipMessage) -> impl Iterator<Item = String> {
+    message
+        .list(Name::PAssociatedUri)
+        .filter_map(|value| NameAddr::parse(value).ok())
+        .filter_map(|value| canonical(&value.uri))
 }
 
 /// The body of a part whose Content-Type is `message/sip`.

@@ -1,4 +1,4 @@
-use super::embedded::{EmbeddedDevice, embedded_devices};
+use super::embedded::{EmbeddedDevice, associated_addresses, embedded_devices};
 use super::{RegisterError, Registrant};
 use crate::header::{ContactValue, NameAddr, position_outside, split_list, split_outside};
 use crate::identity::canonical;
@@ -28,7 +28,7 @@ pub struct RegisterRequest {
     pub supports_path: bool,
     /// RFC 5626 applies: `Supported: outbound`, and either nobody stands between or the first edge proxy said `ob`.
     pub is_outbound: bool,
-    /// P-Associated-URI in canonical form. To be believed of a core only.
+    /// P-Associated-URI in canonical form, each once: its own, and that of an embedded answer. To be believed of a core only.
     pub associated_addresses: Vec<String>,
     /// `Event: registration`, which Kamailio puts into a third-party REGISTER.
     pub is_registration_event: bool,
@@ -83,6 +83,12 @@ impl RegisterRequest {
         let cseq = message.cseq().map_err(|_| Malformed("Malformed CSeq"))?;
         let expires_seconds = message.number(Name::Expires).map_err(|_| Malformed("Malformed Expires"))?;
         let embedded = embedded_devices(message);
+        let mut associated: Vec<String> = Vec::new();
+        for address in associated_addresses(message).chain(embedded.associated_addresses) {
+            if !associated.contains(&address) {
+                associated.push(address);
+            }
+        }
         let path: Vec<String> = message.list(Name::Path).map(unfold).collect();
         if path.iter().any(|value| value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t')) {
             return Err(Malformed("Malformed Path"));
@@ -98,11 +104,7 @@ impl RegisterRequest {
             supports_path: has_option(message, "path"),
             is_outbound: has_option(message, "outbound") && is_outbound_route(message, &path),
             path,
-            associated_addresses: message
-                .list(Name::PAssociatedUri)
-                .filter_map(|value| NameAddr::parse(value).ok())
-                .filter_map(|value| canonical(&value.uri))
-                .collect(),
+            associated_addresses: associated,
             is_registration_event: message
                 .header(Name::Event)
                 .is_some_and(|event| event.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("registration")),

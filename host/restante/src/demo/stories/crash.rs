@@ -28,9 +28,9 @@ async fn tell(stage: &mut Stage) -> Result<()> {
     let message = LargeMessage::new(BOB, "image/png", Source::Bytes(Bytes::from(picture)));
     alice.sends_large(message, "nor this picture").await?;
     stage.kill_server()?;
-    stage.note("The server is killed with SIGKILL");
+    stage.note("The server is killed with SIGKILL").await?;
     stage.restart_server().await?;
-    stage.note("It is started again; Bob is back");
+    stage.note("It is started again; Bob is back").await?;
     bob.registers().await?;
     bob.receives(2).await?;
     bob.sees_session_end(1).await?;

@@ -29,11 +29,11 @@ async fn tell(stage: &mut Stage) -> Result<()> {
         ..PageMessage::text(BOB, "Lunch in two seconds?")
     };
     let message_id = alice.sends_in_vain(message).await?;
-    stage.note("Nobody comes");
+    stage.note("Nobody comes").await?;
     alice.is_notified(&message_id, Disposition::DeliveryFailed).await?;
     // What he gets afterwards shows what he does not get any more.
     alice.sends(PageMessage::text(BOB, "Dinner, then")).await?;
-    stage.note("Bob is back");
+    stage.note("Bob is back").await?;
     bob.registers().await?;
     bob.receives(1).await?;
     stage.nothing_waits().await

@@ -28,7 +28,7 @@ async fn tell(stage: &mut Stage) -> Result<()> {
     write_noise(&file, bytes).context("the large file cannot be made")?;
     let message = LargeMessage::new(BOB, "video/mp4", Source::File(file));
     alice.sends_large(message, &format!("a file of {} bytes", grouped(bytes))).await?;
-    stage.note("Bob is back");
+    stage.note("Bob is back").await?;
     bob.watches_incoming(bytes);
     bob.registers().await?;
     let received = bob.receives(1).await?;

@@ -25,11 +25,11 @@ async fn tell(stage: &mut Stage) -> Result<()> {
     for text in MESSAGES {
         alice.sends(PageMessage::text(BOB, text)).await?;
     }
-    stage.note("Bob is back");
+    stage.note("Bob is back").await?;
     bob.registers().await?;
     bob.subscribes().await?;
     bob.is_told_of(MESSAGES.len()).await?;
-    stage.note("Bob was told and does not fetch");
+    stage.note("Bob was told and does not fetch").await?;
     bob.receives(MESSAGES.len()).await?;
     bob.got_everything_by(Mode::Page)?;
     bob.got_everything_in_order()?;

@@ -26,7 +26,7 @@ async fn tell(stage: &mut Stage) -> Result<()> {
     let alice = stage.client("Alice", ALICE).await?;
     let bob = stage.client("Bob", BOB).await?;
     alice.sends(PageMessage::text(BOB_WRITTEN, "Call me back")).await?;
-    stage.note("Bob's phone is on: the core registers it, and will loop the next request back once");
+    stage.note("Bob's phone is on: the core registers it, and will loop the next request back once").await?;
     let core = stage.core()?;
     core.route(BOB, &format!("sip:bob@{}", bob.client().sip_address()));
     core.loop_back(1);

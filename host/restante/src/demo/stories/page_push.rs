@@ -22,7 +22,7 @@ async fn tell(stage: &mut Stage) -> Result<()> {
     alice.registers().await?;
     let notifications = DispositionNotification { positive_delivery: true, ..Default::default() };
     let message_id = alice.sends(PageMessage { notifications, ..PageMessage::text(BOB, "See you at six") }).await?;
-    stage.note("Bob is back");
+    stage.note("Bob is back").await?;
     bob.registers().await?;
     bob.receives(1).await?;
     bob.got_everything_by(Mode::Page)?;

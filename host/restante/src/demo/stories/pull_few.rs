@@ -23,7 +23,7 @@ async fn tell(stage: &mut Stage) -> Result<()> {
     for text in MESSAGES {
         alice.sends(PageMessage::text(BOB, text)).await?;
     }
-    stage.note("Bob is back");
+    stage.note("Bob is back").await?;
     bob.registers().await?;
     bob.receives(MESSAGES.len()).await?;
     bob.got_everything_by(Mode::Page)?;

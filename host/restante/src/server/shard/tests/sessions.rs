@@ -141,6 +141,71 @@ fn we_refresh_by_an_invite_that_changes_nothing_where_it_does_not() {
     });
 }
 
+/// What a device answers that will connect.
+const TAKEN: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=message 9 TCP/MSRP *\r\n\
+                     a=path:msrp://127.0.0.1:9/bob;tcp\r\na=accept-types:message/cpim\r\na=setup:active\r\na=recvonly\r\n";
+
+/// Tells a story in which a session stands that was pushed to Bob, whose answer had these fields.
+fn with_pushed_session(fields: &[(&str, &str)], tale: impl FnOnce(&mut House, &SipMessage)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let mut house = House::new();
+        // More than a few.
+        for text in ["1", "2", "3", "4"] {
+            house.message(BOB, text);
+        }
+        house.register(BOB, &format!("<sip:bob@{PEER}>"));
+        house.pass(1_000);
+        let is_invite = |it: &SipMessage| it.is_request() && it.method() == Some(Method::Invite);
+        let invite = house.sent.iter().find(|it| is_invite(it)).expect("an INVITE").clone();
+        house.sent.clear();
+        let answer = Builder::response(&invite, 200, "OK", invite.header(Name::Via), Some("bob"));
+        let contact = format!("<sip:bob@{PEER}>");
+        let answer = answer.field("Contact", &contact).field("Content-Type", "application/sdp");
+        let answer = fields.iter().fold(answer, |answer, (name, value)| answer.field(name, value));
+        receiver::received(&house.shared, message_of(&answer.finish_with_body(TAKEN.as_bytes()).unwrap()), &flow());
+        house.run();
+        assert_eq!(methods(&house.requests_after(0)), [Method::Ack]);
+        tale(&mut house, &invite);
+    });
+}
+
+#[test]
+fn we_refresh_a_session_that_we_began_where_the_peer_leaves_it_to_us() {
+    let by_us = ("Session-Expires", "90;refresher=uac");
+    with_pushed_session(&[by_us, ("Require", "timer"), ("Allow", "INVITE, UPDATE")], |house, invite| {
+        assert_eq!(methods(&house.requests_after(44)), []);
+        for number in 2..4 {
+            let refresh = house.requests_after(46);
+            assert_eq!(methods(&refresh), [Method::Update]);
+            assert_eq!(refresh[0].header(Name::SessionExpires), Some(by_us.1));
+            assert_eq!((refresh[0].call_id(), refresh[0].cseq().unwrap().number), (invite.call_id(), number));
+            assert_eq!(refresh[0].to().unwrap().tag(), Some("bob"));
+            house.respond_to(&refresh[0], 200, &[by_us], "");
+        }
+        assert_eq!(methods(&house.requests_after(44)), []);
+    });
+    with_pushed_session(&[by_us, ("Require", "timer")], |house, _| {
+        let refresh = house.requests_after(46);
+        assert_eq!(methods(&refresh), [Method::Invite]);
+        let ours = String::from_utf8(refresh[0].body().to_vec()).unwrap();
+        assert!(ours.contains("a=connection:existing") && ours.contains("a=sendonly"), "{ours}");
+        house.respond_to(&refresh[0], 200, &[("Contact", &format!("<sip:bob@{PEER}>")), by_us], TAKEN);
+        assert_eq!(methods(&house.requests_after(0)), [Method::Ack]);
+    });
+}
+
+#[test]
+fn a_session_that_we_began_ends_where_the_peer_was_to_refresh_it_and_does_not() {
+    with_pushed_session(&[("Session-Expires", "90;refresher=uas")], |house, _| {
+        assert_eq!(methods(&house.requests_after(59)), []);
+        assert_eq!(methods(&house.requests_after(61)), [Method::Bye]);
+    });
+    with_pushed_session(&[], |house, _| {
+        assert_eq!(methods(&house.requests_after(100_000)), []);
+    });
+}
+
 #[test]
 fn an_interval_that_is_too_small_makes_no_session() {
     with_session("Supported: timer\r\nSession-Expires: 89\r\n", |house, answer| {

@@ -15,9 +15,18 @@ pub struct Heap {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code)]
 pub fn heap() -> Option<Heap> {
+    // glibc has it since 2.33; where it is older, the program is to run all the same.
+    // SAFETY: RTLD_DEFAULT is a handle that is always there, and the name ends with a zero.
+    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"mallinfo2".as_ptr()) };
+    if symbol.is_null() {
+        return None;
+    }
+    // SAFETY: this is how glibc declares what it calls so (malloc.h).
+    let mallinfo2 =
+        unsafe { std::mem::transmute::<*mut libc::c_void, unsafe extern "C" fn() -> libc::mallinfo2>(symbol) };
     // SAFETY: it takes nothing, gives numbers, and locks each arena while it counts there (mallinfo(3): MT-Unsafe only when
     // mallopt(3) is called beside it, which nothing here does).
-    let count = unsafe { libc::mallinfo2() };
+    let count = unsafe { mallinfo2() };
     let mapped = count.hblkhd as u64;
     Some(Heap {
         in_use_bytes: (count.uordblks as u64).saturating_add(mapped),
@@ -25,7 +34,7 @@ pub fn heap() -> Option<Heap> {
     })
 }
 
-/// The heap now: unknown with other C libraries.
+/// The heap now: unknown with other C libraries than glibc.
 #[must_use]
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn heap() -> Option<Heap> {

@@ -200,6 +200,7 @@ impl Recipient {
 
     fn new_pass(&mut self, trigger: Trigger, by_timer: bool) -> Pass {
         self.push.passes = self.push.passes.wrapping_add(1);
+        self.contacts.reopen_lanes();
         let opening =
             matches!(trigger, Trigger::Registered | Trigger::Reported | Trigger::Refreshed | Trigger::Operator);
         if matches!(trigger, Trigger::Timer | Trigger::FetchDeadline) {

@@ -29,7 +29,7 @@ pub(super) struct Reach {
     refuses_shapes: bool,
     /// Copies that it is to get, in order.
     lane: VecDeque<(MessageId, Mode)>,
-    /// Copies were left out of its lane.
+    /// Copies were left out of its lane: until the next pass none is lined up behind them.
     missed: bool,
     /// It left something unsaid in an attempt that went well otherwise: nothing goes there by itself.
     pub(super) hesitates: bool,
@@ -240,8 +240,8 @@ impl Contacts {
         }
     }
 
-    /// It is to get this copy, after those that it is to get already. Once one does not fit none does until the lane is
-    /// empty, so that the order is kept.
+    /// It is to get this copy, after those that it is to get already. Once one does not fit none does until a further pass
+    /// begins at the first that it wants, so that the order is kept.
     pub(super) fn line_up(&mut self, id: ContactId, message: MessageId, mode: Mode, max: usize) {
         if let Some(reach) = self.get_mut(id) {
             reach.missed |= reach.lane.len() >= max;
@@ -296,9 +296,16 @@ impl Contacts {
         }
     }
 
-    /// Whether copies were left out, once its lane is empty.
-    pub(super) fn take_missed(&mut self, id: ContactId) -> bool {
-        self.get_mut(id).is_some_and(|reach| reach.lane.is_empty() && std::mem::take(&mut reach.missed))
+    /// Whether copies were left out, and all that were lined up before them are gone.
+    pub(super) fn wants_a_pass(&self, id: ContactId) -> bool {
+        self.get(id).is_some_and(|reach| reach.lane.is_empty() && reach.missed)
+    }
+
+    /// A pass begins: what was left out may be lined up where nothing is.
+    pub(super) fn reopen_lanes(&mut self) {
+        for reach in self.reaches.iter_mut().filter(|reach| reach.lane.is_empty()) {
+            reach.missed = false;
+        }
     }
 
     /// It does not take this message in this mode.

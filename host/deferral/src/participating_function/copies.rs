@@ -165,10 +165,7 @@ impl Recipient {
     /// What is on its way to others goes to whoever wants it, too, and has become free or was never in doubt.
     fn line_up_with_others(&mut self, contact: ContactId) {
         let now = self.now;
-        let is_asked = |reach: &&Reach| {
-            reach.contact.expires_at > now && is_willing(reach) && !reach.hesitates && !reach.rests(now)
-        };
-        if now < self.push.gate || self.contacts.get(contact).filter(is_asked).is_none() {
+        if now < self.push.gate || self.contacts.get(contact).filter(|reach| is_asked(reach, now)).is_none() {
             return;
         }
         let on_their_way = self.queue.iter().filter(|entry| entry.lease == Some(Lease::Copies));
@@ -210,7 +207,10 @@ impl Recipient {
         }
         match mode {
             Some(mode) => self.start_copies(contact, &next, mode),
-            None if self.contacts.take_missed(contact) => {
+            // To who refused the last one it goes as to others who did: when something arrives, or it registers or refreshes.
+            None if self.contacts.wants_a_pass(contact)
+                && self.contacts.get(contact).is_some_and(|reach| is_asked(reach, self.now)) =>
+            {
                 self.push.note_unseen();
                 self.want(Trigger::MessageArrived);
             }
@@ -284,10 +284,7 @@ impl Recipient {
         }
         let now = self.now;
         let waits = |reach: &Reach| {
-            reach.contact.expires_at > now
-                && is_willing(reach)
-                && !reach.hesitates
-                && !reach.rests(now)
+            is_asked(reach, now)
                 && self.queue.iter().any(|entry| {
                     self.may_go(entry.stored.id) && wants(&entry.stored, reach) && !reach.is_to_get(entry.stored.id)
                 })
@@ -392,6 +389,11 @@ fn wants(stored: &StoredMessage, reach: &Reach) -> bool {
     let is_known = |state: &DeviceState| state.delivered_at.is_none() && state.device == reach.contact.device;
     stored.devices.iter().any(is_known)
         && (reach.takes_copy(stored, Mode::Page) || reach.takes_copy(stored, Mode::Large))
+}
+
+/// Whether something goes there by itself: it is there, took the last one whole, and we were not too busy for it.
+fn is_asked(reach: &Reach, now: Timestamp) -> bool {
+    reach.contact.expires_at > now && is_willing(reach) && !reach.hesitates && !reach.rests(now)
 }
 
 /// Whether it took the last one, or refused its shape: then it may take it in the other mode, and refuses each once.

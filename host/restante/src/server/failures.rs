@@ -4,7 +4,7 @@
 //! |---|---|
 //! | fewer sources than [`MAX_SOURCES`] | by themselves; where there are too many, those that may still try are forgotten first |
 //! | as many, and all of them are kept out | together with those of its network, which is kept out as a whole |
-//! | as many networks, too | the same, and the network with the fewest failures is forgotten |
+//! | as many networks, too | the same, and the tenth of them with the fewest failures is forgotten |
 //!
 //! So whatever comes is counted, and a flood of sources lets nobody go on.
 
@@ -17,6 +17,8 @@ use restante_sip::authentication::Origin;
 
 /// Sources remembered.
 const MAX_SOURCES: usize = 10_000;
+/// So long sources are not looked through again when hardly any of them could go.
+const FULL_MILLISECONDS: u64 = 1_000;
 /// Networks remembered.
 const MAX_NETWORKS: usize = 16_384;
 
@@ -120,7 +122,7 @@ impl<S: Source> Failures<S> {
         }
         let network = source.network();
         if self.networks.len() >= MAX_NETWORKS && !self.networks.contains_key(&network) {
-            self.forget_a_network(now);
+            self.forget_networks(now);
         }
         self.networks.entry(network).or_insert(begins)
     }
@@ -139,6 +141,10 @@ impl<S: Source> Failures<S> {
             self.sources.retain(|_, failing| failing.failures >= most);
         }
         if self.sources.len() < MAX_SOURCES {
+            // Where there is hardly any room, it is not looked for it again for every further source.
+            if self.sources.len() > MAX_SOURCES / 10 * 9 {
+                self.full_until = now.0.saturating_add(FULL_MILLISECONDS.min(window));
+            }
             return true;
         }
         let first = self.sources.values().map(|failing| failing.since).min().unwrap_or(now.0);
@@ -146,11 +152,16 @@ impl<S: Source> Failures<S> {
         false
     }
 
-    fn forget_a_network(&mut self, now: Timestamp) {
+    fn forget_networks(&mut self, now: Timestamp) {
         let window = self.window_milliseconds;
-        let least = self.networks.iter().min_by_key(|(_, it)| (!it.is_over(now, window), it.failures, it.since));
-        if let Some(network) = least.map(|(network, _)| *network) {
-            self.networks.remove(&network);
+        let rank = |it: &Failing| (!it.is_over(now, window), it.failures, it.since);
+        let mut ranks: Vec<_> = self.networks.values().map(rank).collect();
+        // A share at a time: looking for the least takes long.
+        let share = ranks.len() / 10;
+        if share < ranks.len() {
+            let (_, most, _) = ranks.select_nth_unstable(share);
+            let most = *most;
+            self.networks.retain(|_, it| rank(it) > most);
         }
     }
 }

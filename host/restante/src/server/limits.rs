@@ -54,17 +54,18 @@ pub(super) fn abilities(configuration: &Configuration) -> HostAbilities {
 /// Deviation: loopback without an entry of its own, so that a first try on one machine works. Whoever puts a proxy on the same
 /// machine before the server writes `allow_targets`, be it empty: others speak through that proxy.
 pub(super) fn destinations(configuration: &Configuration) -> DestinationPolicy {
-    let sip = configuration.sip.listen.iter();
-    let is_local = sip.chain(&configuration.msrp.listen).all(|listen| listen.socket.ip().is_loopback());
+    let ours = || {
+        let sip = configuration.sip.listen.iter();
+        sip.chain(&configuration.msrp.listen).chain(&configuration.msrp.web_socket_listen).map(|listen| listen.socket)
+    };
+    let is_local = ours().all(|socket| socket.ip().is_loopback());
     let allowed: Vec<AllowedTarget> = match &configuration.sip.allow_targets {
         Some(targets) => targets.iter().map(|target| target.0).collect(),
         None if is_local => ["127.0.0.0/8", "::1"].into_iter().filter_map(|range| range.parse().ok()).collect(),
         None => Vec::new(),
     };
-    let own = configuration.sip.listen.iter().chain(&configuration.msrp.listen);
-    let own = own.chain(&configuration.msrp.web_socket_listen).map(|listen| listen.socket);
     DestinationPolicy {
-        own: own.chain(configuration.admin.listen).filter(|socket| socket.port() != 0).collect(),
+        own: ours().chain(configuration.admin.listen).filter(|socket| socket.port() != 0).collect(),
         allowed,
     }
 }

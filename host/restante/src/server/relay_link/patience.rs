@@ -1,8 +1,9 @@
 //! How long the link waits for a session that does not read, while all others wait.
 //!
-//! A session does not read while its messages wait for the disk or for a verdict. One that took much may have much to write:
-//! it is waited for in proportion to what it took. The rest is bounded for all of them together, so that however many sessions
-//! stand still, the others have nine tenths of the time.
+//! A session that takes [`FREE_BYTES_PER_SECOND`] is only slower than the relay: nothing counts of the time that it needs for
+//! what it takes. A session does not read while its messages wait for the disk or for a verdict. One that took much may have
+//! much to write: it is waited for in proportion to what it took. The rest is bounded for all of them together, so that however
+//! many sessions stand still, the others have nine tenths of the time.
 //!
 //! | what | bound |
 //! |---|---|
@@ -14,6 +15,8 @@
 
 use std::time::{Duration, Instant};
 
+/// Who takes so many is waited for, however long it needs for all of them.
+const FREE_BYTES_PER_SECOND: u64 = 1024 * 1024;
 /// Of a session that took nothing yet.
 const AT_FIRST: Duration = Duration::from_millis(100);
 /// So many bytes,
@@ -38,6 +41,11 @@ pub(super) struct OfSession {
     spent: Duration,
 }
 
+/// How long a session may need for so many bytes, without that it counts.
+pub(super) fn free(bytes: usize) -> Duration {
+    Duration::from_micros((bytes as u64).saturating_mul(1_000_000) / FREE_BYTES_PER_SECOND)
+}
+
 impl OfLink {
     pub(super) fn new(now: Instant) -> OfLink {
         OfLink { left: MOST, since: now }
@@ -51,7 +59,7 @@ impl OfLink {
         self.left.min(session.left())
     }
 
-    /// It waited so long.
+    /// It waited so long, beyond what is free.
     pub(super) fn spend(&mut self, session: &mut OfSession, waited: Duration) {
         self.left = self.left.saturating_sub(waited);
         session.spent = session.spent.saturating_add(waited);
@@ -93,6 +101,22 @@ mod tests {
         assert_eq!(link.with(&session, now), AT_FIRST);
         link.spend(&mut session, EARNED);
         assert_eq!(link.with(&session, now), Duration::ZERO);
+    }
+
+    #[test]
+    fn who_takes_all_at_a_modest_rate_is_never_given_up() {
+        let mut now = Instant::now();
+        let mut link = OfLink::new(now);
+        let mut sessions = [OfSession::default(), OfSession::default()];
+        for round in 0..10_000 {
+            let session = &mut sessions[round % 2];
+            let (bytes, needed) = (128 * 1024, Duration::from_millis(124));
+            assert!(needed <= free(bytes) + link.with(session, now), "{round}");
+            link.spend(session, needed.saturating_sub(free(bytes)));
+            session.earn(bytes);
+            now += needed;
+        }
+        assert_eq!(link.with(&OfSession::default(), now), AT_FIRST, "nobody else pays for it");
     }
 
     #[test]

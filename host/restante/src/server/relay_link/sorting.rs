@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::Attached;
-use super::patience::{OfLink, OfSession};
+use super::patience::{self, OfLink, OfSession};
 
 /// Most of one frame of a session: its chunks are small where relays stand in between.
 const MAX_FRAME_BYTES: usize = 256 * 1024;
@@ -139,9 +139,14 @@ impl Sorted {
         let began = Instant::now();
         // Where it did not begin, nobody reads for who knows how long.
         let has_begun = attachment.has_begun.load(Ordering::Acquire);
-        let patience = if has_begun { self.patience.with(&attachment.patience, began) } else { Duration::ZERO };
+        let free = patience::free(bytes.len());
+        let patience = if has_begun {
+            free.saturating_add(self.patience.with(&attachment.patience, began))
+        } else {
+            Duration::ZERO
+        };
         let written = timeout(patience, writer.write_all(&bytes)).await;
-        self.patience.spend(&mut attachment.patience, began.elapsed());
+        self.patience.spend(&mut attachment.patience, began.elapsed().saturating_sub(free));
         match written {
             Ok(Ok(())) => attachment.patience.earn(bytes.len()),
             // It is over; what it wrote last is still passed on.

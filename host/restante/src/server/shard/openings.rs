@@ -52,7 +52,7 @@ impl Shard {
     }
 
     fn opener(&self, tenant: &TenantName, sender: &Sender, came: Flow) -> Opener {
-        let is_nobody = Uri::parse(&sender.uri).is_ok_and(|uri| is_anonymous(&uri));
+        let is_nobody = Uri::parse(&sender.uri).is_ok_and(|uri| is_anonymous(&uri) || names_nobody(&uri));
         match sender.verification {
             Verification::TrustedPeer if is_nobody => Opener { sender: None, source: Some(came.remote.ip()) },
             verification => {
@@ -63,4 +63,11 @@ impl Shard {
             }
         }
     }
+}
+
+/// Whether it is how gateways write who withholds its number: without a user, or with a word in place of one.
+fn names_nobody(uri: &Uri) -> bool {
+    let is_word =
+        |user: &str| ["anonymous", "unavailable", "restricted"].iter().any(|word| user.eq_ignore_ascii_case(word));
+    uri.as_sip().is_some_and(|uri| uri.user.as_deref().is_none_or(is_word))
 }

@@ -382,7 +382,11 @@ impl Shard {
             true if relay.is_ending => {}
             true => {
                 self.schedule_relay(id, Some(now.monotonic + ANSWERS_MAY_COME));
-                self.relays.entry(id).and_modify(|relay| relay.is_ending = true);
+                self.relays.entry(id).and_modify(|relay| {
+                    relay.is_ending = true;
+                    // Somebody answered: it is no call any more that only rings.
+                    relay.opening = None;
+                });
             }
             false => self.schedule_relay(id, relay.context.next_wake()),
         }

@@ -1,7 +1,7 @@
 //! Dialogs that pass by here, because nobody else reaches a device.
 
-use restante_sip::message::{Name, SipMessage};
-use restante_tests::{RawSip, Request, setting, story};
+use restante_sip::message::Name;
+use restante_tests::{RawSip, setting, story};
 
 use crate::{answer, answered, asked, call, registered};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use restante::configuration::Tenant;
 use restante_client::{LargeMessage, Source};
-use restante_tests::{Person, RawSip, World, pattern, setting, until};
+use restante_tests::{Person, RawSip, World, free_tcp_port, pattern, setting, until};
 
 use crate::kamailio::root_with;
 use crate::scenario::Sipp;
@@ -196,7 +196,11 @@ async fn begin(
         until("SIPp listens", || is_bound(port, act.is_over_tcp)).await;
     }
     if let Some(caller) = act.caller {
-        playing.push((caller, start(caller, name.to_owned(), &[])));
+        // Over TCP SIPp looks for no other port when the first is taken.
+        let port = free_tcp_port().port().to_string();
+        let own_port = ["-p", port.as_str()];
+        let further = if act.is_over_tcp { own_port.as_slice() } else { &[] };
+        playing.push((caller, start(caller, name.to_owned(), further)));
     }
     match act.sent {
         Sent::Nothing => {}

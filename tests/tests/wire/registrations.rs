@@ -1,7 +1,7 @@
 //! REGISTER.
 
 use restante_sip::message::{Method, Name, SipMessage};
-use restante_tests::{RawSip, Request, World, setting, story};
+use restante_tests::{RawSip, Request, World, in_time, setting, story};
 
 const BOB: &str = "sip:bob@example.org";
 
@@ -165,4 +165,23 @@ async fn until_gone(world: &World, address: &str) {
             return;
         }
     }
+}
+
+#[test]
+fn a_contact_says_over_what_it_is_reached() {
+    story(async |world| {
+        let mut bob = world.udp().await;
+        let listener = tokio::net::TcpListener::bind((bob.local().ip(), 0)).await.expect("a listener");
+        let place = listener.local_addr().expect("an address");
+        let register = register(&bob, &format!("<sip:bob@{place};transport=tcp>"));
+        assert_eq!(bob.ask(&register).await.status(), Some(200));
+        let mut alice = world.udp().await;
+        assert_eq!(alice.ask(&alice.request("MESSAGE", BOB).text("over TCP")).await.status(), Some(202));
+        let (mut stream, _) = in_time("a connection", listener.accept()).await.expect("a connection");
+        let mut buffer = vec![0; 4_096];
+        let read = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer);
+        let length = in_time("a MESSAGE", read).await.expect("bytes");
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        assert!(text.starts_with("MESSAGE sip:bob@") && text.contains("Via: SIP/2.0/TCP"), "{text}");
+    });
 }

@@ -200,11 +200,13 @@ impl Recipient {
 
     fn new_pass(&mut self, trigger: Trigger, by_timer: bool) -> Pass {
         self.push.passes = self.push.passes.wrapping_add(1);
-        self.contacts.reopen_lanes();
         let opening =
             matches!(trigger, Trigger::Registered | Trigger::Reported | Trigger::Refreshed | Trigger::Operator);
         if matches!(trigger, Trigger::Timer | Trigger::FetchDeadline) {
             self.push.timer_gate = self.now.after(self.limits.min_ask_interval);
+        }
+        if self.contacts.reopen_lanes(self.now, opening) {
+            self.push.surveyed = false;
         }
         if opening {
             self.push.surveyed = false;

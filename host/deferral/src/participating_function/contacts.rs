@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::AttemptId;
 use super::attempt::Running;
+use super::copies::is_asked;
 use crate::decision::ContactView;
 use crate::model::{
     Abilities, Contact, ContactId, Duration, LastResult, MessageId, Mode, Origin, StoredMessage, Timestamp,
@@ -301,11 +302,17 @@ impl Contacts {
         self.get(id).is_some_and(|reach| reach.lane.is_empty() && reach.missed)
     }
 
-    /// A pass begins: what was left out may be lined up where nothing is.
-    pub(super) fn reopen_lanes(&mut self) {
-        for reach in self.reaches.iter_mut().filter(|reach| reach.lane.is_empty()) {
-            reach.missed = false;
+    /// A pass begins: what was left out may be lined up where nothing is, for who takes things by itself or is new. True where
+    /// that is so: the pass is to begin at the first message.
+    pub(super) fn reopen_lanes(&mut self, now: Timestamp, opening: bool) -> bool {
+        let mut reopened = false;
+        for reach in self.reaches.iter_mut().filter(|reach| reach.missed && reach.lane.is_empty()) {
+            if opening || is_asked(reach, now) {
+                reach.missed = false;
+                reopened = true;
+            }
         }
+        reopened
     }
 
     /// It does not take this message in this mode.

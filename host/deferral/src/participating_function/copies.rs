@@ -207,11 +207,10 @@ impl Recipient {
         }
         match mode {
             Some(mode) => self.start_copies(contact, &next, mode),
-            // To who refused the last one it goes as to others who did: when something arrives, or it registers or refreshes.
+            // Who refused the last one gets it when it registers or refreshes.
             None if self.contacts.wants_a_pass(contact)
                 && self.contacts.get(contact).is_some_and(|reach| is_asked(reach, self.now)) =>
             {
-                self.push.note_unseen();
                 self.want(Trigger::MessageArrived);
             }
             None => {}
@@ -392,7 +391,7 @@ fn wants(stored: &StoredMessage, reach: &Reach) -> bool {
 }
 
 /// Whether something goes there by itself: it is there, took the last one whole, and we were not too busy for it.
-fn is_asked(reach: &Reach, now: Timestamp) -> bool {
+pub(super) fn is_asked(reach: &Reach, now: Timestamp) -> bool {
     reach.contact.expires_at > now && is_willing(reach) && !reach.hesitates && !reach.rests(now)
 }
 

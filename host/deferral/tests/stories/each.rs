@@ -712,3 +712,57 @@ fn a_slow_device_gets_a_long_queue_in_order_behind_a_quick_one() {
         }
     }
 }
+
+#[test]
+fn a_device_that_was_silent_for_a_while_gets_what_it_missed_before_what_came_later() {
+    for first_takes in [6_000, 20_000] {
+        let mut world = with(each(Step::Page));
+        world.side_by_side = true;
+        // As quick as the other one, but for the first.
+        let mut is_first = true;
+        world.devices = Box::new(move |_, attempt| match is_for(attempt, &tablet()) {
+            true if std::mem::take(&mut is_first) => {
+                takes_all(attempt).into_iter().map(|(at, deed)| (first_takes + at, deed)).collect()
+            }
+            _ => takes_all(attempt).into_iter().map(|(at, deed)| (40 + at, deed)).collect(),
+        });
+        let count = 300;
+        for number in 0..count {
+            world.arrives(message(&format!("m{number:03}.")));
+            world.run_for(Duration::from_millis(5));
+        }
+        world.registers(&[phone(), tablet()]);
+        world.seconds(600);
+        assert!(world.waiting().is_empty(), "{first_takes}: {:?}", world.waiting());
+        for id in 1..=2 {
+            let to = format!("to {id}");
+            let log = world.log();
+            let names: Vec<&str> = log.iter().filter(|it| it.ends_with(&to)).map(|it| &it[5..10]).collect();
+            assert!(names.is_sorted() && names.len() == count, "{id}: {names:?}");
+        }
+    }
+}
+
+#[test]
+fn who_refuses_all_of_a_long_queue_is_asked_for_it_once_a_pass() {
+    for status in [486, 480, 403, 404, 603] {
+        let mut world = with(each(Step::Page));
+        world.side_by_side = true;
+        world.devices = Box::new(move |_, attempt| match is_for(attempt, &tablet()) {
+            true => vec![(1, Deed::Ends(end(Some(status), Origin::Device)))],
+            false => takes_all(attempt),
+        });
+        let count = 300;
+        for number in 0..count {
+            world.arrives(message(&format!("m{number:03}.")));
+            world.run_for(Duration::from_millis(5));
+        }
+        world.registers(&[phone(), tablet()]);
+        world.seconds(600);
+        let asked = |world: &World| world.log().iter().filter(|it| it.ends_with("to 2")).count();
+        let (before, questions) = (asked(&world), world.questions.len());
+        assert!(before <= 2 * count, "{status}: {before}");
+        world.seconds(600);
+        assert_eq!((asked(&world), world.questions.len()), (before, questions), "{status}: not by itself");
+    }
+}

@@ -245,7 +245,8 @@ impl Shard {
     /// of clients are not looked for where the client was seen, those of proxies are. Where a `sips:` URI is next nothing
     /// leads there in the clear (RFC 3261 §26.2.2, RFC 5630 §3.1).
     pub(super) fn direct_flow(&self, next_hop: &str, seen: Option<Flow>, is_proxy: bool) -> Option<(Flow, bool)> {
-        let uri = NameAddr::parse(next_hop).map(|it| it.uri).or_else(|_| Uri::parse(next_hop).map_err(drop)).ok()?;
+        // Of a URI without brackets parameters would be taken for those of the header field.
+        let uri = Uri::parse(next_hop).or_else(|_| NameAddr::parse(next_hop).map(|it| it.uri).map_err(drop)).ok()?;
         let is_secure = uri.as_sip().is_some_and(|uri| uri.secure);
         let fits = |transport: Transport| !is_secure || flow::protocol_of(transport).is_encrypted();
         let signalled_from = seen.map(|seen| seen.remote.ip());

@@ -92,6 +92,13 @@ pub fn read(text: &str, alive: bool) -> Option<(Flow, bool)> {
     Some((Flow { connection, ..towards(transport, remote) }, parts.next() == Some("relayed")))
 }
 
+/// The address in a SIP URI whose host is one.
+#[must_use]
+pub fn socket_of(uri: &SipUri) -> Option<SocketAddr> {
+    let host = uri.host.trim_start_matches('[').trim_end_matches(']');
+    Some(SocketAddr::new(host.parse().ok()?, uri.port_or_default()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,11 +119,4 @@ mod tests {
         }
         assert!(read("sctp 192.0.2.1:5060 0", true).is_none() && read("", true).is_none());
     }
-}
-
-/// The address in a SIP URI whose host is one.
-#[must_use]
-pub fn socket_of(uri: &SipUri) -> Option<SocketAddr> {
-    let host = uri.host.trim_start_matches('[').trim_end_matches(']');
-    Some(SocketAddr::new(host.parse().ok()?, uri.port_or_default()))
 }

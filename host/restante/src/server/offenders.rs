@@ -207,7 +207,7 @@ mod tests {
         let offenders = Offenders::new(&limits);
         for number in 0..10_000_u32 {
             let source = IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0a00_0000 + number));
-            assert_eq!((0..2).map(|_| offenders.note(source, true, Timestamp(1))).count(), 2);
+            (0..2).for_each(|_| _ = offenders.note(source, true, Timestamp(1)));
         }
         let late = "192.0.2.1".parse().unwrap();
         let seen: Vec<_> = (0..2).map(|_| offenders.note(late, true, Timestamp(2))).collect();

@@ -46,6 +46,9 @@ type Entry = (u128, i64);
 #[derive(Debug)]
 pub(super) struct Deduplication {
     window_hours: u64,
+    /// What runs are read with: a filter's wrong "maybe" reads a page that is not wanted again, which is to be no page in the
+    /// writer's cache. None: the writer's own connection.
+    lookups: Option<Connection>,
     hours: BTreeMap<u64, Hour>,
     /// What the log holds.
     recent: HashMap<u128, i64>,
@@ -91,6 +94,7 @@ impl Deduplication {
     pub(super) fn open(connection: &Connection, window_hours: u64, now: Timestamp) -> rusqlite::Result<Deduplication> {
         let mut seen = Deduplication {
             window_hours,
+            lookups: None,
             hours: BTreeMap::new(),
             recent: HashMap::new(),
             recent_hour: 0,
@@ -119,6 +123,11 @@ impl Deduplication {
         Ok(seen)
     }
 
+    /// Lets runs be read with another connection to the same database.
+    pub(super) fn read_runs_with(self, lookups: Connection) -> Deduplication {
+        Deduplication { lookups: Some(lookups), ..self }
+    }
+
     /// The number of the message that was stored with this key within the window, if any.
     pub(super) fn find(
         &self,
@@ -136,6 +145,7 @@ impl Deduplication {
         {
             return Ok(Some(*seq));
         }
+        let connection = self.lookups.as_ref().unwrap_or(connection);
         for (hour, kept) in self.hours.range(oldest..).rev() {
             for segment in kept.segments.iter().rev().filter(|segment| segment.filter.may_contain(key)) {
                 for run in segment.runs.clone().rev() {

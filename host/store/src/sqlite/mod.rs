@@ -57,6 +57,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const READER_CACHE: CacheKibibytes = CacheKibibytes(16 * 1024);
 /// What connections keep that look at few pages.
 const SMALL_CACHE: CacheKibibytes = CacheKibibytes(2 * 1024);
+/// Of the connection that single pages are read with, most of them once.
+const LOOKUP_CACHE: CacheKibibytes = CacheKibibytes(256);
 /// Bodies that wait to be removed; beyond, the writer removes them itself.
 const MAX_BODIES_TO_REMOVE: usize = 65_536;
 
@@ -145,7 +147,8 @@ impl SqliteStore {
         connection.execute("DELETE FROM registration WHERE registered_until <= ?", [time(now)])?;
         wake_the_reachable(&connection, now)?;
         let users = Arc::new(Users::open(&mut connection, options.max_known_users)?);
-        let deduplication = Deduplication::open(&connection, options.deduplication_hours, now)?;
+        let deduplication = Deduplication::open(&connection, options.deduplication_hours, now)?
+            .read_runs_with(schema::open_beside(&path, LOOKUP_CACHE)?);
         let tables = Tables::open(&connection, deduplication, spool.clone(), options.max_known_users)?;
         let queue = Arc::new(WriteQueue::new(limits));
         let reads = Arc::new(ReadQueue::new(options.max_waiting_loads));

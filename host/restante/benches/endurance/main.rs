@@ -235,6 +235,9 @@ fn come_to_rest(sipp: &Sipp, server: &Server, devices: &Devices, directory: &Pat
     }
 }
 
+/// Something of a sample.
+type Measure = fn(&Sample) -> u64;
+
 /// Says what was seen, and fails when it is not what is promised.
 fn report(server: &Server, samples: &[Sample], idle: Sample, end: Sample, large: u64, cpu: f64) -> Result<()> {
     let metrics = server.metrics()?;
@@ -248,9 +251,8 @@ fn report(server: &Server, samples: &[Sample], idle: Sample, end: Sample, large:
     println!("messages refused for a moment in which the disk was slow: {refused}");
     println!("large messages {large}, {:.1} % of one core", cpu * 100.0);
     println!("over the last five sixths:");
-    let bytes: [(&str, fn(&Sample) -> u64); 2] =
-        [("heap", |it| it.heap_bytes), ("anonymous memory", |it| it.anonymous_bytes)];
-    for (name, bytes) in bytes {
+    let measures: [(&str, Measure); 2] = [("heap", |it| it.heap_bytes), ("anonymous memory", |it| it.anonymous_bytes)];
+    for (name, bytes) in measures {
         let lowest = settled.iter().map(bytes).min().unwrap_or(0);
         let highest = settled.iter().map(bytes).max().unwrap_or(0);
         println!(

@@ -83,7 +83,9 @@ enum OnAStream {
 /// Those that meet something else than over UDP, and those that are not answered there.
 const ON_A_STREAM: &[(&str, OnAStream)] = &[
     ("clerr", OnAStream::Waits(&[400, 480])),
-    ("dblreq", OnAStream::Answers(&[200, 480])),
+    // Its second request says that it has less than it has, and what is left over is no message: the stream ends, whatever of
+    // the answers went out before.
+    ("dblreq", OnAStream::Closed),
     ("unreason", OnAStream::Silence),
     ("noreason", OnAStream::Silence),
     ("scalarlg", OnAStream::Silence),
@@ -247,9 +249,10 @@ fn each_torture_message_over_tcp_gets_what_it_deserves_and_the_server_lives() {
                     let length = message.content_length().expect("a number").expect("Content-Length");
                     socket.send(&vec![b'x'; length - message.body().len()]).await;
                     let said = answers(&mut socket, name, 1).await;
-                    if !said.iter().all(|status| expected.contains(status)) || !is_silent(&mut socket).await.is_empty()
-                    {
-                        wrong.push(format!("{name}: {said:?} instead of {expected:?} in the end"));
+                    let mut further = is_silent(&mut socket).await;
+                    further.retain(|line| !line.contains("SIP/2.0 100"));
+                    if !said.iter().all(|status| expected.contains(status)) || !further.is_empty() {
+                        wrong.push(format!("{name}: {said:?} and {further:?} instead of {expected:?} in the end"));
                     }
                 }
             }

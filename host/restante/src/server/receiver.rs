@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use restante_deferral::model::RecipientKey;
-use restante_sip::message::{Defect, Method, SipMessage, validate_request, validate_response};
+use restante_sip::message::{Defect, Method, Name, SipMessage, validate_request, validate_response};
 use restante_sip::transaction::{Flow, shard_of_branch, shard_of_tag};
 use restante_sip::uri::Uri;
 use restante_sip::writer::{Builder, reason};
@@ -178,14 +178,14 @@ fn answer(shared: &Shared, request: &SipMessage, flow: &Flow, status: u16, reaso
     let Some(sender) = shared.sender() else { return };
     let via = request.top_via().ok();
     // Without one nobody says where an answer goes; whoever is connected is there.
-    if via.is_none() && !flow.transport.is_reliable() {
+    let via_is_missing = request.header(Name::Via).is_none();
+    if via_is_missing && !flow.transport.is_reliable() {
         return;
     }
     let remote = match &via {
         Some(via) if !flow.transport.is_reliable() => via.response_destination(flow.remote),
         _ => flow.remote,
     };
-    let via_is_missing = via.is_none();
     let stamped = via.map(|mut via| {
         via.stamp(flow.remote);
         via.to_string()

@@ -247,8 +247,12 @@ fn report(server: &Server, samples: &[Sample], idle: Sample, end: Sample, large:
     let heap_growth = growth(settled, |it| it.heap_bytes);
     let lost = i128::from(stored) - i128::from(delivered) - i128::from(expired);
     println!("stored {stored}, repeated {repeated}, delivered {delivered}, expired {expired}, lost {lost}");
-    let refused = value(&metrics, "restante_requests_refused_total{method=\"MESSAGE\",status=\"503\"}").unwrap_or(0);
-    println!("messages refused for a moment in which the disk was slow: {refused}");
+    let refused = ["MESSAGE", "INVITE"].map(|method| {
+        let row = format!("restante_requests_refused_total{{method=\"{method}\",status=\"503\"}}");
+        value(&metrics, &row).unwrap_or(0)
+    });
+    let refused: u64 = refused.iter().sum();
+    println!("messages and calls refused for a moment in which the disk was slow: {refused}");
     println!("large messages {large}, {:.1} % of one core", cpu * 100.0);
     println!("over the last five sixths:");
     let measures: [(&str, Measure); 2] = [("heap", |it| it.heap_bytes), ("anonymous memory", |it| it.anonymous_bytes)];

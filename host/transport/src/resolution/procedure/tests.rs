@@ -182,7 +182,7 @@ fn a_relay_of_msrp_is_found_by_its_service_else_by_its_addresses() {
             vec!["tls:192.0.2.1:2856", "tls:192.0.2.3:2857"],
             vec!["SRV _msrps._tcp.example.com", "A one", "A three"],
         ),
-        ("example.com", Some(2860), true, vec![], vec!["A example.com"]),
+        ("example.com", Some(2860), true, vec!["tls:192.0.2.9:2860"], vec!["A example.com"]),
         (
             "host.example",
             None,

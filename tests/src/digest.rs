@@ -1,6 +1,6 @@
 //! Users with passwords, and Digest by hand.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use restante::configuration::AuthenticationMethod;
 use restante_client::{ClientConfiguration, ClientCredentials};
@@ -9,6 +9,7 @@ use restante_sip::authentication::{
 };
 use restante_sip::message::{Name, SipMessage};
 use restante_store::UserCredentials;
+use tokio::net::TcpSocket;
 
 use crate::patience::in_time;
 use crate::person::Person;
@@ -84,6 +85,21 @@ impl World {
     /// A bare UDP socket outside.
     pub async fn outside(&self) -> RawSip {
         RawSip::udp(OUTSIDE, self.sip()).await
+    }
+
+    /// A bare TCP connection from outside.
+    ///
+    /// # Panics
+    /// The server does not take it.
+    pub async fn outside_over_tcp(&self) -> RawSip {
+        let connect = async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::new(OUTSIDE, 0))?;
+            socket.connect(self.sip()).await
+        };
+        let stream = in_time("a TCP connection", connect).await.expect("a TCP connection");
+        let local = stream.local_addr().expect("a connected socket");
+        RawSip::over(Box::new(stream), "TCP", local, self.sip())
     }
 
     /// How often authentication came to this.

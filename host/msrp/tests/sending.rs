@@ -413,6 +413,31 @@ fn the_clock_of_a_chunk_starts_with_its_last_byte() {
     assert_eq!(harness.events(), [settled(id, rejected(Status::TIMED_OUT, RejectionOrigin::Timeout))]);
 }
 
+/// All of a window counts as written while a slow link has it in its buffers.
+#[test]
+fn what_is_answered_gives_what_is_behind_it_time() {
+    for (answered, last) in [(4, Outcome::Acknowledged), (2, rejected(Status::TIMED_OUT, RejectionOrigin::Timeout))] {
+        let mut harness = Harness::active(|configuration| {
+            configuration.limits.max_chunk_bytes = 100;
+            configuration.limits.chunk_window = 4;
+        });
+        let id = harness.session.send_message(harness.now, message("m1", 400)).unwrap();
+        let sent = chunks(&send_all(&mut harness));
+        assert_eq!(sent.len(), 4);
+        for (head, ..) in sent.iter().take(answered) {
+            harness.wait(25 * SECOND);
+            assert_eq!(harness.events(), []);
+            harness.receive(&response(head.transaction_id.as_str(), 200));
+        }
+        if answered < 4 {
+            harness.wait(29 * SECOND);
+            assert_eq!(harness.events(), []);
+            harness.wait(SECOND);
+        }
+        assert_eq!(harness.events(), [settled(id, last)], "{answered}");
+    }
+}
+
 #[test]
 fn a_200_that_comes_before_the_chunk_is_written_counts_for_nothing() {
     let mut harness = Harness::active(|configuration| configuration.limits.max_write_bytes = 4000);

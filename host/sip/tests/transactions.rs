@@ -109,6 +109,31 @@ fn without_loss_nothing_is_sent_twice() {
     assert_eq!(pair.sent, [1, 1]);
 }
 
+/// Who forges an address has it sent no more than the request was answered with.
+#[test]
+fn a_refused_invite_of_somebody_unknown_is_answered_once_for_each_time_it_comes() {
+    for (is_known, is_tried, expected) in [(false, false, 2), (true, false, 12), (false, true, 13)] {
+        let mut pair = Pair::new(1);
+        pair.loss_percent = 100;
+        let text = "INVITE sip:you@example.org SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKforged\r\n\
+                    From: <sip:me@example.org>;tag=1\r\nTo: <sip:you@example.org>\r\nCall-ID: forged\r\n\
+                    CSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n";
+        pair.inject(BOB, text);
+        if is_tried {
+            // It is decided about for a while, and there is a 100 meanwhile.
+            pair.deliver();
+        }
+        let (transaction, _) = requests(&mut pair, BOB).remove(0);
+        if is_known {
+            pair.endpoint(BOB).repeat_refusals(transaction);
+        }
+        pair.answer(BOB, transaction, 401);
+        pair.inject(BOB, text);
+        pair.run();
+        assert_eq!(pair.sent[BOB], expected, "{is_known} {is_tried}");
+    }
+}
+
 #[test]
 fn a_session_survives_loss() {
     for seed in 0..50 {

@@ -36,6 +36,8 @@ fn dispositions_have_a_session_of_their_own_and_none_where_their_type_is_not_tak
     for (takes, are_taken) in [
         ("a=accept-types:message/cpim\r\na=accept-wrapped-types:text/plain message/imdn+xml\r\n", true),
         ("a=accept-types:message/cpim\r\na=accept-wrapped-types:*\r\n", true),
+        // What may be the outermost may be inside, too.
+        ("a=accept-types:message/cpim text/plain\r\na=accept-wrapped-types:message/imdn+xml\r\n", true),
         ("a=accept-types:message/cpim\r\na=accept-wrapped-types:text/plain\r\n", false),
         // Who does not say what it takes wrapped takes what it names beside, and messages in any case.
         ("a=accept-types:message/cpim message/imdn+xml\r\n", true),

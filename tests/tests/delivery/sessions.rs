@@ -1,7 +1,8 @@
 //! Messages pushed in a session.
 
 use restante_client::{Behaviour, Features, Mode, PageMessage, SetupChoice};
-use restante_tests::setting;
+use restante_tests::raw_device::{BOB, invited_after, register};
+use restante_tests::{guest, setting};
 use restante_transport::Protocol;
 
 #[test]
@@ -194,4 +195,24 @@ fn a_message_that_came_as_plain_text_is_wrapped_for_a_session() {
 
 fn waiting_ids(queue: &[restante_deferral::model::StoredMessage]) -> Vec<String> {
     queue.iter().filter_map(|it| Some(it.message.envelope.imdn.as_ref()?.message_id.clone())).collect()
+}
+
+#[test]
+fn who_asks_not_to_be_named_is_not_named_by_another_message_in_its_session() {
+    let place = setting().tenant(|tenant| tenant.policy = guest("scripted")).settings("available = \"session\"");
+    place.tell(async |world| {
+        let mut alice = world.udp().await;
+        let open = alice.request("MESSAGE", BOB).with("Subject", "for everybody").text("one");
+        let private = alice.request("MESSAGE", BOB).with("Privacy", "id").text("two");
+        for message in [open, private] {
+            assert_eq!(alice.ask(&message).await.status(), Some(202));
+        }
+        let mut bob = world.udp().await;
+        register(&mut bob).await;
+        let (invite, _) = invited_after(&mut bob, None).await;
+        for field in ["P-Asserted-Identity", "Referred-By", "Subject"] {
+            assert_eq!(invite.header_by_text(field), None, "{field}");
+        }
+        assert!(!invite.header_by_text("From").is_some_and(|from| from.contains("alice")), "{:?}", invite.bytes());
+    });
 }

@@ -110,6 +110,29 @@ fn a_dead_flow_is_not_looked_for_at_its_contact_and_its_messages_wait() {
 }
 
 #[test]
+fn where_sips_was_dialled_our_record_route_is_sips_on_both_sides() {
+    setting().encrypted().tell(async |world| {
+        let (mut bob, mut alice) = (world.raw_tls(None).await, world.raw_tls(None).await);
+        register(&mut bob, 1, 1).await;
+        for dialled in [BOB, "sips:bob@example.org"] {
+            let invite = alice.request("INVITE", dialled).with("Contact", "<sips:alice@192.0.2.1>");
+            let invite =
+                invite.body("application/sdp", "v=0\r\no=- 1 1 IN IP4 h\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n");
+            alice.send(&invite.bytes()).await;
+            let came = bob.expect("INVITE", |it| it.method() == Some(Method::Invite)).await;
+            let routes: Vec<&str> = came.list(Name::RecordRoute).collect();
+            assert!(!routes.is_empty(), "{dialled}");
+            for route in routes {
+                let (is_sips, says_transport) = (route.starts_with("<sips:rr!"), route.contains(";transport="));
+                assert_eq!((is_sips, says_transport), (dialled != BOB, dialled == BOB), "{dialled}: {route}");
+            }
+            bob.respond(&came, 486).await;
+            assert_eq!(alice.answer_to(&invite).await.status(), Some(486));
+        }
+    });
+}
+
+#[test]
 fn a_flow_that_breaks_while_its_registration_is_written_is_dead() {
     setting().encrypted().held().settings("retry_seconds = [3600]").tell(async |world| {
         let mut bob = world.tcp().await;

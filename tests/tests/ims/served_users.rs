@@ -1,7 +1,7 @@
 //! Whom a core says that it serves.
 
 use restante_client::PageMessage;
-use restante_sip::message::Method;
+use restante_sip::message::{Method, Name};
 use restante_tests::{Setting, guest, setting, story};
 
 use crate::scscf::{BOB, Scscf, is, routes};
@@ -97,6 +97,54 @@ fn what_a_user_sends_is_passed_on_along_the_route_and_never_deferred() {
             }
         }
         assert_eq!(world.queue().len(), 0);
+    });
+}
+
+/// A core whose filters match on both sides invokes the server twice for one request: for who sends it and for who gets it.
+#[test]
+fn what_passes_for_its_sender_comes_again_for_its_recipient_before_it_is_answered() {
+    story(async |world| {
+        let mut core = Scscf::new(world).await;
+        for method in ["MESSAGE", "INVITE"] {
+            let sent = core.serves(method, BOB, "<sip:alice@example.org>;sescase=orig;regstate=reg");
+            let sent = sent.with("Contact", "<sip:a@h>").body("application/sdp", AUDIO);
+            core.socket.send(&sent.bytes()).await;
+            let back = core.asked(method).await;
+            // The core goes on with it, and the other side's filters bring it here once more.
+            let vias = back.list(Name::Via).skip(1).map(str::to_owned).collect::<Vec<_>>();
+            let again = core.serves(method, BOB, "<sip:bob@example.org>;sescase=term;regstate=unreg");
+            let again = again.set("From", sent.field("From")).set("Call-ID", sent.field("Call-ID"));
+            let again = vias.iter().fold(again, |it, via| it.with("Via", via));
+            let again = again.with("Contact", "<sip:a@h>").body("application/sdp", AUDIO);
+            core.socket.send(&again.bytes()).await;
+            if method == "INVITE" {
+                // A call is not for keeping, and goes on for its recipient, too.
+                let on = core.asked(method).await;
+                assert_eq!(on.list(Name::Via).count(), vias.len() + 2, "{:?}", on.bytes());
+                core.socket.respond(&on, 480).await;
+            }
+            let expected = if method == "MESSAGE" { 202 } else { 480 };
+            let answer = core.socket.answer_to(&again).await;
+            assert_eq!(answer.status(), Some(expected), "{method}");
+            core.socket.respond(&back, expected).await;
+            assert_eq!(core.socket.answer_to(&sent).await.status(), Some(expected), "{method}");
+        }
+        assert_eq!(world.queue().len(), 1);
+    });
+}
+
+#[test]
+fn along_a_route_whose_name_nobody_knows_yet_it_goes_back_to_the_core() {
+    story(async |world| {
+        let mut core = Scscf::new(world).await;
+        let mark = "<sip:iscmark@scscf.ims.invalid;lr>";
+        let request = core.serves("MESSAGE", BOB, "<sip:alice@example.org>;sescase=orig").without("Route");
+        let request = request.with("Route", &format!("<sip:{};lr>", core.server())).with("Route", mark).text("hello");
+        core.socket.send(&request.bytes()).await;
+        let back = core.asked("MESSAGE").await;
+        assert_eq!(routes(&back), [mark]);
+        core.socket.respond(&back, 404).await;
+        assert_eq!(core.socket.answer_to(&request).await.status(), Some(404));
     });
 }
 

@@ -1,7 +1,7 @@
 //! Calls and chats, which are not for keeping.
 
 use restante_sip::message::{Name, SipMessage};
-use restante_tests::{RawMsrp, World, setting, story};
+use restante_tests::{RawMsrp, RawSip, World, setting, story};
 
 use crate::{BOB, answer, answered, asked, call, cancel_of, device, give_up, refused, registered};
 
@@ -174,6 +174,37 @@ fn what_rings_too_long_is_ended() {
         alice.send(&invite.bytes()).await;
         asked(&mut phone, "INVITE").await;
         assert_eq!(refused(&mut alice, &invite).await.status(), Some(408));
+    });
+}
+
+#[test]
+fn what_outsiders_ask_in_their_dialogs_is_counted_as_their_calls() {
+    setting().demands_passwords().configure(|it| it.limits.max_calls_per_source = 1).tell(async |world| {
+        let mut phone = registered(world.tcp().await, "<sip:bob@192.0.2.9:5060;transport=tcp>").await;
+        let mut alice = world.udp().await;
+        let invite = call(&alice);
+        alice.send(&invite.bytes()).await;
+        let came = asked(&mut phone, "INVITE").await;
+        answer(&mut phone, &came, 200, "phone").await;
+        let taken = answered(&mut alice, 200).await;
+        let mut outside = world.outside().await;
+        let again = |socket: &RawSip, cseq| socket.in_dialog(&invite, &taken, "INFO", cseq);
+        let first = again(&outside, 2);
+        outside.send(&first.bytes()).await;
+        let first_came = asked(&mut phone, "INFO").await;
+        let second = outside.ask(&again(&outside, 3)).await;
+        assert_eq!((second.status(), second.header_by_text("Retry-After")), (Some(480), Some("5")));
+        assert_eq!(world.metric("restante_sender_limits_total", &["limit=\"source-calls\""]), 1);
+        phone.respond(&first_came, 200).await;
+        assert_eq!(outside.answer_to(&first).await.status(), Some(200));
+        // A trusted peer speaks for many, and what was answered is over.
+        for (socket, cseq) in [(&mut alice, 4), (&mut outside, 5)] {
+            let request = socket.in_dialog(&invite, &taken, "INFO", cseq);
+            socket.send(&request.bytes()).await;
+            let came = asked(&mut phone, "INFO").await;
+            phone.respond(&came, 200).await;
+            assert_eq!(socket.answer_to(&request).await.status(), Some(200));
+        }
     });
 }
 

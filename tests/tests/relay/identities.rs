@@ -97,3 +97,84 @@ fn who_is_not_trusted_says_neither_who_it_is_nor_where_a_message_goes_beyond_a_c
         phone.respond(&came, 200).await;
     });
 }
+
+/// Registers a socket outside as Bob's device, with a password.
+async fn register_as_bob(world: &World, socket: &mut RawSip, change: impl FnOnce(Request) -> Request) {
+    world.give_password("bob").await;
+    let contact = format!("<sip:bob@{};transport={}>", socket.local(), socket.transport().to_ascii_lowercase());
+    let register = socket.request("REGISTER", "sip:example.org").set("From", &format!("<{BOB}>;tag=device"));
+    let register = register.set("To", &format!("<{BOB}>")).with("Contact", &contact).with("Expires", "600");
+    let register = change(register);
+    let challenge = socket.ask(&register).await;
+    let register = Digest::of(&challenge, "bob").authorize(&register, 1).new_transaction();
+    assert_eq!(socket.ask(&register.set("CSeq", "2 REGISTER")).await.status(), Some(200));
+}
+
+#[test]
+fn a_device_that_names_itself_as_its_proxy_is_told_no_more_than_any_device_and_believed_no_more() {
+    for way in ["path", "vias"] {
+        scripted("incoming = \"relay:3000\"").demands_passwords().tell(async |world| {
+            let mut phone = if way == "path" { world.outside().await } else { world.outside_over_tcp().await };
+            let itself = format!("<sip:{};lr>", phone.local());
+            register_as_bob(world, &mut phone, |register| match way {
+                "path" => register.with("Path", &itself).with("Supported", "path"),
+                _ => register.with("Via", "SIP/2.0/UDP 192.0.2.77;branch=z9hG4bKmadeup"),
+            })
+            .await;
+            let mut alice = world.udp().await;
+            for request in [call(&alice), alice.request("MESSAGE", BOB).text("hello")] {
+                let request = saying(request).with("Privacy", "id").with("P-Charging-Vector", "icid-value=\"1\"");
+                let method = request.line.split(' ').next().unwrap().to_owned();
+                alice.send(&request.bytes()).await;
+                let came = asked(&mut phone, &method).await;
+                assert_eq!(said(&came), [""; 0], "{way}: {method}");
+                assert_eq!(came.count(Name::PChargingVector), 0, "{way}: {method}");
+                let forged = ("P-Asserted-Identity", "<sip:police@example.org>");
+                // What is behind a proxy may refuse what it does not know: a message waits then.
+                let status = if method == "MESSAGE" { 200 } else { 603 };
+                phone.respond_with(&came, status, &[forged]).await;
+                let answer = alice.answer_to(&request).await;
+                let said = (answer.status(), answer.count(Name::PAssertedIdentity));
+                assert_eq!(said, (Some(status), 0), "{way}: {method}");
+            }
+        });
+    }
+}
+
+#[test]
+fn an_answer_tells_a_caller_whom_nobody_trusts_nothing_that_stays_among_those_who_do() {
+    for (privacy, told) in [("none", 1), ("id", 0)] {
+        story_of_trusted_edge(async |world, mut edge| {
+            let mut alice = world.outside().await;
+            let invite = call(&alice);
+            send_as_alice(world, &mut alice, &invite).await;
+            let came = asked(&mut edge, "INVITE").await;
+            let fields = [
+                ("P-Asserted-Identity", "<sip:bob@example.org>"),
+                ("Privacy", privacy),
+                ("P-Charging-Vector", "icid-value=\"1\""),
+                ("P-Charging-Function-Addresses", "ccf=192.0.2.1"),
+            ];
+            for status in [180, 486] {
+                edge.respond_with(&came, status, &fields).await;
+                let answer = answered(&mut alice, status).await;
+                assert_eq!(answer.count(Name::PAssertedIdentity), told, "{status}, {privacy}");
+                assert_eq!(answer.count(Name::PChargingVector), 0, "{status}");
+                assert_eq!(answer.count(Name::PChargingFunctionAddresses), 0, "{status}");
+            }
+        });
+    }
+}
+
+/// Bob is behind a proxy that the tenant trusts.
+fn story_of_trusted_edge(tale: impl AsyncFnOnce(&mut World, RawSip)) {
+    scripted("incoming = \"relay:3000\"").demands_passwords().tell(async |world| {
+        let socket = world.udp().await;
+        let register = socket.request("REGISTER", "sip:example.org").set("From", &format!("<{BOB}>;tag=edge"));
+        let register = register.set("To", &format!("<{BOB}>")).with("Contact", "<sip:bob@192.0.2.7>");
+        let register = register.with("Path", &format!("<sip:{};lr>", socket.local())).with("Supported", "path");
+        let mut edge = socket;
+        assert_eq!(edge.ask(&register.with("Expires", "600")).await.status(), Some(200));
+        tale(world, edge).await;
+    });
+}

@@ -99,6 +99,27 @@ fn a_server_that_is_told_to_shows_that_it_knows_the_password() {
 }
 
 #[test]
+fn what_nobody_has_to_show_a_password_for_says_nothing_of_passwords() {
+    digest("authentication_info = true").tell(async |world| {
+        world.give_password("alice").await;
+        let mut socket = world.outside().await;
+        let challenge = socket.ask(&socket.request("MESSAGE", BOB).text("x")).await;
+        let digest = Digest::of(&challenge, "alice");
+        for (guess, count) in [("ecila", 1), ("guess", 2)] {
+            let options = socket.request("OPTIONS", "sip:example.org");
+            let request = digest.clone().with_password(guess).authorize(&options, count);
+            let answer = socket.ask(&request).await;
+            assert_eq!((answer.status(), answer.header_by_text("Authentication-Info")), (Some(200), None), "{guess}");
+        }
+        // Nor does a trusted peer bring an answer to somebody else's guess.
+        let mut peer = world.udp().await;
+        let request = digest.authorize(&peer.request("MESSAGE", BOB).text("x"), 3);
+        let answer = peer.ask(&request).await;
+        assert_eq!((answer.status(), answer.header_by_text("Authentication-Info")), (Some(202), None));
+    });
+}
+
+#[test]
 fn the_client_does_all_of_it() {
     let place = digest(
         "algorithms = [\"SHA-512-256-sess\"]\nqop = [\"auth-int\"]\nuserhash = true\nauthentication_info = true",

@@ -99,11 +99,13 @@ async fn changed_and_refreshed(sip: &mut RawSip, request: impl Fn(&RawSip, &str,
     let held = offer.replace("o=- 1 2", "o=- 1 3").replace("a=recvonly", "a=inactive");
     let resumed = offer.replace("o=- 1 2", "o=- 1 4");
     let elsewhere = resumed.replace("storyteller", "somebody");
+    let held_back = resumed.replace("a=setup:active", "a=setup:holdconn");
     let cases = [
         ("INVITE", offer.as_str(), 200, "a=sendonly"),
         ("UPDATE", "", 200, ""),
         ("UPDATE", held.as_str(), 200, "a=inactive"),
         ("INVITE", elsewhere.as_str(), 488, ""),
+        ("INVITE", held_back.as_str(), 488, ""),
         ("INVITE", resumed.as_str(), 200, "a=sendonly"),
         ("INVITE", "", 200, "a=sendonly"),
     ];

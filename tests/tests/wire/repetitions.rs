@@ -1,6 +1,7 @@
 //! A message that comes more than once is stored once and answered each time.
 
-use restante_tests::{RawSip, Request, story};
+use restante_sip::message::Method;
+use restante_tests::{RawSip, Request, setting, story};
 
 const BOB: &str = "sip:bob@example.org";
 
@@ -10,6 +11,30 @@ fn cpim(socket: &RawSip, id: &str) -> Request {
          imdn.Message-ID: {id}\r\n\r\nContent-Type: text/plain\r\n\r\n{id}"
     );
     socket.request("MESSAGE", BOB).body("message/cpim", body)
+}
+
+/// Whoever got a session of ours that a restart ended says so, or asks for more.
+#[test]
+fn a_request_in_a_dialog_of_ours_that_is_gone_gets_481_wherever_it_comes_from() {
+    setting().demands_passwords().tell(async |world| {
+        let mut phone = world.udp().await;
+        let register = phone.request("REGISTER", "sip:example.org").set("From", "<sip:bob@example.org>;tag=b");
+        let register = register.set("To", "<sip:bob@example.org>");
+        let register = register.with("Contact", &format!("<sip:bob@{}>", phone.local()));
+        assert_eq!(phone.ask(&register).await.status(), Some(200));
+        world.person("alice").await.send("sip:bob@example.org", "hello").await;
+        let came = phone.expect("a message", |it| it.method() == Some(Method::Message)).await;
+        phone.respond(&came, 200).await;
+        let call_id = came.call_id().expect("a Call-ID").to_owned();
+        for mut socket in [world.udp().await, world.outside().await] {
+            for method in ["BYE", "INVITE", "UPDATE", "INFO", "NOTIFY"] {
+                let request = socket.request(method, &format!("sip:{}", world.sip())).set("Call-ID", &call_id);
+                let request = request.set("To", "<sip:alice@example.org>;tag=gone");
+                assert_eq!(socket.ask(&request).await.status(), Some(481), "{method} from {}", socket.local());
+            }
+        }
+        world.until_settled().await;
+    });
 }
 
 #[test]

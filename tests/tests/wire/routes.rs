@@ -4,10 +4,38 @@ use bytes::Bytes;
 use restante_cpim::cpim::CpimMessage;
 use restante_cpim::imdn::{Disposition, Imdn};
 use restante_sip::message::Method;
-use restante_tests::{setting, until_equal};
+use restante_tests::{Digest, RawSip, Request, setting, until_equal};
 
 const BOB: &str = "sip:bob@example.org";
 const HOPS: [&str; 2] = ["<sip:first@hop.example.net>", "<sip:second@hop.example.com>"];
+
+/// A message that both hops wrote themselves into.
+fn message(socket: &RawSip, message_id: &str) -> Request {
+    let cpim = format!(
+        "From: Alice <sip:alice@example.org>\r\nTo: Bob <{BOB}>\r\nNS: imdn <urn:ietf:params:imdn>\r\n\
+         imdn.Message-ID: {message_id}\r\nDateTime: 2006-04-04T12:16:49-05:00\r\n\
+         imdn.Disposition-Notification: positive-delivery, negative-delivery\r\nimdn.IMDN-Record-Route: {}\r\n\
+         imdn.IMDN-Record-Route: {}\r\n\r\nContent-type: text/plain\r\nContent-length: 12\r\n\r\nHello World\r\n",
+        HOPS[0], HOPS[1]
+    );
+    socket.request("MESSAGE", BOB).body("message/cpim", cpim.into_bytes())
+}
+
+#[test]
+fn what_a_client_records_is_no_way_for_its_report() {
+    setting().demands_passwords().tell(async |world| {
+        world.give_password("alice").await;
+        let (mut core, mut alice) = (world.udp().await, world.outside().await);
+        assert_eq!(core.ask(&message(&core, "a")).await.status(), Some(202));
+        let theirs = message(&alice, "b");
+        let challenge = alice.ask(&theirs).await;
+        let theirs = Digest::of(&challenge, "alice").authorize(&theirs, 1).set("CSeq", "2 MESSAGE");
+        assert_eq!(alice.ask(&theirs.set("Call-ID", "theirs")).await.status(), Some(202));
+        let queue = world.queue();
+        let recorded = queue.iter().map(|it| it.message.envelope.imdn.as_ref().map_or(0, |it| it.record_route.len()));
+        assert_eq!(recorded.collect::<Vec<_>>(), [2, 0]);
+    });
+}
 
 #[test]
 fn the_report_of_a_message_that_expires_goes_to_the_first_hop_that_it_recorded() {
@@ -19,14 +47,7 @@ fn the_report_of_a_message_that_expires_goes_to_the_first_hop_that_it_recorded()
         let register = core.request("REGISTER", "sip:example.org").set("To", "<sip:alice@example.org>");
         let register = register.with("Contact", &format!("<sip:alice@{place}>"));
         assert_eq!(core.ask(&register).await.status(), Some(200));
-        let cpim = format!(
-            "From: Alice <sip:alice@example.org>\r\nTo: Bob <{BOB}>\r\nNS: imdn <urn:ietf:params:imdn>\r\n\
-             imdn.Message-ID: 34jk324j\r\nDateTime: 2006-04-04T12:16:49-05:00\r\n\
-             imdn.Disposition-Notification: positive-delivery, negative-delivery\r\nimdn.IMDN-Record-Route: {}\r\n\
-             imdn.IMDN-Record-Route: {}\r\n\r\nContent-type: text/plain\r\nContent-length: 12\r\n\r\nHello World\r\n",
-            HOPS[0], HOPS[1]
-        );
-        let message = core.request("MESSAGE", BOB).with("Expires", "1").body("message/cpim", cpim.into_bytes());
+        let message = message(&core, "34jk324j").with("Expires", "1");
         assert_eq!(core.ask(&message).await.status(), Some(202));
         let report = core.expect("the report", |it| it.method() == Some(Method::Message) && it.is_request()).await;
         core.respond(&report, 200).await;

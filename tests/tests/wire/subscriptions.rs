@@ -1,7 +1,8 @@
 //! SUBSCRIBE to message-summary.
 
 use restante_sip::message::Method;
-use restante_tests::{RawSip, Request, setting, story};
+use restante_tests::{RawSip, Request, in_time, setting, story, until};
+use tokio::net::{TcpListener, TcpStream};
 
 const ALICE: &str = "sip:alice@example.org";
 
@@ -33,6 +34,33 @@ fn a_subscription_has_its_state_told_lives_and_ends() {
         assert!(last.header_by_text("Subscription-State").is_some_and(|it| it.starts_with("terminated")));
         let after = over.new_transaction().set("CSeq", "3 SUBSCRIBE").set("Expires", "300");
         assert_eq!(alice.ask(&after).await.status(), Some(481), "it is over");
+    });
+}
+
+#[test]
+fn who_subscribed_through_a_proxy_is_told_when_the_proxys_connection_is_gone() {
+    story(async |world| {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a socket");
+        let place = listener.local_addr().expect("a bound socket");
+        let stream = TcpStream::connect(world.sip()).await.expect("a connection");
+        stream.set_zero_linger().expect("a socket option");
+        let here = stream.local_addr().expect("a connected socket");
+        let mut proxy = RawSip::over(Box::new(stream), "TCP", here, world.sip());
+        let subscription = subscribe(&proxy, 300).with("Record-Route", &format!("<sip:{place};transport=tcp;lr>"));
+        assert_eq!(proxy.ask(&subscription).await.status(), Some(200));
+        let first = proxy.expect("NOTIFY", |it| it.method() == Some(Method::Notify)).await;
+        proxy.respond(&first, 200).await;
+        drop(proxy);
+        until("the connection is over", || world.server().open_connections() == 0).await;
+        // What waited for Alice does so no more.
+        let mut bob = world.udp().await;
+        let message = bob.request("MESSAGE", ALICE).set("From", "<sip:bob@example.org>;tag=b").with("Expires", "1");
+        assert_eq!(bob.ask(&message.text("hello")).await.status(), Some(202));
+        let (stream, _) = in_time("a connection of the server's", listener.accept()).await.expect("a connection");
+        let mut again = RawSip::over(Box::new(stream), "TCP", place, world.sip());
+        let told = again.expect("NOTIFY", |it| it.method() == Some(Method::Notify)).await;
+        assert!(String::from_utf8_lossy(&told.body()).starts_with("Messages-Waiting: no"), "{:?}", told.body());
+        again.respond(&told, 200).await;
     });
 }
 

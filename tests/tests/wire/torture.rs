@@ -83,9 +83,9 @@ enum OnAStream {
 /// Those that meet something else than over UDP, and those that are not answered there.
 const ON_A_STREAM: &[(&str, OnAStream)] = &[
     ("clerr", OnAStream::Waits(&[400, 480])),
-    // Its second request says that it has less than it has, and what is left over is no message: the stream ends, whatever of
-    // the answers went out before.
-    ("dblreq", OnAStream::Closed),
+    // Its second request says that it has less than it has, and what is left over is no message: the stream ends when both
+    // are answered.
+    ("dblreq", OnAStream::AnswersAndCloses(&[200, 480])),
     ("unreason", OnAStream::Silence),
     ("noreason", OnAStream::Silence),
     ("scalarlg", OnAStream::Silence),

@@ -16,7 +16,7 @@ use thiserror::Error;
 pub use self::framer::Framer;
 pub use self::limits::FramingLimits;
 pub use self::peek::{Peek, PeekedRequest, peek_to_path};
-pub use self::write::{FrameWriter, InvalidHeader, answer_to, check_header, check_message_id, end_line};
+pub use self::write::{FrameWriter, InvalidHeader, answer_to, answer_to_bad, check_header, check_message_id, end_line};
 
 pub(crate) use self::write::{check_value, join, response};
 use crate::byte_range::{ByteRange, ByteRangeError};

@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
 use super::{
-    ContinuationFlag, END_LINE_HYPHENS, FailureReport, Frame, Header, Method, RequestHead, Response, TransactionId,
+    BadRequest, ContinuationFlag, END_LINE_HYPHENS, FailureReport, Frame, Header, Method, RequestHead, Response,
+    TransactionId,
 };
 use crate::byte_range::ByteRange;
 use crate::status::Status;
@@ -206,6 +207,16 @@ pub(crate) fn response(
 #[must_use]
 pub fn answer_to(head: &RequestHead, status: Status) -> Bytes {
     response(&head.transaction_id, status, &head.to_path, &head.from_path, head.method != Method::Send)
+}
+
+/// The answer to a request that is wrong and not for a session, like [`answer_to`]; none where none is wanted or possible.
+#[must_use]
+pub fn answer_to_bad(request: &BadRequest) -> Option<Bytes> {
+    let (to_path, from_path) = (request.to_path.as_ref()?, request.from_path.as_ref()?);
+    let status = request.error.status();
+    let is_wanted = request.method != Method::Report && request.failure_report.wants(status);
+    let whole_path = request.method != Method::Send;
+    is_wanted.then(|| response(&request.transaction_id, status, to_path, from_path, whole_path))
 }
 
 /// Joins the parts of one request for one write.

@@ -129,7 +129,7 @@ impl Session {
         while self.is_connected() {
             match self.framer.next_frame() {
                 Ok(None) => break,
-                Ok(Some(frame)) => self.frame(frame),
+                Ok(Some(frame)) => self.frame(now, frame),
                 Err(error) => self.end(EndReason::ProtocolError(error)),
             }
         }
@@ -252,12 +252,12 @@ impl Session {
         }
     }
 
-    fn frame(&mut self, frame: Frame) {
+    fn frame(&mut self, now: Instant, frame: Frame) {
         match frame {
             Frame::Request(head) => self.request(*head),
             Frame::Content(bytes) => self.content(bytes),
             Frame::End(flag) => self.request_end(flag),
-            Frame::Response(response) => self.response(&response),
+            Frame::Response(response) => self.response(now, &response),
             Frame::BadRequest(request) => self.bad_request(*request),
         }
     }

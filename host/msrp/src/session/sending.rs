@@ -242,7 +242,7 @@ impl Session {
         self.events.push_back(Event::NeedBody { message: id, offset, max_bytes });
     }
 
-    pub(super) fn response(&mut self, response: &Response) {
+    pub(super) fn response(&mut self, now: Instant, response: &Response) {
         let known = self.sending.chunks.iter().position(|chunk| chunk.transaction_id == response.transaction_id);
         // Matched by transaction id alone; what matches nothing is dropped (RFC 4975 §7.2).
         let Some(at) = known else { return };
@@ -259,6 +259,7 @@ impl Session {
                     // Only a sender of nonsense could exceed the number of ranges; the message then times out.
                     let _ = outgoing.acknowledged.insert(chunk.start, chunk.end, MAX_ACKNOWLEDGED_RANGES);
                 }
+                self.await_the_rest(now, id);
                 self.settle_if_done(id);
             }
             Some(id) => self.reject_outgoing(id, status, RejectionOrigin::Response),
@@ -266,6 +267,15 @@ impl Session {
         }
         if status.ends_session() {
             self.end(EndReason::Refused(status));
+        }
+    }
+
+    /// What is answered shows that what is behind it gets on: a slow link may have minutes of it in its buffers, which count as
+    /// written here.
+    fn await_the_rest(&mut self, now: Instant, id: OutgoingId) {
+        let until = now + self.configuration.limits.transaction_timeout;
+        for chunk in self.sending.chunks.iter_mut().filter(|chunk| chunk.message == Some(id)) {
+            chunk.answer_until = chunk.answer_until.map(|at| at.max(until));
         }
     }
 

@@ -185,6 +185,12 @@ pub fn envelope(
             _ => Some((name, value)),
         })
         .collect();
+    // Nor do reports go where it says: what records a route are servers on the way (RFC 5438 §6).
+    let record_route = |imdn: ImdnHeaders| match sender.verification {
+        Verification::TrustedPeer => imdn,
+        _ => ImdnHeaders { record_route: Vec::new(), ..imdn },
+    };
+    let imdn = body.imdn.map(record_route);
     let request_uri = request.request_uri().unwrap_or("").to_owned();
     let kept: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     let named = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Accept-Contact"));
@@ -203,7 +209,7 @@ pub fn envelope(
         headers,
         content_type: unfold(content_type),
         wrapped_type: body.wrapped_type,
-        imdn: body.imdn,
+        imdn,
         page_base_bytes: u32::try_from(page).ok().filter(|bytes| *bytes <= 64 * 1024),
     }
 }

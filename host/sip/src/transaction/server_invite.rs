@@ -5,7 +5,7 @@
 //! | Proceeding | INVITE again | send the last 1xx again | Proceeding |
 //! | Proceeding | user's 1xx | send | Proceeding |
 //! | Proceeding | user's 2xx | send; Timer L; repeat at T1·2ⁿ up to T2 | Accepted |
-//! | Proceeding | user's 300-699 | send; Timer H; Timer G unless the transport is reliable | Completed |
+//! | Proceeding | user's 300-699 | send; Timer H; Timer G unless the transport is reliable, or nothing was said before to who is not known | Completed |
 //! | Proceeding | no final answer for `unanswered_invite` | tell: abandoned (the endpoint answers 500) | Proceeding |
 //! | Proceeding | another's 2xx that is passed back | send; Timer L | Accepted |
 //! | Accepted | INVITE again | nothing | Accepted |
@@ -22,7 +22,10 @@
 //! | Confirmed | Timer I (T4; 0 over a reliable transport) | – | Terminated |
 //!
 //! Deviation: 100 goes out at once instead of after 200 ms (§17.2.1), because proxies in front of an application server
-//! count on it; the endpoint gives it in. Deviation: repeating the 2xx (§13.3.1.4) is done here and not by the user, so
+//! count on it, unless a final answer goes out at once; the endpoint gives it in. Deviation: a refusal that is the first that
+//! is said of an INVITE is repeated by Timer G (§17.2.1) to those alone whom the user knows: whoever has heard nothing repeats
+//! the INVITE (Timer A) and gets it again, and an address that was forged gets one answer to one request, as from a server
+//! without state (§8.2.7, §26.3.2.4). Deviation: repeating the 2xx (§13.3.1.4) is done here and not by the user, so
 //! that there is one place for it. Over reliable transports too: a later hop may be lossy.
 
 use std::time::Instant;
@@ -46,6 +49,8 @@ enum State {
 pub(super) struct ServerInviteTransaction {
     state: State,
     is_reliable: bool,
+    /// Its user knows where the INVITE is from.
+    is_known: bool,
     last: Option<Bytes>,
     /// Timer G, or the 2xx's.
     repeat: Option<Repeat>,
@@ -56,7 +61,12 @@ pub(super) struct ServerInviteTransaction {
 impl ServerInviteTransaction {
     pub(super) fn new(now: Instant, is_reliable: bool, timers: &TimerValues) -> Self {
         let deadline = now + timers.unanswered_invite;
-        Self { state: State::Proceeding, is_reliable, last: None, repeat: None, deadline }
+        Self { state: State::Proceeding, is_reliable, is_known: false, last: None, repeat: None, deadline }
+    }
+
+    /// Refusals are repeated from now on, whatever was said before.
+    pub(super) fn is_from_who_is_known(&mut self) {
+        self.is_known = true;
     }
 
     pub(super) fn request_again(&self) -> Step {
@@ -73,7 +83,8 @@ impl ServerInviteTransaction {
         if status >= 200 {
             let is_success = status < 300;
             self.state = if is_success { State::Accepted { acknowledged: false } } else { State::Completed };
-            self.repeat = (is_success || !self.is_reliable).then(|| Repeat::after(now, timers.t1));
+            let repeats = is_success || (!self.is_reliable && (self.is_known || self.has_spoken()));
+            self.repeat = repeats.then(|| Repeat::after(now, timers.t1));
             self.deadline = now + timers.timeout();
         }
         self.last = Some(bytes.clone());
@@ -145,6 +156,11 @@ impl ServerInviteTransaction {
         }
     }
 
+    /// Something was sent.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.last.is_some()
+    }
+
     pub(super) fn is_unanswered(&self) -> bool {
         self.state == State::Proceeding
     }
@@ -212,9 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_before_anything_else_is_said_again_to_whoever_asks_again_alone() {
+        let (now, timers) = (Instant::now(), TimerValues::default());
+        let mut it = ServerInviteTransaction::new(now, false, &timers);
+        assert_eq!(it.respond(now, 401, bytes("401"), &timers), Step::send(bytes("401")));
+        assert_eq!(it.request_again(), Step::send(bytes("401")));
+        assert_eq!(run(&mut it, now, &timers), [(32000, Step::nothing())]);
+    }
+
+    #[test]
     fn a_refusal_is_repeated_by_timer_g_until_timer_h() {
         let (now, timers) = (Instant::now(), TimerValues::default());
         let mut it = ServerInviteTransaction::new(now, false, &timers);
+        it.is_from_who_is_known();
         it.respond(now, 486, bytes("486"), &timers);
         assert_eq!(it.request_again(), Step::send(bytes("486")));
         let log = run(&mut it, now, &timers);

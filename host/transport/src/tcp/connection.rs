@@ -1,7 +1,7 @@
 //! What one connection does from its first byte to its last.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use restante_sip::framing::{Frame, StreamFramer};
@@ -17,6 +17,8 @@ use crate::limits::TransportLimits;
 use crate::permit::lock;
 
 const READ_BUFFER_BYTES: usize = 16 * 1024;
+/// What a peer asked before it sent what cannot be read may still be answered so long.
+const LAST_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Reads from one half and writes to the other until the connection is over.
 pub(super) async fn serve(
@@ -30,7 +32,8 @@ pub(super) async fn serve(
     let mut stop = table.stop.clone();
     let close = writer.close_signal();
     let clock = Clock::start();
-    let reading = Reader { flow, outbox, table, clock: &clock };
+    let has_asked = AtomicBool::new(false);
+    let reading = Reader { flow, outbox, table, clock: &clock, has_asked: &has_asked };
     let reason = tokio::select! {
         reason = reading.read_all(&mut from) => reason,
         end = writer.write_all(&mut to, &table.limits, &table.counters, || clock.tick()) => end.err().unwrap_or(CloseReason::Local),
@@ -39,22 +42,39 @@ pub(super) async fn serve(
     };
     // At once, also when answers may still leave: requests must not be put on it any more.
     table.closes(flow, reason);
+    let owes_answers = has_asked.load(Ordering::Relaxed);
     let linger = match reason {
         // What the peer asked before it closed its direction may still be answered.
         CloseReason::Peer => table.limits.half_closed_timeout,
-        // A message that could not be delimited is answered before its stream ends.
+        // So is what came before a message that could not be delimited.
+        CloseReason::Unreadable if owes_answers => LAST_ANSWERS_WITHIN,
+        // That one was answered at once.
         CloseReason::ShuttingDown | CloseReason::Local | CloseReason::Unreadable => table.limits.drain_timeout,
         _ => Duration::ZERO,
     };
     if linger > Duration::ZERO {
-        if reason != CloseReason::Peer {
+        if reason != CloseReason::Peer && !(reason == CloseReason::Unreadable && owes_answers) {
             writer.refuse_more();
         }
-        // Whatever remains unsent is reported below.
-        let _ = timeout(linger, write_last(&mut writer, &mut to, table)).await;
+        // Whatever remains unsent is reported below. What still comes is read away: a peer that is sending would lose the last
+        // answers with the reset of a connection that nobody reads from.
+        let last = async {
+            tokio::select! {
+                _ = write_last(&mut writer, &mut to, table) => {}
+                () = read_away(&mut from), if reason == CloseReason::Unreadable => {}
+            }
+        };
+        let _ = timeout(linger, last).await;
         let _ = timeout(Duration::from_secs(1), to.shutdown()).await;
     }
     over(table, flow, writer, reason);
+}
+
+/// For ever.
+async fn read_away(from: &mut (impl AsyncRead + Unpin)) {
+    let mut buffer = [0; 1024];
+    while from.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
+    std::future::pending().await
 }
 
 /// Says that it is over, why, and what was not sent.
@@ -126,6 +146,8 @@ struct Reader<'a> {
     outbox: &'a Outbox,
     table: &'a ConnectionTable,
     clock: &'a Clock,
+    /// Something came whole.
+    has_asked: &'a AtomicBool,
 }
 
 impl Reader<'_> {
@@ -182,6 +204,7 @@ impl Reader<'_> {
             match framer.next() {
                 Ok(Some(Frame::Message(message))) => {
                     count(&self.table.counters.stream_messages_received);
+                    self.has_asked.store(true, Ordering::Relaxed);
                     some = true;
                     let intake = (self.table.handler)(TransportEvent::Received { message, flow: self.flow });
                     if intake == Intake::Congested {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use restante_msrp::authorization::AuthorizationClient;
-use restante_msrp::framing::{Frame, FrameWriter, Framer, FramingLimits, Method, answer_to};
+use restante_msrp::framing::{Frame, FrameWriter, Framer, FramingLimits, Method, answer_to, answer_to_bad};
 use restante_msrp::status::Status;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
@@ -122,7 +122,10 @@ impl Sorted {
                     self.write(&session, response.to_wire()).await;
                 }
             }
-            Frame::BadRequest(_) => {}
+            Frame::BadRequest(request) => {
+                self.current = Current::Nobody;
+                answer_to_bad(&request).into_iter().for_each(|answer| _ = self.frames.try_send(answer));
+            }
         }
     }
 

@@ -151,7 +151,8 @@ impl Shard {
         }
     }
 
-    /// What goes with a 2xx to somebody who authenticated; none where its tenant gives nothing.
+    /// What goes with a 2xx to somebody who authenticated; none where its tenant gives nothing. Only where credentials are
+    /// looked at: elsewhere it would say of any password, to anybody and as often as they like, whether it is right.
     pub(super) fn authentication_info(
         &self,
         now: Now,
@@ -161,9 +162,15 @@ impl Shard {
         let request = self.endpoint.request(transaction).filter(|_| (200..300).contains(&status))?;
         let uri = match request.method()? {
             Method::Register => request.to().ok()?.uri,
-            _ => Uri::parse(request.request_uri()?).ok()?,
+            Method::Message | Method::Invite | Method::Subscribe if request.to().ok()?.tag().is_none() => {
+                Uri::parse(request.request_uri()?).ok()?
+            }
+            _ => return None,
         };
         let tenant = self.shared.directory.tenant_of(&uri)?;
+        if tenant.trusts(&self.shared.peer(&self.endpoint.came_from(transaction)?)) {
+            return None;
+        }
         self.shared.authentication.info(request, &tenant, now.wall)
     }
 

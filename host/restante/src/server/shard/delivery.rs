@@ -3,7 +3,9 @@
 use restante_cpim::cpim::{Builder as CpimBuilder, CONTENT_TYPE as CPIM};
 use restante_cpim::media_type::essence;
 use restante_deferral::decision::Progress;
-use restante_deferral::model::{Body, ContactId, MessageId, MessageKind, Mode, Origin, RecipientKey, StoredMessage};
+use restante_deferral::model::{
+    Body, ContactId, Envelope, MessageId, MessageKind, Mode, Origin, RecipientKey, Sender, StoredMessage,
+};
 use restante_deferral::participating_function::{
     Attempt, AttemptEnd, AttemptId, AttemptTask, Outcome, Reply, ReplyToken,
 };
@@ -210,7 +212,12 @@ impl Shard {
         let first = messages.first().ok_or(NoAttempt::WrongForm)?;
         let envelope = &first.message.envelope;
         let sender = &envelope.sender;
-        let mixed = messages.iter().any(|it| it.message.envelope.sender.address != sender.address);
+        // Who asks not to be named is not to be found out by what another message of the session says (RFC 3325 §7).
+        let is_of_another = |other: &Sender| (&other.address, other.private) != (&sender.address, sender.private);
+        let mixed = messages.iter().any(|it| is_of_another(&it.message.envelope.sender));
+        // Nor does what the first one said speak for the others.
+        let of_all = Envelope { headers: Vec::new(), ..envelope.clone() };
+        let said = if mixed { &of_all } else { envelope };
         let outgoing = messages.iter().map(|message| self.outgoing(message)).collect();
         let domain = self.shared.domain_of(&delivery.key.tenant);
         let (media, offer) = self.offer_media(delivery, route.flow, route.signalled_from, outgoing, permit);
@@ -238,8 +245,8 @@ impl Shard {
                 builder.field("Referred-By", &format!("<{}>", sender.uri))
             };
             let service = if mixed { ICSI_DEFERRED } else { ICSI_LARGE_MESSAGE };
-            let builder = fields::kept(builder, envelope, route, service, &charging_identity);
-            let builder = fields::identified(builder, envelope, first.id);
+            let builder = fields::kept(builder, said, route, service, &charging_identity);
+            let builder = fields::identified(builder, said, first.id);
             invite = builder.field("Content-Type", "application/sdp").finish_with_body(&offer)?;
             Ok(invite.clone())
         });

@@ -35,6 +35,11 @@ impl Shard {
         uri: &Uri,
         came: Flow,
     ) {
+        // To us as the other end, in a dialog that is over or that a restart ended: none of our deliveries is sent there.
+        let is_to_us = |uri: &str| Uri::parse(uri).is_ok_and(|uri| self.shared.is_ours(&uri));
+        if message.to().is_ok_and(|to| to.tag().is_some()) && is_to_us(&self.without_own_routes(message).request_uri) {
+            return self.answer(now, transaction, 481);
+        }
         let is_trusted = match self.shared.directory.served(uri) {
             Some((tenant, _)) => tenant.trusts(&self.shared.peer(&came)),
             None => self.is_trusted(came),
@@ -80,7 +85,8 @@ impl Shard {
     }
 
     /// # Errors
-    /// The status that says why there is no way: 503 while its name leads nowhere.
+    /// The status that says why there is no way: 500 while its name leads nowhere (RFC 3261 §16.7 step 6: a 503 would be said
+    /// of this server).
     fn way_past_users(&self, message: &SipMessage, uri: &Uri, own: &OwnRoutes, came: Flow) -> Result<Way, u16> {
         let plain = |flow| {
             let way = Way { routes: own.routes.clone(), ..Way::plain(flow, &own.request_uri) };
@@ -89,9 +95,9 @@ impl Shard {
         match (own.routes.first(), &self.shared.outbound) {
             (Some(next), _) => {
                 let next = NameAddr::parse(next).map_err(|_| 400u16)?;
-                self.flow_to(&next.uri, came).map(plain)
+                self.flow_along(&next.uri, came).map(plain)
             }
-            (None, Some(_)) => self.outbound_flow().map(plain).ok_or(503),
+            (None, Some(_)) => self.outbound_flow().map(plain).ok_or(500),
             (None, None) => self.flow_to(uri, came).map(plain),
         }
     }
@@ -113,12 +119,18 @@ impl Shard {
         self.way_past_users(message, uri, own, came)
     }
 
+    /// To the next Route of a request of a trusted peer. While its name is being looked up, back to the peer: mostly it named
+    /// itself, and else it goes along the Route as well as we would.
+    pub(super) fn flow_along(&self, next: &Uri, came: Flow) -> Result<Flow, u16> {
+        self.flow_to(next, came).or_else(|status| if self.is_looked_up(next) { Ok(came) } else { Err(status) })
+    }
+
     /// To the host of a URI, if it may be connected to.
-    pub(super) fn flow_to(&self, uri: &Uri, came: Flow) -> Result<Flow, u16> {
+    fn flow_to(&self, uri: &Uri, came: Flow) -> Result<Flow, u16> {
         let is_numeric = uri.as_sip().and_then(flow::socket_of).is_some();
         let places = self.places_of(uri);
         if places.is_empty() && !is_numeric && uri.as_sip().is_some() {
-            return Err(503);
+            return Err(500);
         }
         let outbound = self.outbound_flow().map(|flow| flow.remote);
         let mut refused = None;

@@ -218,7 +218,7 @@ pub struct Shard {
     /// Branches of what is passed on that wait for the same.
     branches_resolving: HashMap<Wanted, Vec<(relay::RelayId, BranchId)>>,
     /// Requests that are passed on; INVITEs that are answered, too, as long as more answers may come.
-    relays: HashMap<relay::RelayId, relay::Relay>,
+    relays: HashMap<relay::RelayId, Box<relay::Relay>>,
     relay_of_server: HashMap<ServerTransactionId, relay::RelayId>,
     relay_wakes: BTreeSet<(Instant, relay::RelayId)>,
     /// When sessions are to be refreshed, or were to be.
@@ -536,14 +536,18 @@ impl Shard {
         }
     }
 
-    /// Where something goes whose connection is gone: a response to the port that the sender of the request named
-    /// (RFC 3261 §18.2.2), as far as we would connect there at all.
+    /// Where something goes whose connection is gone: a request to the same place, a response to the port that the sender of
+    /// the request named (RFC 3261 §18.2.2), as far as we would connect there at all.
     fn without_connection(&self, transmit: &Transmit) -> Option<Flow> {
         let flow = Flow { connection: None, ..transmit.flow };
         if transmit.client.is_some() {
             return Some(flow);
         }
         let response = SipMessage::parse(transmit.bytes.clone(), &MessageLimits::default()).ok()?;
+        // An ACK or a CANCEL of ours.
+        if response.is_request() {
+            return Some(flow);
+        }
         let usual = if flow::protocol_of(flow.transport).is_encrypted() { 5061 } else { 5060 };
         let port = response.top_via().ok()?.port.unwrap_or(usual);
         let remote = SocketAddr::new(flow.remote.ip(), port);

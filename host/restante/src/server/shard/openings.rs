@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use restante_deferral::model::{RecipientKey, Sender, TenantName, Verification};
+use restante_sip::message::SipMessage;
 use restante_sip::transaction::Flow;
 use restante_sip::uri::Uri;
 
@@ -18,7 +19,7 @@ pub(super) const RETRY_SECONDS: u32 = 5;
 pub(super) enum Kind {
     /// An MSRP session, to bring something or to fetch.
     Session,
-    /// An INVITE that is passed on.
+    /// An INVITE that is passed on, or what follows in its dialog.
     Call,
 }
 
@@ -35,18 +36,36 @@ impl Shard {
         sender: &Sender,
         came: Flow,
     ) -> Result<Opening, &'static str> {
+        self.open_as(kind, Some(tenant), self.opener(tenant, sender, came))
+    }
+
+    /// One more request in a dialog that passes by here, from where nobody vouches for who it is from: it is counted by its
+    /// address as a call is. None: it comes from a peer that is trusted.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) fn open_in_dialog(&self, message: &SipMessage, came: Flow) -> Result<Option<Opening>, &'static str> {
+        if self.is_trusted(came) {
+            return Ok(None);
+        }
+        let ends = [message.from(), message.to()].into_iter().flatten();
+        let tenant = ends.filter_map(|end| self.shared.directory.tenant_of(&end.uri)).map(|it| it.name.clone()).next();
+        self.open_as(Kind::Call, tenant.as_ref(), Opener { sender: None, source: Some(came.remote.ip()) }).map(Some)
+    }
+
+    fn open_as(&self, kind: Kind, tenant: Option<&TenantName>, opener: Opener) -> Result<Opening, &'static str> {
         let openings: &Arc<Openings> = match kind {
             Kind::Session => &self.shared.open_sessions,
             Kind::Call => &self.shared.open_calls,
         };
-        openings.open(self.opener(tenant, sender, came)).map_err(|exceeded| {
+        openings.open(opener).map_err(|exceeded| {
             let (limit, reason) = match (kind, exceeded) {
                 (Kind::Session, Exceeded::Sender) => ("sessions", "Too Many Sessions Of This Sender"),
                 (Kind::Session, Exceeded::Source) => ("source-sessions", "Too Many Sessions From There"),
                 (Kind::Call, Exceeded::Sender) => ("calls", "Too Many Calls Of This Sender"),
                 (Kind::Call, Exceeded::Source) => ("source-calls", "Too Many Calls From There"),
             };
-            self.shared.metrics.count_sender_limit(tenant, limit);
+            tenant.into_iter().for_each(|tenant| self.shared.metrics.count_sender_limit(tenant, limit));
             reason
         })
     }

@@ -20,7 +20,8 @@ const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One recipient in memory.
 pub(super) struct Slot {
-    pub(super) machine: Recipient,
+    /// Boxed, since the table of them has room for more than it holds.
+    pub(super) machine: Box<Recipient>,
     /// Its entry in the shard's wake-ups.
     pub(super) scheduled: Option<Timestamp>,
     /// What carries each running attempt.
@@ -135,7 +136,7 @@ impl Shard {
         let tenant = self.shared.directory.tenant(&key.tenant);
         let is_leaving = is_leaving || tenant.is_none();
         let limits = tenant.map(|tenant| tenant.deferral.clone()).unwrap_or_default();
-        let mut machine = Recipient::new(key.clone(), limits);
+        let mut machine = Box::new(Recipient::new(key.clone(), limits));
         let contacts = self.contacts_of(key);
         if !contacts.is_empty() {
             machine.handle(now.wall, Input::Contacts(contacts, Trigger::Timer));

@@ -22,6 +22,9 @@ pub(super) const SUPPORTED: [&str; 4] = ["path", "outbound", "gruu", restante_si
 impl Shard {
     pub(super) fn request(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, flow: Flow) {
         let Some(method) = message.method() else { return };
+        if method == Method::Invite && self.is_trusted(flow) {
+            self.endpoint.repeat_refusals(transaction);
+        }
         let Some(Ok(uri)) = message.request_uri().map(Uri::parse) else { return self.answer(now, transaction, 400) };
         if matches!(uri, Uri::Other(..)) {
             return self.answer(now, transaction, 416);
@@ -281,10 +284,12 @@ impl Shard {
     }
 
     /// Where a request inside of a dialog goes: to its first route or its remote target where those may be connected to,
-    /// else the way that the dialog began. What goes through the outbound proxy keeps to it.
+    /// else the way that the dialog began. What goes through the outbound proxy keeps to it, by a connection of ours where the
+    /// one that the proxy opened is gone.
     pub(super) fn in_dialog_flow(&self, dialog: &Dialog, began: Flow) -> Flow {
         if self.shared.outbound.is_some() {
-            return began;
+            let is_gone = self.as_it_is_now(began).connection != began.connection;
+            return self.outbound_flow().filter(|_| is_gone).unwrap_or(began);
         }
         let is_proxy = !dialog.route_set.is_empty();
         self.direct_flow(dialog.next_hop(), Some(began), is_proxy).map_or(began, |(flow, _)| flow)

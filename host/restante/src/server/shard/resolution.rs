@@ -122,6 +122,13 @@ impl Shard {
         self.places(&wanted).iter().map(|place| (place.socket, Some(flow::transport_of(place.protocol)))).collect()
     }
 
+    /// Whether nobody said yet where the name of a next hop leads.
+    pub(super) fn is_looked_up(&self, uri: &Uri) -> bool {
+        let wanted = wanted_of(uri).filter(|wanted| wanted.place().is_none());
+        let now = Now::read(&self.shared).monotonic;
+        wanted.is_some_and(|wanted| self.shared.names.look_up(&wanted, now, || ()) == Known::Not)
+    }
+
     fn places(&self, wanted: &Wanted) -> Vec<Place> {
         match self.shared.names.look_up(wanted, Now::read(&self.shared).monotonic, || ()) {
             Known::Places(places) => places,

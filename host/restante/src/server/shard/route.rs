@@ -185,6 +185,14 @@ impl Shard {
             && target.routes.is_empty()
             && outbound.is_none()
             && (is_named || !was_relayed);
+        // Whoever registers writes its own Path, and Vias before ours: trusted is who is known to be. A core's binding is made by
+        // a trusted peer alone; a peer that is known by its certificate is known on its own connection.
+        let is_of_peer = |seen: Flow| seen.remote.ip() == flow.remote.ip() && self.is_trusted(seen);
+        let is_trusted = !is_device
+            && (outbound.is_some()
+                || binding.kind == BindingKind::Core
+                || self.is_trusted(flow)
+                || seen.is_some_and(is_of_peer));
         Some(Route {
             is_where_seen: outbound.is_none() && target.routes.is_empty() && !is_named,
             request_uri: target.request_uri,
@@ -193,7 +201,7 @@ impl Shard {
             hop: flow.remote,
             flow,
             is_device,
-            is_trusted: !is_device,
+            is_trusted,
         })
     }
 
@@ -240,6 +248,11 @@ impl Shard {
         self.shared.sender().is_none_or(|sender| sender.is_open(id))
     }
 
+    /// A way without a connection that is gone.
+    pub(super) fn as_it_is_now(&self, seen: Flow) -> Flow {
+        Flow { connection: seen.connection.filter(|connection| self.is_open(*connection)), ..seen }
+    }
+
     /// To a next hop that a registration or a dialog named: on the connection that the client opened, to the address in it
     /// if it may be connected to, else back to where the client was seen. Also whether it goes to the named address. Names
     /// of clients are not looked for where the client was seen, those of proxies are. Where a `sips:` URI is next nothing
@@ -250,7 +263,7 @@ impl Shard {
         let is_secure = uri.as_sip().is_some_and(|uri| uri.secure);
         let fits = |transport: Transport| !is_secure || flow::protocol_of(transport).is_encrypted();
         let signalled_from = seen.map(|seen| seen.remote.ip());
-        let seen = seen.filter(|seen| fits(seen.transport));
+        let seen = seen.map(|seen| self.as_it_is_now(seen)).filter(|seen| fits(seen.transport));
         let numeric = uri.as_sip().and_then(flow::socket_of).is_some();
         let places = if numeric || is_proxy || seen.is_none() { self.places_of(&uri) } else { Vec::new() };
         let says_udp = uri.parameter("transport").is_some_and(|name| name.eq_ignore_ascii_case("udp"));

@@ -86,7 +86,8 @@ impl Endpoint {
         } else {
             Machine::NonInvite(ClientNonInviteTransaction::new(now, is_reliable, request.clone(), timers))
         };
-        self.clients.insert(id, Client { machine, method, branch: branch.into(), flow, scheduled: None });
+        let client = Client { machine, method, branch: branch.into(), flow, scheduled: None };
+        self.clients.insert(id, Box::new(client));
         self.after_client(now, id, Step::send(request), None);
         Ok(ClientTransactionId(id))
     }
@@ -96,7 +97,9 @@ impl Endpoint {
     /// if nobody answers any more.
     pub fn cancel(&mut self, now: Instant, transaction: ClientTransactionId) {
         let timers = &self.configuration.timers;
-        if let Some(Client { machine: Machine::Invite { invite, .. }, .. }) = self.clients.get_mut(&transaction.0) {
+        if let Some(Client { machine: Machine::Invite { invite, .. }, .. }) =
+            self.clients.get_mut(&transaction.0).map(Box::as_mut)
+        {
             let step = invite.cancel(now, timers);
             self.after_client(now, transaction.0, step, None);
         }
@@ -105,7 +108,9 @@ impl Endpoint {
     /// Until when an INVITE may ring that had a provisional answer, instead of [`TimerValues::ringing`]: a proxy has a
     /// Timer C of its own.
     pub fn ring_until(&mut self, now: Instant, transaction: ClientTransactionId, until: Instant) {
-        if let Some(Client { machine: Machine::Invite { invite, .. }, .. }) = self.clients.get_mut(&transaction.0) {
+        if let Some(Client { machine: Machine::Invite { invite, .. }, .. }) =
+            self.clients.get_mut(&transaction.0).map(Box::as_mut)
+        {
             invite.ring_until(until);
             self.after_client(now, transaction.0, Step::nothing(), None);
         }

@@ -36,18 +36,21 @@ pub struct EndpointConfiguration {
     pub max_client_transactions: usize,
 }
 
-/// All transactions of one shard. After each call that takes `now`, drain [`Endpoint::poll_transmit`] and
-/// [`Endpoint::poll_event`]: what waits there is bounded by what one call can cause.
+/// All transactions of one shard. After each call that takes `now`, drain [`Endpoint::poll_event`] and, once that was dealt
+/// with, [`Endpoint::poll_transmit`]: what waits there is bounded by what one call can cause.
 #[derive(Debug)]
 pub struct Endpoint {
     configuration: EndpointConfiguration,
     identifiers: Identifiers,
     next_id: u64,
-    servers: HashMap<u64, Server>,
+    /// Boxed, as the next: these tables have room for more than they hold, and twice of it when they grow.
+    servers: HashMap<u64, Box<Server>>,
     server_keys: HashMap<Arc<str>, u64>,
     merge_keys: HashMap<Arc<str>, u64>,
     ack_keys: HashMap<Arc<str>, u64>,
-    clients: HashMap<u64, Client>,
+    clients: HashMap<u64, Box<Client>>,
+    /// INVITEs that came, and nothing was said to them yet.
+    unspoken: Vec<(u64, Instant)>,
     timers: TimerQueue,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -66,6 +69,7 @@ impl Endpoint {
             merge_keys: HashMap::new(),
             ack_keys: HashMap::new(),
             clients: HashMap::new(),
+            unspoken: Vec::new(),
             timers: TimerQueue::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -89,8 +93,9 @@ impl Endpoint {
         self.servers.is_empty() && self.clients.is_empty()
     }
 
-    /// What to send next.
+    /// What to send next. An INVITE that came since the last time and was not answered gets its 100 with that.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.say_trying();
         self.transmits.pop_front()
     }
 

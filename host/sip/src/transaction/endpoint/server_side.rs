@@ -72,6 +72,14 @@ impl Endpoint {
         self.after_server(now, id, step, None);
     }
 
+    /// A request that is passed on may come here again by another way, to serve another of its users, and is none that came
+    /// twice: merged requests are for who answers them (RFC 3261 §8.2.2.2), spirals are a proxy's to pass on (§16.3).
+    pub fn pass_on_is_begun(&mut self, transaction: ServerTransactionId) {
+        if let Some(key) = self.servers.get_mut(&transaction.0).and_then(|server| server.merge_key.take()) {
+            self.merge_keys.remove(&key);
+        }
+    }
+
     /// Passes back a 2xx to an INVITE that somebody else answers: it is sent once, whoever answers repeats it and hears of
     /// its ACK. More of them may follow.
     pub fn pass_success(&mut self, now: Instant, transaction: ServerTransactionId, bytes: Bytes) {
@@ -84,9 +92,20 @@ impl Endpoint {
         self.after_server(now, id, step, None);
     }
 
+    /// Where an INVITE came from is known to be its sender's: what refuses it at once is repeated there, too.
+    pub fn repeat_refusals(&mut self, transaction: ServerTransactionId) {
+        if let Some(Server { machine: Machine::Invite(machine), .. }) =
+            self.servers.get_mut(&transaction.0).map(Box::as_mut)
+        {
+            machine.is_from_who_is_known();
+        }
+    }
+
     /// Gives the user until then to answer an INVITE, instead of [`TimerValues::unanswered_invite`].
     pub fn answer_until(&mut self, now: Instant, transaction: ServerTransactionId, until: Instant) {
-        if let Some(Server { machine: Machine::Invite(machine), .. }) = self.servers.get_mut(&transaction.0) {
+        if let Some(Server { machine: Machine::Invite(machine), .. }) =
+            self.servers.get_mut(&transaction.0).map(Box::as_mut)
+        {
             machine.answer_until(until);
             self.after_server(now, transaction.0, Step::nothing(), None);
         }
@@ -158,12 +177,28 @@ impl Endpoint {
             is_cancelled: false,
             scheduled: None,
         };
-        self.servers.insert(id, server);
+        self.servers.insert(id, Box::new(server));
         self.after_server(now, id, Step::nothing(), None);
-        if is_invite && let Some(Ok(trying)) = self.response(transaction, 100, None).map(Builder::finish) {
-            self.respond(now, transaction, 100, trying);
+        if is_invite {
+            self.unspoken.push((id, now));
         }
         self.events.push_back(Event::Request { transaction, message, flow });
+    }
+
+    /// A 100 to each INVITE that came and to which nothing was said at once.
+    pub(super) fn say_trying(&mut self) {
+        for (id, now) in std::mem::take(&mut self.unspoken) {
+            let is_silent = |server: &Server| match &server.machine {
+                Machine::Invite(machine) => machine.is_unanswered() && !machine.has_spoken(),
+                Machine::NonInvite(_) => false,
+            };
+            let transaction = ServerTransactionId(id);
+            if self.servers.get(&id).is_some_and(|server| is_silent(server))
+                && let Some(Ok(trying)) = self.response(transaction, 100, None).map(Builder::finish)
+            {
+                self.respond(now, transaction, 100, trying);
+            }
+        }
     }
 
     /// An ACK with the branch of an INVITE that we refused is the transaction's, any other acknowledges a 2xx. An ACK is
@@ -172,13 +207,13 @@ impl Endpoint {
         let timers = &self.configuration.timers;
         let by_branch = self.server_keys.get(&server_key(&message, via, "INVITE")).copied();
         if let Some(id) = by_branch
-            && let Some(Server { machine: Machine::Invite(machine), .. }) = self.servers.get_mut(&id)
+            && let Some(Server { machine: Machine::Invite(machine), .. }) = self.servers.get_mut(&id).map(Box::as_mut)
             && machine.acknowledge_failure(now, timers)
         {
             return self.after_server(now, id, Step::nothing(), None);
         }
         let by_dialog = ack_key(&message).and_then(|key| self.ack_keys.get(&key).copied());
-        match by_dialog.and_then(|id| Some((id, self.servers.get_mut(&id)?))) {
+        match by_dialog.and_then(|id| Some((id, self.servers.get_mut(&id)?.as_mut()))) {
             Some((id, Server { machine: Machine::Invite(machine), .. })) => {
                 let step = machine.acknowledge_success();
                 self.after_server(now, id, step, Some(message));
@@ -239,7 +274,7 @@ impl Endpoint {
     fn abandon(&mut self, now: Instant, id: u64) {
         let transaction = ServerTransactionId(id);
         let is_invite = |server: &Server| matches!(server.machine, Machine::Invite(_));
-        if self.servers.get(&id).is_some_and(is_invite) {
+        if self.servers.get(&id).is_some_and(|server| is_invite(server)) {
             let tag = self.identifiers.tag();
             if let Some(Ok(bytes)) = self.response(transaction, 500, Some(&tag)).map(Builder::finish) {
                 return self.respond(now, transaction, 500, bytes);

@@ -138,21 +138,23 @@ impl Shard {
         }
         let next =
             own.routes.first().and_then(|route| restante_sip::header::NameAddr::parse(route).ok()).ok_or(400u16)?;
-        let way = Way { routes: own.routes.clone(), ..Way::plain(self.flow_to(&next.uri, came)?, &own.request_uri) };
+        let way = Way { routes: own.routes.clone(), ..Way::plain(self.flow_along(&next.uri, came)?, &own.request_uri) };
         Ok(self.keeping_secrets(message, way))
     }
 
     /// A way to a next hop that may be outside of what we trust (RFC 3325 §5, §7).
     pub(in crate::server::shard) fn keeping_secrets(&self, message: &SipMessage, way: Way) -> Way {
-        if self.is_trusted(way.flow) || self.outbound_flow().is_some_and(|core| core.remote == way.flow.remote) {
+        if self.is_trusted(way.flow) || self.is_outbound(way.flow) {
             return way;
         }
         let mut hidden = vec![Name::PPreferredIdentity, Name::PPreferredService];
-        hidden.extend(WITHIN_TRUST);
-        if message.asks_privacy("id") {
-            hidden.extend([Name::PAssertedIdentity, Name::ReferredBy]);
-        }
+        hidden.extend(hidden_outside(message));
         Way { hidden, is_trusted: false, ..way }
+    }
+
+    /// Whether it is the outbound proxy, which is trusted whatever tenants say.
+    pub(super) fn is_outbound(&self, flow: Flow) -> bool {
+        self.outbound_flow().is_some_and(|core| core.remote == flow.remote)
     }
 
     /// The way to a contact as it is reached now. A request that a core sent here goes on along its Route where the contact is
@@ -225,6 +227,15 @@ impl Shard {
             self.send_bye(now, &dialog, flow, None);
         }
     }
+}
+
+/// What nobody outside of those who trust each other sees of a request or an answer (RFC 3325 §5, §7, RFC 7315 §6).
+pub(super) fn hidden_outside(message: &SipMessage) -> Vec<Name> {
+    let mut hidden = WITHIN_TRUST.to_vec();
+    if message.asks_privacy("id") {
+        hidden.extend([Name::PAssertedIdentity, Name::ReferredBy]);
+    }
+    hidden
 }
 
 /// What a contact may not see of who called (RFC 3325 §5 to §7, §9.2): what is preferred is for us alone; who is not trusted

@@ -25,7 +25,10 @@ use restante_sip::proxy::{Forwarding, OwnRoutes, without_own_routes};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 
+use super::super::openings::RETRY_SECONDS;
+use super::super::route::is_sips;
 use super::super::{Now, Shard};
+use super::calls::hidden_outside;
 use super::{ASSERTED, Errand, Target, Way};
 use crate::server::flow;
 
@@ -69,12 +72,22 @@ impl Shard {
                 return true;
             }
         };
-        match self.way_in_dialog(message, &own, &pass, self.is_trusted(came)) {
-            Ok(way) => {
-                tracing::trace!(from = %came.remote, "passed on in its dialog");
-                self.relay(now, transaction, passage, vec![(1000, Target::Way(way))], Errand::Pass, None);
+        let way = match self.way_in_dialog(message, &own, &pass, self.is_trusted(came)) {
+            Ok(way) => way,
+            Err(status) => {
+                self.answer(now, transaction, status);
+                return true;
             }
-            Err(status) => self.answer(now, transaction, status),
+        };
+        match self.open_in_dialog(message, came) {
+            Ok(opening) => {
+                tracing::trace!(from = %came.remote, "passed on in its dialog");
+                let id = self.relay(now, transaction, passage, vec![(1000, Target::Way(way))], Errand::Pass, None);
+                if let Some(relay) = id.and_then(|id| self.relays.get_mut(&id)) {
+                    relay.opening = opening;
+                }
+            }
+            Err(reason) => self.refuse(now, transaction, 480, reason, Some(RETRY_SECONDS)),
         }
         true
     }
@@ -99,7 +112,7 @@ impl Shard {
     }
 
     /// What is left of a request's Route.
-    pub(super) fn without_own_routes(&self, message: &SipMessage) -> OwnRoutes {
+    pub(in crate::server::shard) fn without_own_routes(&self, message: &SipMessage) -> OwnRoutes {
         let is_record_route = |uri: &Uri| self.shared.is_ours(uri) && self.pass_of(uri, message).is_some();
         without_own_routes(message, |uri| self.shared.is_ours(uri), is_record_route)
     }
@@ -116,7 +129,10 @@ impl Shard {
         let run = self.shared.run;
         let name = format!("{PREFIX}{caller_end}!{device_end}!{digest}!{run:08x}");
         let user = self.shared.own_mark.bound(&name, call_id);
+        // Where `sips:` was dialled it is on both sides (RFC 3261 §16.6 step 4), without a transport (§26.2.2).
+        let is_secure = invite.request_uri().is_some_and(is_sips);
         let uri = |flow: &Flow| match self.place_of_ours(flow) {
+            (place, Some("tls")) if is_secure => format!("sips:{user}@{place};lr"),
             (place, Some(transport)) => format!("sip:{user}@{place};transport={transport};lr"),
             (place, None) => format!("sip:{user}@{place};lr"),
         };
@@ -165,8 +181,8 @@ impl Shard {
             hidden.extend(ASSERTED);
             // An ACK carries what its INVITE did (RFC 3261 §22.1), and that was for us.
             hidden.push(Name::Authorization);
-        } else if message.asks_privacy("id") && !self.is_trusted(flow) {
-            hidden.push(Name::PAssertedIdentity);
+        } else if !self.is_trusted(flow) && !self.is_outbound(flow) {
+            hidden.extend(hidden_outside(message));
         }
         let way = Way::plain(flow, &own.request_uri);
         Ok(Way {

@@ -16,6 +16,7 @@ mod dialogs;
 mod messages;
 
 pub(super) use self::calls::hidden_from;
+use self::calls::hidden_outside;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -236,6 +237,9 @@ impl Shard {
             end: None,
         };
         let branches = targets.into_iter().map(branch).collect();
+        if matches!(errand, Errand::Pass) {
+            self.endpoint.pass_on_is_begun(server);
+        }
         let Passage { own, mark } = passage;
         let id = RelayId(self.token());
         let relay = Relay {
@@ -254,7 +258,7 @@ impl Shard {
             scheduled: None,
             is_ending: false,
         };
-        self.relays.insert(id, relay);
+        self.relays.insert(id, Box::new(relay));
         self.relay_of_server.insert(server, id);
         self.act(now, id, actions, None);
         Some(id)
@@ -384,8 +388,11 @@ impl Shard {
                 self.schedule_relay(id, Some(now.monotonic + ANSWERS_MAY_COME));
                 self.relays.entry(id).and_modify(|relay| {
                     relay.is_ending = true;
-                    // Somebody answered: it is no call any more that only rings.
-                    relay.opening = None;
+                    // Somebody answered: it is no call any more that only rings. Whoever is not trusted and could have its own
+                    // devices answer at once has as many of these as of those.
+                    if relay.came.1 {
+                        relay.opening = None;
+                    }
                 });
             }
             false => self.schedule_relay(id, relay.context.next_wake()),
@@ -538,8 +545,12 @@ impl Shard {
         let earlier = relay.request.list(Name::RecordRoute).filter(|_| !ours.is_empty());
         let ours = ours.iter().rev().map(|uri| format!("<{uri}>"));
         let record_routes: Vec<String> = ours.chain(earlier.map(restante_sip::message::unfold)).collect();
-        let hidden: &[Name] = if is_trusted { &[] } else { &ASSERTED };
-        Returning { best, vias: &vias, record_routes: &record_routes, hidden }.write(response)
+        let mut hidden = if is_trusted { Vec::new() } else { ASSERTED.to_vec() };
+        let (caller, is_callers_word_good) = relay.came;
+        if !is_callers_word_good && !self.is_outbound(caller) {
+            hidden.extend(hidden_outside(response));
+        }
+        Returning { best, vias: &vias, record_routes: &record_routes, hidden: &hidden }.write(response)
     }
 
     fn finish_relay(&mut self, now: Now, id: RelayId, best: &Best) {

@@ -363,7 +363,8 @@ impl Shard {
     pub(super) fn leave_out_unacceptable(&mut self, media: MediaId, theirs: &MsrpDescription) {
         let Some(session) = self.media.get_mut(&media) else { return };
         let takes = |wrapped: &str| match &theirs.accept_wrapped_types {
-            Some(types) => types.accepts(wrapped),
+            // What may be the outermost may be inside, too, and need not be said again (RFC 4975 §8.6).
+            Some(types) => types.accepts(wrapped) || theirs.accept_types.accepts(wrapped),
             // Deployed clients that say nothing take messages, and no reports.
             None => wrapped != IMDN || theirs.accept_types.accepts(IMDN),
         };

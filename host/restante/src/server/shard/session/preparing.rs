@@ -13,6 +13,9 @@ use super::{MediaSession, RELAYED_CHUNK_BYTES};
 use crate::server::ThroughRelay;
 use crate::server::media::{Connection, Encryption, MediaId, NoPlace, Place, Start};
 
+/// How long bad news of a message may take behind relays where no news is good news.
+const BAD_NEWS_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl Shard {
     /// Gives a session its stream to the relay, before anybody is told to use it.
     pub(super) fn attach_to_relay(&self, session: &mut MediaSession) {
@@ -120,6 +123,10 @@ impl Shard {
         let remote_path = MsrpPath::new(towards_us.chain(theirs.path.iter()).cloned()).ok_or(NoPlace::Unusable)?;
         if remote_path.has_relays() {
             session_limits.max_chunk_bytes = RELAYED_CHUNK_BYTES;
+            // What is not reported counts as delivered then: only bad news is waited for.
+            if shared.count_unreported_as_delivered {
+                session_limits.report_timeout = BAD_NEWS_TIMEOUT;
+            }
         }
         let configuration = SessionConfiguration {
             sends,

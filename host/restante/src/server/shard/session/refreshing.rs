@@ -6,7 +6,7 @@
 //! | the same in another direction, a hold for example | 200 with what is left of ours; what is under way goes on |
 //! | re-INVITE without an offer | 200 with our description as the offer |
 //! | UPDATE without one | 200 |
-//! | other media: another path or port, or none | 488; the session stays as it is |
+//! | other media: another path or port, `a=setup:holdconn`, or none | 488; the session stays as it is |
 //! | any of them while our own re-INVITE is not answered | 491 |
 //! | an interval below 90 s | 422 with Min-SE |
 
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use restante_deferral::model::Origin;
-use restante_msrp::sdp::{self, MsrpDescription};
+use restante_msrp::sdp::{self, MsrpDescription, Setup};
 use restante_msrp::session::Role;
 use restante_sip::dialog::Dialog;
 use restante_sip::message::{Method, Name, SipMessage};
@@ -36,6 +36,8 @@ pub(super) struct Refreshing {
     /// Their media as they were agreed on.
     theirs: Option<MsrpDescription>,
     role: Option<Role>,
+    /// Our last description said that the connection is there.
+    says_existing: bool,
     /// The other side takes UPDATE.
     takes_update: bool,
     timer: Option<SessionTimer>,
@@ -262,20 +264,26 @@ impl Shard {
     fn described_again(&mut self, media: MediaId, offer: &MsrpDescription) -> Option<Bytes> {
         let session = self.media.get_mut(&media)?;
         let (theirs, role) = (session.refreshing.theirs.as_ref()?, session.refreshing.role?);
-        if offer.path != theirs.path || offer.secure != theirs.secure {
+        // Nor can what stands be held back as if it were to be set up (RFC 4145 §4.1).
+        let is_held_back = offer.setup == Some(Setup::HoldConnection);
+        if offer.path != theirs.path || offer.secure != theirs.secure || is_held_back {
             return None;
         }
-        if offer.direction != theirs.direction {
-            session.local.origin_version = session.local.origin_version.saturating_add(1);
-        }
+        // Each description that is another one than before has another version (RFC 3264 §8): the first that says that the
+        // connection is there, too.
+        let is_another = offer.direction != theirs.direction || !session.refreshing.says_existing;
+        session.refreshing.says_existing = true;
+        session.local.origin_version = session.local.origin_version.saturating_add(u64::from(is_another));
         let description = sdp::answer_again(offer, &session.local, role);
         session.refreshing.theirs = Some(offer.clone());
         Some(description)
     }
 
     /// Our description as it stands.
-    fn described(&self, media: MediaId) -> Option<Bytes> {
-        let session = self.media.get(&media)?;
+    fn described(&mut self, media: MediaId) -> Option<Bytes> {
+        let session = self.media.get_mut(&media)?;
+        let is_another = !std::mem::replace(&mut session.refreshing.says_existing, true);
+        session.local.origin_version = session.local.origin_version.saturating_add(u64::from(is_another));
         let (theirs, role) = (session.refreshing.theirs.as_ref()?, session.refreshing.role?);
         Some(sdp::describe_again(&session.local, role, theirs.direction))
     }

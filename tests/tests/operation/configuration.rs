@@ -1,15 +1,21 @@
-//! What `restante serve` says to a configuration that cannot be used.
+//! What `restante serve` says to a configuration that cannot be used, and `restante serve --check` of any.
 
 use restante_tests::{Program, run};
 
 /// Runs `serve` with this configuration; what it said, the file's own path written as FILE. HERE in the
 /// configuration is a data directory.
 fn refusal(text: &str) -> String {
+    refusal_with(text, &[])
+}
+
+/// The same with further arguments.
+fn refusal_with(text: &str, further: &[&str]) -> String {
     let program = Program::new("");
     program.configure(&text.replace("HERE", &program.data().display().to_string()));
     let file = program.configuration_file().display().to_string();
-    let finished = run(&["serve", "--config", &file]);
+    let finished = run(&[&["serve", "--config", &file], further].concat());
     assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    assert!(further.is_empty() || !program.data().exists(), "a check leaves nothing behind");
     assert_eq!(finished.stdout, "");
     finished.stderr.replace(&file, "FILE")
 }
@@ -88,6 +94,56 @@ fn settings_of_a_policy_are_checked_by_the_policy_and_have_their_place_too() {
         let said = refusal(&format!("data = \"HERE\"\n{tenant}{setting}"));
         assert!(said.contains(expected), "{setting}: {said}");
     }
+}
+
+#[test]
+fn a_check_says_what_a_start_would_and_touches_nothing() {
+    const PORTS: &str = "[sip]\nlisten = [\"udp:127.0.0.1:0\"]\n[msrp]\nlisten = [\"tcp:127.0.0.1:0\"]\n";
+    let tenant = "[tenants.example]\ndomains = [\"example.org\"]\n";
+    let cases = [
+        ("[sip]\nlissten = []\n".to_owned(), "unknown field `lissten`"),
+        (format!("{tenant}numbers = [\"1555\"]\n"), "line 4, column 12: tenants.example.numbers"),
+        ("[log]\nfilter = \"restante=loud\"\n".to_owned(), "invalid filter"),
+        ("[tls]\ncertificate = \"/no/such.pem\"\nkey = \"/no/such.key\"\n".to_owned(), "/no/such.pem"),
+        (format!("{tenant}aliases = {{ \"tel:+1\" = \"nobody\" }}\n"), "tel:+1"),
+        ("[msrp]\nlisten = []\n".to_owned(), "msrp.listen is empty"),
+        (format!("{tenant}policy = \"/proc/self/status\"\n"), "line 4, column 10: tenants.example: the policy"),
+        (format!("{tenant}[tenants.example.settings]\nfew = 300\n"), "line 5, column 7: tenants.example.settings.few"),
+        (
+            format!(
+                "{PORTS}{tenant}[msrp.relay]\nuri = \"msrps://a.org;tcp\"\nusername = \"a\"\npassword_file = \"/no/such\"\n"
+            ),
+            "msrp.relay.password_file: cannot read /no/such",
+        ),
+        (
+            format!("{PORTS}{tenant}[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"/dev/null\"\n"),
+            "/dev/null: expected a token of at least 16 characters",
+        ),
+    ];
+    let said =
+        |text: &str| text.lines().filter(|line| line.starts_with("restante: ")).map(str::to_owned).collect::<Vec<_>>();
+    for (text, expected) in cases {
+        let text = format!("data = \"HERE\"\n{text}");
+        let (started, checked) = (refusal(&text), refusal_with(&text, &["--check"]));
+        assert_eq!(said(&checked), said(&started), "{text}");
+        assert!(checked.contains(expected), "{text}: {checked}");
+    }
+}
+
+#[test]
+fn what_can_be_used_passes_a_check_while_another_has_its_ports() {
+    let program = Program::new("[tenants.example]\ndomains = [\"example.org\"]\n");
+    let taken = std::net::UdpSocket::bind(program.sip()).expect("a free port");
+    let file = program.configuration_file().display().to_string();
+    let checked = run(&["serve", "--config", &file, "--check"]);
+    assert_eq!(
+        (checked.status.code(), checked.stdout),
+        (Some(0), format!("{file}: can be used\n")),
+        "{}",
+        checked.stderr
+    );
+    assert!(!program.data().exists());
+    drop(taken);
 }
 
 #[test]

@@ -202,13 +202,33 @@ async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request,
     next.run(request).await
 }
 
+/// Whether the token file that the configuration names can be used, or made: what is in the data directory is not looked at.
+///
+/// # Errors
+/// What [`start`] says of it.
+pub fn check_token_file(configuration: &Configuration) -> Result<()> {
+    match &configuration.admin.token_file {
+        Some(file) if configuration.admin.listen.is_some() => {
+            known_token(file).map(drop).context("cannot start the administration interface")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The token of the file; none where there is no file.
+fn known_token(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().len() >= 16 => Ok(Some(text.trim().to_owned())),
+        Ok(_) => anyhow::bail!("{}: expected a token of at least 16 characters", path.display()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
 /// The token of the file, made when it is missing.
 fn token(path: &Path) -> Result<String> {
-    match std::fs::read_to_string(path) {
-        Ok(text) if text.trim().len() >= 16 => return Ok(text.trim().to_owned()),
-        Ok(_) => anyhow::bail!("{}: expected a token of at least 16 characters", path.display()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    if let Some(token) = known_token(path)? {
+        return Ok(token);
     }
     let mut random = [0u8; 24];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::output::say;
+use super::table::harmless;
 use crate::admin;
 use crate::configuration::Configuration;
 use crate::logging;
@@ -19,6 +21,10 @@ pub struct Arguments {
     /// The configuration; without one the server listens on loopback for example.org.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Say whether the server could start with this configuration, and end: no socket is opened, and the data directory is left
+    /// alone.
+    #[arg(long, requires = "config")]
+    check: bool,
     /// End when the process that started this one does.
     #[arg(long, hide = true)]
     with_parent: bool,
@@ -44,8 +50,23 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     raise_open_files();
     // What is kept is nobody else's business, whatever directory it is kept in.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    if arguments.check {
+        return check(&configuration);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(&configuration, arguments))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(configuration: &Configuration) -> Result<ExitCode> {
+    for warning in configuration.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let policies = PolicyParts::of_this_program(&configuration.limits).context("cannot compile policies")?;
+    crate::server::check::check(configuration, policies)?;
+    admin::check_token_file(configuration)?;
+    let file = configuration.source.path().map(|path| path.display().to_string()).unwrap_or_default();
+    say!("{}: can be used", harmless(&file));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use restante_policy::{FailurePolicy, Hook};
 use restante_sip::uri::Uri;
+use restante_transport::resolution::Wanted;
 use serde::{Deserialize, Serialize};
 
 use crate::policies::activation::Signers;
 
-use super::{AddressRange, AuthenticationMethod, Digest, Limits, TenantLimits, TrustedPeer, Wrong, wrong};
+use super::{AddressRange, AuthenticationMethod, Digest, Limits, Protocol, TenantLimits, TrustedPeer, Wrong, wrong};
 
 /// `[tenants.NAME]`
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -53,7 +54,7 @@ pub struct Tenant {
     /// Further names of users: alias to address.
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
-    /// Named targets that a policy may hand messages to: name to SIP URI, its host a number.
+    /// Named targets that a policy may hand messages to: name to SIP URI, its host an address or a name (RFC 3263).
     #[serde(default)]
     pub hand_over: BTreeMap<String, String>,
     /// How Digest is asked for.
@@ -172,7 +173,7 @@ impl Tenant {
         }
         if let Some((target, uri)) = self.hand_over.iter().find(|(_, uri)| !is_target(uri)) {
             let text = format!(
-                "tenants.{name}.hand_over.{target}: {uri:?}: expected a SIP URI with a numeric host, \
+                "tenants.{name}.hand_over.{target}: {uri:?}: expected a SIP URI whose host is an address or a name, \
                  such as \"sip:192.0.2.9:5060;transport=tcp\""
             );
             return Err(wrong(&["tenants", name, "hand_over", target], text));
@@ -192,8 +193,16 @@ impl Tenant {
     }
 }
 
-fn is_target(uri: &str) -> bool {
-    let is_number = |host: &str| host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
-    let parsed = Uri::parse(uri).ok();
-    parsed.as_ref().and_then(Uri::as_sip).is_some_and(|uri| is_number(&uri.host))
+/// Whether requests can be sent there: over a transport that we connect with, to an address or a name that the DNS could know.
+fn is_target(text: &str) -> bool {
+    let Ok(uri) = Uri::parse(text) else { return false };
+    let transport = uri.parameter("transport").map(|name| name.to_ascii_lowercase().parse::<Protocol>());
+    let is_spoken = transport.is_none_or(|protocol| protocol.is_ok_and(|protocol| !protocol.is_web_socket()));
+    // A name does not end in a number (RFC 3261 §25.1, `toplabel`): that is an address with a mistake in it.
+    let ends_in_letters =
+        |host: &str| host.rsplit('.').next().is_some_and(|label| !label.bytes().all(|it| it.is_ascii_digit()));
+    let is_host = |host: &str| {
+        Wanted::new(host, None, None).is_some_and(|wanted| wanted.place().is_some() || ends_in_letters(wanted.host()))
+    };
+    is_spoken && uri.as_sip().is_some_and(|sip| sip.headers.is_none() && is_host(&sip.host))
 }

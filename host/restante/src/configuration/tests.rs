@@ -119,8 +119,8 @@ fn what_is_wrong_is_said_with_its_place() {
         ("[sip]\nkeep_headers = [\"A B\"]\n", vec!["sip.keep_headers", "\"A B\""]),
         ("[msrp]\nlisten = [\"tcp:[::]:2855\"]\n", vec!["msrp.listen", "msrp.advertise"]),
         (
-            "[tenants.a]\ndomains = [\"a.org\"]\nhand_over = { sms = \"sip:gateway.example.org\" }\n",
-            vec!["line 3, column 21", "tenants.a.hand_over.sms", "numeric host"],
+            "[tenants.a]\ndomains = [\"a.org\"]\nhand_over = { sms = \"gateway.example.org\" }\n",
+            vec!["line 3, column 21", "tenants.a.hand_over.sms", "an address or a name"],
         ),
         (
             "[tenants.a]\ndomains = [\"x.org\"]\n[tenants.b]\ndomains = [\"X.org\"]\n",
@@ -131,6 +131,36 @@ fn what_is_wrong_is_said_with_its_place() {
         for part in expected {
             assert!(error.contains(part), "{text:?}: {part:?} is not in {error:?}");
         }
+    }
+}
+
+#[test]
+fn targets_are_addresses_and_names_that_can_be_looked_for() {
+    let with = |uri: &str| parse(&format!("[tenants.a]\ndomains = [\"a.org\"]\nhand_over = {{ sms = {uri:?} }}\n"));
+    for uri in [
+        "sip:192.0.2.9:5060;transport=tcp",
+        "sip:[2001:db8::9]",
+        "sip:gateway.example.org",
+        "sip:sms@gateway.example.org:5070;transport=UDP;lr",
+        "sips:gateway.example.org",
+        "sip:kamailio;transport=tls",
+    ] {
+        assert!(with(uri).is_ok(), "{uri}: {:?}", with(uri).err());
+    }
+    for uri in [
+        "",
+        "gateway.example.org",
+        "tel:+15550100",
+        "sip:192.0.2.999",
+        "sip:gate way.example.org",
+        "sip:-gateway.example.org",
+        "sip:gateway..example.org",
+        "sip:gateway.example.org;transport=ws",
+        "sip:gateway.example.org;transport=sctp",
+        "sip:gateway.example.org?Subject=x",
+    ] {
+        let error = with(uri).expect_err(uri);
+        assert!(error.contains("tenants.a.hand_over.sms"), "{uri}: {error}");
     }
 }
 

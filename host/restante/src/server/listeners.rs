@@ -53,22 +53,26 @@ pub(super) struct BoundMsrp {
 }
 
 impl BoundMsrp {
+    /// Whether there are any, and paths can name them.
+    pub(super) fn check(configuration: &Configuration) -> Result<()> {
+        if configuration.msrp.listen.is_empty() {
+            bail!("msrp.listen is empty: expected \"tcp:HOST:PORT\"");
+        }
+        let places =
+            configuration.msrp.listen.iter().map(|listen| BoundMsrp::place(&msrp_listener(listen, configuration)));
+        places.map(|place| place.map(drop)).collect()
+    }
+
     /// Chooses ports where the system is to choose, by binding and letting go again.
     pub(super) fn reserve(configuration: &Configuration) -> Result<BoundMsrp> {
+        BoundMsrp::check(configuration)?;
         let mut listeners = Vec::new();
         for listen in &configuration.msrp.listen {
-            let mut bind = listen.socket;
-            if bind.port() == 0 {
-                bind = std::net::TcpListener::bind(bind).and_then(|socket| socket.local_addr())?;
+            let mut listener = msrp_listener(listen, configuration);
+            if listener.bind.port() == 0 {
+                listener.bind = std::net::TcpListener::bind(listener.bind).and_then(|socket| socket.local_addr())?;
             }
-            listeners.push(Listener {
-                protocol: listen.protocol,
-                bind,
-                advertise: advertised(configuration.msrp.advertise.as_ref()),
-            });
-        }
-        if listeners.is_empty() {
-            bail!("msrp.listen is empty: expected \"tcp:HOST:PORT\"");
+            listeners.push(listener);
         }
         let places = listeners.iter().map(BoundMsrp::place).collect::<Result<_>>()?;
         Ok(BoundMsrp { listeners, places })
@@ -183,6 +187,14 @@ fn sip_listener(listen: &ListenAddress, configuration: &Configuration) -> Listen
         protocol: listen.protocol,
         bind: listen.socket,
         advertise: advertised(configuration.sip.advertise.as_ref()),
+    }
+}
+
+fn msrp_listener(listen: &ListenAddress, configuration: &Configuration) -> Listener {
+    Listener {
+        protocol: listen.protocol,
+        bind: listen.socket,
+        advertise: advertised(configuration.msrp.advertise.as_ref()),
     }
 }
 

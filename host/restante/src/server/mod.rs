@@ -2,6 +2,7 @@
 
 pub mod authentication;
 pub mod certificates;
+pub mod check;
 mod content_encoding;
 pub mod directory;
 mod facts;

@@ -127,8 +127,9 @@ pub struct ClientTransactionId(pub u64);
 pub struct Passing<'a> {
     /// What its branch ends with, by which a proxy knows a request that it had before (RFC 3261 §16.6 step 8).
     pub mark: &'a str,
-    /// Nothing but UDP leads there, to a client behind an address translator: what is larger than §18.1.1 wants goes so, too,
-    /// as that section has it where a connection cannot be made.
+    /// Nothing but UDP leads there, to a client behind an address translator. Deviation: what is larger than 1300 octets goes
+    /// over UDP at once, where RFC 3261 §18.1.1 wants TCP tried first: through a translator no connection can be made, and
+    /// then that section falls back to UDP, too.
     pub is_by_udp_alone: bool,
 }
 

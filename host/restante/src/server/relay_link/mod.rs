@@ -69,11 +69,7 @@ impl RelayLink {
     /// # Errors
     /// A password cannot be read.
     pub(super) fn start(relays: &[MsrpRelay], tls: Arc<Tls>, names: Arc<Names>) -> Result<Option<RelayLink>> {
-        let read = |relay: &MsrpRelay| {
-            let password = Password::read(relay).with_context(|| "msrp.relay.password_file")?;
-            Ok(Relay { uri: relay.uri.0.clone(), password })
-        };
-        let relays = relays.iter().map(read).collect::<Result<Vec<Relay>>>()?;
+        let relays = read(relays)?;
         let Some(first) = relays.first() else { return Ok(None) };
         let is_secure = first.uri.secure;
         let known = Arc::<Mutex<Option<Grant>>>::default();
@@ -99,6 +95,22 @@ impl RelayLink {
         let attached = Attached { session_id: session_id.to_owned(), stream: theirs, has_begun };
         self.attach.try_send(attached).ok().map(|()| ours)
     }
+}
+
+/// Whether the passwords for all of them can be read.
+///
+/// # Errors
+/// One cannot be.
+pub(super) fn check(relays: &[MsrpRelay]) -> Result<()> {
+    read(relays).map(drop)
+}
+
+fn read(relays: &[MsrpRelay]) -> Result<Vec<Relay>> {
+    let read = |relay: &MsrpRelay| {
+        let password = Password::read(relay).with_context(|| "msrp.relay.password_file")?;
+        Ok(Relay { uri: relay.uri.0.clone(), password })
+    };
+    relays.iter().map(read).collect()
 }
 
 impl Drop for RelayLink {

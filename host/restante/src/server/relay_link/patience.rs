@@ -12,6 +12,9 @@
 //! | all sessions | [`MOST`], of which a tenth of what passes comes back |
 //!
 //! What does not fit into a session's stream after that gives the session up.
+//!
+//! Deviation: a session that is given up loses its connection, and its peer sends again. RFC 4976 has no flow control by
+//! session, so otherwise one that does not read would hold up all others on the relay's connection.
 
 use std::time::{Duration, Instant};
 

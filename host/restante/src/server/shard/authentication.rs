@@ -10,6 +10,9 @@
 //! A peer is trusted by its address, or over TLS by a domain that its certificate names (RFC 5922 §7). Over WebSocket its
 //! address counts for nothing: a browser there connects for whatever page is open in it.
 //!
+//! Deviation: a 401 is sent from within a transaction, and not without state as RFC 3261 §26.3.2.4 advises: repetitions are
+//! absorbed in one place, and transactions are bounded.
+//!
 //! A dialog's tags are random and known to its two sides alone, and what comes in it sends nobody's messages anywhere, but
 //! for a SUBSCRIBE, which says where notifications go.
 

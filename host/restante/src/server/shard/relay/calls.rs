@@ -183,7 +183,8 @@ impl Shard {
             }
             _ => Vec::new(),
         };
-        // Who is not trusted does not choose ways beyond a contact.
+        // Whoever is not trusted does not choose ways beyond a contact. Deviation: their further Route is left out (RFC 3261
+        // §16.6 step 6 keeps it) and not refused: clients put the name of their outbound proxy there that is not ours.
         let further = relay.own.routes.iter().filter(|_| !is_user).cloned();
         Some(Way {
             flow: route.flow,

@@ -4,8 +4,8 @@ mod common;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +29,33 @@ fn what_was_acknowledged_is_there_after_reopening_and_numbers_are_never_used_aga
     assert!(it.insert(message(3, "bob")) > two);
     assert_eq!(it.write(vec![Change::Insert(Box::new(message(2, "bob")))]), Ok(vec![Applied::Duplicate(None)]));
     assert_eq!(it.store.due(Timestamp(5_000), 9).unwrap(), [user("bob")], "looked at after a restart");
+}
+
+#[test]
+fn a_store_that_rested_for_longer_than_keys_are_kept_goes_on() {
+    const HOUR: u64 = 3_600_000;
+    let directory = tempfile::tempdir().unwrap();
+    let now = Arc::new(AtomicU64::new(100 * HOUR));
+    let open = || {
+        let now = now.clone();
+        let mut options = OpenOptions::new(directory.path());
+        options.clock = Arc::new(move || Timestamp(now.load(Ordering::Relaxed)));
+        sqlite_with(options)
+    };
+    let mut it = open();
+    it.insert(message(1, "bob"));
+    // After a minute the keys so far become a run; what comes then does not before the end.
+    now.fetch_add(61_000, Ordering::Relaxed);
+    it.insert(message(2, "bob"));
+    it.insert(message(3, "bob"));
+    drop(it);
+    now.fetch_add(30 * HOUR, Ordering::Relaxed);
+    let mut it = open();
+    for number in 10..15 {
+        it.insert(message(number, "bob"));
+        now.fetch_add(61_000, Ordering::Relaxed);
+    }
+    it.insert(message(1, "bob"));
 }
 
 #[test]

@@ -187,7 +187,7 @@ impl Writer {
             if folds {
                 self.users.fold(connection, through)?;
             }
-            let sealed = if seals { Some(self.tables.deduplication.seal(connection)?) } else { None };
+            let sealed = if seals { Some(self.tables.deduplication.seal(connection, now)?) } else { None };
             connection.execute_batch("COMMIT")?;
             Ok(sealed)
         })();

@@ -160,6 +160,20 @@ pub enum StoreError {
         /// How many it has.
         found: i64,
     },
+    /// The database is gone, what belongs to its messages is not.
+    #[error(
+        "{path} is missing or empty, but {spool} holds bodies of messages, which would be removed: put the database back \
+         beside them, or move {spool} away to begin without them"
+    )]
+    NoDatabase {
+        /// The file.
+        path: String,
+        /// The directory of the bodies.
+        spool: String,
+    },
+    /// The database needs some room to be opened, and there is none.
+    #[error("{0}: there is no room to open it: make some on its disk, 16 MiB or more, and start again ({1})")]
+    NoRoom(String, rusqlite::Error),
     /// The database cannot be opened.
     #[error("{0}: {1}")]
     Open(String, rusqlite::Error),

@@ -345,7 +345,9 @@ mod tests {
     #[test]
     fn sums_are_right_at_every_moment_of_a_fold() {
         let directory = tempfile::tempdir().unwrap();
-        let mut connection = super::super::schema::open(&directory.path().join("messages.sqlite")).unwrap();
+        let path = directory.path().join("messages.sqlite");
+        let mut connection = super::super::schema::open(&path).unwrap();
+        super::super::schema::migrate(&mut connection, &path).unwrap();
         let key = key_of("t".into(), "sip:bob@example.org".into());
         let user = find_or_make(&connection, &key).unwrap();
         let users = Users::open(&mut connection, 10).unwrap();
@@ -381,8 +383,6 @@ mod tests {
         assert_eq!((sums(&connection, true), sums(&connection, false)), (5, 5), "folded");
         add(-2);
         assert_eq!((sums(&connection, true), sums(&connection, false)), (3, 3), "and more since");
-    }
-}
 
         let fold = |connection: &Connection| {
             connection.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -396,3 +396,5 @@ mod tests {
         assert_eq!((fold(&connection), sums(&connection, false)), (0, 0), "nothing is kept of who has nothing");
         add(2);
         assert_eq!((fold(&connection), sums(&connection, false)), (1, 2), "and is again");
+    }
+}

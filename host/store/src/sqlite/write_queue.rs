@@ -45,6 +45,8 @@ impl Default for WriteLimits {
     }
 }
 
+/// Bytes of the WAL that an order takes beside its own: pages of several tables, each of them whole.
+const PAGES_OF_AN_ORDER_BYTES: u64 = 16 * 1024;
 /// Adoptions in one commit: each may move a thousand messages, and nobody's order is to wait long behind them.
 const MAX_ADOPTIONS: usize = 8;
 
@@ -104,6 +106,13 @@ impl Order {
 impl WriteQueue {
     pub(super) fn new(limits: WriteLimits) -> WriteQueue {
         WriteQueue { limits, inner: Mutex::default(), ready: Condvar::new() }
+impl Waiting {
+    /// What it adds to the WAL at most, about.
+    pub(super) fn wal_bytes(&self) -> u64 {
+        u64::try_from(self.bytes).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(PAGES_OF_AN_ORDER_BYTES)
+    }
+}
+
     }
 
     pub(super) fn push(&self, ticket: Ticket, order: Order) -> Result<(), CommitError> {

@@ -140,6 +140,10 @@ impl Tables {
                 Ok(Outcome::Written(Ok(applied)))
             }
             Order::Record(user, record) => Ok(Outcome::Saved(Ok(self.save(connection, user, record, effects)?))),
+            Order::SetAside(user, id) => {
+                self.set_aside(connection, user, *id)?;
+                Ok(Outcome::Saved(Ok(Saved::Kept)))
+            }
             Order::Stop => Ok(Outcome::Saved(Ok(Saved::Kept))),
         }
     }
@@ -306,6 +310,21 @@ impl Tables {
                 .execute(params![user, time(at)])?,
             None => connection.prepare_cached("DELETE FROM wake WHERE user = ?")?.execute([user])?,
         };
+        Ok(())
+    }
+
+    /// Takes a message that cannot be read out of its recipient's queue; its row stays for who can make something of it.
+    fn set_aside(&mut self, connection: &Connection, key: &RecipientKey, id: MessageId) -> rusqlite::Result<()> {
+        let recipient = self.number(connection, key)?;
+        let places = connection
+            .prepare_cached("DELETE FROM place WHERE recipient = ? AND seq = ?")?
+            .execute(params![recipient, seq_of(id)])?;
+        if places > 0 {
+            tracing::error!(
+                number = id.0,
+                "a message cannot be read and is set aside: it waits for nothing any more; discarding its number removes it"
+            );
+        }
         Ok(())
     }
 

@@ -180,9 +180,9 @@ impl SqliteStore {
         threads.push(spawn("store-remover", &directory, &options.fatal, run)?);
         for _ in 0..options.readers.max(1) {
             let connection = schema::open_beside(&path, READER_CACHE)?;
-            let (reads, users, sink) = (reads.clone(), users.clone(), sink.clone());
+            let (reads, queue, users, sink) = (reads.clone(), queue.clone(), users.clone(), sink.clone());
             threads.push(spawn("store-reader", &directory, &options.fatal, move || {
-                reader::run(&connection, &reads, &users, &sink)
+                reader::run(&connection, &reads, &queue, &users, &sink)
             })?);
         }
         let sums = Mutex::new(schema::open_beside(&path, SMALL_CACHE)?);
@@ -379,11 +379,15 @@ impl Store for SqliteStore {
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<(StoredMessage, u64)>, StoreError> {
-        operator::list(&self.side(), filter, limit)
+        operator::list(|| self.side(), filter, limit)
     }
 
     fn show(&self, id: MessageId) -> Result<Option<(StoredMessage, u64)>, StoreError> {
         operator::show(&self.side(), id)
+    }
+
+    fn recipient_of(&self, id: MessageId) -> Result<Option<RecipientKey>, StoreError> {
+        operator::recipient_of(&self.side(), id)
     }
 }
 

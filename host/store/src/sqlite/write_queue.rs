@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use restante_deferral::commit::{Change, CommitError, Transaction};
-use restante_deferral::model::{Body, RecipientKey};
+use restante_deferral::model::{Body, MessageId, RecipientKey};
 
 use crate::{Record, Ticket};
 
@@ -54,6 +54,8 @@ const MAX_ADOPTIONS: usize = 8;
 pub(super) enum Order {
     Transaction(Transaction),
     Record(RecipientKey, Record),
+    /// This message cannot be read: it is not to be looked for any more. Nobody is told.
+    SetAside(RecipientKey, MessageId),
     /// The thread ends when everything before this is done.
     Stop,
 }
@@ -89,6 +91,7 @@ impl Order {
             Order::Transaction(transaction) => transaction.settles,
             // An adoption makes room for nobody and rewrites what it moves.
             Order::Record(..) => !self.is_adoption(),
+            Order::SetAside(..) => true,
             Order::Stop => false,
         }
     }
@@ -103,9 +106,6 @@ impl Order {
     }
 }
 
-impl WriteQueue {
-    pub(super) fn new(limits: WriteLimits) -> WriteQueue {
-        WriteQueue { limits, inner: Mutex::default(), ready: Condvar::new() }
 impl Waiting {
     /// What it adds to the WAL at most, about.
     pub(super) fn wal_bytes(&self) -> u64 {
@@ -113,6 +113,9 @@ impl Waiting {
     }
 }
 
+impl WriteQueue {
+    pub(super) fn new(limits: WriteLimits) -> WriteQueue {
+        WriteQueue { limits, inner: Mutex::default(), ready: Condvar::new() }
     }
 
     pub(super) fn push(&self, ticket: Ticket, order: Order) -> Result<(), CommitError> {
@@ -128,7 +131,7 @@ impl Waiting {
                 (with_records.saturating_add(limits.reserved_for_settling), false)
             }
             Order::Transaction(_) => (limits.max_waiting, true),
-            Order::Record(..) => (with_records, false),
+            Order::Record(..) | Order::SetAside(..) => (with_records, false),
             Order::Stop => (usize::MAX, false),
         };
         let total = inner.bytes.saturating_add(bytes);
@@ -189,7 +192,7 @@ fn size_of_order(order: &Order) -> usize {
     match order {
         Order::Transaction(transaction) => transaction.changes.iter().map(size).sum(),
         Order::Record(_, Record::Registration(Some(registration))) => registration.bytes.len().saturating_add(256),
-        Order::Record(..) | Order::Stop => 256,
+        Order::Record(..) | Order::SetAside(..) | Order::Stop => 256,
     }
 }
 

@@ -289,7 +289,8 @@ impl Writer {
 
     fn tell(&self, batch: &[Waiting], outcomes: Vec<Outcome>) {
         let mut shards: HashMap<usize, Vec<Completion>> = HashMap::new();
-        for (waiting, outcome) in batch.iter().zip(outcomes) {
+        let has_asked = |(waiting, _): &(&Waiting, Outcome)| !matches!(waiting.order, Order::SetAside(..));
+        for (waiting, outcome) in batch.iter().zip(outcomes).filter(has_asked) {
             let Ticket { shard, token } = waiting.ticket;
             shards.entry(shard).or_default().push(Completion { token, outcome });
         }
@@ -316,14 +317,14 @@ pub(super) fn remove_body(spool: &Spool, id: BodyId) {
     }
 }
 
-fn failed(order: &Order, error: CommitError) -> Outcome {
 /// What a batch adds to the WAL at most, about.
 fn wal_bytes_of(batch: &[Waiting]) -> u64 {
     batch.iter().map(Waiting::wal_bytes).fold(0, u64::saturating_add)
 }
 
+fn failed(order: &Order, error: CommitError) -> Outcome {
     match order {
-        Order::Record(..) => Outcome::Saved(Err(error)),
+        Order::Record(..) | Order::SetAside(..) => Outcome::Saved(Err(error)),
         Order::Transaction(_) | Order::Stop => Outcome::Written(Err(error)),
     }
 }

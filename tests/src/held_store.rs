@@ -187,4 +187,8 @@ impl Store for HeldStore {
     fn show(&self, id: MessageId) -> Result<Option<(StoredMessage, u64)>, StoreError> {
         self.inner.show(id)
     }
+
+    fn recipient_of(&self, id: MessageId) -> Result<Option<RecipientKey>, StoreError> {
+        self.inner.recipient_of(id)
+    }
 }

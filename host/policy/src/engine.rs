@@ -17,7 +17,8 @@ const TICK: Duration = Duration::from_millis(1);
 const MAX_MISSED_TICKS: u32 = 1_000;
 /// What a slot keeps of its memory between calls instead of giving it back to the kernel.
 const KEEP_RESIDENT_BYTES: usize = 3 << 19;
-/// Slots beyond one per thread, for settings that are checked and for callers without a pool.
+/// Slots beyond one per thread that decides and one per core, for callers without a pool. On all cores at once policies are
+/// loaded and settings checked, while threads decide.
 const SPARE_SLOTS: u32 = 8;
 /// Addresses that are reserved for each slot: all that a guest can name. They cost nothing, and no access to memory needs a
 /// check, which makes code a fifth smaller and faster. Growing beyond [`PolicyLimits::max_memory_bytes`] is refused all the
@@ -195,7 +196,9 @@ pub(crate) fn compiler_configuration(limits: &PolicyLimits, reserved_bytes: u64)
 }
 
 fn pool(limits: &PolicyLimits) -> PoolingAllocationConfig {
-    let slots = u32::try_from(limits.thread_count()).unwrap_or(u32::MAX).saturating_add(SPARE_SLOTS);
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let at_once = limits.thread_count().saturating_add(cores);
+    let slots = u32::try_from(at_once).unwrap_or(u32::MAX).saturating_add(SPARE_SLOTS);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots);
     pool.total_core_instances(slots.saturating_mul(CORE_INSTANCES));

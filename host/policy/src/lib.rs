@@ -15,7 +15,7 @@
 //! | runs beyond its deadline | `TimedOut` |
 //! | was denied memory and gave up | `OutOfMemory` |
 //! | answers with more than a host may copy, or with what cannot be read | `Impossible` |
-//! | has more questions waiting than it may, or one too long | `Overloaded` |
+//! | has more questions waiting than it may, or one too long, or more run than the host has room for | `Overloaded` |
 //! | failed so several times in a row, and is spared for a while | `Suspended` |
 //!
 //! [`record`] writes decisions down, decides them again and compares.

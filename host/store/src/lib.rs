@@ -160,6 +160,20 @@ pub enum StoreError {
         /// How many it has.
         found: i64,
     },
+    /// The database is gone, what belongs to its messages is not.
+    #[error(
+        "{path} is missing or empty, but {spool} holds bodies of messages, which would be removed: put the database back \
+         beside them, or move {spool} away to begin without them"
+    )]
+    NoDatabase {
+        /// The file.
+        path: String,
+        /// The directory of the bodies.
+        spool: String,
+    },
+    /// The database needs some room to be opened, and there is none.
+    #[error("{0}: there is no room to open it: make some on its disk, 16 MiB or more, and start again ({1})")]
+    NoRoom(String, rusqlite::Error),
     /// The database cannot be opened.
     #[error("{0}: {1}")]
     Open(String, rusqlite::Error),
@@ -172,6 +186,19 @@ pub enum StoreError {
     /// The file system says so.
     #[error("{0}: {1}")]
     File(String, std::io::Error),
+}
+
+impl StoreError {
+    /// It is about one row that was read, and says nothing of others.
+    #[must_use]
+    pub fn is_of_one_row(&self) -> bool {
+        match self {
+            StoreError::Damaged(_) => true,
+            // Not SQLite's word, but about a value that it gave.
+            StoreError::Database(error) => error.sqlite_error().is_none(),
+            _ => false,
+        }
+    }
 }
 
 /// Which messages an operator wants to see.
@@ -199,6 +226,8 @@ pub struct Filter {
 ///   expired or due the first to become so are given, in delivery order.
 /// * A row whose body is a file exists only while the file does: the file is durable before the row, and removed after it.
 /// * After a crash there may be files without a row; they are removed when the store is opened.
+/// * A message that cannot be read, because the disk changed it, is left out of what is loaded and listed, and no longer
+///   looked for; it takes no other with it. It is removed as any other.
 /// * Numbers of messages rise with the order of arrival and are never used again, also when they change queues.
 /// * A profile is changed where a change says so and nowhere else; an adoption moves a message with all that is known of
 ///   it, so that at every moment it waits in one queue and counts in one sum.
@@ -303,6 +332,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`]
     fn show(&self, id: MessageId) -> Result<Option<(StoredMessage, u64)>, StoreError>;
+
+    /// Whose message this is, also where it cannot be read itself. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    fn recipient_of(&self, id: MessageId) -> Result<Option<RecipientKey>, StoreError>;
 }
 
 /// Makes a message what a state says became of it.

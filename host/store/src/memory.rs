@@ -423,4 +423,8 @@ impl Store for MemoryStore {
         let before = Filter { after: id.0.checked_sub(1).map(MessageId), ..Filter::default() };
         Ok(self.list(&before, 1)?.into_iter().find(|(message, _)| message.id == id))
     }
+
+    fn recipient_of(&self, id: MessageId) -> Result<Option<RecipientKey>, StoreError> {
+        Ok(self.show(id)?.map(|(message, _)| message.message.recipient))
+    }
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use restante_deferral::model::BodyId;
 
@@ -19,6 +20,8 @@ pub struct Spool {
     root: Arc<Path>,
     /// Told when an fsync failed.
     fatal: Option<Fatal>,
+    /// While one of these is set no body is begun.
+    is_full: Arc<[Arc<AtomicBool>]>,
 }
 
 /// A body that is being written. Dropped before [`BodyWriter::finish`] it leaves nothing.
@@ -52,7 +55,7 @@ impl Spool {
                 File::open(parent)?.sync_all()?;
             }
         }
-        Ok(Spool { root: root.into(), fatal: None })
+        Ok(Spool { root: root.into(), fatal: None, is_full: Arc::default() })
     }
 
     /// Has somebody told when an fsync fails with EIO: what is in the directory is not known any more then, and the
@@ -62,11 +65,19 @@ impl Spool {
         Spool { fatal: Some(fatal), ..self }
     }
 
+    /// Begins no body while one of these is set: its message would be refused, and the last room is not for it.
+    pub(crate) fn unless_full(self, is_full: &[Arc<AtomicBool>]) -> Spool {
+        Spool { is_full: is_full.into(), ..self }
+    }
+
     /// Begins a body.
     ///
     /// # Errors
-    /// Of the file system.
+    /// Of the file system, and [`io::ErrorKind::StorageFull`] where no message is taken for want of room.
     pub fn create(&self) -> io::Result<BodyWriter> {
+        if self.is_full.iter().any(|is_full| is_full.load(Ordering::Relaxed)) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let mut random = [0u8; 16];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
         let id = BodyId(u128::from_be_bytes(random));
@@ -99,27 +110,44 @@ impl Spool {
         }
     }
 
-    /// Removes every body that is not in `known`; says how many.
+    /// Removes every body that is not in `known`; says how many. What is no body stays, whoever put it there.
     ///
     /// # Errors
     /// Of the file system.
     pub fn sweep(&self, known: &HashSet<BodyId>) -> io::Result<usize> {
         let mut removed = 0;
-        for folder in std::fs::read_dir(&self.root)? {
-            let folder = folder?;
-            if folder.file_name() == "tmp" || !folder.file_type()?.is_dir() {
-                continue;
-            }
-            for entry in std::fs::read_dir(folder.path())? {
-                let entry = entry?;
-                let id = entry.file_name().to_str().and_then(|name| u128::from_str_radix(name, 16).ok()).map(BodyId);
-                if id.is_none_or(|id| !known.contains(&id)) {
-                    std::fs::remove_file(entry.path())?;
-                    removed += 1;
-                }
+        for folder in 0..=u8::MAX {
+            for id in self.bodies_in(folder)?.into_iter().filter(|id| !known.contains(id)) {
+                self.remove(id)?;
+                removed += 1;
             }
         }
         Ok(removed)
+    }
+
+    /// Whether there is any body.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn is_empty(&self) -> io::Result<bool> {
+        for folder in 0..=u8::MAX {
+            if !self.bodies_in(folder)?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The whole bodies in the folder with this number.
+    fn bodies_in(&self, folder: u8) -> io::Result<Vec<BodyId>> {
+        let mut bodies = Vec::new();
+        for entry in std::fs::read_dir(self.root.join(format!("{folder:02x}")))? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let id = name.and_then(|name| u128::from_str_radix(name, 16).ok()).map(BodyId);
+            bodies.extend(id.filter(|id| self.finished(*id) == path));
+        }
+        Ok(bodies)
     }
 
     /// Passes the result of an fsync on, unless it says that the disk lost something.
@@ -249,8 +277,31 @@ mod tests {
         let spool = Spool::open(&root).unwrap();
         assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
 
-        assert_eq!(spool.sweep(&HashSet::from([id])).unwrap(), 0);
-        assert_eq!(spool.sweep(&HashSet::new()).unwrap(), 1);
+        assert_eq!((spool.sweep(&HashSet::from([id])).unwrap(), spool.is_empty().unwrap()), (0, false));
+        assert_eq!((spool.sweep(&HashSet::new()).unwrap(), spool.is_empty().unwrap()), (1, true));
         spool.remove(id).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_body_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path()).unwrap();
+        std::fs::create_dir(folder.path().join("lost+found")).unwrap();
+        let own = "0123456789abcdef0123456789abcdef";
+        let foreign = [
+            "lost+found/#12".to_owned(),
+            "README".to_owned(),
+            "01/notes".to_owned(),
+            "01/0123".to_owned(),
+            format!("01/{}", own.to_uppercase()),
+            format!("02/{own}"),
+        ];
+        for name in &foreign {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert!(spool.is_empty().unwrap());
+        std::fs::write(folder.path().join("01").join(own), "").unwrap();
+        assert_eq!(spool.sweep(&HashSet::new()).unwrap(), 1);
+        assert!(foreign.iter().all(|name| folder.path().join(name).exists()));
     }
 }

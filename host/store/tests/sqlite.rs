@@ -4,8 +4,8 @@ mod common;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use restante_deferral::commit::{Applied, Change, CommitError, LoadRequest, Selec
 use restante_deferral::model::*;
 use restante_store::spool::Spool;
 use restante_store::sqlite::{OpenOptions, SqliteStore};
-use restante_store::{Completion, Outcome, Sink, Store, StoreError, Ticket};
+use restante_store::{Outcome, Record, SavedRegistration, Store, StoreError, Ticket};
 
 #[test]
 fn what_was_acknowledged_is_there_after_reopening_and_numbers_are_never_used_again() {
@@ -29,6 +29,33 @@ fn what_was_acknowledged_is_there_after_reopening_and_numbers_are_never_used_aga
     assert!(it.insert(message(3, "bob")) > two);
     assert_eq!(it.write(vec![Change::Insert(Box::new(message(2, "bob")))]), Ok(vec![Applied::Duplicate(None)]));
     assert_eq!(it.store.due(Timestamp(5_000), 9).unwrap(), [user("bob")], "looked at after a restart");
+}
+
+#[test]
+fn a_store_that_rested_for_longer_than_keys_are_kept_goes_on() {
+    const HOUR: u64 = 3_600_000;
+    let directory = tempfile::tempdir().unwrap();
+    let now = Arc::new(AtomicU64::new(100 * HOUR));
+    let open = || {
+        let now = now.clone();
+        let mut options = OpenOptions::new(directory.path());
+        options.clock = Arc::new(move || Timestamp(now.load(Ordering::Relaxed)));
+        sqlite_with(options)
+    };
+    let mut it = open();
+    it.insert(message(1, "bob"));
+    // After a minute the keys so far become a run; what comes then does not before the end.
+    now.fetch_add(61_000, Ordering::Relaxed);
+    it.insert(message(2, "bob"));
+    it.insert(message(3, "bob"));
+    drop(it);
+    now.fetch_add(30 * HOUR, Ordering::Relaxed);
+    let mut it = open();
+    for number in 10..15 {
+        it.insert(message(number, "bob"));
+        now.fetch_add(61_000, Ordering::Relaxed);
+    }
+    it.insert(message(1, "bob"));
 }
 
 #[test]
@@ -107,24 +134,26 @@ fn a_body_file_lives_as_long_as_its_row() {
     assert!(!is_there(&spool, &kept));
 }
 
-/// A store whose thread waits, after its first commit, until told to go on: what is ordered meanwhile is one batch.
-fn held(options: OpenOptions) -> (SqliteStore, Receiver<Vec<Completion>>, std::sync::mpsc::Sender<()>) {
-    let (told, batches) = channel();
-    let (go_on, wait) = channel();
-    let wait = Mutex::new(wait);
-    let sink: Sink = Arc::new(move |_, completions| {
-        told.send(completions).unwrap();
-        let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(10));
-    });
-    (SqliteStore::open(options, sink).unwrap(), batches, go_on)
-}
-
-fn order(store: &SqliteStore, token: u64, changes: Vec<Change>, settles: bool) {
-    store.write(Ticket { shard: 0, token }, Transaction { changes, settles }).unwrap();
-}
-
-fn insert(message: NewMessage) -> Vec<Change> {
-    vec![Change::Insert(Box::new(message))]
+#[test]
+fn without_its_database_no_body_is_touched() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut it, spool) = with_spool(directory.path());
+    let kept = body(&spool, b"kept");
+    it.insert(NewMessage { body: kept.clone(), ..message(1, "bob") });
+    drop(it);
+    let (database, aside) = (directory.path().join("messages.sqlite"), directory.path().join("aside"));
+    std::fs::rename(&database, &aside).unwrap();
+    for round in 0..2 {
+        let error = SqliteStore::open(options(directory.path()), sink().0).err().unwrap();
+        assert!(matches!(error, StoreError::NoDatabase { .. }), "{round}: {error}");
+        let text = error.to_string();
+        assert!(["messages.sqlite", "spool", "put", "move"].iter().all(|word| text.contains(word)), "{text}");
+        assert!(is_there(&spool, &kept), "{round}");
+    }
+    std::fs::rename(&aside, &database).unwrap();
+    let (mut it, spool) = with_spool(directory.path());
+    assert_eq!(it.load("bob", Select::After(None), 9).messages[0].message.body, kept);
+    assert!(is_there(&spool, &kept));
 }
 
 #[test]
@@ -197,6 +226,44 @@ fn a_full_store_refuses_arrivals_settles_deliveries_and_goes_on_when_there_is_ro
     let last = batches.recv().unwrap();
     assert!(matches!(&last[0].outcome, Outcome::Written(Ok(applied)) if matches!(applied[..], [Applied::Inserted(_)])));
     assert_eq!(store.totals(&user("bob")).0.messages as usize, stored.len());
+}
+
+#[test]
+fn a_store_at_its_bound_leaves_the_disk_alone() {
+    use std::os::unix::fs::MetadataExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path());
+    options.limits.max_database_bytes = 600_000;
+    let (sink, done) = sink();
+    let store = SqliteStore::open(options, sink).unwrap();
+    let spool = store.spool().clone();
+    let mut it = Fixture { store: Box::new(store), done, next: 0 };
+    let large = |number| NewMessage { body: Body::Inline(Bytes::from(vec![b'x'; 20_000])), ..message(number, "bob") };
+    let reserve = || std::fs::metadata(directory.path().join("reserve")).unwrap().ino();
+    let before = reserve();
+    let mut stored = Vec::new();
+    while let Ok(applied) = it.write(insert(large(stored.len() as u64 + 1))) {
+        let [Applied::Inserted(id)] = applied[..] else { panic!("{applied:?}") };
+        stored.push(id);
+    }
+    for number in 100..120 {
+        assert_eq!(it.write(insert(large(number))), Err(CommitError::Full));
+        assert!(it.store.is_full(), "and stays so");
+        assert!(spool.create().is_err(), "a body would be for nothing");
+        // Users are kept reachable although that takes room.
+        let registration = SavedRegistration { bytes: vec![b'x'; 5_000], expires_at: Timestamp(9_000) };
+        it.save(&format!("user{number}"), Record::Registration(Some(registration)));
+        assert_eq!(reserve(), before, "{number}");
+    }
+    for number in 100..120 {
+        it.save(&format!("user{number}"), Record::Registration(None));
+    }
+    for id in stored.drain(..4) {
+        it.settle(vec![Change::Remove { recipient: user("bob"), id }]).unwrap();
+    }
+    it.insert(large(200));
+    assert_eq!((it.store.is_full(), reserve()), (false, before));
+    spool.create().unwrap();
 }
 
 #[test]

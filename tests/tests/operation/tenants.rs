@@ -5,7 +5,10 @@ use std::process::Command;
 
 use restante::configuration::{Tenant, TenantLimits};
 use restante_client::{Client, ClientConfiguration, LargeMessage, PageMessage, Source};
+use restante_deferral::commit::{Change, Transaction};
+use restante_deferral::model::{CanonicalAddress, RecipientKey, TenantName, Timestamp};
 use restante_sip::message::{Method, Name};
+use restante_store::Ticket;
 use restante_tests::{Person, Program, Recorder, Served, World, pattern, setting, until, until_equal};
 use serde_json::Value;
 
@@ -105,6 +108,25 @@ fn what_is_stored_for_a_tenant_outlives_it_and_comes_back_with_it() {
         let of_hers = ["queue", "discard", "--to", "sip:dora@school.example", "--tenant", "school"];
         assert_eq!(world.command(&of_hers).await.stdout, "1 message discarded\n");
         world.until_waiting(0).await;
+    });
+}
+
+#[test]
+fn alarms_of_a_tenant_that_is_gone_do_not_stand_before_others() {
+    setting().tell(async |world| {
+        let recipient = RecipientKey {
+            tenant: TenantName("gone".into()),
+            address: CanonicalAddress("sip:dora@school.example".into()),
+        };
+        let store = world.shared().store.clone();
+        let wake = Change::WakeAt { recipient: recipient.clone(), at: Some(Timestamp(1)) };
+        store
+            .write(Ticket { shard: 0, token: 0 }, Transaction { changes: vec![wake], settles: true })
+            .expect("an order");
+        let alarms = |at: u64| store.due(Timestamp(at), 10).expect("alarms");
+        until("it is there", || alarms(u64::MAX / 2).contains(&recipient)).await;
+        until("it is postponed", || alarms(1_000).is_empty()).await;
+        assert!(alarms(u64::MAX / 2).contains(&recipient), "and not forgotten");
     });
 }
 

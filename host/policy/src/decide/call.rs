@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use restante_deferral::decision::{Answer, Question, Undecided};
-use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap};
 
 use super::{LogSink, Tenant};
 use crate::generation::Generation;
@@ -191,6 +191,8 @@ fn verdict(error: &wasmtime::Error, denied_memory: bool) -> Undecided {
         Some(Trap::Interrupt | Trap::OutOfFuel) => Undecided::TimedOut,
         _ if denied_memory => Undecided::OutOfMemory,
         Some(_) => Undecided::Trapped,
+        // The host ran too many at once: the guest was not even asked.
+        None if error.is::<PoolConcurrencyLimitError>() => Undecided::Overloaded,
         // The guest returned, and what it returned cannot be read or is too much.
         None => Undecided::Impossible,
     }

@@ -267,7 +267,7 @@ impl<Ticket: Send + 'static> Drop for PolicyHost<Ticket> {
     fn drop(&mut self) {
         self.queue.close();
         for thread in self.threads.drain(..) {
-            // A sink that panics ended its thread already; there is nobody to tell.
+            // A thread that panics ends the process.
             let _ = thread.join();
         }
     }

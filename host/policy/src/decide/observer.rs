@@ -11,6 +11,7 @@ use restante_deferral::decision::{Answer, Question, Undecided};
 use super::Tenant;
 use super::call::{Caller, ask};
 use super::shadow::Shadow;
+use super::worker::AbortOnPanic;
 use crate::generation::Generation;
 
 /// Decisions of all tenants that wait to be looked at.
@@ -136,6 +137,7 @@ impl Wanted {
 }
 
 fn run(receiver: &Receiver<Observed>) {
+    let _guard = AbortOnPanic;
     // On Linux this is of the thread alone. Without it the thread competes with the others: not wrong, only less kind.
     let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
     while let Ok(observed) = receiver.recv() {

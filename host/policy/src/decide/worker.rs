@@ -26,6 +26,7 @@ pub(super) struct Worker<Ticket> {
 impl<Ticket> Worker<Ticket> {
     /// Decides until the queue is closed.
     pub(super) fn run(self) {
+        let _guard = AbortOnPanic;
         while let Some(job) = self.queue.take() {
             let name = tenant_of(&job.question).clone();
             let Job { ticket, question, party, tenant, submitted_at } = job;
@@ -97,6 +98,19 @@ impl<Ticket> Worker<Ticket> {
 
     fn ask(&self, tenant: &Arc<Tenant>, generation: &Generation, question: Question) -> Result<Answer, Undecided> {
         ask(generation, question, Caller::Tenant { tenant: Arc::clone(tenant), log: Arc::clone(&self.log) })
+    }
+}
+
+/// A thread that is gone would leave who asked waiting for ever, and its tenant with one thread less: the process ends
+/// instead, and the next one goes on with what is durable.
+pub(super) struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a thread of policies panicked; the process ends");
+            std::process::abort();
+        }
     }
 }
 

@@ -1,15 +1,16 @@
 //! Policies that fail, and what their tenants want then; and candidates that look on.
 
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use restante_deferral::decision::{Answer, IncomingAnswer, Question, Undecided};
 use restante_policy::{
-    FailurePolicies, FailurePolicy, Generation, Hook, Observation, Party, PolicyHost, Shadow, TenantPolicyLimits,
+    FailurePolicies, FailurePolicy, Generation, Hook, Loader, Observation, Party, PolicyHost, Shadow,
+    TenantPolicyLimits,
 };
 
-use crate::support::{ENGINE, arrival_for, availability, context, hostile, standard, tenant};
+use crate::support::{ENGINE, arrival_for, availability, context, engine, hostile, hostile_of, standard, tenant};
 
 type Outcome = Result<Answer, Undecided>;
 
@@ -89,6 +90,45 @@ fn what_fails_at_outsiders_questions_is_spared_those_and_no_others() {
         host.host.note_unusable(&tenant("example"), Hook::Incoming, Party::Outsider, "not a refusal");
     }
     assert!(is_kept(&host.arrival()), "what outsiders cannot carry out says nothing of the server");
+}
+
+#[test]
+fn more_at_once_than_there_is_room_for_is_no_failure_of_the_policy() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let patient = engine(Duration::from_secs(3), cores);
+    let loader = Loader::new(patient, None).unwrap();
+    let generation = hostile_of(&loader, "endless-loop");
+    let slots = cores + cores + 8;
+    let together = Barrier::new(slots + 3);
+    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let ask = || {
+            together.wait();
+            restante_policy::decide(&generation, arrival_for("example"))
+        };
+        let asked: Vec<_> = (0..slots + 3).map(|_| scope.spawn(ask)).collect();
+        asked.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let count = |why| outcomes.iter().filter(|outcome| **outcome == Err(why)).count();
+    assert!(count(Undecided::TimedOut) >= slots && count(Undecided::Overloaded) > 0, "{outcomes:?}");
+    assert_eq!(count(Undecided::TimedOut) + count(Undecided::Overloaded), slots + 3, "{outcomes:?}");
+}
+
+/// Nobody is told that a thread is gone, and whoever asked would wait for ever.
+#[test]
+fn a_thread_that_panics_ends_the_process() {
+    const CHILD: &str = "RESTANTE_POLICY_PANICKING_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        let host = PolicyHost::start(&ENGINE, |(), _| panic!("the sink"), |_| {}).unwrap();
+        host.submit((), arrival_for("example")).unwrap();
+        std::thread::park_timeout(Duration::from_secs(20));
+        return;
+    }
+    let ended = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["failing::a_thread_that_panics_ends_the_process", "--exact"])
+        .env(CHILD, "")
+        .output()
+        .unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended.status), Some(6), "{ended:?}");
 }
 
 #[test]

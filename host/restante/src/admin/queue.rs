@@ -3,9 +3,10 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use restante_deferral::commit::{Change, Transaction};
 use restante_deferral::model::{MessageId, MessageKind, Mode, RecipientKey, StoredMessage, TenantName, Timestamp};
 use restante_sip::uri::Uri;
-use restante_store::{Filter, Store};
+use restante_store::{Filter, Store, Ticket};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
@@ -49,7 +50,15 @@ pub async fn list(
 }
 
 pub async fn show(State(it): State<Administration>, Path(id): Path<u64>) -> Result<Json<QueueEntry>, Problem> {
-    let found = blocking(&it, move |store| store.show(MessageId(id))).await?;
+    let found = blocking(&it, move |store| match store.show(MessageId(id)) {
+        Err(error) if error.is_of_one_row() => Ok(Err(error)),
+        found => found.map(Ok),
+    })
+    .await?;
+    let found = found.map_err(|error| {
+        let text = format!("message {id} cannot be read ({error}): `restante queue discard {id}` removes it");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    })?;
     let (message, size) =
         found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("message {id} does not wait")))?;
     Ok(Json(entry(&message, size)))
@@ -64,12 +73,33 @@ pub async fn discard(
         total += discard_of(&it, queue_of(&it, request.tenant.as_deref(), to)?, None, request.report).await?;
     }
     for id in request.ids {
-        let found = blocking(&it, move |store| store.show(MessageId(id))).await?;
-        if let Some((message, _)) = found {
-            total += discard_of(&it, message.message.recipient, Some(vec![MessageId(id)]), request.report).await?;
-        }
+        let id = MessageId(id);
+        let found = blocking(&it, move |store| match store.show(id) {
+            Err(error) if error.is_of_one_row() => Ok((store.recipient_of(id)?, false)),
+            found => Ok((found?.map(|(message, _)| message.message.recipient), true)),
+        });
+        total += match found.await? {
+            (Some(recipient), true) => discard_of(&it, recipient, Some(vec![id]), request.report).await?,
+            (Some(recipient), false) => remove_unreadable(&it, recipient, id).await?,
+            (None, _) => 0,
+        };
     }
     Ok(Json(Discarded { messages: total }))
+}
+
+/// What cannot be read is on nobody's mind, and has nothing to report.
+async fn remove_unreadable(it: &Administration, recipient: RecipientKey, id: MessageId) -> Result<usize, Problem> {
+    let late = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server did not answer in time");
+    let transaction = Transaction { changes: vec![Change::Remove { recipient, id }], settles: true };
+    // No shard waits for this number.
+    it.shared.store.write(Ticket { shard: 0, token: 0 }, transaction).map_err(|_| late())?;
+    for _ in 0..100 {
+        if blocking(it, move |store| store.recipient_of(id)).await?.is_none() {
+            return Ok(1);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    Err(late())
 }
 
 async fn discard_of(

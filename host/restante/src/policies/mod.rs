@@ -17,6 +17,8 @@ pub mod library;
 mod preparing;
 pub mod recording;
 mod status;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 
 use std::collections::HashMap;
@@ -212,9 +214,8 @@ impl Policies {
         let _changing = managed.changing();
         let mut current = managed.current();
         let Prepared { generation, bytes, kept, warnings } = self.prepare_proposal(&current, proposal)?;
-        self.parts.library.keep_component(&bytes)?;
         current.state.candidate = Some(KeptCandidate { generation: kept.clone(), sample_permille });
-        self.parts.library.keep_state(&tenant.0, &current.state)?;
+        self.keep(tenant, &bytes, &current.state)?;
         current.candidate = Some(Arc::new(Shadow::new(generation, sample_permille)));
         self.take_effect(&managed, current);
         Ok(Activated { generation: kept, warnings })
@@ -367,11 +368,11 @@ impl Policies {
     /// Component and state are on disk when it returns: a restart finds the new generation.
     fn keep(&self, tenant: &TenantName, bytes: &[u8], state: &TenantState) -> Result<(), NotActivated> {
         let refused = |step| move |error: io::Error| NotActivated::at(step, error.to_string());
-        let only_one = self.lock();
+        // Until the state names it, an upload might sweep the component away.
+        let _only_one = self.lock();
         if !bytes.is_empty() {
             self.parts.library.keep_component(bytes).map_err(refused(Step::Write))?;
         }
-        drop(only_one);
         (self.parts.watcher)(Step::Write);
         self.parts.library.keep_state(&tenant.0, state).map_err(refused(Step::Keep))?;
         (self.parts.watcher)(Step::Keep);

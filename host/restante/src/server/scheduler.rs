@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use restante_deferral::model::RecipientKey;
+use restante_deferral::commit::{Change, Transaction};
+use restante_deferral::model::{self, RecipientKey, Timestamp};
+use restante_store::Ticket;
 use restante_transport::queue::Lane;
 use tokio::sync::watch;
 
@@ -15,6 +17,9 @@ use super::shard::ToShard;
 const DUE_INTERVAL: Duration = Duration::from_millis(500);
 /// Due recipients taken at once.
 const DUE_BATCH: usize = 2_000;
+/// When recipients of tenants that are not served are looked at again. Whoever has something is looked at anyhow when the
+/// tenant returns.
+const NOT_SERVED_AGAIN: model::Duration = model::Duration::from_secs(6 * 3600);
 
 /// Hands recipients whose time has come to their shards.
 pub(super) async fn schedule(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
@@ -24,9 +29,14 @@ pub(super) async fn schedule(shared: Arc<Shared>, mut stopped: watch::Receiver<b
         let due = tokio::task::spawn_blocking(move || store.due(now, DUE_BATCH)).await;
         match due {
             Ok(Ok(due)) => {
-                let mut shards: Vec<Vec<RecipientKey>> = (0..shared.shards()).map(|_| Vec::new()).collect();
                 // What waits for users of tenants that are not served now waits on.
-                for key in due.into_iter().filter(|key| shared.directory.serves(&key.tenant)) {
+                let is_whole = due.len() >= DUE_BATCH;
+                let (due, not_served): (Vec<_>, Vec<_>) =
+                    due.into_iter().partition(|key| shared.directory.serves(&key.tenant));
+                let others_wait = is_whole && due.is_empty();
+                postpone(&shared, now, not_served);
+                let mut shards: Vec<Vec<RecipientKey>> = (0..shared.shards()).map(|_| Vec::new()).collect();
+                for key in due {
                     if let Some(shard) = shards.get_mut(shard_of(&key, shared.shards())) {
                         shard.push(key);
                     }
@@ -34,6 +44,9 @@ pub(super) async fn schedule(shared: Arc<Shared>, mut stopped: watch::Receiver<b
                 for (shard, keys) in shards.into_iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
                     let bytes = keys.len().saturating_mul(64);
                     let _ = shared.push(shard, Lane::Ordinary, ToShard::Due(keys), bytes);
+                }
+                if others_wait && !*stopped.borrow() {
+                    continue;
                 }
             }
             Ok(Err(error)) => tracing::error!(%error, "due recipients cannot be read"),
@@ -44,4 +57,15 @@ pub(super) async fn schedule(shared: Arc<Shared>, mut stopped: watch::Receiver<b
             _ = stopped.changed() => return,
         }
     }
+}
+
+/// Their alarms are not to stand before those of others every time.
+fn postpone(shared: &Shared, now: Timestamp, recipients: Vec<RecipientKey>) {
+    if recipients.is_empty() {
+        return;
+    }
+    let at = Some(now.after(NOT_SERVED_AGAIN));
+    let changes = recipients.into_iter().map(|recipient| Change::WakeAt { recipient, at }).collect();
+    // No shard waits for this number. What is refused is tried again the next time.
+    let _ = shared.store.write(Ticket { shard: 0, token: 0 }, Transaction { changes, settles: true });
 }

@@ -3,7 +3,8 @@
 use restante_deferral::model::{MessageKind, Profile, RecipientKey};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::changes::{Effects, Problem, Tables, read_profile, write_profile};
+use super::changes::{Effects, Tables, read_profile, write_profile};
+use super::problem::Problem;
 use super::schema::{DUE, EXPIRY, QUEUE};
 use super::{time, users};
 use crate::{Adopted, Adoption, codec};

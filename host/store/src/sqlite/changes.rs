@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use restante_deferral::commit::{Applied, Change, CommitError, MessageState};
+use restante_deferral::commit::{Applied, Change, MessageState};
 use restante_deferral::model::{Body, BodyId, MessageId, MessageKind, NewMessage, Profile, RecipientKey, Timestamp};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::deduplication::Deduplication;
+use super::problem::Problem;
 use super::schema::{DUE, EXPIRY, QUEUE};
 use super::users::{self, Changed};
 use super::write_queue::Order;
@@ -16,17 +17,6 @@ use crate::{Outcome, Record, Saved, StoreError, codec};
 
 /// Numbers reserved at once, so that none is ever used again although the highest rows were removed.
 const RESERVED_NUMBERS: i64 = 1_000_000;
-
-/// Why an order was not carried out.
-#[derive(Debug)]
-pub(super) enum Problem {
-    /// The database says so.
-    Database(rusqlite::Error),
-    /// Its body is not there.
-    NoBody,
-    /// What it would change cannot be read.
-    Damaged(String),
-}
 
 /// What follows from a commit outside of the database, once it is durable.
 #[derive(Debug, Default)]
@@ -48,59 +38,6 @@ pub(super) struct Tables {
     reserved_until: i64,
     /// The last message that is in the folded sums.
     pub(super) folded_through: i64,
-}
-
-impl From<rusqlite::Error> for Problem {
-    fn from(error: rusqlite::Error) -> Problem {
-        Problem::Database(error)
-    }
-}
-
-impl Problem {
-    /// It is about this order alone: others may succeed.
-    pub(super) fn is_of_one_order(&self) -> bool {
-        match self {
-            Problem::NoBody | Problem::Damaged(_) => true,
-            Problem::Database(error) => matches!(
-                error.sqlite_error_code(),
-                None | Some(
-                    ErrorCode::TooBig
-                        | ErrorCode::ConstraintViolation
-                        | ErrorCode::TypeMismatch
-                        | ErrorCode::ParameterOutOfRange
-                )
-            ),
-        }
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        matches!(self, Problem::Database(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull))
-    }
-
-    /// An fsync that failed: what the kernel dropped then is not known, although a later one may succeed.
-    pub(super) fn is_lost_sync(&self) -> bool {
-        matches!(self, Problem::Database(error) if is_lost_sync(error))
-    }
-
-    pub(super) fn as_commit_error(&self) -> CommitError {
-        if self.is_full() { CommitError::Full } else { CommitError::Failed }
-    }
-}
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Problem::Database(error) => error.fmt(formatter),
-            Problem::NoBody => formatter.write_str("the file of a body is missing"),
-            Problem::Damaged(text) => formatter.write_str(text),
-        }
-    }
-}
-
-/// See [`Problem::is_lost_sync`].
-pub(super) fn is_lost_sync(error: &rusqlite::Error) -> bool {
-    use rusqlite::ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC};
-    error.sqlite_error().is_some_and(|error| matches!(error.extended_code, SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC))
 }
 
 impl Effects {
@@ -203,6 +140,10 @@ impl Tables {
                 Ok(Outcome::Written(Ok(applied)))
             }
             Order::Record(user, record) => Ok(Outcome::Saved(Ok(self.save(connection, user, record, effects)?))),
+            Order::SetAside(user, id) => {
+                self.set_aside(connection, user, *id)?;
+                Ok(Outcome::Saved(Ok(Saved::Kept)))
+            }
             Order::Stop => Ok(Outcome::Saved(Ok(Saved::Kept))),
         }
     }
@@ -369,6 +310,21 @@ impl Tables {
                 .execute(params![user, time(at)])?,
             None => connection.prepare_cached("DELETE FROM wake WHERE user = ?")?.execute([user])?,
         };
+        Ok(())
+    }
+
+    /// Takes a message that cannot be read out of its recipient's queue; its row stays for who can make something of it.
+    fn set_aside(&mut self, connection: &Connection, key: &RecipientKey, id: MessageId) -> rusqlite::Result<()> {
+        let recipient = self.number(connection, key)?;
+        let places = connection
+            .prepare_cached("DELETE FROM place WHERE recipient = ? AND seq = ?")?
+            .execute(params![recipient, seq_of(id)])?;
+        if places > 0 {
+            tracing::error!(
+                number = id.0,
+                "a message cannot be read and is set aside: it waits for nothing any more; discarding its number removes it"
+            );
+        }
         Ok(())
     }
 

@@ -52,7 +52,8 @@ pub(super) struct Deduplication {
     hours: BTreeMap<u64, Hour>,
     /// What the log holds.
     recent: HashMap<u128, i64>,
-    /// The last hour that put something into the log.
+    /// The last hour that put something into the log. It never falls while the process runs: after a clock that was ahead and
+    /// is not any more, keys count to the hour that it showed, and are kept for so much longer, until the next start.
     recent_hour: u64,
     /// When the first of it was put there, or read.
     recent_since: Timestamp,
@@ -67,10 +68,10 @@ pub(super) struct Deduplication {
     dying: Vec<u64>,
 }
 
-/// A run that was written but is not committed.
+/// What became of the log, not committed.
 pub(super) struct Sealed {
-    hour: u64,
-    run: u16,
+    /// The hour and number of the run that was written; none: the keys had left the window.
+    run: Option<(u64, u16)>,
 }
 
 #[derive(Debug, Default)]
@@ -105,7 +106,7 @@ impl Deduplication {
             pending_by_key: HashMap::new(),
             dying: Vec::new(),
         };
-        let oldest = hour_of(now).saturating_sub(window_hours);
+        let oldest = seen.oldest(now);
         for hour in numbered_tables(connection, "deduplication_")? {
             if hour < oldest {
                 seen.dying.push(hour);
@@ -136,7 +137,7 @@ impl Deduplication {
         key: DeduplicationKey,
     ) -> rusqlite::Result<Option<i64>> {
         let key = u128::from_be_bytes(key.0);
-        let oldest = hour_of(now).saturating_sub(self.window_hours);
+        let oldest = self.oldest(now);
         if let Some(seq) = self.pending_by_key.get(&key) {
             return Ok(Some(*seq));
         }
@@ -184,12 +185,20 @@ impl Deduplication {
                 .prepare_cached("INSERT INTO deduplication_log (hour, keys) VALUES (?, ?)")?
                 .execute(params![number(hour_of(now)), bytes_of(&self.pending)])?;
         }
-        let oldest = hour_of(now).saturating_sub(self.window_hours);
+        let oldest = self.oldest(now);
         while let Some(first) = self.hours.first_entry().filter(|first| *first.key() < oldest) {
-            self.dying.push(*first.key());
-            first.remove();
+            let (hour, _) = first.remove_entry();
+            // Twice in the list it would be looked for when it is gone.
+            if !self.dying.contains(&hour) {
+                self.dying.push(hour);
+            }
         }
-        if let Some(hour) = self.dying.last() {
+        if let Some(hour) = self.dying.last().copied() {
+            // Nobody's order fails because there is nothing to remove.
+            if !has_table(connection, hour)? {
+                self.dying.pop();
+                return Ok(());
+            }
             let removed = connection
                 .prepare_cached(&format!(
                     "DELETE FROM deduplication_{hour} WHERE id IN
@@ -238,22 +247,33 @@ impl Deduplication {
         !self.recent.is_empty() && self.seal_at <= RUN_KEYS
     }
 
-    /// Writes the log as a run, in a transaction of the caller's.
-    pub(super) fn seal(&mut self, connection: &Connection) -> rusqlite::Result<Sealed> {
-        let hour = self.recent_hour;
-        let run = self.hours.get(&hour).map_or(0, |kept| kept.runs);
+    /// Writes the log as a run, in a transaction of the caller's. Keys that left the window, because nothing came for so
+    /// long, are forgotten instead.
+    pub(super) fn seal(&mut self, connection: &Connection, now: Timestamp) -> rusqlite::Result<Sealed> {
         self.sorted.clear();
+        let run = if self.recent_hour < self.oldest(now) { None } else { Some(self.write_log_as_run(connection)?) };
+        connection.execute("DELETE FROM deduplication_log", [])?;
+        Ok(Sealed { run })
+    }
+
+    /// The hour and the number of the run.
+    fn write_log_as_run(&mut self, connection: &Connection) -> rusqlite::Result<(u64, u16)> {
+        // After a clock that was ahead and is not any more, the hour may be one that is being removed: its keys are kept
+        // with the next one's, a little longer.
+        let hour = (self.recent_hour..).find(|hour| !self.dying.contains(hour)).unwrap_or(self.recent_hour);
+        let run = self.hours.get(&hour).map_or(0, |kept| kept.runs);
         self.sorted.reserve_exact(self.recent.len().next_multiple_of(SORTED_STEP));
         self.sorted.extend(self.recent.iter().map(|(key, seq)| (*key, *seq)));
         self.sorted.sort_unstable();
         write_run(connection, hour, run, &self.sorted)?;
-        connection.execute("DELETE FROM deduplication_log", [])?;
-        Ok(Sealed { hour, run })
+        Ok((hour, run))
     }
 
     /// That transaction is durable.
     pub(super) fn sealed(&mut self, sealed: Sealed) {
-        self.hours.entry(sealed.hour).or_default().add_run(sealed.run, &self.sorted);
+        if let Some((hour, run)) = sealed.run {
+            self.hours.entry(hour).or_default().add_run(run, &self.sorted);
+        }
         self.sorted.clear();
         self.recent.clear();
         self.seal_at = RUN_KEYS;
@@ -262,6 +282,11 @@ impl Deduplication {
     /// That transaction failed.
     pub(super) fn not_sealed(&mut self) {
         self.seal_at = self.recent.len().saturating_add(RETRY_AFTER_KEYS);
+    }
+
+    /// The first hour of the window.
+    fn oldest(&self, now: Timestamp) -> u64 {
+        hour_of(now).saturating_sub(self.window_hours)
     }
 }
 
@@ -369,6 +394,12 @@ fn find_in_run(connection: &Connection, hour: u64, run: u16, key: u128) -> rusql
         .map(Option::flatten)
 }
 
+fn has_table(connection: &Connection, hour: u64) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?)")?
+        .query_row([format!("deduplication_{hour}")], |row| row.get(0))
+}
+
 /// The hours for which there is a table.
 fn numbered_tables(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<u64>> {
     let mut tables = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
@@ -407,151 +438,4 @@ fn number(hour: u64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn connection() -> Connection {
-        let connection = Connection::open_in_memory().unwrap();
-        connection
-            .execute_batch("CREATE TABLE deduplication_log (id INTEGER PRIMARY KEY, hour INTEGER, keys BLOB)")
-            .unwrap();
-        connection
-    }
-
-    fn key(number: u64) -> DeduplicationKey {
-        DeduplicationKey(u128::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835).to_be_bytes())
-    }
-
-    fn at(hour: u64) -> Timestamp {
-        Timestamp(hour * MILLISECONDS_PER_HOUR)
-    }
-
-    fn store(seen: &mut Deduplication, connection: &Connection, hour: u64, numbers: std::ops::Range<u64>) {
-        numbers.for_each(|number| seen.insert(key(number), number as i64));
-        seen.write(connection, at(hour)).unwrap();
-        seen.committed(at(hour));
-    }
-
-    fn seal(seen: &mut Deduplication, connection: &Connection) {
-        let sealed = seen.seal(connection).unwrap();
-        seen.sealed(sealed);
-    }
-
-    #[test]
-    fn keys_are_known_for_the_window_and_not_longer() {
-        for (sealed, reopened) in [(false, false), (true, false), (false, true), (true, true)] {
-            let connection = connection();
-            let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
-            store(&mut seen, &connection, 10, 7..8);
-            if sealed {
-                assert!(!seen.wants_seal(at(10)) && seen.wants_seal(at(11)));
-                seal(&mut seen, &connection);
-            }
-            if reopened {
-                seen = Deduplication::open(&connection, 2, at(10)).unwrap();
-            }
-            for (hour, found) in [(10, Some(7)), (12, Some(7)), (13, None)] {
-                assert_eq!(seen.find(&connection, at(hour), key(7)).unwrap(), found, "{hour} {sealed} {reopened}");
-            }
-            assert_eq!(seen.find(&connection, at(10), key(8)).unwrap(), None);
-        }
-    }
-
-    #[test]
-    fn few_keys_become_a_run_after_some_minutes_and_are_still_found() {
-        let connection = connection();
-        let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
-        let after = |milliseconds: u64| Timestamp(at(10).0 + milliseconds);
-        assert!(!seen.wants_seal(after(RUN_MILLISECONDS)), "there is nothing");
-        for round in 0..3 {
-            let begin = round * (RUN_MILLISECONDS + 1_000);
-            seen.insert(key(round), round as i64);
-            seen.write(&connection, after(begin)).unwrap();
-            seen.committed(after(begin));
-            assert!(!seen.wants_seal(after(begin + RUN_MILLISECONDS - 1)));
-            assert!(seen.wants_seal(after(begin + RUN_MILLISECONDS)));
-            seal(&mut seen, &connection);
-            assert!(!seen.wants_seal(after(begin + RUN_MILLISECONDS)));
-        }
-        for seen in [&seen, &Deduplication::open(&connection, 2, at(11)).unwrap()] {
-            assert!((0..3).all(|it| seen.find(&connection, at(11), key(it)).unwrap() == Some(it as i64)));
-        }
-    }
-
-    #[test]
-    fn many_keys_in_several_runs_are_all_found() {
-        let connection = connection();
-        let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
-        let each = 30_000;
-        for run in 0..3 {
-            store(&mut seen, &connection, 10, run * each..(run + 1) * each);
-            seal(&mut seen, &connection);
-        }
-        for seen in [&seen, &Deduplication::open(&connection, 2, at(11)).unwrap()] {
-            for number in 0..3 * each {
-                assert_eq!(seen.find(&connection, at(11), key(number)).unwrap(), Some(number as i64));
-            }
-            for number in 3 * each..4 * each {
-                assert_eq!(seen.find(&connection, at(11), key(number)).unwrap(), None);
-            }
-        }
-    }
-
-    #[test]
-    fn filters_have_room_for_hardly_more_keys_than_there_are() {
-        for (run_keys, runs) in [(10, 1_000), (6_600, 12), (RUN_KEYS, 60)] {
-            let mut hour = Hour::default();
-            let entries: Vec<Entry> = (0..run_keys as u64).map(|it| (u128::from_be_bytes(key(it).0), 0)).collect();
-            for run in 0..runs {
-                hour.add_run(run, &entries);
-                let room: usize = hour.segments.iter().map(|segment| segment.capacity).sum();
-                let keys = run_keys * (usize::from(run) + 1);
-                assert_eq!(hour.segments.iter().map(|segment| segment.keys).sum::<usize>(), keys);
-                assert!(room <= keys + (keys / 4).max(MIN_FILTER_KEYS) + run_keys, "{room} for {keys}");
-            }
-            assert!(hour.segments.len() <= 24, "{} filters for {runs} runs of {run_keys}", hour.segments.len());
-        }
-    }
-
-    #[test]
-    fn keys_that_begin_alike_are_found() {
-        let connection = connection();
-        let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
-        let alike = |number: u64| DeduplicationKey((u128::MAX << 64 | u128::from(number)).to_be_bytes());
-        (0..1_000).for_each(|number| seen.insert(alike(number), number as i64));
-        seen.write(&connection, at(10)).unwrap();
-        seen.committed(at(10));
-        seal(&mut seen, &connection);
-        assert!((0..1_000).all(|it| seen.find(&connection, at(10), alike(it)).unwrap() == Some(it as i64)));
-    }
-
-    #[test]
-    fn hours_that_left_the_window_go_in_bites() {
-        let connection = connection();
-        let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
-        let many = ROWS_PER_BITE as u64 * ROW_ENTRIES as u64 + 1;
-        store(&mut seen, &connection, 10, 0..many);
-        seal(&mut seen, &connection);
-        let tables = || numbered_tables(&connection, "deduplication_").unwrap();
-        seen.write(&connection, at(12)).unwrap();
-        assert_eq!(tables(), [10], "still within the window");
-        seen.write(&connection, at(13)).unwrap();
-        assert_eq!(tables(), [10], "the first bite");
-        seen = Deduplication::open(&connection, 2, at(13)).unwrap();
-        seen.write(&connection, at(13)).unwrap();
-        assert!(tables().is_empty());
-    }
-
-    #[test]
-    fn what_is_rolled_back_is_unknown() {
-        let connection = connection();
-        let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
-        seen.insert(key(1), 1);
-        let mark = seen.mark();
-        seen.insert(key(2), 2);
-        assert_eq!(seen.find(&connection, at(10), key(2)).unwrap(), Some(2));
-        seen.roll_back_to(mark);
-        assert_eq!(seen.find(&connection, at(10), key(1)).unwrap(), Some(1));
-        assert_eq!(seen.find(&connection, at(10), key(2)).unwrap(), None);
-    }
-}
+mod tests;

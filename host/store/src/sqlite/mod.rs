@@ -8,10 +8,13 @@
 //! in the store, so that more can come without changing ids; a directory made with several is refused until they exist.
 
 mod adoption;
+mod bound;
 mod changes;
 mod deduplication;
 mod filter;
+mod opening;
 mod operator;
+mod problem;
 mod reader;
 mod reserve;
 mod schema;
@@ -20,7 +23,6 @@ mod wal;
 mod write_queue;
 mod writer;
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,11 +32,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use restante_deferral::commit::{CommitError, LoadRequest, Transaction};
-use restante_deferral::model::{BodyId, MessageId, Profile, RecipientKey, StoredMessage, TenantName, Timestamp};
+use restante_deferral::model::{MessageId, Profile, RecipientKey, StoredMessage, TenantName, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use self::bound::SizeBound;
 use self::changes::Tables;
 use self::deduplication::Deduplication;
+use self::opening::Opened;
 use self::reader::ReadQueue;
 use self::reserve::Reserve;
 use self::schema::CacheKibibytes;
@@ -46,6 +50,7 @@ use crate::codec;
 use crate::spool::Spool;
 use crate::{Fatal, Filter, Record, SavedRegistration, Sink, Store, StoreError, Ticket, Totals, UserCredentials};
 
+pub use self::reserve::FreeBytes;
 pub use self::write_queue::WriteLimits;
 
 /// Tells the time.
@@ -78,6 +83,8 @@ pub struct OpenOptions {
     pub max_waiting_loads: usize,
     /// The time.
     pub clock: Clock,
+    /// What the disk has left.
+    pub free_bytes: FreeBytes,
     /// Told when an fsync failed. It must end the process: the store says nothing about what it was writing and takes
     /// nothing more.
     pub fatal: Fatal,
@@ -98,6 +105,7 @@ impl OpenOptions {
                 let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                 Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
             }),
+            free_bytes: Arc::new(reserve::free_bytes),
             fatal: Arc::new(|text| {
                 tracing::error!("{text}");
                 eprintln!("restante: {text}");
@@ -117,13 +125,19 @@ pub struct SqliteStore {
     sums: Mutex<Connection>,
     /// For what operators look at, and whatever else is asked seldom.
     side: Mutex<Connection>,
-    /// Where [`Store::due`] goes on.
-    due_after: Mutex<Option<(i64, i64)>>,
-    /// No message is taken for want of room.
-    is_full: Arc<AtomicBool>,
+    /// For alarms, which wait for no operator.
+    alarms: Mutex<Alarms>,
+    /// No message is taken for want of room: on the disk, within the bound.
+    is_full: [Arc<AtomicBool>; 2],
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held while the store is open.
     _lock: File,
+}
+
+struct Alarms {
+    connection: Connection,
+    /// Where [`Store::due`] goes on.
+    after: Option<(i64, i64)>,
 }
 
 impl SqliteStore {
@@ -133,20 +147,18 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError`]
     pub fn open(options: OpenOptions, sink: Sink) -> Result<SqliteStore, StoreError> {
-        let OpenOptions { directory, limits, clock, .. } = options;
-        let fatal = options.fatal.clone();
+        let (directory, fatal) = (options.directory.clone(), options.fatal.clone());
         let file_error = |error| StoreError::File(directory.display().to_string(), error);
-        make_private_directory(&directory).map_err(file_error)?;
-        let lock = lock(&directory)?;
+        opening::make_private_directory(&directory).map_err(file_error)?;
+        let lock = opening::lock(&directory)?;
+        // On a full disk this is what there is for opening.
+        Reserve::lend_to_start(&directory);
         let path = directory.join("messages.sqlite");
-        let mut connection = schema::open(&path)?;
-        limit_size(&connection, limits.max_database_bytes)?;
-        let spool = Spool::open(&directory.join("spool")).map_err(file_error)?.on_lost_sync(fatal.clone());
-        sweep(&connection, &spool).map_err(file_error)?;
-        let now = clock();
-        connection.execute("DELETE FROM registration WHERE registered_until <= ?", [time(now)])?;
-        wake_the_reachable(&connection, now)?;
-        let users = Arc::new(Users::open(&mut connection, options.max_known_users)?);
+        let now = (options.clock)();
+        let Opened { mut connection, spool, users } = opening::open(&options, &path, now)?;
+        let OpenOptions { limits, clock, .. } = options;
+        let bound = SizeBound::open(&connection, limits.max_database_bytes)?;
+        let users = Arc::new(users);
         let deduplication = Deduplication::open(&connection, options.deduplication_hours, now)?
             .read_runs_with(schema::open_beside(&path, LOOKUP_CACHE)?);
         let tables = Tables::open(&connection, deduplication, spool.clone(), options.max_known_users)?;
@@ -168,22 +180,34 @@ impl SqliteStore {
         threads.push(spawn("store-remover", &directory, &options.fatal, run)?);
         for _ in 0..options.readers.max(1) {
             let connection = schema::open_beside(&path, READER_CACHE)?;
-            let (reads, users, sink) = (reads.clone(), users.clone(), sink.clone());
+            let (reads, queue, users, sink) = (reads.clone(), queue.clone(), users.clone(), sink.clone());
             threads.push(spawn("store-reader", &directory, &options.fatal, move || {
-                reader::run(&connection, &reads, &users, &sink)
+                reader::run(&connection, &reads, &queue, &users, &sink)
             })?);
         }
         let sums = Mutex::new(schema::open_beside(&path, SMALL_CACHE)?);
         let side = Mutex::new(schema::open_beside(&path, READER_CACHE)?);
+        let alarms = Mutex::new(Alarms { connection: schema::open_beside(&path, SMALL_CACHE)?, after: None });
         let (queued, known) = (queue.clone(), users.clone());
         let wal = WalKeeper { state, wanted, fatal: fatal.clone(), retry_at: 0 };
-        let reserve = Reserve::open(&directory);
-        let is_full = reserve.lent_flag();
-        let writer =
-            Writer { connection, queue: queued, users: known, tables, sink, clock, wal, remover, reserve, fatal };
+        let reserve = Reserve::open(&directory, options.free_bytes);
+        let is_full = [reserve.lent_flag(), bound.reached_flag()];
+        let writer = Writer {
+            connection,
+            queue: queued,
+            users: known,
+            tables,
+            sink,
+            clock,
+            wal,
+            remover,
+            reserve,
+            bound,
+            fatal,
+        };
         threads.push(spawn("store-writer", &directory, &options.fatal, move || writer.run())?);
-        let (threads, due_after) = (Mutex::new(threads), Mutex::default());
-        Ok(SqliteStore { queue, reads, users, spool, sums, side, due_after, is_full, threads, _lock: lock })
+        let (threads, spool) = (Mutex::new(threads), spool.unless_full(&is_full));
+        Ok(SqliteStore { queue, reads, users, spool, sums, side, alarms, is_full, threads, _lock: lock })
     }
 
     /// Where large bodies are.
@@ -228,7 +252,7 @@ impl Store for SqliteStore {
     }
 
     fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::Relaxed)
+        self.is_full.iter().any(|is_full| is_full.load(Ordering::Relaxed))
     }
 
     fn totals(&self, user: &RecipientKey) -> (Totals, Totals) {
@@ -251,20 +275,20 @@ impl Store for SqliteStore {
     }
 
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecipientKey>, StoreError> {
-        let mut due_after = self.due_after.lock().unwrap_or_else(PoisonError::into_inner);
-        let side = self.side();
-        let mut statement = side.prepare_cached(
+        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        let Alarms { connection, after } = &mut *alarms;
+        let mut statement = connection.prepare_cached(
             "SELECT at, user, tenant, address FROM wake JOIN user ON user.id = wake.user
              WHERE at <= ? AND (at, user) > (?, ?) ORDER BY at, user LIMIT ?",
         )?;
-        let (at, user) = due_after.unwrap_or((-1, -1));
+        let (at, user) = after.unwrap_or((-1, -1));
         let mut rows = statement.query(params![time(now), at, user, i64::try_from(limit).unwrap_or(i64::MAX)])?;
         let (mut due, mut last) = (Vec::new(), None);
         while let Some(row) = rows.next()? {
             last = Some((row.get(0)?, row.get(1)?));
             due.push(key_of(row.get(2)?, row.get(3)?));
         }
-        *due_after = last.filter(|_| due.len() >= limit);
+        *after = last.filter(|_| due.len() >= limit);
         Ok(due)
     }
 
@@ -355,11 +379,15 @@ impl Store for SqliteStore {
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<(StoredMessage, u64)>, StoreError> {
-        operator::list(&self.side(), filter, limit)
+        operator::list(|| self.side(), filter, limit)
     }
 
     fn show(&self, id: MessageId) -> Result<Option<(StoredMessage, u64)>, StoreError> {
         operator::show(&self.side(), id)
+    }
+
+    fn recipient_of(&self, id: MessageId) -> Result<Option<RecipientKey>, StoreError> {
+        operator::recipient_of(&self.side(), id)
     }
 }
 
@@ -391,76 +419,6 @@ impl Drop for Needed {
             (self.fatal)(&format!("the thread {} failed", self.name));
         }
     }
-}
-
-/// Its own entry in the directory above is made durable, too.
-fn make_private_directory(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    if path.is_dir() {
-        return Ok(());
-    }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
-}
-
-fn lock(directory: &Path) -> Result<File, StoreError> {
-    let path = directory.join("lock");
-    let file_error = |error| StoreError::File(path.display().to_string(), error);
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(file_error)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse(directory.display().to_string())),
-        Err(std::fs::TryLockError::Error(error)) => Err(file_error(error)),
-    }
-}
-
-fn limit_size(connection: &Connection, max_bytes: u64) -> rusqlite::Result<()> {
-    let page_bytes: u64 = connection.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?.unsigned_abs();
-    let pages = u32::try_from(max_bytes / page_bytes.max(1)).unwrap_or(u32::MAX - 1).min(u32::MAX - 1);
-    connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
-}
-
-/// Removes bodies without a row, and complains about rows without a body.
-fn sweep(connection: &Connection, spool: &Spool) -> std::io::Result<()> {
-    let known = known_bodies(connection).map_err(std::io::Error::other)?;
-    let removed = spool.sweep(&known)?;
-    if removed > 0 {
-        tracing::info!(removed, "bodies without a message were removed");
-    }
-    let missing = known.iter().filter(|id| !spool.exists(**id)).count();
-    if missing > 0 {
-        tracing::error!(missing, "messages whose body files are missing");
-    }
-    Ok(())
-}
-
-fn known_bodies(connection: &Connection) -> rusqlite::Result<HashSet<BodyId>> {
-    let mut statement = connection.prepare("SELECT body_id FROM message WHERE body_id IS NOT NULL")?;
-    let rows = statement.query_map([], |row| Ok(BodyId(u128::from_be_bytes(row.get(0)?))))?;
-    rows.collect()
-}
-
-/// After a start nobody is being delivered to: whoever has messages and a registration is looked at, and whoever has
-/// messages but nothing to wait for.
-fn wake_the_reachable(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
-    connection.execute(
-        "INSERT OR REPLACE INTO wake SELECT user, ?1 FROM registration
-         WHERE registered_until > ?1 AND EXISTS (SELECT 1 FROM place WHERE recipient = user)",
-        [time(now)],
-    )?;
-    // Every recipient is found by one look into the order of recipients, not by reading all places.
-    connection.execute(
-        "WITH RECURSIVE waiting (recipient) AS (
-             SELECT min(recipient) FROM place
-             UNION ALL
-             SELECT (SELECT min(place.recipient) FROM place WHERE place.recipient > waiting.recipient)
-             FROM waiting WHERE waiting.recipient IS NOT NULL)
-         INSERT INTO wake SELECT recipient, ?1 FROM waiting
-         WHERE recipient IS NOT NULL AND recipient NOT IN (SELECT user FROM wake)",
-        [time(now)],
-    )?;
-    Ok(())
 }
 
 /// Partition 0: the top eight bits are clear.

@@ -1,86 +1,136 @@
 //! What operators look at: messages in order of arrival, without their bodies.
+//!
+//! Who asks for one tenant's may have to go through everybody's. That is done in steps: no step holds others up that ask with
+//! the same connection, nor keeps the WAL from beginning anew for longer than it reads [`STEP`] rows.
+
+use std::ops::Deref;
 
 use restante_deferral::model::{MessageId, RecipientKey, StoredMessage, TenantName};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row, ToSql, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 
 use super::reader::read_message;
 use super::schema::QUEUE;
+use super::seq_of;
 use super::users::{self, key_of};
-use super::{message_id, seq_of};
 use crate::{Filter, StoreError};
 
 const COLUMNS: &str = "message.seq, deduplication, message.priority, received_at,
     coalesce(fate.expires_at, message.expires_at), expiry_source, size_bytes, envelope, state, body_id,
     user.tenant, user.address";
 
-/// Messages without their bodies, with the size of each body.
-pub(super) fn list(
-    connection: &Connection,
+/// Rows that a step looks at.
+const STEP: i64 = 1_000;
+
+/// Messages without their bodies, with the size of each body. `connect` is asked for a connection for each step.
+pub(super) fn list<Held: Deref<Target = Connection>>(
+    connect: impl Fn() -> Held,
     filter: &Filter,
     limit: usize,
 ) -> Result<Vec<(StoredMessage, u64)>, StoreError> {
-    let after = filter.after.map_or(-1, seq_of);
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut after = filter.after.map_or(-1, seq_of);
     match (&filter.recipient, &filter.tenant) {
         (Some(key), tenant) if tenant.as_ref().is_none_or(|tenant| *tenant == key.tenant) => {
-            of_recipient(connection, key, after, limit)
+            of_recipient(&connect(), key, after, limit)
         }
         (Some(_), _) => Ok(Vec::new()),
-        (None, tenant) => of_tenant(connection, tenant.as_ref(), after, limit),
+        (None, tenant) => {
+            let mut found = Vec::new();
+            while found.len() < limit {
+                let connection = connect();
+                let Some(until) = end_of_step(&connection, after)? else { break };
+                let wanted = limit.saturating_sub(found.len());
+                found.extend(of_tenant(&connection, tenant.as_ref(), after, until, wanted)?);
+                after = until;
+            }
+            Ok(found)
+        }
     }
 }
 
-/// One message without its body.
+/// One message without its body; an error where it cannot be read.
 pub(super) fn show(connection: &Connection, id: MessageId) -> Result<Option<(StoredMessage, u64)>, StoreError> {
-    let Some(before) = seq_of(id).checked_sub(1).filter(|before| *before >= 0) else { return Ok(None) };
-    let filter = Filter { after: Some(message_id(before)), ..Filter::default() };
-    Ok(list(connection, &filter, 1)?.into_iter().find(|(message, _)| message.id == id))
+    let sql = format!(
+        "SELECT {COLUMNS} FROM message CROSS JOIN user ON user.id = message.recipient
+         LEFT JOIN fate ON fate.seq = message.seq WHERE message.seq = :seq"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(named_params! {":seq": seq_of(id)})?;
+    rows.next()?.map(without_body).transpose()
+}
+
+/// Whose message this is.
+pub(super) fn recipient_of(connection: &Connection, id: MessageId) -> Result<Option<RecipientKey>, StoreError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT tenant, address FROM message CROSS JOIN user ON user.id = message.recipient WHERE message.seq = ?",
+        )?
+        .query_row([seq_of(id)], |row| Ok(key_of(row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(found)
+}
+
+/// The last message of the next step; none when there is no message.
+fn end_of_step(connection: &Connection, after: i64) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT max(seq) FROM (SELECT seq FROM message WHERE seq > ? ORDER BY seq LIMIT ?)")?
+        .query_row([after, STEP], |row| row.get(0))
 }
 
 fn of_recipient(
     connection: &Connection,
     key: &RecipientKey,
     after: i64,
-    limit: i64,
+    limit: usize,
 ) -> Result<Vec<(StoredMessage, u64)>, StoreError> {
     let Some(recipient) = users::find(connection, key)? else { return Ok(Vec::new()) };
     let sql = format!(
         "SELECT {COLUMNS} FROM (SELECT seq FROM place WHERE recipient = :recipient AND list = :queue AND seq > :after
-             ORDER BY seq LIMIT :limit) AS wanted
+             ORDER BY seq) AS wanted
          CROSS JOIN message ON message.seq = wanted.seq JOIN user ON user.id = message.recipient
          LEFT JOIN fate ON fate.seq = message.seq ORDER BY wanted.seq"
     );
     let queue = QUEUE;
-    read(connection, &sql, named_params! {":recipient": recipient, ":queue": queue, ":after": after, ":limit": limit})
+    read(connection, &sql, named_params! {":recipient": recipient, ":queue": queue, ":after": after}, limit)
 }
 
 fn of_tenant(
     connection: &Connection,
     tenant: Option<&TenantName>,
     after: i64,
-    limit: i64,
+    until: i64,
+    limit: usize,
 ) -> Result<Vec<(StoredMessage, u64)>, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM message CROSS JOIN user ON user.id = message.recipient
          LEFT JOIN fate ON fate.seq = message.seq
-         WHERE message.seq > :after AND (:tenant IS NULL OR user.tenant = :tenant)
-         ORDER BY message.seq LIMIT :limit"
+         WHERE message.seq > :after AND message.seq <= :until AND (:tenant IS NULL OR user.tenant = :tenant)
+         ORDER BY message.seq"
     );
     let tenant = tenant.map(|tenant| &*tenant.0);
-    read(connection, &sql, named_params! {":after": after, ":tenant": tenant, ":limit": limit})
+    read(connection, &sql, named_params! {":after": after, ":until": until, ":tenant": tenant}, limit)
 }
 
+/// So many of those that can be read.
 fn read(
     connection: &Connection,
     sql: &str,
     parameters: &[(&str, &dyn ToSql)],
+    limit: usize,
 ) -> Result<Vec<(StoredMessage, u64)>, StoreError> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(parameters)?;
     let mut messages = Vec::new();
-    while let Some(row) = rows.next()? {
-        messages.push(without_body(row)?);
+    while messages.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        match without_body(row) {
+            Err(error) if error.is_of_one_row() => {
+                let number: i64 = row.get(0)?;
+                tracing::warn!(number, %error, "a message cannot be read and is not listed; discarding its number removes it");
+            }
+            message => messages.push(message?),
+        }
     }
     Ok(messages)
 }
@@ -89,4 +139,69 @@ fn without_body(row: &Row<'_>) -> Result<(StoredMessage, u64), StoreError> {
     let size: i64 = row.get(6)?;
     let message = read_message(row, key_of(row.get(10)?, row.get(11)?), ValueRef::Null)?;
     Ok((message, size.max(0).unsigned_abs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_small_tenant_is_looked_for_among_a_large_ones_messages_in_steps() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE user (id INTEGER PRIMARY KEY, tenant TEXT, address TEXT);
+                 INSERT INTO user VALUES (1, 'large', 'a'), (2, 'small', 'b');
+                 CREATE TABLE fate (seq INTEGER PRIMARY KEY, expires_at INTEGER, state BLOB);
+                 CREATE TABLE message (seq INTEGER PRIMARY KEY, recipient, deduplication, priority, received_at,
+                     expires_at, expiry_source, size_bytes, envelope, body_id);
+                 WITH RECURSIVE number (it) AS (SELECT 1 UNION ALL SELECT it + 1 FROM number WHERE it < 10500)
+                 INSERT INTO message (seq, recipient) SELECT it * 100, 1 FROM number;
+                 UPDATE message SET recipient = 2, deduplication = zeroblob(16), priority = 1, received_at = 0,
+                     expires_at = 0, expiry_source = 0, size_bytes = 0 WHERE seq IN (700, 900000, 1050000);",
+            )
+            .unwrap();
+        let envelope = crate::codec::write_envelope(&envelope());
+        connection.execute("UPDATE message SET envelope = ? WHERE recipient = 2", [envelope]).unwrap();
+        let steps = Cell::new(0);
+        let list = |after: u64, limit: usize| {
+            let filter =
+                Filter { tenant: Some(TenantName("small".into())), after: Some(MessageId(after)), ..Filter::default() };
+            steps.set(0);
+            let connect = || {
+                steps.set(steps.get() + 1);
+                &connection
+            };
+            let found = super::list(connect, &filter, limit).unwrap();
+            found.iter().map(|(message, _)| message.id.0).collect::<Vec<_>>()
+        };
+        assert_eq!((list(0, 9), steps.get()), (vec![700, 900_000, 1_050_000], 12));
+        assert_eq!((list(0, 2), steps.get()), (vec![700, 900_000], 9));
+        assert_eq!((list(700, 1), steps.get()), (vec![900_000], 9));
+        assert_eq!((list(1_050_000, 1), steps.get()), (vec![], 1));
+        assert_eq!(show(&connection, MessageId(700)).unwrap().unwrap().0.id, MessageId(700));
+        assert_eq!(show(&connection, MessageId(701)).unwrap(), None);
+    }
+
+    fn envelope() -> restante_deferral::model::Envelope {
+        use restante_deferral::model::*;
+        Envelope {
+            kind: MessageKind::Message,
+            mode: Mode::Page,
+            sender: Sender {
+                address: CanonicalAddress("sip:alice@example.org".into()),
+                uri: "sip:alice@example.org".into(),
+                verification: Verification::TrustedPeer,
+                private: false,
+            },
+            request_uri: "sip:bob@example.org".into(),
+            headers: vec![],
+            content_type: "text/plain".into(),
+            wrapped_type: None,
+            imdn: None,
+            page_base_bytes: None,
+        }
+    }
 }

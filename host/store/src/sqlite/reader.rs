@@ -6,13 +6,14 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use restante_deferral::commit::{CommitError, LoadRequest, Select, Window};
 use restante_deferral::model::{
-    Body, BodyId, DeduplicationKey, NewMessage, Profile, QueueTotals, RecipientKey, StoredMessage, Timestamp,
+    Body, BodyId, DeduplicationKey, MessageId, NewMessage, Profile, QueueTotals, RecipientKey, StoredMessage, Timestamp,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::schema::{DUE, EXPIRY, QUEUE};
 use super::users::{self, Users};
+use super::write_queue::{Order, WriteQueue};
 use super::{message_id, seq_of, time, timestamp};
 use crate::codec;
 use crate::{Completion, Outcome, Sink, StoreError, Ticket};
@@ -81,12 +82,17 @@ impl ReadQueue {
 }
 
 /// Runs until the queue is stopped.
-pub(super) fn run(connection: &Connection, queue: &ReadQueue, users: &Users, sink: &Sink) {
+pub(super) fn run(connection: &Connection, queue: &ReadQueue, writes: &WriteQueue, users: &Users, sink: &Sink) {
     while let Some(Load { ticket, recipient, request }) = queue.take() {
-        let window = load(connection, users, &recipient, &request).map(Box::new).map_err(|error| {
+        let mut unreadable = Vec::new();
+        let window = load(connection, users, &recipient, &request, &mut unreadable).map(Box::new).map_err(|error| {
             tracing::error!(%error, "a queue cannot be read");
             CommitError::Failed
         });
+        for id in unreadable {
+            // What is refused now is found again.
+            let _ = writes.push(Ticket { shard: 0, token: 0 }, Order::SetAside(recipient.clone(), id));
+        }
         sink(ticket.shard, vec![Completion { token: ticket.token, outcome: Outcome::Loaded(window) }]);
     }
 }
@@ -96,6 +102,7 @@ fn load(
     users: &Users,
     recipient: &RecipientKey,
     request: &LoadRequest,
+    unreadable: &mut Vec<MessageId>,
 ) -> Result<Window, StoreError> {
     // Before the transaction: see there.
     let (sums, _) = users.sums(connection, recipient)?;
@@ -120,12 +127,21 @@ fn load(
     };
     let wanted = request.max_messages as usize;
     let mut body_bytes = 0u64;
-    for seq in select(&snapshot, user, request)? {
+    let selected = select(&snapshot, user, request)?;
+    let is_cut = selected.len() > wanted;
+    for seq in selected {
         if window.messages.len() >= wanted {
             window.more = true;
             break;
         }
-        let Some(message) = message(&snapshot, recipient, user, seq)? else { continue };
+        let message = match message(&snapshot, recipient, user, seq) {
+            Err(error) if error.is_of_one_row() => {
+                unreadable.push(message_id(seq));
+                continue;
+            }
+            message => message?,
+        };
+        let Some(message) = message else { continue };
         if let Body::Inline(bytes) = &message.message.body {
             body_bytes = body_bytes.saturating_add(bytes.len() as u64);
         }
@@ -135,6 +151,7 @@ fn load(
         }
         window.messages.push(message);
     }
+    window.more |= is_cut && !unreadable.is_empty();
     window.messages.sort_unstable_by_key(|message| (std::cmp::Reverse(message.message.priority), message.id));
     Ok(window)
 }

@@ -144,11 +144,20 @@ const MIGRATIONS: &[Step] = &[
     Step::Sql("CREATE INDEX message_disposition ON message (recipient, size_bytes) WHERE kind = 1;"),
 ];
 
-/// Opens a connection for writing, brings the schema up to date.
+/// Opens a connection for writing; the schema is as it was, or there is none yet.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    open_beside(path, CacheKibibytes(256 * 1024))
+}
+
+/// Whether no schema was ever made.
+pub(super) fn is_new(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(version(connection)? == 0)
+}
+
+/// Brings the schema up to date.
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let name = path.display().to_string();
-    let mut connection = open_beside(path, CacheKibibytes(256 * 1024))?;
-    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let found = version(connection)?;
     let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
     if found > known {
         return Err(StoreError::Newer { path: name, found, known });
@@ -163,10 +172,14 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         transaction.commit()?;
     }
     connection.execute("INSERT OR IGNORE INTO setting VALUES ('partitions', ?)", [PARTITIONS])?;
-    match super::users::setting(&connection, "partitions")? {
-        PARTITIONS => Ok(connection),
+    match super::users::setting(connection, "partitions")? {
+        PARTITIONS => Ok(()),
         found => Err(StoreError::Partitions { path: name, found }),
     }
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// What a connection keeps of the database in memory.

@@ -254,9 +254,16 @@ fn write(connection: &Connection, deltas: &HashMap<i64, Delta>, folds: i64, thro
              messages = messages + excluded.messages, size_bytes = size_bytes + excluded.size_bytes,
              sent_messages = sent_messages + excluded.sent_messages, sent_bytes = sent_bytes + excluded.sent_bytes",
     )?;
+    let mut remove = connection.prepare_cached(
+        "DELETE FROM usage WHERE user = ? AND messages = 0 AND size_bytes = 0 AND sent_messages = 0 AND sent_bytes = 0",
+    )?;
     for (user, delta) in in_order.into_iter().filter(|(_, delta)| *delta != Delta::default()) {
         let Delta { messages, size_bytes, sent_messages, sent_bytes } = delta;
         add.execute(params![user, messages, size_bytes, sent_messages, sent_bytes])?;
+        // Who neither has anything nor sent any of what waits is not kept here.
+        if messages.min(size_bytes).min(sent_messages).min(sent_bytes) < 0 {
+            remove.execute([user])?;
+        }
     }
     connection.execute("DELETE FROM removed", [])?;
     connection.execute("DELETE FROM moved", [])?;
@@ -338,7 +345,9 @@ mod tests {
     #[test]
     fn sums_are_right_at_every_moment_of_a_fold() {
         let directory = tempfile::tempdir().unwrap();
-        let mut connection = super::super::schema::open(&directory.path().join("messages.sqlite")).unwrap();
+        let path = directory.path().join("messages.sqlite");
+        let mut connection = super::super::schema::open(&path).unwrap();
+        super::super::schema::migrate(&mut connection, &path).unwrap();
         let key = key_of("t".into(), "sip:bob@example.org".into());
         let user = find_or_make(&connection, &key).unwrap();
         let users = Users::open(&mut connection, 10).unwrap();
@@ -374,5 +383,18 @@ mod tests {
         assert_eq!((sums(&connection, true), sums(&connection, false)), (5, 5), "folded");
         add(-2);
         assert_eq!((sums(&connection, true), sums(&connection, false)), (3, 3), "and more since");
+
+        let fold = |connection: &Connection| {
+            connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+            users.fold(connection, 1).unwrap();
+            connection.execute_batch("COMMIT").unwrap();
+            users.folded(true);
+            connection.query_row("SELECT count(*) FROM usage", [], |row| row.get::<_, u32>(0)).unwrap()
+        };
+        assert_eq!(fold(&connection), 1);
+        add(-3);
+        assert_eq!((fold(&connection), sums(&connection, false)), (0, 0), "nothing is kept of who has nothing");
+        add(2);
+        assert_eq!((fold(&connection), sums(&connection, false)), (1, 2), "and is again");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A second connection copies the WAL back (PASSIVE) while the writer writes; that never begins the WAL anew, because
 //! there is always something in it that was not copied yet. So when little is left the writer itself, between two
-//! commits, copies the rest and begins anew (RESTART).
+//! commits, copies the rest and begins anew (RESTART). Where the disk is nearly full it does so early, and gives what the WAL
+//! took back to the disk (TRUNCATE).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -12,14 +13,16 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::BUSY_TIMEOUT;
-use super::changes::is_lost_sync;
+use super::problem::is_lost_sync;
 use super::write_queue::WriteLimits;
 use crate::Fatal;
 
 /// Passes of the second connection; each copies what was written during the one before.
 const MAX_PASSES: u32 = 4;
-/// Pages that may be left to the writer.
-const LEFT_TO_WRITER: i64 = 2_000;
+/// Pages that may be left to the writer; also what it lets come together where room is short.
+const LEFT_TO_WRITER: u64 = 2_000;
+/// Bytes of a page.
+const PAGE_BYTES: u64 = 4_096;
 /// How long the writer waits for readers that look at the WAL as it was.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// The same when the WAL has reached its bound.
@@ -60,11 +63,17 @@ impl WalState {
 }
 
 impl WalKeeper {
+    /// Bytes of what may have to be copied back.
+    pub(super) fn bytes(&self) -> u64 {
+        self.state.pages.load(Ordering::Relaxed).saturating_mul(PAGE_BYTES)
+    }
+
     /// To be called between two commits.
-    pub(super) fn keep_small(&mut self, connection: &Connection, limits: &WriteLimits) {
+    pub(super) fn keep_small(&mut self, connection: &Connection, limits: &WriteLimits, is_room_short: bool) {
         let pages = self.state.pages.load(Ordering::Relaxed);
         let at_bound = pages > limits.max_wal_pages;
         match self.state.phase.load(Ordering::Acquire) {
+            IDLE | COPIED if is_room_short && pages > LEFT_TO_WRITER => self.restart(connection, pages, PATIENCE),
             IDLE if pages > limits.checkpoint_pages && pages >= self.retry_at && !at_bound => {
                 self.state.phase.store(COPYING, Ordering::Release);
                 if self.wanted.try_send(()).is_err() {
@@ -78,10 +87,21 @@ impl WalKeeper {
     }
 
     /// Copies everything and has the next commit begin at the start of the WAL.
-    pub(super) fn restart(&mut self, connection: &Connection, pages: u64, patience: Duration) {
-        let result = connection.busy_timeout(patience).and_then(|()| checkpoint(connection, "RESTART"));
+    fn restart(&mut self, connection: &Connection, pages: u64, patience: Duration) {
+        self.begin_anew(connection, "RESTART", pages, patience);
+    }
+
+    /// The same, and what the WAL took is the disk's again. Whether it came to that.
+    pub(super) fn empty(&mut self, connection: &Connection) -> bool {
+        let pages = self.state.pages.load(Ordering::Relaxed);
+        self.begin_anew(connection, "TRUNCATE", pages, PATIENCE_AT_BOUND)
+    }
+
+    fn begin_anew(&mut self, connection: &Connection, mode: &str, pages: u64, patience: Duration) -> bool {
+        let result = connection.busy_timeout(patience).and_then(|()| checkpoint(connection, mode));
         let _ = connection.busy_timeout(BUSY_TIMEOUT);
         self.retry_at = pages.saturating_add(RETRY_AFTER_PAGES);
+        let is_done = matches!(result, Ok(Checkpoint { is_busy: false, .. }));
         match result {
             Ok(Checkpoint { is_busy: false, .. }) => {
                 self.retry_at = 0;
@@ -91,6 +111,7 @@ impl WalKeeper {
             Err(error) => report(&error, &self.fatal),
         }
         let _ = self.state.phase.compare_exchange(COPIED, IDLE, Ordering::AcqRel, Ordering::Acquire);
+        is_done
     }
 }
 
@@ -99,7 +120,7 @@ pub(super) fn run(connection: &Connection, wanted: &Receiver<()>, state: &WalSta
     while wanted.recv().is_ok() {
         for _ in 0..MAX_PASSES {
             match checkpoint(connection, "PASSIVE") {
-                Ok(result) if result.pages.saturating_sub(result.copied) < LEFT_TO_WRITER => break,
+                Ok(result) if result.pages.saturating_sub(result.copied) < LEFT_TO_WRITER.cast_signed() => break,
                 Ok(_) => {}
                 Err(error) => {
                     report(&error, fatal);
@@ -110,6 +131,11 @@ pub(super) fn run(connection: &Connection, wanted: &Receiver<()>, state: &WalSta
         // Also after an error: the writer's own attempt decides when there is another one.
         state.phase.store(COPIED, Ordering::Release);
     }
+}
+
+/// Copies everything back before anybody else has the database, and gives what the WAL took to the disk.
+pub(super) fn empty_at_start(connection: &Connection) -> rusqlite::Result<()> {
+    checkpoint(connection, "TRUNCATE").map(|_| ())
 }
 
 struct Checkpoint {

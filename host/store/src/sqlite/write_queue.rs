@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use restante_deferral::commit::{Change, CommitError, Transaction};
-use restante_deferral::model::{Body, RecipientKey};
+use restante_deferral::model::{Body, MessageId, RecipientKey};
 
 use crate::{Record, Ticket};
 
@@ -45,6 +45,8 @@ impl Default for WriteLimits {
     }
 }
 
+/// Bytes of the WAL that an order takes beside its own: pages of several tables, each of them whole.
+const PAGES_OF_AN_ORDER_BYTES: u64 = 16 * 1024;
 /// Adoptions in one commit: each may move a thousand messages, and nobody's order is to wait long behind them.
 const MAX_ADOPTIONS: usize = 8;
 
@@ -52,6 +54,8 @@ const MAX_ADOPTIONS: usize = 8;
 pub(super) enum Order {
     Transaction(Transaction),
     Record(RecipientKey, Record),
+    /// This message cannot be read: it is not to be looked for any more. Nobody is told.
+    SetAside(RecipientKey, MessageId),
     /// The thread ends when everything before this is done.
     Stop,
 }
@@ -87,6 +91,7 @@ impl Order {
             Order::Transaction(transaction) => transaction.settles,
             // An adoption makes room for nobody and rewrites what it moves.
             Order::Record(..) => !self.is_adoption(),
+            Order::SetAside(..) => true,
             Order::Stop => false,
         }
     }
@@ -98,6 +103,13 @@ impl Order {
     pub(super) fn insertions(&self) -> usize {
         let Order::Transaction(transaction) = self else { return 0 };
         transaction.changes.iter().filter(|change| matches!(change, Change::Insert(_))).count()
+    }
+}
+
+impl Waiting {
+    /// What it adds to the WAL at most, about.
+    pub(super) fn wal_bytes(&self) -> u64 {
+        u64::try_from(self.bytes).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(PAGES_OF_AN_ORDER_BYTES)
     }
 }
 
@@ -119,7 +131,7 @@ impl WriteQueue {
                 (with_records.saturating_add(limits.reserved_for_settling), false)
             }
             Order::Transaction(_) => (limits.max_waiting, true),
-            Order::Record(..) => (with_records, false),
+            Order::Record(..) | Order::SetAside(..) => (with_records, false),
             Order::Stop => (usize::MAX, false),
         };
         let total = inner.bytes.saturating_add(bytes);
@@ -180,7 +192,7 @@ fn size_of_order(order: &Order) -> usize {
     match order {
         Order::Transaction(transaction) => transaction.changes.iter().map(size).sum(),
         Order::Record(_, Record::Registration(Some(registration))) => registration.bytes.len().saturating_add(256),
-        Order::Record(..) | Order::Stop => 256,
+        Order::Record(..) | Order::SetAside(..) | Order::Stop => 256,
     }
 }
 

@@ -2,14 +2,14 @@
 //!
 //! | what goes wrong | what is done |
 //! |---|---|
-//! | one order cannot be carried out (its body is missing, it is too big) | the batch is begun again, each order within a savepoint: that one fails, the others do not |
-//! | no room on the disk | the WAL is copied back and the reserve lent; what settles deliveries and keeps users reachable is tried again without the rest, which fails as [`CommitError::Full`] until there is room |
+//! | one order cannot be carried out (its body is missing, it is too big, it meets a damaged page) | the batch is begun again, each order within a savepoint: that one fails, the others do not |
+//! | no room on the disk | the reserve is lent and the WAL copied back; what settles deliveries and keeps users reachable is tried again without the rest, which fails as [`CommitError::Full`] until there is room |
+//! | no room within the bound of the database | the same with a little more than the bound, and the disk is left alone |
 //! | an fsync fails | the process ends: what is on the disk is not known any more |
 //! | anything else | the whole batch fails |
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use restante_deferral::commit::CommitError;
@@ -17,8 +17,10 @@ use restante_deferral::model::{BodyId, Timestamp};
 use rusqlite::Connection;
 
 use super::Clock;
-use super::changes::{Effects, Problem, Tables};
-use super::reserve::Reserve;
+use super::bound::{SizeBound, free_bytes_within};
+use super::changes::{Effects, Tables};
+use super::problem::Problem;
+use super::reserve::{Demand, Reserve};
 use super::users::Users;
 use super::wal::WalKeeper;
 use super::write_queue::{Order, Waiting, WriteQueue};
@@ -36,6 +38,7 @@ pub(super) struct Writer {
     pub(super) wal: WalKeeper,
     pub(super) remover: BodyRemover,
     pub(super) reserve: Reserve,
+    pub(super) bound: SizeBound,
     pub(super) fatal: Fatal,
 }
 
@@ -70,7 +73,7 @@ impl Writer {
             if stop.is_some() {
                 return;
             }
-            self.wal.keep_small(&self.connection, &self.queue.limits);
+            self.wal.keep_small(&self.connection, &self.queue.limits, !self.reserve.is_kept());
         }
     }
 
@@ -80,19 +83,14 @@ impl Writer {
         if self.tables.deduplication.wants_seal_of_an_hour(now) {
             self.keep_house(now)?;
         }
-        self.reserve.take_back();
-        let manner = if self.reserve.is_lent() { Manner::LastRoom } else { Manner::Together };
+        let manner = if self.has_room_for(batch) { Manner::Together } else { Manner::LastRoom };
         let mut result = self.try_commit(batch, now, manner);
-        if matches!(&result, Err(problem) if problem.is_of_one_order()) {
+        if manner == Manner::Together && matches!(&result, Err(problem) if problem.is_of_one_order()) {
             result = self.try_commit(batch, now, Manner::Apart);
         }
-        if matches!(&result, Err(problem) if problem.is_full()) {
-            let pages = self.wal.state.pages.load(Ordering::Relaxed);
-            self.wal.restart(&self.connection, pages, std::time::Duration::ZERO);
-            self.reserve.lend();
-            if batch.iter().any(|waiting| waiting.order.may_use_the_last_room()) {
-                result = self.try_commit(batch, now, Manner::LastRoom);
-            }
+        if let Err(problem) = result {
+            result =
+                if problem.is_want_of_room() { self.commit_without_room(batch, now, problem) } else { Err(problem) };
         }
         match result {
             Ok((outcomes, effects)) => {
@@ -112,6 +110,64 @@ impl Writer {
             self.keep_house(now)?;
         }
         Ok(())
+    }
+
+    /// Whether messages may be stored; if not, there is room for what empties the store alone.
+    fn has_room_for(&mut self, batch: &[Waiting]) -> bool {
+        if self.bound.is_reached(&self.connection) {
+            return false;
+        }
+        let demand = |wal: &WalKeeper| Demand { wal_bytes: wal.bytes(), batch_bytes: wal_bytes_of(batch) };
+        let within = || free_bytes_within(&self.connection);
+        if self.reserve.suffices(demand(&self.wal), within) {
+            return true;
+        }
+        if self.reserve.is_kept() {
+            // What it is kept for. With an empty WAL it need not be so long.
+            let before = self.reserve.set_aside();
+            let is_empty = self.wal.empty(&self.connection);
+            if self.reserve.suffices(demand(&self.wal), within) {
+                return true;
+            }
+            // Somebody still reads the WAL as it was: the next commit tries it again.
+            if !is_empty && self.reserve.put_back(before) {
+                return true;
+            }
+            self.reserve.lend("there is no room for a longer WAL");
+        }
+        false
+    }
+
+    /// A commit failed for want of room.
+    fn commit_without_room(
+        &mut self,
+        batch: &[Waiting],
+        now: Timestamp,
+        problem: Problem,
+    ) -> Result<(Vec<Outcome>, Effects), Problem> {
+        let has_more = batch.iter().any(|waiting| waiting.order.may_use_the_last_room());
+        if problem.is_full() && self.bound.explains_full(&self.connection, wal_bytes_of(batch)) {
+            if !has_more {
+                return Err(problem);
+            }
+            match self.try_commit(batch, now, Manner::LastRoom) {
+                // It was the disk after all.
+                Err(problem) if problem.is_want_of_room() => {}
+                result => return result,
+            }
+        }
+        if self.reserve.is_within() {
+            // It is the WAL alone that has no room: all that is in it has its place in the database.
+            self.wal.empty(&self.connection);
+            match self.try_commit(batch, now, Manner::Apart) {
+                Err(problem) if problem.is_want_of_room() => {}
+                result => return result,
+            }
+        }
+        self.reserve.lend(&problem.to_string());
+        // First the room, then what needs it: afterwards the WAL begins anew.
+        self.wal.empty(&self.connection);
+        if has_more { self.try_commit(batch, now, Manner::LastRoom) } else { Err(problem) }
     }
 
     /// One transaction with the batch; rolled back when there is an error.
@@ -187,7 +243,7 @@ impl Writer {
             if folds {
                 self.users.fold(connection, through)?;
             }
-            let sealed = if seals { Some(self.tables.deduplication.seal(connection)?) } else { None };
+            let sealed = if seals { Some(self.tables.deduplication.seal(connection, now)?) } else { None };
             connection.execute_batch("COMMIT")?;
             Ok(sealed)
         })();
@@ -233,7 +289,8 @@ impl Writer {
 
     fn tell(&self, batch: &[Waiting], outcomes: Vec<Outcome>) {
         let mut shards: HashMap<usize, Vec<Completion>> = HashMap::new();
-        for (waiting, outcome) in batch.iter().zip(outcomes) {
+        let has_asked = |(waiting, _): &(&Waiting, Outcome)| !matches!(waiting.order, Order::SetAside(..));
+        for (waiting, outcome) in batch.iter().zip(outcomes).filter(has_asked) {
             let Ticket { shard, token } = waiting.ticket;
             shards.entry(shard).or_default().push(Completion { token, outcome });
         }
@@ -260,9 +317,14 @@ pub(super) fn remove_body(spool: &Spool, id: BodyId) {
     }
 }
 
+/// What a batch adds to the WAL at most, about.
+fn wal_bytes_of(batch: &[Waiting]) -> u64 {
+    batch.iter().map(Waiting::wal_bytes).fold(0, u64::saturating_add)
+}
+
 fn failed(order: &Order, error: CommitError) -> Outcome {
     match order {
-        Order::Record(..) => Outcome::Saved(Err(error)),
+        Order::Record(..) | Order::SetAside(..) => Outcome::Saved(Err(error)),
         Order::Transaction(_) | Order::Stop => Outcome::Written(Err(error)),
     }
 }

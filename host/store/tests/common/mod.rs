@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs, reason = "each test uses its part")]
 
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -178,4 +179,24 @@ pub fn state(attempts: u16, not_before: Option<Timestamp>) -> Box<MessageState> 
         hand_over_to: None,
         devices: vec![],
     })
+}
+
+/// A store whose thread waits, after its first commit, until told to go on: what is ordered meanwhile is one batch.
+pub fn held(options: OpenOptions) -> (SqliteStore, Receiver<Vec<Completion>>, std::sync::mpsc::Sender<()>) {
+    let (told, batches) = channel();
+    let (go_on, wait) = channel();
+    let wait = Mutex::new(wait);
+    let sink: Sink = Arc::new(move |_, completions| {
+        told.send(completions).unwrap();
+        let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(10));
+    });
+    (SqliteStore::open(options, sink).unwrap(), batches, go_on)
+}
+
+pub fn order(store: &SqliteStore, token: u64, changes: Vec<Change>, settles: bool) {
+    store.write(Ticket { shard: 0, token }, Transaction { changes, settles }).unwrap();
+}
+
+pub fn insert(message: NewMessage) -> Vec<Change> {
+    vec![Change::Insert(Box::new(message))]
 }

@@ -253,8 +253,11 @@ impl Roster {
         self.names_changed(&aliases_before, &names);
         let names = Arc::new(names);
         shared.to_all_shards(|| ToShard::TenantsChanged(names.clone()));
-        let with_messages = |name: &TenantName| shared.store.tenant_totals(name).messages > 0;
-        let returned: HashSet<TenantName> = added.into_iter().filter(with_messages).collect();
+        let with_something = |name: &TenantName| {
+            let store = &shared.store;
+            store.tenant_totals(name).messages > 0 || store.tenant_dispositions(name).messages > 0
+        };
+        let returned: HashSet<TenantName> = added.into_iter().filter(with_something).collect();
         self.look_at_waiting(&returned, ToShard::ServedAgain);
         // It may be said only now whom to ask about those for whom something waits.
         let asks = |name: &&TenantName| {

@@ -189,6 +189,7 @@ impl Recipient {
         [
             self.expiry_wake(),
             self.push_wake(),
+            self.pull_wake(),
             self.pace_wake(),
             self.arrivals.relay_deadline(),
             self.hand_overs.wake(),
@@ -263,6 +264,7 @@ impl Recipient {
         self.advance_settling();
         self.advance_expiry();
         self.advance_copies();
+        self.advance_pulls();
         self.advance_push();
         self.advance_hand_overs();
         self.advance_recount();

@@ -5,7 +5,9 @@
 //! | – | a pull; what it names is in memory | asking |
 //! | – | a pull; otherwise | loading |
 //! | loading | loaded | asking |
-//! | asking, loading | nothing is there for it | – (answered so) |
+//! | asking, loading | all that there is for it is in other hands | standing by |
+//! | standing by | some of it was let go | asking |
+//! | asking, loading, standing by | nothing is there for it, or [`MAX_STAND_BY`] is over | – (answered so) |
 //! | asking | send, or the fallback's | sending: the messages are leased |
 //! | asking | refuse | – (refused) |
 //! | sending, large | one acknowledged | it goes, or a copy stays for other devices |
@@ -13,7 +15,8 @@
 //! | sending, page | ended | MESSAGEs follow, as a plan's next steps |
 //!
 //! What is being delivered is not offered, nor what the client cannot take: too large, a type it does not accept, or a
-//! copy that it has.
+//! copy that it has. A push that just ends, or the question what to do after one that failed, is waited for: else a client
+//! would hear that nothing waits for it while everything does.
 
 use super::attempt::{By, Kind};
 use super::failure::Batch;
@@ -26,14 +29,29 @@ use crate::decision::{
     Answer, AttemptKind, Pull, PullAnswer, PullDelivery, Question, Selection, Target, Trigger, Undecided, fallback,
     validate,
 };
-use crate::model::{ContactId, MessageId, MessageKind, Mode, StoredMessage};
+use crate::model::{ContactId, Duration, MessageId, MessageKind, Mode, StoredMessage, Timestamp};
+
+/// How long after it came a pull waits for messages in other hands: longer than an answer takes, and short enough for
+/// whoever looks at the screen.
+const MAX_STAND_BY: Duration = Duration::from_secs(5);
 
 /// A pull that is not being answered yet.
 #[derive(Debug)]
 pub(super) struct PendingPull {
     request: PullRequest,
-    question: Option<QuestionToken>,
-    offered: Vec<MessageId>,
+    /// It waits for nobody any more after this.
+    until: Timestamp,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// What it names is being read.
+    Loading,
+    /// All that there is for it is in other hands. `more` is durable and not in memory.
+    StandingBy { more: bool },
+    /// `on-pull` is being asked about these.
+    Asking { question: QuestionToken, offered: Vec<MessageId>, more: bool },
 }
 
 impl Recipient {
@@ -50,15 +68,39 @@ impl Recipient {
             }
             Selection::All => (!self.queue.is_whole()).then_some(Select::After(None)),
         };
-        self.pulls.push(PendingPull { request, question: None, offered: Vec::new() });
+        let pull = PendingPull { request, until: self.now.after(MAX_STAND_BY), stage: Stage::Loading };
         match select {
-            Some(select) => _ = self.load(select, self.limits.max_decision_messages, Purpose::Pull(reply)),
-            None => self.ask_pull(reply, false),
+            Some(select) => {
+                self.pulls.push(pull);
+                self.load(select, self.limits.max_decision_messages, Purpose::Pull(reply));
+            }
+            None => self.ask_pull(pull, false),
         }
     }
 
     pub(super) fn on_pull_loaded(&mut self, reply: ReplyToken, more: bool) {
-        self.ask_pull(reply, more);
+        if let Some(pull) = self.take_pull(reply) {
+            self.ask_pull(pull, more);
+        }
+    }
+
+    /// When a pull has waited long enough for others.
+    pub(super) fn pull_wake(&self) -> Option<Timestamp> {
+        let standing_by = |pull: &&PendingPull| matches!(pull.stage, Stage::StandingBy { .. });
+        self.pulls.iter().filter(standing_by).map(|pull| pull.until).min()
+    }
+
+    /// What pulls wait for may have been let go.
+    pub(super) fn advance_pulls(&mut self) {
+        for mut pull in std::mem::take(&mut self.pulls) {
+            match pull.stage {
+                Stage::StandingBy { more } => self.ask_pull(pull, more),
+                stage => {
+                    pull.stage = stage;
+                    self.pulls.push(pull);
+                }
+            }
+        }
     }
 
     pub(super) fn on_pull_load_failed(&mut self, reply: ReplyToken, error: CommitError) {
@@ -72,18 +114,19 @@ impl Recipient {
         Some(self.pulls.remove(index))
     }
 
-    fn ask_pull(&mut self, reply: ReplyToken, more: bool) {
-        let Some(pull) = self.take_pull(reply) else { return };
-        let request = pull.request;
-        let offered: Vec<MessageId> = self
-            .queue
-            .iter()
-            .filter(|entry| self.is_for_pull(entry, &request))
+    fn ask_pull(&mut self, pull: PendingPull, more: bool) {
+        let PendingPull { request, until, .. } = pull;
+        let for_it = || self.queue.iter().filter(|entry| is_for_pull(entry, &request));
+        let offered: Vec<MessageId> = for_it()
             .map(|entry| entry.stored.id)
+            .filter(|id| self.may_go(*id))
             .take(self.limits.max_decision_messages)
             .collect();
         if offered.is_empty() {
-            return self.reply(reply, Reply::NothingWaiting);
+            if self.now < until && for_it().any(|entry| self.may_be_let_go(entry)) {
+                return self.pulls.push(PendingPull { request, until, stage: Stage::StandingBy { more } });
+            }
+            return self.reply(request.reply, Reply::NothingWaiting);
         }
         let entries = offered.iter().filter_map(|id| self.queue.get(*id));
         let messages: Vec<_> = entries.map(|entry| self.waiting_view(entry)).collect();
@@ -101,27 +144,22 @@ impl Recipient {
             not_shown: hidden.max(u32::from(more)),
         };
         let question = Question::Pull(self.context_with(request.fields.clone()), Box::new(question));
-        let token = self.ask(question, Asked::Pull);
-        self.pulls.push(PendingPull { request, question: Some(token), offered });
+        let question = self.ask(question, Asked::Pull);
+        self.pulls.push(PendingPull { request, until, stage: Stage::Asking { question, offered, more } });
     }
 
-    /// It waits, nobody works on it, and this client asked for it and can take it.
-    fn is_for_pull(&self, entry: &Entry, request: &PullRequest) -> bool {
-        let stored = &entry.stored;
-        let selected = match &request.selection {
-            Selection::All => true,
-            Selection::Listed(ids) => ids.contains(&stored.id),
-        };
-        selected
-            && self.may_go(stored.id)
-            && !super::contacts::has_it(stored, &request.device)
-            && request.max_size_bytes.is_none_or(|max| stored.message.body.size_bytes() <= max)
-            && accepts(request, stored)
+    /// Somebody works on it who may not come to an end with it.
+    fn may_be_let_go(&self, entry: &Entry) -> bool {
+        !matches!(entry.lease, None | Some(Lease::Removal))
+            && !entry.is_expired(self.now)
+            && entry.stored.message.hand_over_to.is_none()
     }
 
     pub(super) fn on_pull_answer(&mut self, token: QuestionToken, answer: Result<Answer, Undecided>) {
-        let Some(index) = self.pulls.iter().position(|pull| pull.question == Some(token)) else { return };
-        let PendingPull { request, offered, .. } = self.pulls.remove(index);
+        let is_asked = |pull: &PendingPull| matches!(pull.stage, Stage::Asking { question, .. } if question == token);
+        let Some(index) = self.pulls.iter().position(is_asked) else { return };
+        let PendingPull { request, until, stage } = self.pulls.remove(index);
+        let Stage::Asking { offered, more, .. } = stage else { return };
         let contact = request.contact.filter(|contact| self.contacts.get(*contact).is_some());
         let fits = |id| self.fits_page_of(id, contact);
         let decided = match answer {
@@ -141,7 +179,14 @@ impl Recipient {
             PullAnswer::Send(fallback::pull(&offered))
         });
         match decided {
-            PullAnswer::Send(delivery) => self.send_pull(request, contact, delivery),
+            PullAnswer::Send(mut delivery) => {
+                delivery.messages.retain(|message| self.may_go(*message));
+                if delivery.messages.is_empty() {
+                    // Others were faster, while the policy was asked.
+                    return self.ask_pull(PendingPull { request, until, stage: Stage::Loading }, more);
+                }
+                self.send_pull(request, contact, delivery);
+            }
             PullAnswer::Refuse(refusal) => self.refuse(request.reply, refusal),
         }
     }
@@ -154,12 +199,8 @@ impl Recipient {
     }
 
     fn send_pull(&mut self, request: PullRequest, contact: Option<ContactId>, delivery: PullDelivery) {
-        let PullDelivery { messages, mode, keep_copy } = delivery;
+        let PullDelivery { messages: ids, mode, keep_copy } = delivery;
         let id = self.next_attempt_id();
-        let ids: Vec<MessageId> = messages.into_iter().filter(|message| self.may_go(*message)).collect();
-        if ids.is_empty() {
-            return self.reply(request.reply, Reply::NothingWaiting);
-        }
         let messages: Vec<StoredMessage> =
             ids.iter().filter_map(|message| self.lease(*message, Lease::Pull(id)).map(|(stored, _)| stored)).collect();
         // The attempt answers; nobody waits for a reply any more.
@@ -194,6 +235,19 @@ impl Recipient {
         // What a push had to leave alone meanwhile.
         self.want(Trigger::MessageArrived);
     }
+}
+
+/// This client asked for it, does not have it and can take it.
+fn is_for_pull(entry: &Entry, request: &PullRequest) -> bool {
+    let stored = &entry.stored;
+    let selected = match &request.selection {
+        Selection::All => true,
+        Selection::Listed(ids) => ids.contains(&stored.id),
+    };
+    selected
+        && !super::contacts::has_it(stored, &request.device)
+        && request.max_size_bytes.is_none_or(|max| stored.message.body.size_bytes() <= max)
+        && accepts(request, stored)
 }
 
 /// Whether the client takes this message in its session, where everything goes as CPIM (RFC 4975 §8.6). A client that

@@ -113,6 +113,68 @@ fn a_pull_does_not_race_a_push() {
 }
 
 #[test]
+fn a_pull_waits_a_while_for_what_is_in_other_hands() {
+    let nothing = Some(Reply::NothingWaiting);
+    // After so long the push of the only message ends like this; so the pull is answered, so long after it came.
+    for (name, ends_after, with, log, reply, reply_after) in [
+        ("it failed", 3000, end(Some(480), Origin::Device), vec!["page m1 #0 to 1", "pull Large m1 to 1"], None, 2000),
+        ("nobody answers", 3000, end(None, Origin::Transport), vec!["page m1 #0 to 1", "pull Large m1 to 1"], None, 2000),
+        ("it went", 3000, end(Some(200), Origin::Device), vec!["page m1 #0 to 1"], nothing.clone(), 2000),
+        ("it takes long", 30_000, end(Some(200), Origin::Device), vec!["page m1 #0 to 1"], nothing.clone(), 5000),
+    ] {
+        let mut world = World::new();
+        world.policy = Box::new(|question| match question {
+            Question::Pull(..) => Err(Undecided::Declined),
+            Question::Failure(..) => Ok(Answer::Failure(Vec::new())),
+            question => pages_all(question),
+        });
+        world.arrives(message("m1"));
+        world.seconds(1);
+        world.devices = Box::new(move |_, attempt| match &attempt.task {
+            AttemptTask::Page { .. } => vec![(ends_after, Deed::Ends(with.clone()))],
+            _ => takes_all(attempt),
+        });
+        world.registers(&[phone()]);
+        world.seconds(3);
+        assert_eq!(world.log(), ["page m1 #0 to 1"], "{name}");
+        let token = pulls(&mut world, pull(PHONE, Selection::All));
+        world.run_for(Duration::from_millis(reply_after - 100));
+        assert_eq!((world.reply(token), world.log().len()), (None, 1), "{name}");
+        world.run_for(Duration::from_millis(200));
+        assert_eq!(world.log(), log, "{name}");
+        assert_eq!(world.reply(token), reply.as_ref(), "{name}");
+        world.seconds(40);
+        assert_eq!(world.delivered, ["m1"], "{name}");
+        assert!(world.everybody_is_answered(), "{name}");
+    }
+}
+
+#[test]
+fn a_pull_waits_until_is_decided_what_to_do_after_a_failure() {
+    let mut world = World::new();
+    world.policy = Box::new(|question| match question {
+        Question::Pull(..) => Err(Undecided::Declined),
+        Question::Failure(..) => Ok(Answer::Failure(Vec::new())),
+        question => pages_all(question),
+    });
+    world.arrives(message("m1"));
+    world.seconds(1);
+    world.devices = Box::new(|_, attempt| match &attempt.task {
+        AttemptTask::Page { .. } => vec![(10, Deed::Ends(end(Some(404), Origin::Core)))],
+        _ => takes_all(attempt),
+    });
+    world.policy_delay = 1000;
+    world.registers(&[phone()]);
+    // Two seconds of registration delay, one for the plan; then `on-failure` is being asked.
+    world.run_for(Duration::from_millis(3500));
+    assert_eq!(world.log(), ["page m1 #0 to 1"]);
+    pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(4);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "pull Large m1 to 1"]);
+    assert_eq!(world.delivered, ["m1"]);
+}
+
+#[test]
 fn two_pulls_do_not_get_the_same_message() {
     let mut world = with_messages(&["m1", "m2"]);
     world.policy_delay = 10;

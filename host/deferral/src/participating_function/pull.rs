@@ -9,6 +9,8 @@
 //! | standing by | some of it was let go | asking |
 //! | asking, loading, standing by | nothing is there for it, or [`MAX_STAND_BY`] is over | – (answered so) |
 //! | asking | send, or the fallback's | sending: the messages are leased |
+//! | asking | send, of what others took meanwhile | asking, standing by, or as when [`MAX_STAND_BY`] is over |
+//! | asking | send, of nothing | – (answered so) |
 //! | asking | refuse | – (refused) |
 //! | sending, large | one acknowledged | it goes, or a copy stays for other devices |
 //! | sending, large | ended | what was not acknowledged goes back |
@@ -180,12 +182,16 @@ impl Recipient {
         });
         match decided {
             PullAnswer::Send(mut delivery) => {
+                let is_nothing_wanted = delivery.messages.is_empty();
                 delivery.messages.retain(|message| self.may_go(*message));
-                if delivery.messages.is_empty() {
-                    // Others were faster, while the policy was asked.
-                    return self.ask_pull(PendingPull { request, until, stage: Stage::Loading }, more);
+                if !delivery.messages.is_empty() {
+                    return self.send_pull(request, contact, delivery);
                 }
-                self.send_pull(request, contact, delivery);
+                if is_nothing_wanted || self.now >= until {
+                    return self.reply(request.reply, Reply::NothingWaiting);
+                }
+                // Others were faster, while the policy was asked.
+                self.ask_pull(PendingPull { request, until, stage: Stage::Loading }, more);
             }
             PullAnswer::Refuse(refusal) => self.refuse(request.reply, refusal),
         }

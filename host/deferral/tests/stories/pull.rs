@@ -86,6 +86,23 @@ fn a_policy_refuses_and_nonsense_is_replaced() {
 }
 
 #[test]
+fn a_policy_that_gives_nothing_is_asked_once() {
+    let mut world = with_messages(&["m1"]);
+    world.policy = Box::new(|question| match question {
+        Question::Pull(..) => {
+            let delivery = PullDelivery { messages: Vec::new(), mode: Mode::Large, keep_copy: false };
+            Ok(Answer::Pull(PullAnswer::Send(delivery)))
+        }
+        question => pages_all(question),
+    });
+    let token = pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(1);
+    assert_eq!(world.reply(token), Some(&Reply::NothingWaiting));
+    assert_eq!(world.questions.iter().filter(|question| matches!(question, Question::Pull(..))).count(), 1);
+    assert_eq!(world.waiting(), ["m1"]);
+}
+
+#[test]
 fn a_pull_does_not_race_a_push() {
     let mut world = World::new();
     world.policy = Box::new(|question| match question {

@@ -424,8 +424,8 @@ impl Recipient {
         self.go_on(pass);
     }
 
-    /// What was due and is still here was left alone by the policy: it waits. What was due behind a message that stops
-    /// the rest is due together with that.
+    /// What was due and is still here was left alone by the policy, or held: it waits. What was due behind a message that
+    /// stops the rest is due together with that, and that itself waits for its retry, whatever its fetch deadline was.
     fn end_pass(&mut self, pass: Pass) {
         self.push.state = State::Idle;
         let now = self.now;
@@ -434,10 +434,9 @@ impl Recipient {
         for entry in self.queue.iter_mut() {
             if barrier.is_none() && entry.readiness(moment) == Readiness::Barrier {
                 barrier = Some(entry.stored.not_before.filter(|at| *at > now));
-                continue;
             }
             let is_past = entry.due().is_some_and(|due| due <= now);
-            let dealt_with = entry.pass == pass.number || barrier.is_some();
+            let dealt_with = entry.pass == pass.number || entry.held || barrier.is_some();
             if !is_past || !dealt_with || entry.lease.is_some() || entry.stored.message.hand_over_to.is_some() {
                 continue;
             }

@@ -170,6 +170,8 @@ impl Recipient {
         let Some(entry) = self.queue.get_mut(id) else { return false };
         entry.direct = None;
         entry.stored.not_before = None;
+        // A deadline that passed has done its work; else it would be due for ever.
+        entry.stored.fetch_deadline = entry.stored.fetch_deadline.filter(|at| *at > now);
         match action {
             FailureAction::GiveUp(report)
                 if validate::is_permanent(batch.origin, page_mode, batch.status) && entry.stored.devices.len() <= 1 =>

@@ -311,6 +311,41 @@ fn a_failure_can_be_answered_with_a_notification() {
 }
 
 #[test]
+fn a_notification_follows_a_failure_that_ended_the_plan() {
+    let mut world = with_messages(&["m1", "m2"]);
+    let deadline = world.now.after(Duration::from_secs(3000));
+    world.policy = acting(move || FailureAction::Notify(deadline));
+    // A proxy refuses MESSAGEs: nobody was there, as far as can be told.
+    world.devices = Box::new(|_, attempt| match &attempt.task {
+        AttemptTask::Page { message, .. } if message.id.0 == 1 => {
+            vec![(0, Deed::Ends(end(Some(480), Origin::Core)))]
+        }
+        _ => takes_all(attempt),
+    });
+    world.registers(&[subscribed(phone())]);
+    world.seconds(20);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "notify m1 to 1", "page m2 #0 to 1"]);
+    assert_eq!(world.waiting(), ["m1"]);
+    assert_eq!(world.store.queue(&world.key)[0].fetch_deadline, Some(deadline));
+}
+
+#[test]
+fn a_notification_that_fails_is_not_followed_by_another_one() {
+    let mut world = with_messages(&["m1"]);
+    let deadline = world.now.after(Duration::from_secs(30_000));
+    world.policy = acting(move || FailureAction::Notify(deadline));
+    world.devices = Box::new(|_, _| vec![(0, Deed::Ends(end(Some(480), Origin::Core)))]);
+    world.registers(&[subscribed(phone())]);
+    let began = world.now.after(Duration::from_secs(2));
+    world.seconds(1000);
+    let expected = ["page m1 #0 to 1", "notify m1 to 1", "page m1 #1 to 1", "notify m1 to 1"];
+    assert_eq!(world.log()[..4], expected);
+    // Pushed by the schedule, each time announced when that fails.
+    assert_eq!(world.attempt_seconds(began)[..3], [0, 0, 120]);
+    assert!(world.log().len() < 10, "{:?}", world.log());
+}
+
+#[test]
 fn a_fetch_deadline_of_what_waits_after_a_failure_is_looked_at_once() {
     // The client that was told does not fetch, and is not there when its messages are pushed: after the deadline, or before
     // it when it registered anew.

@@ -257,6 +257,35 @@ fn page_mode_ends_the_session_and_messages_follow() {
 }
 
 #[test]
+fn what_follows_a_pull_in_page_mode_follows_a_plan_that_delivers_no_more_too() {
+    let mut world = World::new();
+    world.policy = Box::new(|question| match question {
+        Question::Failure(..) => Ok(Answer::Failure(Vec::new())),
+        Question::Pull(..) => on_demand(Mode::Page, false)(question),
+        question => pages_all(question),
+    });
+    for name in ["m1", "m2"] {
+        world.arrives(message(name));
+    }
+    world.seconds(1);
+    world.devices = Box::new(|_, attempt| match &attempt.task {
+        AttemptTask::Page { message, .. } if message.id.0 == 1 => vec![(1000, Deed::Ends(timeout()))],
+        _ => takes_all(attempt),
+    });
+    world.registers(&[phone()]);
+    world.run_for(Duration::from_millis(2500));
+    assert_eq!(world.log(), ["page m1 #0 to 1"]);
+    // What to do about m1 takes long to decide, and meanwhile the client fetches the rest.
+    world.policy_delay = 3000;
+    world.seconds(1);
+    world.policy_delay = 0;
+    pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(10);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "pull Page m2 to 1", "page m2 #1 to 1"]);
+    assert_eq!(world.waiting(), ["m1"]);
+}
+
+#[test]
 fn page_mode_for_a_client_that_is_not_registered_is_not_possible() {
     let mut world = with_messages(&["m1"]);
     world.policy = on_demand(Mode::Page, false);

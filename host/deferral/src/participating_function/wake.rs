@@ -50,6 +50,11 @@ impl Recipient {
         self.wake.durable = at.unwrap_or(Timestamp::NEVER);
         if self.wake.durable <= self.now {
             self.note_woken();
+        } else if let Some(at) = at
+            && self.expiry.next().is_none_or(|expiry| at < expiry)
+        {
+            // Nothing expires by then: it may be for a message that is to be handed over.
+            self.hand_overs.note_unseen(at);
         }
     }
 
@@ -64,7 +69,7 @@ impl Recipient {
             return self.now;
         }
         let due = self.push.next_due(!self.contacts.is_empty());
-        [self.expiry.next(), due, self.contacts.next_rested(), self.hand_overs.wake()]
+        [self.expiry.next(), due, self.contacts.next_rested(), self.hand_overs.alarm()]
             .into_iter()
             .flatten()
             .min()
@@ -74,7 +79,7 @@ impl Recipient {
     /// Deliveries are under way that a crash would interrupt: also those that nobody waits for, copies for further devices
     /// and what was passed on and is kept.
     fn has_work(&self) -> bool {
-        (!self.contacts.is_empty() && !self.push.is_quiet()) || self.hand_overs.is_busy() || self.is_any_under_way()
+        (!self.contacts.is_empty() && !self.push.is_quiet()) || self.hand_overs.is_busy(self.now) || self.is_any_under_way()
     }
 
     fn is_any_under_way(&self) -> bool {

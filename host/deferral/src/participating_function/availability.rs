@@ -265,13 +265,14 @@ impl Recipient {
         let deeper = self.queue.through.is_some();
         // A row that is being read may be older than what memory knows: while that lasts nothing is let go.
         if self.loads.is_empty() && (deeper || self.queue.len() > max / 2) {
-            let lined_up = self.contacts.all_lined_up();
             let is_looked_at = looks && deeper;
             let unseen =
                 |entry: &Entry| is_looked_at && entry.pass != pass.number && entry.readiness(moment) == Readiness::Ready;
+            let mut stays = self.all_wanted_by_pulls();
+            stays.extend(self.contacts.all_lined_up());
             let mut hand_overs = self.keep_hand_overs();
             self.queue.evict(moment, |entry| {
-                unseen(entry) || lined_up.contains(&entry.stored.id) || hand_overs.stays(entry)
+                unseen(entry) || stays.contains(&entry.stored.id) || hand_overs.stays(entry)
             });
             if let Some(from) = hand_overs.let_go_from {
                 self.hand_overs.note_let_go(from);

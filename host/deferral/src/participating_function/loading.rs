@@ -235,8 +235,9 @@ impl Recipient {
                 self.on_expired_loaded(earliest_expiry);
             }
             Purpose::Pull(reply) => {
-                self.admit_all(messages);
-                self.on_pull_loaded(reply, more);
+                let read: Vec<_> = messages.iter().map(|stored| (stored.message.priority, stored.id)).collect();
+                let admitted = self.admit_all(messages);
+                self.on_pull_loaded(reply, &read, &admitted, more);
             }
             Purpose::Discard(reply) => {
                 let cursor = messages.last().map(|stored| (stored.message.priority, stored.id));
@@ -298,13 +299,19 @@ impl Recipient {
         self.recount.is_again = self.recount.is_wanted;
     }
 
-    fn admit_all(&mut self, messages: Vec<StoredMessage>) {
+    /// Which of them were not in memory.
+    fn admit_all(&mut self, messages: Vec<StoredMessage>) -> Vec<MessageId> {
+        let mut admitted = Vec::new();
         for stored in messages {
-            let is_hand_over = stored.message.hand_over_to.is_some();
-            if self.queue.admit(stored) && is_hand_over {
-                self.hand_overs.note_waiting();
+            let (id, is_hand_over) = (stored.id, stored.message.hand_over_to.is_some());
+            if self.queue.admit(stored) {
+                admitted.push(id);
+                if is_hand_over {
+                    self.hand_overs.note_waiting();
+                }
             }
         }
+        admitted
     }
 
     pub(super) fn drop_body(&mut self, body: Body) {

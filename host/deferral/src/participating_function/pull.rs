@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | – | a pull; what it names is in memory | asking |
 //! | – | a pull; otherwise | loading |
-//! | loading | loaded | asking |
+//! | loading | loaded; some of it is for it | asking |
+//! | loading | loaded; none of it is for it, and there is more | loading the next part |
 //! | asking, loading | all that there is for it is in other hands | standing by |
 //! | standing by | some of it was let go | asking |
 //! | asking, loading, standing by | nothing is there for it, or [`MAX_STAND_BY`] is over | – (answered so) |
@@ -17,8 +18,11 @@
 //! | sending, page | ended | MESSAGEs follow, as a plan's next steps |
 //!
 //! What is being delivered is not offered, nor what the client cannot take: too large, a type it does not accept, or a
-//! copy that it has. A push that just ends, or the question what to do after one that failed, is waited for: else a client
+//! copy that it has. What was read for a pull and is not for it is let go at once, and what is offered stays in memory. A push
+//! that just ends, or the question what to do after one that failed, is waited for: else a client
 //! would hear that nothing waits for it while everything does.
+
+use std::collections::HashSet;
 
 use super::attempt::{By, Kind};
 use super::failure::Batch;
@@ -43,17 +47,19 @@ pub(super) struct PendingPull {
     request: PullRequest,
     /// It waits for nobody any more after this.
     until: Timestamp,
+    /// The part of what it asks for that is durable and was not read for it; none: all was.
+    unread: Option<Select>,
     stage: Stage,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// What it names is being read.
+    /// The first of what was not read is being read.
     Loading,
-    /// All that there is for it is in other hands. `more` is durable and not in memory.
-    StandingBy { more: bool },
+    /// All that there is for it is in other hands.
+    StandingBy,
     /// `on-pull` is being asked about these.
-    Asking { question: QuestionToken, offered: Vec<MessageId>, more: bool },
+    Asking { question: QuestionToken, offered: Vec<MessageId> },
 }
 
 impl Recipient {
@@ -61,8 +67,7 @@ impl Recipient {
         if !self.expect_reply(request.reply) {
             return;
         }
-        let reply = request.reply;
-        let select = match &mut request.selection {
+        let unread = match &mut request.selection {
             Selection::Listed(ids) => {
                 ids.truncate(self.limits.max_decision_messages);
                 let missing: Vec<MessageId> = ids.iter().copied().filter(|id| self.queue.get(*id).is_none()).collect();
@@ -70,37 +75,76 @@ impl Recipient {
             }
             Selection::All => (!self.queue.is_whole()).then_some(Select::After(None)),
         };
-        let pull = PendingPull { request, until: self.now.after(MAX_STAND_BY), stage: Stage::Loading };
-        match select {
-            Some(select) => {
-                self.pulls.push(pull);
-                self.load(select, self.limits.max_decision_messages, Purpose::Pull(reply));
-            }
-            None => self.ask_pull(pull, false),
+        let pull = PendingPull { request, until: self.now.after(MAX_STAND_BY), unread, stage: Stage::Loading };
+        match pull.unread.is_some() {
+            true => self.read_for_pull(pull),
+            false => self.ask_pull(pull),
         }
     }
 
-    pub(super) fn on_pull_loaded(&mut self, reply: ReplyToken, more: bool) {
-        if let Some(pull) = self.take_pull(reply) {
-            self.ask_pull(pull, more);
+    /// Reads the next part of what it asks for.
+    fn read_for_pull(&mut self, pull: PendingPull) {
+        let Some(select) = pull.unread.clone() else { return self.reply(pull.request.reply, Reply::NothingWaiting) };
+        self.load(select, self.limits.max_decision_messages, Purpose::Pull(pull.request.reply));
+        self.pulls.push(PendingPull { stage: Stage::Loading, ..pull });
+    }
+
+    /// A part is read: these rows, some of which were not in memory before. There are more behind them, or not.
+    pub(super) fn on_pull_loaded(
+        &mut self,
+        reply: ReplyToken,
+        read: &[(u8, MessageId)],
+        admitted: &[MessageId],
+        more: bool,
+    ) {
+        let pull = self.take_pull(reply);
+        for id in admitted {
+            let is_wanted = pull.as_ref().is_some_and(|pull| {
+                self.queue.get(*id).is_some_and(|entry| self.may_go(*id) && is_for_pull(entry, &pull.request))
+            });
+            if !is_wanted {
+                // It was not in memory a moment ago, and nobody has touched it.
+                self.queue.remove(*id, false);
+            }
         }
+        let Some(mut pull) = pull else { return };
+        pull.unread = match (pull.unread.take(), read.last()) {
+            (Some(Select::Listed(mut ids)), Some(_)) if more => {
+                ids.retain(|id| read.iter().all(|(_, known)| known != id));
+                (!ids.is_empty()).then_some(Select::Listed(ids))
+            }
+            (Some(Select::After(_)), Some(last)) if more => Some(Select::After(Some(*last))),
+            _ => None,
+        };
+        self.ask_pull(pull);
+    }
+
+    /// What pulls were offered or name: it stays in memory.
+    pub(super) fn all_wanted_by_pulls(&self) -> HashSet<MessageId> {
+        let mut wanted = HashSet::new();
+        for pull in &self.pulls {
+            if let Stage::Asking { offered, .. } = &pull.stage {
+                wanted.extend(offered);
+            }
+            if let Selection::Listed(ids) = &pull.request.selection {
+                wanted.extend(ids);
+            }
+        }
+        wanted
     }
 
     /// When a pull has waited long enough for others.
     pub(super) fn pull_wake(&self) -> Option<Timestamp> {
-        let standing_by = |pull: &&PendingPull| matches!(pull.stage, Stage::StandingBy { .. });
+        let standing_by = |pull: &&PendingPull| matches!(pull.stage, Stage::StandingBy);
         self.pulls.iter().filter(standing_by).map(|pull| pull.until).min()
     }
 
     /// What pulls wait for may have been let go.
     pub(super) fn advance_pulls(&mut self) {
-        for mut pull in std::mem::take(&mut self.pulls) {
+        for pull in std::mem::take(&mut self.pulls) {
             match pull.stage {
-                Stage::StandingBy { more } => self.ask_pull(pull, more),
-                stage => {
-                    pull.stage = stage;
-                    self.pulls.push(pull);
-                }
+                Stage::StandingBy => self.ask_pull(pull),
+                _ => self.pulls.push(pull),
             }
         }
     }
@@ -116,8 +160,8 @@ impl Recipient {
         Some(self.pulls.remove(index))
     }
 
-    fn ask_pull(&mut self, pull: PendingPull, more: bool) {
-        let PendingPull { request, until, .. } = pull;
+    fn ask_pull(&mut self, pull: PendingPull) {
+        let PendingPull { request, until, unread, .. } = pull;
         let for_it = || self.queue.iter().filter(|entry| is_for_pull(entry, &request));
         let offered: Vec<MessageId> = for_it()
             .map(|entry| entry.stored.id)
@@ -125,8 +169,11 @@ impl Recipient {
             .take(self.limits.max_decision_messages)
             .collect();
         if offered.is_empty() {
+            if unread.is_some() {
+                return self.read_for_pull(PendingPull { request, until, unread, stage: Stage::Loading });
+            }
             if self.now < until && for_it().any(|entry| self.may_be_let_go(entry)) {
-                return self.pulls.push(PendingPull { request, until, stage: Stage::StandingBy { more } });
+                return self.pulls.push(PendingPull { request, until, unread, stage: Stage::StandingBy });
             }
             return self.reply(request.reply, Reply::NothingWaiting);
         }
@@ -143,11 +190,11 @@ impl Recipient {
             max_size_bytes: request.max_size_bytes,
             direction: request.direction,
             messages,
-            not_shown: hidden.max(u32::from(more)),
+            not_shown: hidden.max(u32::from(unread.is_some())),
         };
         let question = Question::Pull(self.context_with(request.fields.clone()), Box::new(question));
         let question = self.ask(question, Asked::Pull);
-        self.pulls.push(PendingPull { request, until, stage: Stage::Asking { question, offered, more } });
+        self.pulls.push(PendingPull { request, until, unread, stage: Stage::Asking { question, offered } });
     }
 
     /// Somebody works on it who may not come to an end with it.
@@ -160,8 +207,8 @@ impl Recipient {
     pub(super) fn on_pull_answer(&mut self, token: QuestionToken, answer: Result<Answer, Undecided>) {
         let is_asked = |pull: &PendingPull| matches!(pull.stage, Stage::Asking { question, .. } if question == token);
         let Some(index) = self.pulls.iter().position(is_asked) else { return };
-        let PendingPull { request, until, stage } = self.pulls.remove(index);
-        let Stage::Asking { offered, more, .. } = stage else { return };
+        let PendingPull { request, until, unread, stage } = self.pulls.remove(index);
+        let Stage::Asking { offered, .. } = stage else { return };
         let contact = request.contact.filter(|contact| self.contacts.get(*contact).is_some());
         let fits = |id| self.fits_page_of(id, contact);
         let decided = match answer {
@@ -191,7 +238,7 @@ impl Recipient {
                     return self.reply(request.reply, Reply::NothingWaiting);
                 }
                 // Others were faster, while the policy was asked.
-                self.ask_pull(PendingPull { request, until, stage: Stage::Loading }, more);
+                self.ask_pull(PendingPull { request, until, unread, stage: Stage::Loading });
             }
             PullAnswer::Refuse(refusal) => self.refuse(request.reply, refusal),
         }

@@ -4,7 +4,7 @@ use restante_deferral::decision::{
     AfterDeadline, Answer, NotifyStep, PullAnswer, PullDelivery, Question, Rejection, Selection, Step, Undecided,
 };
 use restante_deferral::model::{ContactId, Duration, MessageId, Mode, Origin};
-use restante_deferral::participating_function::{AttemptTask, Event, Input, PullRequest, Reply, ReplyToken};
+use restante_deferral::participating_function::{AttemptTask, Event, Input, Limits, PullRequest, Reply, ReplyToken};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, World, takes_all};
@@ -351,4 +351,91 @@ fn a_pull_while_the_store_cannot_be_read_is_told() {
     let token = pulls(&mut world, pull(PHONE, Selection::All));
     world.seconds(1);
     assert!(matches!(world.reply(token), Some(Reply::Unavailable(_))));
+}
+
+/// So many messages that wait and are not in memory.
+fn with_many(range: std::ops::Range<usize>) -> World {
+    let names: Vec<String> = range.map(|number| format!("m{number}")).collect();
+    with_messages(&names.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn what_a_client_cannot_take_hides_nothing_behind_it() {
+    let mut world = World::new();
+    world.policy = on_demand(Mode::Large, false);
+    for number in 100..220 {
+        let mut image = message(&format!("i{number}"));
+        image.envelope.wrapped_type = Some(String::from("image/png"));
+        world.arrives(image);
+    }
+    for number in 10..20 {
+        world.arrives(message(&format!("m{number}")));
+    }
+    world.seconds(1);
+    let of_text = |selection| {
+        let accept_wrapped_types = vec![String::from("text/*")];
+        PullRequest { accept_wrapped_types, ..pull(None, selection) }
+    };
+    let images = world.store.queue(&world.key).iter().take(3).map(|row| row.id).collect();
+    let token = pulls(&mut world, of_text(Selection::Listed(images)));
+    world.seconds(1);
+    assert_eq!(world.reply(token), Some(&Reply::NothingWaiting));
+    pulls(&mut world, of_text(Selection::All));
+    world.seconds(1);
+    assert_eq!(world.log(), ["pull Large m10 m11 m12 m13 m14 m15 m16 m17 m18 m19"]);
+    let nothing = pulls(&mut world, of_text(Selection::All));
+    world.seconds(1);
+    assert_eq!(world.reply(nothing), Some(&Reply::NothingWaiting));
+    assert_eq!(world.waiting().len(), 120);
+    assert!(world.evicts());
+}
+
+#[test]
+fn a_client_whose_copies_stay_gets_all_of_a_long_queue() {
+    let mut world = with_many(100..220);
+    world.policy = on_demand(Mode::Large, true);
+    for _ in 0..3 {
+        pulls(&mut world, pull(PHONE, Selection::All));
+        world.seconds(2);
+    }
+    let all: Vec<String> = (100..220).map(|number| format!("m{number}")).collect();
+    assert_eq!(world.delivered, all);
+    let nothing = pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(1);
+    assert_eq!(world.reply(nothing), Some(&Reply::NothingWaiting));
+    assert_eq!(world.waiting().len(), 120);
+}
+
+#[test]
+fn a_client_that_fetches_in_rounds_waits_for_no_removal() {
+    let mut world = with_many(100..220);
+    world.hold_commits = true;
+    for _ in 0..3 {
+        pulls(&mut world, pull(PHONE, Selection::All));
+        world.seconds(2);
+    }
+    let all: Vec<String> = (100..220).map(|number| format!("m{number}")).collect();
+    assert_eq!(world.delivered, all);
+    world.let_commits_through();
+    world.seconds(5);
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn what_a_pull_was_offered_stays_in_memory_until_it_is_decided() {
+    let limits = Limits { max_window_messages: 6, max_decision_messages: 4, ..Limits::default() };
+    let mut world = World::with(limits);
+    world.policy = on_demand(Mode::Large, false);
+    for number in 10..30 {
+        world.arrives(message(&format!("m{number}")));
+    }
+    world.seconds(1);
+    world.policy_delay = 5000;
+    pulls(&mut world, pull(PHONE, Selection::All));
+    world.run_for(Duration::from_millis(100));
+    // Meanwhile the recipient registers, and the window slides over the whole queue.
+    world.policy_delay = 0;
+    world.registers(&[phone()]);
+    world.seconds(10);
+    assert_eq!(world.log(), ["pull Large m10 m11 m12 m13"]);
 }

@@ -5,7 +5,8 @@
 //! | unloaded | anything | loading; the input waits |
 //! | loading | loaded | loaded; what waits is handled in order |
 //! | loading | failed | failed; whoever waits for an answer gets 503 or 500 |
-//! | failed | a second later, or anything | loading |
+//! | failed | a second later and something waits, or anything | loading |
+//! | failed | nothing waits | – (the machine may be dropped) |
 
 use std::collections::VecDeque;
 
@@ -81,6 +82,11 @@ impl Recount {
 impl Recipient {
     pub(super) fn is_hydrated(&self) -> bool {
         matches!(self.hydration.state, State::Loaded)
+    }
+
+    /// Nothing of the recipient is known, being read or to be read.
+    pub(super) fn waits_for_nothing(&self) -> bool {
+        matches!(self.hydration.state, State::Unloaded | State::Failed(_)) && self.hydration.waiting.is_empty()
     }
 
     pub(super) fn hydration_retry(&self) -> Option<Timestamp> {

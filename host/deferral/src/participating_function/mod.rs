@@ -203,11 +203,13 @@ impl Recipient {
     }
 
     /// Nothing is in flight and nobody waits: the machine may be dropped. What it still has to do later is durable as
-    /// [`crate::commit::Change::WakeAt`].
+    /// [`crate::commit::Change::WakeAt`]. Also one that could not read what it needs, and has nothing to do with it.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.is_hydrated()
-            && self.outputs.is_empty()
+        if !self.is_hydrated() {
+            return self.waits_for_nothing() && self.outputs.is_empty() && self.waiting_replies == 0;
+        }
+        self.outputs.is_empty()
             && self.waiting_replies == 0
             && self.arrivals.is_empty()
             && self.pulls.is_empty()

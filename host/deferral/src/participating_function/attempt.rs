@@ -183,7 +183,9 @@ impl Recipient {
                 status: end.status,
                 origin: end.origin,
             });
-            if !is_anew || last.is_none() {
+            // A client that did not take what it asked for says nothing of the way to it.
+            let says_nothing = matches!(kind, Kind::Pull { .. }) && end.status.is_none();
+            if last.is_none() || !(is_anew || says_nothing) {
                 self.contacts.note(contact, last);
             }
         }

@@ -213,6 +213,8 @@ pub enum Input {
     Arrival(Box<Arrival>),
     /// The client asks for its messages. Answered by an attempt of kind `Pull` with the same reply token, or a reply.
     Pull(Box<PullRequest>),
+    /// The client gave its pull up before it was answered: nobody waits for the reply. It is dropped where it was answered.
+    PullWithdrawn(ReplyToken),
     /// Answer to [`Output::Ask`].
     Answered(QuestionToken, Result<Answer, Undecided>),
     /// Answer to [`Output::Commit`]: per change.

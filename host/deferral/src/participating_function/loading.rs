@@ -103,6 +103,13 @@ impl Recipient {
             Input::Invitation(invitation) if !self.expect_reply(invitation.reply) => {}
             Input::Pull(pull) if !self.expect_reply(pull.reply) => {}
             Input::Discard { reply, .. } if !self.expect_reply(*reply) => {}
+            Input::PullWithdrawn(reply) => {
+                let before = self.hydration.waiting.len();
+                let is_it = |waiting: &Input| matches!(waiting, Input::Pull(pull) if pull.reply == *reply);
+                self.hydration.waiting.retain(|waiting| !is_it(waiting));
+                let withdrawn = before.saturating_sub(self.hydration.waiting.len());
+                self.waiting_replies = self.waiting_replies.saturating_sub(withdrawn);
+            }
             // Each replaces the one before.
             Input::Contacts(..) => {
                 let trigger_seen = super::push::strongest_registration(&self.hydration.waiting, &input);

@@ -232,6 +232,7 @@ impl Recipient {
             Input::Invitation(invitation) => self.on_invitation(*invitation),
             Input::Arrival(arrival) => self.on_arrival(arrival),
             Input::Pull(request) => self.on_pull(*request),
+            Input::PullWithdrawn(reply) => self.on_pull_withdrawn(reply),
             Input::Answered(token, answer) => self.on_answered(token, answer),
             Input::Committed(token, result) => self.on_committed(token, result),
             Input::Delivered(attempt, message) => self.on_delivered(attempt, message),

@@ -13,6 +13,7 @@
 //! | asking | send, of what others took meanwhile | asking, standing by, or as when [`MAX_STAND_BY`] is over |
 //! | asking | send, of nothing | – (answered so) |
 //! | asking | refuse | – (refused) |
+//! | asking, loading, standing by | withdrawn | – |
 //! | sending, large | one acknowledged | it goes, or a copy stays for other devices |
 //! | sending, large | ended | what was not acknowledged goes back |
 //! | sending, page | ended | MESSAGEs follow, as a plan's next steps |
@@ -152,6 +153,13 @@ impl Recipient {
     pub(super) fn on_pull_load_failed(&mut self, reply: ReplyToken, error: CommitError) {
         if self.take_pull(reply).is_some() {
             self.reply(reply, Reply::Unavailable(error));
+        }
+    }
+
+    /// The client gave up before it was answered.
+    pub(super) fn on_pull_withdrawn(&mut self, reply: ReplyToken) {
+        if self.take_pull(reply).is_some() {
+            self.waiting_replies = self.waiting_replies.saturating_sub(1);
         }
     }
 

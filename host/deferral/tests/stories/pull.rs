@@ -439,3 +439,59 @@ fn what_a_pull_was_offered_stays_in_memory_until_it_is_decided() {
     world.seconds(10);
     assert_eq!(world.log(), ["pull Large m10 m11 m12 m13"]);
 }
+
+#[test]
+fn what_a_client_gave_up_to_fetch_is_nobodys() {
+    // Before the queue is read, while a part of it is, while the policy is asked, and while others have the message.
+    for gives_up_after in [0, 15, 100, 4000] {
+        let mut world = World::new();
+        world.policy = Box::new(|question| match question {
+            Question::Pull(..) => Err(Undecided::Declined),
+            Question::Failure(..) => Ok(Answer::Failure(Vec::new())),
+            question => pages_all(question),
+        });
+        world.arrives(message("m1"));
+        world.seconds(1);
+        world.devices = Box::new(|_, attempt| match &attempt.task {
+            AttemptTask::Page { .. } => vec![(5000, Deed::Ends(timeout()))],
+            _ => takes_all(attempt),
+        });
+        if gives_up_after == 4000 {
+            world.registers(&[phone()]);
+            world.seconds(3);
+        } else {
+            assert!(world.evicts());
+        }
+        (world.load_delay, world.policy_delay) = (10, 1000);
+        let token = pulls(&mut world, pull(PHONE, Selection::All));
+        world.run_for(Duration::from_millis(gives_up_after.min(2000)));
+        assert_eq!(world.reply(token), None, "{gives_up_after}");
+        world.withdraws(token);
+        world.seconds(10);
+        assert!(world.log().iter().all(|line| line.starts_with("page")), "{gives_up_after}: {:?}", world.log());
+        assert!(world.everybody_is_answered(), "{gives_up_after}");
+        assert_eq!(world.waiting(), ["m1"], "{gives_up_after}");
+        assert!(world.evicts(), "{gives_up_after}");
+        // Whoever asks next gets it.
+        pulls(&mut world, pull(PHONE, Selection::All));
+        world.seconds(5);
+        assert_eq!(world.delivered, ["m1"], "{gives_up_after}");
+    }
+}
+
+#[test]
+fn a_client_that_is_gone_when_its_messages_come_is_as_reachable_as_before() {
+    let mut world = with_messages(&["m1"]);
+    world.registers(&[phone(), contact(2, 500)]);
+    world.seconds(10);
+    world.devices = Box::new(|_, attempt| match &attempt.task {
+        AttemptTask::Pull { .. } => vec![(0, Deed::Ends(end(None, Origin::Transport)))],
+        _ => takes_all(attempt),
+    });
+    pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(1);
+    world.policy = Box::new(pages_all);
+    world.arrives(message("m2"));
+    world.seconds(5);
+    assert_eq!(world.log(), ["pull Large m1 to 1", "page m2 #0 to 1"]);
+}

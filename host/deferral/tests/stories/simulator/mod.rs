@@ -159,6 +159,12 @@ impl World {
         token
     }
 
+    /// Whoever waits for a pull's answer does not any more.
+    pub fn withdraws(&mut self, token: ReplyToken) {
+        assert!(self.expected.remove(&token), "nobody waits for {token:?}");
+        self.tell(Input::PullWithdrawn(token));
+    }
+
     pub fn registers(&mut self, contacts: &[Contact]) {
         self.contacts = contacts.to_vec();
         self.tell(Input::Contacts(contacts.to_vec(), Trigger::Registered));

@@ -16,7 +16,7 @@
 //! | asking, loading, standing by | withdrawn | – |
 //! | sending, large | one acknowledged | it goes, or a copy stays for other devices |
 //! | sending, large | ended | what was not acknowledged goes back |
-//! | sending, page | ended | MESSAGEs follow, as a plan's next steps |
+//! | sending, page | ended | MESSAGEs follow, as a plan's next steps; of those a copy stays where it is to |
 //!
 //! What is being delivered is not offered, nor what the client cannot take: too large, a type it does not accept, or a
 //! copy that it has. What was read for a pull and is not for it is let go at once, and what is offered stays in memory. A push
@@ -282,6 +282,9 @@ impl Recipient {
         if mode == Mode::Page {
             let target = contact.map_or(Target::Any, Target::Contact);
             for id in &messages {
+                if let Some(entry) = self.queue.get_mut(*id) {
+                    entry.keep = by.keep_copy;
+                }
                 self.release(*id);
             }
             for message in messages.into_iter().rev() {

@@ -79,6 +79,8 @@ pub(super) struct Entry {
     pub(super) copies: Vec<AttemptId>,
     /// A plan wanted it for each device, in this mode.
     pub(super) each: Option<Mode>,
+    /// A pull that it follows in page mode is to keep a copy: who takes it next leaves it for the others.
+    pub(super) keep: bool,
     /// The pass that dealt with it last.
     pub(super) pass: u64,
     /// What memory says of it is not durable yet.
@@ -154,6 +156,7 @@ impl Entry {
             direct: None,
             copies: Vec::new(),
             each: None,
+            keep: false,
             pass: 0,
             unsaved: false,
             saving: 0,

@@ -257,6 +257,24 @@ fn page_mode_ends_the_session_and_messages_follow() {
 }
 
 #[test]
+fn a_copy_is_kept_of_what_follows_in_page_mode_too() {
+    let mut world = with_messages(&["m1", "m2"]);
+    world.policy = on_demand(Mode::Page, true);
+    world.registers(&[phone()]);
+    world.seconds(10);
+    pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(10);
+    assert_eq!(world.delivered, ["m1", "m2"]);
+    assert_eq!(world.waiting(), ["m1", "m2"]);
+    // Another device gets it, and with that nobody waits for it any more.
+    world.policy = Box::new(pages_all);
+    world.registers(&[phone(), contact(2, 10)]);
+    world.seconds(10);
+    assert_eq!(world.log()[3..], ["page m1 #2 to 2", "page m2 #2 to 2"]);
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
 fn what_follows_a_pull_in_page_mode_follows_a_plan_that_delivers_no_more_too() {
     let mut world = World::new();
     world.policy = Box::new(|question| match question {

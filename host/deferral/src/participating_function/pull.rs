@@ -6,7 +6,7 @@
 //! | – | a pull; otherwise | loading |
 //! | loading | loaded; some of it is for it | asking |
 //! | loading | loaded; none of it is for it, and there is more | loading the next part |
-//! | asking, loading | all that there is for it is in other hands | standing by |
+//! | asking, loading | all that there is for it is in other hands, and fewer than [`MAX_STANDING_BY`] wait | standing by |
 //! | standing by | some of it was let go | asking |
 //! | asking, loading, standing by | nothing is there for it, or [`MAX_STAND_BY`] is over | – (answered so) |
 //! | asking | send, or the fallback's | sending: the messages are leased |
@@ -41,6 +41,8 @@ use crate::model::{ContactId, Duration, MessageId, MessageKind, Mode, StoredMess
 /// How long after it came a pull waits for messages in other hands: longer than an answer takes, and short enough for
 /// whoever looks at the screen.
 const MAX_STAND_BY: Duration = Duration::from_secs(5);
+/// So many pulls of one recipient wait for others; further ones hear at once that nothing is there.
+const MAX_STANDING_BY: usize = 8;
 
 /// A pull that is not being answered yet.
 #[derive(Debug)]
@@ -170,17 +172,13 @@ impl Recipient {
 
     fn ask_pull(&mut self, pull: PendingPull) {
         let PendingPull { request, until, unread, .. } = pull;
-        let for_it = || self.queue.iter().filter(|entry| is_for_pull(entry, &request));
-        let offered: Vec<MessageId> = for_it()
-            .map(|entry| entry.stored.id)
-            .filter(|id| self.may_go(*id))
-            .take(self.limits.max_decision_messages)
-            .collect();
+        let (offered, is_any_in_other_hands) = self.all_for_pull(&request);
         if offered.is_empty() {
             if unread.is_some() {
                 return self.read_for_pull(PendingPull { request, until, unread, stage: Stage::Loading });
             }
-            if self.now < until && for_it().any(|entry| self.may_be_let_go(entry)) {
+            let standing_by = self.pulls.iter().filter(|pull| matches!(pull.stage, Stage::StandingBy)).count();
+            if is_any_in_other_hands && self.now < until && standing_by < MAX_STANDING_BY {
                 return self.pulls.push(PendingPull { request, until, unread, stage: Stage::StandingBy });
             }
             return self.reply(request.reply, Reply::NothingWaiting);
@@ -205,9 +203,33 @@ impl Recipient {
         self.pulls.push(PendingPull { request, until, unread, stage: Stage::Asking { question, offered } });
     }
 
+    /// What it may be offered; and, where that is nothing, whether something for it may be let go by who works on it. What
+    /// costs less is asked first: a pull that stands by is looked at whenever something happens.
+    fn all_for_pull(&self, request: &PullRequest) -> (Vec<MessageId>, bool) {
+        let mut offered = Vec::new();
+        let mut is_any_in_other_hands = false;
+        for entry in self.queue.iter() {
+            let may_go = entry.may_go(self.now);
+            let is_of_interest = may_go || (!is_any_in_other_hands && offered.is_empty() && self.may_be_let_go(entry));
+            if !is_of_interest || !is_for_pull(entry, request) {
+                continue;
+            }
+            if !may_go {
+                is_any_in_other_hands = true;
+                continue;
+            }
+            offered.push(entry.stored.id);
+            if offered.len() >= self.limits.max_decision_messages {
+                break;
+            }
+        }
+        (offered, is_any_in_other_hands)
+    }
+
     /// Somebody works on it who may not come to an end with it.
     fn may_be_let_go(&self, entry: &Entry) -> bool {
         !matches!(entry.lease, None | Some(Lease::Removal))
+            && entry.discard.is_none()
             && !entry.is_expired(self.now)
             && entry.stored.message.hand_over_to.is_none()
     }

@@ -179,6 +179,11 @@ impl Entry {
         self.stored.message.expires_at <= now
     }
 
+    /// It waits, nobody works on it and its time is not up.
+    pub(super) fn may_go(&self, now: Timestamp) -> bool {
+        self.lease.is_none() && !self.is_expired(now) && self.stored.message.hand_over_to.is_none()
+    }
+
     /// A device acknowledged it.
     pub(super) fn some_device_has_it(&self) -> bool {
         self.stored.devices.iter().any(|state| state.delivered_at.is_some())

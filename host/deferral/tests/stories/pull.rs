@@ -513,3 +513,42 @@ fn a_client_that_is_gone_when_its_messages_come_is_as_reachable_as_before() {
     world.seconds(5);
     assert_eq!(world.log(), ["pull Large m1 to 1", "page m2 #0 to 1"]);
 }
+
+/// The only message is on its way to the phone for half a minute.
+fn with_one_on_its_way() -> World {
+    let mut world = World::new();
+    world.policy = Box::new(|question| match question {
+        Question::Pull(..) => Err(Undecided::Declined),
+        question => pages_all(question),
+    });
+    world.arrives(message("m1"));
+    world.seconds(1);
+    world.devices = Box::new(|_, _| vec![(30_000, Deed::Ends(end(Some(200), Origin::Device)))]);
+    world.registers(&[phone()]);
+    world.seconds(3);
+    assert_eq!(world.log(), ["page m1 #0 to 1"]);
+    world
+}
+
+#[test]
+fn nobody_waits_for_what_the_operator_dropped() {
+    let mut world = with_one_on_its_way();
+    let waits = pulls(&mut world, pull(PHONE, Selection::All));
+    world.seconds(1);
+    assert_eq!(world.reply(waits), None);
+    let reply = world.token();
+    world.tell(Input::Discard { reply, messages: None, report: false });
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(world.reply(waits), Some(&Reply::NothingWaiting));
+}
+
+#[test]
+fn only_so_many_fetches_of_one_recipient_wait() {
+    let mut world = with_one_on_its_way();
+    let tokens: Vec<ReplyToken> = (0..20).map(|_| pulls(&mut world, pull(PHONE, Selection::All))).collect();
+    world.seconds(1);
+    let answered: Vec<bool> = tokens.iter().map(|token| world.reply(*token).is_some()).collect();
+    assert_eq!(answered, [vec![false; 8], vec![true; 12]].concat());
+    world.seconds(5);
+    assert!(tokens.iter().all(|token| world.reply(*token) == Some(&Reply::NothingWaiting)));
+}

@@ -144,7 +144,8 @@ impl Recipient {
         match (by.device, self.queue.get_mut(message)) {
             (Some(device), Some(entry))
                 if !entry.copies.is_empty()
-                    || (entry.discard.is_none() && (by.keep_copy || keeps || others_want_it(&entry.stored, &device))) =>
+                    || (entry.discard.is_none()
+                        && (by.keep_copy || keeps || others_want_it(&entry.stored, &device))) =>
             {
                 entry.lease = (!entry.copies.is_empty()).then_some(Lease::Copies);
                 note_device(&mut entry.stored.devices, device, now);

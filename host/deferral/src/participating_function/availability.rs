@@ -77,7 +77,8 @@ impl Recipient {
         self.want(trigger);
     }
 
-    /// The durable alarm rang before this machine was made: something is due, was asked for, or was interrupted.
+    /// The durable alarm rang before this machine was made, or what is not in memory may be handed over: something is due,
+    /// was asked for, or was interrupted.
     pub(super) fn note_woken(&mut self) {
         self.hand_overs.note_unseen(Timestamp::default());
         self.push.surveyed = false;
@@ -190,7 +191,7 @@ impl Recipient {
         due
     }
 
-    /// A message that is not in memory may wait to be handed over though nobody is registered: the queue is read through once.
+    /// A message that is not in memory may wait to be handed over though nobody is registered: the queue is read through.
     fn begin_survey_without_contacts(&mut self) -> bool {
         if self.now < self.push.gate {
             return false;
@@ -257,8 +258,8 @@ impl Recipient {
         }
     }
 
-    /// Reads the next part of the queue; what was dealt with makes room. `looks`: what is ready is to be looked at in this
-    /// pass, or in one that goes on from here.
+    /// Reads the next part of the queue; what was dealt with makes room. `looks`: what is ready is still to be looked at in
+    /// this pass.
     fn slide(&mut self, pass: Pass, looks: bool) {
         let moment = self.push.moment(self.now);
         let max = self.limits.max_window_messages as usize;
@@ -266,14 +267,14 @@ impl Recipient {
         // A row that is being read may be older than what memory knows: while that lasts nothing is let go.
         if self.loads.is_empty() && (deeper || self.queue.len() > max / 2) {
             let is_looked_at = looks && deeper;
-            let unseen =
-                |entry: &Entry| is_looked_at && entry.pass != pass.number && entry.readiness(moment) == Readiness::Ready;
+            let unseen = |entry: &Entry| {
+                is_looked_at && entry.pass != pass.number && entry.readiness(moment) == Readiness::Ready
+            };
             let mut stays = self.all_wanted_by_pulls();
             stays.extend(self.contacts.all_lined_up());
             let mut hand_overs = self.keep_hand_overs();
-            self.queue.evict(moment, |entry| {
-                unseen(entry) || stays.contains(&entry.stored.id) || hand_overs.stays(entry)
-            });
+            self.queue
+                .evict(moment, |entry| unseen(entry) || stays.contains(&entry.stored.id) || hand_overs.stays(entry));
             if let Some(from) = hand_overs.let_go_from {
                 self.hand_overs.note_let_go(from);
             }

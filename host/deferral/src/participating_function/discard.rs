@@ -1,5 +1,5 @@
-//! The operator drops messages. What is in flight goes when its attempt ends; that is not waited for, and not durable: if the
-//! process ends before the attempt does, it waits again as if nobody had dropped it.
+//! The operator drops messages. What is in flight goes when its attempt ends; that is not waited for, and not durable: if
+//! the process ends before the attempt does, it waits again as if nobody had dropped it.
 //!
 //! | state | input | goes to |
 //! |---|---|---|

@@ -3,7 +3,7 @@
 //! | action | what happens | durable |
 //! |---|---|---|
 //! | retry | again then, at the earliest when the peer's Retry-After is over | `not_before`, attempts, failure |
-//! | notify | announced as the next step, or when the plan that it stopped is over | – |
+//! | notify | announced as the next step, or when the plan that it stopped is over | attempts, failure |
 //! | notify, no contact can be notified, or a notification failed | pushed by the built-in schedule | as retry |
 //! | wait | until the recipient registers, refreshes or asks | attempts, failure |
 //! | hand over | to the target, from now on | the target |

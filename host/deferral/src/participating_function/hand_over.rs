@@ -7,14 +7,15 @@
 //! | handing over | the target took it | idle; the message goes |
 //! | handing over | it did not | idle; `on-failure` decides when again, an hour later otherwise |
 //!
-//! They are found where they are in memory. What may be durable only is looked for by reading the queue through, whoever is
+//! Those in memory are found there. What may be durable only is looked for by reading the queue through, whoever is
 //! registered:
 //!
 //! | what is known of messages that are not in memory | then |
 //! |---|---|
 //! | the window let one go that may be tried later | read through at that time, when no message in memory may be tried |
 //! | the window let one go that may be tried now, because it held many | read through when none in memory is left |
-//! | the durable alarm rang, or is to ring before anything expires, and this machine did not set it | read through then |
+//! | the durable alarm rang before this machine was made | read through now |
+//! | it is to ring, and some message has a time | read through then |
 //! | the queue was read to its end | only what was let go meanwhile |
 //! | reading ended before, since the contacts went | as before; read through again |
 
@@ -70,6 +71,7 @@ impl HandOvers {
     /// It was read to its end.
     pub(super) fn reading_is_over(&mut self) {
         self.unseen_from = self.let_go_from;
+        self.note_retry(self.unseen_from);
     }
 
     pub(super) fn wake(&self) -> Option<Timestamp> {
@@ -147,8 +149,8 @@ impl Recipient {
         self.contacts.is_empty() && self.queue.iter().filter(may_be_tried).count() >= self.hand_overs_in_window()
     }
 
-    /// Which of the messages that are to be handed over stay in the window, told one after the other in order; and from when
-    /// on the first of the others may be tried.
+    /// Which of the messages that are to be handed over stay in the window, told one after the other in order; and from
+    /// when on the first of the others may be tried.
     pub(super) fn keep_hand_overs(&self) -> KeptHandOvers {
         KeptHandOvers { now: self.now, room: self.hand_overs_in_window(), let_go_from: None }
     }

@@ -171,7 +171,7 @@ impl Recipient {
         self.queue.end = is_empty;
         self.note_expiry(window.earliest_expiry);
         self.note_due(window.earliest_due);
-        self.adopt_durable_wake(window.wake_at);
+        self.adopt_durable_wake(window.wake_at, window.earliest_due);
         for input in std::mem::take(&mut self.hydration.waiting) {
             // They were counted when they began to wait; handling counts them again.
             if matches!(input, Input::Arrival(_) | Input::Invitation(_) | Input::Pull(_) | Input::Discard { .. }) {

@@ -19,9 +19,9 @@
 //! | sending, page | ended | MESSAGEs follow, as a plan's next steps; of those a copy stays where it is to |
 //!
 //! What is being delivered is not offered, nor what the client cannot take: too large, a type it does not accept, or a
-//! copy that it has. What was read for a pull and is not for it is let go at once, and what is offered stays in memory. A push
-//! that just ends, or the question what to do after one that failed, is waited for: else a client
-//! would hear that nothing waits for it while everything does.
+//! copy that it has. What was read for a pull and is not for it is let go at once, and what is offered stays in memory.
+//! A push that just ends, or the question what to do after one that failed, is waited for: else a client would hear that
+//! nothing waits for it while everything does.
 
 use std::collections::HashSet;
 
@@ -124,7 +124,7 @@ impl Recipient {
 
     /// What pulls were offered or name: it stays in memory.
     pub(super) fn all_wanted_by_pulls(&self) -> HashSet<MessageId> {
-        let mut wanted = HashSet::new();
+        let mut wanted: HashSet<MessageId> = HashSet::new();
         for pull in &self.pulls {
             if let Stage::Asking { offered, .. } = &pull.stage {
                 wanted.extend(offered);

@@ -146,7 +146,7 @@ impl Push {
         true
     }
 
-    /// A step that comes before everything else that is still to be done; after the running plan where that delivers no more.
+    /// A step that comes before everything else that is still to be done; after a running plan that delivers no more.
     pub(super) fn do_next(&mut self, step: RunStep) {
         let steps = match &mut self.state {
             State::Running(pass, run) if !pass.stopped => &mut run.steps,

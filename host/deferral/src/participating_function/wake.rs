@@ -46,15 +46,14 @@ impl Wake {
 }
 
 impl Recipient {
-    pub(super) fn adopt_durable_wake(&mut self, at: Option<Timestamp>) {
+    /// `earliest_due`: of the whole queue.
+    pub(super) fn adopt_durable_wake(&mut self, at: Option<Timestamp>, earliest_due: Option<Timestamp>) {
         self.wake.durable = at.unwrap_or(Timestamp::NEVER);
         if self.wake.durable <= self.now {
             self.note_woken();
-        } else if let Some(at) = at
-            && self.expiry.next().is_none_or(|expiry| at < expiry)
-        {
-            // Nothing expires by then: it may be for a message that is to be handed over.
-            self.hand_overs.note_unseen(at);
+        } else if let (Some(at), Some(due)) = (at, earliest_due) {
+            // What is to be tried later may be for a target. Neither time is later than what is due.
+            self.hand_overs.note_unseen(at.max(due));
         }
     }
 
@@ -79,7 +78,9 @@ impl Recipient {
     /// Deliveries are under way that a crash would interrupt: also those that nobody waits for, copies for further devices
     /// and what was passed on and is kept.
     fn has_work(&self) -> bool {
-        (!self.contacts.is_empty() && !self.push.is_quiet()) || self.hand_overs.is_busy(self.now) || self.is_any_under_way()
+        (!self.contacts.is_empty() && !self.push.is_quiet())
+            || self.hand_overs.is_busy(self.now)
+            || self.is_any_under_way()
     }
 
     fn is_any_under_way(&self) -> bool {

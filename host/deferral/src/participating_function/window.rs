@@ -87,8 +87,8 @@ pub(super) struct Entry {
     pub(super) unsaved: bool,
     /// Updates of it on their way to the store.
     pub(super) saving: u32,
-    /// Attempts that this machine made, and those that were durable when it began. Never reset, so that no CSeq is used twice in
-    /// a machine's life; what is durable is, so that a later machine may use one again.
+    /// Attempts that this machine made, and those that were durable when it began. Never reset, so that no CSeq is used
+    /// twice in a machine's life; what is durable is, so that a later machine may use one again.
     pub(super) sent: u16,
     /// The operator dropped it while somebody worked on it; whether to tell the sender.
     pub(super) discard: Option<bool>,

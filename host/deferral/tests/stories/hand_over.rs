@@ -2,7 +2,7 @@
 
 use restante_deferral::decision::{Answer, HandOverStep, IncomingAnswer, Question, Step};
 use restante_deferral::model::{Contact, Duration, Origin};
-use restante_deferral::participating_function::{AttemptTask, Event, Limits, Reply};
+use restante_deferral::participating_function::{Arrival, AttemptTask, Event, Limits, Reply};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, Devices, World, takes_all};
@@ -82,7 +82,7 @@ fn a_plan_hands_over() {
     assert!(world.waiting().is_empty());
 }
 
-/// Messages whose names begin with `h` are handed over; the others wait until the recipient registers, and are held then.
+/// Messages of the gateway are handed over; the others wait until the recipient registers, and are held then.
 fn hands_some_over() -> super::simulator::Policy {
     Box::new(|question| match question {
         Question::Incoming(_, incoming) if incoming.sender.address.contains("gateway") => {
@@ -106,7 +106,7 @@ fn small() -> World {
     world
 }
 
-fn to_be_handed_over(name: &str) -> restante_deferral::participating_function::Arrival {
+fn to_be_handed_over(name: &str) -> Arrival {
     from(message(name), "sip:gateway@example.org")
 }
 
@@ -171,17 +171,24 @@ fn what_the_window_let_go_is_handed_over_at_its_time() {
 
 #[test]
 fn a_machine_that_is_made_before_its_alarm_rings_hands_over_what_the_alarm_was_for() {
-    let mut world = small();
-    world.devices = Box::new(|_, _| vec![(10, Deed::Ends(end(Some(503), Origin::Core)))]);
-    world.arrives(to_be_handed_over("h1"));
-    world.seconds(10);
-    assert!(world.evicts());
-    world.arrives(message("m1"));
-    world.devices = target(true);
-    world.seconds(3500);
-    assert!(world.delivered.is_empty());
-    world.seconds(200);
-    assert_eq!(world.delivered, ["h1"]);
+    for expires_before in [false, true] {
+        let mut world = small();
+        world.devices = Box::new(|_, _| vec![(10, Deed::Ends(end(Some(503), Origin::Core)))]);
+        world.arrives(to_be_handed_over("h1"));
+        if expires_before {
+            let expires_at = Some(world.now.after(Duration::from_secs(1800)));
+            world.arrives(Arrival { expires_at, ..message("m0") });
+        }
+        world.seconds(10);
+        assert!(world.evicts());
+        world.arrives(message("m1"));
+        world.devices = target(true);
+        world.seconds(3500);
+        assert!(world.delivered.is_empty());
+        world.seconds(200);
+        assert_eq!(world.delivered, ["h1"], "{expires_before}");
+        assert_eq!(world.waiting(), ["m1"]);
+    }
 }
 
 #[test]

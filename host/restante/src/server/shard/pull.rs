@@ -170,11 +170,7 @@ impl Shard {
     }
 
     /// The registered contact that asks, by its instance or address.
-    fn device_of(
-        &self,
-        key: &RecipientKey,
-        message: &SipMessage,
-    ) -> (Option<ContactId>, String) {
+    fn device_of(&self, key: &RecipientKey, message: &SipMessage) -> (Option<ContactId>, String) {
         let contact = message.contacts().ok().and_then(|contacts| contacts.into_iter().next());
         let instance = contact.as_ref().and_then(|contact| contact.instance().map(str::to_owned));
         let address = contact.as_ref().map(|contact| contact.address.uri.to_string());

@@ -14,7 +14,7 @@
 //! | deciding | discard | 202 | – |
 //! | relaying | see [`super::relay`] | | |
 //! | committing | committed, or a duplicate | 202 | – |
-//! | committing | failed | 503 or 500 | – |
+//! | committing | failed | 503 or 500 | –; a relayed branch that lives is cancelled |
 //!
 //! What would be committed is refused with 480 where the tenant has no room for it.
 
@@ -449,6 +449,10 @@ impl Recipient {
             Some(status) => Reply::Relayed { status },
             None => Reply::Unavailable(error),
         };
+        // The sender sends it again: no device is to have it twice.
+        if let Some(Branch { attempt, end: None }) = committing.branch {
+            self.emit(Output::Cancel(attempt));
+        }
         self.answer_all(committing.reply, committing.deduplication, reply);
         if let Some(body) = committing.spooled {
             self.drop_body(body);

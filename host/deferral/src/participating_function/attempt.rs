@@ -140,10 +140,12 @@ impl Recipient {
         let others_want_it = |stored: &StoredMessage, device: &str| {
             stored.devices.iter().any(|state| state.delivered_at.is_none() && state.device != device)
         };
+        let keeps = self.queue.get_mut(message).is_some_and(|entry| std::mem::take(&mut entry.keep));
         match (by.device, self.queue.get_mut(message)) {
             (Some(device), Some(entry))
                 if !entry.copies.is_empty()
-                    || (entry.discard.is_none() && (by.keep_copy || others_want_it(&entry.stored, &device))) =>
+                    || (entry.discard.is_none()
+                        && (by.keep_copy || keeps || others_want_it(&entry.stored, &device))) =>
             {
                 entry.lease = (!entry.copies.is_empty()).then_some(Lease::Copies);
                 note_device(&mut entry.stored.devices, device, now);
@@ -183,7 +185,9 @@ impl Recipient {
                 status: end.status,
                 origin: end.origin,
             });
-            if !is_anew || last.is_none() {
+            // A client that did not take what it asked for says nothing of the way to it.
+            let says_nothing = matches!(kind, Kind::Pull { .. }) && end.status.is_none();
+            if last.is_none() || !(is_anew || says_nothing) {
                 self.contacts.note(contact, last);
             }
         }

@@ -7,8 +7,10 @@
 //! | state | input | goes to |
 //! |---|---|---|
 //! | idle | a trigger, contacts, and the registration delay is over | preparing, or asking |
+//! | idle | no contacts, and a message may wait to be handed over ([`super::hand_over`]) | preparing |
 //! | preparing | part of the queue was read | asking, or preparing the next part, or crowded, or idle |
 //! | crowded | somebody is done with a message | asking, or preparing the next part |
+//! | preparing, crowded | a registration, and there were no contacts | idle: what is read from now on is for them |
 //! | asking | a plan, or the fallback's | running |
 //! | running | a step's attempt ends | running the next step |
 //! | running | the last step is done, and every failure decided | asking about the next messages, or preparing, or crowded, or idle |
@@ -34,6 +36,7 @@ use crate::model::{Contact, MessageId, MessageKind, Timestamp};
 
 impl Recipient {
     pub(super) fn on_contacts(&mut self, contacts: Vec<Contact>, trigger: Trigger) {
+        let was_empty = self.contacts.is_empty();
         self.contacts.replace(contacts, &self.attempts);
         if self.contacts.is_empty() {
             self.push.wanted = None;
@@ -44,6 +47,10 @@ impl Recipient {
         }
         match trigger {
             Trigger::Registered | Trigger::Reported => {
+                if was_empty {
+                    // The queue is read through for who was there then, who is there now.
+                    self.push.stop();
+                }
                 self.push.gate = self.push.gate.max(self.now.after(self.limits.registration_delay));
                 self.reopen(trigger);
                 self.push.available_since = Some(self.push.reopened_at);
@@ -70,8 +77,10 @@ impl Recipient {
         self.want(trigger);
     }
 
-    /// The durable alarm rang before this machine was made: something is due, was asked for, or was interrupted.
+    /// The durable alarm rang before this machine was made, or what is not in memory may be handed over: something is due,
+    /// was asked for, or was interrupted.
     pub(super) fn note_woken(&mut self) {
+        self.hand_overs.note_unseen(Timestamp::default());
         self.push.surveyed = false;
         self.want(Trigger::Timer);
     }
@@ -145,7 +154,7 @@ impl Recipient {
             return true;
         }
         if !self.push.surveyed {
-            self.queue.rewind();
+            self.rewind();
         }
         if by_timer && !pass.opening {
             self.push.state = State::Preparing(pass);
@@ -182,7 +191,7 @@ impl Recipient {
         due
     }
 
-    /// After a crash a message may wait to be handed over though nobody is registered: the queue is read through once.
+    /// A message that is not in memory may wait to be handed over though nobody is registered: the queue is read through.
     fn begin_survey_without_contacts(&mut self) -> bool {
         if self.now < self.push.gate {
             return false;
@@ -193,9 +202,14 @@ impl Recipient {
             return false;
         }
         let pass = self.new_pass(Trigger::Timer, false);
-        self.queue.rewind();
-        self.slide(pass);
+        self.rewind();
+        self.slide(pass, false);
         true
+    }
+
+    fn rewind(&mut self) {
+        self.queue.rewind();
+        self.hand_overs.reading_begins();
     }
 
     fn new_pass(&mut self, trigger: Trigger, by_timer: bool) -> Pass {
@@ -244,17 +258,26 @@ impl Recipient {
         }
     }
 
-    /// Reads the next part of the queue; what was dealt with makes room.
-    fn slide(&mut self, pass: Pass) {
+    /// Reads the next part of the queue; what was dealt with makes room. `looks`: what is ready is still to be looked at in
+    /// this pass.
+    fn slide(&mut self, pass: Pass, looks: bool) {
         let moment = self.push.moment(self.now);
         let max = self.limits.max_window_messages as usize;
         let deeper = self.queue.through.is_some();
         // A row that is being read may be older than what memory knows: while that lasts nothing is let go.
         if self.loads.is_empty() && (deeper || self.queue.len() > max / 2) {
-            let lined_up = self.contacts.all_lined_up();
-            let unseen =
-                |entry: &Entry| deeper && entry.pass != pass.number && entry.readiness(moment) == Readiness::Ready;
-            self.queue.evict(moment, |entry| unseen(entry) || lined_up.contains(&entry.stored.id));
+            let is_looked_at = looks && deeper;
+            let unseen = |entry: &Entry| {
+                is_looked_at && entry.pass != pass.number && entry.readiness(moment) == Readiness::Ready
+            };
+            let mut stays = self.all_wanted_by_pulls();
+            stays.extend(self.contacts.all_lined_up());
+            let mut hand_overs = self.keep_hand_overs();
+            self.queue
+                .evict(moment, |entry| unseen(entry) || stays.contains(&entry.stored.id) || hand_overs.stays(entry));
+            if let Some(from) = hand_overs.let_go_from {
+                self.hand_overs.note_let_go(from);
+            }
         }
         if !deeper {
             self.queue.head = true;
@@ -282,20 +305,28 @@ impl Recipient {
                 direct => self.run_direct(pass, found.get(..direct).unwrap_or(&[])),
             };
         }
-        if !barrier && !self.queue.end && !self.push.surveyed {
+        // What stops the rest stops no hand-over.
+        let reads_on = !barrier || self.hand_overs.is_unseen(self.now);
+        let looks = !barrier && !self.contacts.is_empty();
+        if reads_on && !self.queue.end && !self.push.surveyed {
             if self.is_crowded() {
                 self.push.state = State::Crowded(pass);
                 return;
             }
-            return self.slide(pass);
+            return self.slide(pass, looks);
         }
-        self.push.surveyed |= self.queue.end && !barrier;
+        if self.queue.end {
+            self.hand_overs.reading_is_over();
+        }
+        self.push.surveyed |= self.queue.end && looks;
         self.end_pass(pass);
     }
 
     /// Somebody works on every message that there is room for: delivered ones whose removal is not durable yet, pulled ones.
+    /// Or hand-overs have to make room.
     fn is_crowded(&self) -> bool {
-        self.queue.iter().filter(|entry| entry.lease.is_some()).count() >= self.limits.max_window_messages as usize
+        let leased = self.queue.iter().filter(|entry| entry.lease.is_some()).count();
+        leased >= self.limits.max_window_messages as usize || self.is_crowded_by_hand_overs()
     }
 
     /// True when the pass goes on, or ends.
@@ -424,8 +455,8 @@ impl Recipient {
         self.go_on(pass);
     }
 
-    /// What was due and is still here was left alone by the policy: it waits. What was due behind a message that stops
-    /// the rest is due together with that.
+    /// What was due and is still here was left alone by the policy, or held: it waits. What was due behind a message that
+    /// stops the rest is due together with that, and that itself waits for its retry, whatever its fetch deadline was.
     fn end_pass(&mut self, pass: Pass) {
         self.push.state = State::Idle;
         let now = self.now;
@@ -434,10 +465,9 @@ impl Recipient {
         for entry in self.queue.iter_mut() {
             if barrier.is_none() && entry.readiness(moment) == Readiness::Barrier {
                 barrier = Some(entry.stored.not_before.filter(|at| *at > now));
-                continue;
             }
             let is_past = entry.due().is_some_and(|due| due <= now);
-            let dealt_with = entry.pass == pass.number || barrier.is_some();
+            let dealt_with = entry.pass == pass.number || entry.held || barrier.is_some();
             if !is_past || !dealt_with || entry.lease.is_some() || entry.stored.message.hand_over_to.is_some() {
                 continue;
             }

@@ -1,10 +1,11 @@
-//! The operator drops messages. What is in flight goes when its attempt ends.
+//! The operator drops messages. What is in flight goes when its attempt ends; that is not waited for, and not durable: if
+//! the process ends before the attempt does, it waits again as if nobody had dropped it.
 //!
 //! | state | input | goes to |
 //! |---|---|---|
 //! | – | a request | loading what it names |
 //! | loading | loaded, more to come | committing, loading the next part |
-//! | loading | loaded, all | committing; answered when that is durable |
+//! | loading | loaded, all | committing; answered when what was not in flight is gone for good |
 
 use std::collections::BTreeSet;
 
@@ -25,7 +26,7 @@ pub(super) struct PendingDiscard {
     dropped: usize,
     /// Everything that it names was read.
     read: bool,
-    /// Removals that are not durable yet.
+    /// Removals that are not durable yet, but for what is in flight.
     outstanding: BTreeSet<MessageId>,
 }
 

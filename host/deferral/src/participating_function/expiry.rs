@@ -7,7 +7,7 @@
 //! | loading | some that nobody works on | asking |
 //! | loading | none | idle until the next expiry |
 //! | asking | drop | the message goes, with a report when it was asked for and the policy says so |
-//! | asking | extend, where the operator set the expiry | it stays, at most [`super::Limits::max_keep`] from now |
+//! | asking | extend, where the operator set the expiry | it stays, at least [`super::Limits::min_ask_interval`] and at most [`super::Limits::max_keep`] from now |
 //! | asking | hand over | it stays until the target took it, at most [`super::Limits::default_keep`] |
 //! | asking | anything else | dropped, with a report |
 //!
@@ -165,7 +165,8 @@ impl Recipient {
             }
             ExpiryAction::Extend(until) => {
                 entry.lease = None;
-                entry.stored.message.expires_at = until.min(now.after(self.limits.max_keep));
+                let earliest = now.after(self.limits.min_ask_interval);
+                entry.stored.message.expires_at = until.max(earliest).min(now.after(self.limits.max_keep));
                 self.draft_save(draft, id);
                 self.hand_overs.note_waiting();
                 self.want(crate::decision::Trigger::MessageArrived);

@@ -3,7 +3,8 @@
 //! | action | what happens | durable |
 //! |---|---|---|
 //! | retry | again then, at the earliest when the peer's Retry-After is over | `not_before`, attempts, failure |
-//! | notify | announced as the next step; pushed by the built-in schedule when no contact can be notified | the same |
+//! | notify | announced as the next step, or when the plan that it stopped is over | attempts, failure |
+//! | notify, no contact can be notified, or a notification failed | pushed by the built-in schedule | as retry |
 //! | wait | until the recipient registers, refreshes or asks | attempts, failure |
 //! | hand over | to the target, from now on | the target |
 //! | give up, the device itself refused one page-mode message for good | it goes; a report, if it was asked for | removal |
@@ -170,6 +171,8 @@ impl Recipient {
         let Some(entry) = self.queue.get_mut(id) else { return false };
         entry.direct = None;
         entry.stored.not_before = None;
+        // A deadline that passed has done its work; else it would be due for ever.
+        entry.stored.fetch_deadline = entry.stored.fetch_deadline.filter(|at| *at > now);
         match action {
             FailureAction::GiveUp(report)
                 if validate::is_permanent(batch.origin, page_mode, batch.status) && entry.stored.devices.len() <= 1 =>
@@ -194,7 +197,10 @@ impl Recipient {
                         .then_some(Direct { mode: retry.mode, contact: retry.contact });
                 }
             }
-            FailureAction::Notify(fetch_deadline) if self.contacts.can_notify() => {
+            // Another announcement right after one that failed would fail, too, and so on.
+            FailureAction::Notify(fetch_deadline)
+                if self.contacts.can_notify() && batch.kind != AttemptKind::Notification =>
+            {
                 self.push.do_next(RunStep::Notify { messages: vec![id], fetch_deadline, push_after: false });
             }
             FailureAction::Notify(_) => {

@@ -213,6 +213,8 @@ pub enum Input {
     Arrival(Box<Arrival>),
     /// The client asks for its messages. Answered by an attempt of kind `Pull` with the same reply token, or a reply.
     Pull(Box<PullRequest>),
+    /// The client gave its pull up before it was answered: nobody waits for the reply. It is dropped where it was answered.
+    PullWithdrawn(ReplyToken),
     /// Answer to [`Output::Ask`].
     Answered(QuestionToken, Result<Answer, Undecided>),
     /// Answer to [`Output::Commit`]: per change.
@@ -269,7 +271,7 @@ pub enum Reply {
     Unavailable(CommitError),
     /// There is nothing to fetch: 200 and BYE.
     NothingWaiting,
-    /// An operator's request is done: so many messages.
+    /// An operator's request is done: so many messages, those included that go when their attempts end.
     Done(usize),
 }
 
@@ -287,7 +289,8 @@ pub struct Attempt {
 /// What to do in an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptTask {
-    /// Send this in a MESSAGE. `repetition` counts earlier attempts: same Call-ID, higher CSeq.
+    /// Send this in a MESSAGE. `repetition` counts earlier attempts: same Call-ID, higher CSeq. It counts those of this
+    /// machine and, of earlier ones, those since the recipient last became available: a CSeq may come again after a restart.
     Page {
         /// The message.
         message: Box<StoredMessage>,

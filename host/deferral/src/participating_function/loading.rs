@@ -5,7 +5,8 @@
 //! | unloaded | anything | loading; the input waits |
 //! | loading | loaded | loaded; what waits is handled in order |
 //! | loading | failed | failed; whoever waits for an answer gets 503 or 500 |
-//! | failed | a second later, or anything | loading |
+//! | failed | a second later and something waits, or anything | loading |
+//! | failed | nothing waits | – (the machine may be dropped) |
 
 use std::collections::VecDeque;
 
@@ -83,6 +84,11 @@ impl Recipient {
         matches!(self.hydration.state, State::Loaded)
     }
 
+    /// Nothing of the recipient is known, being read or to be read.
+    pub(super) fn waits_for_nothing(&self) -> bool {
+        matches!(self.hydration.state, State::Unloaded | State::Failed(_)) && self.hydration.waiting.is_empty()
+    }
+
     pub(super) fn hydration_retry(&self) -> Option<Timestamp> {
         match self.hydration.state {
             State::Failed(at) if !self.hydration.waiting.is_empty() => Some(at),
@@ -97,6 +103,13 @@ impl Recipient {
             Input::Invitation(invitation) if !self.expect_reply(invitation.reply) => {}
             Input::Pull(pull) if !self.expect_reply(pull.reply) => {}
             Input::Discard { reply, .. } if !self.expect_reply(*reply) => {}
+            Input::PullWithdrawn(reply) => {
+                let before = self.hydration.waiting.len();
+                let is_it = |waiting: &Input| matches!(waiting, Input::Pull(pull) if pull.reply == *reply);
+                self.hydration.waiting.retain(|waiting| !is_it(waiting));
+                let withdrawn = before.saturating_sub(self.hydration.waiting.len());
+                self.waiting_replies = self.waiting_replies.saturating_sub(withdrawn);
+            }
             // Each replaces the one before.
             Input::Contacts(..) => {
                 let trigger_seen = super::push::strongest_registration(&self.hydration.waiting, &input);
@@ -158,7 +171,7 @@ impl Recipient {
         self.queue.end = is_empty;
         self.note_expiry(window.earliest_expiry);
         self.note_due(window.earliest_due);
-        self.adopt_durable_wake(window.wake_at);
+        self.adopt_durable_wake(window.wake_at, window.earliest_due);
         for input in std::mem::take(&mut self.hydration.waiting) {
             // They were counted when they began to wait; handling counts them again.
             if matches!(input, Input::Arrival(_) | Input::Invitation(_) | Input::Pull(_) | Input::Discard { .. }) {
@@ -235,8 +248,9 @@ impl Recipient {
                 self.on_expired_loaded(earliest_expiry);
             }
             Purpose::Pull(reply) => {
-                self.admit_all(messages);
-                self.on_pull_loaded(reply, more);
+                let read: Vec<_> = messages.iter().map(|stored| (stored.message.priority, stored.id)).collect();
+                let admitted = self.admit_all(messages);
+                self.on_pull_loaded(reply, &read, &admitted, more);
             }
             Purpose::Discard(reply) => {
                 let cursor = messages.last().map(|stored| (stored.message.priority, stored.id));
@@ -298,13 +312,19 @@ impl Recipient {
         self.recount.is_again = self.recount.is_wanted;
     }
 
-    fn admit_all(&mut self, messages: Vec<StoredMessage>) {
+    /// Which of them were not in memory.
+    fn admit_all(&mut self, messages: Vec<StoredMessage>) -> Vec<MessageId> {
+        let mut admitted = Vec::new();
         for stored in messages {
-            let is_hand_over = stored.message.hand_over_to.is_some();
-            if self.queue.admit(stored) && is_hand_over {
-                self.hand_overs.note_waiting();
+            let (id, is_hand_over) = (stored.id, stored.message.hand_over_to.is_some());
+            if self.queue.admit(stored) {
+                admitted.push(id);
+                if is_hand_over {
+                    self.hand_overs.note_waiting();
+                }
             }
         }
+        admitted
     }
 
     pub(super) fn drop_body(&mut self, body: Body) {

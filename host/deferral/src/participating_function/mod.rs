@@ -189,6 +189,7 @@ impl Recipient {
         [
             self.expiry_wake(),
             self.push_wake(),
+            self.pull_wake(),
             self.pace_wake(),
             self.arrivals.relay_deadline(),
             self.hand_overs.wake(),
@@ -202,11 +203,13 @@ impl Recipient {
     }
 
     /// Nothing is in flight and nobody waits: the machine may be dropped. What it still has to do later is durable as
-    /// [`crate::commit::Change::WakeAt`].
+    /// [`crate::commit::Change::WakeAt`]. Also one that could not read what it needs, and has nothing to do with it.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.is_hydrated()
-            && self.outputs.is_empty()
+        if !self.is_hydrated() {
+            return self.waits_for_nothing() && self.outputs.is_empty() && self.waiting_replies == 0;
+        }
+        self.outputs.is_empty()
             && self.waiting_replies == 0
             && self.arrivals.is_empty()
             && self.pulls.is_empty()
@@ -216,7 +219,7 @@ impl Recipient {
             && self.loads.is_empty()
             && self.attempts.is_empty()
             && self.push.is_quiet()
-            && !self.hand_overs.is_busy()
+            && !self.hand_overs.is_busy(self.now)
             && self.unsettled.is_empty()
             && self.durable_wake_is_right()
     }
@@ -229,6 +232,7 @@ impl Recipient {
             Input::Invitation(invitation) => self.on_invitation(*invitation),
             Input::Arrival(arrival) => self.on_arrival(arrival),
             Input::Pull(request) => self.on_pull(*request),
+            Input::PullWithdrawn(reply) => self.on_pull_withdrawn(reply),
             Input::Answered(token, answer) => self.on_answered(token, answer),
             Input::Committed(token, result) => self.on_committed(token, result),
             Input::Delivered(attempt, message) => self.on_delivered(attempt, message),
@@ -263,6 +267,7 @@ impl Recipient {
         self.advance_settling();
         self.advance_expiry();
         self.advance_copies();
+        self.advance_pulls();
         self.advance_push();
         self.advance_hand_overs();
         self.advance_recount();

@@ -222,9 +222,7 @@ impl Recipient {
 
     /// It still waits, nobody works on it and its time is not up.
     pub(super) fn may_go(&self, id: MessageId) -> bool {
-        self.queue.get(id).is_some_and(|entry| {
-            entry.lease.is_none() && !entry.is_expired(self.now) && entry.stored.message.hand_over_to.is_none()
-        })
+        self.queue.get(id).is_some_and(|entry| entry.may_go(self.now))
     }
 
     /// The contact's device does not have it yet.

@@ -4,16 +4,26 @@
 //! |---|---|---|
 //! | – | a pull; what it names is in memory | asking |
 //! | – | a pull; otherwise | loading |
-//! | loading | loaded | asking |
-//! | asking, loading | nothing is there for it | – (answered so) |
+//! | loading | loaded; some of it is for it | asking |
+//! | loading | loaded; none of it is for it, and there is more | loading the next part |
+//! | asking, loading | all that there is for it is in other hands, and fewer than [`MAX_STANDING_BY`] wait | standing by |
+//! | standing by | some of it was let go | asking |
+//! | asking, loading, standing by | nothing is there for it, or [`MAX_STAND_BY`] is over | – (answered so) |
 //! | asking | send, or the fallback's | sending: the messages are leased |
+//! | asking | send, of what others took meanwhile | asking, standing by, or as when [`MAX_STAND_BY`] is over |
+//! | asking | send, of nothing | – (answered so) |
 //! | asking | refuse | – (refused) |
+//! | asking, loading, standing by | withdrawn | – |
 //! | sending, large | one acknowledged | it goes, or a copy stays for other devices |
 //! | sending, large | ended | what was not acknowledged goes back |
-//! | sending, page | ended | MESSAGEs follow, as a plan's next steps |
+//! | sending, page | ended | MESSAGEs follow, as a plan's next steps; of those a copy stays where it is to |
 //!
 //! What is being delivered is not offered, nor what the client cannot take: too large, a type it does not accept, or a
-//! copy that it has.
+//! copy that it has. What was read for a pull and is not for it is let go at once, and what is offered stays in memory.
+//! A push that just ends, or the question what to do after one that failed, is waited for: else a client would hear that
+//! nothing waits for it while everything does.
+
+use std::collections::HashSet;
 
 use super::attempt::{By, Kind};
 use super::failure::Batch;
@@ -26,14 +36,33 @@ use crate::decision::{
     Answer, AttemptKind, Pull, PullAnswer, PullDelivery, Question, Selection, Target, Trigger, Undecided, fallback,
     validate,
 };
-use crate::model::{ContactId, MessageId, MessageKind, Mode, StoredMessage};
+use crate::model::{ContactId, Duration, MessageId, MessageKind, Mode, StoredMessage, Timestamp};
+
+/// How long after it came a pull waits for messages in other hands: longer than an answer takes, and short enough for
+/// whoever looks at the screen.
+const MAX_STAND_BY: Duration = Duration::from_secs(5);
+/// So many pulls of one recipient wait for others; further ones hear at once that nothing is there.
+const MAX_STANDING_BY: usize = 8;
 
 /// A pull that is not being answered yet.
 #[derive(Debug)]
 pub(super) struct PendingPull {
     request: PullRequest,
-    question: Option<QuestionToken>,
-    offered: Vec<MessageId>,
+    /// It waits for nobody any more after this.
+    until: Timestamp,
+    /// The part of what it asks for that is durable and was not read for it; none: all was.
+    unread: Option<Select>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The first of what was not read is being read.
+    Loading,
+    /// All that there is for it is in other hands.
+    StandingBy,
+    /// `on-pull` is being asked about these.
+    Asking { question: QuestionToken, offered: Vec<MessageId> },
 }
 
 impl Recipient {
@@ -41,8 +70,7 @@ impl Recipient {
         if !self.expect_reply(request.reply) {
             return;
         }
-        let reply = request.reply;
-        let select = match &mut request.selection {
+        let unread = match &mut request.selection {
             Selection::Listed(ids) => {
                 ids.truncate(self.limits.max_decision_messages);
                 let missing: Vec<MessageId> = ids.iter().copied().filter(|id| self.queue.get(*id).is_none()).collect();
@@ -50,15 +78,78 @@ impl Recipient {
             }
             Selection::All => (!self.queue.is_whole()).then_some(Select::After(None)),
         };
-        self.pulls.push(PendingPull { request, question: None, offered: Vec::new() });
-        match select {
-            Some(select) => _ = self.load(select, self.limits.max_decision_messages, Purpose::Pull(reply)),
-            None => self.ask_pull(reply, false),
+        let pull = PendingPull { request, until: self.now.after(MAX_STAND_BY), unread, stage: Stage::Loading };
+        match pull.unread.is_some() {
+            true => self.read_for_pull(pull),
+            false => self.ask_pull(pull),
         }
     }
 
-    pub(super) fn on_pull_loaded(&mut self, reply: ReplyToken, more: bool) {
-        self.ask_pull(reply, more);
+    /// Reads the next part of what it asks for.
+    fn read_for_pull(&mut self, pull: PendingPull) {
+        let Some(select) = pull.unread.clone() else { return self.reply(pull.request.reply, Reply::NothingWaiting) };
+        self.load(select, self.limits.max_decision_messages, Purpose::Pull(pull.request.reply));
+        self.pulls.push(PendingPull { stage: Stage::Loading, ..pull });
+    }
+
+    /// A part is read: these rows, some of which were not in memory before. There are more behind them, or not.
+    pub(super) fn on_pull_loaded(
+        &mut self,
+        reply: ReplyToken,
+        read: &[(u8, MessageId)],
+        admitted: &[MessageId],
+        more: bool,
+    ) {
+        let pull = self.take_pull(reply);
+        for id in admitted {
+            let is_wanted = pull.as_ref().is_some_and(|pull| {
+                self.queue.get(*id).is_some_and(|entry| self.may_go(*id) && is_for_pull(entry, &pull.request))
+            });
+            if !is_wanted {
+                // It was not in memory a moment ago, and nobody has touched it.
+                self.queue.remove(*id, false);
+            }
+        }
+        let Some(mut pull) = pull else { return };
+        pull.unread = match (pull.unread.take(), read.last()) {
+            (Some(Select::Listed(mut ids)), Some(_)) if more => {
+                ids.retain(|id| read.iter().all(|(_, known)| known != id));
+                (!ids.is_empty()).then_some(Select::Listed(ids))
+            }
+            (Some(Select::After(_)), Some(last)) if more => Some(Select::After(Some(*last))),
+            _ => None,
+        };
+        self.ask_pull(pull);
+    }
+
+    /// What pulls were offered or name: it stays in memory.
+    pub(super) fn all_wanted_by_pulls(&self) -> HashSet<MessageId> {
+        let mut wanted: HashSet<MessageId> = HashSet::new();
+        for pull in &self.pulls {
+            if let Stage::Asking { offered, .. } = &pull.stage {
+                wanted.extend(offered);
+            }
+            if let Selection::Listed(ids) = &pull.request.selection {
+                wanted.extend(ids);
+            }
+        }
+        wanted
+    }
+
+    /// When a pull has waited long enough for others.
+    pub(super) fn pull_wake(&self) -> Option<Timestamp> {
+        let standing_by = |pull: &&PendingPull| matches!(pull.stage, Stage::StandingBy);
+        self.pulls.iter().filter(standing_by).map(|pull| pull.until).min()
+    }
+
+    /// What pulls wait for may have been let go.
+    pub(super) fn advance_pulls(&mut self) {
+        for pull in std::mem::take(&mut self.pulls) {
+            match pull.stage {
+                Stage::StandingBy => self.ask_pull(pull),
+                _ => self.pulls.push(pull),
+            }
+        }
     }
 
     pub(super) fn on_pull_load_failed(&mut self, reply: ReplyToken, error: CommitError) {
@@ -67,23 +158,30 @@ impl Recipient {
         }
     }
 
+    /// The client gave up before it was answered.
+    pub(super) fn on_pull_withdrawn(&mut self, reply: ReplyToken) {
+        if self.take_pull(reply).is_some() {
+            self.waiting_replies = self.waiting_replies.saturating_sub(1);
+        }
+    }
+
     fn take_pull(&mut self, reply: ReplyToken) -> Option<PendingPull> {
         let index = self.pulls.iter().position(|pull| pull.request.reply == reply)?;
         Some(self.pulls.remove(index))
     }
 
-    fn ask_pull(&mut self, reply: ReplyToken, more: bool) {
-        let Some(pull) = self.take_pull(reply) else { return };
-        let request = pull.request;
-        let offered: Vec<MessageId> = self
-            .queue
-            .iter()
-            .filter(|entry| self.is_for_pull(entry, &request))
-            .map(|entry| entry.stored.id)
-            .take(self.limits.max_decision_messages)
-            .collect();
+    fn ask_pull(&mut self, pull: PendingPull) {
+        let PendingPull { request, until, unread, .. } = pull;
+        let (offered, is_any_in_other_hands) = self.all_for_pull(&request);
         if offered.is_empty() {
-            return self.reply(reply, Reply::NothingWaiting);
+            if unread.is_some() {
+                return self.read_for_pull(PendingPull { request, until, unread, stage: Stage::Loading });
+            }
+            let standing_by = self.pulls.iter().filter(|pull| matches!(pull.stage, Stage::StandingBy)).count();
+            if is_any_in_other_hands && self.now < until && standing_by < MAX_STANDING_BY {
+                return self.pulls.push(PendingPull { request, until, unread, stage: Stage::StandingBy });
+            }
+            return self.reply(request.reply, Reply::NothingWaiting);
         }
         let entries = offered.iter().filter_map(|id| self.queue.get(*id));
         let messages: Vec<_> = entries.map(|entry| self.waiting_view(entry)).collect();
@@ -98,30 +196,49 @@ impl Recipient {
             max_size_bytes: request.max_size_bytes,
             direction: request.direction,
             messages,
-            not_shown: hidden.max(u32::from(more)),
+            not_shown: hidden.max(u32::from(unread.is_some())),
         };
         let question = Question::Pull(self.context_with(request.fields.clone()), Box::new(question));
-        let token = self.ask(question, Asked::Pull);
-        self.pulls.push(PendingPull { request, question: Some(token), offered });
+        let question = self.ask(question, Asked::Pull);
+        self.pulls.push(PendingPull { request, until, unread, stage: Stage::Asking { question, offered } });
     }
 
-    /// It waits, nobody works on it, and this client asked for it and can take it.
-    fn is_for_pull(&self, entry: &Entry, request: &PullRequest) -> bool {
-        let stored = &entry.stored;
-        let selected = match &request.selection {
-            Selection::All => true,
-            Selection::Listed(ids) => ids.contains(&stored.id),
-        };
-        selected
-            && self.may_go(stored.id)
-            && !super::contacts::has_it(stored, &request.device)
-            && request.max_size_bytes.is_none_or(|max| stored.message.body.size_bytes() <= max)
-            && accepts(request, stored)
+    /// What it may be offered; and, where that is nothing, whether something for it may be let go by who works on it. What
+    /// costs less is asked first: a pull that stands by is looked at whenever something happens.
+    fn all_for_pull(&self, request: &PullRequest) -> (Vec<MessageId>, bool) {
+        let mut offered = Vec::new();
+        let mut is_any_in_other_hands = false;
+        for entry in self.queue.iter() {
+            let may_go = entry.may_go(self.now);
+            let is_of_interest = may_go || (!is_any_in_other_hands && offered.is_empty() && self.may_be_let_go(entry));
+            if !is_of_interest || !is_for_pull(entry, request) {
+                continue;
+            }
+            if !may_go {
+                is_any_in_other_hands = true;
+                continue;
+            }
+            offered.push(entry.stored.id);
+            if offered.len() >= self.limits.max_decision_messages {
+                break;
+            }
+        }
+        (offered, is_any_in_other_hands)
+    }
+
+    /// Somebody works on it who may not come to an end with it.
+    fn may_be_let_go(&self, entry: &Entry) -> bool {
+        !matches!(entry.lease, None | Some(Lease::Removal))
+            && entry.discard.is_none()
+            && !entry.is_expired(self.now)
+            && entry.stored.message.hand_over_to.is_none()
     }
 
     pub(super) fn on_pull_answer(&mut self, token: QuestionToken, answer: Result<Answer, Undecided>) {
-        let Some(index) = self.pulls.iter().position(|pull| pull.question == Some(token)) else { return };
-        let PendingPull { request, offered, .. } = self.pulls.remove(index);
+        let is_asked = |pull: &PendingPull| matches!(pull.stage, Stage::Asking { question, .. } if question == token);
+        let Some(index) = self.pulls.iter().position(is_asked) else { return };
+        let PendingPull { request, until, unread, stage } = self.pulls.remove(index);
+        let Stage::Asking { offered, .. } = stage else { return };
         let contact = request.contact.filter(|contact| self.contacts.get(*contact).is_some());
         let fits = |id| self.fits_page_of(id, contact);
         let decided = match answer {
@@ -141,7 +258,18 @@ impl Recipient {
             PullAnswer::Send(fallback::pull(&offered))
         });
         match decided {
-            PullAnswer::Send(delivery) => self.send_pull(request, contact, delivery),
+            PullAnswer::Send(mut delivery) => {
+                let is_nothing_wanted = delivery.messages.is_empty();
+                delivery.messages.retain(|message| self.may_go(*message));
+                if !delivery.messages.is_empty() {
+                    return self.send_pull(request, contact, delivery);
+                }
+                if is_nothing_wanted || self.now >= until {
+                    return self.reply(request.reply, Reply::NothingWaiting);
+                }
+                // Others were faster, while the policy was asked.
+                self.ask_pull(PendingPull { request, until, unread, stage: Stage::Loading });
+            }
             PullAnswer::Refuse(refusal) => self.refuse(request.reply, refusal),
         }
     }
@@ -154,12 +282,8 @@ impl Recipient {
     }
 
     fn send_pull(&mut self, request: PullRequest, contact: Option<ContactId>, delivery: PullDelivery) {
-        let PullDelivery { messages, mode, keep_copy } = delivery;
+        let PullDelivery { messages: ids, mode, keep_copy } = delivery;
         let id = self.next_attempt_id();
-        let ids: Vec<MessageId> = messages.into_iter().filter(|message| self.may_go(*message)).collect();
-        if ids.is_empty() {
-            return self.reply(request.reply, Reply::NothingWaiting);
-        }
         let messages: Vec<StoredMessage> =
             ids.iter().filter_map(|message| self.lease(*message, Lease::Pull(id)).map(|(stored, _)| stored)).collect();
         // The attempt answers; nobody waits for a reply any more.
@@ -180,6 +304,9 @@ impl Recipient {
         if mode == Mode::Page {
             let target = contact.map_or(Target::Any, Target::Contact);
             for id in &messages {
+                if let Some(entry) = self.queue.get_mut(*id) {
+                    entry.keep = by.keep_copy;
+                }
                 self.release(*id);
             }
             for message in messages.into_iter().rev() {
@@ -194,6 +321,19 @@ impl Recipient {
         // What a push had to leave alone meanwhile.
         self.want(Trigger::MessageArrived);
     }
+}
+
+/// This client asked for it, does not have it and can take it.
+fn is_for_pull(entry: &Entry, request: &PullRequest) -> bool {
+    let stored = &entry.stored;
+    let selected = match &request.selection {
+        Selection::All => true,
+        Selection::Listed(ids) => ids.contains(&stored.id),
+    };
+    selected
+        && !super::contacts::has_it(stored, &request.device)
+        && request.max_size_bytes.is_none_or(|max| stored.message.body.size_bytes() <= max)
+        && accepts(request, stored)
 }
 
 /// Whether the client takes this message in its session, where everything goes as CPIM (RFC 4975 §8.6). A client that

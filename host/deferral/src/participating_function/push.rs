@@ -15,7 +15,7 @@ pub(super) struct Push {
     pub(super) state: State,
     /// The strongest trigger since the last pass began.
     pub(super) wanted: Option<Trigger>,
-    /// Steps that a failure's answer asked for while no plan ran.
+    /// Steps that a failure's answer or a pull asked for while no plan ran, or one that delivers no more.
     pub(super) extra: VecDeque<RunStep>,
     pub(super) passes: u64,
     /// A registration, a refresh or the operator.
@@ -146,10 +146,10 @@ impl Push {
         true
     }
 
-    /// A step that comes before everything else that is still to be done.
+    /// A step that comes before everything else that is still to be done; after a running plan that delivers no more.
     pub(super) fn do_next(&mut self, step: RunStep) {
         let steps = match &mut self.state {
-            State::Running(_, run) => &mut run.steps,
+            State::Running(pass, run) if !pass.stopped => &mut run.steps,
             _ => &mut self.extra,
         };
         match (steps.front_mut(), step) {

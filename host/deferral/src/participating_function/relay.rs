@@ -7,6 +7,7 @@
 //! | relaying | any other end | kept, and then as any attempt that failed |
 //! | relaying | deadline | kept; 202 after the commit; the branch lives on |
 //! | relaying, `Expires: 0` | deadline, any other end | 480; the branch is cancelled |
+//! | being kept, branch alive | it cannot be stored | 503 or 500; the branch is cancelled |
 //! | kept, branch alive | 2xx | delivered: the message goes |
 //! | kept, branch alive | any other end | as any attempt that failed |
 //!

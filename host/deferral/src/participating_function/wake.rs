@@ -46,10 +46,14 @@ impl Wake {
 }
 
 impl Recipient {
-    pub(super) fn adopt_durable_wake(&mut self, at: Option<Timestamp>) {
+    /// `earliest_due`: of the whole queue.
+    pub(super) fn adopt_durable_wake(&mut self, at: Option<Timestamp>, earliest_due: Option<Timestamp>) {
         self.wake.durable = at.unwrap_or(Timestamp::NEVER);
         if self.wake.durable <= self.now {
             self.note_woken();
+        } else if let (Some(at), Some(due)) = (at, earliest_due) {
+            // What is to be tried later may be for a target. Neither time is later than what is due.
+            self.hand_overs.note_unseen(at.max(due));
         }
     }
 
@@ -64,7 +68,7 @@ impl Recipient {
             return self.now;
         }
         let due = self.push.next_due(!self.contacts.is_empty());
-        [self.expiry.next(), due, self.contacts.next_rested(), self.hand_overs.wake()]
+        [self.expiry.next(), due, self.contacts.next_rested(), self.hand_overs.alarm()]
             .into_iter()
             .flatten()
             .min()
@@ -74,7 +78,9 @@ impl Recipient {
     /// Deliveries are under way that a crash would interrupt: also those that nobody waits for, copies for further devices
     /// and what was passed on and is kept.
     fn has_work(&self) -> bool {
-        (!self.contacts.is_empty() && !self.push.is_quiet()) || self.hand_overs.is_busy() || self.is_any_under_way()
+        (!self.contacts.is_empty() && !self.push.is_quiet())
+            || self.hand_overs.is_busy(self.now)
+            || self.is_any_under_way()
     }
 
     fn is_any_under_way(&self) -> bool {

@@ -79,13 +79,16 @@ pub(super) struct Entry {
     pub(super) copies: Vec<AttemptId>,
     /// A plan wanted it for each device, in this mode.
     pub(super) each: Option<Mode>,
+    /// A pull that it follows in page mode is to keep a copy: who takes it next leaves it for the others.
+    pub(super) keep: bool,
     /// The pass that dealt with it last.
     pub(super) pass: u64,
     /// What memory says of it is not durable yet.
     pub(super) unsaved: bool,
     /// Updates of it on their way to the store.
     pub(super) saving: u32,
-    /// Attempts that this machine made; never reset, so that no CSeq is used twice.
+    /// Attempts that this machine made, and those that were durable when it began. Never reset, so that no CSeq is used
+    /// twice in a machine's life; what is durable is, so that a later machine may use one again.
     pub(super) sent: u16,
     /// The operator dropped it while somebody worked on it; whether to tell the sender.
     pub(super) discard: Option<bool>,
@@ -154,6 +157,7 @@ impl Entry {
             direct: None,
             copies: Vec::new(),
             each: None,
+            keep: false,
             pass: 0,
             unsaved: false,
             saving: 0,
@@ -174,6 +178,11 @@ impl Entry {
 
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
         self.stored.message.expires_at <= now
+    }
+
+    /// It waits, nobody works on it and its time is not up.
+    pub(super) fn may_go(&self, now: Timestamp) -> bool {
+        self.lease.is_none() && !self.is_expired(now) && self.stored.message.hand_over_to.is_none()
     }
 
     /// A device acknowledged it.

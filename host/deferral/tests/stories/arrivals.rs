@@ -42,6 +42,24 @@ fn a_message_that_cannot_be_stored_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn a_machine_whose_queue_cannot_be_read_may_go_when_it_has_said_so() {
+    let mut world = World::new();
+    world.store.fail_loads = true;
+    let token = world.arrives(message("m1"));
+    assert!(!world.evicts());
+    world.seconds(1);
+    assert_eq!(world.reply(token), Some(&Reply::Unavailable(CommitError::Failed)));
+    assert!(world.evicts());
+    // What a registration brings waits until it can be read.
+    world.registers(&[phone()]);
+    world.seconds(10);
+    assert!(!world.evicts());
+    world.store.fail_loads = false;
+    world.seconds(10);
+    assert!(world.evicts());
+}
+
+#[test]
 fn what_the_tenant_has_no_room_for_is_refused_and_leaves_nothing() {
     let crowded = |arrival: Arrival| Arrival { has_room: false, ..arrival };
     let mut world = World::new();

@@ -87,6 +87,20 @@ fn only_the_operators_expiry_is_extended_and_only_so_far() {
 }
 
 #[test]
+fn a_policy_that_extends_by_a_moment_again_and_again_is_paced() {
+    let mut world = World::new();
+    world.policy = acting(|now| ExpiryAction::Extend(now.after(Duration::from_millis(5))));
+    world.arrives(message("m1"));
+    world.seconds(7 * 24 * 3600);
+    let before = world.commits;
+    world.seconds(60);
+    assert_eq!(world.waiting(), ["m1"]);
+    let asked = world.questions.iter().filter(|question| matches!(question, Question::Expiry(..))).count();
+    assert!((30..=62).contains(&asked), "{asked}");
+    assert!(world.commits - before <= 130, "{}", world.commits - before);
+}
+
+#[test]
 fn an_expired_message_is_never_sent() {
     let mut world = World::new();
     world.policy = acting(|_| ExpiryAction::Drop(true));

@@ -1,7 +1,8 @@
 //! Deliveries that do not succeed: nothing is lost by a wrong verdict.
 
 use restante_deferral::decision::{
-    Answer, AttemptKind, FailureAction, FailureAnswer, Question, Retry, Trigger, Undecided,
+    AfterDeadline, Answer, AttemptKind, FailureAction, FailureAnswer, NotifyStep, Question, Retry, Step, Trigger,
+    Undecided,
 };
 use restante_deferral::model::{ContactId, Duration, Mode, Origin};
 use restante_deferral::participating_function::{AttemptEnd, AttemptTask, Event};
@@ -307,6 +308,96 @@ fn a_failure_can_be_answered_with_a_notification() {
     let log = world.log();
     assert!(log.contains(&String::from("notify m1 to 1")), "{log:?}");
     assert!(world.store.queue(&world.key).iter().all(|row| row.fetch_deadline == Some(deadline)));
+}
+
+#[test]
+fn a_notification_follows_a_failure_that_ended_the_plan() {
+    let mut world = with_messages(&["m1", "m2"]);
+    let deadline = world.now.after(Duration::from_secs(3000));
+    world.policy = acting(move || FailureAction::Notify(deadline));
+    // A proxy refuses MESSAGEs: nobody was there, as far as can be told.
+    world.devices = Box::new(|_, attempt| match &attempt.task {
+        AttemptTask::Page { message, .. } if message.id.0 == 1 => {
+            vec![(0, Deed::Ends(end(Some(480), Origin::Core)))]
+        }
+        _ => takes_all(attempt),
+    });
+    world.registers(&[subscribed(phone())]);
+    world.seconds(20);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "notify m1 to 1", "page m2 #0 to 1"]);
+    assert_eq!(world.waiting(), ["m1"]);
+    assert_eq!(world.store.queue(&world.key)[0].fetch_deadline, Some(deadline));
+}
+
+#[test]
+fn a_notification_that_fails_is_not_followed_by_another_one() {
+    let mut world = with_messages(&["m1"]);
+    let deadline = world.now.after(Duration::from_secs(30_000));
+    world.policy = acting(move || FailureAction::Notify(deadline));
+    world.devices = Box::new(|_, _| vec![(0, Deed::Ends(end(Some(480), Origin::Core)))]);
+    world.registers(&[subscribed(phone())]);
+    let began = world.now.after(Duration::from_secs(2));
+    world.seconds(1000);
+    let expected = ["page m1 #0 to 1", "notify m1 to 1", "page m1 #1 to 1", "notify m1 to 1"];
+    assert_eq!(world.log()[..4], expected);
+    // Pushed by the schedule, each time announced when that fails.
+    assert_eq!(world.attempt_seconds(began)[..3], [0, 0, 120]);
+    assert!(world.log().len() < 10, "{:?}", world.log());
+}
+
+#[test]
+fn a_fetch_deadline_of_what_waits_after_a_failure_is_looked_at_once() {
+    // The client that was told does not fetch, and is not there when its messages are pushed: after the deadline, or before
+    // it when it registered anew.
+    for registers_before in [false, true] {
+        let mut world = with_messages(&["m1", "m2"]);
+        let deadline = world.now.after(Duration::from_secs(100));
+        world.policy = Box::new(move |question| match question {
+            Question::Available(_, availability) if availability.messages[0].notified_at.is_none() => {
+                let (messages, afterwards) = (ids(&availability.messages), AfterDeadline::Ask);
+                planned(vec![Step::Notify(NotifyStep { messages, fetch_deadline: deadline, afterwards })])
+            }
+            Question::Failure(..) => Ok(Answer::Failure(Vec::new())),
+            question => pages_all(question),
+        });
+        world.devices = Box::new(|_, attempt| match &attempt.task {
+            AttemptTask::Page { .. } => vec![(0, Deed::Ends(end(Some(480), Origin::Core)))],
+            _ => takes_all(attempt),
+        });
+        world.registers(&[subscribed(phone())]);
+        world.seconds(10);
+        if registers_before {
+            world.registers(&[subscribed(contact(2, 500))]);
+        }
+        world.seconds(100);
+        assert_eq!(world.log().len(), 2, "{:?}", world.log());
+        assert!(world.log()[1].starts_with("page m1 #0"), "{:?}", world.log());
+        assert!(world.store.queue(&world.key)[0].fetch_deadline.is_none_or(|at| at > world.now));
+        let wake = world.next_moment();
+        assert!(wake.is_some_and(|at| at > world.now.after(Duration::from_secs(3600))), "{registers_before} {wake:?}");
+    }
+}
+
+#[test]
+fn a_retry_that_comes_when_the_message_is_held_is_looked_at_once() {
+    let mut world = with_messages(&["m1"]);
+    world.policy = Box::new(|question| match question {
+        Question::Failure(_, failure) => {
+            let retry = Retry { after_milliseconds: 60_000, mode: None, contact: None };
+            let message = failure.messages[0].message.id;
+            Ok(Answer::Failure(vec![FailureAnswer { message, action: FailureAction::Retry(retry) }]))
+        }
+        Question::Available(_, availability) if availability.messages[0].last_failure.is_some() => planned(Vec::new()),
+        question => pages_all(question),
+    });
+    world.devices = Box::new(|_, _| vec![(0, Deed::Ends(timeout()))]);
+    world.registers(&[phone()]);
+    world.seconds(10);
+    world.registers(&[phone()]);
+    world.seconds(100);
+    assert_eq!(world.log().len(), 1);
+    let wake = world.next_moment();
+    assert!(wake.is_some_and(|at| at > world.now.after(Duration::from_secs(3600))), "{wake:?}");
 }
 
 #[test]

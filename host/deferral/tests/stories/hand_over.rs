@@ -1,11 +1,11 @@
 //! Messages for a named target.
 
 use restante_deferral::decision::{Answer, HandOverStep, IncomingAnswer, Question, Step};
-use restante_deferral::model::Origin;
-use restante_deferral::participating_function::{Event, Reply};
+use restante_deferral::model::{Contact, Duration, Origin};
+use restante_deferral::participating_function::{Arrival, AttemptTask, Event, Limits, Reply};
 
 use super::simulator::build::*;
-use super::simulator::{Deed, World, takes_all};
+use super::simulator::{Deed, Devices, World, takes_all};
 
 fn hands_over() -> super::simulator::Policy {
     Box::new(|question| match question {
@@ -34,7 +34,7 @@ fn it_is_accepted_when_stored_and_goes_when_the_target_took_it() {
 fn a_target_that_does_not_answer_is_tried_again_in_order_and_by_nobody_else() {
     let mut world = World::new();
     world.policy = hands_over();
-    let clears_at = world.now.after(restante_deferral::model::Duration::from_secs(600));
+    let clears_at = world.now.after(Duration::from_secs(600));
     world.devices = Box::new(move |now, attempt| match now >= clears_at {
         true => takes_all(attempt),
         false => vec![(100, Deed::Ends(end(Some(503), Origin::Core)))],
@@ -80,4 +80,142 @@ fn a_plan_hands_over() {
     world.seconds(5);
     assert_eq!(world.log(), ["hand over m1 to sms", "hand over m2 to sms"]);
     assert!(world.waiting().is_empty());
+}
+
+/// Messages of the gateway are handed over; the others wait until the recipient registers, and are held then.
+fn hands_some_over() -> super::simulator::Policy {
+    Box::new(|question| match question {
+        Question::Incoming(_, incoming) if incoming.sender.address.contains("gateway") => {
+            Ok(Answer::Incoming(IncomingAnswer::HandOver(String::from("sms"))))
+        }
+        Question::Available(..) => planned(Vec::new()),
+        Question::Failure(..) => Ok(Answer::Failure(Vec::new())),
+        question => pages_all(question),
+    })
+}
+
+/// A world with a window of six messages.
+fn small() -> World {
+    let mut world = World::with(Limits {
+        max_window_messages: 6,
+        max_decision_messages: 4,
+        hand_over_targets: vec![String::from("sms")],
+        ..Limits::default()
+    });
+    world.policy = hands_some_over();
+    world
+}
+
+fn to_be_handed_over(name: &str) -> Arrival {
+    from(message(name), "sip:gateway@example.org")
+}
+
+/// The target says nothing, or takes everything; devices are not there.
+fn target(takes: bool) -> Devices {
+    Box::new(move |_, attempt| match &attempt.task {
+        AttemptTask::HandOver { .. } if takes => takes_all(attempt),
+        AttemptTask::HandOver { .. } => Vec::new(),
+        _ => vec![(10, Deed::Ends(timeout()))],
+    })
+}
+
+#[test]
+fn more_than_the_window_holds_are_all_handed_over_after_a_crash() {
+    for contacts in [vec![], vec![phone()]] {
+        let mut world = small();
+        world.registers(&contacts);
+        world.seconds(10);
+        world.devices = target(false);
+        // Every other one is for the recipient.
+        for number in 10..50 {
+            world.arrives(to_be_handed_over(&format!("h{number}")));
+            world.arrives(message(&format!("m{number}")));
+        }
+        world.seconds(5);
+        assert_eq!(world.log(), ["hand over h10 to sms"]);
+        world.crashes();
+        world.devices = target(true);
+        world.seconds(60);
+        let handed_over: Vec<String> = (10..50).map(|number| format!("h{number}")).collect();
+        let mut delivered = world.delivered.clone();
+        // Nobody waits for the rest of the window where nobody is registered, so that the order is kept.
+        if !contacts.is_empty() {
+            delivered.sort();
+        }
+        assert_eq!(delivered, handed_over, "{contacts:?}");
+        assert!(world.evicts());
+    }
+}
+
+#[test]
+fn what_the_window_let_go_is_handed_over_at_its_time() {
+    let mut world = small();
+    world.devices = Box::new(|_, _| vec![(10, Deed::Ends(end(Some(503), Origin::Core)))]);
+    world.arrives(to_be_handed_over("h1"));
+    world.seconds(1);
+    for number in 10..30 {
+        world.arrives(message(&format!("m{number}")));
+    }
+    // The target is to be tried again after an hour; meanwhile the recipient comes and goes.
+    world.registers(&[phone()]);
+    world.seconds(10);
+    world.unregisters();
+    world.devices = target(true);
+    world.seconds(3500);
+    assert_eq!(world.log(), ["hand over h1 to sms"]);
+    world.seconds(200);
+    assert_eq!(world.delivered, ["h1"]);
+    assert_eq!(world.waiting().len(), 20);
+    assert!(world.evicts());
+}
+
+#[test]
+fn a_machine_that_is_made_before_its_alarm_rings_hands_over_what_the_alarm_was_for() {
+    for expires_before in [false, true] {
+        let mut world = small();
+        world.devices = Box::new(|_, _| vec![(10, Deed::Ends(end(Some(503), Origin::Core)))]);
+        world.arrives(to_be_handed_over("h1"));
+        if expires_before {
+            let expires_at = Some(world.now.after(Duration::from_secs(1800)));
+            world.arrives(Arrival { expires_at, ..message("m0") });
+        }
+        world.seconds(10);
+        assert!(world.evicts());
+        world.arrives(message("m1"));
+        world.devices = target(true);
+        world.seconds(3500);
+        assert!(world.delivered.is_empty());
+        world.seconds(200);
+        assert_eq!(world.delivered, ["h1"], "{expires_before}");
+        assert_eq!(world.waiting(), ["m1"]);
+    }
+}
+
+#[test]
+fn what_waits_for_the_recipient_stops_no_hand_over() {
+    for contacts in [Vec::<Contact>::new(), vec![phone()]] {
+        let mut world = small();
+        world.policy = Box::new(|question| match question {
+            Question::Available(..) => pages_all(question),
+            question => hands_some_over()(question),
+        });
+        world.devices = target(false);
+        world.registers(&[phone()]);
+        world.seconds(10);
+        // The first is not delivered; those behind it wait for it.
+        for number in 10..30 {
+            world.arrives(message(&format!("m{number}")));
+        }
+        world.seconds(5);
+        world.arrives(to_be_handed_over("h1"));
+        world.seconds(5);
+        assert_eq!(world.log(), ["page m10 #0 to 1", "hand over h1 to sms"]);
+        world.crashes();
+        world.contacts = contacts;
+        world.devices = target(true);
+        world.seconds(60);
+        assert_eq!(world.delivered, ["h1"], "{}", world.contacts.len());
+        assert_eq!(world.log().len(), 3, "{:?}", world.log());
+        assert!(world.store.rows_read < 200, "{}", world.store.rows_read);
+    }
 }

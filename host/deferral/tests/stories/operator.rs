@@ -66,6 +66,24 @@ fn what_is_in_flight_goes_when_its_attempt_ends() {
 }
 
 #[test]
+fn what_was_in_flight_when_the_process_ended_waits_again() {
+    let mut world = World::new();
+    world.policy = Box::new(pages_all);
+    world.arrives(message("m1"));
+    world.seconds(1);
+    world.devices = Box::new(|_, _| Vec::new());
+    world.registers(&[phone()]);
+    world.seconds(5);
+    let token = discards(&mut world, None, false);
+    world.seconds(1);
+    assert_eq!(world.reply(token), Some(&Reply::Done(1)), "nobody waits for the attempt to end");
+    world.crashes();
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(10);
+    assert_eq!(world.delivered, ["m1"]);
+}
+
+#[test]
 fn an_operator_and_a_changed_preference_reopen_the_queue() {
     let mut world = World::new();
     world.policy = Box::new(|question| match question {

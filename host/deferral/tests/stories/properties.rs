@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
-use restante_deferral::commit::CommitError;
+use restante_deferral::commit::{Change, CommitError, Transaction};
 use restante_deferral::decision::{
     AfterDeadline, Answer, DeliveryStep, DiscardStep, ExpiryAction, ExpiryAnswer, FailureAction, FailureAnswer,
     HandOverStep, HoldStep, IncomingAnswer, Keep, NotifyStep, Plan, Progress, PullAnswer, PullDelivery, Question,
@@ -23,11 +23,21 @@ use super::simulator::{Deed, Pardoned, Script, World, takes_all};
 /// Something that happens from outside.
 #[derive(Clone, Debug)]
 enum Happening {
-    Arrives { name: u8, large: bool, expires_in: Option<u32>, report: bool },
+    Arrives {
+        name: u8,
+        large: bool,
+        expires_in: Option<u32>,
+        report: bool,
+    },
     Registers(u8),
     Refreshes,
     Unregisters,
-    Pulls { contact: Option<u8>, listed: Option<Vec<u8>> },
+    Pulls {
+        contact: Option<u8>,
+        listed: Option<Vec<u8>>,
+    },
+    /// Of those who wait for an answer to a pull the last one does not any more.
+    GivesUp,
     Discards(Option<Vec<u8>>),
     Grows,
     Passes(u32),
@@ -36,7 +46,11 @@ enum Happening {
     HoldsCommits(bool),
     FailsCommits(bool),
     FailsLoads(bool),
-    Lags { policy: u16, load: u16, commit: u16 },
+    Lags {
+        policy: u16,
+        load: u16,
+        commit: u16,
+    },
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -48,6 +62,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Unregisters),
         3 => (prop::option::of(1..4_u8), prop::option::of(prop::collection::vec(0..40_u8, 0..5)))
             .prop_map(|(contact, listed)| Happening::Pulls { contact, listed }),
+        1 => Just(Happening::GivesUp),
         1 => prop::option::weighted(0.8, prop::collection::vec(0..40_u8, 0..4)).prop_map(Happening::Discards),
         1 => Just(Happening::Grows),
         8 => prop_oneof![0..50_u32, 0..5_000_u32, 0..5_000_000_u32].prop_map(Happening::Passes),
@@ -277,7 +292,9 @@ fn happen(world: &mut World, happening: Happening, dice: &Dice) {
             let reply = world.token();
             let contact = contact.map(|id| ContactId(u64::from(id)));
             world.tell(Input::Pull(Box::new(PullRequest { reply, ..pull(contact, selection) })));
+            world.fetches.push(reply);
         }
+        Happening::GivesUp => world.gives_up(),
         Happening::Discards(names) => {
             let messages = names.map(|names| numbers(world, &names));
             let all = || world.store.queue(&world.key).iter().map(|row| row.id).collect();
@@ -288,7 +305,12 @@ fn happen(world: &mut World, happening: Happening, dice: &Dice) {
             let reply = world.token();
             world.tell(Input::Discard { reply, messages, report: true });
         }
-        Happening::Grows => world.tell(Input::QueueGrew),
+        Happening::Grows => {
+            // Whoever stores something elsewhere sets the alarm with it.
+            let change = Change::WakeAt { recipient: world.key.clone(), at: Some(world.now) };
+            world.store.apply(world.now, Transaction { changes: vec![change], settles: false });
+            world.tell(Input::QueueGrew);
+        }
         Happening::Passes(milliseconds) => world.run_for(Duration(u64::from(milliseconds))),
         Happening::Crashes => world.crashes(),
         Happening::Evicts => _ = world.evicts(),
@@ -349,6 +371,11 @@ proptest! {
         prop_assert!(world.everybody_is_answered());
         world.policy = Box::new(|_| Err(Undecided::Declined));
         world.devices = Box::new(|_, attempt: &Attempt| takes_all(attempt));
+        // What is for a target goes there though nobody is registered.
+        world.unregisters();
+        world.seconds(4000);
+        let for_targets = world.store.queue(&world.key).iter().filter(|row| row.message.hand_over_to.is_some()).count();
+        prop_assert_eq!(for_targets, 0, "still there: {:#?}\n{:#?}", world.store.queue(&world.key), world.machine);
         world.registers(&[contact(7, 1000)]);
         world.seconds(120);
         for _ in 0..100 {

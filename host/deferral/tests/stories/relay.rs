@@ -161,6 +161,24 @@ fn a_message_that_cannot_be_kept_but_was_delivered_is_answered_so() {
 }
 
 #[test]
+fn a_branch_is_cancelled_when_its_message_cannot_be_kept() {
+    let mut world = available(1000);
+    relay_ends(&mut world, 20_000, Some(200), Origin::Device);
+    world.fail_commits = Some(restante_deferral::commit::CommitError::Full);
+    let token = world.arrives(message("m1"));
+    world.seconds(5);
+    assert_eq!(world.reply(token), Some(&Reply::Unavailable(restante_deferral::commit::CommitError::Full)));
+    assert_eq!(world.cancelled, [world.attempts[0].1.id]);
+    // The sender sends it again.
+    world.fail_commits = None;
+    world.policy = Box::new(pages_all);
+    world.arrives(message("m1"));
+    world.seconds(60);
+    assert_eq!(world.log(), ["relay m1 to 1", "page m1 #0 to 1"]);
+    assert!(world.evicts());
+}
+
+#[test]
 fn without_contacts_it_is_kept_at_once() {
     let mut world = World::new();
     world.policy = relays(3000);

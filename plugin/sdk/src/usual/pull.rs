@@ -38,15 +38,22 @@ fn can_take(pull: &Pull, message: &WaitingMessage) -> bool {
     let small_enough = pull.max_size_bytes.is_none_or(|most| message.size_bytes <= most);
     // What is CPIM already has a type inside that is not shown here.
     let is_cpim = message.content_type.eq_ignore_ascii_case(CPIM);
-    let type_fits =
-        accepts(&pull.accept_types, CPIM) && (is_cpim || accepts(&pull.accept_wrapped_types, &message.content_type));
-    small_enough && type_fits
+    // Many clients name in the one list what they take in the other way, too; so the host looks into both.
+    let content_fits = is_cpim
+        || accepts(&pull.accept_wrapped_types, &message.content_type)
+        || names(&pull.accept_types, &message.content_type);
+    small_enough && accepts(&pull.accept_types, CPIM) && content_fits
 }
 
 /// Whether a list of media ranges (RFC 4975 §8.6) covers a type. No list: everything.
 fn accepts(ranges: &[String], media_type: &str) -> bool {
+    ranges.is_empty() || names(ranges, media_type)
+}
+
+/// Whether one of these media ranges, parameters apart, covers a type.
+fn names(ranges: &[String], media_type: &str) -> bool {
     let covers = |range: &String| {
-        let range = range.trim();
+        let range = range.split(';').next().unwrap_or_default().trim();
         range == "*"
             || range == "*/*"
             || range.eq_ignore_ascii_case(media_type)
@@ -55,7 +62,7 @@ fn accepts(ranges: &[String], media_type: &str) -> bool {
                 _ => false,
             }
     };
-    ranges.is_empty() || ranges.iter().any(covers)
+    ranges.iter().any(covers)
 }
 
 #[cfg(test)]
@@ -102,13 +109,17 @@ mod tests {
         let messages =
             vec![of_type(1, "text/plain"), of_type(2, "image/png"), of_type(3, "message/cpim"), message_of(4, 5_000)];
         type Case = (&'static [&'static str], &'static [&'static str], Option<u64>, &'static [u64]);
-        let cases: [Case; 6] = [
+        let cases: [Case; 9] = [
             (&[], &[], None, &[1, 2, 3, 4]),
             (&["*"], &["*"], Some(4_999), &[1, 2, 3]),
             (&["message/cpim"], &["TEXT/*"], None, &[1, 3, 4]),
             (&["message/CPIM"], &["image/png"], None, &[2, 3]),
             (&["message/cpim", "text/plain"], &[], None, &[1, 2, 3, 4]),
             (&["text/plain"], &["text/plain"], None, &[]),
+            // As the host takes them: of either list, and without parameters.
+            (&["message/cpim", "text/plain"], &["message/imdn+xml"], None, &[1, 3, 4]),
+            (&["message/cpim"], &["text/plain;charset=utf-8"], None, &[1, 3, 4]),
+            (&[], &["image/png"], None, &[2, 3]),
         ];
         for (types, wrapped, max_size_bytes, expected) in cases {
             let owned = |list: &[&str]| list.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();

@@ -82,6 +82,8 @@ pub struct World {
     pub pardoned: Pardoned,
     /// imdn ids of relayed messages that a device took or refused for good.
     pub relayed: BTreeSet<String>,
+    /// Pulls, answered or not.
+    pub fetches: Vec<ReplyToken>,
     /// What may reach a device again although one has it.
     pub copies: BTreeSet<MessageId>,
     /// Several contacts may be given one message at a time.
@@ -130,6 +132,7 @@ impl World {
             acknowledged: BTreeSet::new(),
             pardoned: Pardoned::default(),
             relayed: BTreeSet::new(),
+            fetches: Vec::new(),
             copies: BTreeSet::new(),
             side_by_side: false,
             strict: false,
@@ -157,6 +160,21 @@ impl World {
         self.keys.insert(token, arrival.deduplication);
         self.tell(Input::Arrival(Box::new(Arrival { reply: token, ..arrival })));
         token
+    }
+
+    /// Whoever waits for a pull's answer does not any more.
+    pub fn withdraws(&mut self, token: ReplyToken) {
+        assert!(self.expected.remove(&token), "nobody waits for {token:?}");
+        self.tell(Input::PullWithdrawn(token));
+    }
+
+    /// The last one who fetches and was not answered gives up.
+    pub fn gives_up(&mut self) {
+        while let Some(token) = self.fetches.pop() {
+            if self.expected.contains(&token) {
+                return self.withdraws(token);
+            }
+        }
     }
 
     pub fn registers(&mut self, contacts: &[Contact]) {

@@ -3,7 +3,7 @@
 
 use restante_cpim::resource_lists;
 use restante_deferral::decision::{Field, MediaDirection, Selection};
-use restante_deferral::model::{ContactId, MessageId, StoredMessage};
+use restante_deferral::model::{ContactId, MessageId, RecipientKey, StoredMessage};
 use restante_deferral::participating_function::{AttemptId, Input, PullRequest, Reply, ReplyToken};
 use restante_sip::header::{ICSI_DEFERRED, icsi_values};
 use restante_sip::identity::same_user;
@@ -136,6 +136,20 @@ impl Shard {
         self.media.contains_key(&media).then_some(media)
     }
 
+    /// The session of a pull is gone before the machine answered it: what it would say finds nobody.
+    pub(super) fn withdraw_pull(&mut self, media: MediaId, key: &RecipientKey) {
+        let of_it = |waiting: &Waiting| matches!(waiting, Waiting::Pull(of) if *of == media);
+        let Some(reply) = self.waiting.iter().find(|(_, waiting)| of_it(waiting)).map(|(reply, _)| *reply) else {
+            return;
+        };
+        self.waiting.remove(&reply);
+        if self.slots.contains_key(key) {
+            self.tell(Now::read(&self.shared), key, Input::PullWithdrawn(reply));
+        } else if let Some(held) = self.adopting.get_mut(key) {
+            held.retain(|input| !matches!(input, Input::Pull(request) if request.reply == reply));
+        }
+    }
+
     pub(super) fn reply_to_pull(&mut self, now: Now, media: MediaId, reply: &Reply) {
         let Some(transaction) = self.media.get(&media).and_then(|session| session.transaction) else { return };
         match reply {
@@ -156,11 +170,7 @@ impl Shard {
     }
 
     /// The registered contact that asks, by its instance or address.
-    fn device_of(
-        &self,
-        key: &restante_deferral::model::RecipientKey,
-        message: &SipMessage,
-    ) -> (Option<ContactId>, String) {
+    fn device_of(&self, key: &RecipientKey, message: &SipMessage) -> (Option<ContactId>, String) {
         let contact = message.contacts().ok().and_then(|contacts| contacts.into_iter().next());
         let instance = contact.as_ref().and_then(|contact| contact.instance().map(str::to_owned));
         let address = contact.as_ref().map(|contact| contact.address.uri.to_string());

@@ -11,7 +11,7 @@ use restante_sip::transaction::{Flow, ServerTransactionId};
 
 use super::super::responses::Purpose;
 use super::super::{Now, Shard};
-use super::Delivery;
+use super::{Delivery, MediaKind};
 use crate::server::media::{Command, MediaId};
 
 impl Shard {
@@ -160,6 +160,9 @@ impl Shard {
             self.dialogs.remove(&dialog.id());
         }
         self.shared.metrics.sessions.dec();
+        if let (MediaKind::Pull(delivery), Some(_)) = (&session.kind, &session.offer) {
+            self.withdraw_pull(media, &delivery.key);
+        }
     }
 
     pub(in crate::server::shard) fn acknowledged(&mut self, now: Now, message: &SipMessage) {

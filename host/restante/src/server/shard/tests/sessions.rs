@@ -1,4 +1,4 @@
-//! Session timers (RFC 4028), with time that is made up.
+//! Session timers (RFC 4028), and a fetch that is given up, with time that is made up.
 
 use std::time::{Duration, Instant};
 
@@ -212,4 +212,39 @@ fn an_interval_that_is_too_small_makes_no_session() {
         assert_eq!((answer.status(), answer.header(Name::MinSe)), (Some(422), Some("90")));
         assert_eq!(house.shared.metrics.sessions.get(), 0);
     });
+}
+
+#[test]
+fn a_fetch_that_its_client_gave_up_gets_nothing_of_what_a_push_lets_go() {
+    let mut house = House::new();
+    house.message(BOB, "one");
+    house.register(BOB, &format!("<sip:bob@{PEER}>"));
+    house.pass(300);
+    // The MESSAGE is under way: the fetch waits for what becomes of it.
+    let request = |method: &str, fields: &str, body: &str| {
+        let text = format!(
+            "{method} {BOB} SIP/2.0\r\nVia: SIP/2.0/UDP {PEER};branch=z9hG4bKfetch\r\nFrom: <{BOB}>;tag=7\r\nTo: <{BOB}>\r\n\
+             Call-ID: fetch\r\nCSeq: 1 {method}\r\nMax-Forwards: 70\r\n{fields}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        message_of(text.as_bytes())
+    };
+    let fields = format!(
+        "Contact: <sip:bob@{PEER}>\r\nContent-Type: application/sdp\r\n\
+         Accept-Contact: *;+g.3gpp.icsi-ref=\"urn%3Aurn-7%3A3gpp-service.ims.icsi.oma.cpm.deferred\"\r\n"
+    );
+    let invite = request("INVITE", &fields, &OFFER.replace("sendonly", "recvonly"));
+    receiver::received(&house.shared, invite, &flow());
+    house.run();
+    assert_eq!((house.statuses("fetch"), house.shard(BOB).waiting.len()), (vec![], 1));
+    receiver::received(&house.shared, request("CANCEL", "", ""), &flow());
+    house.run();
+    let mut statuses = house.statuses("fetch");
+    statuses.sort_unstable();
+    assert_eq!((statuses, house.shard(BOB).waiting.len()), (vec![200, 487], 0));
+    assert_eq!(house.delivered(480), ["one"]);
+    house.pass(6_000);
+    let metrics = house.shared.metrics.encode(|_| {});
+    assert!(!metrics.contains("attempt=\"pull\""), "no attempt at it began");
+    assert_eq!(house.owners(), [BOB]);
 }

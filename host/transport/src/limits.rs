@@ -38,7 +38,7 @@ pub struct TransportLimits {
     pub max_handshakes_per_source: usize,
     /// Time for a handshake of TLS, and for one of WebSocket.
     pub handshake_timeout: Duration,
-    /// Time until the first byte on an accepted connection.
+    /// Time until the first byte of the first message on an accepted connection; keep-alives do not count.
     pub first_byte_timeout: Duration,
     /// Time from the first byte of a message on a stream to its last.
     pub message_timeout: Duration,

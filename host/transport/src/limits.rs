@@ -20,7 +20,8 @@ pub struct TransportLimits {
     pub max_waiting_datagrams: usize,
     /// Accepted SIP connections of one listener; more are closed at once.
     pub max_connections: usize,
-    /// Accepted connections of one source address, over all listeners; more are closed at once.
+    /// Accepted connections of one source address, over all listeners; more are closed at once. The /48 network of IPv6 that
+    /// sources are of has four times as many.
     pub max_connections_per_source: usize,
     /// Connections that we opened; further sends that need a new one fail with
     /// [`crate::SendFailure::TooManyConnections`].

@@ -111,7 +111,8 @@ impl Admission {
 
 /// An address as sources are counted: an IPv4 address as it is, also where it is written as one of IPv6, and the /64 network
 /// of an IPv6 address.
-pub(crate) fn source_of(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn source_of(address: IpAddr) -> IpAddr {
     first_bits(address.to_canonical(), SOURCE_BITS)
 }
 

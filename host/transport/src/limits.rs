@@ -21,7 +21,7 @@ pub struct TransportLimits {
     /// Accepted SIP connections of one listener; more are closed at once.
     pub max_connections: usize,
     /// Accepted connections of one source address, over all listeners; more are closed at once. The /48 network of IPv6 that
-    /// sources are of has four times as many.
+    /// sources are of has four times as many. STUN over UDP is answered as if each of so many flows asked twice in 24 s.
     pub max_connections_per_source: usize,
     /// Connections that we opened; further sends that need a new one fail with
     /// [`crate::SendFailure::TooManyConnections`].

@@ -28,6 +28,15 @@ pub async fn http(place: SocketAddr, path: &str, headers: &str) -> HttpAnswer {
     in_time("an HTTP answer", exchange(stream, path, headers)).await
 }
 
+/// The same without a word that the connection is to be closed: everything that comes until the server closes it.
+///
+/// # Panics
+/// No answer comes, or the connection stays.
+pub async fn http_that_stays(place: SocketAddr, path: &str, headers: &str) -> HttpAnswer {
+    let stream = in_time("an HTTP connection", TcpStream::connect(place)).await.expect("an HTTP connection");
+    in_time("an HTTP answer", send(stream, &format!("GET {path} HTTP/1.1\r\n{headers}\r\n"))).await
+}
+
 /// GET over a Unix socket.
 ///
 /// # Panics

@@ -37,7 +37,7 @@ mod world;
 pub use authority::{Authority, Issued, TlsPeer, connect_tls};
 pub use digest::{Digest, OUTSIDE, challenges};
 pub use held_store::HeldStore;
-pub use http::{HttpAnswer, http, http_request};
+pub use http::{HttpAnswer, http, http_request, http_that_stays};
 pub use middlebox::Middlebox;
 pub use name_server::NameServer;
 pub use outage::{Figures, Outage};

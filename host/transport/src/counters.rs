@@ -31,6 +31,8 @@ counters! {
     datagrams_keep_alive,
     /// STUN keep-alives that were answered (RFC 5626 §4.4.2).
     datagrams_stun,
+    /// STUN keep-alives that were not, because their source asked more often than its flows need.
+    datagrams_stun_refused,
     /// Datagrams handed to the system.
     datagrams_sent,
     /// Datagrams that the system refused, or that found no room to wait.

@@ -3,6 +3,13 @@
 //! By default only the address that the signalling came from. Loopback and link-local addresses need an entry in the
 //! operator's list even then, because signalling that a proxy on the same machine passed on may name any service of this
 //! machine; our own listeners need an entry that names the port.
+//!
+//! | target | entry that allows it |
+//! |---|---|
+//! | one of our own listeners | with its port |
+//! | loopback: 127.0.0.0/8, `::1` | of nothing but such addresses |
+//! | link-local: 169.254.0.0/16, fe80::/10 | of nothing but such addresses |
+//! | any other address | that contains it; or none, where the signalling came from there |
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
@@ -58,28 +65,20 @@ impl DestinationPolicy {
         if target.port() == 0 || is_no_place(address) {
             return Err(RefusedTarget::NoPlace);
         }
-        let allowed = |with_port: bool| {
-            self.allowed
-                .iter()
-                .any(|entry| (entry.port.is_some() || !with_port) && entry.contains(address, target.port()))
-        };
+        let mut entries = self.allowed.iter().filter(|entry| entry.contains(address, target.port()));
         if self.is_own(address, target.port()) {
-            return if allowed(true) { Ok(()) } else { Err(RefusedTarget::OwnListener) };
+            return if entries.any(|entry| entry.port.is_some()) { Ok(()) } else { Err(RefusedTarget::OwnListener) };
         }
-        if allowed(false) {
-            return Ok(());
+        // Whoever opens the whole world, or half of it, means other machines.
+        if let Some((range_bits, refused)) = kept_apart(address) {
+            return if entries.any(|entry| entry.prefix_bits >= range_bits) { Ok(()) } else { Err(refused) };
         }
-        if address.is_loopback() {
-            return Err(RefusedTarget::Loopback);
-        }
-        if is_link_local(address) {
-            return Err(RefusedTarget::LinkLocal);
-        }
-        if address == signalled_from.to_canonical() { Ok(()) } else { Err(RefusedTarget::Foreign) }
+        let is_allowed = address == signalled_from.to_canonical() || entries.next().is_some();
+        if is_allowed { Ok(()) } else { Err(RefusedTarget::Foreign) }
     }
 
-    /// A listener on every address is met at least by loopback and by its own address; which others the machine has is
-    /// not asked here.
+    /// A listener on every address is met by loopback; the addresses that the machine has besides stand in the list
+    /// themselves.
     fn is_own(&self, address: IpAddr, port: u16) -> bool {
         self.own.iter().any(|own| {
             let ip = own.ip().to_canonical();
@@ -92,25 +91,33 @@ fn is_no_place(address: IpAddr) -> bool {
     address.is_unspecified() || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+/// For an address that wider entries say nothing of: the bits of the range that it is in, and why it is refused.
+fn kept_apart(address: IpAddr) -> Option<(u8, RefusedTarget)> {
     match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
+        IpAddr::V4(address) if address.is_loopback() => Some((8, RefusedTarget::Loopback)),
+        IpAddr::V4(address) if address.is_link_local() => Some((16, RefusedTarget::LinkLocal)),
+        IpAddr::V6(address) if address.is_loopback() => Some((128, RefusedTarget::Loopback)),
+        IpAddr::V6(address) if address.is_unicast_link_local() => Some((10, RefusedTarget::LinkLocal)),
+        _ => None,
     }
 }
 
 impl AllowedTarget {
-    /// A network, or one address with all its bits.
+    /// A network, or one address with all its bits. IPv4 within IPv6 (`::ffff:0:0/96`) is that of IPv4.
     ///
     /// # Errors
-    /// When `prefix_bits` is more than the address has.
+    /// When `prefix_bits` is more than the address has, or less than says that it is IPv4.
     pub fn network(network: IpAddr, prefix_bits: u8) -> Result<AllowedTarget, AddressError> {
-        let network = network.to_canonical();
+        let error = |expected| AddressError { text: format!("{network}/{prefix_bits}"), expected };
         let most = if network.is_ipv4() { 32 } else { 128 };
         if prefix_bits > most {
-            return Err(AddressError { text: format!("{network}/{prefix_bits}"), expected: "at most 32 or 128 bits" });
+            return Err(error("at most 32 or 128 bits"));
         }
-        Ok(AllowedTarget { network, prefix_bits, port: None })
+        let canonical = network.to_canonical();
+        let before = if canonical.is_ipv4() { most.saturating_sub(32) } else { 0 };
+        let prefix_bits =
+            prefix_bits.checked_sub(before).ok_or_else(|| error("at least 96 bits of IPv4 within IPv6"))?;
+        Ok(AllowedTarget { network: canonical, prefix_bits, port: None })
     }
 
     fn contains(&self, address: IpAddr, port: u16) -> bool {
@@ -205,8 +212,52 @@ mod tests {
     }
 
     #[test]
+    fn loopback_and_link_local_are_allowed_by_what_names_nothing_else() {
+        use RefusedTarget::{LinkLocal, Loopback};
+        let world: &[&str] = &["0.0.0.0/0", "::/0", "::ffff:0:0/96"];
+        let halves: &[&str] = &["126.0.0.0/7", "169.254.0.0/15", "::/127", "fe80::/9"];
+        let ranges: &[&str] = &["127.0.0.0/8", "169.254.0.0/16", "::1", "fe80::/10"];
+        let parts: &[&str] = &["127.0.0.0/24", "169.254.169.254", "::1/128", "fe80::/64"];
+        let mapped: &[&str] = &["::ffff:127.0.0.0/104", "::ffff:169.254.169.254"];
+        for (target, refused, allowing) in [
+            ("127.0.0.1:22", Loopback, [ranges, parts, mapped].as_slice()),
+            ("127.7.7.7:22", Loopback, &[ranges, mapped]),
+            ("[::1]:22", Loopback, &[ranges, parts]),
+            ("[::ffff:127.0.0.1]:22", Loopback, &[ranges, parts, mapped]),
+            ("169.254.169.254:80", LinkLocal, &[ranges, parts, mapped]),
+            ("169.254.7.7:80", LinkLocal, &[ranges]),
+            ("[::ffff:169.254.169.254]:80", LinkLocal, &[ranges, parts, mapped]),
+            ("[fe80::1]:80", LinkLocal, &[ranges, parts]),
+            ("[fe80:0:0:1::1]:80", LinkLocal, &[ranges]),
+        ] {
+            for list in [world, halves, ranges, parts, mapped] {
+                let allowed = list.iter().map(|text| text.parse().unwrap()).collect();
+                let policy = DestinationPolicy { own: Vec::new(), allowed };
+                let target: SocketAddr = target.parse().unwrap();
+                let expected = if allowing.contains(&list) { Ok(()) } else { Err(refused) };
+                assert_eq!(policy.check(target, target.ip()), expected, "{target} with {list:?}");
+                assert_eq!(policy.check(target, "192.0.2.1".parse().unwrap()), expected, "{target} with {list:?}");
+            }
+        }
+        let policy =
+            DestinationPolicy { own: Vec::new(), allowed: world.iter().map(|text| text.parse().unwrap()).collect() };
+        for target in ["203.0.113.7:80", "[2001:db8::7]:80", "[::ffff:203.0.113.7]:80"] {
+            assert_eq!(policy.check(target.parse().unwrap(), "192.0.2.1".parse().unwrap()), Ok(()), "{target}");
+        }
+    }
+
+    #[test]
     fn entries_that_mean_nothing_are_refused() {
-        for text in ["", "10.0.0.0/33", "::/129", "10.0.0.0/x", "example.org", "10.0.0.1:99999", "10.0.0.0/8:5060"] {
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "::/129",
+            "::ffff:10.0.0.0/8",
+            "10.0.0.0/x",
+            "example.org",
+            "10.0.0.1:99999",
+            "10.0.0.0/8:5060",
+        ] {
             assert!(text.parse::<AllowedTarget>().is_err(), "{text}");
         }
         assert!("0.0.0.0/0".parse::<AllowedTarget>().unwrap().contains("192.0.2.1".parse().unwrap(), 1));

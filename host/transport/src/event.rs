@@ -131,7 +131,7 @@ pub enum CloseReason {
     Error(std::io::ErrorKind),
     /// What came cannot be divided into messages.
     Unreadable,
-    /// Nothing came after it was accepted.
+    /// Nothing came after it was accepted, or nothing but keep-alives.
     FirstByteTimeout,
     /// A message was not completed.
     MessageTimeout,

@@ -30,7 +30,7 @@ pub use address::{AddressError, ConnectionId, Flow, HostPort, Listener, Listener
 pub use counters::TransportCounters;
 pub use event::{CloseReason, Handler, Intake, SendFailure, SendToken, TransportEvent, Unreadable};
 pub use limits::TransportLimits;
-pub use permit::ConnectionPermit;
+pub use permit::{ConnectionPermit, source_of};
 pub use tls::{CertificateStatus, ClientCertificates, PeerNames, Reloaded, Tls, TlsError, TlsFiles, TlsStatus};
 pub use transport::{BoundListener, Drained, Sender, Target, Transport};
 pub use web_socket::{MsrpWebSocket, WebSockets};

@@ -20,7 +20,8 @@ pub struct TransportLimits {
     pub max_waiting_datagrams: usize,
     /// Accepted SIP connections of one listener; more are closed at once.
     pub max_connections: usize,
-    /// Accepted connections of one source address, over all listeners; more are closed at once.
+    /// Accepted connections of one source address, over all listeners; more are closed at once. The /48 network of IPv6 that
+    /// sources are of has four times as many. STUN over UDP is answered as if each of so many flows asked twice in 24 s.
     pub max_connections_per_source: usize,
     /// Connections that we opened; further sends that need a new one fail with
     /// [`crate::SendFailure::TooManyConnections`].
@@ -38,7 +39,7 @@ pub struct TransportLimits {
     pub max_handshakes_per_source: usize,
     /// Time for a handshake of TLS, and for one of WebSocket.
     pub handshake_timeout: Duration,
-    /// Time until the first byte on an accepted connection.
+    /// Time until the first byte of the first message on an accepted connection; keep-alives do not count.
     pub first_byte_timeout: Duration,
     /// Time from the first byte of a message on a stream to its last.
     pub message_timeout: Duration,

@@ -8,6 +8,11 @@ use std::time::Instant;
 
 /// Sources that can be kept out at once.
 const MAX_SHUT_OUT: usize = 10_000;
+/// Of an IPv6 address what is one source, and what is one site of sources, which has no more than a /48 as a rule (RFC 6177).
+const SOURCE_BITS: u8 = 64;
+const SITE_BITS: u8 = 48;
+/// Of what one source may have, so many times as much for all of a site.
+const SOURCES_PER_SITE: usize = 4;
 
 /// Locks even when another thread panicked while it held the lock: what is kept under our locks is valid at every step.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -15,13 +20,16 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Connections by source, shared by all listeners. A source is an IPv4 address or the /64 network of an IPv6 address,
-/// which is what one host usually has to itself.
+/// which is what one host usually has to itself. Who has many of those is of one /48 network as a rule, which is counted, too.
 #[derive(Debug)]
 pub(crate) struct Sources {
     most_per_source: usize,
-    counts: Mutex<HashMap<IpAddr, usize>>,
+    counts: Mutex<HashMap<Network, usize>>,
     shut_out: Mutex<HashMap<IpAddr, Instant>>,
 }
+
+/// An address and the bits of it that count.
+type Network = (IpAddr, u8);
 
 /// Connections of one listener.
 #[derive(Clone, Debug)]
@@ -86,22 +94,43 @@ impl Admission {
         }
         let mut counts = lock(&self.sources.counts);
         // Only ever raised under the lock, so that the check holds.
-        let of_source = counts.get(&source).copied().unwrap_or(0);
-        if of_source >= self.sources.most_per_source || self.open.load(Ordering::Relaxed) >= self.most {
+        let has_all = networks_of(source).any(|(network, times)| {
+            counts.get(&network).is_some_and(|count| *count >= self.sources.most_per_source.saturating_mul(times))
+        });
+        if has_all || self.open.load(Ordering::Relaxed) >= self.most {
             return None;
         }
-        counts.insert(source, of_source.saturating_add(1));
+        for (network, _) in networks_of(source) {
+            let count = counts.entry(network).or_default();
+            *count = count.saturating_add(1);
+        }
         self.open.fetch_add(1, Ordering::Relaxed);
         Some(ConnectionPermit { source, open: Arc::clone(&self.open), sources: Arc::clone(&self.sources) })
     }
 }
 
-/// An address as sources are counted.
-pub(crate) fn source_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+/// An address as sources are counted: an IPv4 address as it is, also where it is written as one of IPv6, and the /64 network
+/// of an IPv6 address.
+#[must_use]
+pub fn source_of(address: IpAddr) -> IpAddr {
+    first_bits(address.to_canonical(), SOURCE_BITS)
+}
+
+/// An IPv6 address without its last bits.
+fn first_bits(address: IpAddr, bits: u8) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(bits.into())).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+        }
         address => address,
     }
+}
+
+/// What a source is counted in, and how many times as much as one source may have each of it may.
+fn networks_of(source: IpAddr) -> impl Iterator<Item = (Network, usize)> {
+    let site = source.is_ipv6().then(|| ((first_bits(source, SITE_BITS), SITE_BITS), SOURCES_PER_SITE));
+    [((source, SOURCE_BITS), 1)].into_iter().chain(site)
 }
 
 impl ConnectionPermit {
@@ -120,9 +149,11 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = lock(&self.sources.counts);
         self.open.fetch_sub(1, Ordering::Relaxed);
-        match counts.get_mut(&self.source) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => _ = counts.remove(&self.source),
+        for (network, _) in networks_of(self.source) {
+            match counts.get_mut(&network) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => _ = counts.remove(&network),
+            }
         }
     }
 }
@@ -177,6 +208,25 @@ mod tests {
         let network = [one.admit("2001:db8::1".parse().unwrap()), one.admit("2001:db8::2".parse().unwrap())];
         assert!(one.admit("2001:db8::3".parse().unwrap()).is_none(), "a /64 network is one source");
         drop(network);
+        assert!(lock(&sources.counts).is_empty(), "nothing is remembered about who is gone");
+    }
+
+    #[test]
+    fn a_site_has_a_few_times_as_much_as_one_source_however_many_networks_it_has() {
+        let sources = Sources::new(2);
+        let admission = Admission::new(100, Arc::clone(&sources));
+        let from = |text: &str| admission.admit(text.parse().unwrap());
+        // The first network of the site is not taken for the site.
+        let mut held: Vec<_> = [0, 0, 1, 1, 2, 3, 4].map(|it| from(&format!("2001:db8:7:{it}::1"))).into();
+        held.push(from("2001:db8:7:ffff::1"));
+        assert!(held.iter().all(Option::is_some), "eight of six networks");
+        assert!(from("2001:db8:7:5::1").is_none(), "the site has eight");
+        let others = [from("2001:db8:8::1"), from("192.0.2.1"), from("192.0.2.2")];
+        assert!(others.iter().all(Option::is_some));
+        held.pop();
+        assert!(from("2001:db8:7:5::1").is_some());
+        assert!(from("2001:db8:7:0::2").is_none(), "a network has two");
+        drop((held, others));
         assert!(lock(&sources.counts).is_empty(), "nothing is remembered about who is gone");
     }
 }

@@ -1,7 +1,12 @@
 //! STUN as a keep-alive of UDP flows (RFC 5626 §4.4.2 and §8, RFC 5389): a Binding request beside SIP on the same port is
-//! answered with the address that it came from, and nothing else is.
+//! answered with the address that it came from, and nothing else is. The source of a datagram may be forged, so that nobody is
+//! sent more answers than flows that are kept alive need.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::permit::source_of;
 
 const HEADER_BYTES: usize = 20;
 const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
@@ -12,6 +17,52 @@ const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const FIRST_OPTIONAL: u16 = 0x8000;
 /// Longest request that is looked at: one that keeps a flow alive has no attributes, or a name of its software.
 const MAX_REQUEST_BYTES: usize = 548;
+/// The shortest time between two keep-alives of a flow (RFC 5626 §4.4.2).
+const WINDOW: Duration = Duration::from_secs(24);
+/// Of a flow within it: one, and once more where it was lost.
+const ANSWERS_PER_FLOW: u32 = 2;
+/// Counts of sources. Two sources that share one share its answers, too.
+const COUNTS: usize = 1 << 16;
+
+/// How many answers sources had within [`WINDOW`].
+///
+/// Counts are found by a hash under a key that nobody knows: whoever forges all sources that there are fills no table that others
+/// need a place in, and whoever wants somebody in particular to get no answers does not know whose count is shared.
+#[derive(Debug)]
+pub(crate) struct StunAnswers {
+    most: u32,
+    hasher: RandomState,
+    began: Instant,
+    counts: Box<[u32]>,
+}
+
+impl StunAnswers {
+    /// For sources of at most so many flows each.
+    pub(crate) fn new(flows_per_source: usize, now: Instant) -> StunAnswers {
+        let flows = u32::try_from(flows_per_source).unwrap_or(u32::MAX);
+        StunAnswers {
+            most: flows.saturating_mul(ANSWERS_PER_FLOW),
+            hasher: RandomState::new(),
+            began: now,
+            counts: vec![0; COUNTS].into(),
+        }
+    }
+
+    /// Counts an answer; false: it is one too many.
+    pub(crate) fn may_answer(&mut self, address: IpAddr, now: Instant) -> bool {
+        if now.saturating_duration_since(self.began) >= WINDOW {
+            self.began = now;
+            self.counts.fill(0);
+        }
+        let place = self.hasher.hash_one(source_of(address)) % COUNTS as u64;
+        let Some(count) = usize::try_from(place).ok().and_then(|place| self.counts.get_mut(place)) else {
+            return false;
+        };
+        let is_one_too_many = *count >= self.most;
+        *count = count.saturating_add(1);
+        !is_one_too_many
+    }
+}
 
 /// Whether a datagram is STUN and no SIP: no SIP begins with these bits, and the cookie stands where it must.
 pub(crate) fn is_stun(datagram: &[u8]) -> bool {
@@ -94,6 +145,33 @@ mod tests {
                 assert_eq!(answer(&request(attributes), source.parse().unwrap()), Some(expected.clone()), "{source}");
             }
         }
+    }
+
+    #[test]
+    fn a_source_gets_as_many_answers_as_its_flows_need_and_others_get_theirs() {
+        let began = Instant::now();
+        let mut answers = StunAnswers::new(3, began);
+        let [near, same, mapped, far] =
+            ["2001:db8::1", "2001:db8::2", "::ffff:192.0.2.1", "192.0.2.1"].map(|text| text.parse::<IpAddr>().unwrap());
+        for second in 0..3 {
+            let now = began + Duration::from_secs(second * 7);
+            assert!(answers.may_answer(near, now) && answers.may_answer(same, now), "{second}");
+        }
+        let later = began + Duration::from_secs(23);
+        assert!(!answers.may_answer(near, later) && !answers.may_answer(same, later), "two for each of three flows");
+        assert!((0..3).all(|_| answers.may_answer(mapped, later) && answers.may_answer(far, later)));
+        assert!(!answers.may_answer(far, later));
+        let next = began + WINDOW;
+        assert!((0..6).all(|_| answers.may_answer(near, next)));
+        assert!(!answers.may_answer(near, next));
+    }
+
+    #[test]
+    fn whoever_forges_all_kinds_of_sources_takes_no_answers_from_others() {
+        let began = Instant::now();
+        let mut answers = StunAnswers::new(1_000, began);
+        assert!((0..1_000_000_u32).all(|number| answers.may_answer(IpAddr::V4(number.into()), began)));
+        assert!((0..1_000).all(|_| answers.may_answer("203.0.113.1".parse().unwrap(), began)));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
 use restante_sip::message::SipMessage;
@@ -15,7 +16,8 @@ use crate::address::{Flow, ListenerId, Protocol};
 use crate::counters::{TransportCounters, count};
 use crate::event::{Handler, SendFailure, SendToken, TransportEvent, Unreadable};
 use crate::limits::TransportLimits;
-use crate::stun;
+use crate::permit::lock;
+use crate::stun::{self, StunAnswers};
 
 /// Sends from one listener's socket; for any thread.
 #[derive(Clone, Debug)]
@@ -43,6 +45,7 @@ struct UdpListener {
     limits: TransportLimits,
     counters: Arc<TransportCounters>,
     handler: Handler,
+    stun_answers: Mutex<StunAnswers>,
 }
 
 impl UdpSender {
@@ -85,7 +88,8 @@ pub(crate) fn start(
     let (waiting, waiting_receiver) = mpsc::channel(limits.max_waiting_datagrams.max(1));
     let sender = UdpSender { socket: Arc::new(socket.try_clone()?), waiting, counters: Arc::clone(&counters) };
     let socket = UdpSocket::from_std(socket)?;
-    let listener = Arc::new(UdpListener { socket, id, local, limits, counters, handler });
+    let stun_answers = Mutex::new(StunAnswers::new(limits.max_connections_per_source, Instant::now()));
+    let listener = Arc::new(UdpListener { socket, id, local, limits, counters, handler, stun_answers });
     tokio::spawn(receive_all(Arc::clone(&listener), stop.clone()));
     tokio::spawn(send_waiting(listener, waiting_receiver, stop));
     Ok((local, sender))
@@ -146,12 +150,7 @@ impl UdpListener {
             return;
         }
         if stun::is_stun(datagram) {
-            // A keep-alive whose answer finds no room comes again.
-            if let Some(answer) = stun::answer(datagram, remote)
-                && self.socket.try_send_to(&answer, remote).is_ok()
-            {
-                count(&self.counters.datagrams_stun);
-            }
+            self.answer_stun(datagram, remote);
             return;
         }
         let bytes = Bytes::copy_from_slice(datagram);
@@ -162,6 +161,18 @@ impl UdpListener {
                 (self.handler)(TransportEvent::Unreadable { bytes, flow, reason: error.into() })
             }
         };
+    }
+
+    fn answer_stun(&self, datagram: &[u8], remote: SocketAddr) {
+        let Some(answer) = stun::answer(datagram, remote) else { return };
+        if !lock(&self.stun_answers).may_answer(remote.ip(), Instant::now()) {
+            count(&self.counters.datagrams_stun_refused);
+            return;
+        }
+        // A keep-alive whose answer finds no room comes again.
+        if self.socket.try_send_to(&answer, remote).is_ok() {
+            count(&self.counters.datagrams_stun);
+        }
     }
 }
 

@@ -103,8 +103,9 @@ async fn who_says_nothing_or_half_of_something_is_closed() {
     for (said, reason) in [
         (&b""[..], CloseReason::FirstByteTimeout),
         (&whole[..40], CloseReason::MessageTimeout),
-        // Half a keep-alive is no part of a message.
-        (&b"\r"[..], CloseReason::Idle),
+        // A keep-alive is no message, nor is half of one a part.
+        (&b"\r"[..], CloseReason::FirstByteTimeout),
+        (&b"\r\n"[..], CloseReason::FirstByteTimeout),
         (&whole[..], CloseReason::Idle),
     ] {
         let mut peer = TcpStream::connect(fixture.address(0)).await.unwrap();
@@ -115,7 +116,37 @@ async fn who_says_nothing_or_half_of_something_is_closed() {
         assert_eq!(fixture.closed().await.1, reason);
         assert!(read_all(&mut peer).await.is_empty());
     }
-    assert_eq!(fixture.count("streams_timed_out"), 4);
+    assert_eq!(fixture.count("streams_timed_out"), 5);
+}
+
+#[tokio::test]
+async fn keep_alives_are_answered_and_make_up_for_no_message() {
+    let limits = TransportLimits { first_byte_timeout: Duration::from_millis(300), ..TransportLimits::default() };
+    let mut fixture = start(TCP, limits).await;
+    let mut idle = TcpStream::connect(fixture.address(0)).await.unwrap();
+    let mut pong = [0; 2];
+    let pinging = async {
+        let mut answered = 0;
+        while idle.write_all(b"\r\n\r\n").await.is_ok() && idle.read_exact(&mut pong).await.is_ok() {
+            answered += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        answered
+    };
+    let (answered, closed) = timeout(PATIENCE, async { tokio::join!(pinging, fixture.closed()) }).await.unwrap();
+    assert_eq!(closed.1, CloseReason::FirstByteTimeout);
+    assert!(answered > 1, "{answered}");
+    // After a message they are all that it needs.
+    let mut peer = TcpStream::connect(fixture.address(0)).await.unwrap();
+    peer.write_all(b"\r\n\r\n").await.unwrap();
+    peer.write_all(&request("first", b"")).await.unwrap();
+    assert_eq!(fixture.message().await.0.call_id(), Some("first"));
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        peer.write_all(b"\r\n\r\n").await.unwrap();
+        timeout(PATIENCE, peer.read_exact(&mut pong)).await.unwrap().unwrap();
+    }
+    assert!(fixture.events.try_recv().is_err(), "it is open");
 }
 
 #[tokio::test]

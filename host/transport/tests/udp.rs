@@ -54,6 +54,25 @@ async fn garbage_is_told_and_keep_alives_are_not() {
 }
 
 #[tokio::test]
+async fn stun_is_answered_as_often_as_flows_need_it_and_sip_goes_on() {
+    let limits = TransportLimits { max_connections_per_source: 2, ..TransportLimits::default() };
+    let mut fixture = start(&["udp:127.0.0.1:0"], limits).await;
+    let binding = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], b"transaction!"].concat();
+    let peers = [UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap()];
+    for _ in 0..5 {
+        for peer in &peers {
+            peer.send_to(&binding, fixture.address(0)).await.unwrap();
+        }
+    }
+    peers[0].send_to(&request("after", b""), fixture.address(0)).await.unwrap();
+    assert_eq!(fixture.message().await.0.call_id(), Some("after"));
+    assert_eq!((fixture.count("datagrams_stun"), fixture.count("datagrams_stun_refused")), (4, 6));
+    let other = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    other.send_to(&binding, fixture.address(0)).await.unwrap();
+    fixture.until_count("datagrams_stun", 5).await;
+}
+
+#[tokio::test]
 async fn a_flood_keeps_its_order_and_stops_nobody() {
     let listeners = ["udp:127.0.0.1:0", "udp:127.0.0.1:0"].map(|text| text.parse().unwrap());
     let (seen, mut events) = tokio::sync::mpsc::unbounded_channel();

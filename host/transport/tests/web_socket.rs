@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use restante_transport::TransportLimits;
+use restante_transport::{CloseReason, TransportLimits};
 use support::{Fixture, PATIENCE, request, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -70,6 +70,48 @@ async fn a_message_that_does_not_come_to_its_end_ends_the_connection_whatever_co
         timeout(PATIENCE, pinging).await.expect("the connection is closed in time");
     }
     fixture.until_count("streams_timed_out", 3).await;
+}
+
+#[tokio::test]
+async fn keep_alives_of_any_kind_make_up_for_no_message() {
+    let short = Duration::from_millis(300);
+    let limits = TransportLimits { first_byte_timeout: short, message_timeout: short, ..TransportLimits::default() };
+    let mut fixture = start(&["ws:127.0.0.1:0"], limits).await;
+    // The last one is never between messages: another keep-alive has always begun.
+    let overlapping = [&frame(TEXT, b"\r\n", true)[1..], &frame(TEXT, b"\r\n", true)[..1]].concat();
+    for (first, keep_alive) in [
+        (Vec::new(), frame(TEXT, b"\r\n", true)),
+        (Vec::new(), frame(TEXT, b"\r\n\r\n", true)),
+        (Vec::new(), frame(TEXT, b"", true)),
+        (Vec::new(), frame(PING, b"", true)),
+        (frame(TEXT, b"", true)[..1].to_vec(), overlapping),
+    ] {
+        let mut idle = agreed(&fixture).await;
+        idle.write_all(&first).await.unwrap();
+        let (mut reader, mut writer) = idle.split();
+        let mut rest = Vec::new();
+        let pinging = async {
+            let reading = reader.read_to_end(&mut rest);
+            tokio::pin!(reading);
+            loop {
+                tokio::select! {
+                    _ = &mut reading => return,
+                    () = tokio::time::sleep(Duration::from_millis(20)) => _ = writer.write_all(&keep_alive).await,
+                }
+            }
+        };
+        timeout(PATIENCE, pinging).await.expect("the connection is closed in time");
+        assert!(matches!(fixture.closed().await.1, CloseReason::FirstByteTimeout | CloseReason::MessageTimeout));
+    }
+    let mut honest = agreed(&fixture).await;
+    honest.write_all(&frame(TEXT, b"\r\n\r\n", true)).await.unwrap();
+    honest.write_all(&frame(TEXT, &request("first", b""), true)).await.unwrap();
+    assert_eq!(fixture.message().await.0.call_id(), Some("first"));
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        honest.write_all(&frame(TEXT, b"\r\n\r\n", true)).await.unwrap();
+    }
+    assert!(fixture.events.try_recv().is_err(), "it is open");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use restante_client::PageMessage;
 use restante_cpim::imdn::{Disposition, DispositionNotification};
-use restante_tests::{Program, http, run, setting};
+use restante_tests::{Program, http, http_that_stays, run, setting};
 use serde_json::Value;
 
 #[test]
@@ -126,6 +126,12 @@ async fn is_asked_for_a_token(place: SocketAddr) {
         let answer = http(place, "/health", &headers).await;
         assert_eq!(answer.status, expected, "{headers}");
         assert!(!answer.head.to_ascii_lowercase().contains("access-control-"), "{}", answer.head);
+    }
+    // Who may not ask keeps no connection, though it asks for one.
+    for (headers, expected) in [(host.clone(), 401), (format!("Host: evil.example.org\r\n{bearer}"), 421)] {
+        let answer = http_that_stays(place, "/health", &headers).await;
+        assert_eq!(answer.status, expected);
+        assert!(answer.head.to_ascii_lowercase().contains("connection: close"), "{}", answer.head);
     }
     let url = format!("http://{place}");
     let by_command =

@@ -190,14 +190,12 @@ struct Guard {
 async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request, next: Next) -> Response {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
     if !guard.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)) {
-        return Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown Host; see admin.hosts").into_response();
+        return shown_out(StatusCode::MISDIRECTED_REQUEST, "unknown Host; see admin.hosts");
     }
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let given = given.unwrap_or("").as_bytes();
     if !bool::from(given.ct_eq(guard.token.as_bytes())) {
-        // Who has no token keeps no connection.
-        let refusal = Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is needed");
-        return ([(header::CONNECTION, "close")], refusal).into_response();
+        return shown_out(StatusCode::UNAUTHORIZED, "a bearer token is needed");
     }
     next.run(request).await
 }
@@ -223,6 +221,11 @@ fn known_token(path: &Path) -> Result<Option<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
+}
+
+/// Who may not ask keeps no connection.
+fn shown_out(status: StatusCode, text: &str) -> Response {
+    ([(header::CONNECTION, "close")], Problem::new(status, text)).into_response()
 }
 
 /// The token of the file, made when it is missing.

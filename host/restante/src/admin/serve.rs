@@ -10,14 +10,15 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use restante_transport::source_of;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 
 /// Connections at a time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
-/// Of these from one address, so that no single one holds the door shut.
-const MAX_PER_ADDRESS: usize = 32;
+/// Of these from one source, so that no single one holds the door shut.
+const MAX_PER_SOURCE: usize = 32;
 /// Time for a request's head to come.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time of a whole connection: a request and its answer take less.
@@ -48,20 +49,20 @@ impl Listening {
     }
 }
 
-/// Connections of each address.
+/// Connections of each source: of an IPv4 address, or of the /64 network of an IPv6 address.
 #[derive(Clone, Default)]
-struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
+struct Sources(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
-/// One connection of an address, while it lives.
-struct Share(Addresses, IpAddr);
+/// One connection of a source, while it lives.
+struct Share(Sources, IpAddr);
 
-impl Addresses {
+impl Sources {
     /// None: it has its share.
-    fn share(&self, source: IpAddr) -> Option<Share> {
-        let source = source.to_canonical();
+    fn share(&self, address: IpAddr) -> Option<Share> {
+        let source = source_of(address);
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(source).or_default();
-        if *count >= MAX_PER_ADDRESS {
+        if *count >= MAX_PER_SOURCE {
             return None;
         }
         *count += 1;
@@ -84,7 +85,7 @@ impl Drop for Share {
 /// Serves until it is told to stop.
 pub async fn serve(listening: Listening, routes: Router, mut stopped: watch::Receiver<bool>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let addresses = Addresses::default();
+    let sources = Sources::default();
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -92,11 +93,11 @@ pub async fn serve(listening: Listening, routes: Router, mut stopped: watch::Rec
             _ = stopped.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((stream, source)) => {
-                let share = source.map(|source| addresses.share(source));
+            Ok((stream, address)) => {
+                let share = address.map(|address| sources.share(address));
                 if matches!(share, Some(None)) {
                     tracing::debug!(
-                        "an address has all the connections to the administration interface that it may have"
+                        "a source has all the connections to the administration interface that it may have"
                     );
                     continue;
                 }
@@ -116,5 +117,26 @@ pub async fn serve(listening: Listening, routes: Router, mut stopped: watch::Rec
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_one_host_has_one_share_and_others_have_theirs() {
+        let sources = Sources::default();
+        let share = |text: String| sources.share(text.parse().unwrap());
+        let mut held: Vec<_> = (0..MAX_PER_SOURCE).map(|number| share(format!("2001:db8::{number:x}"))).collect();
+        assert!(held.iter().all(Option::is_some));
+        assert!(share("2001:db8::ffff:1".into()).is_none());
+        assert!(share("2001:db8:0:1::1".into()).is_some() && share("192.0.2.1".into()).is_some());
+        let mapped: Vec<_> = (0..MAX_PER_SOURCE).map(|_| share("::ffff:192.0.2.1".into())).collect();
+        assert!(mapped.iter().all(Option::is_some) && share("192.0.2.1".into()).is_none());
+        held.pop();
+        assert!(share("2001:db8::ffff:1".into()).is_some());
+        drop((held, mapped));
+        assert!(sources.0.lock().unwrap().is_empty(), "nothing is remembered about who is gone");
     }
 }

@@ -23,7 +23,7 @@ pub struct Sip {
     pub congestion_safe: bool,
     /// Further places that we may connect to, whoever names them: by default only where the signalling came from, and
     /// loopback where nothing but loopback is listened on. `ADDRESS`, `ADDRESS/BITS` or `ADDRESS:PORT`; one of our own
-    /// listeners only with its port.
+    /// listeners only with its port, loopback and link-local addresses only by what names nothing else.
     pub allow_targets: Option<Vec<Target>>,
     /// Pages that may connect over WebSocket, as browsers name them in Origin, such as `https://phone.example.org`; default:
     /// all, and whoever names none.

@@ -134,9 +134,9 @@ impl Clock {
     }
 }
 
-/// Which wait is on.
+/// Which wait is on. A keep-alive is no message, and ends none of them.
 enum Waiting {
-    FirstByte,
+    FirstMessage,
     RestOfMessage,
     NextMessage,
 }
@@ -156,7 +156,7 @@ impl Reader<'_> {
         let mut framer = StreamFramer::new(limits.message);
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         // A connection of ours was opened to send; the peer owes nothing at first.
-        let mut waiting = if self.flow.listener.is_some() { Waiting::FirstByte } else { Waiting::NextMessage };
+        let mut waiting = if self.flow.listener.is_some() { Waiting::FirstMessage } else { Waiting::NextMessage };
         let mut since = Instant::now();
         loop {
             let deadline = self.deadline(&waiting, since, limits);
@@ -167,7 +167,7 @@ impl Reader<'_> {
                 Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return CloseReason::Peer,
                 Ok(Err(error)) => return CloseReason::Error(error.kind()),
                 Err(_) => match waiting {
-                    Waiting::FirstByte => return CloseReason::FirstByteTimeout,
+                    Waiting::FirstMessage => return CloseReason::FirstByteTimeout,
                     Waiting::RestOfMessage => return CloseReason::MessageTimeout,
                     Waiting::NextMessage if self.clock.last() + limits.idle_timeout <= Instant::now() => {
                         return CloseReason::Idle;
@@ -177,10 +177,17 @@ impl Reader<'_> {
             };
             self.clock.tick();
             framer.push(buffer.get(..length).unwrap_or_default());
-            let Some(some_complete) = self.take_frames(&mut framer).await else { return CloseReason::Unreadable };
+            let Some(some_message) = self.take_frames(&mut framer).await else { return CloseReason::Unreadable };
             waiting = match (framer.is_amid_message(), waiting) {
+                (false, Waiting::FirstMessage) if !some_message => {
+                    // Whoever never pauses is never waited for.
+                    if deadline <= Instant::now() {
+                        return CloseReason::FirstByteTimeout;
+                    }
+                    Waiting::FirstMessage
+                }
                 (false, _) => Waiting::NextMessage,
-                (true, Waiting::RestOfMessage) if !some_complete => Waiting::RestOfMessage,
+                (true, Waiting::RestOfMessage) if !some_message => Waiting::RestOfMessage,
                 (true, _) => {
                     since = Instant::now();
                     Waiting::RestOfMessage
@@ -191,13 +198,13 @@ impl Reader<'_> {
 
     fn deadline(&self, waiting: &Waiting, since: Instant, limits: &TransportLimits) -> Instant {
         match waiting {
-            Waiting::FirstByte => since + limits.first_byte_timeout,
+            Waiting::FirstMessage => since + limits.first_byte_timeout,
             Waiting::RestOfMessage => since + limits.message_timeout,
             Waiting::NextMessage => self.clock.last() + limits.idle_timeout,
         }
     }
 
-    /// Hands over what is complete and says whether anything was; none when the stream cannot be read further.
+    /// Hands over what is complete and says whether a message was; none when the stream cannot be read further.
     async fn take_frames(&self, framer: &mut StreamFramer) -> Option<bool> {
         let mut some = false;
         loop {
@@ -212,10 +219,7 @@ impl Reader<'_> {
                         sleep(self.table.limits.congested_pause).await;
                     }
                 }
-                Ok(Some(Frame::Ping)) => {
-                    some = true;
-                    self.outbox.pong();
-                }
+                Ok(Some(Frame::Ping)) => self.outbox.pong(),
                 Ok(None) => return Some(some),
                 Err(error) => {
                     let (bytes, flow) = (bytes::Bytes::new(), self.flow);

@@ -64,9 +64,12 @@ impl Talk<'_> {
         let began = Instant::now();
         let mut last = began;
         loop {
+            let first = began + limits.first_byte_timeout;
             let (deadline, late) = match socket.get_ref().since() {
+                // What begins to come in time may still be a keep-alive; a message ends no later.
+                Some(since) if owes_first => (since.min(first) + limits.message_timeout, CloseReason::MessageTimeout),
                 Some(since) => (since + limits.message_timeout, CloseReason::MessageTimeout),
-                None if owes_first => (began + limits.first_byte_timeout, CloseReason::FirstByteTimeout),
+                None if owes_first => (first, CloseReason::FirstByteTimeout),
                 None => (last + limits.idle_timeout, CloseReason::Idle),
             };
             let now = Instant::now();
@@ -83,16 +86,14 @@ impl Talk<'_> {
                         Ok(Some(Err(error))) => return self.end_of(error),
                         Ok(Some(Ok(message))) => message,
                     };
-                    owes_first &= !(message.is_text() || message.is_binary());
                     // The library's answer: with the next one it would be one more that waits.
                     if message.is_ping()
                         && let Err(reason) = self.flush(socket).await
                     {
                         return reason;
                     }
-                    if !self.take(message).await {
-                        return CloseReason::Unreadable;
-                    }
+                    let Some(is_sip) = self.take(message).await else { return CloseReason::Unreadable };
+                    owes_first &= !is_sip;
                 }
                 next = writer.next() => {
                     let Some(bytes) = next else { return CloseReason::Local };
@@ -105,19 +106,19 @@ impl Talk<'_> {
         }
     }
 
-    /// Handles what came; false: it cannot be read.
-    async fn take(&self, message: Message) -> bool {
+    /// Handles what came and says whether it was SIP, which a keep-alive is not; none: it cannot be read.
+    async fn take(&self, message: Message) -> Option<bool> {
         let bytes = match message {
             Message::Text(text) => Bytes::from(text),
             Message::Binary(bytes) => bytes,
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => return true,
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => return Some(false),
         };
         if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
             // RFC 5626 §4.4.1: some clients keep alive as they do over TCP.
             if bytes.len() >= 4 {
                 self.outbox.pong();
             }
-            return true;
+            return Some(false);
         }
         let (flow, table) = (self.flow, self.table);
         match SipMessage::from_datagram(bytes, &table.limits.message) {
@@ -127,11 +128,11 @@ impl Talk<'_> {
                     count(&table.counters.streams_paused);
                     sleep(table.limits.congested_pause).await;
                 }
-                true
+                Some(true)
             }
             Err(error) => {
                 (table.handler)(TransportEvent::Unreadable { bytes: Bytes::new(), flow, reason: error.into() });
-                false
+                None
             }
         }
     }

@@ -96,7 +96,9 @@ async fn keep_alives_of_any_kind_make_up_for_no_message() {
             loop {
                 tokio::select! {
                     _ = &mut reading => return,
-                    () = tokio::time::sleep(Duration::from_millis(20)) => _ = writer.write_all(&keep_alive).await,
+                    () = tokio::time::sleep(Duration::from_millis(20)) => {
+                        let _ = writer.write_all(&keep_alive).await;
+                    }
                 }
             }
         };

@@ -1,4 +1,4 @@
-//! What the configuration bounds and allows, in the terms of those who keep to it.
+//! What the configuration bounds, in the terms of those who keep to it.
 
 use restante_deferral::breaker::BreakerLimits;
 use restante_deferral::decision::HostAbilities;
@@ -8,7 +8,6 @@ use restante_msrp::framing::FramingLimits;
 use restante_sip::message::MessageLimits;
 use restante_store::sqlite::WriteLimits;
 use restante_transport::TransportLimits;
-use restante_transport::destination::{AllowedTarget, DestinationPolicy};
 use restante_transport::queue::QueueLimits;
 
 use crate::configuration::{Configuration, Limits, Tenant};
@@ -45,28 +44,6 @@ pub(super) fn abilities(configuration: &Configuration) -> HostAbilities {
         max_page_bytes: if configuration.sip.congestion_safe { 64 * 1024 } else { 1300 },
         max_message_bytes: configuration.limits.max_large_body_bytes,
         hand_over_targets: Vec::new(),
-    }
-}
-
-/// Where peers may make us connect to: what the operator wrote, and nothing else. Where nothing is written, a server that
-/// nobody but this machine can reach may reach this machine.
-///
-/// Deviation: loopback without an entry of its own, so that a first try on one machine works. Whoever puts a proxy on the same
-/// machine before the server writes `allow_targets`, be it empty: others speak through that proxy.
-pub(super) fn destinations(configuration: &Configuration) -> DestinationPolicy {
-    let ours = || {
-        let sip = configuration.sip.listen.iter();
-        sip.chain(&configuration.msrp.listen).chain(&configuration.msrp.web_socket_listen).map(|listen| listen.socket)
-    };
-    let is_local = ours().all(|socket| socket.ip().is_loopback());
-    let allowed: Vec<AllowedTarget> = match &configuration.sip.allow_targets {
-        Some(targets) => targets.iter().map(|target| target.0).collect(),
-        None if is_local => ["127.0.0.0/8", "::1"].into_iter().filter_map(|range| range.parse().ok()).collect(),
-        None => Vec::new(),
-    };
-    DestinationPolicy {
-        own: ours().chain(configuration.admin.listen).filter(|socket| socket.port() != 0).collect(),
-        allowed,
     }
 }
 

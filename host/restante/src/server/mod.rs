@@ -4,6 +4,7 @@ pub mod authentication;
 pub mod certificates;
 pub mod check;
 mod content_encoding;
+mod destinations;
 pub mod directory;
 mod facts;
 mod failures;
@@ -51,8 +52,9 @@ use tokio::sync::{oneshot, watch};
 
 use self::authentication::Authentication;
 use self::certificates::Certificates;
+use self::destinations::destinations;
 use self::directory::{Directory, Reservation};
-use self::limits::{HOP_LIMITS, destinations, framing_limits, queue_limits, transport_limits, write_limits};
+use self::limits::{HOP_LIMITS, framing_limits, queue_limits, transport_limits, write_limits};
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
 use self::msrp_relay::Clients;
 use self::name_service::names;

@@ -29,8 +29,9 @@ use super::{Now, Shard, ToShard};
 use crate::configuration::{Configuration, Tenant};
 use crate::metrics::Metrics;
 use crate::server::authentication::Authentication;
+use crate::server::destinations::destinations;
 use crate::server::directory::Directory;
-use crate::server::limits::{HOP_LIMITS, destinations};
+use crate::server::limits::HOP_LIMITS;
 use crate::server::rates::Rates;
 use crate::server::{NO_PLACE, Shared, receiver};
 

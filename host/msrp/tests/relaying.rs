@@ -1,5 +1,8 @@
 //! The relay's side of AUTH, and what it passes on.
 
+#[path = "relaying/legs.rs"]
+mod legs;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -29,6 +32,7 @@ enum Written {
     Request(LegId, Box<RequestHead>, Vec<u8>, ContinuationFlag),
     Response(LegId, Box<Response>),
     Connect(LegId, MsrpUri),
+    Close(LegId),
     Authenticate,
     Expired,
 }
@@ -82,6 +86,7 @@ impl Story {
                     all.push(read(leg, bytes));
                 }
                 Output::Connect(leg, uri) => all.push(Written::Connect(leg, uri)),
+                Output::Close(leg) => all.push(Written::Close(leg)),
                 Output::Authenticate(_) => all.push(Written::Authenticate),
                 Output::Expired => all.push(Written::Expired),
             }
@@ -205,7 +210,7 @@ fn what_the_client_sends_goes_on_with_our_uri_in_from_path() {
 #[test]
 fn who_connects_for_the_session_is_answered_on_that_connection() {
     let mut story = granted();
-    let leg = story.relay.accept_leg().unwrap();
+    let leg = story.relay.accept_leg(story.now).unwrap();
     story.says(leg, &send("p1", &format!("{SESSION} {CLIENT}"), PEER, "", "", '$'));
     let written = story.written();
     let [Written::Request(LegId::CLIENT, head, content, _), Written::Response(..)] = &written[..] else {
@@ -227,7 +232,7 @@ fn who_connects_for_the_session_is_answered_on_that_connection() {
     };
     assert_eq!((reported(&mut story, &to_peer), reported(&mut story, &to_second)), (leg, leg));
     // The peer connects again, while its old connection is not known to be lost.
-    let again = story.relay.accept_leg().unwrap();
+    let again = story.relay.accept_leg(story.now).unwrap();
     story.says(again, &send("p3", &format!("{SESSION} {CLIENT}"), PEER, "", "", '$'));
     story.written();
     assert_eq!((reported(&mut story, &to_peer), reported(&mut story, &to_second)), (again, leg));
@@ -238,7 +243,7 @@ fn who_connects_for_the_session_is_answered_on_that_connection() {
 fn nobody_takes_the_name_of_a_host_that_we_connected_to() {
     let mut story = granted();
     let (ours, _) = story.sends_to_peer("", "hello");
-    let stranger = story.relay.accept_leg().unwrap();
+    let stranger = story.relay.accept_leg(story.now).unwrap();
     story.says(stranger, &send("p1", &format!("{SESSION} {CLIENT}"), PEER, "", "", '$'));
     story.written();
     assert_eq!(story.sends_to_peer("", "answer").0, ours);
@@ -412,32 +417,17 @@ fn nobody_is_relayed_for_without_a_session_of_the_client() {
         }
     }
     // AUTH is for clients.
-    let leg = story.relay.accept_leg().unwrap();
+    let leg = story.relay.accept_leg(story.now).unwrap();
     assert_eq!(refused(&mut story, leg, &auth("")), 501);
     story.says(leg, &send("p1", &format!("{other} {CLIENT}"), PEER, "", "", '$').replace("SEND", "REPORT"));
     assert!(story.written().is_empty(), "a REPORT is never answered");
-}
-
-#[test]
-fn a_client_has_a_bounded_number_of_peers() {
-    let mut story = granted();
-    let most = RelayLimits::default().max_legs;
-    for number in 0..=most {
-        let peer = format!("msrp://192.0.2.9:2855/peer{number};tcp");
-        story.says(LegId::CLIENT, &send("a1", &format!("{SESSION} {peer}"), CLIENT, "", "x", '$'));
-        let is_refused = story
-            .written()
-            .iter()
-            .any(|it| matches!(it, Written::Response(_, said) if said.status == Status::FORBIDDEN));
-        assert_eq!(is_refused, number == most, "{number}");
-    }
 }
 
 proptest! {
     #[test]
     fn no_bytes_panic_and_what_is_written_is_whole(inputs in prop::collection::vec((any::<bool>(), 0..8u8, "\\PC{0,20}"), 0..20)) {
         let mut story = granted();
-        let leg = story.relay.accept_leg().unwrap();
+        let leg = story.relay.accept_leg(story.now).unwrap();
         for (from_client, kind, text) in inputs {
             let (from, to, own) = if from_client { (LegId::CLIENT, PEER, CLIENT) } else { (leg, CLIENT, PEER) };
             let both = format!("{SESSION} {to}");

@@ -1,8 +1,13 @@
 //! Hosts of MSRP paths that are names are looked for, and each address is held against the bounds.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use restante_tests::{MsrpReply, NameServer, RawMsrp, World, in_time, setting, until};
+use restante::configuration::ListenAddress;
+use restante_tests::{
+    Chunk, MsrpReply, NameServer, RawMsrp, WebMsrp, World, free_tcp_port_on, in_time, setting, until,
+};
+use restante_transport::Protocol;
 use tokio::net::TcpListener;
 
 use restante_tests::raw_device::{BOB, accept, invited, register, waiting};
@@ -110,5 +115,47 @@ fn nobody_else_waits_for_a_name() {
             alice.send(carol.address(), &text).await;
             assert_eq!(carol.texts(1).await, [text.as_str()]);
         }
+    });
+}
+
+#[test]
+fn hosts_that_a_client_of_the_relay_makes_up_take_no_question_from_next_hops() {
+    setting().demands_passwords().settings("few = 0\nretry_seconds = [3600]").tell(async |world| {
+        let names = NameServer::start().await;
+        names.set_silent(true);
+        let (server, socket) = (names.address(), free_tcp_port_on(world.sip().ip()));
+        world
+            .restart_with(|it| {
+                it.sip.name_servers = vec![server];
+                it.msrp.web_socket_listen = vec![ListenAddress { protocol: Protocol::Ws, socket }];
+            })
+            .await;
+        world.give_password("bob").await;
+        let mut edge = world.udp().await;
+        let register = edge
+            .request("REGISTER", "sip:example.org")
+            .set("From", "<sip:dave@example.org>;tag=1")
+            .set("To", "<sip:dave@example.org>")
+            .with("Contact", "<sip:dave@192.0.2.77>")
+            .with("Supported", "path")
+            .with("Path", "<sip:edge.example.net:5099;lr>");
+        assert_eq!(edge.ask(&register).await.status(), Some(200));
+        let mut clients = Vec::new();
+        for client in 0..3 {
+            let mut web = WebMsrp::authorized(socket, "bob").await;
+            for host in 0..32 {
+                web.connection.to_path = format!("{} msrp://h{client}-{host}.evil.example:2855/x;tcp", web.session);
+                web.connection.send_chunk(Chunk::whole("m", b"x")).await;
+            }
+            clients.push(web);
+        }
+        let made_up = || {
+            let asked = names.asked();
+            let hosts = asked.iter().filter_map(|it| it.split_once(' ')).map(|(_, host)| host);
+            hosts.filter(|host| host.ends_with(".evil.example")).collect::<HashSet<_>>().len()
+        };
+        until("as many questions as there may be are asked for the client", || made_up() >= 64).await;
+        world.person("alice").await.send("sip:dave@example.org", "waits for a name").await;
+        until("the next hop is asked for", || names.asked().iter().any(|it| it == "A edge.example.net")).await;
     });
 }

@@ -1,10 +1,12 @@
 //! Clients that cannot be connected to, and the relay that serves them (RFC 7977).
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use restante::configuration::{Configuration, ListenAddress, MsrpOffer};
 use restante_client::Content;
 use restante_client::{LargeMessage, Source};
+use restante_msrp::relay::RelayLimits;
 use restante_msrp::sdp::{Fingerprint, MsrpDescription};
 use restante_msrp::uri::MsrpUri;
 use restante_sip::message::Method;
@@ -313,6 +315,36 @@ fn whoever_has_the_session_uri_is_passed_on_to_the_client_and_answered_on_its_co
         late.to_path = session.to_string();
         let sent = late.send_chunk(Chunk::whole("m3", b"too late")).await;
         assert_eq!(late.next().await, MsrpReply::Response(sent, 481));
+    });
+}
+
+#[test]
+fn strangers_who_say_nothing_go_for_those_who_do_and_for_whom_the_client_sends_to() {
+    place().tell(async |world| {
+        let socket = relay(world, |_| {}).await;
+        let mut web = WebMsrp::authorized(socket, "bob").await;
+        let session: MsrpUri = web.session.parse().unwrap();
+        let (place, half) = (session.socket_address().unwrap(), RelayLimits::default().max_legs / 2);
+        let mut strangers = VecDeque::new();
+        for number in 0..=2 * half {
+            let mut stranger = RawMsrp::connect_to(place, &web.path()).await;
+            let from = format!("msrp://192.0.2.9:2855/s{number};tcp");
+            let head = format!("MSRP s{number}x SEND\r\nTo-Path: {}\r\nFrom-Path: {from}\r\n", web.path());
+            stranger.send(head.as_bytes()).await;
+            strangers.push_back(stranger);
+            if strangers.len() > half {
+                assert_eq!(strangers.pop_front().unwrap().next().await, MsrpReply::Closed, "{number}");
+            }
+        }
+        let mut peer = RawMsrp::connect_to(place, &web.path()).await;
+        let sent = peer.send_chunk(Chunk::whole("m1", b"hello")).await;
+        assert_eq!(peer.next().await, MsrpReply::Response(sent, 200));
+        assert_eq!(web.connection.next_whole().await.unwrap().1, b"hello");
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        web.connection.to_path = format!("{} msrp://{}/peer;tcp", web.session, listener.local_addr().unwrap());
+        web.connection.send_chunk(Chunk::whole("m2", b"hello")).await;
+        in_time("a connection", listener.accept()).await.unwrap();
+        assert_eq!(world.metric("restante_dropped_total", &["silent-relay-peer"]), half as u64 + 2);
     });
 }
 

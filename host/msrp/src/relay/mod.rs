@@ -26,12 +26,19 @@
 //! piece a leg, a large chunk is interrupted wherever something else is to be written (RFC 4975 §7.1.1), and what several
 //! peers send never mixes.
 //!
+//! | a leg that a peer made, and nothing of which went on to the client | then |
+//! |---|---|
+//! | one of its requests, or a piece of 10 KiB, goes on | it stays as long as it likes |
+//! | [`RelayLimits::first_request_within`] passes | it is closed |
+//! | another leg is to be made and there is no room: peers have half of `max_legs`, or all of them are taken | the oldest such leg is closed; where there is none, the new one is refused |
+//!
 //! A leg has the names of those who speak on it. A peer that connects again takes its name along: the newest of the
 //! connections that peers made has it. What we connected to a host keeps its name, as nobody else can be there.
 //!
 //! Deviation: requests of other methods are not passed on, and AUTH not through this relay to another one (§5.2): there is
 //! nothing behind this server that a browser needs a further relay for.
 
+mod legs;
 mod passing;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -39,18 +46,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use self::passing::{ANSWER_TIMEOUT, Passing, Sent};
+use self::legs::Leg;
+use self::passing::{Passing, Sent};
 use crate::byte_range::ByteRange;
 use crate::framing::{
-    ContinuationFlag, Frame, Framer, FramingError, FramingLimits, Header, Method, ReportStatus, RequestHead, Response,
+    ContinuationFlag, Frame, FramingError, FramingLimits, Header, Method, ReportStatus, RequestHead, Response,
     answer_to, end_line,
 };
 use crate::status::Status;
 use crate::transaction_ids::TransactionIds;
 use crate::uri::{MAX_PATH_URIS, MsrpPath, MsrpUri};
-
-/// Peers that may speak on one leg, as where a relay is behind it; of more the first is forgotten.
-const MAX_NAMES_PER_LEG: usize = 8;
 
 /// Names a connection of a client, within that client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,8 +71,10 @@ impl LegId {
 pub struct RelayLimits {
     /// Of each stream.
     pub framing: FramingLimits,
-    /// Peers at a time; a SEND to one more is answered 403. Default 32.
+    /// Peers at a time, of whom half at most connected to us; a SEND to one more is answered 403. Default 32.
     pub max_legs: usize,
+    /// Time for the first request of a peer that connected. Default 30 s.
+    pub first_request_within: Duration,
     /// Chunks whose answers are awaited; of more the oldest is forgotten, and no REPORT comes of it. Default 256.
     pub max_transactions: usize,
     /// Seconds that a session URI may live, and has to.
@@ -79,6 +86,7 @@ impl Default for RelayLimits {
         RelayLimits {
             framing: FramingLimits::default(),
             max_legs: 32,
+            first_request_within: Duration::from_secs(30),
             max_transactions: 256,
             lifetime_seconds: (60, 3_600),
         }
@@ -93,6 +101,8 @@ pub enum Output {
     /// Connect this leg to the host of the URI; what is written to it meanwhile waits. Where that cannot be:
     /// [`RelayedClient::leg_lost`].
     Connect(LegId, MsrpUri),
+    /// Close this leg: nothing came of it in time, or others have its place.
+    Close(LegId),
     /// Say who this is.
     Authenticate(Box<AuthRequest>),
     /// The session URI is not ours any more.
@@ -144,37 +154,11 @@ struct Session {
     until: Instant,
 }
 
-#[derive(Debug)]
-struct Leg {
-    framer: Framer,
-    /// Who is at the other end: the next hop as the client names it, or who the peers there say they are.
-    uris: VecDeque<MsrpUri>,
-    /// We connected it to its one name.
-    is_ours: bool,
-    passing: Option<Passing>,
-    /// Frames that the host was given for it, and those of them that it wrote.
-    queued: u64,
-    written: u64,
-}
-
-impl Leg {
-    fn new(limits: &FramingLimits, uri: Option<MsrpUri>) -> Leg {
-        Leg {
-            framer: Framer::new(limits.clone()),
-            is_ours: uri.is_some(),
-            uris: uri.into_iter().collect(),
-            passing: None,
-            queued: 0,
-            written: 0,
-        }
-    }
-}
-
 impl RelayedClient {
     /// A client that has not authenticated. `random` must be fresh and unpredictable.
     #[must_use]
     pub fn new(limits: RelayLimits, random: [u8; 16]) -> RelayedClient {
-        let client = Leg::new(&limits.framing, None);
+        let client = Leg::of_client(&limits.framing);
         RelayedClient {
             transaction_ids: TransactionIds::new(random),
             session: None,
@@ -211,34 +195,6 @@ impl RelayedClient {
             }
         }
         Ok(())
-    }
-
-    /// A peer connected, for the client's session. None: it has as many as it may have.
-    pub fn accept_leg(&mut self) -> Option<LegId> {
-        self.add_leg(None)
-    }
-
-    /// A leg is gone, or could not be made; the client is told so with this status where it sent something there.
-    pub fn leg_lost(&mut self, leg: LegId, status: Status) {
-        self.legs.remove(&leg);
-        self.sent.retain(|sent| sent.from != leg);
-        let (lost, left): (VecDeque<Sent>, VecDeque<Sent>) =
-            std::mem::take(&mut self.sent).into_iter().partition(|sent| sent.leg == leg);
-        self.sent = left;
-        lost.iter().for_each(|sent| self.report(sent, status));
-        // What comes of a chunk has nowhere to go; its sender need not wait for its end to learn that.
-        let halves: Vec<Sent> =
-            self.legs.iter_mut().filter_map(|(from, it)| it.passing.as_mut()?.lose(leg, *from)).collect();
-        halves.iter().for_each(|sent| self.report(sent, status));
-    }
-
-    /// So many frames of a leg were written since it began: from then on their answers are awaited.
-    pub fn written(&mut self, now: Instant, leg: LegId, frames: u64) {
-        let Some(known) = self.legs.get_mut(&leg).filter(|known| known.written < frames) else { return };
-        known.written = frames;
-        for sent in self.sent.iter_mut().filter(|sent| sent.leg == leg && sent.frame <= frames) {
-            sent.until.get_or_insert(now + ANSWER_TIMEOUT);
-        }
     }
 
     /// Answers AUTH with 401 and these values of WWW-Authenticate.
@@ -280,7 +236,7 @@ impl RelayedClient {
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
         let of_sent = self.sent.iter().filter_map(|sent| sent.until).min();
-        [of_sent, self.granted_until()].into_iter().flatten().min()
+        [of_sent, self.granted_until(), self.next_silence()].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -291,6 +247,7 @@ impl RelayedClient {
         for sent in over.iter().filter(|sent| sent.is_answered()) {
             self.report(sent, Status::TIMED_OUT);
         }
+        self.close_silent(now);
         if self.granted_until().is_some_and(|until| until <= now) {
             self.session = None;
             self.output.push_back(Output::Expired);
@@ -348,26 +305,8 @@ impl RelayedClient {
         if let Some((target, _)) = known {
             return Ok(Some((*target, uri)));
         }
-        let next = next.clone();
-        let target = self.add_leg(Some(next.clone())).ok_or(Status::FORBIDDEN)?;
-        self.output.push_back(Output::Connect(target, next));
+        let target = self.connect_leg(next).ok_or(Status::FORBIDDEN)?;
         Ok(Some((target, uri)))
-    }
-
-    /// Notes who is at the other end of a leg that a peer made: it is nowhere else any more, unless we connected there.
-    fn name_leg(&mut self, leg: LegId, from: &MsrpUri) {
-        let has_it = |known: &Leg| known.uris.iter().any(|uri| uri.same_as(from));
-        let is_known = self.legs.iter().any(|(id, known)| has_it(known) && (*id == leg || known.is_ours));
-        if is_known || self.legs.get(&leg).is_none_or(|known| known.is_ours) {
-            return;
-        }
-        self.legs.values_mut().for_each(|known| known.uris.retain(|uri| !uri.same_as(from)));
-        if let Some(known) = self.legs.get_mut(&leg) {
-            if known.uris.len() >= MAX_NAMES_PER_LEG {
-                known.uris.pop_front();
-            }
-            known.uris.push_back(from.clone());
-        }
     }
 
     fn write(&mut self, leg: LegId, bytes: Bytes) {
@@ -375,16 +314,6 @@ impl RelayedClient {
             known.queued += 1;
         }
         self.output.push_back(Output::Write(leg, bytes));
-    }
-
-    fn add_leg(&mut self, uri: Option<MsrpUri>) -> Option<LegId> {
-        if self.legs.len() > self.limits.max_legs {
-            return None;
-        }
-        let id = LegId(self.next_leg);
-        self.next_leg = self.next_leg.wrapping_add(1);
-        self.legs.insert(id, Leg::new(&self.limits.framing, uri));
-        Some(id)
     }
 
     fn content(&mut self, leg: LegId, bytes: &[u8]) {
@@ -415,6 +344,9 @@ impl RelayedClient {
         let transaction_id = self.transaction_ids.next_absent_from(&piece);
         let (bytes, sent) = passing.write(transaction_id, piece, flag, from);
         self.write(passing.target, bytes);
+        if let Some(known) = self.legs.get_mut(&from) {
+            known.has_begun();
+        }
         if let Some(mut sent) = sent {
             sent.frame = self.legs.get(&passing.target).map_or(0, |target| target.queued);
             self.sent.push_back(sent);

@@ -61,7 +61,7 @@ impl NextHop {
     /// What is looked for to get there. None: no such name can be.
     #[must_use]
     pub fn wanted(&self) -> Option<Wanted> {
-        Wanted::new(&self.place.host, self.place.port, Some(self.protocol))
+        Wanted::new(&self.place.host, self.place.port, Some(self.protocol)).map(Wanted::of_operator)
     }
 }
 

@@ -57,7 +57,6 @@ use self::directory::{Directory, Reservation};
 use self::limits::{HOP_LIMITS, framing_limits, queue_limits, transport_limits, write_limits};
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
 use self::msrp_relay::Clients;
-use self::name_service::names;
 use self::offenders::Offenders;
 use self::openings::Openings;
 use self::policies::{Policies, PolicyParts};
@@ -111,7 +110,10 @@ pub struct Shared {
     hops: Mutex<Breaker<SocketAddr>>,
     destinations: DestinationPolicy,
     outbound: Option<NextHop>,
+    /// Next hops of SIP, and what else the configuration names.
     names: Arc<Names>,
+    /// Hosts that peers name in MSRP.
+    msrp_names: Arc<Names>,
     failed_msrp_places: media::FailedPlaces,
     congestion_safe: bool,
     count_unreported_as_delivered: bool,
@@ -373,7 +375,8 @@ impl Server {
             hops: Mutex::new(Breaker::new(HOP_LIMITS)),
             destinations: destinations(configuration),
             outbound: configuration.sip.outbound.clone(),
-            names: names(&configuration.sip.name_servers),
+            names: name_service::next_hops(&configuration.sip.name_servers),
+            msrp_names: name_service::hosts_of_msrp(&configuration.sip.name_servers),
             failed_msrp_places: media::FailedPlaces::default(),
             congestion_safe: configuration.sip.congestion_safe,
             count_unreported_as_delivered: configuration.msrp.count_unreported_as_delivered,

@@ -1,21 +1,34 @@
-//! The name servers that are asked for hosts of next hops.
+//! The name servers that are asked for hosts of next hops, and for hosts of MSRP paths.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use restante_transport::resolution::{Dns, NameLimits, Names, SystemDns};
 use tokio::runtime::Handle;
 
-/// What is known of names, asked of these servers or of the system's. Must be called on a runtime, where it asks.
-pub(super) fn names(servers: &[SocketAddr]) -> Arc<Names> {
+/// What is known of next hops, asked of these servers or of the system's. Must be called on a runtime, where it asks.
+pub(super) fn next_hops(servers: &[SocketAddr]) -> Arc<Names> {
+    names(servers, NameLimits::default())
+}
+
+/// The same of what peers name in MSRP, which anybody may fill with names of its own: so nothing of it is shared with next
+/// hops. Whoever waits for one of them connects within seconds or not at all.
+pub(super) fn hosts_of_msrp(servers: &[SocketAddr]) -> Arc<Names> {
+    let limits =
+        NameLimits { max_names: 2_000, max_waiting: 1_000, timeout: Duration::from_secs(5), ..NameLimits::default() };
+    names(servers, limits)
+}
+
+fn names(servers: &[SocketAddr], limits: NameLimits) -> Arc<Names> {
     let dns = if servers.is_empty() { SystemDns::new() } else { SystemDns::of(servers) };
     match dns {
         Ok(dns) => {
             let dns: Arc<dyn Dns> = Arc::new(dns);
-            Names::new(dns, Handle::current(), NameLimits::default(), random_up_to)
+            Names::new(dns, Handle::current(), limits, random_up_to)
         }
         Err(error) => {
-            tracing::warn!(%error, "no name servers: next hops must be addresses");
+            tracing::warn!(%error, "no name servers: next hops and hosts of MSRP must be addresses");
             Names::none()
         }
     }

@@ -7,6 +7,9 @@
 //! | places that were valid a while ago | [`Known::Places`] | it is asked again: better the old place than none (RFC 8767) |
 //! | that it leads nowhere, or that nobody could say | [`Known::Nowhere`] | it is asked again after a while |
 //!
+//! What the operator named ([`Wanted::of_operator`]) is neither pushed out by other names nor waits for their questions. Of
+//! the others the one that was used longest ago makes room for a new one.
+//!
 //! A place that did not work is put behind the others for a while ([`Names::note_failure`]): so the next attempt takes the
 //! next place (RFC 3263 §4.3).
 
@@ -16,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::dns::Dns;
 use super::procedure::resolve;
@@ -25,9 +28,9 @@ use super::wanted::{Place, Wanted};
 /// Bounds of what is known.
 #[derive(Clone, Debug)]
 pub struct NameLimits {
-    /// Names that are known. More lead nowhere until others are forgotten.
+    /// Names that are known; of more the one that was used longest ago is forgotten.
     pub max_names: usize,
-    /// Names that are being asked about.
+    /// Names that are being asked about, those of the operator not counted. More lead nowhere.
     pub max_questions: usize,
     /// Who waits for one name.
     pub max_waiting: usize,
@@ -54,12 +57,18 @@ pub enum Known {
     Not,
 }
 
+/// Who is asked, and where.
+type Asked = (Arc<dyn Dns>, Handle);
+/// Gives a number below or equal to its argument.
+type Random = Box<dyn Fn(u64) -> u64 + Send + Sync>;
+
 /// What is known, and who is asked.
 pub struct Names {
-    asked: Option<(Arc<dyn Dns>, Handle)>,
+    asked: Option<Asked>,
     limits: NameLimits,
-    random: Box<dyn Fn(u64) -> u64 + Send + Sync>,
+    random: Random,
     questions: Arc<Semaphore>,
+    questions_of_operator: Arc<Semaphore>,
     known: Mutex<State>,
 }
 
@@ -73,13 +82,13 @@ struct State {
 /// Called when a name was asked about.
 type Waiting = Box<dyn FnOnce() + Send>;
 
-#[derive(Default)]
 struct Entry {
     places: Vec<Place>,
     /// When that has to be asked again; none: it was not asked yet.
     until: Option<Instant>,
     is_asked: bool,
     waiting: Vec<Waiting>,
+    used_at: Instant,
 }
 
 impl Default for NameLimits {
@@ -105,16 +114,20 @@ impl Names {
         limits: NameLimits,
         random: impl Fn(u64) -> u64 + Send + Sync + 'static,
     ) -> Arc<Names> {
-        let questions = Arc::new(Semaphore::new(limits.max_questions));
-        let asked = Some((dns, runtime));
-        Arc::new(Names { asked, limits, random: Box::new(random), questions, known: Mutex::default() })
+        Arc::new(Names::of(Some((dns, runtime)), limits, Box::new(random)))
     }
 
     /// Asks nobody: every name leads nowhere.
     #[must_use]
     pub fn none() -> Arc<Names> {
-        let (limits, questions) = (NameLimits::default(), Arc::new(Semaphore::new(0)));
-        Arc::new(Names { asked: None, limits, random: Box::new(|_| 0), questions, known: Mutex::default() })
+        Arc::new(Names::of(None, NameLimits::default(), Box::new(|_| 0)))
+    }
+
+    fn of(asked: Option<Asked>, limits: NameLimits, random: Random) -> Names {
+        let questions = Arc::new(Semaphore::new(limits.max_questions));
+        // One for each name of the configuration: no others are among these.
+        let questions_of_operator = Arc::new(Semaphore::new(limits.max_names));
+        Names { asked, limits, random, questions, questions_of_operator, known: Mutex::default() }
     }
 
     /// Where a name leads, for a task that can wait for it. None: nowhere, or nobody could say.
@@ -140,27 +153,23 @@ impl Names {
         let Some((dns, runtime)) = &self.asked else { return Known::Nowhere };
         let mut known = self.known();
         let State { entries, failed } = &mut *known;
-        if !entries.contains_key(wanted) && entries.len() >= self.limits.max_names {
-            entries.retain(|_, entry| entry.is_asked || entry.until.is_some_and(|until| until > now));
-            if entries.len() >= self.limits.max_names {
-                return Known::Nowhere;
-            }
+        let turn = if entries.get(wanted).is_none_or(|entry| entry.is_due(now)) { self.turn(wanted) } else { None };
+        // What cannot be asked about now pushes nothing out.
+        if !entries.contains_key(wanted) && (turn.is_none() || !make_room(entries, wanted, self.limits.max_names)) {
+            return Known::Nowhere;
         }
-        let entry = entries.entry(wanted.clone()).or_default();
-        let is_valid = entry.until.is_some_and(|until| until > now);
-        if !is_valid && !entry.is_asked {
-            let Ok(permit) = self.questions.clone().try_acquire_owned() else {
-                return entry.known(now, &self.limits, failed).unwrap_or(Known::Nowhere);
-            };
+        let entry = entries.entry(wanted.clone()).or_insert_with(|| Entry::new(now));
+        entry.used_at = now;
+        if let Some(turn) = turn {
             entry.is_asked = true;
             let (names, dns, wanted) = (Arc::clone(self), Arc::clone(dns), wanted.clone());
             runtime.spawn(async move {
                 names.ask(&*dns, wanted).await;
-                drop(permit);
+                drop(turn);
             });
         }
         entry.known(now, &self.limits, failed).unwrap_or_else(|| {
-            if entry.waiting.len() >= self.limits.max_waiting {
+            if !entry.is_asked || entry.waiting.len() >= self.limits.max_waiting {
                 return Known::Nowhere;
             }
             entry.waiting.push(Box::new(then));
@@ -177,6 +186,12 @@ impl Names {
         if known.failed.len() < self.limits.max_names {
             known.failed.insert(place, now + self.limits.failure_for);
         }
+    }
+
+    /// Leave to ask, until it is dropped. None: as many as may be asked about are.
+    fn turn(&self, wanted: &Wanted) -> Option<OwnedSemaphorePermit> {
+        let questions = if wanted.is_of_operator() { &self.questions_of_operator } else { &self.questions };
+        questions.clone().try_acquire_owned().ok()
     }
 
     async fn ask(&self, dns: &dyn Dns, wanted: Wanted) {
@@ -211,7 +226,29 @@ impl Names {
     }
 }
 
+/// Makes room for one more name where there is none: the one is forgotten that was used longest ago and is not being asked
+/// about. One of the operator's goes for another one of these alone. False: there is none to forget.
+fn make_room(entries: &mut HashMap<Wanted, Entry>, newcomer: &Wanted, max_names: usize) -> bool {
+    if entries.len() < max_names {
+        return true;
+    }
+    let may_go = |known: &Wanted| newcomer.is_of_operator() || !known.is_of_operator();
+    let others = entries.iter().filter(|(known, entry)| !entry.is_asked && may_go(known));
+    let oldest = others.min_by_key(|(known, entry)| (known.is_of_operator(), entry.used_at));
+    let oldest = oldest.map(|(known, _)| known.clone());
+    oldest.is_some_and(|oldest| entries.remove(&oldest).is_some())
+}
+
 impl Entry {
+    fn new(now: Instant) -> Entry {
+        Entry { places: Vec::new(), until: None, is_asked: false, waiting: Vec::new(), used_at: now }
+    }
+
+    /// Whether it is to be asked about.
+    fn is_due(&self, now: Instant) -> bool {
+        !self.is_asked && self.until.is_none_or(|until| until <= now)
+    }
+
     /// None: it was never asked to an end.
     fn known(&self, now: Instant, limits: &NameLimits, failed: &HashMap<SocketAddr, Instant>) -> Option<Known> {
         let until = self.until?;

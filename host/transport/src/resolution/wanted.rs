@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::address::{HostPort, Protocol};
+use crate::address::Protocol;
 
 /// Longest name in the DNS (RFC 1035 §2.3.4).
 const MAX_NAME_BYTES: usize = 253;
@@ -19,6 +19,8 @@ pub struct Wanted {
     is_secure: bool,
     /// A relay of MSRP, and nothing of SIP.
     is_msrp_relay: bool,
+    /// See [`Wanted::of_operator`]. The same name of a peer's is another entry.
+    is_of_operator: bool,
 }
 
 /// A place that requests can be sent to.
@@ -39,7 +41,7 @@ impl Wanted {
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let fits = host.parse::<IpAddr>().is_ok() || is_name(&host);
         let is_secure = protocol.is_some_and(Protocol::is_encrypted);
-        fits.then_some(Wanted { host, port, protocol, is_secure, is_msrp_relay: false })
+        fits.then_some(Wanted { host, port, protocol, is_secure, is_msrp_relay: false, is_of_operator: false })
     }
 
     /// A relay of MSRP (RFC 4976 §8), which is encrypted where its URI is `msrps:`.
@@ -56,10 +58,10 @@ impl Wanted {
         Wanted { is_secure: true, protocol, ..self }
     }
 
-    /// As the configuration writes it.
+    /// Where the configuration names it, and no peer does: what others name takes nothing from it.
     #[must_use]
-    pub fn configured(protocol: Protocol, place: &HostPort) -> Option<Wanted> {
-        Wanted::new(&place.host, place.port, Some(protocol))
+    pub fn of_operator(self) -> Wanted {
+        Wanted { is_of_operator: true, ..self }
     }
 
     /// The name, or the address without brackets.
@@ -90,6 +92,12 @@ impl Wanted {
     #[must_use]
     pub fn is_msrp_relay(&self) -> bool {
         self.is_msrp_relay
+    }
+
+    /// Whether the configuration names it.
+    #[must_use]
+    pub fn is_of_operator(&self) -> bool {
+        self.is_of_operator
     }
 
     /// The place itself, where the host is an address: nobody needs to be asked (RFC 3263 §4.2).

@@ -140,7 +140,7 @@ impl Place {
         let mut left = MAX_ADDRESSES;
         for (at, wanted) in self.wanted.iter().enumerate() {
             let others = self.wanted.len().saturating_sub(at).saturating_sub(1);
-            let found = timeout_at(part(Instant::now(), deadline, others), self.shared.names.places(wanted)).await;
+            let found = timeout_at(part(Instant::now(), deadline, others), self.shared.msrp_names.places(wanted)).await;
             let Ok(places) = found else { continue };
             let places = self.shared.failed_msrp_places.sort(places.into_iter().map(|place| place.socket));
             for (at, place) in places.iter().enumerate() {

@@ -100,12 +100,14 @@ fn begin(shared: &Shared) -> Option<(RelayedClient, Duration)> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).ok()?;
     let most = u32::try_from(shared.limits.max_relay_seconds).unwrap_or(u32::MAX);
+    let may_wait = Duration::from_secs(shared.limits.max_session_setup_seconds);
     let limits = RelayLimits {
         framing: shared.msrp_limits.clone(),
         lifetime_seconds: (MIN_RELAY_SECONDS.min(most), most),
+        first_request_within: may_wait,
         ..RelayLimits::default()
     };
-    Some((RelayedClient::new(limits, random), Duration::from_secs(shared.limits.max_session_setup_seconds)))
+    Some((RelayedClient::new(limits, random), may_wait))
 }
 
 struct Running {
@@ -141,6 +143,7 @@ impl Running {
                     }
                 }
                 Output::Connect(leg, uri) => self.connect(leg, &uri),
+                Output::Close(leg) => self.close(leg),
                 Output::Authenticate(request) => self.authenticate(&request),
                 Output::Expired => self.registered = None,
             }
@@ -176,6 +179,14 @@ impl Running {
         self.relay.leg_lost(leg, status);
     }
 
+    /// A peer's of which nothing came.
+    fn close(&mut self, leg: LegId) {
+        self.legs.remove(&leg);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.metrics.count_dropped("silent-relay-peer");
+        }
+    }
+
     fn peer_came(&mut self, peer: Peer) {
         let source = match peer {
             Peer::Here(stream) => Source::Stream(MsrpStream::Here(stream), Bytes::new(), None),
@@ -192,7 +203,7 @@ impl Running {
                 Source::Stream(stream, handed.received, Some(handed.permit))
             }
         };
-        if let Some(leg) = self.relay.accept_leg() {
+        if let Some(leg) = self.relay.accept_leg(Instant::now()) {
             self.legs.insert(leg, leg::start(leg, source, self.to_task.clone()));
         }
     }

@@ -100,7 +100,7 @@ impl Shard {
 
     /// The way to a target that the operator named.
     pub(super) fn target_flow(&self, uri: &Uri) -> Option<Flow> {
-        let wanted = wanted_of(uri)?;
+        let wanted = wanted_of(uri)?.of_operator();
         self.places(&wanted).first().map(|place| self.towards(*place, &wanted))
     }
 
@@ -155,7 +155,7 @@ impl Shard {
             AttemptTask::Pull { .. } | AttemptTask::Relay { .. } => None,
             AttemptTask::HandOver { target, .. } => {
                 let tenant = self.shared.directory.tenant(&key.tenant)?;
-                tenant.hand_over.get(target).and_then(|uri| wanted_of(&Uri::parse(uri).ok()?))
+                tenant.hand_over.get(target).and_then(|uri| Some(wanted_of(&Uri::parse(uri).ok()?)?.of_operator()))
             }
             _ => match &self.shared.outbound {
                 Some(hop) => hop.wanted(),

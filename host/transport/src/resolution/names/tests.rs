@@ -53,10 +53,14 @@ impl Setting {
     }
 
     fn of(&self, host: &str, seconds: u64) -> (Known, Receiver<()>) {
+        self.look_up(&wanted(host), seconds)
+    }
+
+    fn look_up(&self, wanted: &Wanted, seconds: u64) -> (Known, Receiver<()>) {
         let (told, is_told) = channel();
         let now = self.began + Duration::from_secs(seconds);
         (
-            self.names.look_up(&wanted(host), now, move || {
+            self.names.look_up(wanted, now, move || {
                 let _ = told.send(());
             }),
             is_told,
@@ -149,7 +153,70 @@ fn names_questions_and_those_who_wait_are_bounded() {
     setting.answers(Ok(&[2]));
     assert_eq!(setting.of("b.example", 1).0, Known::Not);
     setting.settle();
-    assert_eq!(setting.of("c.example", 2).0, Known::Nowhere, "two are known");
+    assert_eq!(setting.of("a.example", 2).0, places(&[1]));
     setting.answers(Ok(&[3]));
-    assert_eq!(setting.of("c.example", 200).0, Known::Not, "and none of them is valid any more");
+    assert_eq!(setting.of("c.example", 3).0, Known::Not, "two are known, and one of them makes room");
+    assert_eq!(setting.of("b.example", 3).0, Known::Nowhere, "it went, and has to wait for its turn");
+    setting.settle();
+    assert_eq!(setting.of("a.example", 4).0, places(&[1]), "b.example was used longer ago");
+    assert_eq!(setting.of("c.example", 4).0, places(&[3]));
+}
+
+#[test]
+fn what_peers_name_pushes_out_what_was_used_longest_ago_and_nothing_of_the_operators() {
+    let limits = NameLimits { max_names: 3, ..NameLimits::default() };
+    let setting = Setting::new(limits);
+    let outbound = wanted("host.example").of_operator();
+    setting.answers(Ok(&[1]));
+    let _ = setting.look_up(&outbound, 0);
+    setting.answers(Ok(&[2]));
+    let _ = setting.of("used.example", 0);
+    setting.settle();
+    for second in 1..20 {
+        setting.answers(Ok(&[9]));
+        assert_eq!(setting.of(&format!("n{second}.example"), 2 * second).0, Known::Not, "there is room");
+        setting.settle();
+        assert_eq!(setting.of("used.example", 2 * second + 1).0, places(&[2]), "{second}");
+    }
+    assert_eq!(setting.names.known().entries.len(), 3);
+    // The operator's is not valid any more, nobody says anything, and others are named without end.
+    for second in 100..120 {
+        let _ = setting.of(&format!("n{second}.example"), second);
+        setting.settle();
+    }
+    assert_eq!(setting.look_up(&outbound, 120).0, places(&[1]));
+    setting.settle();
+    for host in ["second.example", "third.example", "fourth.example"] {
+        assert_eq!(setting.look_up(&wanted(host).of_operator(), 121).0, Known::Not, "{host} makes room among them");
+        setting.settle();
+    }
+    assert_eq!(setting.of("host.example", 122).0, Known::Nowhere, "a peer's has none there");
+}
+
+#[test]
+fn a_name_that_somebody_waits_for_is_not_forgotten() {
+    let setting = Setting::new(NameLimits { max_names: 1, ..NameLimits::default() });
+    setting.answers(Ok(&[1]));
+    let (_, told) = setting.at(0);
+    assert_eq!(setting.look_up(&wanted("b.example").of_operator(), 0).0, Known::Nowhere);
+    setting.settle();
+    told.try_recv().unwrap();
+    assert_eq!(setting.at(1).0, places(&[1]));
+}
+
+#[test]
+fn a_question_of_the_operators_waits_for_no_others() {
+    let limits = NameLimits { max_questions: 1, ..NameLimits::default() };
+    let setting = Setting::new(limits);
+    let outbound = wanted("host.example").of_operator();
+    setting.answers(Err(()));
+    setting.answers(Ok(&[1]));
+    let _ = setting.of("silent.example", 0);
+    assert_eq!(setting.of("host.example", 0).0, Known::Nowhere, "it waits for its turn");
+    assert!(!setting.names.known().entries.contains_key(&wanted("host.example")), "nor is it remembered");
+    let (known, told) = setting.look_up(&outbound, 0);
+    assert_eq!(known, Known::Not);
+    setting.settle();
+    told.try_recv().unwrap();
+    assert_eq!(setting.look_up(&outbound, 1).0, places(&[1]));
 }

@@ -102,6 +102,7 @@ impl House {
             destinations: destinations(&configuration),
             outbound: None,
             names: Names::none(),
+            msrp_names: Names::none(),
             failed_msrp_places: crate::server::media::FailedPlaces::default(),
             congestion_safe: false,
             count_unreported_as_delivered: false,

@@ -20,7 +20,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::commits::Draft;
+use super::commits::{Draft, Effect};
 use super::relay::{Branch, Relaying};
 use super::views::media_type;
 use super::window::{Lease, Place};
@@ -355,6 +355,12 @@ impl Recipient {
         }
         self.note_expiry(Some(expires_at));
         self.submit(draft);
+    }
+
+    /// A message is on its way into the store that is to be delivered soon.
+    pub(super) fn is_any_arriving(&self) -> bool {
+        let is_soon = |effect: &Effect| matches!(effect, Effect::Arrival(committing) if committing.message.is_some());
+        self.commits.values().flatten().any(is_soon)
     }
 
     /// Nothing is stored. A relayed request that is under way still says what became of it.

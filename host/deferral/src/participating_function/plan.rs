@@ -40,6 +40,8 @@ pub(super) enum RunStep {
     Page {
         message: MessageId,
         target: Target,
+        /// A copy stays for other devices in any case.
+        keeps: bool,
     },
     Session {
         messages: Vec<MessageId>,
@@ -90,7 +92,7 @@ impl RunStep {
                 vec![RunStep::Each { messages, mode: Mode::Large }]
             }
             Step::Page(DeliveryStep { messages, target }) => {
-                messages.into_iter().map(|message| RunStep::Page { message, target }).collect()
+                messages.into_iter().map(|message| RunStep::Page { message, target, keeps: false }).collect()
             }
             Step::Session(DeliveryStep { messages, target }) => vec![RunStep::Session { messages, target }],
             Step::Notify(step) => vec![RunStep::Notify {
@@ -155,7 +157,7 @@ impl Recipient {
                 Carried::Done
             }
             // What was begun for each device is for each of them, whoever names it now.
-            RunStep::Page { message, target: Target::Any } if self.is_for_each(message) => {
+            RunStep::Page { message, target: Target::Any, .. } if self.is_for_each(message) => {
                 self.give_each(&[message], Mode::Page)
             }
             RunStep::Session { messages, target: Target::Any }
@@ -165,7 +167,7 @@ impl Recipient {
             }
             RunStep::Each { messages, mode } => self.give_each(&messages, mode),
             RunStep::Copies { messages } => self.wait_for_copies(messages),
-            RunStep::Page { message, target } => self.page(message, target),
+            RunStep::Page { message, target, keeps } => self.page(message, target, keeps),
             RunStep::Session { messages, target } => self.session(messages, target),
             RunStep::Notify { messages, fetch_deadline, push_after } => {
                 self.announce(messages, fetch_deadline, push_after)
@@ -176,17 +178,20 @@ impl Recipient {
         }
     }
 
-    fn page(&mut self, message: MessageId, target: Target) -> Carried {
+    fn page(&mut self, message: MessageId, target: Target, keeps: bool) -> Carried {
         if !self.may_go(message) {
             return Carried::Done;
         }
         let contact = match self.choose(&[message], Mode::Page, target) {
             Choice::Contact(contact) => contact,
-            Choice::Busy => return Carried::Busy(RunStep::Page { message, target }),
+            Choice::Busy => return Carried::Busy(RunStep::Page { message, target, keeps }),
             Choice::None => return Carried::Done,
         };
         let id = self.next_attempt_id();
         let Some((stored, repetition)) = self.lease(message, Lease::Push(id)) else { return Carried::Done };
+        if let Some(entry) = self.queue.get_mut(message) {
+            entry.keep = keeps;
+        }
         let task = AttemptTask::Page { message: Box::new(stored), repetition };
         self.begin_step(id, contact, task, Kind::Page { message, target })
     }
@@ -237,6 +242,7 @@ impl Recipient {
         let entry = self.queue.get_mut(id)?;
         entry.lease = Some(lease);
         entry.held = false;
+        entry.keep = false;
         let repetition = entry.sent;
         entry.sent = entry.sent.saturating_add(1);
         Some((entry.stored.clone(), repetition))
@@ -346,7 +352,7 @@ impl RunStep {
     /// The same, for this target.
     fn to(self, target: Target) -> RunStep {
         match self {
-            RunStep::Page { message, .. } => RunStep::Page { message, target },
+            RunStep::Page { message, keeps, .. } => RunStep::Page { message, target, keeps },
             RunStep::Session { messages, .. } => RunStep::Session { messages, target },
             step => step,
         }

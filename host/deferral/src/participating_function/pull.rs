@@ -304,13 +304,10 @@ impl Recipient {
         if mode == Mode::Page {
             let target = contact.map_or(Target::Any, Target::Contact);
             for id in &messages {
-                if let Some(entry) = self.queue.get_mut(*id) {
-                    entry.keep = by.keep_copy;
-                }
                 self.release(*id);
             }
             for message in messages.into_iter().rev() {
-                self.push.do_next(RunStep::Page { message, target });
+                self.push.do_next(RunStep::Page { message, target, keeps: by.keep_copy });
             }
             return;
         }

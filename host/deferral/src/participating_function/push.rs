@@ -140,7 +140,7 @@ impl Push {
         let State::Running(_, run) = &mut self.state else { return false };
         let target = crate::decision::Target::Any;
         run.steps.push_front(match (mode, messages) {
-            (Mode::Page, [message]) => RunStep::Page { message: *message, target },
+            (Mode::Page, [message]) => RunStep::Page { message: *message, target, keeps: false },
             _ => RunStep::Session { messages: messages.to_vec(), target },
         });
         true

@@ -76,11 +76,12 @@ impl Recipient {
     }
 
     /// Deliveries are under way that a crash would interrupt: also those that nobody waits for, copies for further devices
-    /// and what was passed on and is kept.
+    /// and what was passed on and is kept. Or a message is being stored that is to go at once.
     fn has_work(&self) -> bool {
         (!self.contacts.is_empty() && !self.push.is_quiet())
             || self.hand_overs.is_busy(self.now)
             || self.is_any_under_way()
+            || self.is_any_arriving()
     }
 
     fn is_any_under_way(&self) -> bool {

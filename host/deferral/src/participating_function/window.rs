@@ -79,7 +79,7 @@ pub(super) struct Entry {
     pub(super) copies: Vec<AttemptId>,
     /// A plan wanted it for each device, in this mode.
     pub(super) each: Option<Mode>,
-    /// A pull that it follows in page mode is to keep a copy: who takes it next leaves it for the others.
+    /// It is being sent after a pull in page mode that is to keep a copy: who takes it now leaves it for the others.
     pub(super) keep: bool,
     /// The pass that dealt with it last.
     pub(super) pass: u64,

@@ -358,6 +358,8 @@ fn happening() -> impl Strategy<Value = Happening> {
 
 /// Per message: devices that acknowledged it.
 type Had = Rc<RefCell<BTreeMap<MessageId, BTreeSet<String>>>>;
+/// Per pull: which device fetches.
+type Fetches = Rc<RefCell<BTreeMap<restante_deferral::participating_function::ReplyToken, String>>>;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
@@ -376,7 +378,8 @@ proptest! {
         let mut devices = [1, 2, 3, 4].map(|id| contact(id, 900 - 100 * id as u16));
         // Two ways to one device.
         devices[3].device = contact(1, 0).device;
-        world.devices = script(had.clone(), behaviour.clone());
+        let fetches = Fetches::default();
+        world.devices = script(had.clone(), behaviour.clone(), fetches.clone());
         let mut known: BTreeMap<MessageId, (BTreeSet<String>, restante_deferral::model::Timestamp)> = BTreeMap::new();
         let mut dropped: BTreeSet<MessageId> = BTreeSet::new();
         let mut arrived = 0;
@@ -412,6 +415,7 @@ proptest! {
                 Happening::Pulls(which) => {
                     let mut request = pull(Some(devices[usize::from(which)].id), restante_deferral::decision::Selection::All);
                     request.reply = world.token();
+                    fetches.borrow_mut().insert(request.reply, request.device.clone());
                     world.tell(Input::Pull(Box::new(request)));
                 }
             }
@@ -494,11 +498,16 @@ proptest! {
 }
 
 /// Devices that behave as they are told; none may get what it acknowledged.
-fn script(had: Had, behaviour: Rc<RefCell<[u8; 4]>>) -> super::simulator::Devices {
+fn script(had: Had, behaviour: Rc<RefCell<[u8; 4]>>, fetches: Fetches) -> super::simulator::Devices {
     Box::new(move |_, attempt| {
-        let Some(contact) = attempt.contact else { return takes_all(attempt) };
-        let device = format!("urn:uuid:{}", if contact.0 == 4 { 1 } else { contact.0 });
-        let how = behaviour.borrow().get(contact.0 as usize - 1).copied().unwrap_or(0);
+        let device = match (attempt.contact, &attempt.task) {
+            (Some(contact), _) => format!("urn:uuid:{}", if contact.0 == 4 { 1 } else { contact.0 }),
+            // It went while its fetch waited, and gets it all the same.
+            (None, AttemptTask::Pull { reply, .. }) => fetches.borrow().get(reply).cloned().unwrap_or_default(),
+            (None, _) => return takes_all(attempt),
+        };
+        let index = attempt.contact.map(|contact| contact.0 as usize - 1);
+        let how = index.and_then(|index| behaviour.borrow().get(index).copied()).unwrap_or(0);
         let messages: Vec<MessageId> = match &attempt.task {
             AttemptTask::Page { message, .. } => vec![message.id],
             AttemptTask::Session { messages, .. } | AttemptTask::Pull { messages, .. } => {

@@ -35,6 +35,27 @@ fn a_crash_between_202_and_delivery_is_followed_by_delivery() {
 }
 
 #[test]
+fn what_is_long_on_its_way_into_the_store_is_looked_at_after_a_crash() {
+    let mut world = with_messages(&[]);
+    world.registers(&[phone()]);
+    world.seconds(10);
+    world.devices = Box::new(|_, _| Vec::new());
+    world.hold_commits = true;
+    world.arrives(message("m1"));
+    world.seconds(5);
+    // It is stored, and nothing that was asked for later is before the process ends.
+    world.let_commits_through();
+    world.hold_commits = true;
+    world.seconds(5);
+    assert_eq!(world.log(), ["page m1 #0 to 1"]);
+    world.crashes();
+    world.hold_commits = false;
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(10);
+    assert_eq!(world.delivered, ["m1"]);
+}
+
+#[test]
 fn a_crash_in_the_middle_of_a_plan_is_followed_by_the_rest_of_it() {
     let mut world = with_messages(&["m1", "m2", "m3"]);
     world.devices = Box::new(|_, attempt| match &attempt.task {

@@ -45,7 +45,7 @@ use self::schema::CacheKibibytes;
 use self::users::{Users, key_of};
 use self::wal::{WalKeeper, WalState};
 use self::write_queue::{Order, WriteQueue};
-use self::writer::{BodyRemover, Writer};
+use self::writer::{BodyRemover, LeftOut, Writer};
 use crate::codec;
 use crate::spool::Spool;
 use crate::{Fatal, Filter, Record, SavedRegistration, Sink, Store, StoreError, Ticket, Totals, UserCredentials};
@@ -203,6 +203,7 @@ impl SqliteStore {
             remover,
             reserve,
             bound,
+            left_out: LeftOut::default(),
             fatal,
         };
         threads.push(spawn("store-writer", &directory, &options.fatal, move || writer.run())?);

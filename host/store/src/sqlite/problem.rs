@@ -29,14 +29,17 @@ impl Problem {
                 error.sqlite_error_code(),
                 None | Some(
                     ErrorCode::TooBig
-                        // Of pages that others need not touch.
-                        | ErrorCode::DatabaseCorrupt
                         | ErrorCode::ConstraintViolation
                         | ErrorCode::TypeMismatch
                         | ErrorCode::ParameterOutOfRange
                 )
             ),
         }
+    }
+
+    /// A page is damaged, which others need not touch. The transaction can do nothing more.
+    pub(super) fn is_damaged_page(&self) -> bool {
+        matches!(self, Problem::Database(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt))
     }
 
     /// SQLite itself says that there is no room: on the disk, or within its bound.

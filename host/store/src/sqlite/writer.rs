@@ -2,7 +2,8 @@
 //!
 //! | what goes wrong | what is done |
 //! |---|---|
-//! | one order cannot be carried out (its body is missing, it is too big, it meets a damaged page) | the batch is begun again, each order within a savepoint: that one fails, the others do not |
+//! | one order cannot be carried out (its body is missing, it is too big) | the batch is begun again, each order within a savepoint: that one fails, the others do not |
+//! | one order meets a damaged page, after which SQLite takes nothing more in a transaction | the batch is begun again without it |
 //! | no room on the disk | the reserve is lent and the WAL copied back; what settles deliveries and keeps users reachable is tried again without the rest, which fails as [`CommitError::Full`] until there is room |
 //! | no room within the bound of the database | the same with a little more than the bound, and the disk is left alone |
 //! | an fsync fails | the process ends: what is on the disk is not known any more |
@@ -39,6 +40,7 @@ pub(super) struct Writer {
     pub(super) remover: BodyRemover,
     pub(super) reserve: Reserve,
     pub(super) bound: SizeBound,
+    pub(super) left_out: LeftOut,
     pub(super) fatal: Fatal,
 }
 
@@ -46,6 +48,17 @@ pub(super) struct Writer {
 pub(super) struct BodyRemover {
     pub(super) spool: Spool,
     pub(super) queue: SyncSender<BodyId>,
+}
+
+/// Orders of a batch that met damaged pages; more of them, and the whole batch fails.
+const MAX_LEFT_OUT: usize = 16;
+
+/// Which these are, by their places in the batch.
+#[derive(Default)]
+pub(super) struct LeftOut {
+    places: Vec<usize>,
+    /// The order that is being carried out.
+    current: Option<usize>,
 }
 
 /// How the orders of a batch are carried out.
@@ -84,9 +97,19 @@ impl Writer {
             self.keep_house(now)?;
         }
         let manner = if self.has_room_for(batch) { Manner::Together } else { Manner::LastRoom };
+        self.left_out.places.clear();
         let mut result = self.try_commit(batch, now, manner);
         if manner == Manner::Together && matches!(&result, Err(problem) if problem.is_of_one_order()) {
             result = self.try_commit(batch, now, Manner::Apart);
+        }
+        while let (Err(problem), Some(place)) = (&result, self.left_out.current)
+            && problem.is_damaged_page()
+            && self.left_out.places.len() < MAX_LEFT_OUT
+        {
+            tracing::error!(%problem, "an order failed: the database is damaged, restore it from a backup");
+            self.left_out.places.push(place);
+            let manner = if manner == Manner::Together { Manner::Apart } else { manner };
+            result = self.try_commit(batch, now, manner);
         }
         if let Err(problem) = result {
             result =
@@ -117,25 +140,28 @@ impl Writer {
         if self.bound.is_reached(&self.connection) {
             return false;
         }
-        let demand = |wal: &WalKeeper| Demand { wal_bytes: wal.bytes(), batch_bytes: wal_bytes_of(batch) };
-        let within = || free_bytes_within(&self.connection);
-        if self.reserve.suffices(demand(&self.wal), within) {
+        let demand = Demand { wal_bytes: self.wal.bytes(), batch_bytes: wal_bytes_of(batch) };
+        if self.reserve.suffices(demand, || free_bytes_within(&self.connection)) {
             return true;
         }
-        if self.reserve.is_kept() {
-            // What it is kept for. With an empty WAL it need not be so long.
-            let before = self.reserve.set_aside();
-            let is_empty = self.wal.empty(&self.connection);
-            if self.reserve.suffices(demand(&self.wal), within) {
-                return true;
-            }
-            // Somebody still reads the WAL as it was: the next commit tries it again.
-            if !is_empty && self.reserve.put_back(before) {
-                return true;
-            }
+        if !self.reserve.is_kept() {
+            return false;
+        }
+        let is_enough = self.empty_wal_with_reserve(batch);
+        if !is_enough {
             self.reserve.lend("there is no room for a longer WAL");
         }
-        false
+        is_enough
+    }
+
+    /// What the reserve is kept for: its room serves to copy the WAL back, and with an empty WAL it need not be so long.
+    /// Whether it is kept on.
+    fn empty_wal_with_reserve(&mut self, batch: &[Waiting]) -> bool {
+        let before = self.reserve.set_aside();
+        let is_empty = self.wal.empty(&self.connection);
+        let demand = Demand { wal_bytes: self.wal.bytes(), batch_bytes: wal_bytes_of(batch) };
+        // Where somebody still reads the WAL as it was, the next commit tries it again.
+        self.reserve.suffices(demand, || 0) || (!is_empty && self.reserve.put_back(before))
     }
 
     /// A commit failed for want of room.
@@ -156,9 +182,12 @@ impl Writer {
                 result => return result,
             }
         }
-        if self.reserve.is_within() {
-            // It is the WAL alone that has no room: all that is in it has its place in the database.
-            self.wal.empty(&self.connection);
+        // It may be the WAL alone that has no room.
+        let may_go_on = match self.reserve.is_kept() {
+            true => self.empty_wal_with_reserve(batch),
+            false => self.reserve.is_within() && self.wal.empty(&self.connection),
+        };
+        if may_go_on {
             match self.try_commit(batch, now, Manner::Apart) {
                 Err(problem) if problem.is_want_of_room() => {}
                 result => return result,
@@ -193,18 +222,22 @@ impl Writer {
         now: Timestamp,
         manner: Manner,
     ) -> Result<(Vec<Outcome>, Effects), Problem> {
+        self.left_out.current = None;
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let insertions = batch.iter().map(|waiting| waiting.order.insertions()).sum();
         self.tables.reserve_numbers(&self.connection, insertions)?;
         let mut effects = Effects::default();
         let mut outcomes = Vec::with_capacity(batch.len());
-        for Waiting { order, .. } in batch {
+        for (place, Waiting { order, .. }) in batch.iter().enumerate() {
+            self.left_out.current = Some(place);
             outcomes.push(match manner {
+                _ if self.left_out.places.contains(&place) => failed(order, CommitError::Failed),
                 Manner::Together => self.tables.apply(&self.connection, order, now, &mut effects)?,
                 Manner::LastRoom if !order.may_use_the_last_room() => failed(order, CommitError::Full),
                 Manner::Apart | Manner::LastRoom => self.apply_apart(order, now, &mut effects)?,
             });
         }
+        self.left_out.current = None;
         self.tables.deduplication.write(&self.connection, now)?;
         self.connection.execute_batch("COMMIT")?;
         Ok((outcomes, effects))

@@ -121,7 +121,11 @@ pub struct Parts {
 pub struct Policies {
     host: PolicyHost<Asker>,
     parts: Parts,
+    /// Held for a look alone: who serves looks here, too.
     tenants: Mutex<HashMap<TenantName, Arc<Managed>>>,
+    /// Held while components are swept, and from keeping one until a state names it: nothing that is about to be named is
+    /// swept.
+    components: Mutex<()>,
 }
 
 /// One tenant's.
@@ -144,7 +148,7 @@ impl Policies {
     /// With what decides and all that it needs.
     #[must_use]
     pub fn new(host: PolicyHost<Asker>, parts: Parts) -> Policies {
-        Policies { host, parts, tenants: Mutex::default() }
+        Policies { host, parts, tenants: Mutex::default(), components: Mutex::default() }
     }
 
     /// What decides.
@@ -181,7 +185,7 @@ impl Policies {
             let text = format!("{} bytes; at most {} are allowed", bytes.len(), self.parts.max_component_bytes);
             return Err(NotActivated::at(Step::Component, text).into());
         }
-        let _only_one = self.lock();
+        let _components = self.components();
         self.parts.library.sweep()?;
         Ok(self.parts.library.keep_component(bytes)?)
     }
@@ -212,11 +216,13 @@ impl Policies {
         let _changing = managed.changing();
         let mut current = managed.current();
         let Prepared { generation, bytes, kept, warnings } = self.prepare_proposal(&current, proposal)?;
-        self.parts.library.keep_component(&bytes)?;
         current.state.candidate = Some(KeptCandidate { generation: kept.clone(), sample_permille });
         self.parts.library.keep_state(&tenant.0, &current.state)?;
         current.candidate = Some(Arc::new(Shadow::new(generation, sample_permille)));
+        let components = self.components();
+        self.parts.library.keep_component(&bytes)?;
         self.take_effect(&managed, current);
+        drop(components);
         Ok(Activated { generation: kept, warnings })
     }
 
@@ -367,11 +373,10 @@ impl Policies {
     /// Component and state are on disk when it returns: a restart finds the new generation.
     fn keep(&self, tenant: &TenantName, bytes: &[u8], state: &TenantState) -> Result<(), NotActivated> {
         let refused = |step| move |error: io::Error| NotActivated::at(step, error.to_string());
-        let only_one = self.lock();
+        let _components = self.components();
         if !bytes.is_empty() {
             self.parts.library.keep_component(bytes).map_err(refused(Step::Write))?;
         }
-        drop(only_one);
         (self.parts.watcher)(Step::Write);
         self.parts.library.keep_state(&tenant.0, state).map_err(refused(Step::Keep))?;
         (self.parts.watcher)(Step::Keep);
@@ -444,6 +449,10 @@ impl Policies {
     }
 
     fn now(&self) -> u64 {
+    fn components(&self) -> MutexGuard<'_, ()> {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
         let Timestamp(now) = (self.parts.clock)();
         now
     }
@@ -458,6 +467,10 @@ impl Managed {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+    fn abilities(&self) -> HostAbilities {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).configured.abilities.clone()
+    }
 
 /// The policy in this program.
 pub const STANDARD: &str = "standard";

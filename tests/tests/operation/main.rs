@@ -5,5 +5,6 @@ mod configuration;
 mod decisions;
 mod memory;
 mod policies;
+mod reloads;
 mod stopping;
 mod tenants;

@@ -3,12 +3,12 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use restante_policy::{Problem, Shadow};
 
-use super::activation::{self, NotActivated, Step};
+use super::activation::{self, NotActivated, Signers, Step};
 use super::library::{self, Kept, KeptCandidate, Origin, TenantState};
 use super::preparing::Prepared;
 use super::{Current, Managed, Policies, PolicyError, STANDARD, TenantPolicy};
@@ -30,7 +30,7 @@ pub struct Ready {
     base: Option<TenantState>,
     /// None: nothing changes.
     next: Option<Current>,
-    /// A component that is to be kept, with the state that names it.
+    /// A component that is to be kept with the state of `next`, which names it; empty: the state alone. None: both are kept.
     bytes: Option<Cow<'static, [u8]>>,
     /// What the policy found odd about its settings.
     pub warnings: Vec<Problem>,
@@ -87,17 +87,23 @@ impl Policies {
         let kept = self.parts.library.state(&name.0)?;
         let named = self.read_configured(&configured);
         let Some(state) = kept else { return self.ready_to_activate(None, configured, None, named) };
-        if !names_the_same(&state, &named, &configured) {
+        let unusable = if names_the_same(&state, &named, &configured) {
+            named.err().map(PolicyError::from)
+        } else {
             match self.ready_to_activate(None, configured.clone(), Some(state.clone()), named) {
                 Ok(ready) => return Ok(ready),
-                Err(error) if occasion == Occasion::Change => return Err(error),
-                Err(error) => {
-                    tracing::error!(tenant = %name, %error, "the configured policy is not activated; the last one decides");
-                }
+                Err(error) => Some(error),
+            }
+        };
+        match unusable {
+            Some(error) if occasion == Occasion::Change => return Err(error),
+            Some(error) => {
+                tracing::error!(tenant = %name, %error, "the configured policy is not activated; the last one decides");
             }
         }
-        let next = Some(self.resume(configured, state)?);
-        Ok(Ready { managed: None, base: None, next, bytes: None, warnings: Vec::new() })
+        let next = self.resume(configured, state.clone(), occasion)?;
+        let bytes = (next.state != state).then(Cow::default);
+        Ok(Ready { managed: None, base: None, next: Some(next), bytes, warnings: Vec::new() })
     }
 
     /// A tenant that decides already.
@@ -115,11 +121,12 @@ impl Policies {
         let mut next = None;
         if current.configured != configured {
             // What the policy is told of the host is part of a generation.
-            let resumed = self.resume(configured, current.state)?;
+            let resumed = self.resume(configured, current.state, Occasion::Change)?;
             next = Some(Current { candidate: resumed.candidate.or(current.candidate), ..resumed });
         }
         Ok(Ready { managed: Some(managed), base, next, bytes: None, warnings: Vec::new() })
     }
+            None => {}
 
     /// What the configuration names is to decide.
     fn ready_to_activate(
@@ -136,6 +143,13 @@ impl Policies {
         let prepared = self.prepare(&configured, bytes, settings, signature, origin, number)?;
         let Prepared { generation, bytes, kept, warnings } = prepared;
         let digest = kept.digest.clone();
+        if let Err(error) = named {
+            if current.configured.policy != configured.policy {
+                return Err(error.into());
+            }
+            // It decides already, and may be being replaced at this moment.
+            tracing::error!(tenant = %configured.name, %error, "the configured policy cannot be read; what decides goes on");
+        }
         let mut state = match base.clone() {
             Some(mut state) => {
                 state.activate(kept);
@@ -150,16 +164,21 @@ impl Policies {
         Ok(Ready { managed, base, next, bytes: Some(bytes), warnings })
     }
 
-    /// What was active when the server ended, or what was before that, decides again.
-    fn resume(&self, configured: TenantPolicy, mut state: TenantState) -> Result<Current, PolicyError> {
-        let choices: Vec<Kept> = std::iter::once(&state.active).chain(&state.previous).cloned().collect();
+    /// What was active decides again; where the server starts, at least what was before that. Nothing is kept yet.
+    fn resume(
+        &self,
+        configured: TenantPolicy,
+        mut state: TenantState,
+        occasion: Occasion,
+    ) -> Result<Current, PolicyError> {
+        let before = state.previous.iter().filter(|_| occasion == Occasion::Start);
+        let choices: Vec<Kept> = std::iter::once(&state.active).chain(before).cloned().collect();
         let mut first_error = None;
         for kept in choices {
             match self.restore(&configured, &kept) {
                 Ok(prepared) => {
                     if kept.number != state.active.number {
                         state.activate(kept);
-                        self.parts.library.keep_state(&configured.name.0, &state)?;
                     }
                     let candidate = state.candidate.as_ref().and_then(|it| self.resume_candidate(&configured, it));
                     return Ok(Current { configured, state, active: prepared.generation, candidate, recorder: None });
@@ -183,6 +202,10 @@ impl Policies {
             }
         }
     }
+                        if state.active.origin == Origin::Configuration {
+                            // As soon as what is configured can be used it decides.
+                            state.configured = None;
+                        }
 
     /// The component that a configuration names, and the signature beside it.
     fn read_configured(&self, configured: &TenantPolicy) -> Result<Named, NotActivated> {
@@ -200,9 +223,7 @@ impl Policies {
             return Err(NotActivated::at(Step::Component, text));
         }
         let bytes = std::fs::read(path).map_err(unreadable)?;
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".sig");
-        let signature = match std::fs::read(&beside) {
+        let signature = match std::fs::read(signature_beside(path)) {
             Ok(signature) => Some(
                 activation::signature_from_file(&signature)
                     .map_err(|text| NotActivated::at(Step::Signature, format!("{}.sig: {text}", path.display())))?,
@@ -217,7 +238,11 @@ impl Policies {
 /// change.
 fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, configured: &TenantPolicy) -> bool {
     match (named, &state.configured) {
-        (Ok(named), Some((digest, settings))) => *settings == configured.settings && named.digest == *digest,
+        (Ok(named), Some((digest, settings))) => {
+            *settings == configured.settings
+                && named.digest == *digest
+                && !is_signed_anew(&state.active, named, configured)
+        }
         (Err(_), Some((_, settings))) => *settings == configured.settings,
         (_, None) => false,
     }
@@ -235,3 +260,29 @@ fn standard_digest() -> &'static str {
     static DIGEST: LazyLock<String> = LazyLock::new(|| library::digest_of(restante_policy::standard::COMPONENT));
     &DIGEST
 }
+impl Ready {
+    /// Whether the tenant's policy is not what this was made from any more. Its turn is the caller's.
+    fn is_overtaken(&self) -> bool {
+        let (Some(managed), Some(base)) = (&self.managed, &self.base) else { return false };
+        managed.current().state != *base
+    }
+}
+
+/// Where the signature of a component lies that a configuration names.
+pub(super) fn signature_beside(component: &Path) -> PathBuf {
+    let mut beside = component.as_os_str().to_owned();
+    beside.push(".sig");
+    beside.into()
+}
+
+/// Whether what decides is what the configuration names, and another signature lies beside it now, where there has to be one:
+/// a generation is kept with the one that it was activated with.
+fn is_signed_anew(active: &Kept, named: &Named, configured: &TenantPolicy) -> bool {
+    configured.signers != Signers::default()
+        && active.origin == Origin::Configuration
+        && active.digest == named.digest
+        && active.settings == configured.settings
+        && named.signature.is_some()
+        && named.signature != active.signature
+}
+

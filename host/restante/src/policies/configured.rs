@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 
+use restante_deferral::model::TenantName;
 use restante_policy::{Problem, Shadow};
 
 use super::activation::{self, NotActivated, Signers, Step};
@@ -55,6 +56,11 @@ impl Policies {
     /// The disk does not take it. What decides is not changed.
     pub fn keep_ready(&self, ready: &Ready) -> Result<(), PolicyError> {
         let (Some(next), Some(bytes)) = (&ready.next, &ready.bytes) else { return Ok(()) };
+        let _turn = ready.managed.as_deref().map(Managed::changing);
+        if ready.is_overtaken() {
+            // What is kept is newer, and `take` makes this anew from it.
+            return Ok(());
+        }
         Ok(self.keep(&next.configured.name, bytes, &next.state)?)
     }
 
@@ -63,22 +69,41 @@ impl Policies {
     /// # Errors
     /// As [`Self::apply`], and only where the tenant's policy changed meanwhile.
     pub fn take(&self, ready: Ready) -> Result<(), PolicyError> {
-        let Ready { managed, base, next, .. } = ready;
-        let Some(next) = next else { return Ok(()) };
+        let is_known = ready.managed.is_some();
+        let Some(next) = ready.next.clone() else { return Ok(()) };
         let name = next.configured.name.clone();
-        let managed = match managed {
-            Some(managed) => managed,
-            None => Arc::new(Managed { changing: Mutex::default(), current: Mutex::new(next.clone()) }),
-        };
-        let changing = managed.changing();
-        if base.is_some_and(|base| base != managed.current().state) {
-            drop(changing);
+        let new = || Arc::new(Managed { changing: Mutex::default(), current: Mutex::new(next.clone()) });
+        let managed = ready.managed.clone().unwrap_or_else(new);
+        let turn = if is_known { self.turn(&name, &managed)? } else { managed.changing() };
+        if ready.is_overtaken() {
+            drop(turn);
             return self.apply(next.configured).map(drop);
         }
         self.take_effect(&managed, next);
-        drop(changing);
-        self.lock().insert(name, managed);
+        drop(turn);
+        if !is_known {
+            self.lock().insert(name, managed);
+        }
         Ok(())
+    }
+
+    /// The file that a tenant's configuration names, or its signature, may have changed.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn file_changed(&self, tenant: &TenantName) -> Result<Vec<Problem>, PolicyError> {
+        let managed = self.managed(tenant)?;
+        // A configuration that comes meanwhile waits: it would be undone by the one that is looked at here.
+        let _turn = self.turn(tenant, &managed)?;
+        let configured = managed.current().configured;
+        let Ready { next, bytes, warnings, .. } = self.ready_to_change(Arc::clone(&managed), configured)?;
+        if let Some(next) = next {
+            if let Some(bytes) = bytes {
+                self.keep(tenant, &bytes, &next.state)?;
+            }
+            self.take_effect(&managed, next);
+        }
+        Ok(warnings)
     }
 
     /// A tenant that this process does not know yet.
@@ -100,6 +125,7 @@ impl Policies {
             Some(error) => {
                 tracing::error!(tenant = %name, %error, "the configured policy is not activated; the last one decides");
             }
+            None => {}
         }
         let next = self.resume(configured, state.clone(), occasion)?;
         let bytes = (next.state != state).then(Cow::default);
@@ -117,6 +143,13 @@ impl Policies {
             }
             return Ok(ready);
         }
+        if let Err(error) = named {
+            if current.configured.policy != configured.policy {
+                return Err(error.into());
+            }
+            // It decides already, and may be being replaced at this moment.
+            tracing::error!(tenant = %configured.name, %error, "the configured policy cannot be read; what decides goes on");
+        }
         let base = Some(current.state.clone());
         let mut next = None;
         if current.configured != configured {
@@ -126,7 +159,6 @@ impl Policies {
         }
         Ok(Ready { managed: Some(managed), base, next, bytes: None, warnings: Vec::new() })
     }
-            None => {}
 
     /// What the configuration names is to decide.
     fn ready_to_activate(
@@ -143,13 +175,6 @@ impl Policies {
         let prepared = self.prepare(&configured, bytes, settings, signature, origin, number)?;
         let Prepared { generation, bytes, kept, warnings } = prepared;
         let digest = kept.digest.clone();
-        if let Err(error) = named {
-            if current.configured.policy != configured.policy {
-                return Err(error.into());
-            }
-            // It decides already, and may be being replaced at this moment.
-            tracing::error!(tenant = %configured.name, %error, "the configured policy cannot be read; what decides goes on");
-        }
         let mut state = match base.clone() {
             Some(mut state) => {
                 state.activate(kept);
@@ -178,6 +203,10 @@ impl Policies {
             match self.restore(&configured, &kept) {
                 Ok(prepared) => {
                     if kept.number != state.active.number {
+                        if state.active.origin == Origin::Configuration {
+                            // As soon as what is configured can be used it decides.
+                            state.configured = None;
+                        }
                         state.activate(kept);
                     }
                     let candidate = state.candidate.as_ref().and_then(|it| self.resume_candidate(&configured, it));
@@ -202,10 +231,6 @@ impl Policies {
             }
         }
     }
-                        if state.active.origin == Origin::Configuration {
-                            // As soon as what is configured can be used it decides.
-                            state.configured = None;
-                        }
 
     /// The component that a configuration names, and the signature beside it.
     fn read_configured(&self, configured: &TenantPolicy) -> Result<Named, NotActivated> {
@@ -234,32 +259,6 @@ impl Policies {
     }
 }
 
-/// Whether the configuration still names what it named when it was last activated. A file that cannot be read now is no
-/// change.
-fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, configured: &TenantPolicy) -> bool {
-    match (named, &state.configured) {
-        (Ok(named), Some((digest, settings))) => {
-            *settings == configured.settings
-                && named.digest == *digest
-                && !is_signed_anew(&state.active, named, configured)
-        }
-        (Err(_), Some((_, settings))) => *settings == configured.settings,
-        (_, None) => false,
-    }
-}
-
-/// What a configuration names.
-struct Named {
-    bytes: Cow<'static, [u8]>,
-    digest: String,
-    signature: Option<String>,
-}
-
-/// That of the policy in this program.
-fn standard_digest() -> &'static str {
-    static DIGEST: LazyLock<String> = LazyLock::new(|| library::digest_of(restante_policy::standard::COMPONENT));
-    &DIGEST
-}
 impl Ready {
     /// Whether the tenant's policy is not what this was made from any more. Its turn is the caller's.
     fn is_overtaken(&self) -> bool {
@@ -275,6 +274,20 @@ pub(super) fn signature_beside(component: &Path) -> PathBuf {
     beside.into()
 }
 
+/// Whether the configuration still names what it named when it was last activated. A file that cannot be read now is no
+/// change.
+fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, configured: &TenantPolicy) -> bool {
+    match (named, &state.configured) {
+        (Ok(named), Some((digest, settings))) => {
+            *settings == configured.settings
+                && named.digest == *digest
+                && !is_signed_anew(&state.active, named, configured)
+        }
+        (Err(_), Some((_, settings))) => *settings == configured.settings,
+        (_, None) => false,
+    }
+}
+
 /// Whether what decides is what the configuration names, and another signature lies beside it now, where there has to be one:
 /// a generation is kept with the one that it was activated with.
 fn is_signed_anew(active: &Kept, named: &Named, configured: &TenantPolicy) -> bool {
@@ -286,3 +299,15 @@ fn is_signed_anew(active: &Kept, named: &Named, configured: &TenantPolicy) -> bo
         && named.signature != active.signature
 }
 
+/// What a configuration names.
+struct Named {
+    bytes: Cow<'static, [u8]>,
+    digest: String,
+    signature: Option<String>,
+}
+
+/// That of the policy in this program.
+fn standard_digest() -> &'static str {
+    static DIGEST: LazyLock<String> = LazyLock::new(|| library::digest_of(restante_policy::standard::COMPONENT));
+    &DIGEST
+}

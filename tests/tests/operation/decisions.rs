@@ -1,9 +1,13 @@
 //! Decisions for somebody outside, who carries them out himself: `POST /tenants/NAME/decide/HOOK`.
 
+use std::process::Command;
+use std::sync::mpsc::channel;
+
 use restante_policy::Hook;
 use restante_policy::record::typical_question_json;
-use restante_tests::{HttpAnswer, World, run, setting};
+use restante_tests::{HttpAnswer, PATIENCE, World, run, setting};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 const JSON: &str = "application/json";
 
@@ -143,5 +147,31 @@ fn what_fails_at_outsiders_questions_is_asked_the_servers_own() {
         alice.send("sip:bob@example.org", "kept by the fallback").await;
         let fallbacks = |reason: &str| world.metric("restante_policy_fallbacks_total", &["on-incoming", reason]);
         assert_eq!((fallbacks("trapped"), fallbacks("suspended")), (1, 0));
+    });
+}
+
+#[test]
+fn questions_are_answered_while_the_disk_keeps_an_upload_waiting() {
+    setting().administered().tell(async |world| {
+        let component = "a component";
+        let digest: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
+        let file = world.configuration().data.join(format!("policies/components/{digest}.unfinished"));
+        // Who opens it to write waits for somebody who reads.
+        assert!(Command::new("mkfifo").arg(&file).status().expect("mkfifo(1) runs").success());
+        let ((answered, are_answered), (telling, told)) = (channel(), channel());
+        std::thread::spawn(move || {
+            // Not for ever: it may be the server's own thread that waits.
+            let _ = telling.send(are_answered.recv_timeout(PATIENCE / 6).is_ok());
+            std::fs::read(file)
+        });
+        let question = typical(Hook::Incoming);
+        let questions = async {
+            for _ in 0..50 {
+                assert_eq!(asked(world, "on-incoming", &question).await.status, 200);
+            }
+            answered.send(()).expect("who reads");
+        };
+        tokio::join!(world.administer("POST", "/components", Some(("application/wasm", component))), questions);
+        assert!(told.recv().expect("who reads"), "the questions waited for the disk");
     });
 }

@@ -131,6 +131,32 @@ fn alarms_of_a_tenant_that_is_gone_do_not_stand_before_others() {
 }
 
 #[test]
+fn what_waits_under_a_tenants_old_name_is_discarded_and_nothing_of_its_new_one() {
+    setting().administered().tell(async |world| {
+        let dora = "sip:dora@school.example";
+        assert_eq!(put(world, "school", SCHOOL).await.0, 201);
+        assert_eq!(status_for(world, dora).await, Some(202));
+        assert_eq!(world.administer("DELETE", "/tenants/school", None).await.status, 200);
+        assert_eq!(put(world, "academy", SCHOOL).await.0, 201);
+        for _ in 0..2 {
+            assert_eq!(status_for(world, dora).await, Some(202));
+        }
+        let of = async |world: &World, command: &[&str], tenant: &str| {
+            world.json(&[command, &["--to", dora, "--tenant", tenant]].concat()).await["messages"].clone()
+        };
+        for (tenant, count) in [("school", 1), ("academy", 2), ("nobody", 0)] {
+            let listed = of(world, &["queue", "list"], tenant).await;
+            assert_eq!(listed.as_array().map(Vec::len), Some(count), "{tenant}: {listed}");
+        }
+        assert_eq!(of(world, &["queue", "discard"], "school").await, 1);
+        world.until_waiting(2).await;
+        assert!(world.queue().iter().all(|it| &*it.message.recipient.tenant.0 == "academy"));
+        assert_eq!(of(world, &["queue", "discard"], "academy").await, 2);
+        world.until_waiting(0).await;
+    });
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_what_was_expected_and_changes_nothing() {
     let place = setting().administered().tenant(|it| it.numbers = vec!["+1555".to_owned()]);
     place.tell(async |world| {

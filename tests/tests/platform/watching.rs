@@ -3,8 +3,10 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use base64::Engine as _;
 use restante_client::Mode;
 use restante_tests::{Person, World, guest, setting, until};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 async fn comes_in(world: &World, alice: &Person, bob: &mut Person, expected: Mode) {
     alice.send(bob.address(), "text").await;
@@ -53,5 +55,33 @@ fn a_file_that_is_replaced_or_behind_a_link_that_turns_is_activated() {
         replace(&file, &guest("standard"));
         until("the file is taken", || generation(world) == 3).await;
         comes_in(world, &alice, &mut bob, Mode::Page).await;
+    });
+}
+
+#[test]
+fn a_component_that_is_signed_anew_decides_with_its_new_signature() {
+    // Pairs made for this test.
+    let pairs = [43, 44].map(|seed| Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("a key"));
+    let key = |pair: &Ed25519KeyPair| base64::engine::general_purpose::STANDARD.encode(pair.public_key());
+    let keys = pairs.each_ref().map(key);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("policy.wasm");
+    std::fs::copy(guest("scripted"), &file).expect("a policy");
+    let component = std::fs::read(&file).expect("the policy");
+    let sign = |pair: &Ed25519KeyPair| {
+        std::fs::write(directory.path().join("policy.wasm.sig"), pair.sign(&component)).expect("a signature");
+    };
+    let policy = file.display().to_string();
+    setting().tenant(move |tenant| tenant.policy = policy).tell(async |world| {
+        assert_eq!(generation(world), 1, "nobody has to sign");
+        sign(&pairs[0]);
+        let both = keys.to_vec();
+        world.restart_with(|it| it.tenants.get_mut("example").expect("a tenant").signers = both).await;
+        assert_eq!(generation(world), 2, "taken at the start");
+        sign(&pairs[1]);
+        until("the new signature is taken", || generation(world) == 3).await;
+        let second = keys[1..].to_vec();
+        world.restart_with(|it| it.tenants.get_mut("example").expect("a tenant").signers = second).await;
+        assert_eq!(generation(world), 3, "it is kept with the new signature");
     });
 }

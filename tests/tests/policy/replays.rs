@@ -1,9 +1,11 @@
 //! `replay`
 
+use std::process::{Command, Stdio};
+
 use restante_deferral::model::{TenantName, Timestamp};
 use restante_policy::record::{Meter, Pseudonymiser, RecordSource, typical_host, typical_question, write_record};
 use restante_policy::{Hook, PolicyLimits};
-use restante_tests::guest;
+use restante_tests::{binary, guest};
 use serde_json::json;
 
 use crate::support::{Desk, policy, policy_json};
@@ -80,5 +82,21 @@ fn what_cannot_be_told_has_a_status_of_its_own() {
         let finished = policy(&[&["replay"], arguments.as_slice()].concat());
         assert_eq!(finished.status.code(), Some(2), "{finished:?}");
         assert!(desk.shown(&finished.stderr).contains(expected), "{finished:?}");
+    }
+}
+
+#[test]
+fn what_nobody_reads_any_more_ends_quietly_and_a_replay_has_not_told_then() {
+    let desk = Desk::new();
+    let file = records(&desk);
+    for (arguments, status) in
+        [(&["policy", "replay", &file, "--policy", "standard"][..], 2), (&["policy", "inspect", "standard"], 0)]
+    {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(binary());
+        command.args(arguments).stdin(Stdio::null()).stdout(writer);
+        let ended = command.output().expect("the program runs");
+        assert_eq!((ended.status.code(), &*ended.stderr), (Some(status), &b""[..]), "{arguments:?}");
     }
 }

@@ -1,6 +1,9 @@
 //! Passwords as an operator and a user handle them.
 
-use restante_tests::{Finished, Program, run, run_in, setting};
+use std::io::{Read as _, Write as _};
+use std::process::{Command, Stdio};
+
+use restante_tests::{Finished, Program, binary, in_time, run, run_in, setting};
 
 fn write(program: &Program, name: &str, text: &str) -> String {
     let path = program.configuration_file().with_file_name(name);
@@ -112,5 +115,39 @@ fn hashes_of_another_realm_or_form_are_refused_and_none_is_shown() {
         assert_eq!(removed.status, 200);
         let shown = world.json(&["user", "show", "sip:bob@example.org"]).await;
         assert!(shown["authentication"]["username"].is_null());
+    });
+}
+
+/// Types this at the first prompt of a command that runs at a terminal; what the terminal shows.
+fn at_a_terminal(command: &str, typed: &[u8]) -> String {
+    let mut script = Command::new("script");
+    script.args(["-qec", command, "/dev/null"]).env("SHELL", "/bin/sh").env_remove("RESTANTE_PASSWORD");
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script(1) runs");
+    let (mut keyboard, mut screen) = (child.stdin.take().expect("a keyboard"), child.stdout.take().expect("a screen"));
+    let mut shown = Vec::new();
+    let mut byte = [0];
+    while !shown.ends_with(b": ") && screen.read(&mut byte).expect("a screen") > 0 {
+        shown.push(byte[0]);
+    }
+    keyboard.write_all(typed).expect("a keyboard");
+    screen.read_to_end(&mut shown).expect("a screen");
+    child.wait().expect("it ends");
+    String::from_utf8(shown).expect("text")
+}
+
+#[test]
+fn a_terminal_shows_what_is_typed_again_after_a_password_and_after_ctrl_c_instead() {
+    setting().administered().demands_passwords().tell(async |world| {
+        let socket = world.configuration().data.join("admin.sock").display().to_string();
+        let program = binary().display().to_string();
+        let add =
+            format!("trap : INT; {program} user add sip:bob@example.org --socket {socket}; echo $? is how; stty -a");
+        for (typed, status) in [(&b"secret\n"[..], 0), (b"\x03", 130)] {
+            let add = add.clone();
+            let terminal = tokio::task::spawn_blocking(move || at_a_terminal(&add, typed));
+            let shown = in_time("the command ends", terminal).await.expect("a terminal");
+            assert!(shown.contains(&format!("{status} is how")) && !shown.contains("secret"), "{shown}");
+            assert!(shown.split_whitespace().any(|word| word == "echo"), "{shown}");
+        }
     });
 }

@@ -4,7 +4,10 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use restante_deferral::commit::{Change, Transaction};
-use restante_deferral::model::{MessageId, MessageKind, Mode, RecipientKey, StoredMessage, TenantName, Timestamp};
+use restante_deferral::model::{
+    CanonicalAddress, MessageId, MessageKind, Mode, RecipientKey, StoredMessage, TenantName, Timestamp,
+};
+use restante_sip::identity::canonical;
 use restante_sip::uri::Uri;
 use restante_store::{Filter, Store, Ticket};
 use serde::Deserialize;
@@ -117,14 +120,16 @@ async fn discard_of(
         .ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server did not answer in time"))
 }
 
-/// The queue of a user, or of somebody elsewhere: what a tenant keeps for those are reports on messages they sent.
+/// The queue of a user; where a tenant is named, that tenant's and no other's, whoever serves the address now. A tenant keeps
+/// reports for somebody elsewhere, too, on messages that came from there.
 fn queue_of(it: &Administration, tenant: Option<&str>, uri: &str) -> Result<RecipientKey, Problem> {
-    let parsed = Uri::parse(uri).ok();
-    let served = parsed.as_ref().and_then(|uri| it.shared.directory.served(uri));
-    if let (Some(tenant), Some(parsed), None) = (tenant, &parsed, served)
-        && let Some(address) = it.shared.directory.address(parsed)
+    if let (Some(tenant), Ok(parsed)) = (tenant, Uri::parse(uri))
+        && let Some(name) = canonical(&parsed)
     {
-        return Ok(RecipientKey { tenant: TenantName(tenant.into()), address });
+        let served = it.shared.directory.served(&parsed).map(|(_, key)| key);
+        let of_tenant = served.filter(|key| *key.tenant.0 == *tenant);
+        let under_name = || RecipientKey { tenant: TenantName(tenant.into()), address: CanonicalAddress(name.into()) };
+        return Ok(of_tenant.unwrap_or_else(under_name));
     }
     recipient(it, uri).map_err(|Problem(status, text)| match status {
         StatusCode::NOT_FOUND => Problem::new(status, format!("{text}; with a tenant, reports for others are shown")),

@@ -9,6 +9,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::output::Output;
 use super::progress::bar;
 use super::table::table;
 use crate::configuration::Log;
@@ -68,7 +69,7 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Story>> {
 }
 
 async fn tell(chosen: &[&'static Story], json: bool) -> Result<ExitCode> {
-    let mut printer = Printer::new(audience(json), io::stdout());
+    let mut printer = Printer::new(audience(json), Output);
     let bar = Bar::default();
     let mut options = Options::new(std::env::current_exe().context("the path of this program is not known")?);
     if !json && io::stderr().is_terminal() {

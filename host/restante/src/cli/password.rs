@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use restante_sip::identity::canonical;
 use restante_sip::uri::Uri;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Longest password, in bytes.
 const MAX_PASSWORD_BYTES: u64 = 1024;
@@ -72,27 +74,62 @@ fn line() -> Result<String> {
         io::Read::take(stdin.lock(), MAX_PASSWORD_BYTES + 2).read_line(&mut text)?;
         return Ok(text);
     }
+    let _hidden = Hidden::begin()?;
     eprint!("Password: ");
-    let _hidden = Hidden::begin();
     io::Read::take(stdin.lock(), MAX_PASSWORD_BYTES + 2).read_line(&mut text)?;
     eprintln!();
     Ok(text)
 }
 
-/// What is typed is not shown while this lives.
+/// What is typed is not shown while this lives, and no longer: also where Ctrl-C ends the program.
 struct Hidden;
 
+/// Held by who changes the terminal: whoever ends the program changes it last.
+static TERMINAL: Mutex<()> = Mutex::new(());
+
 impl Hidden {
-    fn begin() -> Hidden {
+    fn begin() -> Result<Hidden> {
+        show_at_signals()?;
+        let _turn = terminal();
         stty("-echo");
-        Hidden
+        Ok(Hidden)
     }
 }
 
 impl Drop for Hidden {
     fn drop(&mut self) {
+        let _turn = terminal();
         stty("echo");
     }
+}
+
+/// From now on the program ends at signals as it would without this, but what is typed is shown again then.
+fn show_at_signals() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let on = |kind| {
+        let _entered = runtime.enter();
+        signal(kind)
+    };
+    let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
+    let (mut interrupted, mut terminated) = (on(interrupt)?, on(terminate)?);
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let kind = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupted.recv() => interrupt,
+                _ = terminated.recv() => terminate,
+            }
+        });
+        let _last_turn = terminal();
+        stty("echo");
+        eprintln!();
+        // What a shell shows for a program that a signal ended.
+        std::process::exit(kind.as_raw_value().saturating_add(128));
+    })?;
+    Ok(())
+}
+
+fn terminal() -> MutexGuard<'static, ()> {
+    TERMINAL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn stty(argument: &str) {

@@ -42,7 +42,7 @@ pub enum Command {
         /// All that waits for this recipient.
         #[arg(long, conflicts_with = "ids")]
         to: Option<String>,
-        /// Whose user the recipient is, where its tenant was removed.
+        /// Whose user the recipient is: its tenant may be gone, or another may have the address by now.
         #[arg(long, requires = "to")]
         tenant: Option<String>,
         /// Tell the senders that asked for negative delivery.

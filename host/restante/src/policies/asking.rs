@@ -27,7 +27,7 @@ impl Policies {
     pub async fn decide(&self, question: Question) -> Result<Result<Answer, (Undecided, String)>, PolicyError> {
         let hook = Hook::of(&question);
         let tenant = tenant_of(&question);
-        let host = self.managed(&tenant)?.current().configured.abilities;
+        let host = self.managed(&tenant)?.abilities();
         let (asker, answered) = oneshot::channel();
         let outcome = match self.host.submit_for_outsider(Asker::Outsider(asker), question.clone()) {
             // Who decides ends with the server, and then nobody answers.

@@ -3,12 +3,13 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 
+use restante_deferral::model::TenantName;
 use restante_policy::{Problem, Shadow};
 
-use super::activation::{self, NotActivated, Step};
+use super::activation::{self, NotActivated, Signers, Step};
 use super::library::{self, Kept, KeptCandidate, Origin, TenantState};
 use super::preparing::Prepared;
 use super::{Current, Managed, Policies, PolicyError, STANDARD, TenantPolicy};
@@ -30,7 +31,7 @@ pub struct Ready {
     base: Option<TenantState>,
     /// None: nothing changes.
     next: Option<Current>,
-    /// A component that is to be kept, with the state that names it.
+    /// A component that is to be kept with the state of `next`, which names it; empty: the state alone. None: both are kept.
     bytes: Option<Cow<'static, [u8]>>,
     /// What the policy found odd about its settings.
     pub warnings: Vec<Problem>,
@@ -55,6 +56,11 @@ impl Policies {
     /// The disk does not take it. What decides is not changed.
     pub fn keep_ready(&self, ready: &Ready) -> Result<(), PolicyError> {
         let (Some(next), Some(bytes)) = (&ready.next, &ready.bytes) else { return Ok(()) };
+        let _turn = ready.managed.as_deref().map(Managed::changing);
+        if ready.is_overtaken() {
+            // What is kept is newer, and `take` makes this anew from it.
+            return Ok(());
+        }
         Ok(self.keep(&next.configured.name, bytes, &next.state)?)
     }
 
@@ -63,22 +69,41 @@ impl Policies {
     /// # Errors
     /// As [`Self::apply`], and only where the tenant's policy changed meanwhile.
     pub fn take(&self, ready: Ready) -> Result<(), PolicyError> {
-        let Ready { managed, base, next, .. } = ready;
-        let Some(next) = next else { return Ok(()) };
+        let is_known = ready.managed.is_some();
+        let Some(next) = ready.next.clone() else { return Ok(()) };
         let name = next.configured.name.clone();
-        let managed = match managed {
-            Some(managed) => managed,
-            None => Arc::new(Managed { changing: Mutex::default(), current: Mutex::new(next.clone()) }),
-        };
-        let changing = managed.changing();
-        if base.is_some_and(|base| base != managed.current().state) {
-            drop(changing);
+        let new = || Arc::new(Managed { changing: Mutex::default(), current: Mutex::new(next.clone()) });
+        let managed = ready.managed.clone().unwrap_or_else(new);
+        let turn = if is_known { self.turn(&name, &managed)? } else { managed.changing() };
+        if ready.is_overtaken() {
+            drop(turn);
             return self.apply(next.configured).map(drop);
         }
         self.take_effect(&managed, next);
-        drop(changing);
-        self.lock().insert(name, managed);
+        drop(turn);
+        if !is_known {
+            self.lock().insert(name, managed);
+        }
         Ok(())
+    }
+
+    /// The file that a tenant's configuration names, or its signature, may have changed.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn file_changed(&self, tenant: &TenantName) -> Result<Vec<Problem>, PolicyError> {
+        let managed = self.managed(tenant)?;
+        // A configuration that comes meanwhile waits: it would be undone by the one that is looked at here.
+        let _turn = self.turn(tenant, &managed)?;
+        let configured = managed.current().configured;
+        let Ready { next, bytes, warnings, .. } = self.ready_to_change(Arc::clone(&managed), configured)?;
+        if let Some(next) = next {
+            if let Some(bytes) = bytes {
+                self.keep(tenant, &bytes, &next.state)?;
+            }
+            self.take_effect(&managed, next);
+        }
+        Ok(warnings)
     }
 
     /// A tenant that this process does not know yet.
@@ -87,17 +112,24 @@ impl Policies {
         let kept = self.parts.library.state(&name.0)?;
         let named = self.read_configured(&configured);
         let Some(state) = kept else { return self.ready_to_activate(None, configured, None, named) };
-        if !names_the_same(&state, &named, &configured) {
+        let unusable = if names_the_same(&state, &named, &configured) {
+            named.err().map(PolicyError::from)
+        } else {
             match self.ready_to_activate(None, configured.clone(), Some(state.clone()), named) {
                 Ok(ready) => return Ok(ready),
-                Err(error) if occasion == Occasion::Change => return Err(error),
-                Err(error) => {
-                    tracing::error!(tenant = %name, %error, "the configured policy is not activated; the last one decides");
-                }
+                Err(error) => Some(error),
             }
+        };
+        match unusable {
+            Some(error) if occasion == Occasion::Change => return Err(error),
+            Some(error) => {
+                tracing::error!(tenant = %name, %error, "the configured policy is not activated; the last one decides");
+            }
+            None => {}
         }
-        let next = Some(self.resume(configured, state)?);
-        Ok(Ready { managed: None, base: None, next, bytes: None, warnings: Vec::new() })
+        let next = self.resume(configured, state.clone(), occasion)?;
+        let bytes = (next.state != state).then(Cow::default);
+        Ok(Ready { managed: None, base: None, next: Some(next), bytes, warnings: Vec::new() })
     }
 
     /// A tenant that decides already.
@@ -111,11 +143,18 @@ impl Policies {
             }
             return Ok(ready);
         }
+        if let Err(error) = named {
+            if current.configured.policy != configured.policy {
+                return Err(error.into());
+            }
+            // It decides already, and may be being replaced at this moment.
+            tracing::error!(tenant = %configured.name, %error, "the configured policy cannot be read; what decides goes on");
+        }
         let base = Some(current.state.clone());
         let mut next = None;
         if current.configured != configured {
             // What the policy is told of the host is part of a generation.
-            let resumed = self.resume(configured, current.state)?;
+            let resumed = self.resume(configured, current.state, Occasion::Change)?;
             next = Some(Current { candidate: resumed.candidate.or(current.candidate), ..resumed });
         }
         Ok(Ready { managed: Some(managed), base, next, bytes: None, warnings: Vec::new() })
@@ -150,16 +189,25 @@ impl Policies {
         Ok(Ready { managed, base, next, bytes: Some(bytes), warnings })
     }
 
-    /// What was active when the server ended, or what was before that, decides again.
-    fn resume(&self, configured: TenantPolicy, mut state: TenantState) -> Result<Current, PolicyError> {
-        let choices: Vec<Kept> = std::iter::once(&state.active).chain(&state.previous).cloned().collect();
+    /// What was active decides again; where the server starts, at least what was before that. Nothing is kept yet.
+    fn resume(
+        &self,
+        configured: TenantPolicy,
+        mut state: TenantState,
+        occasion: Occasion,
+    ) -> Result<Current, PolicyError> {
+        let before = state.previous.iter().filter(|_| occasion == Occasion::Start);
+        let choices: Vec<Kept> = std::iter::once(&state.active).chain(before).cloned().collect();
         let mut first_error = None;
         for kept in choices {
             match self.restore(&configured, &kept) {
                 Ok(prepared) => {
                     if kept.number != state.active.number {
+                        if state.active.origin == Origin::Configuration {
+                            // As soon as what is configured can be used it decides.
+                            state.configured = None;
+                        }
                         state.activate(kept);
-                        self.parts.library.keep_state(&configured.name.0, &state)?;
                     }
                     let candidate = state.candidate.as_ref().and_then(|it| self.resume_candidate(&configured, it));
                     return Ok(Current { configured, state, active: prepared.generation, candidate, recorder: None });
@@ -200,9 +248,7 @@ impl Policies {
             return Err(NotActivated::at(Step::Component, text));
         }
         let bytes = std::fs::read(path).map_err(unreadable)?;
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".sig");
-        let signature = match std::fs::read(&beside) {
+        let signature = match std::fs::read(signature_beside(path)) {
             Ok(signature) => Some(
                 activation::signature_from_file(&signature)
                     .map_err(|text| NotActivated::at(Step::Signature, format!("{}.sig: {text}", path.display())))?,
@@ -213,14 +259,44 @@ impl Policies {
     }
 }
 
+impl Ready {
+    /// Whether the tenant's policy is not what this was made from any more. Its turn is the caller's.
+    fn is_overtaken(&self) -> bool {
+        let (Some(managed), Some(base)) = (&self.managed, &self.base) else { return false };
+        managed.current().state != *base
+    }
+}
+
+/// Where the signature of a component lies that a configuration names.
+pub(super) fn signature_beside(component: &Path) -> PathBuf {
+    let mut beside = component.as_os_str().to_owned();
+    beside.push(".sig");
+    beside.into()
+}
+
 /// Whether the configuration still names what it named when it was last activated. A file that cannot be read now is no
 /// change.
 fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, configured: &TenantPolicy) -> bool {
     match (named, &state.configured) {
-        (Ok(named), Some((digest, settings))) => *settings == configured.settings && named.digest == *digest,
+        (Ok(named), Some((digest, settings))) => {
+            *settings == configured.settings
+                && named.digest == *digest
+                && !is_signed_anew(&state.active, named, configured)
+        }
         (Err(_), Some((_, settings))) => *settings == configured.settings,
         (_, None) => false,
     }
+}
+
+/// Whether what decides is what the configuration names, and another signature lies beside it now, where there has to be one:
+/// a generation is kept with the one that it was activated with.
+fn is_signed_anew(active: &Kept, named: &Named, configured: &TenantPolicy) -> bool {
+    configured.signers != Signers::default()
+        && active.origin == Origin::Configuration
+        && active.digest == named.digest
+        && active.settings == configured.settings
+        && named.signature.is_some()
+        && named.signature != active.signature
 }
 
 /// What a configuration names.

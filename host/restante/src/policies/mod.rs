@@ -17,8 +17,6 @@ pub mod library;
 mod preparing;
 pub mod recording;
 mod status;
-#[cfg(test)]
-mod tests;
 pub mod watch;
 
 use std::collections::HashMap;
@@ -123,7 +121,11 @@ pub struct Parts {
 pub struct Policies {
     host: PolicyHost<Asker>,
     parts: Parts,
+    /// Held for a look alone: who serves looks here, too.
     tenants: Mutex<HashMap<TenantName, Arc<Managed>>>,
+    /// Held while components are swept, and from keeping one until a state names it: nothing that is about to be named is
+    /// swept.
+    components: Mutex<()>,
 }
 
 /// One tenant's.
@@ -146,7 +148,7 @@ impl Policies {
     /// With what decides and all that it needs.
     #[must_use]
     pub fn new(host: PolicyHost<Asker>, parts: Parts) -> Policies {
-        Policies { host, parts, tenants: Mutex::default() }
+        Policies { host, parts, tenants: Mutex::default(), components: Mutex::default() }
     }
 
     /// What decides.
@@ -170,7 +172,9 @@ impl Policies {
 
     /// A tenant is gone. What is kept of it stays on disk, for its return.
     pub fn remove(&self, tenant: &TenantName) {
-        self.lock().remove(tenant);
+        let managed = self.lock().remove(tenant);
+        // Whoever is changing it tells what decides of it before.
+        let _turn = managed.as_deref().map(Managed::changing);
         self.host.remove(tenant);
     }
 
@@ -183,7 +187,7 @@ impl Policies {
             let text = format!("{} bytes; at most {} are allowed", bytes.len(), self.parts.max_component_bytes);
             return Err(NotActivated::at(Step::Component, text).into());
         }
-        let _only_one = self.lock();
+        let _components = self.components();
         self.parts.library.sweep()?;
         Ok(self.parts.library.keep_component(bytes)?)
     }
@@ -194,7 +198,7 @@ impl Policies {
     /// [`PolicyError`]: what was active is so still.
     pub fn activate(&self, tenant: &TenantName, proposal: Proposal) -> Result<Activated, PolicyError> {
         let managed = self.managed(tenant)?;
-        let _changing = managed.changing();
+        let _turn = self.turn(tenant, &managed)?;
         let current = managed.current();
         let prepared = self.prepare_proposal(&current, proposal)?;
         self.switch(&managed, current, prepared)
@@ -211,11 +215,14 @@ impl Policies {
         sample_permille: u32,
     ) -> Result<Activated, PolicyError> {
         let managed = self.managed(tenant)?;
-        let _changing = managed.changing();
+        let _turn = self.turn(tenant, &managed)?;
         let mut current = managed.current();
         let Prepared { generation, bytes, kept, warnings } = self.prepare_proposal(&current, proposal)?;
         current.state.candidate = Some(KeptCandidate { generation: kept.clone(), sample_permille });
-        self.keep(tenant, &bytes, &current.state)?;
+        let components = self.components();
+        self.parts.library.keep_component(&bytes)?;
+        self.parts.library.keep_state(&tenant.0, &current.state)?;
+        drop(components);
         current.candidate = Some(Arc::new(Shadow::new(generation, sample_permille)));
         self.take_effect(&managed, current);
         Ok(Activated { generation: kept, warnings })
@@ -227,7 +234,7 @@ impl Policies {
     /// [`PolicyError`]
     pub fn activate_candidate(&self, tenant: &TenantName) -> Result<Activated, PolicyError> {
         let managed = self.managed(tenant)?;
-        let _changing = managed.changing();
+        let _turn = self.turn(tenant, &managed)?;
         let mut current = managed.current();
         let candidate = current.state.candidate.take().ok_or(PolicyError::Nothing("there is no candidate"))?;
         current.candidate = None;
@@ -242,7 +249,7 @@ impl Policies {
     /// [`PolicyError`]
     pub fn drop_candidate(&self, tenant: &TenantName) -> Result<(), PolicyError> {
         let managed = self.managed(tenant)?;
-        let _changing = managed.changing();
+        let _turn = self.turn(tenant, &managed)?;
         let mut current = managed.current();
         current.state.candidate.take().ok_or(PolicyError::Nothing("there is no candidate"))?;
         self.parts.library.keep_state(&tenant.0, &current.state)?;
@@ -257,7 +264,7 @@ impl Policies {
     /// [`PolicyError`]: what was active is so still.
     pub fn roll_back(&self, tenant: &TenantName, number: Option<u64>) -> Result<Activated, PolicyError> {
         let managed = self.managed(tenant)?;
-        let _changing = managed.changing();
+        let _turn = self.turn(tenant, &managed)?;
         let current = managed.current();
         let wanted = |kept: &&Kept| number.is_none_or(|number| kept.number == number);
         let kept = current.state.previous.iter().find(wanted).cloned();
@@ -276,7 +283,7 @@ impl Policies {
             parse_cases(cases).map_err(|text| NotActivated::at(Step::Cases, text))?;
         }
         let managed = self.managed(tenant)?;
-        let _changing = managed.changing();
+        let _turn = self.turn(tenant, &managed)?;
         Ok(self.parts.library.keep_cases(&tenant.0, cases)?)
     }
 
@@ -286,7 +293,7 @@ impl Policies {
     /// [`PolicyError`]
     pub fn set_recording(&self, tenant: &TenantName, recording: Option<Recording>) -> Result<(), PolicyError> {
         let managed = self.managed(tenant)?;
-        let _changing = managed.changing();
+        let _turn = self.turn(tenant, &managed)?;
         let mut current = managed.current();
         current.state.recording = recording;
         self.parts.library.keep_state(&tenant.0, &current.state)?;
@@ -356,20 +363,10 @@ impl Policies {
         tenants.into_iter().filter_map(of).collect()
     }
 
-    /// The file that a tenant's configuration names may have changed.
-    ///
-    /// # Errors
-    /// As [`Self::apply`].
-    pub fn file_changed(&self, tenant: &TenantName) -> Result<Vec<Problem>, PolicyError> {
-        let configured = self.managed(tenant)?.current().configured;
-        self.apply(configured)
-    }
-
     /// Component and state are on disk when it returns: a restart finds the new generation.
     fn keep(&self, tenant: &TenantName, bytes: &[u8], state: &TenantState) -> Result<(), NotActivated> {
         let refused = |step| move |error: io::Error| NotActivated::at(step, error.to_string());
-        // Until the state names it, an upload might sweep the component away.
-        let _only_one = self.lock();
+        let _components = self.components();
         if !bytes.is_empty() {
             self.parts.library.keep_component(bytes).map_err(refused(Step::Write))?;
         }
@@ -440,8 +437,20 @@ impl Policies {
         self.lock().get(tenant).cloned().ok_or_else(|| PolicyError::UnknownTenant(tenant.to_string()))
     }
 
+    /// Whoever has this is the only one to change the tenant.
+    fn turn<'a>(&self, tenant: &TenantName, managed: &'a Arc<Managed>) -> Result<MutexGuard<'a, ()>, PolicyError> {
+        let turn = managed.changing();
+        // It may have been removed while others changed it.
+        let is_there = self.lock().get(tenant).is_some_and(|known| Arc::ptr_eq(known, managed));
+        if is_there { Ok(turn) } else { Err(PolicyError::UnknownTenant(tenant.to_string())) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<TenantName, Arc<Managed>>> {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn components(&self) -> MutexGuard<'_, ()> {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> u64 {
@@ -458,7 +467,14 @@ impl Managed {
     fn current(&self) -> Current {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    fn abilities(&self) -> HostAbilities {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).configured.abilities.clone()
+    }
 }
 
 /// The policy in this program.
 pub const STANDARD: &str = "standard";
+
+#[cfg(test)]
+mod tests;

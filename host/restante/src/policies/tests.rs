@@ -1,82 +1,192 @@
-//! What is activated while somebody else is at work.
+//! What a tenant's policy goes through when several change it at once, and what is on disk then.
 
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, spawn};
+use std::time::{Duration, Instant};
 
-use restante_policy::{PolicyEngine, PolicyLimits, standard};
+use restante_policy::record::typical_host;
+use restante_policy::{PolicyEngine, PolicyLimits};
+use serde_json::json;
+use tempfile::TempDir;
 
+use super::library::digest_of;
 use super::*;
 
-/// The standard policy with a custom section of its own behind it: another digest.
-fn component(mark: u8) -> Vec<u8> {
-    [standard::COMPONENT, &[0, 3, 1, b'n', mark]].concat()
+/// Time for what may have to wait for the end of what it is in the middle of.
+const MEANWHILE: Duration = Duration::from_millis(300);
+
+type AtStep = Box<dyn Fn(Step) + Send + Sync>;
+type Other = Arc<Mutex<Option<JoinHandle<()>>>>;
+
+/// A tenant whose configuration names a file, and what happens at the steps of an activation.
+struct Place {
+    directory: TempDir,
+    policies: Arc<Policies>,
+    at_step: Arc<OnceLock<AtStep>>,
 }
 
-fn policies(directory: &std::path::Path, watcher: Watcher) -> Policies {
-    let limits = PolicyLimits { threads: 1, ..PolicyLimits::default() };
-    let engine = PolicyEngine::new(limits.clone()).unwrap();
-    let host = PolicyHost::start(&engine, |_, _| {}, |_| {}).unwrap();
-    let parts = Parts {
-        loader: Loader::new(engine, None).unwrap(),
-        meter: Meter::new(limits.clone(), None).unwrap(),
-        library: Library::open(directory).unwrap(),
-        pseudonym_secret: [0; 64],
-        max_component_bytes: limits.max_component_bytes,
-        clock: Arc::new(|| Timestamp(1)),
-        watcher,
-    };
-    Policies::new(host, parts)
-}
-
-#[test]
-fn a_component_that_is_being_kept_is_not_swept_by_who_uploads_others() {
-    let directory = tempfile::tempdir().unwrap();
-    let known: Arc<OnceLock<Arc<Policies>>> = Arc::default();
-    let uploading = Arc::new(Mutex::new(Vec::new()));
-    let watcher: Watcher = {
-        let (known, uploading) = (known.clone(), uploading.clone());
-        Arc::new(move |step| {
-            let (Step::Write, Some(policies)) = (step, known.get().cloned()) else { return };
-            let (done, is_done) = channel();
-            let upload = move || {
-                for number in 0..40 {
-                    policies
-                        .upload(format!("another for {:?}: {number}", std::thread::current().id()).as_bytes())
-                        .unwrap();
+impl Place {
+    /// The file is the standard policy.
+    fn new() -> Place {
+        let directory = tempfile::tempdir().unwrap();
+        let at_step = Arc::<OnceLock<AtStep>>::default();
+        let told = Arc::clone(&at_step);
+        let limits = PolicyLimits { threads: 1, ..PolicyLimits::default() };
+        let engine = PolicyEngine::new(limits.clone()).unwrap();
+        let parts = Parts {
+            loader: Loader::new(engine.clone(), None).unwrap(),
+            meter: Meter::new(limits.clone(), None).unwrap(),
+            library: Library::open(&directory.path().join("policies")).unwrap(),
+            pseudonym_secret: [7; 64],
+            max_component_bytes: limits.max_component_bytes,
+            clock: Arc::new(|| Timestamp(1)),
+            watcher: Arc::new(move |step| {
+                if let Some(at_step) = told.get() {
+                    at_step(step);
                 }
-                let _ = done.send(());
-            };
-            uploading.lock().unwrap().push(std::thread::spawn(upload));
-            // They may come to it only after what is going on.
-            let _ = is_done.recv_timeout(Duration::from_secs(1));
-        })
-    };
-    let policies = Arc::new(policies(directory.path(), watcher));
-    let tenant = TenantName("example".into());
-    policies
-        .apply(TenantPolicy {
-            name: tenant.clone(),
-            policy: STANDARD.to_owned(),
-            settings: serde_json::json!({}),
-            abilities: HostAbilities { max_page_bytes: 1_300, max_message_bytes: 1 << 20, hand_over_targets: vec![] },
+            }),
+        };
+        let host = PolicyHost::start(&engine, |_: Asker, _| {}, |_| {}).unwrap();
+        let place = Place { directory, policies: Arc::new(Policies::new(host, parts)), at_step };
+        std::fs::write(place.file(), restante_policy::standard::COMPONENT).unwrap();
+        place.policies.apply(place.configured()).unwrap();
+        place
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("policy.wasm")
+    }
+
+    fn configured(&self) -> TenantPolicy {
+        TenantPolicy {
+            name: tenant(),
+            policy: self.file().display().to_string(),
+            settings: json!({}),
+            abilities: typical_host(),
             signers: Signers::default(),
             failure: FailurePolicies::default(),
             limits: PolicyLimits::default().of_a_tenant(),
-        })
-        .unwrap();
-    let proposal = |digest| Proposal { digest, settings: None, signature: None };
-    let _ = known.set(policies.clone());
-    let is_there = |digest: &str| {
-        let threads: Vec<_> = uploading.lock().unwrap().drain(..).collect();
-        assert!(!threads.is_empty());
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
-        policies.parts.library.component(digest).is_ok()
-    };
-    let candidate = policies.upload(&component(1)).unwrap();
-    policies.try_out(&tenant, proposal(candidate.clone()), 10).unwrap();
-    assert!(is_there(&candidate), "it is named");
-    let active = policies.upload(&component(2)).unwrap();
-    policies.activate(&tenant, proposal(active.clone())).unwrap();
-    assert!(is_there(&active), "it is named");
+        }
+    }
+
+    fn current(&self) -> Current {
+        self.policies.managed(&tenant()).unwrap().current()
+    }
+
+    fn kept(&self) -> TenantState {
+        self.policies.parts.library.state(&tenant().0).unwrap().unwrap()
+    }
+
+    fn at_step(&self, act: impl Fn(Step) + Send + Sync + 'static) {
+        assert!(self.at_step.set(Box::new(act)).is_ok());
+    }
+
+    /// Once, when this step is passed, something else happens on another thread: until it is over, or waits.
+    fn meanwhile(&self, at: Step, act: impl Fn() + Send + Sync + 'static) -> Other {
+        let other = Other::default();
+        let (begun, is_begun, act) = (Arc::clone(&other), AtomicBool::new(false), Arc::new(act));
+        self.at_step(move |step| {
+            if step != at || is_begun.swap(true, Ordering::Relaxed) {
+                return;
+            }
+            let act = Arc::clone(&act);
+            let thread = spawn(move || act());
+            let since = Instant::now();
+            while !thread.is_finished() && since.elapsed() < MEANWHILE {
+                std::thread::yield_now();
+            }
+            *begun.lock().unwrap() = Some(thread);
+        });
+        other
+    }
+}
+
+fn tenant() -> TenantName {
+    TenantName("example".into())
+}
+
+fn hostile() -> Vec<u8> {
+    std::fs::read(Path::new(restante_policy::hostile::PATH)).unwrap()
+}
+
+fn proposal(component: &[u8]) -> Proposal {
+    Proposal { digest: digest_of(component), settings: None, signature: None }
+}
+
+fn end(other: &Other) {
+    other.lock().unwrap().take().unwrap().join().unwrap();
+}
+
+#[test]
+fn a_file_that_is_looked_at_does_not_undo_a_configuration_that_comes_meanwhile() {
+    let place = Place::new();
+    let mut later = place.configured();
+    later.limits.max_decisions_at_once += 1;
+    let (policies, reloaded) = (Arc::clone(&place.policies), later.clone());
+    let reload = place.meanwhile(Step::CheckSettings, move || _ = policies.apply(reloaded.clone()).unwrap());
+    std::fs::write(place.file(), hostile()).unwrap();
+    place.policies.file_changed(&tenant()).unwrap();
+    end(&reload);
+    let current = place.current();
+    assert_eq!(current.configured, later);
+    assert_eq!(current.state.active.digest, digest_of(&hostile()), "the file is taken all the same");
+    assert_eq!(place.kept(), current.state);
+}
+
+#[test]
+fn a_file_that_is_looked_at_does_not_bring_a_tenant_back_that_is_removed_meanwhile() {
+    let place = Place::new();
+    let policies = Arc::clone(&place.policies);
+    let removal = place.meanwhile(Step::CheckSettings, move || policies.remove(&tenant()));
+    std::fs::write(place.file(), hostile()).unwrap();
+    let _ = place.policies.file_changed(&tenant());
+    end(&removal);
+    assert!(place.policies.tenants().is_empty());
+    assert!(place.policies.host().statistics_of(&tenant()).is_none());
+}
+
+#[test]
+fn what_is_activated_between_the_parts_of_a_change_stays_until_the_change_is_made_anew() {
+    let place = Place::new();
+    let changed = TenantPolicy { settings: json!({ "few": 7 }), ..place.configured() };
+    let ready = place.policies.ready(changed, Occasion::Change).unwrap();
+    place.policies.upload(&hostile()).unwrap();
+    place.policies.activate(&tenant(), proposal(&hostile())).unwrap();
+    place.policies.keep_ready(&ready).unwrap();
+    assert_eq!(place.kept().active.digest, digest_of(&hostile()), "a restart now finds what decides");
+    place.policies.take(ready).unwrap();
+    let kept = place.kept();
+    assert_eq!((kept.active.number, &kept.active.settings), (3, &json!({ "few": 7 })));
+    assert_eq!(kept, place.current().state);
+}
+
+#[test]
+fn nothing_is_swept_between_a_component_and_the_state_that_names_it() {
+    let place = Place::new();
+    place.policies.upload(&hostile()).unwrap();
+    let (policies, steps) = (Arc::clone(&place.policies), Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&steps);
+    place.at_step(move |step| {
+        if policies.components.try_lock().is_err() {
+            seen.lock().unwrap().push(step);
+        }
+    });
+    place.policies.activate(&tenant(), proposal(&hostile())).unwrap();
+    assert_eq!(*steps.lock().unwrap(), [Step::Write, Step::Keep]);
+}
+
+#[test]
+fn a_change_that_what_decides_refuses_changes_nothing_on_disk_or_in_memory() {
+    let place = Place::new();
+    place.policies.upload(&hostile()).unwrap();
+    place.policies.activate(&tenant(), proposal(&hostile())).unwrap();
+    let before = place.kept();
+    let signers = Signers::parse(&["BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=".to_owned()]).unwrap();
+    // The generation before it would do: the policy of this program needs no signature.
+    let refused = place.policies.ready(TenantPolicy { signers, ..place.configured() }, Occasion::Change).err();
+    assert!(refused.unwrap().to_string().contains("signed policies only"));
+    assert_eq!(place.kept(), before);
+    assert_eq!((place.current().configured, place.current().state), (place.configured(), before));
 }

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use super::Policies;
+use super::configured::signature_beside;
 use crate::watch::Watched;
 
 impl Watched for Policies {
     fn files(&self) -> Vec<PathBuf> {
-        self.configured_files().into_iter().map(|(path, _)| path).collect()
+        self.configured_files().into_iter().flat_map(|(path, _)| [signature_beside(&path), path]).collect()
     }
 
     fn changed(&self) {

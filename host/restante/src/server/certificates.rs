@@ -68,7 +68,7 @@ impl Watched for Certificates {
     fn changed(&self) {
         let known = self.status().problem;
         let reloaded = self.tls.reload();
-        // Where the log is a file beside these, each line is a change in their directory.
+        // What was said is not said again because somebody touched a file.
         if reloaded.as_ref().err().map(TlsError::to_string) != known || known.is_none() {
             tell(&self.tls, &reloaded);
         }

@@ -8,6 +8,7 @@ use restante_client::{Answer, ClientEvent, Content, Mode, ReceivedMessage};
 use restante_cpim::message_summary::MessageSummary;
 use serde_json::{Value, json};
 
+use super::super::output::Output;
 use super::super::table::harmless;
 
 /// Digits of a hash that are shown to people.
@@ -32,10 +33,9 @@ impl Show {
     /// # Errors
     /// Nobody reads any more.
     pub fn say(&self, words: &str, event: &Value) -> io::Result<()> {
-        let mut out = io::stdout().lock();
         let line = if self.json { json_line(event) } else { words.to_owned() };
-        writeln!(out, "{line}")?;
-        out.flush()
+        writeln!(Output, "{line}")?;
+        Output.flush()
     }
 
     /// What happened.

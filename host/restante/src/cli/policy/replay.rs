@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::comparison;
 use super::subject::{Subject, grouped, meter, settings};
-use crate::cli::output::{is_closed_pipe, say};
+use crate::cli::output::{say, set_untold};
 
 /// What the exit status says, for machines: nothing would change, something would, it could not be told.
 const NOTHING_CHANGES: u8 = 0;
@@ -40,10 +40,10 @@ pub struct Arguments {
 
 /// 0 when nothing would change, 1 when something would, 2 when that cannot be told.
 pub fn run(arguments: &Arguments) -> ExitCode {
+    set_untold(NOT_TOLD);
     match replay(arguments) {
         Ok(true) => NOTHING_CHANGES.into(),
         Ok(false) => SOMETHING_CHANGES.into(),
-        Err(error) if is_closed_pipe(&error) => NOTHING_CHANGES.into(),
         Err(error) => {
             eprintln!("restante: {error:#}");
             NOT_TOLD.into()

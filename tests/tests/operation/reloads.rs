@@ -1,0 +1,64 @@
+//! What becomes of a tenant's policy when its configuration is read again, and when the server starts with another one.
+
+use restante_tests::{Program, guest};
+use serde_json::Value;
+
+fn active_generation(program: &Program) -> u64 {
+    let shown = program.ask(&["policy", "status", "example", "--json"]);
+    let status: Value = serde_json::from_str(&shown.stdout).unwrap_or_else(|error| panic!("{error}: {shown:?}"));
+    status["active"]["number"].as_u64().expect("a number")
+}
+
+#[tokio::test]
+async fn a_reload_that_the_active_policy_cannot_go_on_under_is_refused_and_a_start_goes_back() {
+    let program = Program::new("[tenants.example]\ndomains = [\"example.org\"]\n");
+    let base = std::fs::read_to_string(program.configuration_file()).expect("the configuration");
+    let served = program.serve().await;
+    let activated = program.ask(&["policy", "activate", "example", &guest("scripted")]);
+    assert!(activated.status.success(), "{activated:?}");
+    // The generation before needs no signature.
+    program.configure(&format!("{base}signers = [\"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\"]\n"));
+    let said = program.ask(&["tenant", "reload"]);
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert!(said.stderr.contains("tenants.example") && said.stderr.contains("signed policies only"), "{said:?}");
+    assert_eq!(active_generation(&program), 2);
+    served.kill();
+    // Who starts has nobody to ask, and something has to decide.
+    let served = program.serve().await;
+    assert!(served.log().iter().any(|line| line.contains("a generation cannot be restored")), "{:#?}", served.log());
+    assert_eq!(active_generation(&program), 1);
+    served.kill();
+    program.configure(&base);
+    let served = program.serve().await;
+    assert_eq!(active_generation(&program), 1, "it was kept");
+    drop(served);
+}
+
+#[tokio::test]
+async fn a_configured_policy_that_cannot_be_used_is_refused_where_it_is_new_and_else_said_in_the_log() {
+    let place = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| place.path().join(name).display().to_string();
+    for (guest_name, name) in [("standard", "v1.wasm"), ("scripted", "v2.wasm")] {
+        std::fs::copy(guest(guest_name), path(name)).expect("a policy");
+    }
+    std::fs::write(path("v2.wasm.sig"), "short").expect("a file");
+    let program =
+        Program::new(&format!("[tenants.example]\ndomains = [\"example.org\"]\npolicy = {:?}\n", path("v1.wasm")));
+    let base = std::fs::read_to_string(program.configuration_file()).expect("the configuration");
+    let mut served = program.serve().await;
+    program.configure(&base.replace("v1.wasm", "v2.wasm"));
+    let said = program.ask(&["tenant", "reload"]);
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert!(said.stderr.contains("v2.wasm.sig: expected an ed25519 signature"), "{said:?}");
+
+    program.configure(&base);
+    std::fs::write(path("v1.wasm.sig"), "short").expect("a file");
+    let said = program.ask(&["tenant", "reload"]);
+    assert!(said.status.success(), "it decides already: {said:?}");
+    served.line_with("the configured policy cannot be read").await;
+    served.kill();
+    let served = program.serve().await;
+    assert!(served.log().iter().any(|line| line.contains("is not activated")), "{:#?}", served.log());
+    assert_eq!(active_generation(&program), 1);
+    drop(served);
+}

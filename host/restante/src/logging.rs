@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::IsTerminal;
 
+use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 use crate::configuration::{Log, LogFormat};
@@ -13,8 +14,8 @@ use crate::configuration::{Log, LogFormat};
 /// The filter cannot be read.
 pub fn start(log: &Log) -> anyhow::Result<()> {
     let filter = match std::env::var("RESTANTE_LOG") {
-        Ok(filter) => EnvFilter::try_new(filter)?,
-        Err(_) => EnvFilter::try_new(log.filter.as_deref().unwrap_or("info"))?,
+        Ok(filter) => EnvFilter::try_new(filter).context("RESTANTE_LOG")?,
+        Err(_) => EnvFilter::try_new(log.filter.as_deref().unwrap_or("info")).context("log.filter")?,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {

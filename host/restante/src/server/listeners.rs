@@ -58,9 +58,9 @@ impl BoundMsrp {
         if configuration.msrp.listen.is_empty() {
             bail!("msrp.listen is empty: expected \"tcp:HOST:PORT\"");
         }
-        let places =
+        let mut places =
             configuration.msrp.listen.iter().map(|listen| BoundMsrp::place(&msrp_listener(listen, configuration)));
-        places.map(|place| place.map(drop)).collect()
+        places.try_for_each(|place| place.map(drop))
     }
 
     /// Chooses ports where the system is to choose, by binding and letting go again.

@@ -136,9 +136,9 @@ impl Clock {
 
 /// Which wait is on. A keep-alive is no message, and ends none of them.
 enum Waiting {
-    FirstMessage,
-    RestOfMessage,
-    NextMessage,
+    First,
+    Rest,
+    Next,
 }
 
 struct Reader<'a> {
@@ -156,7 +156,7 @@ impl Reader<'_> {
         let mut framer = StreamFramer::new(limits.message);
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         // A connection of ours was opened to send; the peer owes nothing at first.
-        let mut waiting = if self.flow.listener.is_some() { Waiting::FirstMessage } else { Waiting::NextMessage };
+        let mut waiting = if self.flow.listener.is_some() { Waiting::First } else { Waiting::Next };
         let mut since = Instant::now();
         loop {
             let deadline = self.deadline(&waiting, since, limits);
@@ -167,30 +167,30 @@ impl Reader<'_> {
                 Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return CloseReason::Peer,
                 Ok(Err(error)) => return CloseReason::Error(error.kind()),
                 Err(_) => match waiting {
-                    Waiting::FirstMessage => return CloseReason::FirstByteTimeout,
-                    Waiting::RestOfMessage => return CloseReason::MessageTimeout,
-                    Waiting::NextMessage if self.clock.last() + limits.idle_timeout <= Instant::now() => {
+                    Waiting::First => return CloseReason::FirstByteTimeout,
+                    Waiting::Rest => return CloseReason::MessageTimeout,
+                    Waiting::Next if self.clock.last() + limits.idle_timeout <= Instant::now() => {
                         return CloseReason::Idle;
                     }
-                    Waiting::NextMessage => continue,
+                    Waiting::Next => continue,
                 },
             };
             self.clock.tick();
             framer.push(buffer.get(..length).unwrap_or_default());
             let Some(some_message) = self.take_frames(&mut framer).await else { return CloseReason::Unreadable };
             waiting = match (framer.is_amid_message(), waiting) {
-                (false, Waiting::FirstMessage) if !some_message => {
+                (false, Waiting::First) if !some_message => {
                     // Whoever never pauses is never waited for.
                     if deadline <= Instant::now() {
                         return CloseReason::FirstByteTimeout;
                     }
-                    Waiting::FirstMessage
+                    Waiting::First
                 }
-                (false, _) => Waiting::NextMessage,
-                (true, Waiting::RestOfMessage) if !some_message => Waiting::RestOfMessage,
+                (false, _) => Waiting::Next,
+                (true, Waiting::Rest) if !some_message => Waiting::Rest,
                 (true, _) => {
                     since = Instant::now();
-                    Waiting::RestOfMessage
+                    Waiting::Rest
                 }
             };
         }
@@ -198,9 +198,9 @@ impl Reader<'_> {
 
     fn deadline(&self, waiting: &Waiting, since: Instant, limits: &TransportLimits) -> Instant {
         match waiting {
-            Waiting::FirstMessage => since + limits.first_byte_timeout,
-            Waiting::RestOfMessage => since + limits.message_timeout,
-            Waiting::NextMessage => self.clock.last() + limits.idle_timeout,
+            Waiting::First => since + limits.first_byte_timeout,
+            Waiting::Rest => since + limits.message_timeout,
+            Waiting::Next => self.clock.last() + limits.idle_timeout,
         }
     }
 

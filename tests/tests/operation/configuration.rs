@@ -105,7 +105,10 @@ fn a_check_says_what_a_start_would_and_touches_nothing() {
         (format!("{tenant}numbers = [\"1555\"]\n"), "line 4, column 12: tenants.example.numbers"),
         ("[log]\nfilter = \"restante=loud\"\n".to_owned(), "log.filter"),
         ("[tls]\ncertificate = \"/no/such.pem\"\nkey = \"/no/such.key\"\n".to_owned(), "/no/such.pem"),
-        (format!("{tenant}aliases = {{ \"tel:+1\" = \"nobody\" }}\n"), "tel:+1"),
+        (
+            format!("{tenant}aliases = {{ \"tel:+1\" = \"nobody\" }}\n"),
+            "tenants.example.aliases: \"nobody\" is no address",
+        ),
         ("[msrp]\nlisten = []\n".to_owned(), "msrp.listen is empty"),
         (format!("{tenant}policy = \"/proc/self/status\"\n"), "line 4, column 10: tenants.example: the policy"),
         (format!("{tenant}[tenants.example.settings]\nfew = 300\n"), "line 5, column 7: tenants.example.settings.few"),

@@ -29,11 +29,17 @@ impl Server {
     /// Starts the binary on free ports of loopback, with these tables of its configuration, and waits until it serves.
     /// `log` is a filter; what it lets through is shown.
     pub fn start(directory: &Path, tables: &str, log: &str) -> Result<Server> {
-        Server::start_listening(directory, [&[], &[]], tables, log)
+        Server::start_listening(directory, [&[], &[]], tables, log, &[])
     }
 
     /// The same; it takes SIP and MSRP at further places, too, as the configuration writes them.
-    pub fn start_listening(directory: &Path, further: [&[String]; 2], tables: &str, log: &str) -> Result<Server> {
+    pub fn start_listening(
+        directory: &Path,
+        further: [&[String]; 2],
+        tables: &str,
+        log: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Server> {
         let (sip, msrp) = (free_port()?, free_port()?);
         let own = [vec![format!("udp:{sip}"), format!("tcp:{sip}")], vec![format!("tcp:{msrp}")]];
         let [sip_places, msrp_places] = [0, 1].map(|it| [&own[it], further[it]].concat());
@@ -49,6 +55,7 @@ impl Server {
             .args(["serve", "--config"])
             .arg(&configuration)
             .env("RESTANTE_LOG", format!("{log},restante::cli=info"))
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()?;
         let stderr = child.stderr.take().context("standard error")?;

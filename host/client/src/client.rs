@@ -105,6 +105,7 @@ impl Client {
             timers: TimerValues::default(),
             max_server_transactions: 100_000,
             max_client_transactions: 100_000,
+            usual_transactions: 0,
         });
         let client = Client {
             commands,

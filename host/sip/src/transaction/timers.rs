@@ -80,12 +80,17 @@ pub(super) enum Side {
 
 /// When to look at which transaction. A transaction has one entry that counts, the one whose time it remembers; an
 /// entry that does not count any more stays until its time and is then passed over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TimerQueue {
     heap: BinaryHeap<Reverse<(Instant, Side, u64)>>,
 }
 
 impl TimerQueue {
+    /// An empty one with room for so many entries.
+    pub(super) fn with_capacity(entries: usize) -> TimerQueue {
+        TimerQueue { heap: BinaryHeap::with_capacity(entries) }
+    }
+
     /// Makes sure that the transaction is looked at no later than `next`.
     pub(super) fn schedule(&mut self, scheduled: &mut Option<Instant>, next: Instant, side: Side, transaction: u64) {
         if scheduled.is_none_or(|at| next < at) {

@@ -48,6 +48,7 @@ impl Pair {
                 timers: TimerValues::default(),
                 max_server_transactions: max_transactions,
                 max_client_transactions: max_transactions,
+                usual_transactions: 0,
             })
         };
         Pair {

@@ -80,6 +80,8 @@ pub use self::route::SavedBindings;
 
 /// Items taken from the queue before timers and sockets get their turn.
 const BATCH: usize = 256;
+/// What about thirty requests in a second leave behind, for as long as they may be repeated.
+const USUAL_TRANSACTIONS: usize = 1_792;
 
 /// What comes to a shard.
 pub enum ToShard {
@@ -253,6 +255,7 @@ impl Shard {
             timers: TimerValues::default(),
             max_server_transactions: size(limits.max_server_transactions),
             max_client_transactions: size(limits.max_client_transactions),
+            usual_transactions: USUAL_TRANSACTIONS,
         };
         let registration_ends =
             registrations.iter().filter_map(|(key, bindings)| Some((bindings.next_expiry()?, key.clone()))).collect();
@@ -272,7 +275,7 @@ impl Shard {
             room_made_at: None,
             orders: HashMap::new(),
             waiting: HashMap::new(),
-            purposes: HashMap::new(),
+            purposes: HashMap::with_capacity(USUAL_TRANSACTIONS / 4),
             wrapped: HashMap::new(),
             media: HashMap::new(),
             media_of_invites: HashMap::new(),
@@ -282,8 +285,8 @@ impl Shard {
             accepted_order: VecDeque::new(),
             too_large: too_large::TooLarge::default(),
             branches_resolving: HashMap::new(),
-            relays: HashMap::new(),
-            relay_of_server: HashMap::new(),
+            relays: HashMap::with_capacity(USUAL_TRANSACTIONS / 4),
+            relay_of_server: HashMap::with_capacity(USUAL_TRANSACTIONS / 4),
             relay_wakes: BTreeSet::new(),
             session_wakes: BTreeSet::new(),
             subscriptions: subscriptions::Subscriptions::default(),

@@ -34,6 +34,9 @@ pub struct EndpointConfiguration {
     pub max_server_transactions: usize,
     /// Client transactions, those that only absorb repetitions included. More: [`super::SendError::Busy`].
     pub max_client_transactions: usize,
+    /// For so many of each kind there is room from the beginning, 180 bytes for each: until there are more, no table is copied
+    /// into a larger one while requests wait.
+    pub usual_transactions: usize,
 }
 
 /// All transactions of one shard. After each call that takes `now`, drain [`Endpoint::poll_event`] and, once that was dealt
@@ -60,17 +63,18 @@ impl Endpoint {
     /// An empty one.
     #[must_use]
     pub fn new(configuration: EndpointConfiguration) -> Endpoint {
+        let usual = configuration.usual_transactions;
         Endpoint {
             identifiers: Identifiers::new(configuration.shard, configuration.key),
             configuration,
             next_id: 0,
-            servers: HashMap::new(),
-            server_keys: HashMap::new(),
-            merge_keys: HashMap::new(),
-            ack_keys: HashMap::new(),
-            clients: HashMap::new(),
+            servers: HashMap::with_capacity(usual),
+            server_keys: HashMap::with_capacity(usual),
+            merge_keys: HashMap::with_capacity(usual),
+            ack_keys: HashMap::with_capacity(usual),
+            clients: HashMap::with_capacity(usual),
             unspoken: Vec::new(),
-            timers: TimerQueue::default(),
+            timers: TimerQueue::with_capacity(usual.saturating_mul(2)),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }

@@ -1,4 +1,4 @@
-//! `application/simple-message-summary` (RFC 3842 §5).
+//! `application/simple-message-summary` (RFC 3842 §3.5, §5.2).
 
 use std::fmt::Write as _;
 

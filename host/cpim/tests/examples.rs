@@ -4,7 +4,7 @@ use bytes::Bytes;
 use restante_cpim::cpim::{CpimMessage, address_uri};
 use restante_cpim::imdn::{Disposition, Imdn, Report};
 
-/// Alice asks (§6).
+/// Alice asks (§7.1.1.3).
 const REQUEST: &str = "From: Alice <im:alice@example.com>\r\n\
     To: Bob <im:bob@example.com>\r\n\
     NS: imdn <urn:ietf:params:imdn>\r\n\
@@ -17,7 +17,7 @@ const REQUEST: &str = "From: Alice <im:alice@example.com>\r\n\
     \r\n\
     Hello World\r\n";
 
-/// Bob's client tells (§7).
+/// Bob's client tells (§7.2.1.1).
 const NOTIFICATION: &str = "From: Bob <im:bob@example.com>\r\n\
     To: Alice <im:alice@example.com>\r\n\
     NS: imdn <urn:ietf:params:imdn>\r\n\

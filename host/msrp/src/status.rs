@@ -13,7 +13,7 @@ impl Status {
     pub const BAD_REQUEST: Status = Status(400);
     /// The attempted action is not allowed (§10.3).
     pub const FORBIDDEN: Status = Status(403);
-    /// The request needs authentication (RFC 4976 §5.1, §9.1).
+    /// The request needs authentication (RFC 4976 §10.3).
     pub const UNAUTHORIZED: Status = Status(401);
     /// A transaction did not complete in the allotted time (§10.4). Mostly made up locally after 30 s.
     pub const TIMED_OUT: Status = Status(408);

@@ -6,12 +6,13 @@
 //! * [`writer`]: messages that we make, and the in-place changes a proxy makes.
 //! * [`framing`]: messages out of a byte stream.
 //! * [`transaction`]: RFC 3261 §17 and RFC 6026.
-//! * [`proxy`]: RFC 3261 §16.
+//! * [`proxy`]: RFC 3261 §16; [`caller_preferences`]: which devices a caller wants (RFC 3841).
 //! * [`dialog`], [`subscription`], [`registration`], [`registration_events`]: what lasts longer than a transaction.
 //! * [`session_timer`]: RFC 4028.
 //! * [`authentication`]: Digest (RFC 7616, RFC 8760).
 
 pub mod authentication;
+pub mod caller_preferences;
 pub mod dialog;
 pub mod framing;
 pub mod header;

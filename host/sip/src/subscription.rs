@@ -20,7 +20,7 @@ use crate::writer::{Builder, WriteError};
 /// The event package.
 pub const MESSAGE_SUMMARY: &str = "message-summary";
 
-/// The package's body (RFC 3842 §3.4).
+/// The package's body (RFC 3842 §3.5).
 pub const SIMPLE_MESSAGE_SUMMARY: &str = "application/simple-message-summary";
 
 /// Bytes of an Event's `id`. More: 400.
@@ -314,7 +314,7 @@ fn event_id(event: &str) -> Result<Option<String>, SubscribeError> {
     }
 }
 
-/// No Accept stands for the package's default body (RFC 6665 §3.1.3, RFC 3842 §3.4).
+/// No Accept stands for the package's default body (RFC 6665 §3.1.3, RFC 3842 §3.5).
 fn accepts_summary(request: &SipMessage) -> Result<bool, SubscribeError> {
     let malformed = |_| SubscribeError::Malformed("Malformed Accept");
     let summary = MediaType::parse(SIMPLE_MESSAGE_SUMMARY).map_err(malformed)?;

@@ -27,7 +27,7 @@ counters! {
     datagrams_unreadable,
     /// Datagrams larger than is read.
     datagrams_truncated,
-    /// Keep-alive datagrams (RFC 5626 §4.4.1).
+    /// Datagrams of CR and LF alone: keep-alives of clients that send over UDP what RFC 5626 §4.4.1 has for streams.
     datagrams_keep_alive,
     /// STUN keep-alives that were answered (RFC 5626 §4.4.2).
     datagrams_stun,

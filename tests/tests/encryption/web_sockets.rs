@@ -109,7 +109,7 @@ fn each_frame_is_a_message_whatever_its_kind_and_keep_alives_are_answered() {
         world.give_password("alice").await;
         world.give_password("bob").await;
         let mut socket = world.raw_web(Protocol::Ws, SIP, None).await.expect("a WebSocket");
-        // Binary, and without Content-Length: the frame says where the message ends (RFC 7118 §5.3).
+        // Binary, and without Content-Length: the frame says where the message ends (RFC 7118 §5.4).
         let options = socket.request("OPTIONS", "sip:example.org");
         let text = String::from_utf8(options.bytes().to_vec()).unwrap().replace("Content-Length: 0\r\n", "");
         socket.send_frame(Frame::binary(text.into_bytes())).await;

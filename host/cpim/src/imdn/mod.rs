@@ -27,7 +27,7 @@ pub struct DispositionNotification {
 }
 
 impl DispositionNotification {
-    /// Reads the header's value; unknown tokens are ignored (RFC 5438 §6.1.1.1 allows extensions).
+    /// Reads the header's value; unknown tokens are ignored (RFC 5438 §7.2.1, §10).
     #[must_use]
     pub fn parse(value: &str) -> DispositionNotification {
         let mut asked = DispositionNotification::default();

@@ -85,7 +85,7 @@ pub struct Sender {
     pub private: bool,
 }
 
-/// Dispositions that the sender asked for (RFC 5438 §6.1.1.1).
+/// Dispositions that the sender asked for (RFC 5438 §6.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dispositions {
     /// `positive-delivery`

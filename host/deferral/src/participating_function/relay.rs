@@ -155,7 +155,7 @@ impl Recipient {
         };
         let mut devices: Vec<&str> = Vec::new();
         let mut contacts = Vec::new();
-        // One flow of each device (RFC 5626 §5.3): it would get it twice.
+        // One flow of each device (RFC 5626 §7): it would get it twice.
         for reach in self.contacts.iter().filter(takes) {
             if !devices.contains(&reach.contact.device.as_str()) {
                 devices.push(&reach.contact.device);

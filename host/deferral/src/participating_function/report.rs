@@ -112,7 +112,7 @@ fn belongs_to_the_conversation(name: &str) -> bool {
     ["Conversation-ID", "Contribution-ID"].iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// The URI of a CPIM address, `Bob <sip:bob@example.org>` (RFC 3862 §3.3), unless it names nobody.
+/// The URI of a CPIM address, `Bob <sip:bob@example.org>` (RFC 3862 §4.1), unless it names nobody.
 fn address_of(address: Option<&str>) -> Option<&str> {
     let uri = restante_cpim::cpim::address_uri(address?).trim();
     let is_anonymous = uri.is_empty() || uri.to_ascii_lowercase().contains("anonymous.invalid");

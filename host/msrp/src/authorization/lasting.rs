@@ -1,4 +1,4 @@
-//! How long something may last (RFC 4976 §9.2 to §9.4): Expires, Min-Expires, Max-Expires.
+//! How long something may last (RFC 4976 §4.6, §6.3, §7): Expires, Min-Expires, Max-Expires.
 
 use std::time::Duration;
 

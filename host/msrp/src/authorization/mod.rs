@@ -7,8 +7,8 @@
 //! | Challenged | [`AuthorizationClient::answer`] with credentials | Asking, with them |
 //! | Challenged | the same without: no challenge can be answered | Resting |
 //! | Asking with credentials | 401 | Resting: the password is not believed |
-//! | Asking | 200 with Use-Path | Granted until its Expires is over (§5.1, §9.2) |
-//! | Asking | 423 with Min-Expires or Max-Expires, for the first time | Asking for that long (§9.1) |
+//! | Asking | 200 with Use-Path | Granted until its Expires is over (§4.6, §5.1) |
+//! | Asking | 423 with Min-Expires or Max-Expires, for the first time | Asking for that long (§6.3) |
 //! | Asking | 403, 481, any other answer, 200 without Use-Path or for less than 10 s, 30 s of silence | Resting |
 //! | Granted | a tenth of its time is left, or a minute | Asking; what was granted holds until it is over |
 //! | Resting | its time, which doubles up to five minutes | Asking |
@@ -17,7 +17,7 @@
 //! No failure is for good: who waits for a relay is waiting for its operator. A challenge is answered by the host, which
 //! knows the password; what it computes is a header field here.
 //!
-//! What was granted belongs to the connection that asked for it (§6.1), so it is lost with it.
+//! What was granted belongs to the connection that asked for it (§6.3), so it is lost with it.
 
 mod lasting;
 
@@ -80,7 +80,7 @@ pub struct AuthorizationClient {
     transaction_ids: TransactionIds,
     state: State,
     granted: Option<Granted>,
-    /// Asked for, in seconds, once the relay wants that to be said. Before, Expires is left out, which §9.2 allows: there are
+    /// Asked for, in seconds, once the relay wants that to be said. Before, Expires is left out, which §5.1 allows: there are
     /// relays that do not survive it.
     expires_seconds: Option<u32>,
     failures: u32,

@@ -1,4 +1,4 @@
-//! The relay's side of AUTH for one client (RFC 4976 §5 and §6, RFC 7977): what comes from the client goes on to the next
+//! The relay's side of AUTH for one client (RFC 4976 §6, RFC 7977): what comes from the client goes on to the next
 //! hop of its To-Path, what comes to the client's session URI goes to the client. Bytes in, whole frames out.
 //!
 //! A client has one connection (a WebSocket, since a browser cannot be connected to), one session URI, and a *leg* to each
@@ -6,19 +6,19 @@
 //!
 //! | from | what | to | with |
 //! |---|---|---|---|
-//! | client | AUTH to this relay | host | [`RelayedClient::challenge`], [`RelayedClient::refuse`], [`RelayedClient::grant`] (§5.1) |
+//! | client | AUTH to this relay | host | [`RelayedClient::challenge`], [`RelayedClient::refuse`], [`RelayedClient::grant`] (§6.3) |
 //! | client | AUTH through this relay to another | – | 403: see the deviation |
-//! | client | SEND, REPORT whose first URI is the client's session | the leg of the next URI, made where there is none | our URI moves from To-Path to From-Path (§6.1, §6.2) |
+//! | client | SEND, REPORT whose first URI is the client's session | the leg of the next URI, made where there is none | our URI moves from To-Path to From-Path (§6.4.1, §6.4.2) |
 //! | leg | the same | client | the same |
 //! | any | first URI is no session that lives, or the last one | – | SEND: 481 |
 //! | any | another method | – | 501 |
-//! | any | the end of a SEND | back | 200 where Failure-Report is `yes`: this hop has it (§6.2) |
+//! | any | the end of a SEND | back | 200 where Failure-Report is `yes`: this hop has it (§6.4.1) |
 //! | any | a response | – | it ends this hop: see below |
 //!
 //! | a chunk that was passed on | then |
 //! |---|---|
 //! | 2xx | it is forgotten |
-//! | another status, and Failure-Report is not `no` | REPORT with it, back along From-Path (§6.2) |
+//! | another status, and Failure-Report is not `no` | REPORT with it, back along From-Path (§6.4.3) |
 //! | nothing for 30 s after it was written, and Failure-Report is `yes` | REPORT 408 |
 //! | its leg is lost, and Failure-Report is not `no` | REPORT with the reason of the host; what still comes of it is dropped |
 //!
@@ -35,7 +35,7 @@
 //! A leg has the names of those who speak on it. A peer that connects again takes its name along: the newest of the
 //! connections that peers made has it. What we connected to a host keeps its name, as nobody else can be there.
 //!
-//! Deviation: requests of other methods are not passed on, and AUTH not through this relay to another one (§5.2): there is
+//! Deviation: requests of other methods are not passed on, and AUTH not through this relay to another one (§5.1, §6.4.2): there is
 //! nothing behind this server that a browser needs a further relay for.
 
 mod legs;
@@ -209,7 +209,7 @@ impl RelayedClient {
     }
 
     /// Answers AUTH of whoever may use the relay: with 200 and Use-Path, or with 423 where it asks for too short a time
-    /// (§9.1). A client that has a session already keeps its URI. `uri` is a new one, for peers to connect to. Whether the
+    /// (§4.6, §6.3). A client that has a session already keeps its URI. `uri` is a new one, for peers to connect to. Whether the
     /// client has a session that it had not.
     pub fn grant(&mut self, now: Instant, request: &AuthRequest, uri: MsrpUri) -> bool {
         let (least, most) = self.limits.lifetime_seconds;
@@ -364,7 +364,7 @@ impl RelayedClient {
         }
     }
 
-    /// Tells whoever sent a chunk what became of it further on (§6.2).
+    /// Tells whoever sent a chunk what became of it further on (§6.4.3).
     fn report(&mut self, sent: &Sent, status: Status) {
         let Some(message_id) = sent.message_id.clone().filter(|_| self.legs.contains_key(&sent.from)) else { return };
         let mut head = RequestHead::of_ours(

@@ -21,7 +21,7 @@ pub(super) struct Passing {
     pub(super) target: LegId,
     /// As it came.
     head: RequestHead,
-    /// As it goes on: without our URI in To-Path and with it in From-Path (RFC 4976 §6.1).
+    /// As it goes on: without our URI in To-Path and with it in From-Path (RFC 4976 §6.4.1).
     onward: RequestHead,
     uri: MsrpUri,
     /// Offset of what is held.

@@ -7,7 +7,7 @@
 //! | answer an offer with it | none | yes |
 //! | answer an offer without it | any | no: its writer knows nothing of it, or a middlebox took it away |
 //!
-//! With relays of ours `c=` and `m=` name the first of them, which is where peers connect to (RFC 4976 §6.2).
+//! With relays of ours `c=` and `m=` name the first of them, which is where peers connect to (RFC 6714 §4.2, §4.3).
 
 use std::net::IpAddr;
 
@@ -71,7 +71,7 @@ pub fn make_offer(local: &LocalMedia) -> Bytes {
     write(local, vec![media])
 }
 
-/// Answers an offer. To `actpass` and to an offer without `a=setup` (whose writer connects, RFC 4975 §8.8) we are passive,
+/// Answers an offer. To `actpass` and to an offer without `a=setup` (whose writer connects, RFC 4975 §5.4) we are passive,
 /// to `passive` active. Media other than the MSRP one are refused with port 0 (RFC 3264 §6).
 ///
 /// # Errors
@@ -131,7 +131,7 @@ fn standing_media(local: &LocalMedia, role: Role, theirs: Direction, (knows_setu
     msrp_media(local, port, setup, direction, has_cema && local.relays.is_empty())
 }
 
-/// What we, who offered `actpass`, are after this answer. Without `a=setup` the offerer connects (RFC 4975 §8.8).
+/// What we, who offered `actpass`, are after this answer. Without `a=setup` the offerer connects (RFC 4975 §5.4).
 ///
 /// Deviation: an answer must not say `actpass` (RFC 4145 §4.1); who does waits for us as well as anybody.
 ///

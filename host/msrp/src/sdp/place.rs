@@ -13,10 +13,11 @@
 //! attribute that it did not know. The path is what such a peer expects to be used, so it comes first; an address behind a
 //! translator is not met, or may not be connected to.
 //!
-//! Whichever it is, a session is known by its session id alone (RFC 6714 §4): see [`crate::session`].
+//! Deviation: whichever it is, a session is known by its session id alone, where RFC 4975 §7.3 compares the whole URI: see
+//! [`crate::session`].
 //!
-//! Deviation: RFC 6714 §4 has an offerer choose between the path and a relay of its own. The place of `c=` is tried where the
-//! path fails, as clients of operators expect.
+//! Deviation: where `c=` is another place and CEMA is not said, RFC 6714 §4.3 has an answerer refuse (488 or port 0) and §4.2 an
+//! offerer offer anew without CEMA. The place of `c=` is tried where the path fails, as clients of operators expect.
 
 use std::net::SocketAddr;
 
@@ -67,7 +68,7 @@ impl MsrpDescription {
     }
 
     /// The host by which the other side is believed over TLS where it named no fingerprint: the one of its path, whatever
-    /// place is connected to. A middlebox that passes bytes on has no part in the TLS of the two ends (RFC 6714 §5).
+    /// place is connected to. A middlebox that passes bytes on has no part in the TLS of the two ends (RFC 6714 §6.5, §7.4).
     #[must_use]
     pub fn believed_host(&self) -> String {
         match &self.path.first().host {

@@ -26,7 +26,7 @@ pub struct Challenge {
 
 impl Challenge {
     /// The Digest challenges of one value, in order of the server's preference. Those whose scheme or algorithm nobody here
-    /// knows are left out, as a client has to (RFC 8760 §2.3).
+    /// knows are left out, as a client has to (RFC 8760 §2.4).
     ///
     /// # Errors
     /// [`HeaderError::Syntax`], [`HeaderError::Missing`]

@@ -4,7 +4,7 @@ use super::parameters::{DIGEST, Parameters, ValueWriter, schemes};
 use super::{HashOfA1, Protection, Subject, is_response, response};
 use crate::header::HeaderError;
 
-/// Authentication-Info (RFC 7616 §3.5, for SIP RFC 3261 §22.4 and RFC 8760 §2.5): what a server says with an answer to
+/// Authentication-Info (RFC 7616 §3.5, for SIP RFC 3261 §22.4 and RFC 8760 §2.6): what a server says with an answer to
 /// somebody who authenticated. Unknown parameters are not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthenticationInfo {

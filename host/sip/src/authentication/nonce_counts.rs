@@ -18,7 +18,7 @@ pub enum CountError {
     Forgotten,
 }
 
-/// Which counts of which nonces were used (RFC 7616 §3.4.5 and §5.12). Only nonces that somebody with the right password
+/// Which counts of which nonces were used (RFC 7616 §3.4 and §5.5). Only nonces that somebody with the right password
 /// used are in it.
 ///
 /// Bounded: when it is full, the nonce that was issued first is forgotten, and with it every one issued before. None of those

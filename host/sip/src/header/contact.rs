@@ -34,7 +34,9 @@ impl ContactValue {
         if value > 1000 { Err(HeaderError::Number) } else { Ok(value) }
     }
 
-    /// `expires` in seconds; none when absent or no number (RFC 3261 §10.2.1.1 takes that for the default).
+    /// `expires` in seconds; none when absent or no number.
+    ///
+    /// Deviation: RFC 3261 §10.2 takes what is no number for 3600; here Expires decides then, as when it is absent.
     #[must_use]
     pub fn expires_seconds(&self) -> Option<u32> {
         self.address.parameter("expires").and_then(|text| text.parse().ok())

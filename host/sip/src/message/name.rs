@@ -76,6 +76,7 @@ names! {
     ProxyAuthenticate "Proxy-Authenticate",
     UserAgent "User-Agent",
     AcceptContact "Accept-Contact" b'a',
+    RejectContact "Reject-Contact" b'j',
     RequestDisposition "Request-Disposition" b'd',
     ReferredBy "Referred-By" b'b',
     PAssertedIdentity "P-Asserted-Identity",

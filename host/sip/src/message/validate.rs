@@ -109,8 +109,8 @@ fn check_numbers(message: &SipMessage) -> Result<(), MalformedRequest> {
     if message.number(Name::MaxForwards).map_err(|_| Syntax("Malformed Max-Forwards"))?.is_some_and(|hops| hops > 255) {
         return Err(Syntax("Malformed Max-Forwards"));
     }
-    // An Expires that is no number or too large has the default value by RFC 3261 §20.19; one that overflows is refused
-    // as the torture test of RFC 4475 §3.1.2.4 allows.
+    // RFC 3261 §20.19 says nothing of an Expires that is no number or too large; it is refused, as the torture test of
+    // RFC 4475 §3.1.2.4 allows.
     message.number(Name::Expires).map_err(|_| Syntax("Malformed Expires"))?;
     Ok(())
 }

@@ -66,7 +66,7 @@ pub struct Forwarding<'a> {
     pub record_routes: &'a [String],
     /// Fields that the next hop may not see.
     pub hidden: &'a [Name],
-    /// Max-Breadth (RFC 5393 §5.3.3.1).
+    /// Max-Breadth (RFC 5393 §5.3.3).
     pub max_breadth: Option<u32>,
 }
 

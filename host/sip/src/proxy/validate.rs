@@ -61,7 +61,7 @@ pub fn validate(message: &SipMessage, loop_mark: &str, known: &[&str]) -> Result
     if unknown.is_empty() { Ok(()) } else { Err(Refusal::BadExtension(unknown.join(", "))) }
 }
 
-/// What decides where a request goes (RFC 5393 §4.2.2): the same again is a loop, anything else a spiral. `routes` is
+/// What decides where a request goes (RFC 5393 §4.2.1): the same again is a loop, anything else a spiral. `routes` is
 /// the Route that is left once ours is gone. Its keyed digest goes into the branch.
 #[must_use]
 pub fn loop_key(message: &SipMessage, routes: &[String]) -> String {
@@ -78,7 +78,7 @@ pub fn loop_key(message: &SipMessage, routes: &[String]) -> String {
     key
 }
 
-/// What each of so many parallel branches gets of a request's Max-Breadth (RFC 5393 §5.3.3.1).
+/// What each of so many parallel branches gets of a request's Max-Breadth (RFC 5393 §5.3.3).
 ///
 /// # Errors
 /// [`Refusal::MaxBreadth`]

@@ -191,7 +191,7 @@ impl Subscriber {
         self.is_spent = false;
     }
 
-    /// A document was missed: a full one comes after a SUBSCRIBE (RFC 6665 §4.4.1). It is asked for at once the first time.
+    /// A document was missed: a full one comes after a SUBSCRIBE (RFC 6665 §4.2.1.2, RFC 3680 §4.7). It is asked for at once the first time.
     pub fn ask_again(&mut self, now: u64) {
         let at = if std::mem::replace(&mut self.asked_for_missing, true) { self.not_too_soon(now) } else { now };
         self.is_missing = true;

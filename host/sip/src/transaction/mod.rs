@@ -74,7 +74,7 @@ impl Transport {
             Transport::Udp => None,
             Transport::Tcp => Some("tcp"),
             Transport::Tls => Some("tls"),
-            // The same for both (RFC 7118 §5.2.4).
+            // The same for both (RFC 7118 §5.2).
             Transport::Ws | Transport::Wss => Some("ws"),
         }
     }

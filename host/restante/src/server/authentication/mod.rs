@@ -252,7 +252,7 @@ impl Authentication {
         counts.note(nonce, protection.count()?, now.0, self.nonce_lifetime_milliseconds).ok()
     }
 
-    /// One for each algorithm, with one nonce (RFC 8760 §2.4).
+    /// One for each algorithm, with one nonce (RFC 8760 §2.3).
     fn challenged(&self, asked: Asked<'_>, why: Why) -> Unauthenticated {
         let digest = &asked.tenant.digest;
         let nonce = self.nonce(&digest.realm, self.key.origin(asked.source), asked.now);

@@ -136,7 +136,7 @@ pub struct Start {
 /// Runs a session to its end.
 pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: mpsc::Sender<Report>, spool: Spool) {
     let connect_timeout = start.configuration.limits.connection_timeout;
-    // A relay's 200 says that the relay has it (RFC 4976 §6.1); what the far end has is known from REPORT alone.
+    // A relay's 200 says that the relay has it (RFC 4976 §6.4.1); what the far end has is known from REPORT alone.
     // Where silence counts as success bad news still counts as what it is.
     let asks_for_success_report = start.configuration.remote_path.has_relays();
     let mut media = Media {

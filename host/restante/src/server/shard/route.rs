@@ -170,7 +170,7 @@ impl Shard {
         let came = binding.flow.as_deref().and_then(|text| flow::read(text, true));
         let seen = came.map(|(flow, _)| flow);
         let next_hop = target.routes.first().map_or(target.request_uri.as_str(), String::as_str);
-        // What a client agreed on to be reached over is not what its Contact says (RFC 5626 §5.3).
+        // What a client agreed on to be reached over is not what its Contact says (RFC 5626 §7).
         let own_flow =
             seen.filter(|seen| binding.reg_id.is_some() && target.routes.is_empty() && seen.connection.is_some());
         let own_flow = own_flow.filter(|seen| !is_sips(next_hop) || flow::protocol_of(seen.transport).is_encrypted());
@@ -301,7 +301,7 @@ impl Shard {
     }
 }
 
-/// Whether a client can be reached over the connection of its REGISTER alone, and that is gone: a flow of RFC 5626 (§5.3: its
+/// Whether a client can be reached over the connection of its REGISTER alone, and that is gone: a flow of RFC 5626 (§7: its
 /// Contact is no place to connect to), or a WebSocket (RFC 7118 §5). It comes back with a new REGISTER; until then other flows
 /// of its device are used, or its messages wait.
 pub(super) fn is_flow_dead(binding: &Binding) -> bool {

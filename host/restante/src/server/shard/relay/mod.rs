@@ -120,7 +120,7 @@ pub(super) enum Target {
     Contact {
         key: RecipientKey,
         contact: ContactId,
-        /// Another flow of the device of this branch: it is not tried when the device answered there (RFC 5626 §5.3).
+        /// Another flow of the device of this branch: it is not tried when the device answered there (RFC 5626 §7).
         follows: Option<BranchId>,
         /// The caller asked not to be named (RFC 3325 §7).
         is_private: bool,

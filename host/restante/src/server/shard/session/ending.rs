@@ -213,7 +213,7 @@ impl Shard {
     }
 }
 
-/// Nobody said anything in time: the peer, or a next hop further on, which a relay reports (RFC 4976 §6.2).
+/// Nobody said anything in time: the peer, or a next hop further on, which a relay reports (RFC 4976 §6.4.1).
 fn is_timeout(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Rejected { status, origin } => *origin == RejectionOrigin::Timeout || *status == Status::TIMED_OUT,

@@ -97,7 +97,7 @@ impl Shard {
             return Err(NoPlace::Unusable);
         }
         let connection = match role {
-            // Whoever connects to whom, we have our connection to the relay (RFC 4976 §6.2).
+            // Whoever connects to whom, we have our connection to the relay (RFC 6135 §4.5).
             _ if has_relays => Connection::Here(session.through_relay.take().ok_or(NoPlace::RelayBusy)?),
             Role::Passive => Connection::FromPeer,
             Role::Active => match shared.msrp_relay.connect(theirs.path.first()) {

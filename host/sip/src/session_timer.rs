@@ -191,13 +191,32 @@ pub struct SessionTimer {
     since: Instant,
     /// A refresh was sent in this interval.
     refreshed: bool,
+    /// The largest Min-SE of its requests and of what refused ours, in seconds.
+    least_seconds: Option<u32>,
 }
 
 impl SessionTimer {
     /// From now on these terms hold.
     #[must_use]
     pub fn new(now: Instant, terms: Terms) -> SessionTimer {
-        SessionTimer { terms, since: now, refreshed: false }
+        SessionTimer { terms, since: now, refreshed: false, least_seconds: None }
+    }
+
+    /// From now on these terms hold, and what was known of the least interval still does.
+    #[must_use]
+    pub fn renewed(self, now: Instant, terms: Terms) -> SessionTimer {
+        SessionTimer { least_seconds: self.least_seconds, ..SessionTimer::new(now, terms) }
+    }
+
+    /// A request of the peer's in the session: what its Min-SE says holds for our refreshes, too (RFC 4028 §7.4).
+    pub fn note_least(&mut self, request: &SipMessage) {
+        self.least_seconds = self.least_seconds.max(request.number(Name::MinSe).ok().flatten());
+    }
+
+    /// Min-SE of our refreshes (RFC 4028 §7.4).
+    #[must_use]
+    pub fn min_se(&self) -> Option<u32> {
+        self.least_seconds
     }
 
     /// When it wants [`SessionTimer::handle_wake`].
@@ -231,6 +250,7 @@ impl SessionTimer {
         match response.status() {
             Some(422) => {
                 let least = response.number(Name::MinSe).ok().flatten().unwrap_or(0);
+                self.note_least(response);
                 let longer = Duration::from_secs(u64::from(least));
                 // A Min-SE that is no longer than what was refused would be refused for ever.
                 (longer > self.terms.interval).then(|| {

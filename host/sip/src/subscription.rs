@@ -253,9 +253,10 @@ impl Subscription {
     pub fn notify_answered(&mut self, status: u16, has_retry_after: bool) -> bool {
         let kept = match status {
             ..300 => true,
-            // Challenges ask for the same request again, and Retry-After for patience; a 481 is the end whatever it has.
+            // Challenges ask for the same request again, and Retry-After for patience; with these it is the end, whatever else
+            // they have.
             401 | 407 => true,
-            481 => false,
+            404 | 405 | 410 | 416 | 480..=485 | 489 | 501 | 604 => false,
             _ => has_retry_after,
         };
         if !kept {

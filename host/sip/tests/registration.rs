@@ -178,7 +178,14 @@ fn a_device_is_known_by_its_instance_and_its_flows_by_reg_id() {
     assert_eq!(registrar.kinds(&[outbound, moved]), [MOVED]);
     let second = "Contact: <sip:a@h2>;reg-id=2;+sip.instance=\"<urn:uuid:1>\"";
     assert_eq!(registrar.kinds(&[outbound, second]), [ADDED]);
-    assert!(registrar.answer(&[outbound], &[]).contains("\nRequire: outbound\n"));
+    // Of an answer to what made or ends a flow, and of no other.
+    let gone = "Contact: <sip:a@h2>;reg-id=2;+sip.instance=\"<urn:uuid:1>\";expires=0";
+    for (contact, expected) in
+        [(one, true), (gone, true), ("Contact: <sip:a@h9>", false), ("Subject: what is bound", false)]
+    {
+        let answer = registrar.answer(&[outbound, contact], &[]);
+        assert_eq!(answer.contains("\nRequire: outbound\n"), expected, "{contact}");
+    }
     // Without outbound the instance alone says which device came back.
     let mut registrar = Registrar::default();
     assert_eq!(registrar.kinds(&[one]), [ADDED]);

@@ -82,13 +82,20 @@ fn a_core_that_refuses_everything_loses_nothing() {
 fn a_trusted_core_is_told_who_sent_what_is_private_and_that_it_is() {
     setting().behind_proxy(Protocol::Udp).tell(async |world| {
         let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
-        let private = vec![("Privacy".to_owned(), "id".to_owned())];
-        alice.send_message(PageMessage { fields: private, ..PageMessage::text(bob.address(), "hush") }).await;
+        let rows = [("id", "id"), ("user", "user;id"), ("header; session", "header;session"), ("none", "none")];
+        for (asked, _) in rows {
+            let private = vec![("Privacy".to_owned(), asked.to_owned())];
+            alice.send_message(PageMessage { fields: private, ..PageMessage::text(bob.address(), "hush") }).await;
+        }
         world.proxy().register(bob.address(), 3_600).await.unwrap();
-        let message = bob.received().await;
-        assert_eq!(message.sip_field("P-Asserted-Identity"), Some("<sip:alice@example.org>"));
-        assert_eq!(message.sip_field("Privacy"), Some("id"));
-        assert!(message.sip_field("From").unwrap().contains("anonymous"), "{:?}", message.sip_fields);
+        for (asked, told) in rows {
+            let message = bob.received().await;
+            assert_eq!(message.sip_field("P-Asserted-Identity"), Some("<sip:alice@example.org>"), "{asked}");
+            // Nobody takes anything of it away (RFC 3323 §4.2).
+            assert_eq!(message.sip_field("Privacy"), Some(told), "{asked}");
+            let is_named = !message.sip_field("From").unwrap().contains("anonymous");
+            assert_eq!(is_named, !told.contains("id"), "{asked}: {:?}", message.sip_fields);
+        }
     });
 }
 

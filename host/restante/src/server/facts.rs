@@ -20,7 +20,7 @@ use super::content_encoding;
 use super::served::Served;
 
 /// Header fields that are stored with a message and sent with it again.
-const KEPT: [Name; 8] = [
+const KEPT: [Name; 9] = [
     Name::ConversationId,
     Name::ContributionId,
     Name::InReplyToContributionId,
@@ -29,6 +29,7 @@ const KEPT: [Name; 8] = [
     Name::PAssertedService,
     Name::PCalledPartyId,
     Name::PChargingVector,
+    Name::Privacy,
 ];
 /// What only a peer that is trusted may say, and only such a peer is told, whatever the operator wants kept (RFC 6050 §4.1,
 /// RFC 7315 §6): addresses of charging functions are not kept at all unless the operator says so, since a core has those of

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use thiserror::Error;
 
+use super::forwarding::OwnRoutes;
 use crate::message::{Name, SipMessage};
+use crate::uri::Uri;
 
 /// Branches that a request may have in all where it does not say (RFC 5393 §5.3.3).
 pub const DEFAULT_MAX_BREADTH: u32 = 60;
@@ -62,29 +64,33 @@ pub fn validate(message: &SipMessage, loop_mark: &str, known: &[&str]) -> Result
 }
 
 /// What decides where a request goes (RFC 5393 §4.2.1): the same again is a loop, anything else a spiral. `routes` is
-/// the Route that is left once ours is gone. Its keyed digest goes into the branch.
+/// the Route that is left once ours is gone. Whom a core has us serve, and as which side, decides too (RFC 5502 §6).
+/// Its keyed digest goes into the branch.
 #[must_use]
-pub fn loop_key(message: &SipMessage, routes: &[String]) -> String {
+pub fn loop_key(message: &SipMessage, own: &OwnRoutes) -> String {
     let mut key = String::with_capacity(256);
     for part in [message.request_uri().unwrap_or(""), message.call_id().unwrap_or("")] {
         let _ = writeln!(key, "{part}");
     }
-    for name in [Name::From, Name::To, Name::CSeq, Name::ProxyRequire, Name::ProxyAuthorization] {
+    for name in [Name::From, Name::To, Name::CSeq, Name::ProxyRequire, Name::ProxyAuthorization, Name::PServedUser] {
         let _ = writeln!(key, "{}", message.header(name).unwrap_or(""));
     }
-    for route in routes {
+    let is_originating = own.own.as_ref().and_then(Uri::as_sip).is_some_and(|uri| uri.parameter("orig").is_some());
+    let _ = writeln!(key, "{is_originating}");
+    for route in &own.routes {
         let _ = writeln!(key, "{route}");
     }
     key
 }
 
-/// What each of so many parallel branches gets of a request's Max-Breadth (RFC 5393 §5.3.3).
+/// What each of so many parallel branches gets of a request's Max-Breadth, of which nobody has more than
+/// [`DEFAULT_MAX_BREADTH`] (RFC 5393 §5.3.3).
 ///
 /// # Errors
 /// [`Refusal::MaxBreadth`]
 pub fn breadth_of_each(message: &SipMessage, branches: usize) -> Result<u32, Refusal> {
     let text = message.header_by_text("Max-Breadth").and_then(|text| text.trim().parse::<u32>().ok());
-    let breadth = text.unwrap_or(DEFAULT_MAX_BREADTH);
+    let breadth = text.unwrap_or(DEFAULT_MAX_BREADTH).min(DEFAULT_MAX_BREADTH);
     let each = breadth.checked_div(u32::try_from(branches).unwrap_or(u32::MAX)).unwrap_or(breadth);
     if each == 0 { Err(Refusal::MaxBreadth) } else { Ok(each) }
 }
@@ -121,15 +127,26 @@ mod tests {
 
     #[test]
     fn a_spiral_is_no_loop() {
-        let key = loop_key(&request(""), &[]);
-        assert_eq!(key, loop_key(&request("Max-Forwards: 3\r\nSubject: x\r\n"), &[]));
-        assert_ne!(key, loop_key(&request("Proxy-Require: x\r\n"), &[]));
-        assert_ne!(key, loop_key(&request(""), &["<sip:mark@scscf;lr>".to_owned()]));
+        let own = |own: Option<&str>, routes: &[&str]| OwnRoutes {
+            request_uri: "sip:bob@b".to_owned(),
+            own: own.map(|text| Uri::parse(text).unwrap()),
+            routes: routes.iter().map(|&route| route.to_owned()).collect(),
+        };
+        let plain = own(Some("sip:us;lr"), &[]);
+        let key = loop_key(&request(""), &plain);
+        assert_eq!(key, loop_key(&request("Max-Forwards: 3\r\nSubject: x\r\n"), &plain));
+        assert_ne!(key, loop_key(&request("Proxy-Require: x\r\n"), &plain));
+        assert_ne!(key, loop_key(&request(""), &own(Some("sip:us;lr"), &["<sip:mark@scscf;lr>"])));
+        // A core that brings a call for its caller first and then for its callee.
+        assert_ne!(key, loop_key(&request(""), &own(Some("sip:us;lr;orig"), &[])));
+        assert_ne!(key, loop_key(&request("P-Served-User: <sip:a@a>;sescase=orig\r\n"), &plain));
     }
 
     #[test]
     fn the_breadth_is_shared_by_parallel_branches() {
         assert_eq!(breadth_of_each(&request(""), 2), Ok(30));
+        // Nobody widens it.
+        assert_eq!(breadth_of_each(&request("Max-Breadth: 4000000000\r\n"), 1), Ok(DEFAULT_MAX_BREADTH));
         assert_eq!(breadth_of_each(&request("Max-Breadth: 5\r\n"), 2), Ok(2));
         assert_eq!(breadth_of_each(&request("Max-Breadth: 1\r\n"), 2), Err(Refusal::MaxBreadth));
         assert_eq!(breadth_of_each(&request("Max-Breadth: 0\r\n"), 1), Err(Refusal::MaxBreadth));

@@ -1,4 +1,4 @@
-use super::request::RequestedContacts;
+use super::request::{RequestedContact, RequestedContacts};
 use super::{Binding, BindingKind, Bindings, RegisterRequest, Registrant};
 use crate::header::write_date;
 
@@ -29,8 +29,13 @@ impl Bindings {
         if request.supports_path {
             fields.extend(request.path.iter().map(|path| other("Path", path.clone())));
         }
-        let is_outbound = self.bindings.iter().any(|it| it.reg_id.is_some() && it.call_id == request.call_id);
-        if request.is_outbound && is_outbound {
+        // Whether this request made or ended a flow, and not whether there is one (RFC 5626 §6).
+        let is_of_a_flow = |it: &RequestedContact| it.value.reg_id().is_some() && it.value.instance().is_some();
+        let names_a_flow = match &request.contacts {
+            RequestedContacts::These(contacts) => contacts.iter().any(is_of_a_flow),
+            RequestedContacts::Query | RequestedContacts::All => false,
+        };
+        if request.is_outbound && names_a_flow {
             fields.push(rsip::Header::Require("outbound".to_owned().into()));
             fields.extend(request.flow_timer_seconds.map(|seconds| other("Flow-Timer", seconds.to_string())));
         }

@@ -95,6 +95,8 @@ impl Shard {
             Backing::TrustedPeer => {
                 let asserted =
                     message.name_addrs(Name::PAssertedIdentity).map_err(|_| (400, "Malformed P-Asserted-Identity"))?;
+                // Who asks a network not to be named in From either is not named by us (RFC 3323 §4.1, §4.2).
+                let is_private = is_private || message.asks_privacy("user") || is_anonymous(&from.uri);
                 let uri = asserted.into_iter().map(|it| it.uri).next().unwrap_or(from.uri);
                 let address = self.shared.directory.address(&uri).ok_or((403, "Sender Is Not A User"))?;
                 let verification = Verification::TrustedPeer;

@@ -43,8 +43,20 @@ pub(super) fn asserted(builder: Builder, route: &Route, sender: &Sender) -> Buil
     if sender.private && !route.is_trusted {
         return builder;
     }
-    let builder = builder.field("P-Asserted-Identity", &format!("<{}>", sender.uri));
-    if sender.private { builder.field("Privacy", "id") } else { builder }
+    builder.field("P-Asserted-Identity", &format!("<{}>", sender.uri))
+}
+
+/// Privacy, to whoever is trusted: what the sender asked for, and `id` where it is not to be named. A `none` is told to
+/// everybody, as nobody may take that away (RFC 3323 §4.2); what else was asked for is done where the device begins.
+pub(super) fn privacy(builder: Builder, route: &Route, envelope: &Envelope) -> Builder {
+    let said = envelope.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Privacy"));
+    let mut values: Vec<&str> = said.flat_map(|(_, value)| value.split([';', ','])).map(str::trim).collect();
+    values.retain(|value| !value.is_empty());
+    if envelope.sender.private && !values.iter().any(|value| value.eq_ignore_ascii_case("id")) {
+        values.push("id");
+    }
+    let is_told = route.is_trusted || values.iter().any(|value| value.eq_ignore_ascii_case("none"));
+    if values.is_empty() || !is_told { builder } else { builder.field("Privacy", &values.join(";")) }
 }
 
 /// Fields that came with the message, with the service identifiers of the mode that it goes in: a change of mode changes
@@ -67,6 +79,7 @@ pub(super) fn kept(
     let mut builder = builder;
     let mut asserted_service = false;
     for (name, value) in &envelope.headers {
+        // [`privacy`] says that.
         if is(name, "P-Asserted-Service") {
             asserted_service = true;
         } else if facts::is_within_trust(name) && !route.is_trusted {
@@ -75,7 +88,7 @@ pub(super) fn kept(
             let related_identity = ChargingVector::parse(value).ok().map(|came| came.identity);
             let own = ChargingVector { identity: charging_identity.to_owned(), related_identity };
             builder = builder.field(name, &own.to_string());
-        } else if is_of_body(name) {
+        } else if is_of_body(name) || is(name, "Privacy") {
             // In an INVITE it would be said of the SDP.
         } else if !(is(name, "Accept-Contact") && names_a_mode(value)) {
             builder = builder.field(name, value);

@@ -17,7 +17,7 @@ use crate::server::flow;
 /// Methods that are answered.
 pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE, UPDATE, INFO";
 /// Option tags that a peer may require.
-pub(super) const SUPPORTED: [&str; 4] = ["path", "outbound", "gruu", restante_sip::session_timer::TIMER];
+pub(super) const SUPPORTED: [&str; 3] = ["path", "outbound", restante_sip::session_timer::TIMER];
 
 impl Shard {
     pub(super) fn request(&mut self, now: Now, transaction: ServerTransactionId, message: &SipMessage, flow: Flow) {

@@ -343,7 +343,9 @@ impl Shard {
         for id in ids {
             let Some(subscribed) = self.subscriptions.by_dialog.get_mut(&id) else { continue };
             subscribed.subscription.terminate(TerminationReason::Deactivated);
-            let summary = MessageSummary::default();
+            let key = subscribed.key.clone();
+            // What it says last is shown until the client subscribed again (RFC 3842 §3.8).
+            let summary = self.counts_summary(&key);
             self.send_notify(now, &id, &summary, None);
             self.subscriptions.remove(&id);
         }

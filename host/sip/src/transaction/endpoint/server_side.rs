@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::Endpoint;
 use crate::header::Via;
-use crate::message::{Method, SipMessage};
+use crate::message::{Method, SipMessage, unfold};
 use crate::transaction::key::{ack_key, ack_key_of_response, merge_key, server_key};
 use crate::transaction::server_invite::ServerInviteTransaction;
 use crate::transaction::server_non_invite::ServerNonInviteTransaction;
@@ -193,9 +193,12 @@ impl Endpoint {
                 Machine::NonInvite(_) => false,
             };
             let transaction = ServerTransactionId(id);
-            if self.servers.get(&id).is_some_and(|server| is_silent(server))
-                && let Some(Ok(trying)) = self.response(transaction, 100, None).map(Builder::finish)
-            {
+            let Some(server) = self.servers.get(&id).filter(|server| is_silent(server)) else { continue };
+            // RFC 3261 §8.2.6.1.
+            let timestamp = server.request.as_ref().and_then(|it| it.header_by_text("Timestamp")).map(unfold);
+            let trying = self.response(transaction, 100, None);
+            let trying = trying.map(|builder| builder.optional("Timestamp", timestamp.as_deref()).finish());
+            if let Some(Ok(trying)) = trying {
                 self.respond(now, transaction, 100, trying);
             }
         }

@@ -42,7 +42,7 @@ impl Shard {
             Err(refusal) => return self.refuse_passage(now, transaction, &refusal),
         };
         let targets = if passage.own.routes.is_empty() {
-            self.invite_targets(key, sender, came, &[])
+            self.invite_targets(key, message, sender, came, &[])
         } else {
             match self.way_along_routes(message, &passage.own, (came, self.is_trusted(came))) {
                 Ok(way) => vec![(1000, Target::Way(way))],
@@ -82,7 +82,7 @@ impl Shard {
         let super::super::session::MediaKind::Incoming { key, sender, .. } = &session.kind else { return };
         let (key, sender) = (key.clone(), sender.clone());
         let Some(message) = self.endpoint.request(transaction).cloned() else { return self.forget_media(media) };
-        let targets = self.invite_targets(&key, &sender, came, contacts);
+        let targets = self.invite_targets(&key, &message, &sender, came, contacts);
         // It may be kept where it may not be passed on.
         let Some(passage) = self.passage(&message).ok().filter(|_| !targets.is_empty()) else {
             return self.accept_invitation(now, media);
@@ -95,10 +95,11 @@ impl Shard {
         }
     }
 
-    /// Every contact that takes INVITE, of `named` where that names some; a further flow of a device after its better one.
+    /// Every contact that takes INVITE and that the caller wants, of `named` where that names some; a further flow of a device after its better one.
     fn invite_targets(
         &self,
         key: &RecipientKey,
+        request: &SipMessage,
         sender: &Sender,
         came: Flow,
         named: &[ContactId],
@@ -106,7 +107,7 @@ impl Shard {
         let mut contacts = self.contacts_of(key);
         let is_named = |contact: &Contact| named.is_empty() || named.contains(&contact.id);
         contacts.retain(|contact| contact.abilities.large_message_mode && is_named(contact));
-        contacts.sort_by_key(|contact| std::cmp::Reverse(contact.q_permille));
+        let contacts = self.as_the_caller_wants(key, contacts, request);
         let target = |(index, contact): (usize, &Contact)| {
             let better = contacts.iter().take(index).rposition(|other| other.device == contact.device);
             let target = Target::Contact {

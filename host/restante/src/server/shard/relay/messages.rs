@@ -25,10 +25,11 @@ impl Shard {
         let transaction = *transaction;
         let request = self.endpoint.request(transaction).cloned().ok_or(NoAttempt::NoWay)?;
         let passage = self.passage(&request).map_err(|_| NoAttempt::NoWay)?;
-        let known = self.contacts_of(key);
-        let targets: Vec<(u16, Target)> = contacts
-            .iter()
-            .filter_map(|contact| known.iter().find(|it| it.id == *contact))
+        let mut known = self.contacts_of(key);
+        known.retain(|contact| contacts.contains(&contact.id));
+        let targets: Vec<(u16, Target)> = self
+            .as_the_caller_wants(key, known, &request)
+            .into_iter()
             .map(|it| {
                 let target = Target::Contact {
                     key: key.clone(),

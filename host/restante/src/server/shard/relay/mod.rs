@@ -14,6 +14,7 @@
 mod calls;
 mod dialogs;
 mod messages;
+mod preferences;
 
 pub(super) use self::calls::hidden_from;
 use self::calls::hidden_outside;
@@ -75,7 +76,7 @@ pub(super) struct Relay {
     stamped: String,
     /// What its branches end with.
     mark: String,
-    max_breadth: Option<u32>,
+    max_breadth: u32,
     branches: Vec<Branch>,
     errand: Errand,
     /// Its part of what the caller may have open.
@@ -173,7 +174,7 @@ impl Shard {
     /// Why not.
     pub(super) fn passage(&mut self, request: &SipMessage) -> Result<Passage, Refusal> {
         let own = self.without_own_routes(request);
-        let mark = self.endpoint.identifiers().loop_mark(&loop_key(request, &own.routes));
+        let mark = self.endpoint.identifiers().loop_mark(&loop_key(request, &own));
         validate(request, &mark, &SUPPORTED)?;
         Ok(Passage { own, mark })
     }
@@ -208,7 +209,6 @@ impl Shard {
         let stamped = self.endpoint.stamped_via(server)?.to_owned();
         let came = self.endpoint.came_from(server)?;
         let came = (came, self.is_trusted(came));
-        let forks = targets.len() > 1;
         // Those of one q are begun at once; the others follow one after the other.
         let at_once = targets.iter().map(|(q, _)| targets.iter().filter(|(other, _)| other == q).count()).max();
         let each = match breadth_of_each(&request, at_once.unwrap_or(0)) {
@@ -220,7 +220,6 @@ impl Shard {
                 return None;
             }
         };
-        let max_breadth = (forks || request.header_by_text("Max-Breadth").is_some()).then_some(each);
         let settings = ContextSettings { is_invite: method == Method::Invite, timer_c: self.timer_c(), take_over };
         let qs: Vec<u16> = targets.iter().map(|(q_permille, _)| *q_permille).collect();
         let (context, actions) = ResponseContext::new(now.monotonic, &qs, settings);
@@ -251,7 +250,7 @@ impl Shard {
             own,
             stamped,
             mark,
-            max_breadth,
+            max_breadth: each,
             branches,
             errand,
             opening: None,
@@ -483,7 +482,7 @@ impl Shard {
                 routes: &way.routes,
                 record_routes: &way.record_routes,
                 hidden: &way.hidden,
-                max_breadth,
+                max_breadth: Some(max_breadth),
             };
             bytes = forwarding.write(&request)?;
             Ok::<Bytes, WriteError>(bytes.clone())

@@ -329,6 +329,7 @@ impl Shard {
             }
         }
         self.set_session_timer(now, media, timer.map(|timer| timer.terms));
+        self.note_least_interval(media, &request);
         self.endpoint.respond(now.monotonic, transaction, 200, bytes);
         self.leave_out_unacceptable(media, &offer);
         // A passive side may be connected to before the ACK is here.

@@ -107,6 +107,7 @@ impl Shard {
         }
         // Each of them sets the timer anew, or ends it (RFC 4028 §9).
         self.set_session_timer(now, media, timer.map(|timer| timer.terms));
+        self.note_least_interval(media, message);
     }
 
     /// Answers a request for a session whose interval cannot be.
@@ -124,10 +125,20 @@ impl Shard {
         }
     }
 
+    /// A request of the peer's that set the session's timer.
+    pub(in crate::server::shard) fn note_least_interval(&mut self, media: MediaId, request: &SipMessage) {
+        let timer = self.media.get_mut(&media).and_then(|session| session.refreshing.timer.as_mut());
+        timer.into_iter().for_each(|timer| timer.note_least(request));
+    }
+
     /// These terms hold from now on; none: the session has no timer.
     pub(in crate::server::shard) fn set_session_timer(&mut self, now: Now, media: MediaId, terms: Option<Terms>) {
         if let Some(session) = self.media.get_mut(&media) {
-            session.refreshing.timer = terms.map(|terms| SessionTimer::new(now.monotonic, terms));
+            let before = session.refreshing.timer;
+            session.refreshing.timer = terms.map(|terms| match before {
+                Some(before) => before.renewed(now.monotonic, terms),
+                None => SessionTimer::new(now.monotonic, terms),
+            });
             self.schedule_session(media);
         }
     }
@@ -201,7 +212,8 @@ impl Shard {
                 .field("Contact", &format!("<{contact}>"))
                 .field("Allow", ALLOW_IN_SESSION)
                 .field("Supported", TIMER)
-                .field(Name::SessionExpires.as_str(), &timer.asks().write());
+                .field(Name::SessionExpires.as_str(), &timer.asks().write())
+                .optional(Name::MinSe.as_str(), timer.min_se().map(|it| it.to_string()).as_deref());
             request = match &description {
                 Some(description) if !is_update => {
                     builder.field("Content-Type", "application/sdp").finish_with_body(description)?

@@ -108,6 +108,7 @@ fn we_refresh_by_update_where_the_peer_takes_it() {
             let refresh = house.requests_after(46);
             assert_eq!(methods(&refresh), [Method::Update]);
             assert_eq!(refresh[0].header(Name::SessionExpires), Some("90;refresher=uac"));
+            assert_eq!(refresh[0].header(Name::MinSe), None);
             assert_eq!(refresh[0].request_uri(), Some(format!("sip:alice@{PEER}").as_str()));
             house.respond_to(&refresh[0], 200, &[("Session-Expires", "90;refresher=uac")], "");
             // And again, with the next CSeq.
@@ -117,6 +118,11 @@ fn we_refresh_by_update_where_the_peer_takes_it() {
             house.respond_to(&refresh[0], 422, &[("Min-SE", "300")], "");
             let refresh = house.requests_after(0);
             assert_eq!(refresh[0].header(Name::SessionExpires), Some("300;refresher=uac"));
+            assert_eq!(refresh[0].header(Name::MinSe), Some("300"));
+            // From then on (RFC 4028 §7.4).
+            house.respond_to(&refresh[0], 200, &[("Session-Expires", "300;refresher=uac")], "");
+            let refresh = house.requests_after(151);
+            assert_eq!(refresh[0].header(Name::MinSe), Some("300"));
             house.respond_to(&refresh[0], 481, &[], "");
             assert_eq!(methods(&house.requests_after(0)), [Method::Bye]);
         },

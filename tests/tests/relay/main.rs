@@ -5,6 +5,7 @@ mod dialogs;
 mod identities;
 mod large;
 mod messages;
+mod preferences;
 
 use restante_sip::message::{Method, SipMessage};
 use restante_sip::writer::{Builder, reason};

@@ -58,6 +58,18 @@ impl RawSip {
         RawSip { socket: Socket::Udp(socket), local, server, unread: VecDeque::new() }
     }
 
+    /// A UDP socket behind an address translation, which lets through what comes from where something was sent to.
+    ///
+    /// # Panics
+    /// There is none.
+    pub async fn udp_behind_nat(bind: IpAddr, server: SocketAddr) -> RawSip {
+        let raw = RawSip::udp(bind, server).await;
+        if let Socket::Udp(socket) = &raw.socket {
+            socket.connect(server).await.expect("an address");
+        }
+        raw
+    }
+
     /// A TCP connection.
     ///
     /// # Panics

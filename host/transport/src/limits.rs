@@ -30,6 +30,11 @@ pub struct TransportLimits {
     pub max_waiting_messages: usize,
     /// Bytes of them.
     pub max_waiting_bytes: usize,
+    /// With more bytes that wait the peer is behind: nothing more is read on a connection that it opened.
+    pub behind_bytes: usize,
+    /// Bytes that wait to be written to all connections together; while there are more, another message closes a connection
+    /// whose peer is behind.
+    pub max_waiting_bytes_of_all: usize,
     /// Time for a connection of ours to be established.
     pub connect_timeout: Duration,
     /// Handshakes of TLS and WebSocket with peers that connected, under way over all listeners; a connection more is closed at
@@ -74,6 +79,8 @@ impl Default for TransportLimits {
             max_outgoing_connections: 10_000,
             max_waiting_messages: 1_024,
             max_waiting_bytes: 2 * 1024 * 1024,
+            behind_bytes: 64 * 1024,
+            max_waiting_bytes_of_all: 256 * 1024 * 1024,
             connect_timeout: Duration::from_secs(5),
             max_handshakes: 1_000,
             max_handshakes_per_source: 64,

@@ -36,7 +36,8 @@ pub struct BoundListener {
 /// Where something is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Back where something came from: where there are connections on that very one or not at all.
+    /// Back where something came from: where there are connections on that very one or not at all, over UDP from the listener
+    /// that it came to, or where that is not known any more (or was none) from one that fits.
     Flow(Flow),
     /// To an address: over TCP and TLS on the connection that we opened to it, or a new one.
     Address {
@@ -271,9 +272,9 @@ impl Sender {
     pub fn send(&self, target: &Target, bytes: Bytes, token: Option<SendToken>) -> Result<(), SendFailure> {
         let shared = &self.shared;
         match *target {
-            Target::Flow(Flow { protocol: Protocol::Udp, listener, remote, .. })
-            | Target::Address { protocol: Protocol::Udp, listener, remote, .. } => {
-                shared.udp_sender(listener, remote).ok_or(SendFailure::NoListener)?.send(remote, bytes, token)
+            Target::Flow(Flow { protocol: Protocol::Udp, remote, .. })
+            | Target::Address { protocol: Protocol::Udp, remote, .. } => {
+                shared.udp_sender(target).ok_or(SendFailure::NoListener)?.send(remote, bytes, token)
             }
             Target::Flow(Flow { connection: Some(id), .. }) => shared.connections.send_on(id, bytes, token),
             Target::Flow(Flow { connection: None, .. }) => Err(SendFailure::NoConnection),
@@ -333,33 +334,37 @@ impl Sender {
     /// or over TCP the one that takes connections in the same address family.
     #[must_use]
     pub fn listener_towards(&self, target: &Target) -> Option<&BoundListener> {
-        let (protocol, listener, remote) = match *target {
-            Target::Flow(flow) => (flow.protocol, flow.listener, flow.remote),
-            Target::Address { protocol, remote, listener, .. } => (protocol, listener, remote),
-        };
+        let (Target::Flow(Flow { protocol, .. }) | Target::Address { protocol, .. }) = *target;
         let places = self.shared.listeners.iter().filter(|bound| bound.protocol == protocol);
-        choose(places.map(|bound| (bound.id, bound.local, bound)), listener, remote)
+        choose(places.map(|bound| (bound.id, bound.local, bound)), target)
     }
 }
 
 impl Shared {
-    fn udp_sender(&self, listener: Option<ListenerId>, remote: SocketAddr) -> Option<&UdpSender> {
-        choose(self.udp.iter().map(|(id, local, sender)| (*id, *local, sender)), listener, remote)
+    fn udp_sender(&self, target: &Target) -> Option<&UdpSender> {
+        choose(self.udp.iter().map(|(id, local, sender)| (*id, *local, sender)), target)
     }
 }
 
-/// The listener named; else of those of the remote's family one that can reach it: a socket bound to loopback reaches
-/// nothing else.
-fn choose<T>(
-    places: impl Iterator<Item = (ListenerId, SocketAddr, T)> + Clone,
-    named: Option<ListenerId>,
-    remote: SocketAddr,
-) -> Option<T> {
+/// The listener that is named, or that the other end sent to: an address translation lets nothing else through, and an answer
+/// over UDP has to come from there (RFC 3581 §4). Else of those of the remote's family one that can reach it: a socket bound to
+/// loopback reaches nothing else.
+fn choose<T>(places: impl Iterator<Item = (ListenerId, SocketAddr, T)> + Clone, target: &Target) -> Option<T> {
+    let (named, own_end, remote) = match *target {
+        Target::Flow(Flow { listener, local, remote, .. }) => (listener, Some(local), remote),
+        Target::Address { listener, remote, .. } => (listener, None, remote),
+    };
     let of_family = places.clone().filter(|(_, local, _)| local.is_ipv4() == remote.is_ipv4());
     let fits =
         |local: &SocketAddr| local.ip().is_unspecified() || local.ip().is_loopback() == remote.ip().is_loopback();
+    let is_open_at = |local: &SocketAddr| {
+        let is_it =
+            |own: SocketAddr| own.port() == local.port() && (own.ip() == local.ip() || local.ip().is_unspecified());
+        own_end.is_some_and(is_it)
+    };
     let by_name = places.clone().find(|(id, ..)| Some(*id) == named);
     by_name
+        .or_else(|| of_family.clone().find(|(_, local, _)| is_open_at(local)))
         .or_else(|| of_family.clone().find(|(_, local, _)| fits(local)))
         .or_else(|| of_family.clone().next())
         .map(|(.., place)| place)

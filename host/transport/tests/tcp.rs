@@ -2,12 +2,16 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use restante_transport::{CloseReason, Protocol, SendFailure, SendToken, Target, TransportLimits, Unreadable};
+use restante_transport::{
+    CloseReason, Protocol, SendFailure, SendToken, Target, TransportEvent, TransportLimits, Unreadable,
+};
 use support::{PATIENCE, request, start, token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -202,6 +206,68 @@ async fn a_slow_reader_is_closed_and_every_sender_is_told() {
     assert_eq!(unsent, taken[usize::try_from(sent).unwrap()..], "in order");
     // The peer never sees a part of what comes after a gap.
     assert!(read_all(&mut peer).await.len() as u64 >= sent * large.len() as u64);
+}
+
+#[tokio::test]
+async fn who_asks_and_reads_no_answers_is_not_read_on_until_it_does() {
+    const MOST: usize = 64 << 20;
+    let hour = Duration::from_secs(3_600);
+    for write_timeout in [hour, Duration::from_millis(500)] {
+        let (most, patient) = (1 << 30, write_timeout == hour);
+        let limits = TransportLimits {
+            max_waiting_bytes: most,
+            max_waiting_messages: 1_000_000,
+            max_waiting_bytes_of_all: most,
+            message_timeout: hour,
+            write_timeout,
+            ..TransportLimits::default()
+        };
+        let mut fixture = start(TCP, limits).await;
+        let (mut from, mut into) = TcpStream::connect(fixture.address(0)).await.unwrap().into_split();
+        let (piece, answer) = (request("again", &[b'x'; 30_000]), Bytes::from(vec![b'y'; 60_000]));
+        let (sender, answered) = (fixture.transport.sender(), Cell::new(0));
+        let mut answering = pin!(async {
+            loop {
+                match fixture.next().await {
+                    TransportEvent::Received { flow, .. } => {
+                        if sender.send(&Target::Flow(flow), answer.clone(), None).is_ok() {
+                            answered.set(answered.get() + 1);
+                        }
+                    }
+                    TransportEvent::Closed { reason, .. } => return reason,
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        let mut written = 0;
+        let writing = async {
+            while written < MOST
+                && let Ok(Ok(())) = timeout(Duration::from_secs(1), into.write_all(&piece)).await
+            {
+                written += piece.len();
+            }
+        };
+        let closed = tokio::select! {
+            () = writing => None,
+            reason = &mut answering => Some(reason),
+        };
+        assert!(written < MOST, "its answers wait without end");
+        if !patient {
+            let closed = if closed.is_some() { closed } else { Some(answering.await) };
+            assert_eq!(closed, Some(CloseReason::TooSlow));
+            continue;
+        }
+        let reading = async {
+            let mut buffer = vec![0; 1 << 16];
+            while answered.get() < written / piece.len() {
+                assert!(from.read(&mut buffer).await.unwrap() > 0);
+            }
+        };
+        tokio::select! {
+            () = reading => {}
+            reason = answering => panic!("closed: {reason:?}"),
+        }
+    }
 }
 
 #[tokio::test]

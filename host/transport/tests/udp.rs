@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use restante_transport::{
-    Intake, Protocol, SendFailure, Target, Transport, TransportEvent, TransportLimits, Unreadable,
+    Flow, Intake, Protocol, SendFailure, Target, Transport, TransportEvent, TransportLimits, Unreadable,
 };
 use support::{PATIENCE, request, start};
 use tokio::net::UdpSocket;
@@ -135,6 +135,32 @@ async fn the_listener_that_reaches_the_target_is_chosen() {
         let chosen = sender.listener_towards(&target).map(|bound| usize::from(bound.id.0));
         assert_eq!(chosen, expected, "{target:?}");
     }
+}
+
+#[tokio::test]
+async fn what_came_to_a_listener_is_answered_from_there() {
+    let fixture = start(
+        &["udp:127.0.0.1:0", "udp:127.0.0.1:0", "tcp:127.0.0.1:0", "tcp:127.0.0.1:0"],
+        TransportLimits::default(),
+    )
+    .await;
+    let sender = fixture.transport.sender();
+    let listeners = fixture.transport.listeners();
+    for (index, protocol) in [(1, Protocol::Udp), (3, Protocol::Tcp), (0, Protocol::Udp), (2, Protocol::Tcp)] {
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (local, remote) = (listeners[index].local, peer.local_addr().unwrap());
+        // As it is known where the number of the listener was not kept.
+        let target = Target::Flow(Flow { protocol, listener: None, local, remote, connection: None });
+        assert_eq!(sender.listener_towards(&target), Some(&listeners[index]));
+        if protocol == Protocol::Udp {
+            sender.send(&target, Bytes::from_static(b"answer"), None).unwrap();
+            let (_, from) = peer.recv_from(&mut [0; 100]).await.unwrap();
+            assert_eq!(from, local);
+        }
+    }
+    let nowhere = "127.0.0.1:1".parse().unwrap();
+    let target = Flow { protocol: Protocol::Udp, listener: None, local: nowhere, remote: nowhere, connection: None };
+    assert_eq!(sender.listener_towards(&Target::Flow(target)), Some(&listeners[0]), "it is gone, another one fits");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Next hops that have names are looked for as RFC 3263 says, and nobody who serves waits for a name server.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use restante_sip::message::{Method, Name};
 use restante_tests::{NameServer, World, free_tcp_port, guest, setting, until};
@@ -41,6 +41,23 @@ async fn by_its_name(world: &mut World) {
     world.until_settled().await;
     let of_hosts = names.asked().iter().filter(|asked| *asked == "SRV _sip._udp.core.example.net").count();
     assert_eq!(of_hosts, 1, "what is known is not asked again: {:?}", names.asked());
+}
+
+#[test]
+fn an_address_that_no_listener_reaches_is_left_for_the_one_behind_it() {
+    let place = setting().behind_proxy(Protocol::Udp).settings("retry_seconds = [3600]");
+    place.tell(async |world| {
+        let names = NameServer::start().await;
+        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        let proxy = world.proxy().sip_address();
+        names.set_services("_sip._udp.core.example.net", &[(1, proxy.port(), "one.example.net")]);
+        names.set_addresses("one.example.net", &[IpAddr::from(Ipv6Addr::LOCALHOST), proxy.ip()]);
+        look_for(world, &names, "udp:core.example.net").await;
+        world.proxy().register(bob.address(), 3_600).await.unwrap();
+        alice.send(bob.address(), "at once").await;
+        assert_eq!(bob.texts(1).await, ["at once"]);
+        world.until_settled().await;
+    });
 }
 
 #[test]

@@ -100,11 +100,21 @@ fn a_server_that_is_told_to_shows_that_it_knows_the_password() {
 
 #[test]
 fn what_nobody_has_to_show_a_password_for_says_nothing_of_passwords() {
-    digest("authentication_info = true").tell(async |world| {
+    let place = digest("authentication_info = true").configure(|it| {
+        let other = Tenant { domains: vec!["other.example".to_owned()], ..Tenant::example() };
+        it.tenants.insert("other".to_owned(), other);
+    });
+    place.tell(async |world| {
         world.give_password("alice").await;
         let mut socket = world.outside().await;
         let challenge = socket.ask(&socket.request("MESSAGE", BOB).text("x")).await;
         let digest = Digest::of(&challenge, "alice");
+        // Nor a request that is taken for whom another tenant trusts its sender.
+        for (guess, count) in [("ecila", 11), ("guess", 12)] {
+            let request = socket.request("MESSAGE", BOB).with("P-Served-User", "<sip:erin@other.example>").text("x");
+            let answer = socket.ask(&digest.clone().with_password(guess).authorize(&request, count)).await;
+            assert_eq!((answer.status(), answer.header_by_text("Authentication-Info")), (Some(202), None), "{guess}");
+        }
         for (guess, count) in [("ecila", 1), ("guess", 2)] {
             let options = socket.request("OPTIONS", "sip:example.org");
             let request = digest.clone().with_password(guess).authorize(&options, count);
@@ -116,6 +126,8 @@ fn what_nobody_has_to_show_a_password_for_says_nothing_of_passwords() {
         let request = digest.authorize(&peer.request("MESSAGE", BOB).text("x"), 3);
         let answer = peer.ask(&request).await;
         assert_eq!((answer.status(), answer.header_by_text("Authentication-Info")), (Some(202), None));
+        let taken = socket.ask(&digest.authorize(&socket.request("MESSAGE", BOB).text("x"), 4)).await;
+        assert_eq!((taken.status(), taken.header_by_text("Authentication-Info").is_some()), (Some(202), true));
     });
 }
 

@@ -1,5 +1,7 @@
 //! REGISTER.
 
+use std::net::UdpSocket;
+
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_tests::{RawSip, Request, World, in_time, setting, story};
 
@@ -183,5 +185,31 @@ fn a_contact_says_over_what_it_is_reached() {
         let length = in_time("a MESSAGE", read).await.expect("bytes");
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
         assert!(text.starts_with("MESSAGE sip:bob@") && text.contains("Via: SIP/2.0/TCP"), "{text}");
+    });
+}
+
+#[test]
+fn who_registered_with_one_of_several_listeners_hears_from_no_other() {
+    story(async |world| {
+        let free = UdpSocket::bind((world.sip().ip(), 0)).expect("a socket");
+        let server = free.local_addr().expect("a bound socket");
+        drop(free);
+        world.restart_with(|it| it.sip.listen.push(format!("udp:{server}").parse().expect("a listener"))).await;
+        let mut bob = RawSip::udp_behind_nat(server.ip(), server).await;
+        // As behind an address translation: nobody else knows the address that it names.
+        let registered = bob.ask(&register(&bob, "<sip:bob@10.0.0.7:5060>")).await;
+        assert_eq!(registered.status(), Some(200));
+        let mut alice = world.udp().await;
+        for (text, restart) in [("as it is known", false), ("as it was kept", true)] {
+            if restart {
+                world.restart().await;
+            }
+            assert_eq!(alice.ask(&alice.request("MESSAGE", BOB).text(text)).await.status(), Some(202));
+            let message = bob.expect("the message", |it| it.method() == Some(Method::Message)).await;
+            let via = message.header(Name::Via).expect("a Via").to_owned();
+            assert!(via.contains(&server.to_string()), "{via}");
+            bob.respond(&message, 200).await;
+            world.until_settled().await;
+        }
     });
 }

@@ -375,7 +375,7 @@ impl Server {
             hops: Mutex::new(Breaker::new(HOP_LIMITS)),
             destinations: destinations(configuration),
             outbound: configuration.sip.outbound.clone(),
-            names: name_service::next_hops(&configuration.sip.name_servers),
+            names: name_service::next_hops(&configuration.sip.name_servers, &configuration.sip.listen),
             msrp_names: name_service::hosts_of_msrp(&configuration.sip.name_servers),
             failed_msrp_places: media::FailedPlaces::default(),
             congestion_safe: configuration.sip.congestion_safe,

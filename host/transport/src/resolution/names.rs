@@ -11,10 +11,11 @@
 //! the others the one that was used longest ago makes room for a new one.
 //!
 //! A place that did not work is put behind the others for a while ([`Names::note_failure`]): so the next attempt takes the
-//! next place (RFC 3263 §4.3).
+//! next place (RFC 3263 §4.3). Places that no listener of ours reaches ([`Reach`]) are the last.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::dns::Dns;
+use super::marks::{MarkLimits, Marks};
 use super::procedure::resolve;
+use super::reach::Reach;
 use super::wanted::{Place, Wanted};
 
 /// Bounds of what is known.
@@ -44,6 +47,8 @@ pub struct NameLimits {
     pub failure_for: Duration,
     /// How long one procedure may take.
     pub timeout: Duration,
+    /// Of places that did not work.
+    pub marks: MarkLimits,
 }
 
 /// What is known of a name now.
@@ -66,17 +71,19 @@ type Random = Box<dyn Fn(u64) -> u64 + Send + Sync>;
 pub struct Names {
     asked: Option<Asked>,
     limits: NameLimits,
+    reach: Reach,
     random: Random,
     questions: Arc<Semaphore>,
     questions_of_operator: Arc<Semaphore>,
     known: Mutex<State>,
+    /// Whether any place is marked: most answers need no look at the rest.
+    has_marks: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     entries: HashMap<Wanted, Entry>,
-    /// Places that did not work, until they may be the first again.
-    failed: HashMap<SocketAddr, Instant>,
+    marks: Marks,
 }
 
 /// Called when a name was asked about.
@@ -102,32 +109,34 @@ impl Default for NameLimits {
             stale_for: Duration::from_secs(24 * 3_600),
             failure_for: Duration::from_secs(30),
             timeout: Duration::from_secs(10),
+            marks: MarkLimits::default(),
         }
     }
 }
 
 impl Names {
-    /// Asks `dns` on `runtime`. `random` gives a number below or equal to its argument.
+    /// Asks somebody on a runtime. `random` gives a number below or equal to its argument.
     pub fn new(
-        dns: Arc<dyn Dns>,
-        runtime: Handle,
+        asked: (Arc<dyn Dns>, Handle),
         limits: NameLimits,
+        reach: Reach,
         random: impl Fn(u64) -> u64 + Send + Sync + 'static,
     ) -> Arc<Names> {
-        Arc::new(Names::of(Some((dns, runtime)), limits, Box::new(random)))
+        Arc::new(Names::of(Some(asked), limits, reach, Box::new(random)))
     }
 
     /// Asks nobody: every name leads nowhere.
     #[must_use]
     pub fn none() -> Arc<Names> {
-        Arc::new(Names::of(None, NameLimits::default(), Box::new(|_| 0)))
+        Arc::new(Names::of(None, NameLimits::default(), Reach::of([]), Box::new(|_| 0)))
     }
 
-    fn of(asked: Option<Asked>, limits: NameLimits, random: Random) -> Names {
+    fn of(asked: Option<Asked>, limits: NameLimits, reach: Reach, random: Random) -> Names {
         let questions = Arc::new(Semaphore::new(limits.max_questions));
         // One for each name of the configuration: no others are among these.
         let questions_of_operator = Arc::new(Semaphore::new(limits.max_names));
-        Names { asked, limits, random, questions, questions_of_operator, known: Mutex::default() }
+        let has_marks = AtomicBool::new(false);
+        Names { asked, limits, reach, random, questions, questions_of_operator, known: Mutex::default(), has_marks }
     }
 
     /// Where a name leads, for a task that can wait for it. None: nowhere, or nobody could say.
@@ -152,7 +161,7 @@ impl Names {
         }
         let Some((dns, runtime)) = &self.asked else { return Known::Nowhere };
         let mut known = self.known();
-        let State { entries, failed } = &mut *known;
+        let State { entries, marks } = &mut *known;
         let turn = if entries.get(wanted).is_none_or(|entry| entry.is_due(now)) { self.turn(wanted) } else { None };
         // What cannot be asked about now pushes nothing out.
         if !entries.contains_key(wanted) && (turn.is_none() || !make_room(entries, wanted, self.limits.max_names)) {
@@ -168,7 +177,7 @@ impl Names {
                 drop(turn);
             });
         }
-        entry.known(now, &self.limits, failed).unwrap_or_else(|| {
+        entry.known(now, self.limits.stale_for).map(|known| self.in_order(known, marks, now)).unwrap_or_else(|| {
             if !entry.is_asked || entry.waiting.len() >= self.limits.max_waiting {
                 return Known::Nowhere;
             }
@@ -177,15 +186,29 @@ impl Names {
         })
     }
 
-    /// What was sent there met nobody: for a while, names that have other places lead there.
+    /// What was sent there met nobody: for a while, names that have other places lead there. Twice as long each time that it
+    /// happens again, until that place answers.
     pub fn note_failure(&self, place: SocketAddr, now: Instant) {
         let mut known = self.known();
-        if known.failed.len() >= self.limits.max_names {
-            known.failed.retain(|_, until| *until > now);
+        known.marks.failed(place, now, &self.limits.marks);
+        self.has_marks.store(!known.marks.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Somebody answered there.
+    pub fn note_answer(&self, place: SocketAddr) {
+        if self.has_marks.load(Ordering::Relaxed) {
+            let mut known = self.known();
+            known.marks.answered(place);
+            self.has_marks.store(!known.marks.is_empty(), Ordering::Relaxed);
         }
-        if known.failed.len() < self.limits.max_names {
-            known.failed.insert(place, now + self.limits.failure_for);
-        }
+    }
+
+    /// What is known with the places in the order in which they are to be tried: as they were said, then those that did not
+    /// work, and of these the one first that was left alone for longest; then those that cannot be reached.
+    fn in_order(&self, known: Known, marks: &Marks, now: Instant) -> Known {
+        let Known::Places(mut places) = known else { return known };
+        places.sort_by_key(|place| (!self.reach.has(place), marks.failed_at(place.socket, now)));
+        Known::Places(places)
     }
 
     /// Leave to ask, until it is dropped. None: as many as may be asked about are.
@@ -249,18 +272,13 @@ impl Entry {
         !self.is_asked && self.until.is_none_or(|until| until <= now)
     }
 
-    /// None: it was never asked to an end.
-    fn known(&self, now: Instant, limits: &NameLimits, failed: &HashMap<SocketAddr, Instant>) -> Option<Known> {
+    /// None: it was never asked to an end, or too long ago.
+    fn known(&self, now: Instant, stale_for: Duration) -> Option<Known> {
         let until = self.until?;
         if self.places.is_empty() {
             return (until > now).then_some(Known::Nowhere);
         }
-        if until + limits.stale_for <= now {
-            return None;
-        }
-        let is_bad = |place: &Place| failed.get(&place.socket).is_some_and(|until| *until > now);
-        let (bad, good): (Vec<Place>, Vec<Place>) = self.places.iter().copied().partition(is_bad);
-        Some(Known::Places(good.into_iter().chain(bad).collect()))
+        (now < until + stale_for).then(|| Known::Places(self.places.clone()))
     }
 }
 

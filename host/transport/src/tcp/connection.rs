@@ -159,6 +159,7 @@ impl Reader<'_> {
         let mut waiting = if self.flow.listener.is_some() { Waiting::First } else { Waiting::Next };
         let mut since = Instant::now();
         loop {
+            since += self.until_caught_up().await;
             let deadline = self.deadline(&waiting, since, limits);
             let length = match timeout_at(deadline, from.read(&mut buffer)).await {
                 Ok(Ok(0)) => return CloseReason::Peer,
@@ -194,6 +195,19 @@ impl Reader<'_> {
                 }
             };
         }
+    }
+
+    /// Who sends requests and reads no answers is not read on: it would make more wait than it ever takes. How long that took;
+    /// who takes nothing at all is found out by the writer. Two servers that both waited so, each with requests for the other,
+    /// would wait for each other: so whoever opened a connection reads on.
+    async fn until_caught_up(&self) -> Duration {
+        if self.flow.listener.is_none() || !self.outbox.is_behind() {
+            return Duration::ZERO;
+        }
+        let began = Instant::now();
+        count(&self.table.counters.streams_paused);
+        self.outbox.caught_up().await;
+        began.elapsed()
     }
 
     fn deadline(&self, waiting: &Waiting, since: Instant, limits: &TransportLimits) -> Instant {

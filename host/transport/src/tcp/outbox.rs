@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::counters::{TransportCounters, count};
@@ -20,7 +20,26 @@ pub(crate) struct Outbox {
     waiting: mpsc::Sender<Outgoing>,
     waiting_bytes: Arc<AtomicUsize>,
     max_waiting_bytes: usize,
+    /// With more the peer is behind with what it was sent.
+    behind_bytes: usize,
+    /// Something was written.
+    written: Arc<Notify>,
+    everybodys: Arc<Everybodys>,
     close: watch::Sender<Option<CloseReason>>,
+}
+
+/// What waits in all outboxes together.
+#[derive(Debug)]
+pub(crate) struct Everybodys {
+    waiting_bytes: AtomicUsize,
+    max_waiting_bytes: usize,
+}
+
+/// A message's part of it, given back when this is dropped.
+#[derive(Debug)]
+struct Part {
+    of: Arc<Everybodys>,
+    bytes: usize,
 }
 
 /// A message on its way out.
@@ -28,6 +47,7 @@ pub(crate) struct Outbox {
 pub(crate) struct Outgoing {
     bytes: Bytes,
     token: Option<SendToken>,
+    _part: Part,
     /// Counted in [`TransportCounters`]; a keep-alive is not.
     is_message: bool,
 }
@@ -37,6 +57,7 @@ pub(crate) struct Outgoing {
 pub(crate) struct Writer {
     waiting: mpsc::Receiver<Outgoing>,
     waiting_bytes: Arc<AtomicUsize>,
+    written: Arc<Notify>,
     close: watch::Receiver<Option<CloseReason>>,
     buffer: Bytes,
     /// Messages in the buffer, each with the number of bytes that are left from its end on.
@@ -45,20 +66,46 @@ pub(crate) struct Writer {
     is_framed: bool,
 }
 
+impl Everybodys {
+    pub(crate) fn new(limits: &TransportLimits) -> Arc<Everybodys> {
+        let max_waiting_bytes = limits.max_waiting_bytes_of_all;
+        Arc::new(Everybodys { waiting_bytes: AtomicUsize::new(0), max_waiting_bytes })
+    }
+
+    fn part(self: &Arc<Self>, bytes: usize) -> Part {
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Part { of: Arc::clone(self), bytes }
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.waiting_bytes.load(Ordering::Relaxed) > self.max_waiting_bytes
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.of.waiting_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 impl Outbox {
-    pub(crate) fn new(limits: &TransportLimits) -> (Outbox, Writer) {
+    pub(crate) fn new(limits: &TransportLimits, everybodys: &Arc<Everybodys>) -> (Outbox, Writer) {
         let (waiting, receiver) = mpsc::channel(limits.max_waiting_messages.max(1));
         let (close, close_receiver) = watch::channel(None);
-        let waiting_bytes = Arc::<AtomicUsize>::default();
+        let (waiting_bytes, written) = (Arc::<AtomicUsize>::default(), Arc::<Notify>::default());
         let outbox = Outbox {
             waiting,
             waiting_bytes: Arc::clone(&waiting_bytes),
             max_waiting_bytes: limits.max_waiting_bytes,
+            behind_bytes: limits.behind_bytes,
+            written: Arc::clone(&written),
+            everybodys: Arc::clone(everybodys),
             close,
         };
         let writer = Writer {
             waiting: receiver,
             waiting_bytes,
+            written,
             close: close_receiver,
             buffer: Bytes::new(),
             in_buffer: VecDeque::new(),
@@ -68,12 +115,13 @@ impl Outbox {
     }
 
     /// Adds a message. When there is no room the connection is closed: its reader is too slow to be served, and a gap
-    /// in what it is sent would be worse.
+    /// in what it is sent would be worse. Where too much waits in all together, there is none for who is behind.
     ///
     /// # Errors
     /// [`SendFailure::NoConnection`], [`SendFailure::QueueFull`]
     pub(crate) fn push(&self, bytes: Bytes, token: Option<SendToken>) -> Result<(), SendFailure> {
-        let result = self.try_push(Outgoing { bytes, token, is_message: true });
+        let _part = self.everybodys.part(bytes.len());
+        let result = self.try_push(Outgoing { bytes, token, _part, is_message: true });
         if result == Err(SendFailure::QueueFull) {
             self.close(CloseReason::TooSlow);
         }
@@ -83,7 +131,21 @@ impl Outbox {
     /// Answers a keep-alive, unless the peer does not even read what waits already.
     pub(crate) fn pong(&self) {
         if self.waiting_bytes.load(Ordering::Relaxed) == 0 {
-            let _ = self.try_push(Outgoing { bytes: Bytes::from_static(b"\r\n"), token: None, is_message: false });
+            let bytes = Bytes::from_static(b"\r\n");
+            let _part = self.everybodys.part(bytes.len());
+            let _ = self.try_push(Outgoing { bytes, token: None, _part, is_message: false });
+        }
+    }
+
+    /// Whether the peer is behind with what it was sent: nothing more is read of it then, or it could make more wait.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.waiting_bytes.load(Ordering::Relaxed) > self.behind_bytes
+    }
+
+    /// Until it is not. One at a time may wait for that.
+    pub(crate) async fn caught_up(&self) {
+        while self.is_behind() {
+            self.written.notified().await;
         }
     }
 
@@ -95,7 +157,8 @@ impl Outbox {
     fn try_push(&self, outgoing: Outgoing) -> Result<(), SendFailure> {
         let length = outgoing.bytes.len();
         let before = self.waiting_bytes.fetch_add(length, Ordering::Relaxed);
-        let result = if before > 0 && before.saturating_add(length) > self.max_waiting_bytes {
+        let is_full = before > 0 && before.saturating_add(length) > self.max_waiting_bytes;
+        let result = if is_full || (before > self.behind_bytes && self.everybodys.is_too_much()) {
             Err(SendFailure::QueueFull)
         } else {
             self.waiting.try_send(outgoing).map_err(|error| match error {
@@ -232,6 +295,7 @@ impl Writer {
     fn wrote(&mut self, written: usize, counters: &TransportCounters) {
         let _ = self.buffer.split_to(written.min(self.buffer.len()));
         self.waiting_bytes.fetch_sub(written, Ordering::Relaxed);
+        self.written.notify_one();
         while let Some((outgoing, left)) = self.in_buffer.front()
             && *left >= self.buffer.len()
         {
@@ -257,7 +321,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_and_overflow_closes() {
-        let (outbox, _writer) = Outbox::new(&limits());
+        let (outbox, _writer) = Outbox::new(&limits(), &Everybodys::new(&limits()));
         outbox.push(Bytes::from(vec![0; 99]), None).unwrap();
         assert!(outbox.close.borrow().is_none());
         assert_eq!(outbox.push(Bytes::from_static(b"ab"), None), Err(SendFailure::QueueFull));
@@ -265,7 +329,7 @@ mod tests {
         outbox.close(CloseReason::Local);
         assert_eq!(*outbox.close.borrow(), Some(CloseReason::TooSlow), "the first reason counts");
 
-        let (outbox, writer) = Outbox::new(&limits());
+        let (outbox, writer) = Outbox::new(&limits(), &Everybodys::new(&limits()));
         (0..3).for_each(|_| outbox.push(Bytes::from_static(b"a"), None).unwrap());
         assert_eq!(outbox.push(Bytes::from_static(b"a"), None), Err(SendFailure::QueueFull));
         drop(writer);
@@ -308,7 +372,8 @@ mod tests {
     async fn a_peer_that_stops_reading_is_found_out_and_what_it_did_not_get_is_known() {
         for (room, expected) in [(0, vec![1, 2, 3]), (3, vec![1, 2, 3]), (4, vec![2, 3]), (9, vec![3]), (11, vec![3])] {
             let limits = TransportLimits { write_timeout: std::time::Duration::from_millis(1), ..limits() };
-            let (outbox, mut writer) = Outbox::new(&limits);
+            let everybodys = Everybodys::new(&limits);
+            let (outbox, mut writer) = Outbox::new(&limits, &everybodys);
             outbox.push(Bytes::from_static(b"aaaa"), token(1)).unwrap();
             outbox.push(Bytes::from_static(b"bbbb"), token(2)).unwrap();
             outbox.push(Bytes::from_static(b"cccc"), token(3)).unwrap();
@@ -320,6 +385,25 @@ mod tests {
             assert_eq!(counters.stream_messages_sent.load(Ordering::Relaxed), 3 - expected.len() as u64);
             let unsent: Vec<u64> = writer.unsent().flatten().map(|token| token.key).collect();
             assert_eq!(unsent, expected, "room for {room}");
+            assert_eq!(everybodys.waiting_bytes.load(Ordering::Relaxed), 0);
         }
+    }
+
+    #[test]
+    fn who_is_behind_gets_no_more_while_too_much_waits_for_everybody() {
+        let limits = TransportLimits { behind_bytes: 10, max_waiting_bytes_of_all: 30, ..limits() };
+        let everybodys = Everybodys::new(&limits);
+        let (behind, writer) = Outbox::new(&limits, &everybodys);
+        behind.push(Bytes::from(vec![0; 20]), None).unwrap();
+        assert!(behind.is_behind());
+        let (other, _other_writer) = Outbox::new(&limits, &everybodys);
+        other.push(Bytes::from(vec![0; 5]), None).unwrap();
+        behind.push(Bytes::from(vec![0; 5]), None).unwrap();
+        assert_eq!(behind.push(Bytes::from_static(b"a"), None), Err(SendFailure::QueueFull));
+        other.push(Bytes::from(vec![0; 10]), None).unwrap();
+        assert_eq!(*other.close.borrow(), None, "whoever is not behind is served on");
+        drop(writer);
+        assert_eq!(everybodys.waiting_bytes.load(Ordering::Relaxed), 15);
+        other.push(Bytes::from(vec![0; 10]), None).unwrap();
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::connection;
-use super::outbox::{Outbox, Writer};
+use super::outbox::{Everybodys, Outbox, Writer};
 use crate::address::{ConnectionId, Flow, ListenerId, NameId, Protocol};
 use crate::counters::{TransportCounters, count};
 use crate::event::{CloseReason, Handler, SendFailure, SendToken, TransportEvent};
@@ -33,6 +33,8 @@ pub(crate) struct ConnectionTable {
     handshakes: Handshakes,
     web: WebSockets,
     pub(crate) stop: watch::Receiver<bool>,
+    /// What waits for the peers of all connections.
+    waiting: Arc<Everybodys>,
     state: Mutex<State>,
 }
 
@@ -100,6 +102,7 @@ impl ConnectionTable {
             drained: Some(drained),
         };
         let runtime = runtime::Handle::current();
+        let waiting = Everybodys::new(&limits);
         Arc::new(ConnectionTable {
             runtime,
             limits,
@@ -109,6 +112,7 @@ impl ConnectionTable {
             handshakes,
             web,
             stop,
+            waiting,
             state: Mutex::new(state),
         })
     }
@@ -194,7 +198,7 @@ impl ConnectionTable {
 
     async fn serve_accepted(self: &Arc<Self>, stream: Stream, accepted: Accepted, permit: ConnectionPermit) {
         let Accepted { protocol, listener, remote } = accepted;
-        let (outbox, writer) = Outbox::new(&self.limits);
+        let (outbox, writer) = Outbox::new(&self.limits, &self.waiting);
         let outbox = Arc::new(outbox);
         let Ok(local) = stream.local_addr() else { return };
         let Ok((id, alive)) = self.register(&outbox, None) else { return };
@@ -337,7 +341,7 @@ impl ConnectionTable {
         if destination.protocol.is_web_socket() && !self.web.may_connect {
             return Err(SendFailure::NoConnection);
         }
-        let (outbox, writer) = Outbox::new(&self.limits);
+        let (outbox, writer) = Outbox::new(&self.limits, &self.waiting);
         let outbox = Arc::new(outbox);
         outbox.push(bytes, token)?;
         let (id, alive) = self.register(&outbox, Some(destination))?;

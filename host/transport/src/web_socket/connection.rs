@@ -78,8 +78,10 @@ impl Talk<'_> {
             }
             // What begins to come while nothing whole does is looked at in time.
             let wake = deadline.min(now + limits.message_timeout);
+            // Who is behind with what it was sent is not read on, but for what the library answers itself while it is written.
+            let is_behind = self.flow.listener.is_some() && self.outbox.is_behind();
             tokio::select! {
-                came = timeout_at(wake, socket.next()) => {
+                came = timeout_at(wake, socket.next()), if !is_behind => {
                     let message = match came {
                         Err(_) => continue,
                         Ok(None) => return CloseReason::Peer,

@@ -2,9 +2,11 @@
 //!
 //! * [`mod@self`]: one request against nonces, counts and hashes.
 //! * [`known`]: what users authenticate with.
+//! * [`accepted`]: what was accepted lately.
 //!
 //! Every shard asks here. Each table lies in slices or is small, and its lock is held for one look.
 
+mod accepted;
 mod known;
 
 use std::hash::{BuildHasher, RandomState};
@@ -27,6 +29,7 @@ use super::failures::Failures;
 use super::limits::size;
 use crate::configuration::Limits;
 
+use self::accepted::Accepted;
 pub use self::known::{KnownCredentials, KnownUsers, UsernameTaken};
 
 /// Slices of the nonce counts.
@@ -44,6 +47,7 @@ pub struct Authentication {
     failures: Mutex<Failures<Origin>>,
     max_failures: u64,
     guesses: RandomState,
+    accepted: Accepted,
     nonce_lifetime_milliseconds: u64,
 }
 
@@ -149,6 +153,7 @@ impl Authentication {
             )),
             max_failures: limits.max_failed_authentications,
             guesses: RandomState::new(),
+            accepted: Accepted::default(),
             nonce_lifetime_milliseconds: limits.max_nonce_seconds.saturating_mul(1000),
         }
     }
@@ -192,7 +197,7 @@ impl Authentication {
         let is_right = is_right(request, hash.unwrap_or(&nobody()), (&credentials, variant), protection);
         // Who asks on behalf of several tenants of one realm asks each of them: that is one guess, and none if it is right for
         // one of them. Nor is it another one when the same request comes again.
-        let guess = self.guesses.hash_one((&credentials.nonce, &credentials.username, &credentials.response));
+        let guess = self.guess(&credentials);
         let Some(user) = user.as_ref().filter(|_| is_right && hash.is_some()) else {
             let failures = self.failures().note_guess(nonce.origin, guess, now);
             if failures == Some(self.max_failures) {
@@ -202,12 +207,16 @@ impl Authentication {
         };
         self.failures().withdraw(nonce.origin, guess);
         self.use_count(&nonce, protection, now).ok_or_else(|| self.challenged(asked, Why::Repeated))?;
+        if tenant.digest.gives_info {
+            self.accepted.note(self.guesses.hash_one((&tenant.name, guess)));
+        }
         Ok(user.user.clone())
     }
 
     /// Authentication-Info for the answer to a request that was taken: that the password is known here, and another nonce
-    /// where this one has less than half of its time left. None: it is from nobody who authenticated, or its tenant gives
-    /// none. What the credentials say is looked at again, because a trusted peer's were not.
+    /// where this one has less than half of its time left. None: this tenant did not accept these credentials, or gives none.
+    /// A request may be taken for what else is known of it, and an answer that then said whether its credentials are right
+    /// would say so of any password, to anybody and as often as they like.
     pub fn info(&self, request: &SipMessage, tenant: &TenantEntry, now: Timestamp) -> Option<String> {
         if !tenant.digest.gives_info {
             return None;
@@ -220,7 +229,8 @@ impl Authentication {
         let nonce = self.key.read(realm, &credentials.nonce, now.0, lifetime).ok()?;
         let user = self.named(tenant, &credentials)?;
         let hash = user.hashes.iter().find(|hash| hash.algorithm() == variant.algorithm)?;
-        if !is_right(&request, hash, (&credentials, variant), protection) {
+        let accepted = self.guesses.hash_one((&tenant.name, self.guess(&credentials)));
+        if !self.accepted.contains(accepted) || !is_right(&request, hash, (&credentials, variant), protection) {
             return None;
         }
         let is_old = nonce.issued_at.abs_diff(now.0) > lifetime / 2;
@@ -239,6 +249,11 @@ impl Authentication {
             false => self.users.find(&tenant.name, &credentials.username),
         };
         user.filter(|user| *user.realm == *tenant.digest.realm)
+    }
+
+    /// What tells credentials from others.
+    fn guess(&self, credentials: &Credentials) -> u64 {
+        self.guesses.hash_one((&credentials.nonce, &credentials.username, &credentials.response))
     }
 
     fn nonce(&self, realm: &str, origin: Origin, now: Timestamp) -> String {

@@ -199,10 +199,15 @@ fn a_password_is_for_its_realm_and_the_latest_counts() {
 fn an_old_nonce_is_renewed_before_it_is_too_old_and_only_for_who_knows_the_password() {
     let gate = Gate::new(|it| it.tenants.get_mut("example").unwrap().digest.authentication_info = true);
     let nonce = gate.nonce(NOW);
-    let info = |authorization: &str, now: Timestamp| {
+    let unchecked = |authorization: &str, now: Timestamp| {
         let info = gate.authentication.info(&request(Some(authorization)), &gate.tenant, now)?;
         Some(AuthenticationInfo::parse(&info).unwrap())
     };
+    let info = |authorization: &str, now: Timestamp| {
+        gate.why(authorization, now);
+        unchecked(authorization, now)
+    };
+    assert_eq!(unchecked(&answer(&nonce, "secret", 9), NOW), None, "it was taken for something else");
     assert_eq!(info(&answer(&nonce, "secret", 1), NOW).unwrap().next_nonce, None);
     let half = Timestamp(NOW.0 + LIFETIME / 2 + 1);
     let next = info(&answer(&nonce, "secret", 2), half).unwrap().next_nonce.unwrap();
@@ -211,5 +216,6 @@ fn an_old_nonce_is_renewed_before_it_is_too_old_and_only_for_who_knows_the_passw
     assert_eq!(info(&answer("made up", "secret", 3), half), None);
     let silent = Gate::new(|_| {});
     let authorization = answer(&silent.nonce(NOW), "secret", 1);
+    assert_eq!(silent.why(&authorization, NOW), None);
     assert_eq!(silent.authentication.info(&request(Some(&authorization)), &silent.tenant, NOW), None);
 }

@@ -290,7 +290,7 @@ impl Shard {
         }
         match (named, seen) {
             (Some((place, over)), Some(seen)) => {
-                Some((self.named(&uri, flow::towards(over.unwrap_or(seen.transport), place)), true))
+                Some((self.named(&uri, flow::beside(&seen, over.unwrap_or(seen.transport), place)), true))
             }
             (None, Some(seen)) => Some((Flow { connection: None, ..seen }, false)),
             (Some((place, over)), None) => {

@@ -35,9 +35,13 @@ struct Setting {
 
 impl Setting {
     fn new(limits: NameLimits) -> Setting {
+        Setting::reaching(Reach::of([]), limits)
+    }
+
+    fn reaching(reach: Reach, limits: NameLimits) -> Setting {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let script = Arc::new(Script::default());
-        let names = Names::new(script.clone(), runtime.handle().clone(), limits, |most| most);
+        let names = Names::new((script.clone(), runtime.handle().clone()), limits, reach, |most| most);
         Setting { names, script, runtime, began: Instant::now() }
     }
 
@@ -126,18 +130,63 @@ fn old_places_are_used_while_and_when_nobody_answers() {
 }
 
 #[test]
-fn a_place_that_failed_comes_last_for_a_while() {
+fn a_place_that_failed_comes_last_until_it_answers_or_for_longer_each_time() {
     let setting = Setting::new(NameLimits::default());
     setting.answers(Ok(&[1, 2, 3]));
     let _ = setting.at(0);
     setting.settle();
-    let now = setting.began + Duration::from_secs(1);
-    setting.names.note_failure(place(1).socket, now);
-    setting.names.note_failure(place(9).socket, now);
-    assert_eq!(setting.at(2).0, places(&[2, 3, 1]));
-    setting.names.note_failure(place(2).socket, now);
-    assert_eq!(setting.at(3).0, places(&[3, 1, 2]));
-    assert_eq!(setting.at(40).0, places(&[1, 2, 3]));
+    let fails = |last: u8, seconds: u64| {
+        setting.names.note_failure(place(last).socket, setting.began + Duration::from_secs(seconds));
+    };
+    fails(1, 1);
+    assert_eq!(setting.at(31).0, places(&[2, 3, 1]), "the next attempt comes after half a minute");
+    fails(2, 32);
+    assert_eq!(setting.at(33).0, places(&[3, 1, 2]));
+    fails(1, 40);
+    fails(3, 41);
+    assert_eq!(setting.at(42).0, places(&[2, 1, 3]), "what failed longest ago is tried first");
+    assert_eq!(setting.at(170).0, places(&[1, 2, 3]), "one of each place, whatever failed while it lasted");
+    fails(1, 200);
+    assert_eq!(setting.at(430).0, places(&[2, 3, 1]), "it failed again");
+    assert_eq!(setting.at(450).0, places(&[1, 2, 3]));
+    for seconds in [450, 2_000, 5_000, 10_000, 20_000, 30_000] {
+        fails(1, seconds);
+    }
+    assert_eq!(setting.at(37_100).0, places(&[2, 3, 1]), "two hours");
+    assert_eq!(setting.at(37_300).0, places(&[1, 2, 3]), "and no longer");
+    fails(1, 37_300);
+    setting.names.note_answer(place(1).socket);
+    assert_eq!(setting.at(37_301).0, places(&[1, 2, 3]), "it is back");
+    fails(1, 37_302);
+    assert_eq!(setting.at(37_400).0, places(&[2, 3, 1]));
+    assert_eq!(setting.at(37_430).0, places(&[1, 2, 3]), "that was the first since then");
+}
+
+#[test]
+fn a_place_that_no_listener_reaches_comes_last() {
+    let (of_v4, of_v6) = (SocketAddr::from(([192, 0, 2, 99], 5060)), "[2001:db8::1]:5060".parse().unwrap());
+    for (listeners, protocol, expected) in [
+        (vec![(Protocol::Udp, of_v4)], Protocol::Udp, [2, 1]),
+        (vec![(Protocol::Udp, of_v4)], Protocol::Tcp, [2, 1]),
+        (vec![(Protocol::Udp, of_v4), (Protocol::Tcp, of_v6)], Protocol::Udp, [2, 1]),
+        (vec![(Protocol::Udp, of_v4), (Protocol::Udp, of_v6)], Protocol::Udp, [1, 2]),
+        (vec![(Protocol::Udp, of_v4), (Protocol::Tls, of_v6)], Protocol::Tcp, [1, 2]),
+    ] {
+        let setting = Setting::reaching(Reach::of(listeners.clone()), NameLimits::default());
+        let addresses = [IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]), IpAddr::from([192, 0, 2, 2])];
+        setting.script.0.lock().unwrap().push_back(Ok(addresses.to_vec()));
+        let wanted = Wanted::new("host.example", Some(5060), Some(protocol)).unwrap();
+        let _ = setting.look_up(&wanted, 0);
+        setting.settle();
+        let expected = expected.map(|number: usize| Place { protocol, socket: (addresses[number - 1], 5060).into() });
+        let marked = expected[0].socket;
+        setting.names.note_failure(marked, setting.began);
+        let unreachable = !Reach::of(listeners.clone()).has(&expected[1]);
+        let after = if unreachable { expected } else { [expected[1], expected[0]] };
+        assert_eq!(setting.look_up(&wanted, 1).0, Known::Places(after.to_vec()), "{listeners:?} {protocol}, it failed");
+        setting.names.note_answer(marked);
+        assert_eq!(setting.look_up(&wanted, 1).0, Known::Places(expected.to_vec()), "{listeners:?} {protocol}");
+    }
 }
 
 #[test]

@@ -212,9 +212,13 @@ mod tests {
 
     #[test]
     fn a_flow_is_read_as_it_was_written() {
-        for text in
-            ["udp 192.0.2.1:5060 0", "tcp [2001:db8::1]:5060 7", "tls 192.0.2.1:40001 8", "wss [2001:db8::1]:9 3"]
-        {
+        for text in [
+            "udp 192.0.2.1:5060 0",
+            "udp [2001:db8::1]:5060 0 at [2001:db8::9]:5060",
+            "tcp [2001:db8::1]:5060 7",
+            "tls 192.0.2.1:40001 8",
+            "wss [2001:db8::1]:9 3",
+        ] {
             let (flow, _) = flow::read(text, true).unwrap();
             let written = written(&flow);
             assert!(written.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte)));

@@ -4,12 +4,17 @@
 //! something about the hop: it is misconfigured, or lost its registrations. The edge asks here before it believes a
 //! permanent verdict: while the breaker is open such verdicts count as the core's, which are temporary.
 //!
-//! | state | what happens | goes to |
-//! |---|---|---|
-//! | closed | a permanent failure | closed; open after [`BreakerLimits::row`] without a success in between |
-//! | closed, open | a success or another end | closed |
-//! | open | [`BreakerLimits::open_for`] passes | half open: one verdict is believed |
-//! | half open | a permanent failure | open |
+//! | state | what happens | goes to | the verdict |
+//! |---|---|---|---|
+//! | closed | a permanent failure, the [`BreakerLimits::row`]th with no more than [`BreakerLimits::within`] after the one before | open | is not believed |
+//! | closed | any other permanent failure | closed | is believed |
+//! | closed | a success or another end | closed, the row begins anew | |
+//! | open | a permanent failure | open, for [`BreakerLimits::open_for`] from now | is not believed |
+//! | open | a success or another end | closed | |
+//! | open | no verdict for [`BreakerLimits::open_for`] | closed | |
+//!
+//! No verdict is believed for a trial: what waits is tried again anyhow, a success among it closes, and each verdict that is
+//! believed is a message that is lost.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +25,8 @@ use crate::model::{Duration, Timestamp};
 pub struct BreakerLimits {
     /// So many permanent failures in a row open it.
     pub row: u32,
-    /// How long it stays open.
+    /// How long it stays open after the last of them. More than what lies between two attempts at a message that waits, or
+    /// a fault that lasts longer than that loses messages each time.
     pub open_for: Duration,
     /// Failures further apart than this are no row.
     pub within: Duration,
@@ -29,8 +35,15 @@ pub struct BreakerLimits {
 }
 
 impl Default for BreakerLimits {
+    /// For a core that lost its database, for as long as its operator needs. The usual schedules try again after an hour at
+    /// the latest.
     fn default() -> BreakerLimits {
-        BreakerLimits { row: 5, open_for: Duration::from_secs(60), within: Duration::from_secs(300), max_hops: 1024 }
+        BreakerLimits {
+            row: 5,
+            open_for: Duration::from_secs(2 * 3600),
+            within: Duration::from_secs(300),
+            max_hops: 10_000,
+        }
     }
 }
 
@@ -45,7 +58,12 @@ pub struct Breaker<Hop> {
 struct Row {
     failures: u32,
     last_at: Timestamp,
-    open_until: Timestamp,
+}
+
+impl Row {
+    fn is_open(self, limits: &BreakerLimits, now: Timestamp) -> bool {
+        self.failures >= limits.row && self.last_at.after(limits.open_for) > now
+    }
 }
 
 impl<Hop: Ord + Clone> Breaker<Hop> {
@@ -64,28 +82,25 @@ impl<Hop: Ord + Clone> Breaker<Hop> {
         if !self.hops.contains_key(hop) {
             self.make_room();
         }
-        let fresh = Row { failures: 0, last_at: now, open_until: Timestamp::default() };
+        let fresh = Row { failures: 0, last_at: now };
         let row = self.hops.entry(hop.clone()).or_insert(fresh);
-        if now.since(row.last_at) > self.limits.within {
+        if !row.is_open(&self.limits, now) && now.since(row.last_at) > self.limits.within {
             *row = fresh;
         }
         row.failures = row.failures.saturating_add(1);
         row.last_at = now;
-        if row.failures >= self.limits.row {
-            row.open_until = now.after(self.limits.open_for);
-        }
     }
 
     /// Whether permanent failures from behind this hop are not to be believed.
     #[must_use]
     pub fn is_open(&self, now: Timestamp, hop: &Hop) -> bool {
-        self.hops.get(hop).is_some_and(|row| row.open_until > now)
+        self.hops.get(hop).is_some_and(|row| row.is_open(&self.limits, now))
     }
 
     /// Hops that are not to be believed now.
     #[must_use]
     pub fn open(&self, now: Timestamp) -> usize {
-        self.hops.values().filter(|row| row.open_until > now).count()
+        self.hops.values().filter(|row| row.is_open(&self.limits, now)).count()
     }
 
     fn make_room(&mut self) {
@@ -106,32 +121,54 @@ mod tests {
         Timestamp(1_000_000 + seconds * 1000)
     }
 
+    /// Whether a refusal for good at this second is believed.
+    fn is_believed(breaker: &mut Breaker<&'static str>, second: u64) -> bool {
+        breaker.record(at(second), &"a", true);
+        !breaker.is_open(at(second), &"a")
+    }
+
+    fn after_a_row() -> Breaker<&'static str> {
+        let mut breaker = Breaker::new(BreakerLimits::default());
+        let believed = [0, 1, 2, 3, 4].map(|second| is_believed(&mut breaker, second));
+        assert_eq!(believed, [true, true, true, true, false]);
+        breaker
+    }
+
     #[test]
-    fn a_row_opens_and_time_closes() {
-        let mut breaker = Breaker::new(BreakerLimits { row: 3, ..BreakerLimits::default() });
-        for second in 0..2 {
-            breaker.record(at(second), &"a", true);
-            assert!(!breaker.is_open(at(second), &"a"));
+    fn a_row_opens_for_this_hop_and_a_success_closes() {
+        let mut breaker = after_a_row();
+        assert_eq!((breaker.is_open(at(4), &"b"), breaker.open(at(4))), (false, 1));
+        breaker.record(at(5), &"a", false);
+        assert_eq!((breaker.is_open(at(5), &"a"), breaker.open(at(5))), (false, 0));
+        assert!(is_believed(&mut breaker, 6), "the row begins anew");
+    }
+
+    /// What waits is tried again, more and more seldom (30 s, 2 min, 10 min, 1 h), and by whoever registers.
+    #[test]
+    fn no_attempt_at_what_waits_is_believed_while_a_fault_lasts() {
+        let mut breaker = after_a_row();
+        let mut second = 4;
+        for pause in [30, 120, 600, 601, 3600, 1, 3600] {
+            second += pause;
+            assert!(!is_believed(&mut breaker, second), "{pause} s after the one before");
         }
-        breaker.record(at(2), &"a", true);
-        assert!(breaker.is_open(at(2), &"a") && breaker.is_open(at(61), &"a"));
-        assert!(!breaker.is_open(at(2), &"b"));
-        assert!(!breaker.is_open(at(62), &"a"));
-        // Half open: the next verdict of that kind opens it again.
-        breaker.record(at(63), &"a", true);
-        assert!(breaker.is_open(at(64), &"a"));
-        breaker.record(at(65), &"a", false);
-        assert!(!breaker.is_open(at(65), &"a"));
+    }
+
+    #[test]
+    fn a_hop_of_which_nothing_was_heard_for_long_is_believed_again() {
+        let mut breaker = after_a_row();
+        assert!(breaker.is_open(at(4 + 2 * 3600 - 1), &"a"));
+        assert!(!breaker.is_open(at(4 + 2 * 3600), &"a"));
+        let believed = [0, 1, 2, 3, 4].map(|second| is_believed(&mut breaker, 4 + 2 * 3600 + second));
+        assert_eq!(believed, [true, true, true, true, false], "a row of its own");
     }
 
     #[test]
     fn what_is_far_apart_is_no_row() {
-        let mut breaker = Breaker::new(BreakerLimits { row: 2, ..BreakerLimits::default() });
-        breaker.record(at(0), &"a", true);
-        breaker.record(at(400), &"a", true);
-        assert!(!breaker.is_open(at(400), &"a"));
-        breaker.record(at(401), &"a", true);
-        assert_eq!(breaker.open(at(401)), 1);
+        let mut breaker = Breaker::new(BreakerLimits::default());
+        assert!((0..20).all(|number| is_believed(&mut breaker, number * 301)));
+        let believed = [0, 300, 600, 900].map(|second| is_believed(&mut breaker, 19 * 301 + second));
+        assert_eq!(believed, [true, true, true, false], "with the one before");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What the configuration bounds, in the terms of those who keep to it.
 
-use restante_deferral::breaker::BreakerLimits;
 use restante_deferral::decision::HostAbilities;
 use restante_deferral::model::Duration;
 use restante_deferral::participating_function::Limits as DeferralLimits;
@@ -12,9 +11,6 @@ use restante_transport::queue::QueueLimits;
 
 use crate::configuration::{Configuration, Limits, Tenant};
 
-/// A core that lost its database answers 404 to everything, for as long as its operator needs.
-pub(super) const HOP_LIMITS: BreakerLimits =
-    BreakerLimits { row: 5, open_for: Duration::from_secs(600), within: Duration::from_secs(300), max_hops: 10_000 };
 /// Responses, ACK, BYE, CANCEL and REGISTER that wait for a shard; more are dropped and come again.
 const MAX_PRIORITY_ITEMS: usize = 65_536;
 /// Bytes of them.

@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use restante_deferral::breaker::Breaker;
+use restante_deferral::breaker::{Breaker, BreakerLimits};
 use restante_deferral::commit::CommitError;
 use restante_deferral::decision::{Question, Undecided};
 use restante_deferral::model::{Profile, ProfileChange, RecipientKey, TenantName, Timestamp};
@@ -54,7 +54,7 @@ use self::authentication::Authentication;
 use self::certificates::Certificates;
 use self::destinations::destinations;
 use self::directory::{Directory, Reservation};
-use self::limits::{HOP_LIMITS, framing_limits, queue_limits, transport_limits, write_limits};
+use self::limits::{framing_limits, queue_limits, transport_limits, write_limits};
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
 use self::msrp_relay::Clients;
 use self::offenders::Offenders;
@@ -372,7 +372,7 @@ impl Server {
             store: store.clone(),
             clock: parts.clock,
             rates: Rates::default(),
-            hops: Mutex::new(Breaker::new(HOP_LIMITS)),
+            hops: Mutex::new(Breaker::new(BreakerLimits::default())),
             destinations: destinations(configuration),
             outbound: configuration.sip.outbound.clone(),
             names: name_service::next_hops(&configuration.sip.name_servers, &configuration.sip.listen),

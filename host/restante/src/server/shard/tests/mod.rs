@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use restante_deferral::breaker::Breaker;
+use restante_deferral::breaker::{Breaker, BreakerLimits};
 use restante_deferral::model::{CanonicalAddress, MessageId, RecipientKey, StoredMessage, TenantName, Timestamp};
 use restante_msrp::framing::FramingLimits;
 use restante_sip::message::{Method, Name, SipMessage};
@@ -31,7 +31,6 @@ use crate::metrics::Metrics;
 use crate::server::authentication::Authentication;
 use crate::server::destinations::destinations;
 use crate::server::directory::Directory;
-use crate::server::limits::HOP_LIMITS;
 use crate::server::rates::Rates;
 use crate::server::{NO_PLACE, Shared, receiver};
 
@@ -98,7 +97,7 @@ impl House {
             run: 1,
             own_mark: OwnMark::new([1; 32], "example.org"),
             rates: Rates::default(),
-            hops: Mutex::new(Breaker::new(HOP_LIMITS)),
+            hops: Mutex::new(Breaker::new(BreakerLimits::default())),
             destinations: destinations(&configuration),
             outbound: None,
             names: Names::none(),

@@ -228,7 +228,8 @@ impl Recipient {
                 entry.direct = None;
             }
         }
-        Pass { number: self.push.passes, trigger, opening, stopped: false, asked: false, by_timer }
+        let (number, began_at) = (self.push.passes, self.now);
+        Pass { number, began_at, trigger, opening, stopped: false, asked: false, by_timer }
     }
 
     pub(super) fn on_due_loaded(&mut self) {
@@ -455,8 +456,9 @@ impl Recipient {
         self.go_on(pass);
     }
 
-    /// What was due and is still here was left alone by the policy, or held: it waits. What was due behind a message that
-    /// stops the rest is due together with that, and that itself waits for its retry, whatever its fetch deadline was.
+    /// What was due and is still here was left alone by the policy, or held: it waits. What came due since the pass began
+    /// is for the next one: the policy was asked before. What was due behind a message that stops the rest is due together
+    /// with that, and that itself waits for its retry, whatever its fetch deadline was.
     fn end_pass(&mut self, pass: Pass) {
         self.push.state = State::Idle;
         let now = self.now;
@@ -466,15 +468,19 @@ impl Recipient {
             if barrier.is_none() && entry.readiness(moment) == Readiness::Barrier {
                 barrier = Some(entry.stored.not_before.filter(|at| *at > now));
             }
-            let is_past = entry.due().is_some_and(|due| due <= now);
-            let dealt_with = entry.pass == pass.number || entry.held || barrier.is_some();
-            if !is_past || !dealt_with || entry.lease.is_some() || entry.stored.message.hand_over_to.is_some() {
+            let dealt_with_until = match entry.held || barrier.is_some() {
+                true => now,
+                false if entry.pass == pass.number => pass.began_at,
+                false => continue,
+            };
+            let is_past = |at: Option<Timestamp>| at.is_some_and(|at| at <= dealt_with_until);
+            if !is_past(entry.due()) || entry.lease.is_some() || entry.stored.message.hand_over_to.is_some() {
                 continue;
             }
-            if entry.stored.fetch_deadline.is_some_and(|at| at <= now) {
+            if is_past(entry.stored.fetch_deadline) {
                 entry.stored.fetch_deadline = None;
             }
-            if entry.stored.not_before.is_some_and(|at| at <= now) {
+            if is_past(entry.stored.not_before) {
                 entry.stored.not_before = barrier.flatten();
             }
             entry.unsaved = true;

@@ -52,6 +52,7 @@ pub(super) enum State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pass {
     pub(super) number: u64,
+    pub(super) began_at: Timestamp,
     pub(super) trigger: Trigger,
     /// What was held or announced is shown, too.
     pub(super) opening: bool,

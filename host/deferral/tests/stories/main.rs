@@ -13,4 +13,5 @@ mod properties;
 mod pull;
 mod relay;
 mod restart;
+mod times;
 mod window;

@@ -140,8 +140,9 @@ pub(super) fn ask(generation: &Generation, question: Question, caller: Caller) -
     run(generation, question, caller).outcome
 }
 
-/// Asks a policy and tells what it took and wrote.
+/// Asks a policy and tells what it took and wrote. Cases, records and tools ask in this way: on any thread, and so in turns.
 pub(crate) fn ask_and_measure(generation: &Generation, question: Question) -> Called {
+    let _turn = generation.policy().engine.turn();
     run(generation, question, Caller::Reader(Vec::new()))
 }
 

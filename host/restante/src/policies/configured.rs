@@ -12,7 +12,7 @@ use restante_policy::{Problem, Shadow};
 use super::activation::{self, NotActivated, Signers, Step};
 use super::library::{self, Kept, KeptCandidate, Origin, TenantState};
 use super::preparing::Prepared;
-use super::{Current, Managed, Policies, PolicyError, STANDARD, TenantPolicy};
+use super::{Current, Managed, Policies, PolicyError, STANDARD, TenantPolicy, standard};
 
 /// When a configuration is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,10 +111,23 @@ impl Policies {
         let name = configured.name.clone();
         let kept = self.parts.library.state(&name.0)?;
         let named = self.read_configured(&configured);
-        let Some(state) = kept else { return self.ready_to_activate(None, configured, None, named) };
+        let is_other_program = configured.policy == STANDARD
+            && kept.as_ref().is_some_and(|state| standard::is_of_another_program(state, standard_digest()));
+        let Some(mut state) = kept else { return self.ready_to_activate(None, configured, None, named) };
+        let before = state.clone();
         let unusable = if names_the_same(&state, &named, &configured) {
+            if is_other_program {
+                tracing::info!(tenant = %name, "this program has another standard policy than the one before: what was \
+                    activated by command decides on; `restante policy activate {name} standard` takes it");
+            }
+            if let (Ok(named), Some((identity, _))) = (&named, &mut state.configured) {
+                identity.clone_from(&named.identity);
+            }
             named.err().map(PolicyError::from)
         } else {
+            if is_other_program {
+                tracing::info!(tenant = %name, "this program has another standard policy than the one before");
+            }
             match self.ready_to_activate(None, configured.clone(), Some(state.clone()), named) {
                 Ok(ready) => return Ok(ready),
                 Err(error) => Some(error),
@@ -127,8 +140,8 @@ impl Policies {
             }
             None => {}
         }
-        let next = self.resume(configured, state.clone(), occasion)?;
-        let bytes = (next.state != state).then(Cow::default);
+        let next = self.resume(configured, state, occasion)?;
+        let bytes = (next.state != before).then(Cow::default);
         Ok(Ready { managed: None, base: None, next: Some(next), bytes, warnings: Vec::new() })
     }
 
@@ -168,13 +181,12 @@ impl Policies {
         base: Option<TenantState>,
         named: Result<Named, NotActivated>,
     ) -> Result<Ready, PolicyError> {
-        let Named { bytes, signature, .. } = named?;
+        let Named { bytes, identity, signature, .. } = named?;
         let number = base.as_ref().map_or(1, TenantState::next_number);
         let origin = Origin::Configuration;
         let settings = configured.settings.clone();
         let prepared = self.prepare(&configured, bytes, settings, signature, origin, number)?;
         let Prepared { generation, bytes, kept, warnings } = prepared;
-        let digest = kept.digest.clone();
         let mut state = match base.clone() {
             Some(mut state) => {
                 state.activate(kept);
@@ -182,7 +194,7 @@ impl Policies {
             }
             None => TenantState::new(kept),
         };
-        state.configured = Some((digest, configured.settings.clone()));
+        state.configured = Some((identity, configured.settings.clone()));
         let next = Some(Current { configured, state, active: generation, candidate: None, recorder: None });
         // One that is new has no state that could have changed meanwhile.
         let base = base.filter(|_| managed.is_some());
@@ -236,7 +248,8 @@ impl Policies {
     fn read_configured(&self, configured: &TenantPolicy) -> Result<Named, NotActivated> {
         if configured.policy == STANDARD {
             let digest = standard_digest().to_owned();
-            return Ok(Named { bytes: Cow::Borrowed(restante_policy::standard::COMPONENT), digest, signature: None });
+            let (bytes, identity) = (Cow::Borrowed(restante_policy::standard::COMPONENT), standard::identity(&digest));
+            return Ok(Named { bytes, digest, identity, signature: None });
         }
         let path = Path::new(&configured.policy);
         let unreadable =
@@ -255,7 +268,8 @@ impl Policies {
             ),
             Err(_) => None,
         };
-        Ok(Named { digest: library::digest_of(&bytes), bytes: Cow::Owned(bytes), signature })
+        let digest = library::digest_of(&bytes);
+        Ok(Named { identity: digest.clone(), digest, bytes: Cow::Owned(bytes), signature })
     }
 }
 
@@ -278,10 +292,13 @@ pub(super) fn signature_beside(component: &Path) -> PathBuf {
 /// change.
 fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, configured: &TenantPolicy) -> bool {
     match (named, &state.configured) {
-        (Ok(named), Some((digest, settings))) => {
-            *settings == configured.settings
-                && named.digest == *digest
-                && !is_signed_anew(&state.active, named, configured)
+        (Ok(named), Some((identity, settings))) => {
+            let is_it = if configured.policy == STANDARD {
+                standard::stays(state, identity, &named.digest)
+            } else {
+                named.identity == *identity
+            };
+            *settings == configured.settings && is_it && !is_signed_anew(&state.active, named, configured)
         }
         (Err(_), Some((_, settings))) => *settings == configured.settings,
         (_, None) => false,
@@ -303,6 +320,8 @@ fn is_signed_anew(active: &Kept, named: &Named, configured: &TenantPolicy) -> bo
 struct Named {
     bytes: Cow<'static, [u8]>,
     digest: String,
+    /// What a state says of it: the digest, or that it is the policy in this program and which.
+    identity: String,
     signature: Option<String>,
 }
 

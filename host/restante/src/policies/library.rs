@@ -92,7 +92,8 @@ pub struct Recording {
 pub struct TenantState {
     /// The layout.
     format: u32,
-    /// What the configuration named when it was last activated: digest of the component, settings.
+    /// What the configuration named when it was last activated: the digest of the component, after `standard:` where it is
+    /// the policy in the program; and the settings.
     pub configured: Option<(String, serde_json::Value)>,
     /// What decides.
     pub active: Kept,
@@ -125,7 +126,8 @@ impl TenantState {
         self.previous.truncate(MAX_PREVIOUS);
     }
 
-    fn generations(&self) -> impl Iterator<Item = &Kept> {
+    /// The active one, those before it, and the candidate.
+    pub fn generations(&self) -> impl Iterator<Item = &Kept> {
         let candidate = self.candidate.iter().map(|candidate| &candidate.generation);
         std::iter::once(&self.active).chain(&self.previous).chain(candidate)
     }

@@ -16,6 +16,7 @@ mod configured;
 pub mod library;
 mod preparing;
 pub mod recording;
+mod standard;
 mod status;
 pub mod watch;
 

@@ -33,6 +33,8 @@ pub struct Ready {
     next: Option<Current>,
     /// A component that is to be kept with the state of `next`, which names it; empty: the state alone. None: both are kept.
     bytes: Option<Cow<'static, [u8]>>,
+    /// Why what is kept of it cannot be read: it gives way.
+    unreadable: Option<io::Error>,
     /// What the policy found odd about its settings.
     pub warnings: Vec<Problem>,
 }
@@ -60,6 +62,13 @@ impl Policies {
         if ready.is_overtaken() {
             // What is kept is newer, and `take` makes this anew from it.
             return Ok(());
+        }
+        if let Some(error) = &ready.unreadable {
+            let tenant = &next.configured.name;
+            let aside = self.parts.library.set_aside(&tenant.0)?;
+            tracing::error!(%tenant, %error, aside = %aside.display(), "what is kept of the tenant's policy cannot be read and was \
+                set aside: what is configured decides, with a first generation; what was activated by command is to be activated \
+                again, or put a whole copy in its place while the server is stopped");
         }
         Ok(self.keep(&next.configured.name, bytes, &next.state)?)
     }
@@ -109,11 +118,21 @@ impl Policies {
     /// A tenant that this process does not know yet.
     fn ready_to_add(&self, configured: TenantPolicy, occasion: Occasion) -> Result<Ready, PolicyError> {
         let name = configured.name.clone();
-        let kept = self.parts.library.state(&name.0)?;
+        let (kept, unreadable) = match self.parts.library.state(&name.0) {
+            Ok(kept) => (kept, None),
+            // Better what is configured than nobody.
+            Err(error) if occasion == Occasion::Start && error.kind() == io::ErrorKind::InvalidData => {
+                (None, Some(error))
+            }
+            Err(error) => return Err(error.into()),
+        };
         let named = self.read_configured(&configured);
         let is_other_program = configured.policy == STANDARD
             && kept.as_ref().is_some_and(|state| standard::is_of_another_program(state, standard_digest()));
-        let Some(mut state) = kept else { return self.ready_to_activate(None, configured, None, named) };
+        let Some(mut state) = kept else {
+            let ready = self.ready_to_activate(None, configured, None, named)?;
+            return Ok(Ready { unreadable, ..ready });
+        };
         let before = state.clone();
         let unusable = if names_the_same(&state, &named, &configured) {
             if is_other_program {
@@ -142,7 +161,7 @@ impl Policies {
         }
         let next = self.resume(configured, state, occasion)?;
         let bytes = (next.state != before).then(Cow::default);
-        Ok(Ready { managed: None, base: None, next: Some(next), bytes, warnings: Vec::new() })
+        Ok(Ready { managed: None, base: None, next: Some(next), bytes, unreadable: None, warnings: Vec::new() })
     }
 
     /// A tenant that decides already.
@@ -170,7 +189,7 @@ impl Policies {
             let resumed = self.resume(configured, current.state, Occasion::Change)?;
             next = Some(Current { candidate: resumed.candidate.or(current.candidate), ..resumed });
         }
-        Ok(Ready { managed: Some(managed), base, next, bytes: None, warnings: Vec::new() })
+        Ok(Ready { managed: Some(managed), base, next, bytes: None, unreadable: None, warnings: Vec::new() })
     }
 
     /// What the configuration names is to decide.
@@ -198,7 +217,7 @@ impl Policies {
         let next = Some(Current { configured, state, active: generation, candidate: None, recorder: None });
         // One that is new has no state that could have changed meanwhile.
         let base = base.filter(|_| managed.is_some());
-        Ok(Ready { managed, base, next, bytes: Some(bytes), warnings })
+        Ok(Ready { managed, base, next, bytes: Some(bytes), unreadable: None, warnings })
     }
 
     /// What was active decides again; where the server starts, at least what was before that. Nothing is kept yet.

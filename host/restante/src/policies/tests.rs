@@ -271,3 +271,27 @@ fn a_state_of_the_first_programs_says_no_less_of_the_standard_policy() {
         assert_eq!(place.kept().active.digest, digest_of(&hostile()));
     }
 }
+
+#[test]
+fn a_state_that_cannot_be_read_is_set_aside_at_a_start_and_stands_in_nobodys_way() {
+    let mut place = Place::new();
+    place.policies.upload(&hostile()).unwrap();
+    place.policies.activate(&tenant(), proposal(&hostile())).unwrap();
+    let tenants = place.directory.path().join("policies/tenants");
+    std::fs::write(tenants.join("example.json"), "{").unwrap();
+    std::fs::write(tenants.join("other.json"), "").unwrap();
+    place.policies.upload(b"a component of somebody else").unwrap();
+    let configured = place.configured();
+    place.started_with(configured);
+    let kept = place.kept();
+    assert_eq!(kept.active.digest, digest_of(restante_policy::standard::COMPONENT), "what is configured");
+    assert_eq!((kept.active.number, kept.active.origin), (1, library::Origin::Configuration));
+    assert_eq!(std::fs::read_to_string(tenants.join("example.json-unreadable")).unwrap(), "{");
+    // What the tenants of another program have is not touched.
+    let newer =
+        std::fs::read_to_string(tenants.join("example.json")).unwrap().replace("\"format\": 1", "\"format\": 2");
+    std::fs::write(tenants.join("example.json"), &newer).unwrap();
+    let policies = Place::policies(place.directory.path(), &place.at_step);
+    let refused = policies.ready(place.configured(), Occasion::Start).err().unwrap().to_string();
+    assert!(refused.contains("example.json: format 2; this program knows 1"), "{refused}");
+}

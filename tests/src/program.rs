@@ -150,6 +150,12 @@ impl Program {
         panic!("no port is free for long enough");
     }
 
+    /// Runs `restante serve` and does not wait until it serves.
+    #[must_use]
+    pub fn begin(&self) -> Served {
+        Served::start(&["serve", "--config", &self.configuration_file().display().to_string()])
+    }
+
     /// Runs a command against the running server.
     #[must_use]
     pub fn ask(&self, arguments: &[&str]) -> Finished {
@@ -222,8 +228,28 @@ impl Served {
     /// # Panics
     /// It cannot be asked.
     pub fn terminate(&self) {
-        let done = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill(1) runs");
+        self.signal("-TERM");
+    }
+
+    /// Has it read its configuration again: SIGHUP.
+    ///
+    /// # Panics
+    /// It cannot be asked.
+    pub fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill(1) runs");
         assert!(done.success());
+    }
+
+    /// Whether a process that it started runs: a compiler.
+    #[must_use]
+    pub fn compiles(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        let mut children = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")));
+        children.any(|children| children.is_ok_and(|children| !children.trim().is_empty()))
     }
 
     /// Waits for its end.

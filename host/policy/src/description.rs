@@ -58,6 +58,7 @@ impl Description {
     pub(crate) fn ask(policy: &dyn Linked, engine: &PolicyEngine) -> Result<Description, DescriptionError> {
         let limits = engine.limits();
         let failed = |error: &wasmtime::Error| DescriptionError::Failed(failure_text(error));
+        let _turn = engine.turn();
         let mut store = Store::new(engine.engine(), Guest::silent(limits));
         store.limiter(|guest| guest);
         engine.grant(&mut store, limits.check_deadline);

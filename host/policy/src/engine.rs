@@ -1,6 +1,6 @@
 //! The engine that compiles and runs policies, set up once per process.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const MAX_MISSED_TICKS: u32 = 1_000;
 /// What a slot keeps of its memory between calls instead of giving it back to the kernel.
 const KEEP_RESIDENT_BYTES: usize = 3 << 19;
 /// Slots beyond one per thread that decides and one per core, for callers without a pool. On all cores at once policies are
-/// loaded and settings checked, while threads decide.
+/// loaded and settings checked, while threads decide: see [`PolicyEngine::turn`].
 const SPARE_SLOTS: u32 = 8;
 /// Addresses that are reserved for each slot: all that a guest can name. They cost nothing, and no access to memory needs a
 /// check, which makes code a fifth smaller and faster. Growing beyond [`PolicyLimits::max_memory_bytes`] is refused all the
@@ -52,6 +52,33 @@ pub struct PolicyEngine {
     limits: Arc<PolicyLimits>,
     is_metering: bool,
     reserved_bytes: u64,
+    turns: Arc<Turns>,
+}
+
+/// So many at once may use slots that belong to no thread that decides.
+struct Turns {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// One of them.
+pub(crate) struct Turn<'a>(&'a Turns);
+
+impl Turns {
+    fn take(&self) -> Turn<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free = free.saturating_sub(1);
+        Turn(self)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut free = self.0.free.lock().unwrap_or_else(PoisonError::into_inner);
+        *free = free.saturating_add(1);
+        self.0.freed.notify_one();
+    }
 }
 
 impl PolicyEngine {
@@ -84,7 +111,14 @@ impl PolicyEngine {
             Err(_) => (made(rationed).map_err(describe)?, rationed),
         };
         start_clock(&engine)?;
-        Ok(PolicyEngine { engine, limits: Arc::new(limits), is_metering, reserved_bytes })
+        let turns = Arc::new(Turns { free: Mutex::new(cores()), freed: Condvar::new() });
+        Ok(PolicyEngine { engine, limits: Arc::new(limits), is_metering, reserved_bytes, turns })
+    }
+
+    /// The caller's turn to run a guest that decides for nobody now, as many at a time as there are cores; the others wait.
+    /// However many settings are checked at once, by guests that use all of their time, slots are left for decisions.
+    pub(crate) fn turn(&self) -> Turn<'_> {
+        self.turns.take()
     }
 
     /// Bounds what runs in this store: to so much time, or to the instructions of it.
@@ -121,6 +155,10 @@ impl PolicyEngine {
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
     }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn instructions(time: Duration) -> u64 {
@@ -196,8 +234,7 @@ pub(crate) fn compiler_configuration(limits: &PolicyLimits, reserved_bytes: u64)
 }
 
 fn pool(limits: &PolicyLimits) -> PoolingAllocationConfig {
-    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let at_once = limits.thread_count().saturating_add(cores);
+    let at_once = limits.thread_count().saturating_add(cores());
     let slots = u32::try_from(at_once).unwrap_or(u32::MAX).saturating_add(SPARE_SLOTS);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots);

@@ -114,6 +114,7 @@ pub(crate) fn check_settings(
     };
     check_size(settings.len())?;
     let failed = |error: &wasmtime::Error| LoadError::CheckFailed(failure_text(error));
+    let _turn = policy.engine.turn();
     let mut store = Store::new(policy.engine.engine(), Guest::silent(limits));
     store.limiter(|guest| guest);
     policy.engine.grant(&mut store, limits.check_deadline);

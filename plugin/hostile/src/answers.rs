@@ -64,6 +64,7 @@ pub fn incoming(name: &str, context: &Context, incoming: &Incoming) -> Result<In
     Ok(match name {
         "err" => return Err("cannot decide".to_owned()),
         "long-err" => return Err("x".repeat(100_000)),
+        "long-discard" => IncomingAnswer::Discard("\u{1}".repeat(60_000)),
         "remember" => IncomingAnswer::Discard(remembered().to_string()),
         // A refusal that is none.
         "impossible" => return refusal(200, "OK", None),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use restante_deferral::decision::HostAbilities;
 use restante_policy::{ChildCompiler, LoadError, Loader, PolicyEngine, PolicyLimits};
-use restante_tests::{Program, binary, bytes_of_components as bytes, guest, run};
+use restante_tests::{Program, binary, bytes_of_components as bytes, guest, run, until};
 
 const SECONDS: u64 = 3;
 const MEBIBYTES: u64 = 1 << 20;
@@ -104,6 +104,27 @@ async fn a_running_server_refuses_both_and_serves_on() {
     let status = program.ask(&["policy", "status", "example"]);
     assert!(status.status.success(), "{status:?}");
     assert!(run(&["policy", "inspect", &huge_file.display().to_string()]).status.code().is_some_and(|code| code != 0));
+}
+
+#[tokio::test]
+async fn a_server_that_compiles_for_minutes_ends_when_it_is_asked_to() {
+    let program = Program::new("[limits]\nmax_compile_seconds = 600\n");
+    let place = tempfile::tempdir().expect("a directory");
+    let slow_file = place.path().join("slow.wasm");
+    std::fs::write(&slow_file, slow()).expect("a file");
+    let mut served = program.serve().await;
+    let base = std::fs::read_to_string(program.configuration_file()).expect("the configuration");
+    program.configure(&format!("{base}[tenants.slow]\ndomains = [\"slow.example\"]\npolicy = {slow_file:?}\n"));
+    served.hang_up();
+    until("it reads its configuration again", || served.compiles()).await;
+    served.terminate();
+    assert_eq!(served.ended().await.code(), Some(0));
+    // With the policy that is compiled already it would serve long since.
+    let mut starting = program.begin();
+    until("it starts", || starting.compiles()).await;
+    starting.terminate();
+    starting.line_with("stopped before it served").await;
+    assert_eq!(starting.ended().await.code(), Some(0));
 }
 
 /// Uploads so many bytes; the status, if there was one before the connection was closed.

@@ -182,6 +182,34 @@ fn each_failure_of_a_live_policy_is_counted_for_its_tenant_alone() {
 }
 
 #[test]
+fn what_the_server_says_of_decisions_counts_among_the_policys_own_lines() {
+    const MESSAGES: u64 = 40;
+    let guest = hostile("long-discard", "on-incoming");
+    let with_one_line = move |it: &mut Configuration| {
+        guest.add_to(it);
+        it.tenants.entry(guest.tenant()).and_modify(|tenant| tenant.limits.max_log_lines_per_second = Some(1));
+    };
+    setting().configure(with_one_line).tell(async |world| {
+        let alice = world.person("alice").await;
+        let began = Instant::now();
+        for number in 0..MESSAGES {
+            alice.send(&guest.address(), &number.to_string()).await;
+        }
+        until_equal("messages that were discarded", MESSAGES, || {
+            world.metric("restante_messages_discarded_total", &[])
+        })
+        .await;
+        // One window more than seconds have passed, and the one that was open when it began.
+        let written = began.elapsed().as_secs() + 2;
+        let host = world.shared().policies().expect("policies").host();
+        let statistics = host.statistics_of(&world.recipient(&guest.address()).tenant).expect("a tenant");
+        let dropped = statistics.dropped_lines;
+        assert!(dropped >= MESSAGES.saturating_sub(written), "{dropped} lines were left out, {written} may be written");
+        assert!(MESSAGES > written, "it took too long to say anything");
+    });
+}
+
+#[test]
 fn a_client_that_fetches_gets_everything_whatever_the_policy_does() {
     let guests = [
         hostile("endless-loop", "on-pull"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use restante_deferral::decision::{Answer, Question, Undecided};
+use restante_deferral::decision::{Answer, IncomingAnswer, Question, Undecided};
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap};
 
 use super::{LogSink, Tenant};
@@ -140,8 +140,9 @@ pub(super) fn ask(generation: &Generation, question: Question, caller: Caller) -
     run(generation, question, caller).outcome
 }
 
-/// Asks a policy and tells what it took and wrote.
+/// Asks a policy and tells what it took and wrote. Cases, records and tools ask in this way: on any thread, and so in turns.
 pub(crate) fn ask_and_measure(generation: &Generation, question: Question) -> Called {
+    let _turn = generation.policy().engine.turn();
     run(generation, question, Caller::Reader(Vec::new()))
 }
 
@@ -155,7 +156,7 @@ fn run(generation: &Generation, question: Question, caller: Caller) -> Called {
     store.set_hostcall_fuel(limits.answer_bytes_for(message_count(&question)));
     let called = policy.policy.decide(&mut store, generation, question);
     let (outcome, why) = match called {
-        Ok(Ok(answer)) => (Ok(answer), None),
+        Ok(Ok(answer)) => (Ok(with_harmless_text(answer, limits.max_log_line_bytes)), None),
         Ok(Err(why)) => (Err(Undecided::Declined), Some(format!("the policy declined: {why}"))),
         Err(error) => {
             let undecided = verdict(&error, store.data().denied_memory);
@@ -172,6 +173,16 @@ fn run(generation: &Generation, question: Question, caller: Caller) -> Called {
     let lines = if let Caller::Reader(lines) = guest.caller { lines } else { Vec::new() };
     let why = why.map(|why| harmless(&why, max_line_bytes));
     Called { outcome, why, instructions, memory_bytes: guest.peak_memory_bytes, lines }
+}
+
+/// An answer whose text, which only the log shows, is bounded as a line of the log is.
+fn with_harmless_text(answer: Answer, max_bytes: usize) -> Answer {
+    match answer {
+        Answer::Incoming(IncomingAnswer::Discard(why)) => {
+            Answer::Incoming(IncomingAnswer::Discard(harmless(&why, max_bytes)))
+        }
+        other => other,
+    }
 }
 
 /// How many messages a question shows.

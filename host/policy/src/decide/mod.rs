@@ -187,6 +187,20 @@ impl<Ticket: Send + 'static> PolicyHost<Ticket> {
         }
     }
 
+    /// Whether the server may write one more line about a decision of this tenant's policy now: such lines share the bound
+    /// of those that the policy itself writes, and are counted with them where they are left out.
+    #[must_use]
+    pub fn may_log(&self, tenant: &TenantName) -> bool {
+        let tenants = self.tenants.load();
+        // Of a tenant that is gone little comes any more.
+        let Some(known) = tenants.get(tenant) else { return true };
+        let may = known.lines.take(Instant::now(), known.limits.load().max_log_lines_per_second);
+        if !may {
+            known.counters.dropped_line();
+        }
+        may
+    }
+
     /// A tenant, added if there is none of this name.
     fn known(&self, name: &TenantName) -> Arc<Tenant> {
         if let Some(known) = self.tenants.load().get(name) {

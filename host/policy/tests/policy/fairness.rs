@@ -4,9 +4,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use restante_deferral::decision::{Answer, Undecided};
-use restante_policy::{Loader, PolicyEngine, PolicyHost, PolicyLimits, TenantPolicyLimits};
+use restante_policy::{LoadError, Loader, PolicyEngine, PolicyHost, PolicyLimits, TenantPolicyLimits};
 
-use crate::support::{ENGINE, arrival_for, engine, hostile, hostile_of, tenant};
+use crate::support::{ENGINE, HOSTILE, abilities, arrival_for, engine, hostile, hostile_of, tenant};
 
 type Outcome = (&'static str, Result<Answer, Undecided>);
 
@@ -142,4 +142,32 @@ fn so_many_decisions_of_a_tenant_run_at_once_as_its_limits_say() {
         let took = started_at.elapsed();
         assert!(took >= Duration::from_millis(least) && took < Duration::from_millis(most), "{at_once}: {took:?}");
     }
+}
+
+#[test]
+fn settings_that_are_checked_at_once_leave_room_for_decisions() {
+    let limits = PolicyLimits { check_deadline: Duration::from_millis(100), threads: 2, ..PolicyLimits::default() };
+    let engine = PolicyEngine::new(PolicyLimits { deadline: Duration::from_secs(5), ..limits }).unwrap();
+    let loader = Loader::new(engine.clone(), None).unwrap();
+    let (host, outcomes) = host_with(&engine);
+    host.set_generation(&tenant("quiet"), hostile_of(&loader, "good"));
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let compiled = loader.compile(HOSTILE).unwrap();
+    let check = || loader.settle(&compiled, r#"{"behaviour": "endless-loop", "when": "check"}"#, &abilities());
+    std::thread::scope(|scope| {
+        // More than there are slots.
+        let checks: Vec<_> = (0..2 * (cores + 10)).map(|_| scope.spawn(check)).collect();
+        let mut decided = 0;
+        while !checks.iter().all(|check| check.is_finished()) {
+            host.submit("quiet", arrival_for("quiet")).unwrap();
+            let (_, outcome) = outcomes.recv_timeout(Duration::from_secs(20)).unwrap();
+            assert!(outcome.is_ok(), "{outcome:?}");
+            decided += 1;
+        }
+        assert!(decided > 0);
+        for check in checks {
+            let loaded = check.join().unwrap();
+            assert!(matches!(&loaded, Err(LoadError::CheckFailed(why)) if why.contains("interrupt")), "{loaded:?}");
+        }
+    });
 }

@@ -171,6 +171,12 @@ fn log_lines_are_bounded_cut_and_made_harmless() {
 }
 
 #[test]
+fn the_text_of_a_discard_is_cut_and_made_harmless() {
+    let expected = Answer::Incoming(IncomingAnswer::Discard("\\u{1}".repeat(512)));
+    assert_eq!(decide(&hostile("long-discard"), arrival_for("example")), Ok(expected));
+}
+
+#[test]
 fn failures_are_counted_by_kind_and_said_in_the_tenants_log() {
     let counts = |statistics: &TenantStatistics| {
         let hook = statistics.hooks[0];

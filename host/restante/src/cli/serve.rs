@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use super::output::say;
 use super::table::harmless;
@@ -13,7 +15,9 @@ use crate::admin;
 use crate::configuration::Configuration;
 use crate::logging;
 use crate::policies::activation::Step;
+use crate::server::certificates::Certificates;
 use crate::server::policies::PolicyParts;
+use crate::server::roster::Roster;
 use crate::server::{Parts, Server};
 
 #[derive(Args, Debug)]
@@ -54,8 +58,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         return check(&configuration);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(&configuration, arguments))?;
-    Ok(ExitCode::SUCCESS)
+    let served = runtime.block_on(serve(&configuration, arguments));
+    // A start or a reload that is broken off may have something compiled: nobody waits for that.
+    runtime.shutdown_background();
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 fn check(configuration: &Configuration) -> Result<ExitCode> {
@@ -88,13 +94,18 @@ async fn serve(configuration: &Configuration, arguments: &Arguments) -> Result<(
     let mut hangup = signal(SignalKind::hangup())?;
     let mut policies = PolicyParts::of_this_program(&configuration.limits).context("cannot compile policies")?;
     if let Some(last) = arguments.abort_after {
-        policies.watcher = std::sync::Arc::new(move |step| {
+        policies.watcher = Arc::new(move |step| {
             if step == last {
                 std::process::abort();
             }
         });
     }
-    let server = Server::start_with(configuration, Parts { policies, ..Parts::default() }).await?;
+    let starting = Server::start_with(configuration, Parts { policies, ..Parts::default() });
+    let server = tokio::select! {
+        started = starting => started?,
+        _ = terminate.recv() => return Ok(not_served()),
+        _ = interrupt.recv() => return Ok(not_served()),
+    };
     let admin = admin::start(configuration, &server).await.context("cannot start the administration interface")?;
     for (protocol, address) in server.sip() {
         tracing::info!("SIP on {}:{address}", protocol.as_str().to_ascii_lowercase());
@@ -109,11 +120,13 @@ async fn serve(configuration: &Configuration, arguments: &Arguments) -> Result<(
     if arguments.config.is_none() {
         greet(&server);
     }
+    let mut reload = Reload::default();
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&server).await,
+            _ = hangup.recv() => reload.begin(&server),
+            () = reload.ended() => reload.begin_again(&server),
         }
     }
     tracing::info!("stopping: finishing what is in flight");
@@ -128,12 +141,47 @@ fn step(name: &str) -> Result<Step, String> {
     known.ok_or_else(|| format!("expected one of {}", Step::ALL.map(Step::name).join(", ")))
 }
 
+fn not_served() {
+    tracing::info!("stopped before it served");
+}
+
+/// A reading of the configuration while signals are listened to: it may compile for minutes.
+#[derive(Default)]
+struct Reload {
+    running: Option<JoinHandle<()>>,
+    /// The file may have changed since that one read it.
+    is_due: bool,
+}
+
+impl Reload {
+    fn begin(&mut self, server: &Server) {
+        self.is_due = self.running.is_some();
+        if !self.is_due {
+            self.running = Some(tokio::spawn(reload(server.certificates().clone(), server.roster().clone())));
+        }
+    }
+
+    /// Waits for the end of one that runs.
+    async fn ended(&mut self) {
+        match &mut self.running {
+            // What it came to is in the log.
+            Some(running) => _ = running.await,
+            None => std::future::pending().await,
+        }
+        self.running = None;
+    }
+
+    fn begin_again(&mut self, server: &Server) {
+        if self.is_due {
+            self.begin(server);
+        }
+    }
+}
+
 /// Reads the configuration file again, and the files that `[tls]` names. Whatever is wrong with it, the server goes on as it is.
-async fn reload(server: &Server) {
-    let certificates = server.certificates().clone();
+async fn reload(certificates: Arc<Certificates>, roster: Arc<Roster>) {
     // Said in the log.
     let _ = tokio::task::spawn_blocking(move || certificates.reload()).await;
-    let roster = server.roster().clone();
     match tokio::task::spawn_blocking(move || roster.reload()).await {
         Ok(Ok(reloaded)) => {
             for warning in &reloaded.warnings {

@@ -12,7 +12,7 @@ use restante_policy::{Problem, Shadow};
 use super::activation::{self, NotActivated, Signers, Step};
 use super::library::{self, Kept, KeptCandidate, Origin, TenantState};
 use super::preparing::Prepared;
-use super::{Current, Managed, Policies, PolicyError, STANDARD, TenantPolicy};
+use super::{Current, Managed, Policies, PolicyError, STANDARD, TenantPolicy, standard};
 
 /// When a configuration is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Ready {
     next: Option<Current>,
     /// A component that is to be kept with the state of `next`, which names it; empty: the state alone. None: both are kept.
     bytes: Option<Cow<'static, [u8]>>,
+    /// Why what is kept of it cannot be read: it gives way.
+    unreadable: Option<io::Error>,
     /// What the policy found odd about its settings.
     pub warnings: Vec<Problem>,
 }
@@ -60,6 +62,13 @@ impl Policies {
         if ready.is_overtaken() {
             // What is kept is newer, and `take` makes this anew from it.
             return Ok(());
+        }
+        if let Some(error) = &ready.unreadable {
+            let tenant = &next.configured.name;
+            let aside = self.parts.library.set_aside(&tenant.0)?;
+            tracing::error!(%tenant, %error, aside = %aside.display(), "what is kept of the tenant's policy cannot be read and was \
+                set aside: what is configured decides, with a first generation; what was activated by command is to be activated \
+                again, or put a whole copy in its place while the server is stopped");
         }
         Ok(self.keep(&next.configured.name, bytes, &next.state)?)
     }
@@ -109,12 +118,35 @@ impl Policies {
     /// A tenant that this process does not know yet.
     fn ready_to_add(&self, configured: TenantPolicy, occasion: Occasion) -> Result<Ready, PolicyError> {
         let name = configured.name.clone();
-        let kept = self.parts.library.state(&name.0)?;
+        let (kept, unreadable) = match self.parts.library.state(&name.0) {
+            Ok(kept) => (kept, None),
+            // Better what is configured than nobody.
+            Err(error) if occasion == Occasion::Start && error.kind() == io::ErrorKind::InvalidData => {
+                (None, Some(error))
+            }
+            Err(error) => return Err(error.into()),
+        };
         let named = self.read_configured(&configured);
-        let Some(state) = kept else { return self.ready_to_activate(None, configured, None, named) };
+        let is_other_program = configured.policy == STANDARD
+            && kept.as_ref().is_some_and(|state| standard::is_of_another_program(state, standard_digest()));
+        let Some(mut state) = kept else {
+            let ready = self.ready_to_activate(None, configured, None, named)?;
+            return Ok(Ready { unreadable, ..ready });
+        };
+        let before = state.clone();
         let unusable = if names_the_same(&state, &named, &configured) {
+            if is_other_program {
+                tracing::info!(tenant = %name, "this program has another standard policy than the one before: what was \
+                    activated by command decides on; `restante policy activate {name} standard` takes it");
+            }
+            if let (Ok(named), Some((identity, _))) = (&named, &mut state.configured) {
+                identity.clone_from(&named.identity);
+            }
             named.err().map(PolicyError::from)
         } else {
+            if is_other_program {
+                tracing::info!(tenant = %name, "this program has another standard policy than the one before");
+            }
             match self.ready_to_activate(None, configured.clone(), Some(state.clone()), named) {
                 Ok(ready) => return Ok(ready),
                 Err(error) => Some(error),
@@ -127,9 +159,9 @@ impl Policies {
             }
             None => {}
         }
-        let next = self.resume(configured, state.clone(), occasion)?;
-        let bytes = (next.state != state).then(Cow::default);
-        Ok(Ready { managed: None, base: None, next: Some(next), bytes, warnings: Vec::new() })
+        let next = self.resume(configured, state, occasion)?;
+        let bytes = (next.state != before).then(Cow::default);
+        Ok(Ready { managed: None, base: None, next: Some(next), bytes, unreadable: None, warnings: Vec::new() })
     }
 
     /// A tenant that decides already.
@@ -157,7 +189,7 @@ impl Policies {
             let resumed = self.resume(configured, current.state, Occasion::Change)?;
             next = Some(Current { candidate: resumed.candidate.or(current.candidate), ..resumed });
         }
-        Ok(Ready { managed: Some(managed), base, next, bytes: None, warnings: Vec::new() })
+        Ok(Ready { managed: Some(managed), base, next, bytes: None, unreadable: None, warnings: Vec::new() })
     }
 
     /// What the configuration names is to decide.
@@ -168,13 +200,12 @@ impl Policies {
         base: Option<TenantState>,
         named: Result<Named, NotActivated>,
     ) -> Result<Ready, PolicyError> {
-        let Named { bytes, signature, .. } = named?;
+        let Named { bytes, identity, signature, .. } = named?;
         let number = base.as_ref().map_or(1, TenantState::next_number);
         let origin = Origin::Configuration;
         let settings = configured.settings.clone();
         let prepared = self.prepare(&configured, bytes, settings, signature, origin, number)?;
         let Prepared { generation, bytes, kept, warnings } = prepared;
-        let digest = kept.digest.clone();
         let mut state = match base.clone() {
             Some(mut state) => {
                 state.activate(kept);
@@ -182,11 +213,11 @@ impl Policies {
             }
             None => TenantState::new(kept),
         };
-        state.configured = Some((digest, configured.settings.clone()));
+        state.configured = Some((identity, configured.settings.clone()));
         let next = Some(Current { configured, state, active: generation, candidate: None, recorder: None });
         // One that is new has no state that could have changed meanwhile.
         let base = base.filter(|_| managed.is_some());
-        Ok(Ready { managed, base, next, bytes: Some(bytes), warnings })
+        Ok(Ready { managed, base, next, bytes: Some(bytes), unreadable: None, warnings })
     }
 
     /// What was active decides again; where the server starts, at least what was before that. Nothing is kept yet.
@@ -236,7 +267,8 @@ impl Policies {
     fn read_configured(&self, configured: &TenantPolicy) -> Result<Named, NotActivated> {
         if configured.policy == STANDARD {
             let digest = standard_digest().to_owned();
-            return Ok(Named { bytes: Cow::Borrowed(restante_policy::standard::COMPONENT), digest, signature: None });
+            let (bytes, identity) = (Cow::Borrowed(restante_policy::standard::COMPONENT), standard::identity(&digest));
+            return Ok(Named { bytes, digest, identity, signature: None });
         }
         let path = Path::new(&configured.policy);
         let unreadable =
@@ -255,7 +287,8 @@ impl Policies {
             ),
             Err(_) => None,
         };
-        Ok(Named { digest: library::digest_of(&bytes), bytes: Cow::Owned(bytes), signature })
+        let digest = library::digest_of(&bytes);
+        Ok(Named { identity: digest.clone(), digest, bytes: Cow::Owned(bytes), signature })
     }
 }
 
@@ -278,10 +311,13 @@ pub(super) fn signature_beside(component: &Path) -> PathBuf {
 /// change.
 fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, configured: &TenantPolicy) -> bool {
     match (named, &state.configured) {
-        (Ok(named), Some((digest, settings))) => {
-            *settings == configured.settings
-                && named.digest == *digest
-                && !is_signed_anew(&state.active, named, configured)
+        (Ok(named), Some((identity, settings))) => {
+            let is_it = if configured.policy == STANDARD {
+                standard::stays(state, identity, &named.digest)
+            } else {
+                named.identity == *identity
+            };
+            *settings == configured.settings && is_it && !is_signed_anew(&state.active, named, configured)
         }
         (Err(_), Some((_, settings))) => *settings == configured.settings,
         (_, None) => false,
@@ -303,6 +339,8 @@ fn is_signed_anew(active: &Kept, named: &Named, configured: &TenantPolicy) -> bo
 struct Named {
     bytes: Cow<'static, [u8]>,
     digest: String,
+    /// What a state says of it: the digest, or that it is the policy in this program and which.
+    identity: String,
     signature: Option<String>,
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! policies/components/SHA-256.wasm     every component that some tenant's state names
 //! policies/tenants/NAME.json           which generations a tenant has: the one place that says what is active
+//! policies/tenants/NAME.json-unreadable  a state that a start could not read and set aside
 //! policies/tenants/NAME.cases.jsonl    cases that a policy has to pass before it is activated
 //! policies/records/NAME/               recorded decisions
 //! ```
@@ -26,6 +27,8 @@ pub const MAX_PREVIOUS: usize = 5;
 const MAX_UNUSED_COMPONENTS: usize = 32;
 /// No state is longer.
 const MAX_STATE_BYTES: u64 = 4 << 20;
+/// What the name of a state ends in that was set aside.
+const UNREADABLE: &str = "json-unreadable";
 /// The layout of a state.
 const FORMAT: u32 = 1;
 
@@ -92,7 +95,8 @@ pub struct Recording {
 pub struct TenantState {
     /// The layout.
     format: u32,
-    /// What the configuration named when it was last activated: digest of the component, settings.
+    /// What the configuration named when it was last activated: the digest of the component, after `standard:` where it is
+    /// the policy in the program; and the settings.
     pub configured: Option<(String, serde_json::Value)>,
     /// What decides.
     pub active: Kept,
@@ -125,7 +129,8 @@ impl TenantState {
         self.previous.truncate(MAX_PREVIOUS);
     }
 
-    fn generations(&self) -> impl Iterator<Item = &Kept> {
+    /// The active one, those before it, and the candidate.
+    pub fn generations(&self) -> impl Iterator<Item = &Kept> {
         let candidate = self.candidate.iter().map(|candidate| &candidate.generation);
         std::iter::once(&self.active).chain(&self.previous).chain(candidate)
     }
@@ -152,15 +157,24 @@ impl Library {
     /// A tenant's state; none when it never had a policy.
     ///
     /// # Errors
-    /// It cannot be read, or is not what this program writes.
+    /// It cannot be read, or is not what this program writes: [`io::ErrorKind::InvalidData`], and
+    /// [`io::ErrorKind::Unsupported`] where another program did.
     pub fn state(&self, tenant: &str) -> io::Result<Option<TenantState>> {
         let path = self.tenant_file(tenant, "json");
         let Some(bytes) = read(&path, MAX_STATE_BYTES)? else { return Ok(None) };
-        let state: TenantState = serde_json::from_slice(&bytes).map_err(|error| invalid(&path, &error.to_string()))?;
-        if state.format != FORMAT {
-            return Err(invalid(&path, &format!("format {}; this program knows {FORMAT}", state.format)));
-        }
-        Ok(Some(state))
+        state_in(&path, &bytes).map(Some)
+    }
+
+    /// Puts a state that cannot be read where no start looks for it, in place of what was put there before; where that is.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn set_aside(&self, tenant: &str) -> io::Result<PathBuf> {
+        let path = self.tenant_file(tenant, "json");
+        let aside = path.with_extension(UNREADABLE);
+        fs::rename(&path, &aside)?;
+        sync_directory_of(&aside)?;
+        Ok(aside)
     }
 
     /// Replaces a tenant's state. Durable when it returns.
@@ -250,9 +264,7 @@ impl Library {
         for entry in fs::read_dir(self.root.join("tenants"))? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "json") {
-                let bytes = read(&path, MAX_STATE_BYTES)?.unwrap_or_default();
-                let state: TenantState =
-                    serde_json::from_slice(&bytes).map_err(|error| invalid(&path, &error.to_string()))?;
+                let state = state_in(&path, &read(&path, MAX_STATE_BYTES)?.unwrap_or_default())?;
                 used.extend(state.generations().map(|kept| kept.digest.clone()));
             }
         }
@@ -287,6 +299,20 @@ fn file_name(tenant: &str) -> String {
         }
     }
     name
+}
+
+fn state_in(path: &Path, bytes: &[u8]) -> io::Result<TenantState> {
+    #[derive(Deserialize)]
+    struct Layout {
+        format: u32,
+    }
+    let invalid = |error: serde_json::Error| invalid(path, &error.to_string());
+    let Layout { format } = serde_json::from_slice(bytes).map_err(invalid)?;
+    if format != FORMAT {
+        let text = format!("{}: format {format}; this program knows {FORMAT}", path.display());
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    serde_json::from_slice(bytes).map_err(invalid)
 }
 
 fn read(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {

@@ -16,6 +16,7 @@ mod configured;
 pub mod library;
 mod preparing;
 pub mod recording;
+mod standard;
 mod status;
 pub mod watch;
 
@@ -188,7 +189,10 @@ impl Policies {
             return Err(NotActivated::at(Step::Component, text).into());
         }
         let _components = self.components();
-        self.parts.library.sweep()?;
+        if let Err(error) = self.parts.library.sweep() {
+            // Nothing was: what cannot be read may name it. That is no reason to take nothing.
+            tracing::warn!(%error, "components that nobody uses are not removed");
+        }
         Ok(self.parts.library.keep_component(bytes)?)
     }
 

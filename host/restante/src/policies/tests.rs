@@ -32,13 +32,21 @@ impl Place {
     fn new() -> Place {
         let directory = tempfile::tempdir().unwrap();
         let at_step = Arc::<OnceLock<AtStep>>::default();
-        let told = Arc::clone(&at_step);
+        let place = Place { policies: Place::policies(directory.path(), &at_step), directory, at_step };
+        std::fs::write(place.file(), restante_policy::standard::COMPONENT).unwrap();
+        place.policies.apply(place.configured()).unwrap();
+        place
+    }
+
+    /// A server that knows what is on disk and nothing else.
+    fn policies(directory: &Path, at_step: &Arc<OnceLock<AtStep>>) -> Arc<Policies> {
+        let told = Arc::clone(at_step);
         let limits = PolicyLimits { threads: 1, ..PolicyLimits::default() };
         let engine = PolicyEngine::new(limits.clone()).unwrap();
         let parts = Parts {
             loader: Loader::new(engine.clone(), None).unwrap(),
             meter: Meter::new(limits.clone(), None).unwrap(),
-            library: Library::open(&directory.path().join("policies")).unwrap(),
+            library: Library::open(&directory.join("policies")).unwrap(),
             pseudonym_secret: [7; 64],
             max_component_bytes: limits.max_component_bytes,
             clock: Arc::new(|| Timestamp(1)),
@@ -49,10 +57,26 @@ impl Place {
             }),
         };
         let host = PolicyHost::start(&engine, |_: Asker, _| {}, |_| {}).unwrap();
-        let place = Place { directory, policies: Arc::new(Policies::new(host, parts)), at_step };
-        std::fs::write(place.file(), restante_policy::standard::COMPONENT).unwrap();
-        place.policies.apply(place.configured()).unwrap();
-        place
+        Arc::new(Policies::new(host, parts))
+    }
+
+    /// The next start of a server, with this configuration.
+    fn started_with(&mut self, configured: TenantPolicy) {
+        self.policies = Place::policies(self.directory.path(), &self.at_step);
+        let ready = self.policies.ready(configured, Occasion::Start).unwrap();
+        self.policies.keep_ready(&ready).unwrap();
+        self.policies.take(ready).unwrap();
+    }
+
+    fn standard(&self) -> TenantPolicy {
+        TenantPolicy { policy: STANDARD.to_owned(), ..self.configured() }
+    }
+
+    /// As if what decides, or this digest, had been the standard policy of an earlier program.
+    fn was_standard(&self, identity: String) {
+        let mut state = self.kept();
+        state.configured = Some((identity, json!({})));
+        self.policies.parts.library.keep_state(&tenant().0, &state).unwrap();
     }
 
     fn file(&self) -> PathBuf {
@@ -189,4 +213,85 @@ fn a_change_that_what_decides_refuses_changes_nothing_on_disk_or_in_memory() {
     assert!(refused.unwrap().to_string().contains("signed policies only"));
     assert_eq!(place.kept(), before);
     assert_eq!((place.current().configured, place.current().state), (place.configured(), before));
+}
+
+#[test]
+fn what_was_activated_by_command_stays_when_the_program_has_another_standard_policy() {
+    let mut place = Place::new();
+    place.started_with(place.standard());
+    place.policies.upload(&hostile()).unwrap();
+    place.policies.activate(&tenant(), proposal(&hostile())).unwrap();
+    place.was_standard(format!("standard:{}", "0".repeat(64)));
+    for _ in 0..2 {
+        place.started_with(place.standard());
+        let kept = place.kept();
+        assert_eq!(
+            (kept.active.digest.as_str(), kept.active.origin),
+            (&*digest_of(&hostile()), library::Origin::Upload)
+        );
+    }
+    // Nor does the next one depose it when it was gone back to.
+    place.policies.roll_back(&tenant(), None).unwrap();
+    let number = place.kept().active.number;
+    place.started_with(place.standard());
+    assert_eq!(place.kept().active.number, number);
+    // Other settings are something else.
+    place.started_with(TenantPolicy { settings: json!({ "few": 7 }), ..place.standard() });
+    assert_eq!(place.kept().active.origin, library::Origin::Configuration);
+    assert!(place.kept().active.number > number);
+}
+
+#[test]
+fn another_standard_policy_of_the_program_takes_the_place_of_the_one_before() {
+    let standard = digest_of(restante_policy::standard::COMPONENT);
+    let mut place = Place::new();
+    std::fs::write(place.file(), hostile()).unwrap();
+    place.policies.file_changed(&tenant()).unwrap();
+    place.was_standard(format!("standard:{}", digest_of(&hostile())));
+    let number = place.kept().active.number;
+    place.started_with(place.standard());
+    let kept = place.kept();
+    assert_eq!((kept.active.digest.as_str(), kept.active.number), (standard.as_str(), number + 1));
+    assert_eq!(kept.configured, Some((format!("standard:{standard}"), json!({}))));
+}
+
+#[test]
+fn a_state_of_the_first_programs_says_no_less_of_the_standard_policy() {
+    let standard = digest_of(restante_policy::standard::COMPONENT);
+    let mut place = Place::new();
+    place.policies.upload(&hostile()).unwrap();
+    place.policies.activate(&tenant(), proposal(&hostile())).unwrap();
+    // Of this program, and of one whose standard policy was other bytes.
+    let mut state = place.kept();
+    for earlier in [standard, "0".repeat(64)] {
+        state.previous[0].digest.clone_from(&earlier);
+        state.configured = Some((earlier, json!({})));
+        place.policies.parts.library.keep_state(&tenant().0, &state).unwrap();
+        place.started_with(place.standard());
+        assert_eq!(place.kept().active.digest, digest_of(&hostile()));
+    }
+}
+
+#[test]
+fn a_state_that_cannot_be_read_is_set_aside_at_a_start_and_stands_in_nobodys_way() {
+    let mut place = Place::new();
+    place.policies.upload(&hostile()).unwrap();
+    place.policies.activate(&tenant(), proposal(&hostile())).unwrap();
+    let tenants = place.directory.path().join("policies/tenants");
+    std::fs::write(tenants.join("example.json"), "{").unwrap();
+    std::fs::write(tenants.join("other.json"), "").unwrap();
+    place.policies.upload(b"a component of somebody else").unwrap();
+    let configured = place.configured();
+    place.started_with(configured);
+    let kept = place.kept();
+    assert_eq!(kept.active.digest, digest_of(restante_policy::standard::COMPONENT), "what is configured");
+    assert_eq!((kept.active.number, kept.active.origin), (1, library::Origin::Configuration));
+    assert_eq!(std::fs::read_to_string(tenants.join("example.json-unreadable")).unwrap(), "{");
+    // What the tenants of another program have is not touched.
+    let newer =
+        std::fs::read_to_string(tenants.join("example.json")).unwrap().replace("\"format\": 1", "\"format\": 2");
+    std::fs::write(tenants.join("example.json"), &newer).unwrap();
+    let policies = Place::policies(place.directory.path(), &place.at_step);
+    let refused = policies.ready(place.configured(), Occasion::Start).err().unwrap().to_string();
+    assert!(refused.contains("example.json: format 2; this program knows 1"), "{refused}");
 }

@@ -215,6 +215,11 @@ impl Shared {
         }
     }
 
+    /// Whether one more line about a decision of this tenant's policy may be written now.
+    fn may_log(&self, tenant: &TenantName) -> bool {
+        self.policies.get().is_none_or(|policies| policies.platform().host().may_log(tenant))
+    }
+
     fn ask(&self, ticket: DecisionTicket, question: Question) -> Result<(), Undecided> {
         match self.policies.get() {
             Some(policies) => {

@@ -296,10 +296,16 @@ impl Shard {
                 tracing::info!(%tenant, %to, id = id.0, "given up: the device refused it for good")
             }
             Event::Discarded(id, why) => {
-                tracing::info!(%tenant, %to, id = id.map(|id| id.0), why = %why.escape_default(), "discarded");
+                if self.shared.may_log(tenant) {
+                    tracing::info!(%tenant, %to, id = id.map(|id| id.0), why, "discarded");
+                }
             }
             Event::Unusable(why, hook) => self.shared.note_unusable(tenant, hook, &why.to_string()),
-            Event::FellBack(reason, hook) => tracing::warn!(%tenant, %to, hook, ?reason, "the fallback decided"),
+            Event::FellBack(reason, hook) => {
+                if self.shared.may_log(tenant) {
+                    tracing::warn!(%tenant, %to, hook, ?reason, "the fallback decided");
+                }
+            }
             Event::AttemptFailed(kind, status, origin) => {
                 tracing::debug!(%tenant, %to, ?kind, status, ?origin, "attempt failed")
             }

@@ -92,7 +92,7 @@ fn nothing_else_that_is_missing_is_taken_for_a_crlf() {
     for wrong in [
         SEND.replace("1-25/25", "1-26/26"),
         SEND.replace("1-25/25", "1-24/24"),
-        SEND.replace("1-25/25", "1-*/25"),
+        SEND.replace("1-25/25", "1-*/26"),
         SEND.replace("1-25/25", "1-25/50"),
         SEND.replace("1-25/25", "3-27/27"),
         SEND.replace("hjs2$", "hjs2+"),

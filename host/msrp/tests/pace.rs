@@ -59,6 +59,16 @@ fn what_only_drips_in_ends_the_session() {
     harness.receive(&send("tid0", "m0", "", "binds", '$'));
     harness.receive("MSRP tid1 SEND\r\nTo-Path: ");
     assert!(drips(&mut harness, |_| "x".to_owned()) <= soon);
+    // A head, line by line.
+    let mut harness = Harness::passive(|_| {});
+    harness.receive(&send("tid0", "m0", "", "binds", '$'));
+    harness.receive("MSRP tid1 SEND\r\n");
+    assert!(drips(&mut harness, |_| "X-A: b\r\n".to_owned()) <= soon);
+    // Content of what is refused for its head.
+    let mut harness = Harness::passive(|_| {});
+    harness.receive(&send("tid0", "m0", "", "binds", '$'));
+    harness.receive(send("tid1", "m", "Byte-Range: nonsense", "a", '$').split_once("a\r\n---").unwrap().0);
+    assert!(drips(&mut harness, |_| "x".to_owned()) <= soon);
     // Content that is not wanted.
     let mut harness = Harness::passive(|_| {});
     harness.receive(&send("tid0", "m0", "", "binds", '$'));

@@ -162,6 +162,24 @@ fn without_a_total_the_last_chunk_says_it() {
     assert_eq!(told(&mut harness), ["begin o None", "0:abcd", "complete 4"]);
 }
 
+/// Nothing may be said to have come that is never given to anybody.
+#[test]
+fn a_last_chunk_that_leaves_bytes_missing_for_ever_is_refused() {
+    for range in ["1-*/10", "1-4/10", "1-10/10"] {
+        let mut harness = Harness::passive(|_| {});
+        harness.receive(&send("tid1", "m", &format!("Byte-Range: {range}"), "abcd", '$'));
+        assert_eq!(harness.answers(), ["tid1 400"], "{range}");
+        let expected = ["bound", "begin m Some(10)", "0:abcd", "aborted Refused(Status(400))"];
+        assert_eq!(told(&mut harness), expected, "{range}");
+    }
+    // Who counts the CRLF before the end-line may leave out where the chunk ends.
+    for range in ["1-*/6", "1-6/6"] {
+        let mut harness = Harness::passive(|_| {});
+        harness.receive(&send("tid1", "m", &format!("Byte-Range: {range}"), "abcd", '$'));
+        assert_eq!(told(&mut harness), ["bound", "begin m Some(6)", "0:abcd", "complete 4"], "{range}");
+    }
+}
+
 #[test]
 fn messages_interleave() {
     let mut harness = Harness::passive(|_| {});

@@ -328,6 +328,39 @@ fn behind_relays_a_200_is_only_the_next_hop() {
     assert_eq!(harness.events(), [settled(id, Outcome::Acknowledged)]);
 }
 
+/// No news is good news only of what the next hop has.
+#[test]
+fn what_the_next_hop_never_took_is_not_delivered() {
+    let through_relay = || {
+        Harness::active(|configuration| {
+            configuration.remote_path = format!("msrp://relay.example:1/r;tcp {THEIRS}").parse().unwrap();
+            configuration.count_unreported_as_delivered = true;
+            configuration.limits.report_timeout = 10 * SECOND;
+            configuration.limits.max_chunk_bytes = 5;
+        })
+    };
+    // Of two chunks one is answered: nothing is said after 10 s, and after 30 s that it timed out.
+    let mut harness = through_relay();
+    let sent = OutgoingMessage { success_report: true, ..message("m1", 10) };
+    let id = harness.session.send_message(harness.now, sent.clone()).unwrap();
+    let written = send_all(&mut harness);
+    let first = chunks(&written)[0].0.transaction_id.as_str().to_owned();
+    harness.receive(&response(&first, 200));
+    assert_eq!(harness.session.next_wake(), Some(harness.now + 30 * SECOND));
+    harness.wait(29 * SECOND);
+    assert_eq!(harness.events(), []);
+    harness.wait(SECOND);
+    assert_eq!(harness.events(), [settled(id, rejected(Status::TIMED_OUT, RejectionOrigin::Timeout))]);
+    // Both are.
+    let mut harness = through_relay();
+    let id = harness.session.send_message(harness.now, sent).unwrap();
+    let written = send_all(&mut harness);
+    harness.receive(&response_to(&written, 200));
+    assert_eq!(harness.session.next_wake(), Some(harness.now + 10 * SECOND));
+    harness.wait(10 * SECOND);
+    assert_eq!(harness.events(), [settled(id, Outcome::Acknowledged)]);
+}
+
 #[test]
 fn reports_of_parts_add_up() {
     let mut harness = Harness::active(|_| {});

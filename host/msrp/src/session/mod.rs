@@ -133,7 +133,7 @@ impl Session {
                 Err(error) => self.end(EndReason::ProtocolError(error)),
             }
         }
-        self.pace.came(now, length, self.framer.held_bytes() > 0 || self.is_amid_message());
+        self.pace.came(now, length, self.framer.is_amid_frame() || self.is_amid_message());
         self.advance(now);
     }
 

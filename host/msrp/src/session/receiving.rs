@@ -1,7 +1,8 @@
 //! The receiving half (RFC 4975 §7.3).
 //!
-//! Deviation: a last chunk that is two bytes shorter than its Byte-Range says, and with that the message, is whole. The RFC's
-//! own examples (§4, §11) count the CRLF before the end-line; by the letter they would never be, and nobody would be told.
+//! Deviation: a last chunk that is two bytes shorter than its Byte-Range says, or than the total where it does not say its end,
+//! and with that the message, is whole. The RFC's own examples (§4, §11) count the CRLF before the end-line; by the letter they
+//! would never be. A last chunk that leaves more than that missing for ever is answered 400.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -48,7 +49,7 @@ pub(super) struct Receiving {
 /// | state | on | goes to |
 /// |---|---|---|
 /// | coming | the last missing byte of a known total | complete; the answer is held |
-/// | coming | `#`, a contradiction, `reject` | gone |
+/// | coming | `#`, a contradiction, `$` before the total, `reject` | gone |
 /// | complete | `accept`, `reject` | gone; the held answers are given |
 #[derive(Debug)]
 struct Incoming {
@@ -216,7 +217,8 @@ impl Session {
             Destination::Announced(_) => self.answer(&transaction, Status::OK),
             Destination::Late(message_id) => self.answer_late(transaction, &message_id),
             Destination::Message(id) => {
-                if flag == ContinuationFlag::Complete && stated_end == next.checked_add(CRLF_BYTES) {
+                let counts_end_line = stated_end.is_none_or(|end| Some(end) == next.checked_add(CRLF_BYTES));
+                if flag == ContinuationFlag::Complete && counts_end_line {
                     self.total_counts_end_line(id, next);
                 }
                 self.chunk_end(id, transaction, start, next, flag);
@@ -348,6 +350,11 @@ impl Session {
             self.answer(&transaction, Status::OK);
             self.events.push_back(Event::IncomingAborted { message: id, reason: AbortReason::BySender });
             return;
+        }
+        // Whoever says that there is no more cannot have meant a total behind it.
+        let is_short = incoming.reassembly.total().is_some_and(|total| next < total);
+        if flag == ContinuationFlag::Complete && is_short {
+            return self.refuse_by_session(id, Status::BAD_REQUEST, Some(&transaction));
         }
         let mut noted = incoming.reassembly.insert(start, next);
         if flag == ContinuationFlag::Complete && incoming.reassembly.total().is_none() {

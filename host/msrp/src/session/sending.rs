@@ -311,11 +311,8 @@ impl Session {
                 None => self.end(EndReason::Refused(Status::TIMED_OUT)),
             }
         }
-        let report_timeout = self.configuration.limits.report_timeout;
-        let overdue = |outgoing: &&Outgoing| is_overdue(outgoing.last_byte_at.map(|sent| sent + report_timeout));
-        let has_relays = self.configuration.remote_path.has_relays();
-        let unreported = self.sending.messages.iter().filter(|outgoing| outgoing.needs_report(has_relays));
-        for id in unreported.filter(overdue).map(|outgoing| outgoing.id).collect::<Vec<_>>() {
+        let overdue = self.sending.messages.iter().filter(|outgoing| is_overdue(self.report_due(outgoing)));
+        for id in overdue.map(|outgoing| outgoing.id).collect::<Vec<_>>() {
             self.settle(id, self.unreported_outcome());
         }
     }
@@ -360,9 +357,17 @@ impl Session {
         self.settle(id, Outcome::Rejected { status, origin });
     }
 
+    /// When the report that a message needs is overdue. None: it needs none, or the next hop does not have all of it yet, and
+    /// the clock of what it has not answered runs.
+    fn report_due(&self, outgoing: &Outgoing) -> Option<Instant> {
+        let needs_report = outgoing.needs_report(self.configuration.remote_path.has_relays());
+        let is_due = needs_report && !self.sending.is_unanswered(outgoing.id);
+        outgoing.last_byte_at.filter(|_| is_due).map(|at| at + self.configuration.limits.report_timeout)
+    }
+
     pub(super) fn settle_if_done(&mut self, id: OutgoingId) {
         let has_relays = self.configuration.remote_path.has_relays();
-        let is_unanswered = self.sending.chunks.iter().any(|chunk| chunk.is_answered && chunk.message == Some(id));
+        let is_unanswered = self.sending.is_unanswered(id);
         let Some(outgoing) = self.sending.messages.iter().find(|outgoing| outgoing.id == id) else { return };
         if !outgoing.is_all_sent() {
             return;
@@ -409,6 +414,11 @@ impl Sending {
         self.messages.iter_mut().find(|outgoing| outgoing.id == id)
     }
 
+    /// Whether a 200 is still to come for a part of it.
+    fn is_unanswered(&self, id: OutgoingId) -> bool {
+        self.chunks.iter().any(|chunk| chunk.is_answered && chunk.message == Some(id))
+    }
+
     fn next_unsupplied(&self, message_window: usize) -> Option<&Outgoing> {
         self.messages.iter().take(message_window).find(|outgoing| !outgoing.is_all_supplied())
     }
@@ -434,10 +444,7 @@ impl Sending {
 impl Session {
     /// When an answer or a report is overdue.
     pub(super) fn next_overdue(&self) -> Option<Instant> {
-        let has_relays = self.configuration.remote_path.has_relays();
-        let report_timeout = self.configuration.limits.report_timeout;
-        let unreported = self.sending.messages.iter().filter(|outgoing| outgoing.needs_report(has_relays));
-        let report = unreported.filter_map(|outgoing| outgoing.last_byte_at).min().map(|sent| sent + report_timeout);
+        let report = self.sending.messages.iter().filter_map(|outgoing| self.report_due(outgoing)).min();
         [self.sending.next_answer_overdue(), report].into_iter().flatten().min()
     }
 }

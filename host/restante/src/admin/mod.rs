@@ -5,6 +5,7 @@ pub mod model;
 pub mod policies;
 mod queue;
 mod serve;
+mod streaming;
 mod tenants;
 mod users;
 

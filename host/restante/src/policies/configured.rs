@@ -134,6 +134,10 @@ impl Policies {
             return Ok(Ready { unreadable, ..ready });
         };
         let before = state.clone();
+        if occasion == Occasion::Change {
+            // It comes back: see `removal`.
+            state.dismiss_observers();
+        }
         let unusable = if names_the_same(&state, &named, &configured) {
             if is_other_program {
                 tracing::info!(tenant = %name, "this program has another standard policy than the one before: what was \

@@ -16,6 +16,8 @@ mod configured;
 pub mod library;
 mod preparing;
 pub mod recording;
+mod records;
+mod removal;
 mod standard;
 mod status;
 pub mod watch;
@@ -27,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use restante_deferral::decision::HostAbilities;
 use restante_deferral::model::{TenantName, Timestamp};
-use restante_policy::record::{Meter, Pseudonymiser, RecordSource};
+use restante_policy::record::Meter;
 use restante_policy::{
     FailurePolicies, FailurePolicy, Generation, Hook, Loader, LogLine, Observation, PolicyHost, Problem, Recorder,
     Shadow, TenantPolicyLimits,
@@ -36,13 +38,13 @@ use restante_store::sqlite::Clock;
 use serde_json::Value;
 
 use self::activation::{NotActivated, Signers, Step, Watcher};
-use self::library::{Kept, KeptCandidate, Library, Recording, TenantState};
+use self::library::{Kept, KeptCandidate, Library, TenantState};
 use self::preparing::{Prepared, parse_cases};
 use self::recording::FileRecorder;
 
 pub use self::asking::Asker;
 pub use self::configured::{Occasion, Ready};
-pub use self::status::{CandidateStatus, GenerationStatus, HookStatus, TenantPolicyStatus};
+pub use self::status::{CandidateStatus, GenerationStatus, HookStatus, RecordingStatus, TenantPolicyStatus};
 
 /// What a tenant's configuration says of its policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,14 +173,6 @@ impl Policies {
         Ok(warnings)
     }
 
-    /// A tenant is gone. What is kept of it stays on disk, for its return.
-    pub fn remove(&self, tenant: &TenantName) {
-        let managed = self.lock().remove(tenant);
-        // Whoever is changing it tells what decides of it before.
-        let _turn = managed.as_deref().map(Managed::changing);
-        self.host.remove(tenant);
-    }
-
     /// Keeps an uploaded component; returns its digest.
     ///
     /// # Errors
@@ -291,29 +285,6 @@ impl Policies {
         Ok(self.parts.library.keep_cases(&tenant.0, cases)?)
     }
 
-    /// Records a tenant's decisions from now on; none stops that. What was recorded stays.
-    ///
-    /// # Errors
-    /// [`PolicyError`]
-    pub fn set_recording(&self, tenant: &TenantName, recording: Option<Recording>) -> Result<(), PolicyError> {
-        let managed = self.managed(tenant)?;
-        let _turn = self.turn(tenant, &managed)?;
-        let mut current = managed.current();
-        current.state.recording = recording;
-        self.parts.library.keep_state(&tenant.0, &current.state)?;
-        self.take_effect(&managed, current);
-        Ok(())
-    }
-
-    /// What was recorded of a tenant, a line each.
-    ///
-    /// # Errors
-    /// [`PolicyError`]
-    pub fn records(&self, tenant: &TenantName) -> Result<Vec<u8>, PolicyError> {
-        self.managed(tenant)?;
-        Ok(recording::read(&self.parts.library.records(&tenant.0))?)
-    }
-
     /// How a tenant's policy does.
     ///
     /// # Errors
@@ -328,6 +299,14 @@ impl Policies {
             current.recorder.as_deref(),
             statistics.as_ref(),
         ))
+    }
+
+    /// What decides for a tenant; none: nothing is known of it.
+    #[must_use]
+    pub fn active(&self, tenant: &TenantName) -> Option<GenerationStatus> {
+        let managed = self.managed(tenant).ok()?;
+        let current = managed.current.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(GenerationStatus::from(&current.state.active))
     }
 
     /// The candidate, with what is known of it.
@@ -402,7 +381,7 @@ impl Policies {
         self.host.configure(tenant, current.configured.limits);
         self.host.set_failure_policies(tenant, current.configured.failure);
         self.host.set_generations(tenant, Arc::clone(&current.active), previous.map(|it| it.generation));
-        let recorder = self.recorder_for(&current);
+        let recorder = self.recorder_or_none(&current);
         let current = Current { recorder, ..current };
         self.host.observe(
             tenant,
@@ -412,29 +391,6 @@ impl Policies {
             },
         );
         *managed.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
-    }
-
-    /// What records this tenant's decisions, if they are to be recorded. It belongs to one generation.
-    fn recorder_for(&self, current: &Current) -> Option<Arc<FileRecorder>> {
-        let settings = current.state.recording?;
-        let (tenant, active) = (&current.configured.name, &current.state.active);
-        let make = || -> Result<FileRecorder, PolicyError> {
-            let bytes = self.component_of(&active.digest)?;
-            let hidden =
-                (!settings.plain_addresses).then(|| Pseudonymiser::for_tenant(&self.parts.pseudonym_secret, tenant));
-            let host = &current.configured.abilities;
-            let source = RecordSource::new(&self.parts.meter, &bytes, &active.settings, host, hidden)
-                .map_err(NotActivated::from)?;
-            let directory = self.parts.library.records(&tenant.0);
-            Ok(FileRecorder::new(source, settings, directory, self.parts.clock.clone())?)
-        };
-        match make() {
-            Ok(recorder) => Some(Arc::new(recorder)),
-            Err(error) => {
-                tracing::error!(%tenant, %error, "decisions cannot be recorded");
-                None
-            }
-        }
     }
 
     fn managed(&self, tenant: &TenantName) -> Result<Arc<Managed>, PolicyError> {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::policies::GenerationStatus;
+
 /// One waiting message.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct QueueEntry {
@@ -177,8 +179,10 @@ pub struct TenantSummary {
     pub domains: Vec<String>,
     /// Its number prefixes.
     pub numbers: Vec<String>,
-    /// `standard`, or a path.
+    /// `standard`, or a path: what the configuration says.
     pub policy: String,
+    /// What decides.
+    pub active: Option<GenerationStatus>,
     /// Messages that wait; dispositions are not counted.
     pub stored_messages: u32,
     /// Their bytes.

@@ -4,9 +4,10 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use restante_deferral::model::TenantName;
+use serde::Deserialize;
 
 use super::model::{ReloadReport, RemovedTenant, TenantDetails, TenantList, TenantSummary};
 use super::{Administration, Problem};
@@ -42,9 +43,10 @@ pub async fn put(
 pub async fn remove(
     State(it): State<Administration>,
     Path(name): Path<String>,
+    Query(RemoveQuery { purge }): Query<RemoveQuery>,
 ) -> Result<Json<RemovedTenant>, Problem> {
     let of = name.clone();
-    change(&it, move |roster| roster.remove(&of)).await?;
+    change(&it, move |roster| roster.remove(&of, purge)).await?;
     let stays = it.shared.store.tenant_totals(&TenantName(name.into()));
     Ok(Json(RemovedTenant { stored_messages: stays.messages, stored_bytes: stays.size_bytes }))
 }
@@ -62,6 +64,15 @@ pub async fn reload(State(it): State<Administration>) -> Result<Json<ReloadRepor
         removed: reloaded.removed,
         warnings: reloaded.warnings,
     }))
+}
+
+/// What goes with a tenant.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveQuery {
+    /// What is kept of its policy.
+    #[serde(default)]
+    purge: bool,
 }
 
 /// The tenant that a request is about.
@@ -139,6 +150,7 @@ fn summary(it: &Administration, name: &str, known: &Known) -> TenantSummary {
         domains: known.tenant.domains.clone(),
         numbers: known.tenant.numbers.clone(),
         policy: known.tenant.policy.clone(),
+        active: it.shared.policies().and_then(|policies| policies.active(&key)),
         stored_messages: stored.messages,
         stored_bytes: stored.size_bytes,
         stored_dispositions: dispositions.messages,

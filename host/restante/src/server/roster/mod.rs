@@ -159,14 +159,16 @@ impl Roster {
         Ok(!everybody.contains_key(name))
     }
 
-    /// Removes a tenant that was added at run time. What is stored for its users stays. Blocks.
+    /// Removes a tenant that was added at run time. What is stored for its users stays, and so does what is kept of its policy,
+    /// unless that is to go: then the tenant may be gone already. Blocks.
     ///
     /// # Errors
     /// [`RosterError`]
-    pub fn remove(&self, name: &str) -> Result<(), RosterError> {
+    pub fn remove(&self, name: &str, policy_too: bool) -> Result<(), RosterError> {
         let _turn = self.turn();
         let everybody = self.known.load_full();
         match everybody.get(name) {
+            None if policy_too => return self.forget_policy(name),
             None => return Err(RosterError::Unknown(name.to_owned())),
             Some(known) if known.origin == Origin::File => {
                 let file = self.file();
@@ -180,7 +182,12 @@ impl Roster {
         let directory = self.directory_of(&next).map_err(RosterError::Conflict)?;
         self.kept.remove(name).map_err(|error| RosterError::Disk(name.to_owned(), error))?;
         self.take_effect(next, directory, Vec::new(), &[name]);
-        Ok(())
+        if policy_too { self.forget_policy(name) } else { Ok(()) }
+    }
+
+    fn forget_policy(&self, name: &str) -> Result<(), RosterError> {
+        let forgotten = self.policies()?.platform().forget(&TenantName(name.into()));
+        forgotten.map_err(|error| RosterError::Disk(name.to_owned(), error))
     }
 
     /// Reads the configuration file again. Blocks.

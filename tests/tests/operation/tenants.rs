@@ -9,7 +9,7 @@ use restante_deferral::commit::{Change, Transaction};
 use restante_deferral::model::{CanonicalAddress, RecipientKey, TenantName, Timestamp};
 use restante_sip::message::{Method, Name};
 use restante_store::Ticket;
-use restante_tests::{Person, Program, Recorder, Served, World, guest, pattern, setting, until, until_equal};
+use restante_tests::{Person, Program, Recorder, Served, World, pattern, setting, until, until_equal};
 use serde_json::Value;
 
 const SCHOOL: &str = "domains = [\"school.example\"]\ntrust = [\"127.0.0.0/8\"]\n";
@@ -217,40 +217,6 @@ fn a_tenant_that_returns_is_held_to_what_a_new_one_is() {
         assert_eq!(status_for(world, "sip:dora@school.example").await, Some(404));
         assert_eq!(put(world, "school", SCHOOL).await.0, 201);
         assert_eq!(status_for(world, "sip:dora@school.example").await, Some(202));
-    });
-}
-
-#[test]
-fn what_was_activated_for_a_tenant_that_was_removed_is_said_when_its_name_returns_and_can_be_forgotten() {
-    setting().administered().tell(async |world| {
-        let file = world.directory().join("school.toml").display().to_string();
-        std::fs::write(&file, "[tenants.school]\ndomains = [\"school.example\"]\n").expect("a file");
-        let add = async || world.command(&["tenant", "add", &file]).await.stdout;
-        assert_eq!(add().await, "added school\n");
-        let activated = world.command(&["policy", "activate", "school", &guest("scripted")]).await;
-        assert!(activated.status.success(), "{activated:?}");
-        let row = async || {
-            let listed = world.command(&["tenant", "list"]).await.stdout;
-            listed.lines().find(|line| line.starts_with("school")).unwrap_or_default().to_owned()
-        };
-        assert!(row().await.contains("scripted 2, by command"), "{}", row().await);
-        assert!(world.command(&["tenant", "remove", "school"]).await.status.success());
-        let returned = add().await;
-        assert!(
-            returned.contains("school: generation 2 decides again, scripted, which was activated by command"),
-            "{returned}"
-        );
-        assert!(world.command(&["tenant", "remove", "school"]).await.status.success());
-        // It is gone already.
-        let purged = world.command(&["tenant", "remove", "school", "--purge"]).await;
-        assert!(purged.status.success(), "{purged:?}");
-        assert_eq!(add().await, "added school\n");
-        assert!(row().await.contains("standard 1 "), "{}", row().await);
-        let of_file = world.command(&["tenant", "remove", "example", "--purge"]).await;
-        assert!(
-            !of_file.status.success() && of_file.stderr.contains("expected that it is removed there"),
-            "{of_file:?}"
-        );
     });
 }
 

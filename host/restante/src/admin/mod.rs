@@ -31,6 +31,7 @@ use self::serve::{Listening, serve};
 use crate::configuration::Configuration;
 use crate::memory;
 use crate::metrics::write_family;
+use crate::policies::Activations;
 use crate::server::certificates::{Certificates, time_text};
 use crate::server::roster::Roster;
 use crate::server::{Server, Shared};
@@ -280,8 +281,23 @@ async fn metrics(State(administration): State<Administration>) -> Response {
         write_memory(text);
         write_certificates(text, &administration.certificates.status());
         write_policies(text, &shared.policies().map(|policies| policies.host().statistics()).unwrap_or_default());
+        write_activations(text, &shared.policies().map(|policies| policies.activations()).unwrap_or_default());
     });
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+/// What decides, and how often that changed.
+fn write_activations(text: &mut String, tenants: &[Activations]) {
+    let of_tenant = |it: &Activations| vec![("tenant", it.tenant.to_string())];
+    let generations = tenants.iter().map(|it| (of_tenant(it), it.generation as f64));
+    write_family(text, "policy_generation", "gauge", generations);
+    let counts = tenants.iter().flat_map(|it| {
+        [("activated", it.activated), ("refused", it.refused)].map(|(outcome, count)| {
+            let labels = of_tenant(it).into_iter().chain([("outcome", outcome.to_owned())]);
+            (labels.collect(), count as f64)
+        })
+    });
+    write_family(text, "policy_activations", "counter", counts);
 }
 
 /// What the allocator counts, where it does.

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use restante_deferral::model::TenantName;
 use serde::Deserialize;
 
-use super::model::{ReloadReport, RemovedTenant, TenantDetails, TenantList, TenantSummary};
+use super::model::{ChangedPolicy, ReloadReport, RemovedTenant, TenantDetails, TenantList, TenantSummary};
 use super::{Administration, Problem};
 use crate::configuration::{Source, Tenant};
 use crate::server::roster::{Known, Origin, Roster, RosterError};
@@ -62,6 +62,11 @@ pub async fn reload(State(it): State<Administration>) -> Result<Json<ReloadRepor
         added: reloaded.added,
         changed: reloaded.changed,
         removed: reloaded.removed,
+        policies: reloaded
+            .policies
+            .into_iter()
+            .map(|(tenant, generation)| ChangedPolicy { tenant, generation })
+            .collect(),
         warnings: reloaded.warnings,
     }))
 }

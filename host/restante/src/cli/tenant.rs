@@ -14,7 +14,7 @@ use super::admin_client::request;
 use super::output::say;
 use super::queue::escaped;
 use super::table::{harmless, table};
-use crate::admin::model::{ReloadReport, RemovedTenant, TenantDetails, TenantList};
+use crate::admin::model::{ChangedPolicy, ReloadReport, RemovedTenant, TenantDetails, TenantList};
 use crate::configuration::Tenant;
 use crate::policies::GenerationStatus;
 
@@ -188,7 +188,10 @@ fn print_report(report: &ReloadReport) {
             say!("{what} {}", harmless(name));
         }
     }
-    if [&report.added, &report.changed, &report.removed].into_iter().all(Vec::is_empty) {
+    for ChangedPolicy { tenant, generation } in &report.policies {
+        say!("generation {generation} of the policy of {} decides", harmless(tenant));
+    }
+    if [&report.added, &report.changed, &report.removed].into_iter().all(Vec::is_empty) && report.policies.is_empty() {
         say!("no tenant is otherwise than before");
     }
     for warning in &report.warnings {

@@ -23,7 +23,9 @@ impl Policies {
         // Whoever asked is told why it cannot begin.
         self.recorder(&current)?;
         self.parts.library.keep_state(&tenant.0, &current.state)?;
-        self.take_effect(&managed, current);
+        let state = if recording.is_some() { "on" } else { "off" };
+        tracing::info!(%tenant, plain_addresses = recording.is_some_and(|it| it.plain_addresses), "recording is {state}");
+        self.take_effect(&managed, current, "");
         Ok(())
     }
 

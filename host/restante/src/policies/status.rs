@@ -25,6 +25,19 @@ pub struct TenantPolicyStatus {
     pub hooks: Vec<HookStatus>,
 }
 
+/// What decides for a tenant, and how often that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activations {
+    /// Whose.
+    pub tenant: TenantName,
+    /// The number of what decides.
+    pub generation: u64,
+    /// How often another generation came to decide.
+    pub activated: u64,
+    /// How often one was to, and something else goes on.
+    pub refused: u64,
+}
+
 /// A generation, without its component.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

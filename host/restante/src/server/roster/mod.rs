@@ -67,6 +67,8 @@ pub struct Reloaded {
     pub changed: Vec<String>,
     /// Tenants that are gone.
     pub removed: Vec<String>,
+    /// Tenants for which another generation decides than before, with its number.
+    pub policies: Vec<(String, u64)>,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }
@@ -195,6 +197,12 @@ impl Roster {
     /// # Errors
     /// [`RosterError`]
     pub fn reload(&self) -> Result<Reloaded, RosterError> {
+        let reloaded = self.read_again();
+        self.shared.metrics.count_reload(reloaded.is_ok());
+        reloaded
+    }
+
+    fn read_again(&self) -> Result<Reloaded, RosterError> {
         let _turn = self.turn();
         let path = self.running.source.path().ok_or(RosterError::NoFile)?;
         let configuration = Configuration::read(path)?;
@@ -229,11 +237,17 @@ impl Roster {
         }
         reloaded.removed = everybody.keys().filter(|name| !next.contains_key(*name)).cloned().collect();
         let policies = self.policies()?;
+        let generations = || -> BTreeMap<String, u64> {
+            policies.platform().activations().into_iter().map(|it| (it.tenant.to_string(), it.generation)).collect()
+        };
+        let before = generations();
         let prepared = policies.prepare_all(&to_load, Occasion::Change)?;
         prepared.iter().try_for_each(|prepared| keep(policies, prepared))?;
         let changed = [&reloaded.added, &reloaded.changed, &reloaded.removed].into_iter().flatten();
         let changed: Vec<&str> = changed.map(String::as_str).collect();
         self.take_effect(next.clone(), directory, prepared, &changed);
+        let is_another = |(name, number): &(String, u64)| before.get(name).is_some_and(|before| before != number);
+        reloaded.policies = generations().into_iter().filter(is_another).collect();
         Ok(reloaded)
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use super::destinations::destinations;
 use super::directory::Directory;
 use super::listeners::BoundMsrp;
 use super::policies::{Policies, PolicyParts};
@@ -23,6 +24,7 @@ use crate::policies::Occasion;
 /// What would keep a server from starting.
 pub fn check(configuration: &Configuration, parts: PolicyParts) -> Result<()> {
     tls(configuration)?;
+    destinations(configuration)?;
     let nobody = Arc::new(Inboxes::new());
     Directory::new(configuration, Arc::downgrade(&nobody)).map_err(anyhow::Error::msg)?;
     BoundMsrp::check(configuration)?;

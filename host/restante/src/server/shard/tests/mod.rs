@@ -99,7 +99,7 @@ impl House {
             own_mark: OwnMark::new([1; 32], "example.org"),
             rates: Rates::default(),
             hops: Mutex::new(Breaker::new(HOP_LIMITS)),
-            destinations: destinations(&configuration),
+            destinations: destinations(&configuration).unwrap(),
             outbound: None,
             names: Names::none(),
             msrp_names: Names::none(),

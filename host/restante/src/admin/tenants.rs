@@ -52,10 +52,18 @@ pub async fn remove(
 }
 
 pub async fn reload(State(it): State<Administration>) -> Result<Json<ReloadReport>, Problem> {
-    let reloaded = change(&it, |roster| match roster.reload() {
-        // Here it is the file that has it, and not the request.
-        Err(error @ RosterError::Policy(_)) => Ok(Err(error.to_string())),
-        other => other.map(Ok),
+    let certificates = it.certificates.clone();
+    let reloaded = change(&it, move |roster| {
+        let of_tls = certificates.reload();
+        match roster.reload() {
+            Ok(mut reloaded) => {
+                reloaded.warnings.extend(of_tls.err().map(|error| format!("[tls]: the files are not taken: {error}")));
+                Ok(Ok(reloaded))
+            }
+            // Here it is the file that has it, and not the request.
+            Err(error @ RosterError::Policy(_)) => Ok(Err(error.to_string())),
+            Err(error) => Err(error),
+        }
     });
     let reloaded = reloaded.await?.map_err(|text| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, text))?;
     Ok(Json(ReloadReport {

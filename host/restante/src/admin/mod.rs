@@ -11,7 +11,7 @@ mod users;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +40,8 @@ use restante_policy::{HookStatistics, TenantStatistics};
 use restante_store::Totals;
 use restante_transport::TlsStatus;
 
+/// The bit of a file's mode that lets every user read it.
+const OTHERS_READ: u32 = 0o004;
 /// Longest request body.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
@@ -149,6 +151,7 @@ pub async fn start(configuration: &Configuration, server: &Server) -> Result<Run
     let mut on_tcp = None;
     if let Some(address) = configuration.admin.listen {
         let token = token(&token_file)?;
+        warn_of_open_token(&token_file);
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let local = listener.local_addr()?;
         on_tcp = Some(local);
@@ -209,9 +212,18 @@ async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request,
 pub fn check_token_file(configuration: &Configuration) -> Result<()> {
     match &configuration.admin.token_file {
         Some(file) if configuration.admin.listen.is_some() => {
-            known_token(file).map(drop).context("cannot start the administration interface")
+            known_token(file).context("cannot start the administration interface")?;
+            warn_of_open_token(file);
+            Ok(())
         }
         _ => Ok(()),
+    }
+}
+
+/// Whoever knows the token may do everything.
+fn warn_of_open_token(path: &Path) {
+    if std::fs::metadata(path).is_ok_and(|it| it.permissions().mode() & OTHERS_READ != 0) {
+        tracing::warn!(file = %path.display(), "every user of this machine can read the token: take that from them");
     }
 }
 

@@ -49,6 +49,12 @@ struct SenderLimitLabels {
     limit: &'static str,
 }
 
+/// What something came to.
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
 /// A status.
 #[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct StatusLabels {
@@ -95,6 +101,7 @@ pub struct Metrics {
     tenant_limits: Family<TenantLimitLabels, Counter>,
     sender_limits: Family<SenderLimitLabels, Counter>,
     authentications: Family<AuthenticationLabels, Counter>,
+    reloads: Family<OutcomeLabels, Counter>,
     /// Messages that wait, all tenants.
     pub waiting_messages: Gauge,
     /// Dispositions that wait, all tenants.
@@ -146,6 +153,7 @@ impl Metrics {
             tenant_limits: Family::default(),
             sender_limits: Family::default(),
             authentications: Family::default(),
+            reloads: Family::default(),
             waiting_messages: Gauge::default(),
             waiting_dispositions: Gauge::default(),
             recipients: Gauge::default(),
@@ -192,6 +200,7 @@ impl Metrics {
             "Requests that had to show who they are from, by tenant and outcome",
             self.authentications.clone(),
         );
+        registry.register("reloads", "Readings of the configuration file, by outcome", self.reloads.clone());
         registry.register("messages_waiting", "Messages that wait", self.waiting_messages.clone());
         registry.register("dispositions_waiting", "Dispositions that wait", self.waiting_dispositions.clone());
         registry.register("recipients_in_memory", "Recipients in memory", self.recipients.clone());
@@ -211,6 +220,12 @@ impl Metrics {
             Unit::Seconds,
             self.accept_seconds.clone(),
         );
+    }
+
+    /// Counts a reading of the configuration file.
+    pub fn count_reload(&self, is_taken: bool) {
+        let outcome = if is_taken { "taken" } else { "refused" };
+        self.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// Counts what a machine reports.

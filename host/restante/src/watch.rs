@@ -1,10 +1,12 @@
 //! Notices that a file which a configuration names was replaced.
 //!
 //! Files are replaced by renaming, and deployments turn symbolic links; so what is watched are directories: that of the
-//! file, and those of all links on the way to it. An event says only that something may have changed: what a file is now
+//! file, and those of all links on the way to it. A directory may be replaced, too: every now and then its name is asked whether
+//! it is still that of the one that is watched. An event says only that something may have changed: what a file is now
 //! is looked at then. Events of other files beside these say nothing: logs and spools may be in the same directory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,14 +47,13 @@ pub fn start<W: Watched>(name: &str, watched: &Arc<W>) -> notify::Result<JoinHan
             let _ = sender.try_send(());
         }
     })?;
-    let mut watching = Watching { watcher, places, directories: BTreeSet::new() };
+    let mut watching = Watching { watcher, places, directories: BTreeMap::new() };
     watching.follow(&**watched);
     let watched = Arc::downgrade(watched);
     let builder = std::thread::Builder::new().name(name.to_owned());
     let thread = builder.spawn(move || {
         while let Some(watched) = watched.upgrade() {
-            watching.follow(&*watched);
-            if changed(&events) {
+            if watching.follow(&*watched) || changed(&events) {
                 watched.changed();
             }
         }
@@ -63,9 +64,12 @@ pub fn start<W: Watched>(name: &str, watched: &Arc<W>) -> notify::Result<JoinHan
 struct Watching {
     watcher: RecommendedWatcher,
     places: Arc<Mutex<Places>>,
-    /// Those that are watched.
-    directories: BTreeSet<PathBuf>,
+    /// Those that are watched, and what was found under their names then.
+    directories: BTreeMap<PathBuf, Identity>,
 }
+
+/// What a directory is, whatever its name: the device and the number of its inode.
+type Identity = (u64, u64);
 
 /// What decides where paths lead to.
 #[derive(Clone, Debug, Default)]
@@ -77,24 +81,40 @@ struct Places {
 }
 
 impl Watching {
-    /// Watches what is to be watched now.
-    fn follow(&mut self, watched: &impl Watched) {
+    /// Watches what is to be watched now. True: some of it is watched only now, and may have changed before.
+    fn follow(&mut self, watched: &impl Watched) -> bool {
         let mut places = Places::default();
         watched.files().iter().for_each(|path| places.add(path));
         let wanted = places.directories.clone();
         *lock(&self.places) = places;
-        for gone in self.directories.difference(&wanted) {
-            let _ = self.watcher.unwatch(gone);
-        }
-        let mut watched: BTreeSet<PathBuf> = self.directories.intersection(&wanted).cloned().collect();
-        for added in wanted.difference(&self.directories) {
-            // One that is not there now is tried again.
-            if self.watcher.watch(added, RecursiveMode::NonRecursive).is_ok() {
-                watched.insert(added.clone());
+        let watcher = &mut self.watcher;
+        // A name may be another directory's by now, and who watches has the one of before.
+        self.directories.retain(|path, known| {
+            let stays = wanted.contains(path) && identity(path) == Some(*known);
+            if !stays {
+                let _ = watcher.unwatch(path);
+            }
+            stays
+        });
+        let mut is_more = false;
+        for path in wanted {
+            if self.directories.contains_key(&path) {
+                continue;
+            }
+            // One that is not there now is tried again. What it is is asked before: one that comes in between is noticed.
+            if let Some(found) = identity(&path)
+                && self.watcher.watch(&path, RecursiveMode::NonRecursive).is_ok()
+            {
+                self.directories.insert(path, found);
+                is_more = true;
             }
         }
-        self.directories = watched;
+        is_more
     }
+}
+
+fn identity(directory: &Path) -> Option<Identity> {
+    std::fs::metadata(directory).ok().map(|it| (it.dev(), it.ino()))
 }
 
 /// Waits for events, and for their end.
@@ -211,6 +231,28 @@ mod tests {
                 is_over.store(true, Ordering::Relaxed);
                 assert!(noticed.is_ok(), "{busy} is written all the time");
             });
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_replaced_is_watched_as_what_it_is_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let [place, old, new] = ["policies", "old", "new"].map(|name| directory.path().join(name));
+        let file = place.join("policy.wasm");
+        for made in [&place, &new] {
+            std::fs::create_dir(made).unwrap();
+            std::fs::write(made.join("policy.wasm"), "a policy").unwrap();
+        }
+        let (told, changes) = channel();
+        let watched = Arc::new(OneFile(file.clone(), told));
+        start("replaced-watch", &watched).unwrap();
+        std::fs::rename(&place, &old).unwrap();
+        std::fs::rename(&new, &place).unwrap();
+        for _ in 0..2 {
+            assert!(changes.recv_timeout(LOOK_AGAIN * 5).is_ok());
+            // Until all that this led to is told.
+            while changes.recv_timeout(LOOK_AGAIN * 2).is_ok() {}
+            std::fs::write(&file, "another one").unwrap();
         }
     }
 

@@ -82,6 +82,8 @@ fn a_users_preferences_and_names_are_shown_and_set_and_count_at_once() {
         assert!(stranger.stderr.contains("is no user of any tenant"), "{stranger:?}");
         let wrong = world.command(&["user", "set", "sip:bob@example.org", "--alias", "nonsense"]).await;
         assert!(wrong.stderr.contains("expected sip:USER@DOMAIN or tel:+NUMBER"), "{wrong:?}");
+        let long = world.command(&["user", "set", "sip:bob@example.org", "--class", &"x".repeat(101)]).await;
+        assert!(long.stderr.contains("class has 101 bytes: expected at most 100"), "{long:?}");
         let taken = world.command(&["user", "set", "sip:carol@example.org", "--alias", "sip:robert@example.org"]).await;
         let why = "alias sip:robert@example.org is an alias of sip:bob@example.org: take it from there first";
         assert!(!taken.status.success() && taken.stderr.contains(why), "{taken:?}");

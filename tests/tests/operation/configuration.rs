@@ -1,6 +1,6 @@
 //! What `restante serve` says to a configuration that cannot be used, and `restante serve --check` of any.
 
-use restante_tests::{Program, run};
+use restante_tests::{Program, guest, run};
 
 /// Runs `serve` with this configuration; what it said, the file's own path written as FILE. HERE in the
 /// configuration is a data directory.
@@ -147,6 +147,26 @@ fn what_can_be_used_passes_a_check_while_another_has_its_ports() {
     );
     assert!(!program.data().exists());
     drop(taken);
+}
+
+#[tokio::test]
+async fn a_check_takes_what_the_server_compiled() {
+    let place = tempfile::tempdir().expect("a directory");
+    let file = place.path().join("policy.wasm");
+    std::fs::copy(guest("scripted"), &file).expect("a policy");
+    let program = Program::new(&format!("[tenants.example]\ndomains = [\"example.org\"]\npolicy = {file:?}\n"));
+    let served = program.serve().await;
+    // From now on there is too little memory to compile anything.
+    let base = std::fs::read_to_string(program.configuration_file()).expect("the configuration");
+    program.configure(&format!("{base}[limits]\nmax_compile_memory_bytes = 1048576\n"));
+    let configuration = program.configuration_file().display().to_string();
+    let check = || run(&["serve", "--config", &configuration, "--check"]);
+    let checked = check();
+    assert!(checked.status.success(), "{checked:?}");
+    std::fs::copy(guest("hostile"), &file).expect("another policy");
+    let checked = check();
+    assert!(!checked.status.success() && checked.stderr.contains("was not compiled"), "{checked:?}");
+    drop(served);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What becomes of a tenant's policy when its configuration is read again, and when the server starts with another one.
 
-use restante_tests::{Program, guest};
+use restante_tests::{Program, guest, http_request, setting};
 use serde_json::Value;
 
 fn active_generation(program: &Program) -> u64 {
@@ -35,6 +35,30 @@ async fn a_reload_that_the_active_policy_cannot_go_on_under_is_refused_and_a_sta
 }
 
 #[tokio::test]
+async fn a_reload_says_which_policies_are_others_and_the_log_why() {
+    let place = tempfile::tempdir().expect("a directory");
+    let file = place.path().join("policy.wasm");
+    std::fs::copy(guest("standard"), &file).expect("a policy");
+    let program = Program::new(&format!("[tenants.example]\ndomains = [\"example.org\"]\npolicy = {file:?}\n"));
+    let mut served = program.serve().await;
+    // By the reload or by whoever watches the file, whichever comes first.
+    let beside = place.path().join("new");
+    std::fs::copy(guest("scripted"), &beside).expect("a policy");
+    std::fs::rename(&beside, &file).expect("a rename");
+    let said = program.ask(&["tenant", "reload"]);
+    let line = served.line_with("another generation of the policy decides").await;
+    assert!(line.contains("scripted") && line.contains('2'), "{line}");
+    let expected = if line.contains("the configuration names it") {
+        "generation 2 of the policy of example decides\n"
+    } else {
+        "no tenant is otherwise than before\n"
+    };
+    assert_eq!(said.stdout, expected, "{line}");
+    let metrics = http_request(&program.data().join("admin.sock"), "GET", "/metrics", None).await.body;
+    assert!(metrics.contains("restante_reloads_total{outcome=\"taken\"} 1"), "{metrics}");
+}
+
+#[tokio::test]
 async fn a_configured_policy_that_cannot_be_used_is_refused_where_it_is_new_and_else_said_in_the_log() {
     let place = tempfile::tempdir().expect("a directory");
     let path = |name: &str| place.path().join(name).display().to_string();
@@ -61,4 +85,38 @@ async fn a_configured_policy_that_cannot_be_used_is_refused_where_it_is_new_and_
     assert!(served.log().iter().any(|line| line.contains("is not activated")), "{:#?}", served.log());
     assert_eq!(active_generation(&program), 1);
     drop(served);
+}
+
+#[test]
+fn what_was_activated_for_a_tenant_that_was_removed_is_said_when_its_name_returns_and_can_be_forgotten() {
+    setting().administered().tell(async |world| {
+        let file = world.directory().join("school.toml").display().to_string();
+        std::fs::write(&file, "[tenants.school]\ndomains = [\"school.example\"]\n").expect("a file");
+        let add = async || world.command(&["tenant", "add", &file]).await.stdout;
+        assert_eq!(add().await, "added school\n");
+        let activated = world.command(&["policy", "activate", "school", &guest("scripted")]).await;
+        assert!(activated.status.success(), "{activated:?}");
+        let row = async || {
+            let listed = world.command(&["tenant", "list"]).await.stdout;
+            listed.lines().find(|line| line.starts_with("school")).unwrap_or_default().to_owned()
+        };
+        assert!(row().await.contains("scripted 2, by command"), "{}", row().await);
+        assert!(world.command(&["tenant", "remove", "school"]).await.status.success());
+        let returned = add().await;
+        assert!(
+            returned.contains("school: generation 2 decides again, scripted, which was activated by command"),
+            "{returned}"
+        );
+        assert!(world.command(&["tenant", "remove", "school"]).await.status.success());
+        // It is gone already.
+        let purged = world.command(&["tenant", "remove", "school", "--purge"]).await;
+        assert!(purged.status.success(), "{purged:?}");
+        assert_eq!(add().await, "added school\n");
+        assert!(row().await.contains("standard 1 "), "{}", row().await);
+        let of_file = world.command(&["tenant", "remove", "example", "--purge"]).await;
+        assert!(
+            !of_file.status.success() && of_file.stderr.contains("expected that it is removed there"),
+            "{of_file:?}"
+        );
+    });
 }

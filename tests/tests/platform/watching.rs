@@ -5,7 +5,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use restante_client::Mode;
-use restante_tests::{Person, World, guest, setting, until};
+use restante_tests::{Person, World, guest, metric_in, setting, until};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 async fn comes_in(world: &World, alice: &Person, bob: &mut Person, expected: Mode) {
@@ -83,5 +83,30 @@ fn a_component_that_is_signed_anew_decides_with_its_new_signature() {
         let second = keys[1..].to_vec();
         world.restart_with(|it| it.tenants.get_mut("example").expect("a tenant").signers = second).await;
         assert_eq!(generation(world), 3, "it is kept with the new signature");
+    });
+}
+
+#[test]
+fn what_came_to_decide_and_what_was_refused_is_said_and_counted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("policy.wasm");
+    std::fs::copy(guest("standard"), &file).expect("a policy");
+    let policy = file.display().to_string();
+    setting().administered().tenant(move |tenant| tenant.policy = policy).tell(async |world| {
+        let counted = async |name: &str, labels: &[&str]| {
+            metric_in(&world.administration("/metrics").await.body, &format!("restante_policy_{name}"), labels)
+        };
+        assert_eq!(counted("generation", &["tenant=\"example\""]).await, 1);
+        replace(&file, &guest("scripted"));
+        until("the file is taken", || generation(world) == 2).await;
+        assert_eq!(counted("generation", &["tenant=\"example\""]).await, 2);
+        assert_eq!(counted("activations_total", &["outcome=\"activated\""]).await, 1);
+        std::fs::write(&file, "broken").expect("a broken file");
+        let policies = world.shared().policies().expect("policies");
+        until("the file is refused", || policies.activations()[0].refused >= 1).await;
+        let refused = counted("activations_total", &["outcome=\"refused\""]).await;
+        let none = world.command(&["policy", "rollback", "example", "7"]).await;
+        assert!(!none.status.success(), "{none:?}");
+        assert!(counted("activations_total", &["outcome=\"refused\""]).await > refused);
     });
 }

@@ -7,9 +7,12 @@
 //! | loading | some that nobody works on | asking |
 //! | loading | none | idle until the next expiry |
 //! | asking | drop | the message goes, with a report when it was asked for and the policy says so |
-//! | asking | extend, where the operator set the expiry | it stays, at least [`super::Limits::min_ask_interval`] and at most [`super::Limits::max_keep`] from now |
+//! | asking | extend, where the operator set the expiry | it stays, at least [`super::Limits::min_ask_interval`] from now and at most [`super::Limits::max_keep`] from when it came |
 //! | asking | hand over | it stays until the target took it, at most [`super::Limits::default_keep`] |
-//! | asking | anything else | dropped, with a report |
+//! | asking | anything else; the same where that time has passed | dropped, with a report |
+//!
+//! Nothing stays for ever, however often a policy says so: extending ends [`super::Limits::max_keep`] after a message came, and
+//! handing over, for which the target has some time even then, [`super::Limits::default_keep`] later.
 //!
 //! What is in flight does not expire before its attempt ends, and what is expired is never sent.
 
@@ -154,6 +157,12 @@ impl Recipient {
         let now = self.now;
         let Some(entry) = self.queue.get_mut(id) else { return };
         let discarded = entry.discard;
+        let kept_until = entry.stored.message.received_at.after(self.limits.max_keep);
+        let action = match action {
+            ExpiryAction::Extend(_) if kept_until <= now => fallback::expiry(),
+            ExpiryAction::HandOver(_) if kept_until.after(self.limits.default_keep) <= now => fallback::expiry(),
+            action => action,
+        };
         match action {
             _ if discarded.is_some() => {
                 let event = Event::Discarded(Some(id), String::from("operator"));
@@ -166,14 +175,15 @@ impl Recipient {
             ExpiryAction::Extend(until) => {
                 entry.lease = None;
                 let earliest = now.after(self.limits.min_ask_interval);
-                entry.stored.message.expires_at = until.max(earliest).min(now.after(self.limits.max_keep));
+                entry.stored.message.expires_at = until.max(earliest).min(kept_until);
                 self.draft_save(draft, id);
                 self.hand_overs.note_waiting();
                 self.want(crate::decision::Trigger::MessageArrived);
             }
             ExpiryAction::HandOver(target) => {
                 entry.lease = None;
-                entry.stored.message.expires_at = now.after(self.limits.default_keep);
+                let latest = kept_until.after(self.limits.default_keep);
+                entry.stored.message.expires_at = now.after(self.limits.default_keep).min(latest);
                 entry.stored.not_before = None;
                 entry.stored.message.hand_over_to = Some(target);
                 self.hand_overs.note_waiting();

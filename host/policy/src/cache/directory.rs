@@ -27,6 +27,7 @@ const UNFINISHED: &str = ".unfinished";
 pub(super) struct Directory {
     path: PathBuf,
     descriptor: OwnedFd,
+    is_read_only: bool,
     written: AtomicU64,
 }
 
@@ -37,6 +38,15 @@ impl Directory {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(io_error(path, error.into())),
         }
+        Directory::open_known(path)
+    }
+
+    /// Opens one that is there, and never changes anything in it.
+    pub(super) fn reading(path: &Path) -> Result<Directory, CacheError> {
+        Ok(Directory { is_read_only: true, ..Directory::open_known(path)? })
+    }
+
+    fn open_known(path: &Path) -> Result<Directory, CacheError> {
         let unsafe_directory = |problem| CacheError::Unsafe { path: path.to_owned(), problem };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let descriptor = match rustix::fs::open(path, flags, Mode::empty()) {
@@ -51,7 +61,12 @@ impl Directory {
         if !belongs_to_us(&metadata) {
             return Err(unsafe_directory("is open to others; expected a directory of this user with mode 0700"));
         }
-        Ok(Directory { path: path.to_owned(), descriptor: file.into(), written: AtomicU64::new(0) })
+        Ok(Directory {
+            path: path.to_owned(),
+            descriptor: file.into(),
+            is_read_only: false,
+            written: AtomicU64::new(0),
+        })
     }
 
     /// Refuses a file that lies directly in this directory.
@@ -85,15 +100,18 @@ impl Directory {
         let now = SystemTime::now();
         let is_noted =
             metadata.modified().is_ok_and(|at| now.duration_since(at).is_ok_and(|ago| ago < USE_NOTED_EVERY));
-        if !is_noted {
+        if !is_noted && !self.is_read_only {
             // Only the order in which entries make room depends on it.
             let _ = file.set_modified(now);
         }
         Ok(Some((file, metadata.len())))
     }
 
-    /// Puts a file there, whole or not at all.
+    /// Puts a file there, whole or not at all; nothing where it is only read.
     pub(super) fn write(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+        if self.is_read_only {
+            return Ok(());
+        }
         let number = self.written.fetch_add(1, Ordering::Relaxed);
         let unfinished = format!("{}-{number}{UNFINISHED}", std::process::id());
         let written = self.write_unfinished(&unfinished, parts);

@@ -27,6 +27,12 @@ impl Key {
         }
     }
 
+    /// Reads one that is there.
+    pub(super) fn known(path: &Path) -> Result<Key, CacheError> {
+        let descriptor = rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        Key::read(path, File::from(descriptor.map_err(|error| io_error(path, error.into()))?))
+    }
+
     pub(super) fn bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }

@@ -89,15 +89,22 @@ impl CompiledCache {
     pub fn open(directory: &Path, key_file: &Path) -> Result<CompiledCache, CacheError> {
         let directory = Directory::open(directory)?;
         directory.must_not_contain(key_file)?;
-        let key = Key::open(key_file)?;
-        Ok(CompiledCache {
-            directory,
-            key,
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
-            rejected: AtomicU64::new(0),
-            unwritten: AtomicU64::new(0),
-        })
+        Ok(CompiledCache::with(directory, Key::open(key_file)?))
+    }
+
+    /// Opens a cache that is another process's: what it has is used, and nothing is changed in it.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and when either is missing.
+    pub fn reading(directory: &Path, key_file: &Path) -> Result<CompiledCache, CacheError> {
+        let directory = Directory::reading(directory)?;
+        directory.must_not_contain(key_file)?;
+        Ok(CompiledCache::with(directory, Key::known(key_file)?))
+    }
+
+    fn with(directory: Directory, key: Key) -> CompiledCache {
+        let (hits, misses, rejected, unwritten) = Default::default();
+        CompiledCache { directory, key, hits, misses, rejected, unwritten }
     }
 
     /// What it did so far.

@@ -5,12 +5,13 @@ pub mod model;
 pub mod policies;
 mod queue;
 mod serve;
+mod streaming;
 mod tenants;
 mod users;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ use self::serve::{Listening, serve};
 use crate::configuration::Configuration;
 use crate::memory;
 use crate::metrics::write_family;
+use crate::policies::Activations;
 use crate::server::certificates::{Certificates, time_text};
 use crate::server::roster::Roster;
 use crate::server::{Server, Shared};
@@ -38,6 +40,8 @@ use restante_policy::{HookStatistics, TenantStatistics};
 use restante_store::Totals;
 use restante_transport::TlsStatus;
 
+/// The bit of a file's mode that lets every user read it.
+const OTHERS_READ: u32 = 0o004;
 /// Longest request body.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
@@ -147,6 +151,7 @@ pub async fn start(configuration: &Configuration, server: &Server) -> Result<Run
     let mut on_tcp = None;
     if let Some(address) = configuration.admin.listen {
         let token = token(&token_file)?;
+        warn_of_open_token(&token_file);
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let local = listener.local_addr()?;
         on_tcp = Some(local);
@@ -207,9 +212,18 @@ async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request,
 pub fn check_token_file(configuration: &Configuration) -> Result<()> {
     match &configuration.admin.token_file {
         Some(file) if configuration.admin.listen.is_some() => {
-            known_token(file).map(drop).context("cannot start the administration interface")
+            known_token(file).context("cannot start the administration interface")?;
+            warn_of_open_token(file);
+            Ok(())
         }
         _ => Ok(()),
+    }
+}
+
+/// Whoever knows the token may do everything.
+fn warn_of_open_token(path: &Path) {
+    if std::fs::metadata(path).is_ok_and(|it| it.permissions().mode() & OTHERS_READ != 0) {
+        tracing::warn!(file = %path.display(), "every user of this machine can read the token: take that from them");
     }
 }
 
@@ -279,8 +293,23 @@ async fn metrics(State(administration): State<Administration>) -> Response {
         write_memory(text);
         write_certificates(text, &administration.certificates.status());
         write_policies(text, &shared.policies().map(|policies| policies.host().statistics()).unwrap_or_default());
+        write_activations(text, &shared.policies().map(|policies| policies.activations()).unwrap_or_default());
     });
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+/// What decides, and how often that changed.
+fn write_activations(text: &mut String, tenants: &[Activations]) {
+    let of_tenant = |it: &Activations| vec![("tenant", it.tenant.to_string())];
+    let generations = tenants.iter().map(|it| (of_tenant(it), it.generation as f64));
+    write_family(text, "policy_generation", "gauge", generations);
+    let counts = tenants.iter().flat_map(|it| {
+        [("activated", it.activated), ("refused", it.refused)].map(|(outcome, count)| {
+            let labels = of_tenant(it).into_iter().chain([("outcome", outcome.to_owned())]);
+            (labels.collect(), count as f64)
+        })
+    });
+    write_family(text, "policy_activations", "counter", counts);
 }
 
 /// What the allocator counts, where it does.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::policies::GenerationStatus;
+
 /// One waiting message.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct QueueEntry {
@@ -177,8 +179,10 @@ pub struct TenantSummary {
     pub domains: Vec<String>,
     /// Its number prefixes.
     pub numbers: Vec<String>,
-    /// `standard`, or a path.
+    /// `standard`, or a path: what the configuration says.
     pub policy: String,
+    /// What decides.
+    pub active: Option<GenerationStatus>,
     /// Messages that wait; dispositions are not counted.
     pub stored_messages: u32,
     /// Their bytes.
@@ -212,6 +216,15 @@ pub struct RemovedTenant {
     pub stored_bytes: u64,
 }
 
+/// What decides for a tenant since then.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ChangedPolicy {
+    /// Whose.
+    pub tenant: String,
+    /// The number of its generation.
+    pub generation: u64,
+}
+
 /// What reading the configuration file again led to.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ReloadReport {
@@ -221,6 +234,9 @@ pub struct ReloadReport {
     pub changed: Vec<String>,
     /// Tenants that are gone.
     pub removed: Vec<String>,
+    /// Tenants for which another generation of their policy decides than before.
+    #[serde(default)]
+    pub policies: Vec<ChangedPolicy>,
     /// What needs a restart, and whatever else the operator should know.
     pub warnings: Vec<String>,
 }

@@ -14,6 +14,7 @@ use restante_deferral::model::TenantName;
 use restante_policy::{LogLine, Problem as SettingsProblem, Severity};
 use serde::{Deserialize, Serialize};
 
+use super::streaming::streamed;
 use super::{Administration, Problem};
 use crate::policies::activation::NotActivated;
 use crate::policies::library::Recording;
@@ -36,7 +37,7 @@ pub fn routes(max_component_bytes: usize) -> Router<Administration> {
         .route("/tenants/{name}/policy/candidate/activate", post(activate_candidate))
         .route("/tenants/{name}/policy/shadow", get(shadow))
         .route("/tenants/{name}/policy/recording", axum::routing::put(start_recording).delete(stop_recording))
-        .route("/tenants/{name}/policy/records", get(records))
+        .route("/tenants/{name}/policy/records", get(records).delete(delete_records))
         .route("/tenants/{name}/policy/cases", cases)
         .route("/tenants/{name}/policy/log", get(log))
 }
@@ -266,7 +267,12 @@ async fn stop_recording(State(it): State<Administration>, Path(tenant): Path<Str
 
 async fn records(State(it): State<Administration>, Path(tenant): Path<String>) -> Result<Response, Response> {
     let records = blocking(&it, move |policies| policies.records(&named(tenant))).await?;
-    Ok(([(header::CONTENT_TYPE, "application/jsonl")], records).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/jsonl")], streamed(records)).into_response())
+}
+
+async fn delete_records(State(it): State<Administration>, Path(tenant): Path<String>) -> Result<StatusCode, Response> {
+    blocking(&it, move |policies| policies.delete_records(&named(tenant))).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn put_cases(

@@ -4,11 +4,12 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use restante_deferral::model::TenantName;
+use serde::Deserialize;
 
-use super::model::{ReloadReport, RemovedTenant, TenantDetails, TenantList, TenantSummary};
+use super::model::{ChangedPolicy, ReloadReport, RemovedTenant, TenantDetails, TenantList, TenantSummary};
 use super::{Administration, Problem};
 use crate::configuration::{Source, Tenant};
 use crate::server::roster::{Known, Origin, Roster, RosterError};
@@ -42,26 +43,49 @@ pub async fn put(
 pub async fn remove(
     State(it): State<Administration>,
     Path(name): Path<String>,
+    Query(RemoveQuery { purge }): Query<RemoveQuery>,
 ) -> Result<Json<RemovedTenant>, Problem> {
     let of = name.clone();
-    change(&it, move |roster| roster.remove(&of)).await?;
+    change(&it, move |roster| roster.remove(&of, purge)).await?;
     let stays = it.shared.store.tenant_totals(&TenantName(name.into()));
     Ok(Json(RemovedTenant { stored_messages: stays.messages, stored_bytes: stays.size_bytes }))
 }
 
 pub async fn reload(State(it): State<Administration>) -> Result<Json<ReloadReport>, Problem> {
-    let reloaded = change(&it, |roster| match roster.reload() {
-        // Here it is the file that has it, and not the request.
-        Err(error @ RosterError::Policy(_)) => Ok(Err(error.to_string())),
-        other => other.map(Ok),
+    let certificates = it.certificates.clone();
+    let reloaded = change(&it, move |roster| {
+        let of_tls = certificates.reload();
+        match roster.reload() {
+            Ok(mut reloaded) => {
+                reloaded.warnings.extend(of_tls.err().map(|error| format!("[tls]: the files are not taken: {error}")));
+                Ok(Ok(reloaded))
+            }
+            // Here it is the file that has it, and not the request.
+            Err(error @ RosterError::Policy(_)) => Ok(Err(error.to_string())),
+            Err(error) => Err(error),
+        }
     });
     let reloaded = reloaded.await?.map_err(|text| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, text))?;
     Ok(Json(ReloadReport {
         added: reloaded.added,
         changed: reloaded.changed,
         removed: reloaded.removed,
+        policies: reloaded
+            .policies
+            .into_iter()
+            .map(|(tenant, generation)| ChangedPolicy { tenant, generation })
+            .collect(),
         warnings: reloaded.warnings,
     }))
+}
+
+/// What goes with a tenant.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveQuery {
+    /// What is kept of its policy.
+    #[serde(default)]
+    purge: bool,
 }
 
 /// The tenant that a request is about.
@@ -139,6 +163,7 @@ fn summary(it: &Administration, name: &str, known: &Known) -> TenantSummary {
         domains: known.tenant.domains.clone(),
         numbers: known.tenant.numbers.clone(),
         policy: known.tenant.policy.clone(),
+        active: it.shared.policies().and_then(|policies| policies.active(&key)),
         stored_messages: stored.messages,
         stored_bytes: stored.size_bytes,
         stored_dispositions: dispositions.messages,

@@ -173,6 +173,9 @@ fn credentials(
     Ok(UserCredentials { username: change.username.clone(), realm: change.realm.clone(), hashes })
 }
 
+/// Longest class of a user: it is in every question to the policy.
+const MAX_CLASS_BYTES: usize = 100;
+
 fn profile_change(it: &Administration, key: &RecipientKey, change: UserChange) -> Result<ProfileChange, Problem> {
     let wrong = |text: String| Problem::new(StatusCode::BAD_REQUEST, text);
     let delivery = match change.delivery.as_deref() {
@@ -187,6 +190,9 @@ fn profile_change(it: &Administration, key: &RecipientKey, change: UserChange) -
         && !(-1440..=1440).contains(&offset)
     {
         return Err(wrong(format!("utc_offset_minutes {offset}: expected -1440 to 1440")));
+    }
+    if let Some(class) = change.class.as_deref().filter(|class| class.len() > MAX_CLASS_BYTES) {
+        return Err(wrong(format!("class has {} bytes: expected at most {MAX_CLASS_BYTES}", class.len())));
     }
     let aliases = match change.aliases {
         None => AliasChange::Keep,

@@ -51,12 +51,12 @@ pub fn upload(
     blocking(server, method, path, Some((content_type, body)))
 }
 
-/// Whatever is there, as bytes.
+/// Whatever is there, of any length, as it comes.
 ///
 /// # Errors
-/// As [`request`].
-pub fn download(server: &RunningServer, path: &str) -> Result<Bytes> {
-    blocking(server, Method::GET, path, None)
+/// As [`request`], and what the taker says.
+pub fn download(server: &RunningServer, path: &str, take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    runtime()?.block_on(exchange(server, Method::GET, path, None, take))
 }
 
 fn blocking(
@@ -65,8 +65,20 @@ fn blocking(
     path: &str,
     body: Option<(&'static str, Vec<u8>)>,
 ) -> Result<Bytes> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(exchange(server, method, path, body))
+    let mut answer = Vec::new();
+    let take = |bytes: &[u8]| {
+        if bytes.len() > MAX_ANSWER_BYTES.saturating_sub(answer.len()) {
+            bail!("the answer is longer than {MAX_ANSWER_BYTES} bytes");
+        }
+        answer.extend_from_slice(bytes);
+        Ok(())
+    };
+    runtime()?.block_on(exchange(server, method, path, body, take))?;
+    Ok(answer.into())
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 async fn exchange(
@@ -74,7 +86,8 @@ async fn exchange(
     method: Method,
     path: &str,
     body: Option<(&'static str, Vec<u8>)>,
-) -> Result<Bytes> {
+    take: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let mut request = Request::builder().method(method).uri(path);
     let body = match body {
         Some((content_type, body)) => {
@@ -93,15 +106,15 @@ async fn exchange(
         let stream =
             tokio::net::TcpStream::connect(host).await.with_context(|| format!("no server answers at {url}"))?;
         let request = request.header("host", host).header("authorization", format!("Bearer {}", token.trim()));
-        return over(stream, request.body(body)?).await;
+        return over(stream, request.body(body)?, take).await;
     }
     let stream = tokio::net::UnixStream::connect(&server.socket)
         .await
         .with_context(|| format!("no server answers at {} (see --socket and --url)", server.socket.display()))?;
-    over(stream, request.header("host", "localhost").body(body)?).await
+    over(stream, request.header("host", "localhost").body(body)?, take).await
 }
 
-async fn over<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Bytes>
+async fn over<S>(stream: S, request: Request<Full<Bytes>>, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -109,14 +122,21 @@ where
     let exchange = async move {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
+        let mut body = response.into_body();
+        if status.is_success() {
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| anyhow!("the answer broke off: {error}"))?;
+                if let Some(data) = frame.data_ref() {
+                    take(data)?;
+                }
+            }
+            return Ok(());
+        }
+        let body = Limited::new(body, MAX_ANSWER_BYTES)
             .collect()
             .await
             .map_err(|error| anyhow!("the answer broke off: {error}"))?
             .to_bytes();
-        if status.is_success() {
-            return Ok(body);
-        }
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         match problem.get("error").and_then(serde_json::Value::as_str) {
             Some(text) => {

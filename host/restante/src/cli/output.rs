@@ -1,7 +1,7 @@
 //! Standard output of commands: who reads no more, as `head` does, ends a command quietly.
 
 use std::fmt::Arguments;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, StdoutLock, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use thiserror::Error;
@@ -16,9 +16,18 @@ pub fn set_untold(status: u8) {
 
 /// Writes, and ends the process when that cannot be.
 pub fn write(text: Arguments<'_>) {
+    write_by(|out| out.write_fmt(text));
+}
+
+/// The same with bytes.
+pub fn write_bytes(bytes: &[u8]) {
+    write_by(|out| out.write_all(bytes));
+}
+
+fn write_by(write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) {
     let mut out = io::stdout().lock();
     let status = i32::from(UNTOLD.load(Ordering::Relaxed));
-    match out.write_fmt(text).and_then(|()| out.flush()) {
+    match write(&mut out).and_then(|()| out.flush()) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(status),
         Err(error) => {

@@ -188,7 +188,8 @@ async fn reload(certificates: Arc<Certificates>, roster: Arc<Roster>) {
                 tracing::warn!("{warning}");
             }
             let (added, changed) = (reloaded.added.len(), reloaded.changed.len());
-            tracing::info!(added, changed, removed = reloaded.removed.len(), "the configuration was read again");
+            let (removed, policies) = (reloaded.removed.len(), reloaded.policies.len());
+            tracing::info!(added, changed, removed, policies, "the configuration was read again");
         }
         Ok(Err(error)) => tracing::error!("the configuration was not taken, and nothing changed: {error}"),
         Err(error) => tracing::error!(%error, "reading the configuration again was interrupted"),

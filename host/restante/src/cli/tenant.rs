@@ -14,8 +14,9 @@ use super::admin_client::request;
 use super::output::say;
 use super::queue::escaped;
 use super::table::{harmless, table};
-use crate::admin::model::{ReloadReport, RemovedTenant, TenantDetails, TenantList};
+use crate::admin::model::{ChangedPolicy, ReloadReport, RemovedTenant, TenantDetails, TenantList};
 use crate::configuration::Tenant;
+use crate::policies::GenerationStatus;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -31,10 +32,13 @@ pub enum Command {
         /// A file with `[tenants.NAME]`, as in a configuration; `policy` may be "standard" only.
         file: PathBuf,
     },
-    /// Remove a tenant that was added. What is stored for its users stays.
+    /// Remove a tenant that was added. What is stored for its users stays, and what is kept of its policy for its return.
     Remove {
         /// Its name.
         name: String,
+        /// Remove what is kept of its policy, too: generations, cases, records; also when the tenant is gone already.
+        #[arg(long)]
+        purge: bool,
     },
     /// Have the server read its configuration file again: tenants in it come, change and go.
     Reload,
@@ -68,8 +72,9 @@ pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
             }
         }
         Command::Add { file } => add(&file, server)?,
-        Command::Remove { name } => {
-            let removed: RemovedTenant = request(server, Method::DELETE, &path(&name), None)?;
+        Command::Remove { name, purge } => {
+            let path = if purge { format!("{}?purge=true", path(&name)) } else { path(&name) };
+            let removed: RemovedTenant = request(server, Method::DELETE, &path, None)?;
             if server.json {
                 say!("{}", serde_json::to_string_pretty(&removed)?);
             } else {
@@ -109,6 +114,15 @@ fn add(file: &Path, server: &RunningServer) -> Result<()> {
         if !server.json {
             let is_known = known.tenants.iter().any(|tenant| tenant.name == *name);
             say!("{} {}", if is_known { "changed" } else { "added" }, harmless(name));
+            let by_command = details.summary.active.as_ref().filter(|active| !is_known && active.origin == "upload");
+            if let Some(active) = by_command {
+                let (name, number) = (harmless(name), active.number);
+                say!(
+                    "{name}: generation {number} decides again, {}, which was activated by command for the tenant of this name \
+                     before",
+                    harmless(&active.name)
+                );
+            }
         }
         done.push(details);
     }
@@ -123,7 +137,7 @@ fn path(name: &str) -> String {
 }
 
 fn print_list(list: &TenantList) {
-    let head = ["tenant", "from", "domains", "policy", "messages", "bytes", "sessions", "in flight"];
+    let head = ["tenant", "from", "domains", "policy", "decides", "messages", "bytes", "sessions", "in flight"];
     let rows: Vec<Vec<String>> = list
         .tenants
         .iter()
@@ -133,6 +147,7 @@ fn print_list(list: &TenantList) {
                 it.source.clone(),
                 it.domains.iter().chain(&it.numbers).cloned().collect::<Vec<_>>().join(", "),
                 it.policy.clone(),
+                it.active.as_ref().map_or_else(String::new, decides),
                 it.stored_messages.to_string(),
                 it.stored_bytes.to_string(),
                 it.sessions.to_string(),
@@ -143,9 +158,18 @@ fn print_list(list: &TenantList) {
     say!("{}", table(&head, &rows).trim_end());
 }
 
+/// A generation in short.
+fn decides(active: &GenerationStatus) -> String {
+    let by = if active.origin == "upload" { ", by command" } else { "" };
+    format!("{} {}{by}", active.name, active.number)
+}
+
 fn print_details(details: &TenantDetails) -> Result<()> {
     let TenantDetails { summary, configuration } = details;
     say!("tenant:    {} ({})", harmless(&summary.name), harmless(&summary.source));
+    if let Some(active) = &summary.active {
+        say!("decides:   {}", harmless(&decides(active)));
+    }
     say!("stored:    {} messages, {} bytes", summary.stored_messages, summary.stored_bytes);
     say!("           {} dispositions, {} bytes", summary.stored_dispositions, summary.stored_disposition_bytes);
     say!("sessions:  {}", summary.sessions);
@@ -164,7 +188,10 @@ fn print_report(report: &ReloadReport) {
             say!("{what} {}", harmless(name));
         }
     }
-    if [&report.added, &report.changed, &report.removed].into_iter().all(Vec::is_empty) {
+    for ChangedPolicy { tenant, generation } in &report.policies {
+        say!("generation {generation} of the policy of {} decides", harmless(tenant));
+    }
+    if [&report.added, &report.changed, &report.removed].into_iter().all(Vec::is_empty) && report.policies.is_empty() {
         say!("no tenant is otherwise than before");
     }
     for warning in &report.warnings {

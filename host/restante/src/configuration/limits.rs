@@ -156,6 +156,9 @@ limits! {
     deduplication_hours = 24;
 }
 
+/// No component is larger: it is held in memory while it is uploaded, and more than once while it is compiled.
+const MOST_POLICY_BYTES: u64 = 256 << 20;
+
 impl Limits {
     /// # Errors
     /// The key, and what was expected.
@@ -163,6 +166,13 @@ impl Limits {
         match self.all().into_iter().find(|(_, value)| *value == 0 || *value > i64::MAX as u64 / 1000) {
             Some((name, value)) => {
                 Err((name, format!("limits.{name} = {value}: expected a whole number of at least 1")))
+            }
+            None if self.max_policy_bytes > MOST_POLICY_BYTES => {
+                let text = format!(
+                    "limits.max_policy_bytes = {}: expected at most {MOST_POLICY_BYTES}: it is what is held in memory",
+                    self.max_policy_bytes
+                );
+                Err(("max_policy_bytes", text))
             }
             None if self.min_registration_seconds > self.max_registration_seconds => {
                 let text = "limits.min_registration_seconds is larger than max_registration_seconds";

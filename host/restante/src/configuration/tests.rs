@@ -213,3 +213,23 @@ fn web_sockets_from_every_page_and_tls_one_way_are_warned_of() {
         assert!(expected.iter().zip(&warnings).all(|(part, warning)| warning.contains(part)), "{warnings:?}");
     }
 }
+
+#[test]
+fn an_administration_that_others_can_listen_to_is_warned_of() {
+    for (address, is_open) in
+        [("127.0.0.1:8085", false), ("[::1]:8085", false), ("0.0.0.0:8085", true), ("10.0.0.1:8085", true)]
+    {
+        let warnings = parse(&format!("[admin]\nlisten = \"{address}\"\n[tenants.a]\ndomains = [\"a.org\"]\n"))
+            .unwrap()
+            .warnings();
+        assert_eq!(warnings.iter().any(|warning| warning.contains("in the clear")), is_open, "{address}: {warnings:?}");
+    }
+}
+
+#[test]
+fn components_that_no_memory_holds_are_not_allowed() {
+    let with = |bytes: u64| parse(&format!("[limits]\nmax_policy_bytes = {bytes}\n"));
+    assert!(with(256 << 20).is_ok());
+    let error = with(5_000_000_000_000).unwrap_err().to_string();
+    assert!(error.contains("limits.max_policy_bytes = 5000000000000: expected at most 268435456"), "{error}");
+}

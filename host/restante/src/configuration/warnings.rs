@@ -33,6 +33,12 @@ impl Configuration {
                  sip.web_origins"
             ));
         }
+        if let Some(address) = self.admin.listen.filter(|address| !address.ip().to_canonical().is_loopback()) {
+            warnings.push(format!(
+                "admin.listen: {address} can be reached from other machines, and speaks in the clear: whoever sees a request has \
+                 the token, which allows everything; listen on loopback, or keep the network in between closed"
+            ));
+        }
         warnings.extend(self.one_way_encryption());
         let asks = self.tls.client_certificates != AskedCertificates::None;
         for (name, tenant) in &self.tenants {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 
 use restante_deferral::model::TenantName;
 use restante_policy::{Problem, Shadow};
@@ -47,7 +47,7 @@ impl Policies {
     pub fn ready(&self, configured: TenantPolicy, occasion: Occasion) -> Result<Ready, PolicyError> {
         let known = self.lock().get(&configured.name).cloned();
         match known {
-            Some(managed) => self.ready_to_change(managed, configured),
+            Some(managed) => managed.clone().counting(|_| self.ready_to_change(managed, configured)),
             None => self.ready_to_add(configured, occasion),
         }
     }
@@ -81,14 +81,17 @@ impl Policies {
         let is_known = ready.managed.is_some();
         let Some(next) = ready.next.clone() else { return Ok(()) };
         let name = next.configured.name.clone();
-        let new = || Arc::new(Managed { changing: Mutex::default(), current: Mutex::new(next.clone()) });
+        let new = || Arc::new(Managed::new(next.clone()));
         let managed = ready.managed.clone().unwrap_or_else(new);
         let turn = if is_known { self.turn(&name, &managed)? } else { managed.changing() };
         if ready.is_overtaken() {
             drop(turn);
             return self.apply(next.configured).map(drop);
         }
-        self.take_effect(&managed, next);
+        if !is_known && ready.bytes.is_some() {
+            next.tell("the configuration names it");
+        }
+        self.take_effect(&managed, next, "the configuration names it");
         drop(turn);
         if !is_known {
             self.lock().insert(name, managed);
@@ -104,15 +107,16 @@ impl Policies {
         let managed = self.managed(tenant)?;
         // A configuration that comes meanwhile waits: it would be undone by the one that is looked at here.
         let _turn = self.turn(tenant, &managed)?;
-        let configured = managed.current().configured;
-        let Ready { next, bytes, warnings, .. } = self.ready_to_change(Arc::clone(&managed), configured)?;
-        if let Some(next) = next {
-            if let Some(bytes) = bytes {
-                self.keep(tenant, &bytes, &next.state)?;
+        managed.counting(|current| {
+            let Ready { next, bytes, warnings, .. } = self.ready_to_change(Arc::clone(&managed), current.configured)?;
+            if let Some(next) = next {
+                if let Some(bytes) = bytes {
+                    self.keep(tenant, &bytes, &next.state)?;
+                }
+                self.take_effect(&managed, next, "the file that the configuration names is another one");
             }
-            self.take_effect(&managed, next);
-        }
-        Ok(warnings)
+            Ok(warnings)
+        })
     }
 
     /// A tenant that this process does not know yet.
@@ -134,6 +138,10 @@ impl Policies {
             return Ok(Ready { unreadable, ..ready });
         };
         let before = state.clone();
+        if occasion == Occasion::Change {
+            // It comes back: see `removal`.
+            state.dismiss_observers();
+        }
         let unusable = if names_the_same(&state, &named, &configured) {
             if is_other_program {
                 tracing::info!(tenant = %name, "this program has another standard policy than the one before: what was \

@@ -129,6 +129,12 @@ impl TenantState {
         self.previous.truncate(MAX_PREVIOUS);
     }
 
+    /// There is no candidate any more, and nothing is recorded. Whether that is a change.
+    pub fn dismiss_observers(&mut self) -> bool {
+        let candidate = self.candidate.take();
+        self.recording.take().is_some() || candidate.is_some()
+    }
+
     /// The active one, those before it, and the candidate.
     pub fn generations(&self) -> impl Iterator<Item = &Kept> {
         let candidate = self.candidate.iter().map(|candidate| &candidate.generation);
@@ -184,6 +190,22 @@ impl Library {
     pub fn keep_state(&self, tenant: &str, state: &TenantState) -> io::Result<()> {
         let bytes = serde_json::to_vec_pretty(state).map_err(io::Error::other)?;
         write(&self.tenant_file(tenant, "json"), &bytes)
+    }
+
+    /// Removes everything that is kept of a tenant but for components.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn forget(&self, tenant: &str) -> io::Result<()> {
+        for kind in ["json", "cases.jsonl", UNREADABLE] {
+            remove(&self.tenant_file(tenant, kind))?;
+        }
+        let records = self.records(tenant);
+        match fs::remove_dir_all(&records) {
+            Ok(()) => sync_directory_of(&records),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// A component that was kept.

@@ -16,6 +16,8 @@ mod configured;
 pub mod library;
 mod preparing;
 pub mod recording;
+mod records;
+mod removal;
 mod standard;
 mod status;
 pub mod watch;
@@ -23,11 +25,12 @@ pub mod watch;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use restante_deferral::decision::HostAbilities;
 use restante_deferral::model::{TenantName, Timestamp};
-use restante_policy::record::{Meter, Pseudonymiser, RecordSource};
+use restante_policy::record::Meter;
 use restante_policy::{
     FailurePolicies, FailurePolicy, Generation, Hook, Loader, LogLine, Observation, PolicyHost, Problem, Recorder,
     Shadow, TenantPolicyLimits,
@@ -36,13 +39,15 @@ use restante_store::sqlite::Clock;
 use serde_json::Value;
 
 use self::activation::{NotActivated, Signers, Step, Watcher};
-use self::library::{Kept, KeptCandidate, Library, Recording, TenantState};
+use self::library::{Kept, KeptCandidate, Library, TenantState};
 use self::preparing::{Prepared, parse_cases};
 use self::recording::FileRecorder;
 
 pub use self::asking::Asker;
 pub use self::configured::{Occasion, Ready};
-pub use self::status::{CandidateStatus, GenerationStatus, HookStatus, TenantPolicyStatus};
+pub use self::status::{
+    Activations, CandidateStatus, GenerationStatus, HookStatus, RecordingStatus, TenantPolicyStatus,
+};
 
 /// What a tenant's configuration says of its policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,6 +139,8 @@ struct Managed {
     /// Held while something changes.
     changing: Mutex<()>,
     current: Mutex<Current>,
+    activated: AtomicU64,
+    refused: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -171,14 +178,6 @@ impl Policies {
         Ok(warnings)
     }
 
-    /// A tenant is gone. What is kept of it stays on disk, for its return.
-    pub fn remove(&self, tenant: &TenantName) {
-        let managed = self.lock().remove(tenant);
-        // Whoever is changing it tells what decides of it before.
-        let _turn = managed.as_deref().map(Managed::changing);
-        self.host.remove(tenant);
-    }
-
     /// Keeps an uploaded component; returns its digest.
     ///
     /// # Errors
@@ -203,9 +202,10 @@ impl Policies {
     pub fn activate(&self, tenant: &TenantName, proposal: Proposal) -> Result<Activated, PolicyError> {
         let managed = self.managed(tenant)?;
         let _turn = self.turn(tenant, &managed)?;
-        let current = managed.current();
-        let prepared = self.prepare_proposal(&current, proposal)?;
-        self.switch(&managed, current, prepared)
+        managed.counting(|current| {
+            let prepared = self.prepare_proposal(&current, proposal)?;
+            self.switch(&managed, current, prepared, "activated by command")
+        })
     }
 
     /// Makes an uploaded component a candidate that sees so many of a thousand decisions.
@@ -228,7 +228,8 @@ impl Policies {
         self.parts.library.keep_state(&tenant.0, &current.state)?;
         drop(components);
         current.candidate = Some(Arc::new(Shadow::new(generation, sample_permille)));
-        self.take_effect(&managed, current);
+        tracing::info!(%tenant, number = kept.number, digest = kept.digest, sample_permille, "a candidate looks on");
+        self.take_effect(&managed, current, "");
         Ok(Activated { generation: kept, warnings })
     }
 
@@ -239,12 +240,13 @@ impl Policies {
     pub fn activate_candidate(&self, tenant: &TenantName) -> Result<Activated, PolicyError> {
         let managed = self.managed(tenant)?;
         let _turn = self.turn(tenant, &managed)?;
-        let mut current = managed.current();
-        let candidate = current.state.candidate.take().ok_or(PolicyError::Nothing("there is no candidate"))?;
-        current.candidate = None;
-        // Signers, cases and the host may have changed since it was tried.
-        let prepared = self.prepare_kept(&current, &candidate.generation)?;
-        self.switch(&managed, current, prepared)
+        managed.counting(|mut current| {
+            let candidate = current.state.candidate.take().ok_or(PolicyError::Nothing("there is no candidate"))?;
+            current.candidate = None;
+            // Signers, cases and the host may have changed since it was tried.
+            let prepared = self.prepare_kept(&current, &candidate.generation)?;
+            self.switch(&managed, current, prepared, "the candidate was activated by command")
+        })
     }
 
     /// Drops the candidate.
@@ -258,7 +260,8 @@ impl Policies {
         current.state.candidate.take().ok_or(PolicyError::Nothing("there is no candidate"))?;
         self.parts.library.keep_state(&tenant.0, &current.state)?;
         current.candidate = None;
-        self.take_effect(&managed, current);
+        tracing::info!(%tenant, "the candidate was dropped");
+        self.take_effect(&managed, current, "");
         Ok(())
     }
 
@@ -269,13 +272,14 @@ impl Policies {
     pub fn roll_back(&self, tenant: &TenantName, number: Option<u64>) -> Result<Activated, PolicyError> {
         let managed = self.managed(tenant)?;
         let _turn = self.turn(tenant, &managed)?;
-        let current = managed.current();
-        let wanted = |kept: &&Kept| number.is_none_or(|number| kept.number == number);
-        let kept = current.state.previous.iter().find(wanted).cloned();
-        let kept = kept.ok_or(PolicyError::Nothing("there is no such generation to go back to"))?;
-        // It decided before: what refuses it now must not stand in the way of getting back to it, but for signers.
-        let prepared = self.restore(&current.configured, &kept)?;
-        self.switch(&managed, current, prepared)
+        managed.counting(|current| {
+            let wanted = |kept: &&Kept| number.is_none_or(|number| kept.number == number);
+            let kept = current.state.previous.iter().find(wanted).cloned();
+            let kept = kept.ok_or(PolicyError::Nothing("there is no such generation to go back to"))?;
+            // It decided before: what refuses it now must not stand in the way of getting back to it, but for signers.
+            let prepared = self.restore(&current.configured, &kept)?;
+            self.switch(&managed, current, prepared, "gone back to by command")
+        })
     }
 
     /// Replaces the cases that a policy of this tenant has to pass; none removes them.
@@ -289,29 +293,6 @@ impl Policies {
         let managed = self.managed(tenant)?;
         let _turn = self.turn(tenant, &managed)?;
         Ok(self.parts.library.keep_cases(&tenant.0, cases)?)
-    }
-
-    /// Records a tenant's decisions from now on; none stops that. What was recorded stays.
-    ///
-    /// # Errors
-    /// [`PolicyError`]
-    pub fn set_recording(&self, tenant: &TenantName, recording: Option<Recording>) -> Result<(), PolicyError> {
-        let managed = self.managed(tenant)?;
-        let _turn = self.turn(tenant, &managed)?;
-        let mut current = managed.current();
-        current.state.recording = recording;
-        self.parts.library.keep_state(&tenant.0, &current.state)?;
-        self.take_effect(&managed, current);
-        Ok(())
-    }
-
-    /// What was recorded of a tenant, a line each.
-    ///
-    /// # Errors
-    /// [`PolicyError`]
-    pub fn records(&self, tenant: &TenantName) -> Result<Vec<u8>, PolicyError> {
-        self.managed(tenant)?;
-        Ok(recording::read(&self.parts.library.records(&tenant.0))?)
     }
 
     /// How a tenant's policy does.
@@ -328,6 +309,27 @@ impl Policies {
             current.recorder.as_deref(),
             statistics.as_ref(),
         ))
+    }
+
+    /// What decides for a tenant; none: nothing is known of it.
+    #[must_use]
+    pub fn active(&self, tenant: &TenantName) -> Option<GenerationStatus> {
+        let managed = self.managed(tenant).ok()?;
+        let current = managed.current.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(GenerationStatus::from(&current.state.active))
+    }
+
+    /// For each tenant the number of what decides, and how often another generation came to decide and was refused, since the
+    /// server started or the tenant was added.
+    #[must_use]
+    pub fn activations(&self) -> Vec<Activations> {
+        let of = |(name, managed): (&TenantName, &Arc<Managed>)| Activations {
+            tenant: name.clone(),
+            generation: managed.current.lock().unwrap_or_else(PoisonError::into_inner).state.active.number,
+            activated: managed.activated.load(Ordering::Relaxed),
+            refused: managed.refused.load(Ordering::Relaxed),
+        };
+        self.lock().iter().map(of).collect()
     }
 
     /// The candidate, with what is known of it.
@@ -381,28 +383,42 @@ impl Policies {
     }
 
     /// What was prepared decides from now on.
-    fn switch(&self, managed: &Managed, current: Current, prepared: Prepared) -> Result<Activated, PolicyError> {
+    fn switch(
+        &self,
+        managed: &Managed,
+        current: Current,
+        prepared: Prepared,
+        why: &'static str,
+    ) -> Result<Activated, PolicyError> {
         let Prepared { generation, bytes, kept, warnings } = prepared;
         let mut next = current;
         next.state.activate(kept.clone());
         self.keep(&next.configured.name, &bytes, &next.state)?;
         next.active = generation;
-        self.take_effect(managed, next);
+        self.take_effect(managed, next, why);
         (self.parts.watcher)(Step::Switch);
         Ok(Activated { generation: kept, warnings })
     }
 
-    /// Tells what decides; from here on it is so.
-    fn take_effect(&self, managed: &Managed, current: Current) {
+    /// Tells what decides, and the log why, where that is another generation than before; from here on it is so.
+    fn take_effect(&self, managed: &Managed, current: Current, why: &'static str) {
+        if managed.current().state.active.number != current.state.active.number {
+            managed.activated.fetch_add(1, Ordering::Relaxed);
+            current.tell(why);
+        }
         let tenant = &current.configured.name.clone();
         let wants_previous =
             Hook::ALL.iter().any(|hook| current.configured.failure.of(*hook) == FailurePolicy::Previous);
         let previous = current.state.previous.first().filter(|_| wants_previous);
-        let previous = previous.and_then(|kept| self.restore(&current.configured, kept).ok());
+        let previous = previous.and_then(|kept| {
+            let restored = self.restore(&current.configured, kept);
+            let untold = |error| tracing::warn!(%tenant, number = kept.number, %error, "the generation that `failure = \"previous\"` names cannot be restored: what fails falls back");
+            restored.map_err(untold).ok()
+        });
         self.host.configure(tenant, current.configured.limits);
         self.host.set_failure_policies(tenant, current.configured.failure);
         self.host.set_generations(tenant, Arc::clone(&current.active), previous.map(|it| it.generation));
-        let recorder = self.recorder_for(&current);
+        let recorder = self.recorder_or_none(&current);
         let current = Current { recorder, ..current };
         self.host.observe(
             tenant,
@@ -412,29 +428,6 @@ impl Policies {
             },
         );
         *managed.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
-    }
-
-    /// What records this tenant's decisions, if they are to be recorded. It belongs to one generation.
-    fn recorder_for(&self, current: &Current) -> Option<Arc<FileRecorder>> {
-        let settings = current.state.recording?;
-        let (tenant, active) = (&current.configured.name, &current.state.active);
-        let make = || -> Result<FileRecorder, PolicyError> {
-            let bytes = self.component_of(&active.digest)?;
-            let hidden =
-                (!settings.plain_addresses).then(|| Pseudonymiser::for_tenant(&self.parts.pseudonym_secret, tenant));
-            let host = &current.configured.abilities;
-            let source = RecordSource::new(&self.parts.meter, &bytes, &active.settings, host, hidden)
-                .map_err(NotActivated::from)?;
-            let directory = self.parts.library.records(&tenant.0);
-            Ok(FileRecorder::new(source, settings, directory, self.parts.clock.clone())?)
-        };
-        match make() {
-            Ok(recorder) => Some(Arc::new(recorder)),
-            Err(error) => {
-                tracing::error!(%tenant, %error, "decisions cannot be recorded");
-                None
-            }
-        }
     }
 
     fn managed(&self, tenant: &TenantName) -> Result<Arc<Managed>, PolicyError> {
@@ -463,7 +456,25 @@ impl Policies {
     }
 }
 
+impl Current {
+    /// What decides, for the log.
+    fn tell(&self, why: &'static str) {
+        let (tenant, Kept { number, digest, name, version, origin, .. }) = (&self.configured.name, &self.state.active);
+        tracing::info!(%tenant, number, name, version, digest, ?origin, why, "another generation of the policy decides");
+    }
+}
+
 impl Managed {
+    fn new(current: Current) -> Managed {
+        let (activated, refused) = Default::default();
+        Managed { changing: Mutex::default(), current: Mutex::new(current), activated, refused }
+    }
+
+    /// Counts it where it comes to nothing.
+    fn counting<T>(&self, change: impl FnOnce(Current) -> Result<T, PolicyError>) -> Result<T, PolicyError> {
+        change(self.current()).inspect_err(|_| _ = self.refused.fetch_add(1, Ordering::Relaxed))
+    }
+
     fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }

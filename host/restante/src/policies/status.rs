@@ -25,6 +25,19 @@ pub struct TenantPolicyStatus {
     pub hooks: Vec<HookStatus>,
 }
 
+/// What decides for a tenant, and how often that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activations {
+    /// Whose.
+    pub tenant: TenantName,
+    /// The number of what decides.
+    pub generation: u64,
+    /// How often another generation came to decide.
+    pub activated: u64,
+    /// How often one was to, and something else goes on.
+    pub refused: u64,
+}
+
 /// A generation, without its component.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -73,6 +86,9 @@ pub struct RecordingStatus {
     pub recorded: u64,
     /// Those that were to be recorded, and there was no time.
     pub left_out: u64,
+    /// Nothing can be recorded: the log says why.
+    #[serde(default)]
+    pub is_broken: bool,
 }
 
 /// What one hook did.
@@ -89,6 +105,9 @@ pub struct HookStatus {
     pub mean_micros: u64,
     /// It failed too often and is not asked now.
     pub suspended: bool,
+    /// It failed too often at what somebody outside asked, and is not asked that now.
+    #[serde(default)]
+    pub suspended_for_outsiders: bool,
 }
 
 impl TenantPolicyStatus {
@@ -114,7 +133,7 @@ impl TenantPolicyStatus {
             }),
             recording: state.recording.map(|settings| {
                 let (recorded, left_out) = recorder.map(FileRecorder::counts).unwrap_or_default();
-                RecordingStatus { settings, recorded, left_out }
+                RecordingStatus { settings, recorded, left_out, is_broken: recorder.is_none() }
             }),
             hooks: statistics.map_or_else(Vec::new, |it| it.hooks.iter().map(HookStatus::from).collect()),
         }
@@ -151,6 +170,7 @@ impl From<&HookStatistics> for HookStatus {
             undecided: failures.into_iter().fold(0, u64::saturating_add),
             mean_micros: it.total_micros.checked_div(it.asked).unwrap_or(0),
             suspended: it.is_suspended,
+            suspended_for_outsiders: it.is_suspended_for_outsiders,
         }
     }
 }

@@ -295,3 +295,39 @@ fn a_state_that_cannot_be_read_is_set_aside_at_a_start_and_stands_in_nobodys_way
     let refused = policies.ready(place.configured(), Occasion::Start).err().unwrap().to_string();
     assert!(refused.contains("example.json: format 2; this program knows 1"), "{refused}");
 }
+
+#[test]
+fn who_looked_on_does_not_come_back_with_a_tenant_that_was_removed() {
+    let place = Place::new();
+    let (policies, hostile) = (&place.policies, hostile());
+    policies.upload(&hostile).unwrap();
+    policies.activate(&tenant(), proposal(&hostile)).unwrap();
+    let recording = library::Recording { sample_permille: 1000, max_bytes: 1 << 20, plain_addresses: true };
+    let looked_on = |state: &TenantState| (state.candidate.is_some(), state.recording.is_some());
+    for is_told in [true, false] {
+        policies.try_out(&tenant(), proposal(&hostile), 1000).unwrap();
+        policies.set_recording(&tenant(), Some(recording)).unwrap();
+        let before = place.kept();
+        assert_eq!(looked_on(&before), (true, true));
+        policies.remove(&tenant());
+        assert_eq!(looked_on(&place.kept()), (false, false));
+        if !is_told {
+            // It was gone when a server started, which did not see it go.
+            policies.parts.library.keep_state(&tenant().0, &before).unwrap();
+        }
+        policies.apply(place.configured()).unwrap();
+        let current = place.current();
+        assert_eq!(current.state.active.digest, digest_of(&hostile), "what decided comes back");
+        assert_eq!(looked_on(&current.state), (false, false));
+        assert!(current.candidate.is_none() && current.recorder.is_none());
+        assert_eq!(place.kept(), current.state);
+    }
+    let records = policies.parts.library.records(&tenant().0);
+    assert!(records.exists());
+    policies.set_cases(&tenant(), Some(b"")).unwrap();
+    policies.remove(&tenant());
+    policies.forget(&tenant()).unwrap();
+    assert!(!records.exists());
+    policies.apply(place.configured()).unwrap();
+    assert_eq!((place.kept().active.number, place.kept().active.origin), (1, library::Origin::Configuration));
+}

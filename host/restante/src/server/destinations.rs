@@ -1,7 +1,9 @@
 //! Where peers may make us connect to, as the configuration says, and where that would be ourselves.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use anyhow::{Context as _, Result};
 use restante_transport::destination::{AllowedTarget, DestinationPolicy};
 
 use crate::configuration::{Configuration, HostPort};
@@ -11,14 +13,18 @@ use crate::configuration::{Configuration, HostPort};
 ///
 /// Deviation: loopback without an entry of its own, so that a first try on one machine works. Whoever puts a proxy on the same
 /// machine before the server writes `allow_targets`, be it empty: others speak through that proxy.
-pub(super) fn destinations(configuration: &Configuration) -> DestinationPolicy {
+///
+/// # Errors
+/// Something is listened for on every address of the machine, and which those are cannot be read: then anybody could have us
+/// connect to ourselves.
+pub(super) fn destinations(configuration: &Configuration) -> Result<DestinationPolicy> {
     let is_local = open_to_peers(configuration).all(|socket| socket.ip().is_loopback());
     let allowed: Vec<AllowedTarget> = match &configuration.sip.allow_targets {
         Some(targets) => targets.iter().map(|target| target.0).collect(),
         None if is_local => ["127.0.0.0/8", "::1"].into_iter().filter_map(|range| range.parse().ok()).collect(),
         None => Vec::new(),
     };
-    DestinationPolicy { own: own_places(configuration, addresses_of_this_machine), allowed }
+    Ok(DestinationPolicy { own: own_places(configuration, addresses_of_this_machine)?, allowed })
 }
 
 /// SIP and MSRP.
@@ -29,11 +35,22 @@ fn open_to_peers(configuration: &Configuration) -> impl Iterator<Item = SocketAd
 
 /// Where our listeners are met: at their own address; at each of the machine's, which is asked only then, where they are on
 /// every address; and at what we tell peers.
-fn own_places(configuration: &Configuration, machine: impl FnOnce() -> Vec<IpAddr>) -> Vec<SocketAddr> {
+fn own_places(
+    configuration: &Configuration,
+    machine: impl FnOnce() -> io::Result<Vec<IpAddr>>,
+) -> Result<Vec<SocketAddr>> {
     let admin = configuration.admin.listen;
     let is_everywhere = |socket: &SocketAddr| socket.ip().to_canonical().is_unspecified();
-    let asks_for_machine = open_to_peers(configuration).chain(admin).any(|socket| is_everywhere(&socket));
-    let machine = if asks_for_machine { machine() } else { Vec::new() };
+    let machine = match open_to_peers(configuration).chain(admin).find(is_everywhere) {
+        Some(everywhere) => machine().with_context(|| {
+            format!(
+                "the addresses of this machine cannot be read, and {everywhere} is all of them: peers could make us connect to our \
+                 own listeners: expected listeners on single addresses, or leave to ask (with systemd AF_NETLINK in \
+                 RestrictAddressFamilies)"
+            )
+        })?,
+        None => Vec::new(),
+    };
     let told: Vec<&HostPort> =
         [&configuration.sip.advertise, &configuration.msrp.advertise].into_iter().flatten().collect();
     let mut own = Vec::new();
@@ -53,7 +70,7 @@ fn own_places(configuration: &Configuration, machine: impl FnOnce() -> Vec<IpAdd
     own.retain(|place| place.port() != 0);
     own.sort_unstable();
     own.dedup();
-    own
+    Ok(own)
 }
 
 /// The host, where that is an address.
@@ -63,17 +80,8 @@ fn address_of(place: &HostPort) -> Option<IpAddr> {
 }
 
 /// What its interfaces have now. An address that comes later is not known.
-fn addresses_of_this_machine() -> Vec<IpAddr> {
-    match if_addrs::get_if_addrs() {
-        Ok(interfaces) => interfaces.iter().map(if_addrs::Interface::ip).collect(),
-        Err(error) => {
-            tracing::warn!(
-                %error,
-                "the addresses of this machine cannot be read: our own listeners are known by loopback and what is advertised alone"
-            );
-            Vec::new()
-        }
-    }
+fn addresses_of_this_machine() -> io::Result<Vec<IpAddr>> {
+    Ok(if_addrs::get_if_addrs()?.iter().map(if_addrs::Interface::ip).collect())
 }
 
 #[cfg(test)]
@@ -104,7 +112,7 @@ mod tests {
         });
         let everywhere = ["0.0.0.0/0", "::/0", "127.0.0.0/8", "::1", "fe80::/10"];
         let policy = DestinationPolicy {
-            own: own_places(&configuration, || machine),
+            own: own_places(&configuration, || Ok(machine)).unwrap(),
             allowed: everywhere.iter().map(|text| text.parse().unwrap()).collect(),
         };
         for (target, is_own) in [
@@ -145,19 +153,32 @@ mod tests {
             it.sip.listen = vec!["udp:127.0.0.1:5060".parse().unwrap(), "tcp:127.0.0.1:0".parse().unwrap()];
             it.sip.advertise = Some("sip.example.org:5060".parse().unwrap());
         });
-        let own = own_places(&configuration, || panic!("nobody listens on every address"));
+        let own = own_places(&configuration, || panic!("nobody listens on every address")).unwrap();
         let expected = ["127.0.0.1:2855", "127.0.0.1:5060"].map(|text| text.parse::<SocketAddr>().unwrap());
         assert_eq!(own, expected);
     }
 
     #[test]
+    fn a_server_on_every_address_does_not_start_where_it_is_not_told_which_those_are() {
+        let forbidden = || Err(io::ErrorKind::PermissionDenied.into());
+        for listen in ["udp:0.0.0.0:5060", "udp:[::]:5060"] {
+            let configuration = configured(|it| it.sip.listen = vec![listen.parse().unwrap()]);
+            let refused = format!("{:#}", own_places(&configuration, forbidden).unwrap_err());
+            assert!(refused.contains("AF_NETLINK") && refused.contains(":5060"), "{refused}");
+        }
+        let admin = configured(|it| it.admin.listen = Some("0.0.0.0:8085".parse().unwrap()));
+        assert!(own_places(&admin, forbidden).is_err());
+    }
+
+    #[test]
     fn what_this_machine_can_bind_to_it_does_not_connect_to() {
-        let addresses = addresses_of_this_machine();
+        let addresses = addresses_of_this_machine().unwrap();
         assert!(addresses.iter().any(IpAddr::is_loopback), "{addresses:?}");
         let policy = destinations(&configured(|it| {
             it.sip.listen = vec!["udp:0.0.0.0:5060".parse().unwrap(), "udp:[::]:5060".parse().unwrap()];
             it.sip.allow_targets = Some(vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
-        }));
+        }))
+        .unwrap();
         for address in addresses {
             // A link-local address is one only with the interface that it is of.
             let is_bound = UdpSocket::bind((address, 0)).is_ok();

@@ -351,6 +351,7 @@ impl Server {
         let count = std::thread::available_parallelism().map_or(1, usize::from).min(usize::from(u8::MAX));
         // What cannot be used is said before anything is made on the disk.
         let tls = tls(configuration)?;
+        let destinations = destinations(configuration)?;
         let limits = configuration.limits.clone();
         let queue_limits = queue_limits(&limits);
         let (inboxes, outboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| channel::<ToShard>(queue_limits)).unzip();
@@ -378,7 +379,7 @@ impl Server {
             clock: parts.clock,
             rates: Rates::default(),
             hops: Mutex::new(Breaker::new(BreakerLimits::default())),
-            destinations: destinations(configuration),
+            destinations,
             outbound: configuration.sip.outbound.clone(),
             names: name_service::next_hops(&configuration.sip.name_servers, &configuration.sip.listen),
             msrp_names: name_service::hosts_of_msrp(&configuration.sip.name_servers),

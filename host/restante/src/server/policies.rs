@@ -46,6 +46,8 @@ pub struct PolicyParts {
     pub compiler: Option<ChildCompiler>,
     /// Told of each step of an activation.
     pub watcher: Watcher,
+    /// A data directory whose compiled policies are used and not changed; none: those of the configuration's, kept there.
+    pub compiled_in: Option<PathBuf>,
 }
 
 /// What is loaded, and what loads.
@@ -60,7 +62,7 @@ pub struct Policies {
 
 impl Default for PolicyParts {
     fn default() -> PolicyParts {
-        PolicyParts { compiler: None, watcher: Arc::new(|_| {}) }
+        PolicyParts { compiler: None, watcher: Arc::new(|_| {}), compiled_in: None }
     }
 }
 
@@ -103,12 +105,16 @@ impl Policies {
         let engine = PolicyEngine::new(policy_limits.clone())?;
         let host = PolicyHost::start(&engine, answers_to(inboxes), log)?;
         let place = |name: &str| -> PathBuf { configuration.data.join(name) };
+        let PolicyParts { compiler, watcher, compiled_in } = parts;
         let cache = || {
+            if let Some(data) = &compiled_in {
+                // Where there is none, or none of this user, everything is compiled.
+                return CompiledCache::reading(&data.join("policy-cache"), &data.join("policy-cache.key")).ok();
+            }
             CompiledCache::open(&place("policy-cache"), &place("policy-cache.key"))
                 .map_err(|error| tracing::warn!(%error, "compiled policies are not kept"))
                 .ok()
         };
-        let PolicyParts { compiler, watcher } = parts;
         let mut loader = Loader::new(engine, cache())?;
         let mut meter = Meter::new(PolicyLimits { threads: 1, ..policy_limits.clone() }, cache())?;
         if let Some(compiler) = compiler {

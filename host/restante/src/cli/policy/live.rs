@@ -15,12 +15,12 @@ use super::subject::Subject;
 use crate::admin::policies::{ActivatedReply, ProposalRequest, RollbackRequest, Uploaded};
 use crate::cli::RunningServer;
 use crate::cli::admin_client::{download, request, send, upload};
-use crate::cli::output::{say, write};
+use crate::cli::output::{say, write_bytes};
 use crate::cli::queue::escaped;
 use crate::cli::table::{harmless, table};
 use crate::policies::activation::signature_from_file;
 use crate::policies::library::Recording;
-use crate::policies::{GenerationStatus, TenantPolicyStatus};
+use crate::policies::{GenerationStatus, RecordingStatus, TenantPolicyStatus};
 
 /// How often a log is asked for that is followed.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
@@ -135,6 +135,13 @@ pub enum RecordCommand {
         #[command(flatten)]
         server: RunningServer,
     },
+    /// Remove what was recorded. Recording goes on, if it is on.
+    Delete {
+        /// The tenant.
+        tenant: String,
+        #[command(flatten)]
+        server: RunningServer,
+    },
     /// Write what was recorded to standard output: for `replay`, and as cases.
     Get {
         /// The tenant.
@@ -228,9 +235,13 @@ fn record(command: RecordCommand) -> Result<ExitCode> {
             send(&server, Method::PUT, &of(&tenant, "/recording"), Some(serde_json::to_value(settings)?))?;
         }
         RecordCommand::Off { tenant, server } => send(&server, Method::DELETE, &of(&tenant, "/recording"), None)?,
+        RecordCommand::Delete { tenant, server } => send(&server, Method::DELETE, &of(&tenant, "/records"), None)?,
         RecordCommand::Get { tenant, server } => {
-            let records = download(&server, &of(&tenant, "/records"))?;
-            write(format_args!("{}", String::from_utf8_lossy(&records)));
+            let take = |bytes: &[u8]| {
+                write_bytes(bytes);
+                Ok(())
+            };
+            download(&server, &of(&tenant, "/records"), take)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -318,12 +329,29 @@ fn show(status: &TenantPolicyStatus) {
             candidate.compared
         );
     }
+    if let Some(recording) = &status.recording {
+        say!("{}\n", recorded(recording));
+    }
     let hooks = status.hooks.iter().map(|hook| {
-        let state = if hook.suspended { "not asked now: it failed too often" } else { "" };
+        let state = match (hook.suspended, hook.suspended_for_outsiders) {
+            (true, _) => "not asked now: it failed too often",
+            (false, true) => "not asked now what somebody outside wants to know: it failed at that too often",
+            (false, false) => "",
+        };
         let number = |value: u64| value.to_string();
         vec![hook.hook.clone(), number(hook.asked), number(hook.undecided), number(hook.mean_micros), state.to_owned()]
     });
     say!("{}", table(&["hook", "asked", "undecided", "mean µs", ""], &hooks.collect::<Vec<_>>()));
+}
+
+fn recorded(recording: &RecordingStatus) -> String {
+    let RecordingStatus { settings, recorded, left_out, is_broken } = recording;
+    let addresses = if settings.plain_addresses { "plain addresses" } else { "pseudonyms" };
+    let share = settings.sample_permille;
+    let broken = if *is_broken { " Now none can be: the log says why." } else { "" };
+    format!(
+        "{share} of 1000 decisions are recorded, with {addresses}: {recorded} were, {left_out} were left out.{broken}"
+    )
 }
 
 fn log(server: &RunningServer, tenant: &str, follow: bool) -> Result<ExitCode> {
@@ -367,7 +395,7 @@ fn permille(share: f64) -> u32 {
 
 fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err("expected a number from 0 to 1".to_owned()),
+        Ok(share) if (0.0..=1.0).contains(&share) && (share == 0.0 || permille(share) > 0) => Ok(share),
+        _ => Err("expected 0, or a number from 0.001 to 1".to_owned()),
     }
 }

@@ -67,6 +67,8 @@ pub struct Reloaded {
     pub changed: Vec<String>,
     /// Tenants that are gone.
     pub removed: Vec<String>,
+    /// Tenants for which another generation decides than before, with its number.
+    pub policies: Vec<(String, u64)>,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }
@@ -159,14 +161,16 @@ impl Roster {
         Ok(!everybody.contains_key(name))
     }
 
-    /// Removes a tenant that was added at run time. What is stored for its users stays. Blocks.
+    /// Removes a tenant that was added at run time. What is stored for its users stays, and so does what is kept of its policy,
+    /// unless that is to go: then the tenant may be gone already. Blocks.
     ///
     /// # Errors
     /// [`RosterError`]
-    pub fn remove(&self, name: &str) -> Result<(), RosterError> {
+    pub fn remove(&self, name: &str, policy_too: bool) -> Result<(), RosterError> {
         let _turn = self.turn();
         let everybody = self.known.load_full();
         match everybody.get(name) {
+            None if policy_too => return self.forget_policy(name),
             None => return Err(RosterError::Unknown(name.to_owned())),
             Some(known) if known.origin == Origin::File => {
                 let file = self.file();
@@ -180,7 +184,12 @@ impl Roster {
         let directory = self.directory_of(&next).map_err(RosterError::Conflict)?;
         self.kept.remove(name).map_err(|error| RosterError::Disk(name.to_owned(), error))?;
         self.take_effect(next, directory, Vec::new(), &[name]);
-        Ok(())
+        if policy_too { self.forget_policy(name) } else { Ok(()) }
+    }
+
+    fn forget_policy(&self, name: &str) -> Result<(), RosterError> {
+        let forgotten = self.policies()?.platform().forget(&TenantName(name.into()));
+        forgotten.map_err(|error| RosterError::Disk(name.to_owned(), error))
     }
 
     /// Reads the configuration file again. Blocks.
@@ -188,6 +197,12 @@ impl Roster {
     /// # Errors
     /// [`RosterError`]
     pub fn reload(&self) -> Result<Reloaded, RosterError> {
+        let reloaded = self.read_again();
+        self.shared.metrics.count_reload(reloaded.is_ok());
+        reloaded
+    }
+
+    fn read_again(&self) -> Result<Reloaded, RosterError> {
         let _turn = self.turn();
         let path = self.running.source.path().ok_or(RosterError::NoFile)?;
         let configuration = Configuration::read(path)?;
@@ -222,11 +237,17 @@ impl Roster {
         }
         reloaded.removed = everybody.keys().filter(|name| !next.contains_key(*name)).cloned().collect();
         let policies = self.policies()?;
+        let generations = || -> BTreeMap<String, u64> {
+            policies.platform().activations().into_iter().map(|it| (it.tenant.to_string(), it.generation)).collect()
+        };
+        let before = generations();
         let prepared = policies.prepare_all(&to_load, Occasion::Change)?;
         prepared.iter().try_for_each(|prepared| keep(policies, prepared))?;
         let changed = [&reloaded.added, &reloaded.changed, &reloaded.removed].into_iter().flatten();
         let changed: Vec<&str> = changed.map(String::as_str).collect();
         self.take_effect(next.clone(), directory, prepared, &changed);
+        let is_another = |(name, number): &(String, u64)| before.get(name).is_some_and(|before| before != number);
+        reloaded.policies = generations().into_iter().filter(is_another).collect();
         Ok(reloaded)
     }
 

@@ -98,7 +98,7 @@ impl House {
             own_mark: OwnMark::new([1; 32], "example.org"),
             rates: Rates::default(),
             hops: Mutex::new(Breaker::new(BreakerLimits::default())),
-            destinations: destinations(&configuration),
+            destinations: destinations(&configuration).unwrap(),
             outbound: None,
             names: Names::none(),
             msrp_names: Names::none(),

@@ -95,11 +95,11 @@ pub(crate) fn page(message: &SipMessage, reliable: bool) -> Objections {
     if message.bytes().len() > MAX_PAGE_BYTES && !reliable {
         out.push(format!("{} bytes over UDP, expected at most {MAX_PAGE_BYTES}", message.bytes().len()));
     }
-    let services = services(message);
     let content_type = restante_cpim::media_type::essence(message.header(Name::ContentType).unwrap_or(""));
     if content_type == restante_cpim::cpim::CONTENT_TYPE {
-        if !services.iter().any(|service| service == ICSI_MESSAGE || service == ICSI_DEFERRED) {
-            out.push(format!("Accept-Contact with {services:?}, expected the CPM message service"));
+        let services = services(message);
+        if !is_one_mode(&services, ICSI_MESSAGE) {
+            out.push(format!("Accept-Contact with {services:?}, expected the CPM message service and no other of CPM"));
         }
         out.extend(cpim(&message.body()));
     }
@@ -120,8 +120,10 @@ pub(crate) fn invitation(message: &SipMessage, offer: &MsrpDescription) -> Objec
         }
     }
     let services = services(message);
-    if !services.iter().any(|service| service == ICSI_LARGE_MESSAGE || service == ICSI_DEFERRED) {
-        out.push(format!("Accept-Contact with {services:?}, expected the CPM large message or deferred service"));
+    if !is_one_mode(&services, ICSI_LARGE_MESSAGE) {
+        out.push(format!(
+            "Accept-Contact with {services:?}, expected the CPM large message or deferred service and no other of CPM"
+        ));
     }
     if offer.direction != Direction::SendOnly {
         out.push(format!("direction {:?}, expected sendonly", offer.direction));
@@ -223,8 +225,16 @@ fn forms(message: &SipMessage, out: &mut Objections) {
     }
 }
 
+const MODES: [&str; 3] = [ICSI_MESSAGE, ICSI_LARGE_MESSAGE, ICSI_DEFERRED];
+
 fn services(message: &SipMessage) -> Vec<String> {
     message.headers(Name::AcceptContact).flat_map(icsi_values).collect()
+}
+
+/// Whether they name one mode of CPM: this one, or that of what was deferred.
+fn is_one_mode(services: &[String], expected: &str) -> bool {
+    let modes: Vec<&str> = services.iter().map(String::as_str).filter(|it| MODES.contains(it)).collect();
+    modes == [expected] || modes == [ICSI_DEFERRED]
 }
 
 fn setup_of_answer(answer: &MsrpDescription, out: &mut Objections) {

@@ -293,3 +293,17 @@ fn a_failed_fsync_of_a_body_ends_the_process() {
     let result = writer.finish();
     println!("{ACKNOWLEDGED} {result:?}");
 }
+
+#[test]
+fn a_failed_fsync_of_a_bodys_name_ends_the_process() {
+    let Some(directory) = child() else {
+        return ends_with_an_error("a_failed_fsync_of_a_bodys_name_ends_the_process");
+    };
+    let store = SqliteStore::open(options(&directory.join("store")), sink().0).unwrap();
+    let mut writer = store.spool().create().unwrap();
+    writer.append(b"text").unwrap();
+    println!("before");
+    std::fs::write(directory.join("fsync-directory"), "").unwrap();
+    let result = writer.finish();
+    println!("{ACKNOWLEDGED} {result:?}");
+}

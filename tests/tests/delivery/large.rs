@@ -135,3 +135,16 @@ fn the_same_large_message_sent_twice_is_stored_once() {
         assert_eq!(bob.unread_texts(), [""; 0]);
     });
 }
+
+#[test]
+fn the_time_of_an_invitation_is_not_that_of_its_message() {
+    setting().settings("default_keep_seconds = 5000").tell(async |world| {
+        let alice = world.person("alice").await;
+        let message = large("sip:bob@example.org", &pattern(100_000));
+        let message = LargeMessage { fields: vec![("Expires".to_owned(), "30".to_owned())], ..message };
+        send_large(&alice, message).await;
+        world.until_waiting(1).await;
+        let stored = world.queue().remove(0).message;
+        assert_eq!(stored.expires_at.since(stored.received_at).0, 5_000_000);
+    });
+}

@@ -2,7 +2,8 @@
 
 use restante_client::{Behaviour, Mode, PageMessage, Scripted};
 use restante_cpim::imdn::{Disposition, DispositionNotification};
-use restante_tests::{setting, story, until};
+use restante_sip::message::SipMessage;
+use restante_tests::{setting, story, until, until_equal};
 
 #[test]
 fn a_client_that_knows_no_page_mode_gets_a_session() {
@@ -99,6 +100,32 @@ fn a_device_that_refuses_a_page_for_good_ends_that_message_and_only_that() {
 }
 
 #[test]
+fn a_row_of_refusals_for_good_behind_one_address_is_the_addresss_and_ends_no_more_messages() {
+    story(async |world| {
+        let (mut alice, mut gateway) = (world.udp().await, world.udp().await);
+        let users: Vec<String> = (1..=6).map(|number| format!("sip:user{number}@example.org")).collect();
+        for user in &users {
+            assert_eq!(alice.ask(&alice.request("MESSAGE", user).text("hello")).await.status(), Some(202));
+        }
+        for user in &users {
+            let register = gateway.request("REGISTER", "sip:example.org").set("From", &format!("<{user}>;tag=g"));
+            let contact = user.replace("example.org", &gateway.local().to_string());
+            let register = register.set("To", &format!("<{user}>")).with("Contact", &format!("<{contact}>"));
+            assert_eq!(gateway.ask(&register.with("Expires", "600")).await.status(), Some(200));
+            let is_for_user = |it: &SipMessage| it.is_request() && it.request_uri() == Some(&contact);
+            let message = gateway.expect("a MESSAGE", is_for_user).await;
+            gateway.respond(&message, 404).await;
+        }
+        until_equal("refusals", 6, || world.metric("restante_attempts_failed_total", &["status=\"404\""])).await;
+        world.until_waiting(2).await;
+        let waiting: Vec<String> = world.queue().iter().map(|it| it.message.recipient.address.to_string()).collect();
+        assert_eq!(waiting, users[4..]);
+        assert_eq!(world.metric("restante_messages_given_up_total", &[]), 4);
+        assert_eq!(world.shared().disbelieved_hops(), 1);
+    });
+}
+
+#[test]
 fn one_message_of_a_session_that_is_not_taken_does_not_take_the_others_with_it() {
     setting().settings("few = 0\nretry_seconds = [1, 1]").tell(async |world| {
         let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
@@ -118,7 +145,7 @@ fn one_message_of_a_session_that_is_not_taken_does_not_take_the_others_with_it()
 
 #[test]
 fn a_device_is_not_told_who_wants_to_be_private() {
-    for few in [3, 0] {
+    for (few, wrap) in [(3, true), (0, true), (0, false)] {
         setting().settings(&format!("few = {few}")).tell(async |world| {
             let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
             let private = vec![
@@ -128,6 +155,7 @@ fn a_device_is_not_told_who_wants_to_be_private() {
             let message = PageMessage {
                 fields: private,
                 from: Some("sip:anonymous@anonymous.invalid".to_owned()),
+                wrap,
                 ..PageMessage::text(bob.address(), "guess who")
             };
             alice.send_message(message).await;
@@ -135,6 +163,8 @@ fn a_device_is_not_told_who_wants_to_be_private() {
             let received = bob.received().await;
             let said = format!("{:?}", received.sip_fields);
             assert!(!said.contains("alice"), "few = {few}: {said}");
+            // In a session it is the CPIM that says who sent it, and the server's where none came.
+            assert_eq!(received.sender, "sip:anonymous@anonymous.invalid", "few = {few}, wrap = {wrap}");
             assert_eq!(received.sip_field("P-Asserted-Identity"), None);
             assert_eq!(received.sip_field("Referred-By"), None);
             world.until_settled().await;

@@ -1,7 +1,9 @@
 //! Policies from files, and policies that misbehave: nothing is lost, and it is counted.
 
-use restante_client::Selection;
-use restante_tests::{Setting, setting};
+use restante_client::{LargeMessage, PageMessage, Selection, Source};
+use restante_tests::{Setting, guest, in_time, pattern, setting};
+
+const BOB: &str = "sip:bob@example.org";
 
 fn hostile(behaviour: &str) -> Setting {
     let settings = format!("behaviour = {behaviour:?}");
@@ -97,5 +99,32 @@ fn a_policy_is_a_file_like_any_other() {
         bob.register().await;
         assert_eq!(bob.received().await.mode, restante_client::Mode::Push);
         world.until_settled().await;
+    });
+}
+
+/// With what the example leaves to a sender: fewer than this in a minute.
+#[test]
+fn a_policy_that_brakes_fast_senders_is_told_of_messages_and_of_each_once() {
+    let place = setting().tenant(|tenant| tenant.policy = guest("spam-brake")).settings("per_minute = 3");
+    place.tell(async |world| {
+        let (alice, mut device) = (world.person("alice").await, world.udp().await);
+        let report = "<imdn><message-id>7</message-id><display-notification><status><displayed/></status>\
+                      </display-notification></imdn>";
+        for _ in 0..4 {
+            let disposition = device.request("MESSAGE", BOB).body("message/imdn+xml", report);
+            assert_eq!(device.ask(&disposition).await.status(), Some(202), "dispositions do not count");
+        }
+        // An INVITE does not count, its message does.
+        let large = LargeMessage::new(BOB, "text/plain", Source::Bytes(pattern(100_000)));
+        let large = in_time("an answer", alice.client.send_large(large)).await.expect("an answer");
+        assert!(large.accepted, "{large:?}");
+        alice.send(BOB, "the second").await;
+        let refused = alice.try_send(PageMessage::text(BOB, "the third")).await.answer;
+        assert_eq!((refused.status, refused.field("Retry-After")), (480, Some("60")));
+        let large = LargeMessage::new(BOB, "text/plain", Source::Bytes(pattern(100_000)));
+        let refused = in_time("an answer", alice.client.send_large(large)).await.expect("an answer").answer;
+        assert_eq!((refused.status, refused.field("Retry-After")), (480, Some("60")));
+        let carol = world.person("carol").await;
+        carol.send(BOB, "of somebody else").await;
     });
 }

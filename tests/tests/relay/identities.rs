@@ -178,3 +178,28 @@ fn story_of_trusted_edge(tale: impl AsyncFnOnce(&mut World, RawSip)) {
         tale(world, edge).await;
     });
 }
+
+#[test]
+fn who_is_reached_through_itself_as_a_proxy_refuses_no_message_for_good() {
+    for way in ["path", "vias", "directly"] {
+        scripted("incoming = \"relay:3000\"\nfailure = \"wait\"").demands_passwords().tell(async |world| {
+            let mut phone = if way == "path" { world.outside().await } else { world.outside_over_tcp().await };
+            let itself = format!("<sip:{};lr>", phone.local());
+            register_as_bob(world, &mut phone, |register| match way {
+                "path" => register.with("Path", &itself).with("Supported", "path"),
+                "vias" => register.with("Via", "SIP/2.0/UDP 192.0.2.77;branch=z9hG4bKmadeup"),
+                _ => register,
+            })
+            .await;
+            let mut alice = world.udp().await;
+            let message = alice.request("MESSAGE", BOB).text("hello");
+            alice.send(&message.bytes()).await;
+            let came = asked(&mut phone, "MESSAGE").await;
+            phone.respond(&came, 404).await;
+            let is_device = way == "directly";
+            let expected = if is_device { 404 } else { 202 };
+            assert_eq!(alice.answer_to(&message).await.status(), Some(expected), "{way}");
+            world.until_waiting(usize::from(!is_device)).await;
+        });
+    }
+}

@@ -38,6 +38,24 @@ fn a_subscription_has_its_state_told_lives_and_ends() {
 }
 
 #[test]
+fn the_first_state_says_what_waits() {
+    story(async |world| {
+        let (mut alice, mut bob) = (world.udp().await, world.udp().await);
+        for number in 1..=2 {
+            let message = bob.request("MESSAGE", ALICE).set("From", "<sip:bob@example.org>;tag=b");
+            assert_eq!(bob.ask(&message.text(&format!("text {number}"))).await.status(), Some(202));
+        }
+        assert_eq!(alice.ask(&subscribe(&alice, 300)).await.status(), Some(200));
+        let told = alice.expect("NOTIFY", |it| it.method() == Some(Method::Notify)).await;
+        alice.respond(&told, 200).await;
+        let body = told.body();
+        let lines: Vec<&str> = std::str::from_utf8(&body).expect("text").lines().collect();
+        assert_eq!(lines[0], "Messages-Waiting: yes");
+        assert!(lines.contains(&"Text-Message: 2/0 (0/0)"), "{lines:?}");
+    });
+}
+
+#[test]
 fn who_subscribed_through_a_proxy_is_told_when_the_proxys_connection_is_gone() {
     story(async |world| {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a socket");

@@ -145,7 +145,7 @@ fn only_the_devices_own_word_about_one_page_mode_message_ends_it() {
 
 #[test]
 fn a_refused_shape_does_not_stop_the_others_and_the_other_mode_is_tried() {
-    for status in [400, 405, 415, 488, 500, 501] {
+    for status in [400, 405, 406, 413, 415, 488, 493, 500, 501, 513, 606] {
         let mut world = with_messages(&["m1", "m2"]);
         world.policy = Box::new(move |question| match question {
             Question::Failure(_, failure) => {

@@ -252,6 +252,28 @@ fn a_kept_copy_waits_for_other_devices_only() {
 }
 
 #[test]
+fn nobody_is_told_of_a_failure_when_the_copy_of_a_message_that_was_delivered_expires() {
+    for keep_copy in [true, false] {
+        let mut world = World::new();
+        world.policy = on_demand(Mode::Large, keep_copy);
+        world.arrives(asking(message("m1"), negative()));
+        world.arrives(asking(message("m2"), negative()));
+        world.seconds(1);
+        world.registers(&[contact(1, 100)]);
+        world.seconds(10);
+        pulls(&mut world, pull(PHONE, Selection::Listed(vec![MessageId(1)])));
+        world.seconds(1);
+        assert_eq!(world.delivered, ["m1"]);
+        world.seconds(8 * 24 * 3600);
+        assert!(world.waiting().is_empty());
+        let alice = key("sip:alice@example.org");
+        let reports: Vec<_> = world.store.queue(&alice).iter().map(|it| format!("{:?}", it.message.body)).collect();
+        assert_eq!(reports.len(), 1, "{keep_copy}: {reports:?}");
+        assert!(reports[0].contains("<message-id>m2</message-id>"), "{keep_copy}: {reports:?}");
+    }
+}
+
+#[test]
 fn page_mode_ends_the_session_and_messages_follow() {
     let mut world = with_messages(&["m1", "m2"]);
     world.policy = on_demand(Mode::Page, false);

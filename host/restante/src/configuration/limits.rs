@@ -19,7 +19,8 @@ macro_rules! limits {
         }
 
         impl Limits {
-            fn all(&self) -> [(&'static str, u64); [$(stringify!($name)),+].len()] {
+            /// Names and values.
+            pub(super) fn all(&self) -> [(&'static str, u64); [$(stringify!($name)),+].len()] {
                 [$((stringify!($name), self.$name)),+]
             }
         }

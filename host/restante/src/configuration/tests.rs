@@ -233,3 +233,36 @@ fn components_that_no_memory_holds_are_not_allowed() {
     let error = with(5_000_000_000_000).unwrap_err().to_string();
     assert!(error.contains("limits.max_policy_bytes = 5000000000000: expected at most 268435456"), "{error}");
 }
+
+/// Keys and defaults of the table under a heading of the operator's guide.
+fn told<'a>(guide: &'a str, heading: &str) -> BTreeMap<&'a str, &'a str> {
+    let (_, section) = guide.split_once(&format!("\n### `{heading}`\n")).unwrap();
+    let (section, _) = section.split_once("\n### ").unwrap();
+    let row = |line: &'a str| {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        Some((cells.next()?.trim_end_matches('`'), cells.next()?))
+    };
+    section.lines().filter_map(row).collect()
+}
+
+#[test]
+fn limits_are_what_the_operators_guide_says() {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operating.md");
+    let guide = std::fs::read_to_string(place).unwrap();
+    let server = Limits::default();
+    let known: BTreeMap<&str, String> = server.all().into_iter().map(|(name, it)| (name, it.to_string())).collect();
+    let known: BTreeMap<&str, &str> = known.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    assert_eq!(told(&guide, "[limits]"), known);
+    let tenant = TenantLimits::default().bounds(&server);
+    let numbers: BTreeMap<&str, u64> = told(&guide, "[tenants.NAME.limits]")
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.parse().ok()?)))
+        .collect();
+    let expected = [
+        ("max_deliveries_in_flight", tenant.max_deliveries_in_flight),
+        ("max_log_lines_per_second", tenant.max_log_lines_per_second),
+        ("max_stored_bytes", tenant.max_stored_bytes),
+        ("max_stored_messages", tenant.max_stored_messages),
+    ];
+    assert_eq!(numbers, BTreeMap::from(expected));
+}

@@ -345,6 +345,27 @@ mod tests {
     }
 
     #[test]
+    fn a_wish_counts_from_when_it_was_made_and_never_from_later_than_now() {
+        let now = Timestamp(1_700_000_100_000);
+        let after = |fields: &str| {
+            let text = format!("MESSAGE sip:bob@example.org SIP/2.0\r\n{fields}Content-Length: 0\r\n\r\n");
+            let request = SipMessage::parse(text.into_bytes().into(), &Default::default()).unwrap();
+            expires_at(&request, now).map(|it| i64::try_from(it.0).unwrap() - i64::try_from(now.0).unwrap())
+        };
+        assert_eq!(after("Expires: 300\r\n"), Some(300_000));
+        let cases = [
+            ("Tue, 14 Nov 2023 22:13:20 GMT", 200_000),
+            ("Tue, 14 Nov 2023 22:05:00 GMT", -300_000),
+            ("Tue, 14 Nov 2023 23:13:20 GMT", 300_000),
+            ("yesterday", 300_000),
+        ];
+        for (date, expected) in cases {
+            assert_eq!(after(&format!("Date: {date}\r\nExpires: 300\r\n")), Some(expected), "{date}");
+        }
+        assert_eq!(after("Date: Tue, 14 Nov 2023 22:13:20 GMT\r\n"), None);
+    }
+
+    #[test]
     fn a_repetition_is_known_before_and_after_its_names_were_learnt() {
         let request = |to: &str| {
             let text = format!(

@@ -17,7 +17,7 @@ pub use charging_vector::ChargingVector;
 pub use contact::ContactValue;
 pub use cseq::CSeq;
 pub use date::{parse_date, write_date};
-pub use feature_tag::{AcceptContact, ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, icsi_values, percent_decoded};
+pub use feature_tag::{ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, accept_contact, icsi_values, percent_decoded};
 pub use media_type::MediaType;
 pub use name_addr::NameAddr;
 pub use served_user::{ServedRegistration, ServedUser, SessionCase};

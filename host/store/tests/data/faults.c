@@ -1,4 +1,5 @@
-/* Loaded before the C library (LD_PRELOAD). While the file FAULTS/fsync is there every fsync fails with EIO.
+/* Loaded before the C library (LD_PRELOAD). While the file FAULTS/fsync is there every fsync fails with EIO; while
+   FAULTS/fsync-directory is there every one of a directory, which makes the names in it durable.
 
    FAULTS/room holds a number: the files that lie directly in FAULTS/store have so many bytes together at most, and a write
    that would make them more fails with ENOSPC, or with EDQUOT while FAULTS/quota is there. What is written over bytes that
@@ -26,7 +27,9 @@ static int asked_for(const char *fault) {
 }
 
 static int sync_with(const char *name, int file) {
-    if (asked_for("fsync")) {
+    struct stat status;
+    int is_directory = !fstat(file, &status) && S_ISDIR(status.st_mode);
+    if (asked_for("fsync") || (is_directory && asked_for("fsync-directory"))) {
         errno = EIO;
         return -1;
     }

@@ -1,7 +1,9 @@
 //! Header fields of requests that carry messages.
 
 use restante_deferral::model::{Envelope, MessageId, Sender};
-use restante_sip::header::{ChargingVector, ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, icsi_values};
+use restante_sip::header::{
+    ChargingVector, ICSI_DEFERRED, ICSI_LARGE_MESSAGE, ICSI_MESSAGE, accept_contact, icsi_values,
+};
 use restante_sip::message::Method;
 use restante_sip::writer::Builder;
 
@@ -94,7 +96,7 @@ pub(super) fn kept(
             builder = builder.field(name, value);
         }
     }
-    let builder = builder.field("Accept-Contact", &format!("*;+g.3gpp.icsi-ref=\"{}\"", service.replace(':', "%3A")));
+    let builder = builder.field("Accept-Contact", &accept_contact(service));
     if route.is_trusted && asserted_service { builder.field("P-Asserted-Service", service) } else { builder }
 }
 

@@ -58,7 +58,7 @@ impl House {
         requests
     }
 
-    fn respond_to(&mut self, request: &SipMessage, status: u16, fields: &[(&str, &str)], body: &str) {
+    pub(super) fn respond_to(&mut self, request: &SipMessage, status: u16, fields: &[(&str, &str)], body: &str) {
         let builder = Builder::response(request, status, "Said So", request.header(Name::Via), None);
         let builder = fields.iter().fold(builder, |builder, (name, value)| builder.field(name, value));
         let bytes = builder.finish_with_body(body.as_bytes()).unwrap();

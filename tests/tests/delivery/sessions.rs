@@ -1,7 +1,8 @@
 //! Messages pushed in a session.
 
 use restante_client::{Behaviour, Features, Mode, PageMessage, SetupChoice};
-use restante_tests::raw_device::{BOB, invited_after, register};
+use restante_sip::message::Method;
+use restante_tests::raw_device::{BOB, accept, connected, connecting, invited, invited_after, register, register_for};
 use restante_tests::{guest, setting};
 use restante_transport::Protocol;
 
@@ -153,6 +154,33 @@ fn a_connection_that_breaks_in_the_middle_costs_nothing_but_time() {
             }
         }
         assert_eq!(received, sent, "in order, each under its own Message-ID");
+        world.until_settled().await;
+    });
+}
+
+/// What a device that waits for all its messages in sessions says.
+const TAKES: &str = "a=accept-types:message/cpim\r\na=accept-wrapped-types:*\r\n";
+
+/// Each of its messages would be waited for as long as the first.
+#[test]
+fn a_device_that_says_nothing_any_more_is_waited_for_once() {
+    setting().settings("few = 0\nretry_seconds = [1, 1, 1]").tell(async |world| {
+        let alice = world.person("alice").await;
+        let texts = ["one", "two", "three", "four"];
+        for text in texts {
+            alice.send(BOB, text).await;
+        }
+        let mut gone = world.udp().await;
+        register(&mut gone).await;
+        let (invite, offer) = invited(&mut gone).await;
+        accept(&mut gone, &invite, &connecting(TAKES)).await;
+        let _says_nothing = connected(&offer).await;
+        let bye = gone.expect("a BYE", |it| it.is_request() && it.method() == Some(Method::Bye)).await;
+        gone.respond(&bye, 200).await;
+        register_for(&mut gone, 0).await;
+        let mut bob = world.person("bob").await;
+        bob.register().await;
+        assert_eq!(bob.texts(4).await, texts);
         world.until_settled().await;
     });
 }

@@ -6,7 +6,7 @@
 //! | Awaited | [`Session::connected`], passive | Unbound |
 //! | Unbound | a request whose To-Path is ours | Bound |
 //! | Awaited, Unbound | [`SessionLimits::connection_timeout`] | Ended |
-//! | Bound | 481 or 506 to a request of ours (§10.8, §10.10) | Ended |
+//! | Bound | 481 or 506 to a request of ours (§10.8, §10.10), 408 from behind a relay, or no answer in time | Ended |
 //! | any | lost, closed, drained, unreadable, stalled, idle, too slow | Ended |
 //!
 //! The host calls any method, then takes [`Session::poll_event`] until it gives nothing, writes [`Session::poll_transmit`] as

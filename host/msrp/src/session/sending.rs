@@ -306,10 +306,11 @@ impl Session {
     pub(super) fn settle_overdue(&mut self, now: Instant) {
         let is_overdue = |until: Option<Instant>| until.is_some_and(|until| until <= now);
         while let Some(at) = self.sending.chunks.iter().position(|chunk| is_overdue(chunk.answer_until)) {
-            match self.sending.chunks.remove(at).and_then(|chunk| chunk.message) {
-                Some(id) => self.reject_outgoing(id, Status::TIMED_OUT, RejectionOrigin::Timeout),
-                None => self.end(EndReason::Refused(Status::TIMED_OUT)),
+            if let Some(id) = self.sending.chunks.remove(at).and_then(|chunk| chunk.message) {
+                self.reject_outgoing(id, Status::TIMED_OUT, RejectionOrigin::Timeout);
             }
+            // Who answers nothing is gone: each further message would be waited for as long.
+            self.end(EndReason::Refused(Status::TIMED_OUT));
         }
         let overdue = self.sending.messages.iter().filter(|outgoing| is_overdue(self.report_due(outgoing)));
         for id in overdue.map(|outgoing| outgoing.id).collect::<Vec<_>>() {

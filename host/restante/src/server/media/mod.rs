@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use restante_deferral::model::{Body, MessageId};
-use restante_msrp::framing::FailureReport;
+use restante_msrp::framing::{FailureReport, Header};
 use restante_msrp::sdp::Fingerprint;
 use restante_msrp::session::{
     EndReason, Event, IncomingId, Outcome, OutgoingId, OutgoingMessage, RejectionOrigin, SendError, Session,
@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 
 use self::body::{BLOCK_BYTES, ReadAhead, Sink};
 pub use self::place::{Encryption, FailedPlaces, NoPlace, Place};
+use crate::server::facts;
 
 /// Bytes waiting for the socket above which no more are made.
 const MAX_PENDING_BYTES: usize = 64 * 1024;
@@ -103,6 +104,8 @@ pub struct Received {
     pub message_id: String,
     /// Its Content-Type.
     pub content_type: String,
+    /// Further fields of its first chunk, those that say how it is to be read.
+    pub fields: Vec<Header>,
     /// Its beginning, as far as CPIM headers may reach.
     pub prefix: Bytes,
     /// Its body.
@@ -187,6 +190,7 @@ struct Media {
 struct Incoming {
     message_id: String,
     content_type: String,
+    fields: Vec<Header>,
     sink: Sink,
 }
 
@@ -329,9 +333,10 @@ impl Media {
 
     async fn handle(&mut self, event: Event) {
         match event {
-            Event::IncomingMessage { message, message_id, content_type, .. } => {
-                self.incoming
-                    .insert(message, Incoming { message_id, content_type, sink: Sink::new(self.spool.clone()) });
+            Event::IncomingMessage { message, message_id, content_type, other_headers, .. } => {
+                let fields = other_headers.into_iter().filter(|field| facts::is_of_body(&field.name)).collect();
+                let sink = Sink::new(self.spool.clone());
+                self.incoming.insert(message, Incoming { message_id, content_type, fields, sink });
             }
             Event::IncomingData { message, offset, bytes } => {
                 // Messages that come at once share what one alone may hold.
@@ -411,11 +416,11 @@ impl Media {
     }
 
     async fn complete(&mut self, message: IncomingId) {
-        let Some(Incoming { message_id, content_type, sink }) = self.incoming.remove(&message) else { return };
+        let Some(Incoming { message_id, content_type, fields, sink }) = self.incoming.remove(&message) else { return };
         match sink.finish().await {
             Ok((body, prefix)) => {
                 self.without_verdict = self.without_verdict.saturating_add(1);
-                let received = Received { incoming: message, message_id, content_type, prefix, body };
+                let received = Received { incoming: message, message_id, content_type, fields, prefix, body };
                 self.tell(ReportKind::Received(received)).await;
             }
             Err(error) => self.refuse(message, &error),

@@ -157,7 +157,7 @@ impl Session {
     /// # Errors
     /// [`SendError`]; nothing is queued.
     pub fn send_message(&mut self, now: Instant, message: OutgoingMessage) -> Result<OutgoingId, SendError> {
-        if self.is_ended() || self.drain_until.is_some() {
+        if self.is_ended() || self.draining.is_some() {
             return Err(SendError::SessionEnded);
         }
         self.check_message(&message)?;
@@ -225,7 +225,7 @@ impl Session {
 
     /// Asks for content when the message under way has none left and may send more.
     pub(super) fn request_content(&mut self) {
-        if self.connection != Connection::Bound || self.drain_until.is_some() {
+        if self.connection != Connection::Bound || self.draining.is_some() {
             return;
         }
         let Some(outgoing) = self.sending.next_unsupplied(self.configuration.limits.message_window) else { return };

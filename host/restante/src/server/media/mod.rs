@@ -33,7 +33,7 @@ const MAX_PENDING_BYTES: usize = 64 * 1024;
 const LONG: Duration = Duration::from_secs(1);
 /// Time to write what is left after a session ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Time in which bytes that a BYE overtook may still come.
+/// Time in which what a BYE overtook may still come: the connection, bytes, and more bytes of a message.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Messages that wait for the shard's word; no more is read from the connection meanwhile, so that the orders of one
 /// session are never more than its queue holds.
@@ -153,6 +153,7 @@ pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: m
         sent_any: false,
         without_verdict: 0,
         asks_for_success_report,
+        drains: false,
         ended: None,
     };
     let stream = match start.connection {
@@ -184,6 +185,8 @@ struct Media {
     sent_any: bool,
     without_verdict: usize,
     asks_for_success_report: bool,
+    /// The dialog was over before the connection came.
+    drains: bool,
     ended: Option<EndReason>,
 }
 
@@ -205,7 +208,7 @@ impl Media {
         commands: &mut mpsc::Receiver<Command>,
         within: Duration,
     ) -> Option<(MsrpStream, Bytes, Option<ConnectionPermit>)> {
-        let deadline = tokio::time::Instant::now() + within;
+        let mut deadline = tokio::time::Instant::now() + within;
         loop {
             match tokio::time::timeout_at(deadline, commands.recv()).await.ok()?? {
                 Command::Connected(handed) => {
@@ -213,7 +216,11 @@ impl Media {
                     return Some((stream, handed.received, Some(handed.permit)));
                 }
                 Command::Send(messages) => self.queue.extend(messages),
-                Command::Drain => return None,
+                // A BYE may overtake the connection, too.
+                Command::Drain => {
+                    deadline = deadline.min(tokio::time::Instant::now() + DRAIN);
+                    self.drains = true;
+                }
                 Command::Accept(_) | Command::Reject(..) => {}
             }
         }
@@ -237,6 +244,9 @@ impl Media {
         }
         if !first.is_empty() {
             self.session.receive(Instant::now(), first);
+        }
+        if self.drains {
+            self.session.drain(Instant::now(), DRAIN);
         }
         let mut input = BytesMut::with_capacity(BLOCK_BYTES);
         let mut output = BytesMut::new();

@@ -362,6 +362,39 @@ fn what_the_next_hop_never_took_is_not_delivered() {
     assert_eq!(harness.events(), [settled(id, Outcome::Acknowledged)]);
 }
 
+/// A relay says 200 when it has it all, and passes it on to a slow link.
+#[test]
+fn the_clock_of_a_report_starts_when_the_next_hop_has_it_all() {
+    let behind_relay = |total_bytes: u64| {
+        let mut harness = Harness::active(|configuration| {
+            configuration.remote_path = format!("msrp://relay.example:1/r;tcp {THEIRS}").parse().unwrap();
+            configuration.limits.chunk_window = 100;
+            configuration.limits.idle_timeout = 60 * SECOND;
+        });
+        let sent = OutgoingMessage { success_report: true, ..message("m1", total_bytes) };
+        let id = harness.session.send_message(harness.now, sent).unwrap();
+        let written = send_all(&mut harness);
+        harness.wait(25 * SECOND);
+        harness.receive(&response_to(&written, 200));
+        (harness, id)
+    };
+    let (mut harness, id) = behind_relay(10);
+    harness.wait(29 * SECOND);
+    assert_eq!(harness.events(), []);
+    harness.receive(&report("m1", "1-10/10", "000 200 OK"));
+    assert_eq!(harness.events(), [settled(id, Outcome::Acknowledged)]);
+    // What is large takes longer, and its session is not idle meanwhile.
+    let (mut harness, id) = behind_relay(100 * 16 * 1024);
+    harness.wait(129 * SECOND);
+    assert_eq!(harness.events(), []);
+    harness.wait(SECOND);
+    assert_eq!(harness.events(), [settled(id, Outcome::Unreported)]);
+    harness.wait(59 * SECOND);
+    assert!(!harness.session.is_ended());
+    harness.wait(SECOND);
+    assert_eq!(harness.events(), [Event::Ended { reason: EndReason::Idle }]);
+}
+
 #[test]
 fn reports_of_parts_add_up() {
     let mut harness = Harness::active(|_| {});

@@ -177,7 +177,7 @@ impl Session {
         let connection = match self.connection {
             Connection::Ended => return None,
             Connection::Awaited { until } | Connection::Unbound { until } => Some(until),
-            Connection::Bound => Some(self.active_at + limits.idle_timeout),
+            Connection::Bound => Some(self.idle_at()),
         };
         let stalled = self.output_waits_since.map(|since| since + limits.stall_timeout);
         let slow = self.pace.next_wake(limits);
@@ -193,7 +193,7 @@ impl Session {
             Connection::Ended => return,
             Connection::Awaited { until } => (until <= now).then_some(EndReason::ConnectionNeverCame),
             Connection::Unbound { until } => (until <= now).then_some(EndReason::NeverBound),
-            Connection::Bound => (self.active_at + limits.idle_timeout <= now).then_some(EndReason::Idle),
+            Connection::Bound => (self.idle_at() <= now).then_some(EndReason::Idle),
         };
         let is_stalled = self.output_waits_since.is_some_and(|since| since + limits.stall_timeout <= now);
         let is_too_slow = self.pace.is_too_slow(now, limits);
@@ -254,6 +254,12 @@ impl Session {
 
     fn is_connected(&self) -> bool {
         matches!(self.connection, Connection::Unbound { .. } | Connection::Bound)
+    }
+
+    /// When silence ends the session. While a report is awaited it does not.
+    fn idle_at(&self) -> Instant {
+        let idle_at = self.active_at + self.configuration.limits.idle_timeout;
+        self.reports_due().fold(idle_at, Instant::max)
     }
 
     /// What comes is waited for while it comes. How slowly it may is [`Pace`]'s to say.

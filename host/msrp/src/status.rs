@@ -48,10 +48,11 @@ impl Status {
         (200..300).contains(&self.0)
     }
 
-    /// Whether the sender has to give up the whole session, not only the message (§10.8, §10.10).
+    /// Whether the sender gives up the whole session, not only the message: it has to (§10.8, §10.10), or nobody is there any
+    /// more who answers in time (§10.4), and each further message would be waited for as long.
     #[must_use]
     pub fn ends_session(self) -> bool {
-        self == Status::NO_SUCH_SESSION || self == Status::BOUND_TO_ANOTHER_CONNECTION
+        [Status::NO_SUCH_SESSION, Status::BOUND_TO_ANOTHER_CONNECTION, Status::TIMED_OUT].contains(&self)
     }
 
     /// The comment that we write after the number.

@@ -490,6 +490,28 @@ fn a_bye_does_not_overtake_what_was_sent() {
     assert_eq!(told(&mut harness), ["ended Drained"]);
 }
 
+/// A link may have more in its buffers than comes in a moment.
+#[test]
+fn a_bye_lets_a_message_come_to_its_end() {
+    let text = send("tid1", "m", "Byte-Range: 1-*/400", &"abcd".repeat(100), '$');
+    let (begun, rest) = text.split_at(200);
+    let mut harness = Harness::passive(|_| {});
+    harness.receive(begun);
+    harness.session.drain(harness.now, Duration::from_secs(2));
+    for piece in rest.as_bytes().chunks(40) {
+        harness.wait(Duration::from_secs(1));
+        harness.receive(std::str::from_utf8(piece).unwrap());
+    }
+    let message = completed(&mut harness);
+    harness.wait(Duration::from_secs(1));
+    harness.session.accept(harness.now, message).unwrap();
+    assert_eq!(harness.answers(), ["tid1 200"]);
+    // What is quiet is not waited for.
+    harness.receive(&send("tid2", "n", "Byte-Range: 1-1/4", "a", '+'));
+    harness.wait(Duration::from_secs(2));
+    assert_eq!(told(&mut harness)[2..], ["aborted SessionEnded", "ended Drained"]);
+}
+
 #[test]
 fn a_bye_before_the_connection_still_lets_it_come() {
     let mut harness = Harness::new(common::configuration(Role::Passive));

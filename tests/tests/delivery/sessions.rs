@@ -1,8 +1,11 @@
 //! Messages pushed in a session.
 
 use restante_client::{Behaviour, Features, Mode, PageMessage, SetupChoice};
-use restante_tests::raw_device::{BOB, invited_after, register};
-use restante_tests::{guest, setting};
+use restante_sip::message::Method;
+use restante_tests::raw_device::{
+    BOB, accept, carried, connected, connecting, invited, invited_after, register, register_for,
+};
+use restante_tests::{MsrpReply, RawMsrp, guest, setting};
 use restante_transport::Protocol;
 
 #[test]
@@ -157,6 +160,33 @@ fn a_connection_that_breaks_in_the_middle_costs_nothing_but_time() {
     });
 }
 
+/// What a device that waits for all its messages in sessions says.
+const TAKES: &str = "a=accept-types:message/cpim\r\na=accept-wrapped-types:*\r\n";
+
+/// Each of its messages would be waited for as long as the first.
+#[test]
+fn a_device_that_says_nothing_any_more_is_waited_for_once() {
+    setting().settings("few = 0\nretry_seconds = [1, 1, 1]").tell(async |world| {
+        let alice = world.person("alice").await;
+        let texts = ["one", "two", "three", "four"];
+        for text in texts {
+            alice.send(BOB, text).await;
+        }
+        let mut gone = world.udp().await;
+        register(&mut gone).await;
+        let (invite, offer) = invited(&mut gone).await;
+        accept(&mut gone, &invite, &connecting(TAKES)).await;
+        let _says_nothing = connected(&offer).await;
+        let bye = gone.expect("a BYE", |it| it.is_request() && it.method() == Some(Method::Bye)).await;
+        gone.respond(&bye, 200).await;
+        register_for(&mut gone, 0).await;
+        let mut bob = world.person("bob").await;
+        bob.register().await;
+        assert_eq!(bob.texts(4).await, texts);
+        world.until_settled().await;
+    });
+}
+
 #[test]
 fn a_client_that_takes_a_session_and_never_connects_gets_its_messages_another_time() {
     let place = setting().settings("few = 0\nretry_seconds = [1, 1, 1, 1, 1, 1, 1, 1]");
@@ -189,6 +219,39 @@ fn a_message_that_came_as_plain_text_is_wrapped_for_a_session() {
         );
         assert!(message.content_type.starts_with("text/plain"), "{}", message.content_type);
         assert!(message.message_id.is_some());
+        world.until_settled().await;
+    });
+}
+
+#[test]
+fn what_says_how_a_body_is_to_be_read_is_inside_of_what_it_is_wrapped_in() {
+    setting().settings("few = 0").tell(async |world| {
+        let mut alice = world.udp().await;
+        let page = alice.request("MESSAGE", BOB).with("Content-Language", "de").with("Content-Disposition", "inline");
+        assert_eq!(alice.ask(&page.text("Hallo")).await.status(), Some(202));
+        let (mut msrp, invite, answer) = RawMsrp::establish(&mut alice, BOB).await;
+        let file = format!(
+            "MSRP file0001 SEND\r\nTo-Path: {}\r\nFrom-Path: {}\r\nMessage-ID: m\r\nByte-Range: 1-5/5\r\n\
+             Content-Disposition: attachment; filename=\"a.txt\"\r\nContent-Encoding: x-own\r\nX-Own: 1\r\n\
+             Content-Type: text/plain\r\n\r\nhello\r\n-------file0001$\r\n",
+            msrp.to_path, msrp.from_path
+        );
+        msrp.send(file.as_bytes()).await;
+        assert_eq!(msrp.next().await, MsrpReply::Response("file0001".to_owned(), 200));
+        assert_eq!(alice.ask(&RawMsrp::bye(&alice, &invite, &answer)).await.status(), Some(200));
+        let mut bob = world.udp().await;
+        register(&mut bob).await;
+        let (invite, offer) = invited(&mut bob).await;
+        accept(&mut bob, &invite, &connecting(TAKES)).await;
+        let mut msrp = connected(&offer).await;
+        let came = carried(&mut bob, &mut msrp).await;
+        let parts: Vec<_> = came.iter().filter_map(|it| it.split_once("\r\n\r\n")).map(|(_, part)| part).collect();
+        let page = "Content-Type: text/plain\r\nContent-Disposition: inline\r\nContent-Language: de\r\n\
+                    Content-Length: 5\r\n\r\nHallo";
+        let file = "Content-Type: text/plain\r\nContent-Disposition: attachment; filename=\"a.txt\"\r\n\
+                    Content-Encoding: x-own\r\nContent-Length: 5\r\n\r\nhello";
+        assert_eq!(parts, [page, file]);
+        assert_eq!(invite.header_by_text("Content-Disposition"), None, "in the INVITE it would be said of the SDP");
         world.until_settled().await;
     });
 }

@@ -327,6 +327,24 @@ fn bytes_that_a_bye_overtook_still_count() {
 }
 
 #[test]
+fn a_bye_that_overtook_the_connection_itself_loses_nothing() {
+    story(async |world| {
+        let mut sip = world.udp().await;
+        let invite = RawMsrp::invitation(&sip, BOB);
+        let answer = sip.ask(&invite).await;
+        assert_eq!(answer.status(), Some(200));
+        sip.send(&RawMsrp::ack(&sip, &invite, &answer).bytes()).await;
+        assert_eq!(sip.ask(&RawMsrp::bye(&sip, &invite, &answer)).await.status(), Some(200));
+        let mut msrp = RawMsrp::connect(&answer).await;
+        let message = cpim("text/plain", b"late");
+        let transaction = msrp.send_chunk(Chunk::whole("m", &message)).await;
+        assert_eq!(msrp.next().await, MsrpReply::Response(transaction, 200));
+        world.until_waiting(1).await;
+        world.until_no_session().await;
+    });
+}
+
+#[test]
 fn there_is_a_limit_to_sessions() {
     setting().configure(|it| it.limits.max_sessions = 1).tell(async |world| {
         let session = standing(world).await;

@@ -89,11 +89,12 @@ pub struct SessionLimits {
     pub connection_timeout: Duration,
     /// Time for a response after the last byte of a chunk (RFC 4975 §7.1.1). Default 30 s.
     pub transaction_timeout: Duration,
-    /// Time for a success REPORT after the last byte of a message that needs one. Default 30 s.
+    /// Time for a success REPORT on a message that needs one, after its last byte and the last 200 for a part of it; behind
+    /// relays more for what is large, unless silence counts as success. Default 30 s.
     pub report_timeout: Duration,
     /// Time that bytes may wait to be written because the peer does not read. Default 60 s.
     pub stall_timeout: Duration,
-    /// Time without a byte in either direction. Default 5 min.
+    /// Time without a byte in either direction and without a report that is awaited. Default 5 min.
     pub idle_timeout: Duration,
     /// Bytes a second that the peer has to bring while part of a head, a chunk or a message has come, over each
     /// [`SessionLimits::slow_period`]. Default 1024.

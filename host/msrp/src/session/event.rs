@@ -100,7 +100,7 @@ pub enum EndReason {
     #[error("the session was closed")]
     Closed,
     /// The peer says that it knows no such session (481), that the session lives on another connection (506), or nothing at
-    /// all to the SEND that binds it (408).
+    /// all to a SEND (408), as a relay reports of the next hop, too.
     #[error("the peer refused the session with {0}")]
     Refused(Status),
     /// The stream cannot be read on.

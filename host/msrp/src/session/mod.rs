@@ -6,7 +6,7 @@
 //! | Awaited | [`Session::connected`], passive | Unbound |
 //! | Unbound | a request whose To-Path is ours | Bound |
 //! | Awaited, Unbound | [`SessionLimits::connection_timeout`] | Ended |
-//! | Bound | 481 or 506 to a request of ours (§10.8, §10.10) | Ended |
+//! | Bound | 481 or 506 to a request of ours (§10.8, §10.10), 408 from behind a relay, or no answer in time | Ended |
 //! | any | lost, closed, drained, unreadable, stalled, idle, too slow | Ended |
 //!
 //! The host calls any method, then takes [`Session::poll_event`] until it gives nothing, writes [`Session::poll_transmit`] as
@@ -49,7 +49,7 @@ pub struct Session {
     transaction_ids: TransactionIds,
     connection: Connection,
     /// Set by [`Session::drain`].
-    drain_until: Option<Instant>,
+    draining: Option<Draining>,
     framer: Framer,
     events: VecDeque<Event>,
     /// Responses and REPORTs, in order.
@@ -62,6 +62,13 @@ pub struct Session {
     pace: Pace,
     /// Since when bytes wait to be written.
     output_waits_since: Option<Instant>,
+}
+
+/// The signalling is over: until when what is still on its way is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Draining {
+    until: Instant,
+    bound: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +86,7 @@ impl Session {
         Session {
             transaction_ids: TransactionIds::new(random),
             connection: Connection::Awaited { until: now + configuration.limits.connection_timeout },
-            drain_until: None,
+            draining: None,
             framer: Framer::new(configuration.limits.framing.clone()),
             events: VecDeque::new(),
             control: VecDeque::new(),
@@ -134,12 +141,14 @@ impl Session {
             }
         }
         self.pace.came(now, length, self.framer.is_amid_frame() || self.is_amid_message());
+        self.drain_longer(now);
         self.advance(now);
     }
 
     /// The host did not read the connection until now: what did not come meanwhile was not the peer's doing.
     pub fn reads_again(&mut self, now: Instant) {
         self.pace.begin_anew(now);
+        self.drain_longer(now);
     }
 
     /// Bytes to be written, at most [`SessionLimits::max_write_bytes`] of content and a head; `None` when there are none now.
@@ -168,11 +177,12 @@ impl Session {
         let connection = match self.connection {
             Connection::Ended => return None,
             Connection::Awaited { until } | Connection::Unbound { until } => Some(until),
-            Connection::Bound => Some(self.active_at + limits.idle_timeout),
+            Connection::Bound => Some(self.idle_at()),
         };
         let stalled = self.output_waits_since.map(|since| since + limits.stall_timeout);
         let slow = self.pace.next_wake(limits);
-        [connection, stalled, slow, self.drain_until, self.next_overdue()].into_iter().flatten().min()
+        let drained = self.draining.map(|draining| draining.until);
+        [connection, stalled, slow, drained, self.next_overdue()].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -183,11 +193,11 @@ impl Session {
             Connection::Ended => return,
             Connection::Awaited { until } => (until <= now).then_some(EndReason::ConnectionNeverCame),
             Connection::Unbound { until } => (until <= now).then_some(EndReason::NeverBound),
-            Connection::Bound => (self.active_at + limits.idle_timeout <= now).then_some(EndReason::Idle),
+            Connection::Bound => (self.idle_at() <= now).then_some(EndReason::Idle),
         };
         let is_stalled = self.output_waits_since.is_some_and(|since| since + limits.stall_timeout <= now);
         let is_too_slow = self.pace.is_too_slow(now, limits);
-        let is_drained = self.drain_until.is_some_and(|until| until <= now);
+        let is_drained = self.draining.is_some_and(|draining| draining.until <= now);
         if is_drained {
             self.end(EndReason::Drained);
         } else if is_stalled {
@@ -200,13 +210,14 @@ impl Session {
         self.advance(now);
     }
 
-    /// The signalling ended (BYE), but bytes may still be on their way: a BYE can overtake them. What comes within `bound`
-    /// is taken as before; nothing new is begun. Then, or when nothing more can come, the session ends.
+    /// The signalling ended (BYE), but bytes may still be on their way: a BYE can overtake them. What comes within `bound`,
+    /// and within the same time after bytes of a message that is not complete or waits for its verdict, is taken as before;
+    /// nothing new is begun. Then, or when nothing more can come, the session ends.
     pub fn drain(&mut self, now: Instant, bound: Duration) {
-        if self.connection == Connection::Ended || self.drain_until.is_some() {
+        if self.connection == Connection::Ended || self.draining.is_some() {
             return;
         }
-        self.drain_until = Some(now + bound);
+        self.draining = Some(Draining { until: now + bound, bound });
         self.give_up_unsupplied();
         self.advance(now);
     }
@@ -218,7 +229,7 @@ impl Session {
 
     /// The connection is gone.
     pub fn disconnected(&mut self) {
-        let reason = if self.drain_until.is_some() { EndReason::Drained } else { EndReason::Disconnected };
+        let reason = if self.draining.is_some() { EndReason::Drained } else { EndReason::Disconnected };
         self.end(reason);
     }
 
@@ -243,6 +254,20 @@ impl Session {
 
     fn is_connected(&self) -> bool {
         matches!(self.connection, Connection::Unbound { .. } | Connection::Bound)
+    }
+
+    /// When silence ends the session. While a report is awaited it does not.
+    fn idle_at(&self) -> Instant {
+        let idle_at = self.active_at + self.configuration.limits.idle_timeout;
+        self.reports_due().fold(idle_at, Instant::max)
+    }
+
+    /// What comes is waited for while it comes. How slowly it may is [`Pace`]'s to say.
+    fn drain_longer(&mut self, now: Instant) {
+        let is_awaited = self.is_amid_message() || self.awaiting_verdict() > 0;
+        if let Some(draining) = self.draining.as_mut().filter(|_| is_awaited) {
+            draining.until = draining.until.max(now + draining.bound);
+        }
     }
 
     fn bind(&mut self) {
@@ -286,7 +311,7 @@ impl Session {
         let waits = !self.control.is_empty() || self.can_write_content();
         self.output_waits_since = if waits { self.output_waits_since.or(Some(now)) } else { None };
         let nothing_can_come = !self.configuration.receives && self.sending.is_settled();
-        if self.drain_until.is_some() && nothing_can_come && !waits {
+        if self.draining.is_some() && nothing_can_come && !waits {
             self.end(EndReason::Drained);
         }
     }

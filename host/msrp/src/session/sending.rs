@@ -1,7 +1,7 @@
 //! The sending half (RFC 4975 §7.1).
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -19,6 +19,12 @@ const MAX_SILENT_CHUNKS: usize = 4096;
 
 /// Acknowledged pieces of one message; more can only come from reports that make no sense.
 const MAX_ACKNOWLEDGED_RANGES: usize = 1024;
+
+/// Content that a link behind a relay brings in a second, at least: the relay took all of it, and passes it on.
+const BYTES_PER_SECOND_BEHIND_RELAYS: u64 = 16 * 1024;
+
+/// Longest time for that.
+const MAX_TIME_BEHIND_RELAYS: Duration = Duration::from_secs(600);
 
 /// Why a message is not taken for sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -93,6 +99,7 @@ pub(super) struct Outgoing {
     pub(super) is_begun: bool,
     pub(super) acknowledged: ReceivedRanges,
     pub(super) reported: ReceivedRanges,
+    /// When its last byte went out, or later the next hop last said that it has some of it.
     pub(super) last_byte_at: Option<Instant>,
 }
 
@@ -157,7 +164,7 @@ impl Session {
     /// # Errors
     /// [`SendError`]; nothing is queued.
     pub fn send_message(&mut self, now: Instant, message: OutgoingMessage) -> Result<OutgoingId, SendError> {
-        if self.is_ended() || self.drain_until.is_some() {
+        if self.is_ended() || self.draining.is_some() {
             return Err(SendError::SessionEnded);
         }
         self.check_message(&message)?;
@@ -225,7 +232,7 @@ impl Session {
 
     /// Asks for content when the message under way has none left and may send more.
     pub(super) fn request_content(&mut self) {
-        if self.connection != Connection::Bound || self.drain_until.is_some() {
+        if self.connection != Connection::Bound || self.draining.is_some() {
             return;
         }
         let Some(outgoing) = self.sending.next_unsupplied(self.configuration.limits.message_window) else { return };
@@ -277,6 +284,9 @@ impl Session {
         for chunk in self.sending.chunks.iter_mut().filter(|chunk| chunk.message == Some(id)) {
             chunk.answer_until = chunk.answer_until.map(|at| at.max(until));
         }
+        if let Some(outgoing) = self.sending.find(id) {
+            outgoing.last_byte_at = outgoing.last_byte_at.map(|at| at.max(now));
+        }
     }
 
     pub(super) fn incoming_report(&mut self, head: RequestHead) {
@@ -306,14 +316,16 @@ impl Session {
     pub(super) fn settle_overdue(&mut self, now: Instant) {
         let is_overdue = |until: Option<Instant>| until.is_some_and(|until| until <= now);
         while let Some(at) = self.sending.chunks.iter().position(|chunk| is_overdue(chunk.answer_until)) {
-            match self.sending.chunks.remove(at).and_then(|chunk| chunk.message) {
-                Some(id) => self.reject_outgoing(id, Status::TIMED_OUT, RejectionOrigin::Timeout),
-                None => self.end(EndReason::Refused(Status::TIMED_OUT)),
+            if let Some(id) = self.sending.chunks.remove(at).and_then(|chunk| chunk.message) {
+                self.reject_outgoing(id, Status::TIMED_OUT, RejectionOrigin::Timeout);
             }
+            // Who answers nothing is gone: each further message would be waited for as long.
+            self.end(EndReason::Refused(Status::TIMED_OUT));
         }
         let overdue = self.sending.messages.iter().filter(|outgoing| is_overdue(self.report_due(outgoing)));
         for id in overdue.map(|outgoing| outgoing.id).collect::<Vec<_>>() {
             self.settle(id, self.unreported_outcome());
+            self.active_at = now;
         }
     }
 
@@ -362,7 +374,13 @@ impl Session {
     fn report_due(&self, outgoing: &Outgoing) -> Option<Instant> {
         let needs_report = outgoing.needs_report(self.configuration.remote_path.has_relays());
         let is_due = needs_report && !self.sending.is_unanswered(outgoing.id);
-        outgoing.last_byte_at.filter(|_| is_due).map(|at| at + self.configuration.limits.report_timeout)
+        let on_the_way = match self.configuration.count_unreported_as_delivered {
+            // What the relay has counts: the report says no more than that.
+            true => Duration::ZERO,
+            false => Duration::from_secs(outgoing.message.total_bytes / BYTES_PER_SECOND_BEHIND_RELAYS),
+        };
+        let report_timeout = self.configuration.limits.report_timeout + on_the_way.min(MAX_TIME_BEHIND_RELAYS);
+        outgoing.last_byte_at.filter(|_| is_due).map(|at| at + report_timeout)
     }
 
     pub(super) fn settle_if_done(&mut self, id: OutgoingId) {
@@ -444,7 +462,11 @@ impl Sending {
 impl Session {
     /// When an answer or a report is overdue.
     pub(super) fn next_overdue(&self) -> Option<Instant> {
-        let report = self.sending.messages.iter().filter_map(|outgoing| self.report_due(outgoing)).min();
-        [self.sending.next_answer_overdue(), report].into_iter().flatten().min()
+        [self.sending.next_answer_overdue(), self.reports_due().min()].into_iter().flatten().min()
+    }
+
+    /// When the reports that are awaited are overdue.
+    pub(super) fn reports_due(&self) -> impl Iterator<Item = Instant> {
+        self.sending.messages.iter().filter_map(|outgoing| self.report_due(outgoing))
     }
 }

@@ -8,7 +8,7 @@ use flate2::read::{GzDecoder, ZlibDecoder};
 use restante_deferral::model::Envelope;
 
 /// The header field.
-pub const CONTENT_ENCODING: &str = "Content-Encoding";
+const CONTENT_ENCODING: &str = "Content-Encoding";
 /// The largest body that is opened. It bounds what a few compressed bytes may become.
 const MAX_DECODED_BYTES: u64 = 256 * 1024;
 

@@ -43,8 +43,8 @@ const WITHIN_TRUST: [Name; 5] = [
 ];
 /// Further ones, which nothing here reads.
 const KEPT_UNREAD: [&str; 5] = ["Reply-To", "In-Reply-To", "Priority", "Organization", "Message-UID"];
-/// What says how the body of a MESSAGE is to be read. Those of an INVITE are about its SDP.
-pub const OF_BODY: [Name; 3] = [Name::ContentEncoding, Name::ContentDisposition, Name::ContentLanguage];
+/// What says how the body of a MESSAGE or of a SEND is to be read. Those of an INVITE are about its SDP.
+const OF_BODY: [Name; 3] = [Name::ContentEncoding, Name::ContentDisposition, Name::ContentLanguage];
 /// Longest value among a policy's further values.
 const MAX_FIELD_BYTES: usize = 512;
 /// Longest value that is kept.
@@ -157,26 +157,52 @@ fn report_of(xml: &[u8]) -> Option<String> {
     Some(format!("{} {notification} {status}", imdn.message_id))
 }
 
+/// How a body came.
+pub struct BodyForm<'a> {
+    /// In a request or in a session.
+    pub mode: Mode,
+    /// Its media type.
+    pub content_type: &'a str,
+    /// Names and values of the fields beside it that say how it is to be read: see [`is_of_body`].
+    pub fields: Vec<(&'a str, &'a str)>,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
+impl<'a> BodyForm<'a> {
+    /// Of a MESSAGE.
+    #[must_use]
+    pub fn page(request: &'a SipMessage, content_type: &'a str, size_bytes: u64) -> BodyForm<'a> {
+        let fields =
+            OF_BODY.into_iter().flat_map(|name| request.headers(name).map(move |value| (name.as_str(), value)));
+        BodyForm { mode: Mode::Page, content_type, fields: fields.collect(), size_bytes }
+    }
+}
+
+/// Whether a header field says how a body is to be read.
+#[must_use]
+pub fn is_of_body(name: &str) -> bool {
+    OF_BODY.iter().any(|known| known.as_str().eq_ignore_ascii_case(name))
+}
+
 /// The envelope of a request. `further` are names of header fields that the operator wants kept.
 #[must_use]
 pub fn envelope(
     request: &SipMessage,
-    mode: Mode,
     sender: Sender,
-    content_type: &str,
+    form: &BodyForm<'_>,
     body: BodyFacts,
-    body_bytes: u64,
     further: &[String],
 ) -> Envelope {
-    let of_body = OF_BODY.into_iter().filter(|_| mode == Mode::Page);
+    let BodyForm { mode, content_type, fields: of_body, size_bytes } = form;
     let unread = KEPT_UNREAD.into_iter().chain(further.iter().map(String::as_str));
     let unread = unread.filter_map(|name| Some((name, request.header_by_text(name)?)));
     // What somebody asserts whom nobody trusts is not asserted (RFC 6050 §4.1).
     let is_believed = |name: &str| sender.verification == Verification::TrustedPeer || !is_within_trust(name);
     let headers: Vec<(String, String)> = KEPT
         .into_iter()
-        .chain(of_body)
         .flat_map(|name| request.headers(name).map(move |value| (name.as_str(), value)))
+        .chain(of_body.iter().copied())
         .chain(unread)
         .filter(|(name, value)| !value.is_empty() && value.len() <= MAX_KEPT_BYTES && is_believed(name))
         .map(|(name, value)| (name.to_owned(), unfold(value)))
@@ -201,10 +227,10 @@ pub fn envelope(
         + if named { 0 } else { ACCEPT_CONTACT_BYTES }
         + if sender.private { PRIVACY_BYTES } else { 0 };
     let fields = own + kept + content_type.len() + sender.uri.len() * 2 + request_uri.len();
-    let page = u64::try_from(fields).unwrap_or(u64::MAX).saturating_add(body_bytes);
+    let page = u64::try_from(fields).unwrap_or(u64::MAX).saturating_add(*size_bytes);
     Envelope {
         kind: body.kind,
-        mode,
+        mode: *mode,
         sender,
         request_uri,
         headers,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use restante_deferral::model::{Body, MessageId};
-use restante_msrp::framing::FailureReport;
+use restante_msrp::framing::{FailureReport, Header};
 use restante_msrp::sdp::Fingerprint;
 use restante_msrp::session::{
     EndReason, Event, IncomingId, Outcome, OutgoingId, OutgoingMessage, RejectionOrigin, SendError, Session,
@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 
 use self::body::{BLOCK_BYTES, ReadAhead, Sink};
 pub use self::place::{Encryption, FailedPlaces, NoPlace, Place};
+use crate::server::facts;
 
 /// Bytes waiting for the socket above which no more are made.
 const MAX_PENDING_BYTES: usize = 64 * 1024;
@@ -32,7 +33,7 @@ const MAX_PENDING_BYTES: usize = 64 * 1024;
 const LONG: Duration = Duration::from_secs(1);
 /// Time to write what is left after a session ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Time in which bytes that a BYE overtook may still come.
+/// Time in which what a BYE overtook may still come: the connection, bytes, and more bytes of a message.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Messages that wait for the shard's word; no more is read from the connection meanwhile, so that the orders of one
 /// session are never more than its queue holds.
@@ -103,6 +104,8 @@ pub struct Received {
     pub message_id: String,
     /// Its Content-Type.
     pub content_type: String,
+    /// Further fields of its first chunk, those that say how it is to be read.
+    pub fields: Vec<Header>,
     /// Its beginning, as far as CPIM headers may reach.
     pub prefix: Bytes,
     /// Its body.
@@ -150,6 +153,7 @@ pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: m
         sent_any: false,
         without_verdict: 0,
         asks_for_success_report,
+        drains: false,
         ended: None,
     };
     let stream = match start.connection {
@@ -181,12 +185,15 @@ struct Media {
     sent_any: bool,
     without_verdict: usize,
     asks_for_success_report: bool,
+    /// The dialog was over before the connection came.
+    drains: bool,
     ended: Option<EndReason>,
 }
 
 struct Incoming {
     message_id: String,
     content_type: String,
+    fields: Vec<Header>,
     sink: Sink,
 }
 
@@ -201,7 +208,7 @@ impl Media {
         commands: &mut mpsc::Receiver<Command>,
         within: Duration,
     ) -> Option<(MsrpStream, Bytes, Option<ConnectionPermit>)> {
-        let deadline = tokio::time::Instant::now() + within;
+        let mut deadline = tokio::time::Instant::now() + within;
         loop {
             match tokio::time::timeout_at(deadline, commands.recv()).await.ok()?? {
                 Command::Connected(handed) => {
@@ -209,7 +216,11 @@ impl Media {
                     return Some((stream, handed.received, Some(handed.permit)));
                 }
                 Command::Send(messages) => self.queue.extend(messages),
-                Command::Drain => return None,
+                // A BYE may overtake the connection, too.
+                Command::Drain => {
+                    deadline = deadline.min(tokio::time::Instant::now() + DRAIN);
+                    self.drains = true;
+                }
                 Command::Accept(_) | Command::Reject(..) => {}
             }
         }
@@ -233,6 +244,9 @@ impl Media {
         }
         if !first.is_empty() {
             self.session.receive(Instant::now(), first);
+        }
+        if self.drains {
+            self.session.drain(Instant::now(), DRAIN);
         }
         let mut input = BytesMut::with_capacity(BLOCK_BYTES);
         let mut output = BytesMut::new();
@@ -329,9 +343,10 @@ impl Media {
 
     async fn handle(&mut self, event: Event) {
         match event {
-            Event::IncomingMessage { message, message_id, content_type, .. } => {
-                self.incoming
-                    .insert(message, Incoming { message_id, content_type, sink: Sink::new(self.spool.clone()) });
+            Event::IncomingMessage { message, message_id, content_type, other_headers, .. } => {
+                let fields = other_headers.into_iter().filter(|field| facts::is_of_body(&field.name)).collect();
+                let sink = Sink::new(self.spool.clone());
+                self.incoming.insert(message, Incoming { message_id, content_type, fields, sink });
             }
             Event::IncomingData { message, offset, bytes } => {
                 // Messages that come at once share what one alone may hold.
@@ -411,11 +426,11 @@ impl Media {
     }
 
     async fn complete(&mut self, message: IncomingId) {
-        let Some(Incoming { message_id, content_type, sink }) = self.incoming.remove(&message) else { return };
+        let Some(Incoming { message_id, content_type, fields, sink }) = self.incoming.remove(&message) else { return };
         match sink.finish().await {
             Ok((body, prefix)) => {
                 self.without_verdict = self.without_verdict.saturating_add(1);
-                let received = Received { incoming: message, message_id, content_type, prefix, body };
+                let received = Received { incoming: message, message_id, content_type, fields, prefix, body };
                 self.tell(ReportKind::Received(received)).await;
             }
             Err(error) => self.refuse(message, &error),

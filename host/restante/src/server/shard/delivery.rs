@@ -22,8 +22,8 @@ use super::route::Route;
 use super::session::{ALLOW_IN_SESSION, Delivery, SessionPermit};
 use super::unwrapping::{Content, Wrapped};
 use super::{Now, Shard, Waiting, fields};
-use crate::server::content_encoding;
 use crate::server::media::Outgoing;
+use crate::server::{content_encoding, facts};
 
 /// An attempt that could not even begin, and its end.
 pub(super) type NotStarted = Box<(AttemptId, AttemptEnd)>;
@@ -343,8 +343,8 @@ impl Shard {
         })
     }
 
-    /// A stored message for a session: CPIM as it came; anything else is wrapped. A chunk has no field for an encoding: CPIM
-    /// that came compressed goes without, and of anything else the part inside the CPIM says so.
+    /// A stored message for a session: CPIM as it came; anything else is wrapped, and the part inside the CPIM says how it is
+    /// to be read. A chunk has no field for an encoding: CPIM that came compressed goes without.
     pub(super) fn outgoing(&self, message: &StoredMessage) -> Outgoing {
         let stored = &message.message;
         let envelope = &stored.envelope;
@@ -354,7 +354,8 @@ impl Shard {
             _ => None,
         };
         let is_cpim = essence(&envelope.content_type) == CPIM && (encoding.is_none() || opened.is_some());
-        let further: Vec<_> = encoding.iter().map(|value| (content_encoding::CONTENT_ENCODING, *value)).collect();
+        let of_body = envelope.headers.iter().filter(|(name, _)| facts::is_of_body(name));
+        let further: Vec<_> = of_body.map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let head = if is_cpim {
             bytes::Bytes::new()
         } else {

@@ -90,7 +90,7 @@ pub(super) fn kept(
             let related_identity = ChargingVector::parse(value).ok().map(|came| came.identity);
             let own = ChargingVector { identity: charging_identity.to_owned(), related_identity };
             builder = builder.field(name, &own.to_string());
-        } else if is_of_body(name) || is(name, "Privacy") {
+        } else if facts::is_of_body(name) || is(name, "Privacy") {
             // In an INVITE it would be said of the SDP.
         } else if !(is(name, "Accept-Contact") && names_a_mode(value)) {
             builder = builder.field(name, value);
@@ -102,12 +102,8 @@ pub(super) fn kept(
 
 /// Fields that came with the message and say how its body is to be read.
 pub(super) fn of_body(builder: Builder, envelope: &Envelope) -> Builder {
-    let of_body = envelope.headers.iter().filter(|(name, _)| is_of_body(name));
+    let of_body = envelope.headers.iter().filter(|(name, _)| facts::is_of_body(name));
     of_body.fold(builder, |builder, (name, value)| builder.field(name, value))
-}
-
-fn is_of_body(name: &str) -> bool {
-    facts::OF_BODY.iter().any(|known| known.as_str().eq_ignore_ascii_case(name))
 }
 
 /// Conversation-ID and Contribution-ID, which some clients refuse a session without.

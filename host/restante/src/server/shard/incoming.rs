@@ -17,7 +17,7 @@ use super::openings::{Kind, RETRY_SECONDS};
 use super::session::{MediaKind, Offer};
 use super::{Now, Shard, Waiting};
 use crate::server::directory::TenantEntry;
-use crate::server::facts;
+use crate::server::facts::{self, BodyForm};
 use crate::server::media::{Command, MediaId, Received};
 use crate::server::served::Served;
 use crate::server::usage::Room;
@@ -72,11 +72,9 @@ impl Shard {
             deduplication_as_written,
             envelope: facts::envelope(
                 message,
-                Mode::Page,
                 sender,
-                &content_type,
+                &BodyForm::page(message, &content_type, body.len() as u64),
                 facts,
-                body.len() as u64,
                 &self.shared.keep_headers,
             ),
             // The datagram's own buffer is not kept alive for a small body.
@@ -197,10 +195,16 @@ impl Shard {
 
     /// A large message is here, durable as far as it is a file.
     pub(super) fn large_message_came(&mut self, now: Now, media: MediaId, received: Received) {
-        let Received { incoming, message_id, content_type, prefix, body } = received;
+        let Received { incoming, message_id, content_type, fields, prefix, body } = received;
         let Some(session) = self.media.get(&media) else { return };
         let MediaKind::Incoming { key, sender, request, beside } = &session.kind else { return };
         let (key, sender, request, beside) = (key.clone(), sender.clone(), request.clone(), beside.clone());
+        let form = BodyForm {
+            mode: Mode::Large,
+            content_type: &content_type,
+            fields: fields.iter().map(|field| (field.name.as_str(), field.value.as_str())).collect(),
+            size_bytes: body.size_bytes(),
+        };
         let facts = match facts::read_body(&content_type, &prefix) {
             Ok(facts) => facts,
             Err(unkeepable) => {
@@ -220,15 +224,7 @@ impl Shard {
             request: *beside,
             deduplication,
             deduplication_as_written,
-            envelope: facts::envelope(
-                &request,
-                Mode::Large,
-                sender,
-                &content_type,
-                facts,
-                body.size_bytes(),
-                &self.shared.keep_headers,
-            ),
+            envelope: facts::envelope(&request, sender, &form, facts, &self.shared.keep_headers),
             body,
             // An INVITE's Expires limits the invitation, not the keeping (RFC 3261 §13.2.1).
             expires_at: None,

@@ -128,7 +128,8 @@ impl Shard {
                     | EndReason::NeverBound
                     | EndReason::Idle
                     | EndReason::Stalled
-                    | EndReason::TooSlow,
+                    | EndReason::TooSlow
+                    | EndReason::Refused(Status::TIMED_OUT),
                 ) => Origin::Timeout,
                 _ => Origin::Transport,
             });

@@ -50,7 +50,7 @@ impl Shard {
         if !FORWARDED.contains(method) {
             return self.answer(now, transaction, 481);
         }
-        let passage = match self.passage(message) {
+        let passage = match self.passage(message, true) {
             Ok(passage) => passage,
             Err(refusal) => return self.refuse_passage(now, transaction, &refusal),
         };
@@ -73,7 +73,7 @@ impl Shard {
         uri: &Uri,
         came: Flow,
     ) {
-        let passage = match self.passage(message) {
+        let passage = match self.passage(message, true) {
             Ok(passage) => passage,
             Err(refusal) => return self.refuse_passage(now, transaction, &refusal),
         };

@@ -37,14 +37,15 @@ impl Shard {
         (sender, came): (&Sender, Flow),
         unreadable: Option<u16>,
     ) {
-        let passage = match self.passage(message) {
+        let is_vouched_for = sender.verification == Verification::TrustedPeer;
+        let passage = match self.passage(message, is_vouched_for) {
             Ok(passage) => passage,
             Err(refusal) => return self.refuse_passage(now, transaction, &refusal),
         };
         let targets = if passage.own.routes.is_empty() {
             self.invite_targets(key, sender, came, &[])
         } else {
-            match self.way_along_routes(message, &passage.own, (came, self.is_trusted(came))) {
+            match self.way_along_routes(message, &passage.own, (came, is_vouched_for)) {
                 Ok(way) => vec![(1000, Target::Way(way))],
                 Err(status) => return self.answer(now, transaction, status),
             }
@@ -84,7 +85,8 @@ impl Shard {
         let Some(message) = self.endpoint.request(transaction).cloned() else { return self.forget_media(media) };
         let targets = self.invite_targets(&key, &sender, came, contacts);
         // It may be kept where it may not be passed on.
-        let Some(passage) = self.passage(&message).ok().filter(|_| !targets.is_empty()) else {
+        let is_vouched_for = sender.verification == Verification::TrustedPeer;
+        let Some(passage) = self.passage(&message, is_vouched_for).ok().filter(|_| !targets.is_empty()) else {
             return self.accept_invitation(now, media);
         };
         let most = Duration::from_millis(self.shared.limits.max_relay_invite_milliseconds);
@@ -126,14 +128,14 @@ impl Shard {
         contacts.iter().enumerate().map(target).collect()
     }
 
-    /// Where the Route that is left leads, for whom we trust.
+    /// Where the Route that is left leads, for whom the tenant trusts.
     fn way_along_routes(
         &self,
         message: &SipMessage,
         own: &OwnRoutes,
-        (came, is_trusted): (Flow, bool),
+        (came, is_vouched_for): (Flow, bool),
     ) -> Result<Way, u16> {
-        if !is_trusted {
+        if !is_vouched_for {
             return Err(403);
         }
         let next =
@@ -179,7 +181,7 @@ impl Shard {
         }
         let record_routes = match record {
             Some(caller) if route.is_where_seen || self.is_caller_hidden(&relay.request, caller) => {
-                self.record_routes(&relay.request, caller, route.flow)
+                self.record_routes(&relay.request, &key.tenant, caller, route.flow)
             }
             _ => Vec::new(),
         };

@@ -112,8 +112,10 @@ async fn register_as_bob(world: &World, socket: &mut RawSip, change: impl FnOnce
 
 #[test]
 fn a_device_that_names_itself_as_its_proxy_is_told_no_more_than_any_device_and_believed_no_more() {
-    for way in ["path", "vias"] {
-        scripted("incoming = \"relay:3000\"").demands_passwords().tell(async |world| {
+    let alone = || scripted("incoming = \"relay:3000\"").demands_passwords();
+    let beside = || alone().beside_a_trusting_tenant();
+    for (way, place) in [("path", alone()), ("vias", alone()), ("path", beside()), ("vias", beside())] {
+        place.tell(async |world| {
             let mut phone = if way == "path" { world.outside().await } else { world.outside_over_tcp().await };
             let itself = format!("<sip:{};lr>", phone.local());
             register_as_bob(world, &mut phone, |register| match way {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use restante::configuration::AuthenticationMethod;
+use restante::configuration::{AuthenticationMethod, Tenant};
 use restante_client::{ClientConfiguration, ClientCredentials};
 use restante_sip::authentication::{
     Algorithm, Challenge, Credentials, HashOfA1, Protection, QualityOfProtection, Subject, Variant, response, user_hash,
@@ -37,6 +37,15 @@ impl Setting {
         self.tenant(|tenant| {
             tenant.trust = ["127.0.0.1", "::1"].map(|it| it.parse().expect("an address")).to_vec();
             tenant.authentication = AuthenticationMethod::Digest;
+        })
+    }
+
+    /// Beside a tenant, `other` with `other.example`, that trusts whoever is outside for the tenant of the stories.
+    #[must_use]
+    pub fn beside_a_trusting_tenant(self) -> Setting {
+        self.configure(|it| {
+            let other = Tenant { domains: vec!["other.example".to_owned()], ..Tenant::example() };
+            it.tenants.insert("other".to_owned(), other);
         })
     }
 }

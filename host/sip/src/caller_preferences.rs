@@ -3,7 +3,7 @@
 //!
 //! What a request's method implies (RFC 3841 §7.2.2) is not read here: whoever passes a request on asks only devices that take it.
 
-use crate::header::{AcceptContact, Parameters, percent_decoded};
+use crate::header::{Parameters, parse_parameters, percent_decoded};
 use crate::message::{Name, SipMessage};
 
 /// Values of Accept-Contact and of Reject-Contact that are read of one request.
@@ -78,16 +78,15 @@ impl CallerPreferences {
     /// Of a request. What cannot be read is passed over.
     #[must_use]
     pub fn of(request: &SipMessage) -> CallerPreferences {
-        let values = |name| request.list(name).take(MAX_PREFERENCES).filter_map(|text| AcceptContact::parse(text).ok());
-        let wish = |value: AcceptContact| Wish {
-            features: Features::of(&value.feature_tags),
-            is_required: value.is_required,
-            is_explicit: value.is_explicit,
+        let values = |name| request.list(name).take(MAX_PREFERENCES).filter_map(parameters_of);
+        let wish = |parameters: Parameters| {
+            let has = |flag: &str| parameters.iter().any(|(name, _)| name.eq_ignore_ascii_case(flag));
+            Wish { features: Features::of(&parameters), is_required: has("require"), is_explicit: has("explicit") }
         };
         let has = |directive: &str| request.list(Name::RequestDisposition).any(|it| it.eq_ignore_ascii_case(directive));
         CallerPreferences {
             accepted: values(Name::AcceptContact).map(wish).collect(),
-            rejected: values(Name::RejectContact).map(|value| Features::of(&value.feature_tags)).collect(),
+            rejected: values(Name::RejectContact).map(|parameters| Features::of(&parameters)).collect(),
             is_for_one: has("no-fork"),
             is_sequential: has("sequential"),
         }
@@ -218,6 +217,11 @@ impl Value {
             (one, other) => one == other,
         }
     }
+}
+
+/// Those of one value of Accept-Contact or Reject-Contact: `*;name=value…`.
+fn parameters_of(value: &str) -> Option<Parameters> {
+    parse_parameters(value.trim().strip_prefix('*')?).ok()
 }
 
 /// A feature tag as both ways of writing it have it (RFC 3841 §7.2.3, §8). None: another parameter.

@@ -165,6 +165,43 @@ fn a_mark_that_was_seen_is_of_no_use_but_in_its_dialog() {
 }
 
 #[test]
+fn whom_another_tenant_trusts_says_nothing_of_identities_in_a_dialog_of_this_one_and_leads_it_nowhere() {
+    setting().demands_passwords().beside_a_trusting_tenant().tell(async |world| {
+        let tcp = world.tcp().await;
+        let mut phone = registered(tcp, "<sip:bob@192.0.2.9:5060;transport=tcp>").await;
+        let (mut alice, mut core) = (world.udp().await, RawSip::udp([127, 0, 0, 3].into(), world.sip()).await);
+        let invite = call(&alice);
+        alice.send(&invite.bytes()).await;
+        let came = asked(&mut phone, "INVITE").await;
+        answer(&mut phone, &came, 200, "phone").await;
+        let taken = answered(&mut alice, 200).await;
+        let mut mallory = world.outside().await;
+        let erin = invite.field("From").replace("alice@example.org", "erin@other.example");
+        for from in [invite.field("From"), &erin] {
+            let info = mallory.in_dialog(&invite, &taken, "INFO", 2).set("From", from);
+            let info = info.with("P-Asserted-Identity", "<sip:carol@example.org>");
+            let routed =
+                info.clone().with("Route", &format!("<sip:{};transport=udp;lr>", core.local())).new_transaction();
+            assert_eq!(mallory.ask(&routed).await.status(), Some(403), "{from}");
+            mallory.send(&info.bytes()).await;
+            let came = asked(&mut phone, "INFO").await;
+            assert_eq!(came.count(Name::PAssertedIdentity), 0, "{from}");
+            phone.respond(&came, 481).await;
+            assert_eq!(mallory.answer_to(&info).await.status(), Some(481), "{from}");
+        }
+        assert_eq!(core.unread(), [""; 0]);
+        // Whom this one trusts leads it on.
+        let info = alice
+            .in_dialog(&invite, &taken, "INFO", 3)
+            .with("Route", &format!("<sip:{};transport=udp;lr>", core.local()));
+        alice.send(&info.bytes()).await;
+        let came = asked(&mut core, "INFO").await;
+        core.respond(&came, 200).await;
+        assert_eq!(alice.answer_to(&info).await.status(), Some(200));
+    });
+}
+
+#[test]
 fn a_forged_mark_leads_nowhere() {
     story(async |world| {
         let mut alice = world.udp().await;

@@ -1,7 +1,7 @@
 //! Who is named to whom in what is passed on, and who may say where it goes.
 
 use restante_sip::message::{Name, SipMessage};
-use restante_tests::{Digest, RawSip, Request, World, story};
+use restante_tests::{Digest, RawSip, Request, Setting, World, story};
 
 use crate::{BOB, answered, asked, call, device, scripted};
 
@@ -112,8 +112,10 @@ async fn register_as_bob(world: &World, socket: &mut RawSip, change: impl FnOnce
 
 #[test]
 fn a_device_that_names_itself_as_its_proxy_is_told_no_more_than_any_device_and_believed_no_more() {
-    for way in ["path", "vias"] {
-        scripted("incoming = \"relay:3000\"").demands_passwords().tell(async |world| {
+    let alone = || scripted("incoming = \"relay:3000\"").demands_passwords();
+    let beside = || alone().beside_a_trusting_tenant();
+    for (way, place) in [("path", alone()), ("vias", alone()), ("path", beside()), ("vias", beside())] {
+        place.tell(async |world| {
             let mut phone = if way == "path" { world.outside().await } else { world.outside_over_tcp().await };
             let itself = format!("<sip:{};lr>", phone.local());
             register_as_bob(world, &mut phone, |register| match way {
@@ -143,8 +145,11 @@ fn a_device_that_names_itself_as_its_proxy_is_told_no_more_than_any_device_and_b
 
 #[test]
 fn an_answer_tells_a_caller_whom_nobody_trusts_nothing_that_stays_among_those_who_do() {
-    for (privacy, told) in [("none", 1), ("id", 0)] {
-        story_of_trusted_edge(async |world, mut edge| {
+    let alone = || scripted("incoming = \"relay:3000\"").demands_passwords();
+    for (privacy, told, place) in
+        [("none", 1, alone()), ("id", 0, alone()), ("id", 0, alone().beside_a_trusting_tenant())]
+    {
+        behind_trusted_edge(place, async |world, mut edge| {
             let mut alice = world.outside().await;
             let invite = call(&alice);
             send_as_alice(world, &mut alice, &invite).await;
@@ -167,8 +172,8 @@ fn an_answer_tells_a_caller_whom_nobody_trusts_nothing_that_stays_among_those_wh
 }
 
 /// Bob is behind a proxy that the tenant trusts.
-fn story_of_trusted_edge(tale: impl AsyncFnOnce(&mut World, RawSip)) {
-    scripted("incoming = \"relay:3000\"").demands_passwords().tell(async |world| {
+fn behind_trusted_edge(place: Setting, tale: impl AsyncFnOnce(&mut World, RawSip)) {
+    place.tell(async |world| {
         let socket = world.udp().await;
         let register = socket.request("REGISTER", "sip:example.org").set("From", &format!("<{BOB}>;tag=edge"));
         let register = register.set("To", &format!("<{BOB}>")).with("Contact", "<sip:bob@192.0.2.7>");

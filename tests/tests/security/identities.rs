@@ -1,6 +1,5 @@
 //! Somebody who has a password, or none, and wants to be somebody else.
 
-use restante::configuration::Tenant;
 use restante_client::{PageMessage, Selection};
 use restante_sip::message::{Name, SipMessage};
 use restante_tests::{Digest, RawMsrp, RawSip, Request, Setting, World, setting};
@@ -39,10 +38,7 @@ fn pull(socket: &RawSip, from: &str) -> Request {
 
 /// Beside a tenant that trusts whoever is outside for the tenant of the stories.
 fn beside_a_trusting_tenant() -> Setting {
-    setting().demands_passwords().configure(|it| {
-        let other = Tenant { domains: vec!["other.example".to_owned()], ..Tenant::example() };
-        it.tenants.insert("other".to_owned(), other);
-    })
+    setting().demands_passwords().beside_a_trusting_tenant()
 }
 
 #[test]
@@ -216,6 +212,20 @@ fn whom_another_tenant_trusts_sends_a_core_nothing_in_the_name_of_this_ones_user
             }
         }
         assert_eq!((core.unread(), world.queue().len()), (Vec::new(), 0));
+    });
+}
+
+#[test]
+fn whom_another_tenant_trusts_sends_no_call_of_this_one_along_a_route() {
+    beside_a_trusting_tenant().tell(async |world| {
+        let (core, mut socket) = (world.udp().await, world.outside().await);
+        let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+        let call = socket.request("INVITE", BOB).with("Contact", &format!("<sip:alice@{}>", socket.local()));
+        let call = call.with("Route", &format!("<sip:{};lr>", world.sip()));
+        let call = call.with("Route", &format!("<sip:{};lr>", core.local()));
+        let call = call.with("P-Asserted-Identity", &format!("<{CAROL}>")).body("application/sdp", sdp);
+        assert_eq!(as_alice(world, &mut socket, &call).await.status(), Some(403));
+        assert_eq!(core.unread(), [""; 0]);
     });
 }
 

@@ -75,7 +75,11 @@ pub fn loop_key(message: &SipMessage, own: &OwnRoutes) -> String {
     for name in [Name::From, Name::To, Name::CSeq, Name::ProxyRequire, Name::ProxyAuthorization, Name::PServedUser] {
         let _ = writeln!(key, "{}", message.header(name).unwrap_or(""));
     }
-    let is_originating = own.own.as_ref().and_then(Uri::as_sip).is_some_and(|uri| uri.parameters.iter().any(|(name, _)| name.eq_ignore_ascii_case("orig")));
+    let is_originating = own
+        .own
+        .as_ref()
+        .and_then(Uri::as_sip)
+        .is_some_and(|uri| uri.parameters.iter().any(|(name, _)| name.eq_ignore_ascii_case("orig")));
     let _ = writeln!(key, "{is_originating}");
     for route in &own.routes {
         let _ = writeln!(key, "{route}");

@@ -16,7 +16,7 @@
 //! A dialog's tags are random and known to its two sides alone, and what comes in it sends nobody's messages anywhere, but
 //! for a SUBSCRIBE, which says where notifications go.
 
-use restante_deferral::model::{RecipientKey, Sender, Verification};
+use restante_deferral::model::{RecipientKey, Sender, TenantName, Verification};
 use restante_sip::header::NameAddr;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::transaction::{Flow, ServerTransactionId};
@@ -178,6 +178,11 @@ impl Shard {
     /// Whether some tenant trusts whoever a request came from.
     pub(super) fn is_trusted(&self, came: Flow) -> bool {
         self.shared.directory.is_trusted(&self.shared.peer(&came))
+    }
+
+    /// Whether a tenant trusts whoever a request came from, or will go to.
+    pub(super) fn trusts(&self, tenant: &TenantName, flow: Flow) -> bool {
+        self.shared.directory.tenant(tenant).is_some_and(|tenant| tenant.trusts(&self.shared.peer(&flow)))
     }
 
     fn is_name_of(&self, uri: &Uri, user: &RecipientKey) -> bool {

@@ -50,7 +50,7 @@ impl Shard {
         if !FORWARDED.contains(method) {
             return self.answer(now, transaction, 481);
         }
-        let passage = match self.passage(message) {
+        let passage = match self.passage(message, true) {
             Ok(passage) => passage,
             Err(refusal) => return self.refuse_passage(now, transaction, &refusal),
         };
@@ -73,7 +73,7 @@ impl Shard {
         uri: &Uri,
         came: Flow,
     ) {
-        let passage = match self.passage(message) {
+        let passage = match self.passage(message, true) {
             Ok(passage) => passage,
             Err(refusal) => return self.refuse_passage(now, transaction, &refusal),
         };
@@ -90,7 +90,7 @@ impl Shard {
     fn way_past_users(&self, message: &SipMessage, uri: &Uri, own: &OwnRoutes, came: Flow) -> Result<Way, u16> {
         let plain = |flow| {
             let way = Way { routes: own.routes.clone(), ..Way::plain(flow, &own.request_uri) };
-            self.keeping_secrets(message, way)
+            self.keeping_secrets(message, came, way)
         };
         match (own.routes.first(), &self.shared.outbound) {
             (Some(next), _) => {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use restante_deferral::model::{RecipientKey, Sender, TenantName, Verification};
-use restante_sip::message::SipMessage;
 use restante_sip::transaction::Flow;
 use restante_sip::uri::Uri;
 
@@ -36,24 +35,22 @@ impl Shard {
         sender: &Sender,
         came: Flow,
     ) -> Result<Opening, &'static str> {
-        self.open_as(kind, Some(tenant), self.opener(tenant, sender, came))
+        self.open_as(kind, tenant, self.opener(tenant, sender, came))
     }
 
     /// One more request in a dialog that passes by here, from where nobody vouches for who it is from: it is counted by its
-    /// address as a call is. None: it comes from a peer that is trusted.
+    /// address as a call is. None: it comes from a peer that the tenant trusts.
     ///
     /// # Errors
     /// The same.
-    pub(super) fn open_in_dialog(&self, message: &SipMessage, came: Flow) -> Result<Option<Opening>, &'static str> {
-        if self.is_trusted(came) {
+    pub(super) fn open_in_dialog(&self, tenant: &TenantName, came: Flow) -> Result<Option<Opening>, &'static str> {
+        if self.trusts(tenant, came) {
             return Ok(None);
         }
-        let ends = [message.from(), message.to()].into_iter().flatten();
-        let tenant = ends.filter_map(|end| self.shared.directory.tenant_of(&end.uri)).map(|it| it.name.clone()).next();
-        self.open_as(Kind::Call, tenant.as_ref(), Opener { sender: None, source: Some(came.remote.ip()) }).map(Some)
+        self.open_as(Kind::Call, tenant, Opener { sender: None, source: Some(came.remote.ip()) }).map(Some)
     }
 
-    fn open_as(&self, kind: Kind, tenant: Option<&TenantName>, opener: Opener) -> Result<Opening, &'static str> {
+    fn open_as(&self, kind: Kind, tenant: &TenantName, opener: Opener) -> Result<Opening, &'static str> {
         let openings: &Arc<Openings> = match kind {
             Kind::Session => &self.shared.open_sessions,
             Kind::Call => &self.shared.open_calls,
@@ -65,7 +62,7 @@ impl Shard {
                 (Kind::Call, Exceeded::Sender) => ("calls", "Too Many Calls Of This Sender"),
                 (Kind::Call, Exceeded::Source) => ("source-calls", "Too Many Calls From There"),
             };
-            tenant.into_iter().for_each(|tenant| self.shared.metrics.count_sender_limit(tenant, limit));
+            self.shared.metrics.count_sender_limit(tenant, limit);
             reason
         })
     }

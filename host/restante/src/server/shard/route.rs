@@ -187,11 +187,12 @@ impl Shard {
             && (is_named || !was_relayed);
         // Whoever registers writes its own Path, and Vias before ours: trusted is who is known to be. A core's binding is made by
         // a trusted peer alone; a peer that is known by its certificate is known on its own connection.
-        let is_of_peer = |seen: Flow| seen.remote.ip() == flow.remote.ip() && self.is_trusted(seen);
+        // Whom another tenant trusts is told and believed no more than anybody.
+        let is_of_peer = |seen: Flow| seen.remote.ip() == flow.remote.ip() && self.trusts(&key.tenant, seen);
         let is_trusted = !is_device
             && (outbound.is_some()
                 || binding.kind == BindingKind::Core
-                || self.is_trusted(flow)
+                || self.trusts(&key.tenant, flow)
                 || seen.is_some_and(is_of_peer));
         Some(Route {
             is_where_seen: outbound.is_none() && target.routes.is_empty() && !is_named,

@@ -13,6 +13,7 @@ use super::super::route::Route;
 use super::super::session::answers_until;
 use super::super::{Now, Shard};
 use super::{ASSERTED, Errand, RelayId, Target, WITHIN_TRUST, Way};
+use crate::server::flow;
 use crate::server::media::MediaId;
 use restante_deferral::model::{Contact, ContactId, Duration as Milliseconds, RecipientKey, Sender, Verification};
 use restante_sip::dialog::Dialog;
@@ -37,14 +38,15 @@ impl Shard {
         (sender, came): (&Sender, Flow),
         unreadable: Option<u16>,
     ) {
-        let passage = match self.passage(message) {
+        let is_vouched_for = sender.verification == Verification::TrustedPeer;
+        let passage = match self.passage(message, is_vouched_for) {
             Ok(passage) => passage,
             Err(refusal) => return self.refuse_passage(now, transaction, &refusal),
         };
         let targets = if passage.own.routes.is_empty() {
             self.invite_targets(key, message, sender, came, &[])
         } else {
-            match self.way_along_routes(message, &passage.own, (came, self.is_trusted(came))) {
+            match self.way_along_routes(message, &passage.own, (came, is_vouched_for)) {
                 Ok(way) => vec![(1000, Target::Way(way))],
                 Err(status) => return self.answer(now, transaction, status),
             }
@@ -84,7 +86,8 @@ impl Shard {
         let Some(message) = self.endpoint.request(transaction).cloned() else { return self.forget_media(media) };
         let targets = self.invite_targets(&key, &message, &sender, came, contacts);
         // It may be kept where it may not be passed on.
-        let Some(passage) = self.passage(&message).ok().filter(|_| !targets.is_empty()) else {
+        let is_vouched_for = sender.verification == Verification::TrustedPeer;
+        let Some(passage) = self.passage(&message, is_vouched_for).ok().filter(|_| !targets.is_empty()) else {
             return self.accept_invitation(now, media);
         };
         let most = Duration::from_millis(self.shared.limits.max_relay_invite_milliseconds);
@@ -127,25 +130,28 @@ impl Shard {
         contacts.iter().enumerate().map(target).collect()
     }
 
-    /// Where the Route that is left leads, for whom we trust.
+    /// Where the Route that is left leads, for whom the tenant trusts.
     fn way_along_routes(
         &self,
         message: &SipMessage,
         own: &OwnRoutes,
-        (came, is_trusted): (Flow, bool),
+        (came, is_vouched_for): (Flow, bool),
     ) -> Result<Way, u16> {
-        if !is_trusted {
+        if !is_vouched_for {
             return Err(403);
         }
         let next =
             own.routes.first().and_then(|route| restante_sip::header::NameAddr::parse(route).ok()).ok_or(400u16)?;
         let way = Way { routes: own.routes.clone(), ..Way::plain(self.flow_along(&next.uri, came)?, &own.request_uri) };
-        Ok(self.keeping_secrets(message, way))
+        Ok(self.keeping_secrets(message, came, way))
     }
 
-    /// A way to a next hop that may be outside of what we trust (RFC 3325 §5, §7).
-    pub(in crate::server::shard) fn keeping_secrets(&self, message: &SipMessage, way: Way) -> Way {
-        if self.is_trusted(way.flow) || self.is_outbound(way.flow) {
+    /// A way to a next hop that may be outside of what we trust (RFC 3325 §5, §7). It is not where a peer that we trust named
+    /// itself otherwise than a tenant knows it, and TLS sees to it that it is there.
+    pub(in crate::server::shard) fn keeping_secrets(&self, message: &SipMessage, came: Flow, way: Way) -> Way {
+        let is_encrypted = flow::protocol_of(way.flow.transport).is_encrypted();
+        let is_back = way.flow.remote.ip() == came.remote.ip() && is_encrypted;
+        if self.is_trusted(way.flow) || self.is_outbound(way.flow) || (is_back && self.is_trusted(came)) {
             return way;
         }
         let mut hidden = vec![Name::PPreferredIdentity, Name::PPreferredService];
@@ -180,7 +186,7 @@ impl Shard {
         }
         let record_routes = match record {
             Some(caller) if route.is_where_seen || self.is_caller_hidden(&relay.request, caller) => {
-                self.record_routes(&relay.request, caller, route.flow)
+                self.record_routes(&relay.request, &key.tenant, caller, route.flow)
             }
             _ => Vec::new(),
         };

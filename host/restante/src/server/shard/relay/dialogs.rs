@@ -11,15 +11,17 @@
 //! |---|---|
 //! | of another Call-ID, or with the caller's tag nowhere | 481 |
 //! | MESSAGE, REGISTER, SUBSCRIBE, PUBLISH: not in need of a dialog, and ours to see themselves | 405 |
-//! | from whom we do not trust, with a further Route to elsewhere than where the end was seen | 403 |
-//! | from whom we do not trust, with a Request-URI elsewhere | goes to where the end was seen |
-//! | any, from whom we do not trust | loses what it asserts or prefers of identities and services (RFC 3325 §5) |
+//! | from whom the tenant does not trust, with a further Route to elsewhere than where the end was seen | 403 |
+//! | from whom the tenant does not trust, with a Request-URI elsewhere | goes to where the end was seen |
+//! | any, from whom the tenant does not trust | loses what it asserts or prefers of identities and services (RFC 3325 §5) |
 //!
-//! Where a request came from is not asked: clients move.
+//! The tenant is the device's, and is in the mark: From and To are written anew in every request. Where a request came from is
+//! not asked otherwise: clients move.
 //!
 //! ACK goes on without state (RFC 3261 §16.11), everything else as any request (§16.6), so that what is lost is repeated
 //! from here.
 
+use restante_deferral::model::TenantName;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::proxy::{Forwarding, OwnRoutes, without_own_routes};
 use restante_sip::transaction::{Flow, ServerTransactionId};
@@ -43,6 +45,8 @@ pub(super) struct Pass {
     device: Flow,
     /// Of its tag.
     caller_digest: String,
+    /// The device's.
+    tenant: TenantName,
 }
 
 impl Shard {
@@ -65,21 +69,22 @@ impl Shard {
             self.answer_with(now, transaction, 405, |builder| builder.field("Allow", PASSED));
             return true;
         }
-        let passage = match self.passage(message) {
+        let is_vouched_for = self.trusts(&pass.tenant, came);
+        let passage = match self.passage(message, is_vouched_for) {
             Ok(passage) => passage,
             Err(refusal) => {
                 self.refuse_passage(now, transaction, &refusal);
                 return true;
             }
         };
-        let way = match self.way_in_dialog(message, &own, &pass, self.is_trusted(came)) {
+        let way = match self.way_in_dialog(message, &own, &pass, is_vouched_for) {
             Ok(way) => way,
             Err(status) => {
                 self.answer(now, transaction, status);
                 return true;
             }
         };
-        match self.open_in_dialog(message, came) {
+        match self.open_in_dialog(&pass.tenant, came) {
             Ok(opening) => {
                 tracing::trace!(from = %came.remote, "passed on in its dialog");
                 let id = self.relay(now, transaction, passage, vec![(1000, Target::Way(way))], Errand::Pass, None);
@@ -119,15 +124,21 @@ impl Shard {
 
     /// The URIs for the Record-Route of an INVITE, the caller's side first: one where both sides come over the same
     /// transport.
-    pub(super) fn record_routes(&self, invite: &SipMessage, caller: Flow, device: Flow) -> Vec<String> {
+    pub(super) fn record_routes(
+        &self,
+        invite: &SipMessage,
+        tenant: &TenantName,
+        caller: Flow,
+        device: Flow,
+    ) -> Vec<String> {
         let from = invite.from().ok();
         let (Some(tag), Some(call_id)) = (from.as_ref().and_then(|from| from.tag()), invite.call_id()) else {
             return Vec::new();
         };
         let [caller_end, device_end] = [caller, device].map(|flow| written(&flow));
         let digest = self.shared.own_mark.digest(tag);
-        let run = self.shared.run;
-        let name = format!("{PREFIX}{caller_end}!{device_end}!{digest}!{run:08x}");
+        let (run, tenant) = (self.shared.run, hexadecimal(&tenant.0));
+        let name = format!("{PREFIX}{caller_end}!{device_end}!{digest}!{run:08x}!{tenant}");
         let user = self.shared.own_mark.bound(&name, call_id);
         // Where `sips:` was dialled it is on both sides (RFC 3261 §16.6 step 4), without a transport (§26.2.2).
         let is_secure = invite.request_uri().is_some_and(is_sips);
@@ -153,12 +164,20 @@ impl Shard {
             caller: read(caller, is_of_this_run)?,
             device: read(device, is_of_this_run)?,
             caller_digest: caller_digest.to_owned(),
+            // A mark of an earlier version has none: nobody is trusted then.
+            tenant: TenantName(text_of(parts.next().unwrap_or_default())?.into()),
         })
     }
 
     /// # Errors
     /// The status that says why there is no way.
-    fn way_in_dialog(&self, message: &SipMessage, own: &OwnRoutes, pass: &Pass, is_trusted: bool) -> Result<Way, u16> {
+    fn way_in_dialog(
+        &self,
+        message: &SipMessage,
+        own: &OwnRoutes,
+        pass: &Pass,
+        is_vouched_for: bool,
+    ) -> Result<Way, u16> {
         let is_callers =
             |tag: Option<&str>| tag.is_some_and(|tag| self.shared.own_mark.digest(tag) == pass.caller_digest);
         let seen = if message.from().is_ok_and(|from| is_callers(from.tag())) {
@@ -170,28 +189,23 @@ impl Shard {
         };
         let next_hop = own.routes.first().map_or(own.request_uri.as_str(), String::as_str);
         let (mut flow, mut is_named) = self.direct_flow(next_hop, Some(seen), !own.routes.is_empty()).ok_or(404u16)?;
-        if !is_trusted && flow.remote.ip() != seen.remote.ip() {
+        if !is_vouched_for && flow.remote.ip() != seen.remote.ip() {
             if !own.routes.is_empty() {
                 return Err(403);
             }
             (flow, is_named) = (seen, false);
         }
         let mut hidden = Vec::new();
-        if !is_trusted {
+        let is_trusted = self.trusts(&pass.tenant, flow);
+        if !is_vouched_for {
             hidden.extend(ASSERTED);
             // An ACK carries what its INVITE did (RFC 3261 §22.1), and that was for us.
             hidden.push(Name::Authorization);
-        } else if !self.is_trusted(flow) && !self.is_outbound(flow) {
+        } else if !is_trusted && !self.is_outbound(flow) {
             hidden.extend(hidden_outside(message));
         }
         let way = Way::plain(flow, &own.request_uri);
-        Ok(Way {
-            hidden,
-            is_trusted: self.is_trusted(flow),
-            is_where_seen: !is_named,
-            routes: own.routes.clone(),
-            ..way
-        })
+        Ok(Way { hidden, is_trusted, is_where_seen: !is_named, routes: own.routes.clone(), ..way })
     }
 }
 
@@ -204,6 +218,17 @@ fn written(flow: &Flow) -> String {
 fn read(text: &str, is_alive: bool) -> Option<Flow> {
     let text = text.replace('_', " ").replace('-', ":").replace('(', "[").replace(')', "]");
     flow::read(&text, is_alive).map(|(flow, _)| flow)
+}
+
+/// A text, whatever is in it, with no character that the user part of a URI may not have.
+fn hexadecimal(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn text_of(hexadecimal: &str) -> Option<String> {
+    let digits: Option<Vec<u8>> = hexadecimal.chars().map(|it| u8::try_from(it.to_digit(16)?).ok()).collect();
+    let bytes = digits?.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit)).collect();
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -225,5 +250,14 @@ mod tests {
             assert_eq!(read(&written, true), Some(flow));
             assert_eq!(read(&written, false), Some(Flow { connection: None, ..flow }));
         }
+    }
+
+    #[test]
+    fn the_name_of_a_tenant_is_read_as_it_was_written() {
+        for name in ["example", "a tenant!", "café", ""] {
+            assert!(hexadecimal(name).bytes().all(|byte| byte.is_ascii_hexdigit()));
+            assert_eq!(text_of(&hexadecimal(name)).as_deref(), Some(name));
+        }
+        assert_eq!((text_of("zz"), text_of("ff")), (None, None));
     }
 }

@@ -24,7 +24,8 @@ impl Shard {
         let Some(Waiting::Message { transaction, .. }) = self.waiting.get(&reply) else { return Err(NoAttempt::NoWay) };
         let transaction = *transaction;
         let request = self.endpoint.request(transaction).cloned().ok_or(NoAttempt::NoWay)?;
-        let passage = self.passage(&request).map_err(|_| NoAttempt::NoWay)?;
+        let is_vouched_for = sender.verification == Verification::TrustedPeer;
+        let passage = self.passage(&request, is_vouched_for).map_err(|_| NoAttempt::NoWay)?;
         let mut known = self.contacts_of(key);
         known.retain(|contact| contacts.contains(&contact.id));
         let targets: Vec<(u16, Target)> = self

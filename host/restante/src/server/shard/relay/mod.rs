@@ -66,8 +66,8 @@ pub(super) struct RelayId(u64);
 pub(super) struct Relay {
     context: ResponseContext,
     server: ServerTransactionId,
-    /// Where the request came from, and whether that was trusted then: its transaction, and its connection, may be gone before
-    /// its last branch begins.
+    /// Where the request came from, and whether that is a peer whose word counted then: its transaction, and its connection, may
+    /// be gone before its last branch begins.
     came: (Flow, bool),
     method: Method,
     request: SipMessage,
@@ -165,18 +165,20 @@ pub(super) enum Errand {
 pub(super) struct Passage {
     pub(super) own: OwnRoutes,
     mark: String,
+    is_vouched_for: bool,
 }
 
 impl Shard {
-    /// Whether a request may be passed on (RFC 3261 §16.3), and what is left of its Route.
+    /// Whether a request may be passed on (RFC 3261 §16.3), and what is left of its Route. `is_vouched_for`: it comes from a peer
+    /// that the tenant whom it concerns trusts, and not from one that is trusted by another alone.
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn passage(&mut self, request: &SipMessage) -> Result<Passage, Refusal> {
+    pub(super) fn passage(&mut self, request: &SipMessage, is_vouched_for: bool) -> Result<Passage, Refusal> {
         let own = self.without_own_routes(request);
         let mark = self.endpoint.identifiers().loop_mark(&loop_key(request, &own));
         validate(request, &mark, &SUPPORTED)?;
-        Ok(Passage { own, mark })
+        Ok(Passage { own, mark, is_vouched_for })
     }
 
     pub(super) fn refuse_passage(&mut self, now: Now, transaction: ServerTransactionId, refusal: &Refusal) {
@@ -208,7 +210,6 @@ impl Shard {
         let method = request.method()?;
         let stamped = self.endpoint.stamped_via(server)?.to_owned();
         let came = self.endpoint.came_from(server)?;
-        let came = (came, self.is_trusted(came));
         // Those of one q are begun at once; the others follow one after the other.
         let at_once = targets.iter().map(|(q, _)| targets.iter().filter(|(other, _)| other == q).count()).max();
         let each = match breadth_of_each(&request, at_once.unwrap_or(0)) {
@@ -239,12 +240,12 @@ impl Shard {
         if matches!(errand, Errand::Pass) {
             self.endpoint.pass_on_is_begun(server);
         }
-        let Passage { own, mark } = passage;
+        let Passage { own, mark, is_vouched_for } = passage;
         let id = RelayId(self.token());
         let relay = Relay {
             context,
             server,
-            came,
+            came: (came, is_vouched_for),
             method,
             request,
             own,

@@ -4,6 +4,7 @@
 //! An arrival whose commit failed is refused; nothing of it stays.
 
 use super::arrival::Committing;
+use super::clock::SetBack;
 use super::window::Lease;
 use super::{CommitToken, Event, Output, Recipient};
 use crate::commit::{Applied, Change, CommitError, ReportMade, Transaction};
@@ -60,6 +61,10 @@ pub(super) struct Unsettled {
 impl Unsettled {
     pub(super) fn retry_at(&self) -> Option<Timestamp> {
         self.retry_at
+    }
+
+    pub(super) fn clock_was_set_back(&mut self, set_back: SetBack) {
+        set_back.correct(&mut self.retry_at);
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::AttemptId;
 use super::attempt::Running;
+use super::clock::SetBack;
 use super::copies::is_asked;
 use crate::decision::ContactView;
 use crate::model::{
@@ -232,6 +233,10 @@ impl Contacts {
             is_any = true;
         }
         is_any
+    }
+
+    pub(super) fn clock_was_set_back(&mut self, set_back: SetBack) {
+        set_back.correct(self.reaches.iter_mut().filter_map(|reach| reach.rests_until.as_mut()));
     }
 
     /// Whether an attempt left something unsaid.

@@ -20,6 +20,7 @@
 //! | reading ended before, since the contacts went | as before; read through again |
 
 use super::attempt::Kind;
+use super::clock::SetBack;
 use super::window::{Entry, Lease};
 use super::{AttemptTask, Recipient};
 use crate::model::{MessageId, Timestamp};
@@ -72,6 +73,10 @@ impl HandOvers {
     pub(super) fn reading_is_over(&mut self) {
         self.unseen_from = self.let_go_from;
         self.note_retry(self.unseen_from);
+    }
+
+    pub(super) fn clock_was_set_back(&mut self, set_back: SetBack) {
+        set_back.correct([&mut self.retry_at, &mut self.unseen_from, &mut self.let_go_from].into_iter().flatten());
     }
 
     pub(super) fn wake(&self) -> Option<Timestamp> {

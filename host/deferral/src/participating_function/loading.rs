@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 
+use super::clock::SetBack;
 use super::{AttemptId, Input, LoadToken, Output, Recipient, Reply, ReplyToken};
 use crate::commit::{CommitError, LoadRequest, Select, Window};
 use crate::model::{Body, Duration, MessageId, StoredMessage, Timestamp};
@@ -76,6 +77,18 @@ impl Recount {
     /// Somebody else added to the queue.
     pub(super) fn want(&mut self) {
         *self = Recount { is_wanted: true, ..Recount::default() };
+    }
+
+    pub(super) fn clock_was_set_back(&mut self, set_back: SetBack) {
+        set_back.correct(&mut self.not_before);
+    }
+}
+
+impl Hydration {
+    pub(super) fn clock_was_set_back(&mut self, set_back: SetBack) {
+        if let State::Failed(at) = &mut self.state {
+            set_back.correct([at]);
+        }
     }
 }
 
@@ -319,6 +332,7 @@ impl Recipient {
             let (id, is_hand_over) = (stored.id, stored.message.hand_over_to.is_some());
             if self.queue.admit(stored) {
                 admitted.push(id);
+                self.note_failed_in_the_future(id);
                 if is_hand_over {
                     self.hand_overs.note_waiting();
                 }

@@ -32,6 +32,7 @@
 mod arrival;
 mod attempt;
 mod availability;
+mod clock;
 mod commits;
 mod contacts;
 mod copies;
@@ -54,6 +55,7 @@ mod window;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+pub use clock::MAX_BEHIND;
 pub use interface::{
     Arrival, Attempt, AttemptEnd, AttemptId, AttemptTask, CommitToken, Event, Input, Invitation, Limits, LoadToken,
     Outcome, Output, PullRequest, QuestionToken, Reply, ReplyToken, RequestFacts,
@@ -164,9 +166,10 @@ impl Recipient {
         self.limits = limits;
     }
 
-    /// Tells the machine what happened. Time never runs backwards for it: an earlier `now` counts as the latest one.
+    /// Tells the machine what happened. Time runs backwards for it only when the clock was set back by more than
+    /// [`MAX_BEHIND`]; else an earlier `now` counts as the latest one.
     pub fn handle(&mut self, now: Timestamp, input: Input) {
-        self.now = self.now.max(now);
+        self.note_time(now);
         match input {
             Input::Loaded(token, result) => self.on_loaded(token, result),
             input if self.is_hydrated() => self.on_input(input),

@@ -49,7 +49,7 @@ const MAX_STANDING_BY: usize = 8;
 pub(super) struct PendingPull {
     request: PullRequest,
     /// It waits for nobody any more after this.
-    until: Timestamp,
+    pub(super) until: Timestamp,
     /// The part of what it asks for that is durable and was not read for it; none: all was.
     unread: Option<Select>,
     stage: Stage,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::clock::SetBack;
 use super::plan::{Run, RunStep};
 use super::window::Moment;
 use super::{AttemptId, Input};
@@ -99,11 +100,8 @@ impl Push {
 
     /// Nobody is there: what the pass has not delivered is left, and nothing behind it overtakes.
     pub(super) fn stop(&mut self) {
-        match &mut self.state {
-            State::Idle => {}
-            State::Preparing(pass) | State::Crowded(pass) | State::Asking(pass, ..) | State::Running(pass, _) => {
-                pass.stopped = true;
-            }
+        if let Some(pass) = self.pass_mut() {
+            pass.stopped = true;
         }
     }
 
@@ -159,6 +157,22 @@ impl Push {
                 RunStep::Notify { messages: more, fetch_deadline: same_deadline, push_after: same_push },
             ) if *fetch_deadline == same_deadline && *push_after == same_push => messages.extend(more),
             (_, step) => steps.push_front(step),
+        }
+    }
+
+    pub(super) fn clock_was_set_back(&mut self, set_back: SetBack) {
+        let Push { reopened_at, available_since, gate, refresh_at, last_reopening, timer_gate, .. } = self;
+        set_back.correct([reopened_at, gate, timer_gate]);
+        set_back.correct([available_since, refresh_at, last_reopening].into_iter().flatten());
+        set_back.correct(self.pass_mut().map(|pass| &mut pass.began_at));
+    }
+
+    fn pass_mut(&mut self) -> Option<&mut Pass> {
+        match &mut self.state {
+            State::Idle => None,
+            State::Preparing(pass) | State::Crowded(pass) | State::Asking(pass, ..) | State::Running(pass, _) => {
+                Some(pass)
+            }
         }
     }
 

@@ -21,6 +21,7 @@
 
 use super::arrival::{Keeping, State, Waiting};
 use super::attempt::{By, Kind, Running};
+use super::clock::SetBack;
 use super::contacts::Reach;
 use super::window::{Moment, Readiness};
 use super::{Arrival, Attempt, AttemptEnd, AttemptId, AttemptTask, Event, Output, Recipient, Reply};
@@ -65,6 +66,12 @@ impl super::arrival::Arrivals {
         match self.front() {
             Some(Waiting { state: State::Relaying(relaying), .. }) => Some(relaying.deadline),
             _ => None,
+        }
+    }
+
+    pub(super) fn clock_was_set_back(&mut self, set_back: SetBack) {
+        if let Some(Waiting { state: State::Relaying(relaying), .. }) = self.front_mut() {
+            set_back.correct([&mut relaying.deadline]);
         }
     }
 }

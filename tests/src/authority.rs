@@ -132,17 +132,36 @@ pub async fn connect_tls(
     authority: &Authority,
     own: Option<&Issued>,
 ) -> io::Result<TlsStream<TcpStream>> {
+    connect_tls_again(server, &client_config(authority, own)).await
+}
+
+/// What [`connect_tls`] connects with; it remembers the sessions that a server would go on with.
+///
+/// # Panics
+/// The certificate is none.
+#[must_use]
+pub fn client_config(authority: &Authority, own: Option<&Issued>) -> Arc<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_root_certificates(authority.roots());
-    let config = match own.map(Issued::chain) {
+    Arc::new(match own.map(Issued::chain) {
         Some((chain, key)) => builder.with_client_auth_cert(chain, key).expect("a certificate and its key"),
         None => builder.with_no_client_auth(),
-    };
+    })
+}
+
+/// Connects, going on with an earlier session where the server does.
+///
+/// # Errors
+/// As [`connect_tls`].
+///
+/// # Panics
+/// Nobody listens there.
+pub async fn connect_tls_again(server: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(server).await.expect("a listener");
     let name = ServerName::from(server.ip());
-    Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?.into())
+    Ok(TlsConnector::from(Arc::clone(config)).connect(name, stream).await?.into())
 }
 
 /// A listener for TLS whose other end a story plays itself.

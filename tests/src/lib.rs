@@ -34,7 +34,7 @@ mod setting;
 mod web_msrp;
 mod world;
 
-pub use authority::{Authority, Issued, TlsPeer, connect_tls};
+pub use authority::{Authority, Issued, TlsPeer, client_config, connect_tls, connect_tls_again};
 pub use digest::{Digest, OUTSIDE, challenges};
 pub use held_store::HeldStore;
 pub use http::{HttpAnswer, http, http_request, http_that_stays};

@@ -83,6 +83,7 @@ impl Client {
             },
             // A connection more than the task can take now is closed by being dropped.
             move |connection| drop(handed.try_send(connection)),
+            Box::new(|_| ()),
         )?;
         Ok(Client::spawn(configuration, transport, local, msrp.local, transport_events, connections))
     }

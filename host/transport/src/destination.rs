@@ -2,13 +2,14 @@
 //!
 //! By default only the address that the signalling came from. Loopback and link-local addresses need an entry in the
 //! operator's list even then, because signalling that a proxy on the same machine passed on may name any service of this
-//! machine; our own listeners need an entry that names the port.
+//! machine, at whatever address of it; our own listeners need an entry that names the port.
 //!
 //! | target | entry that allows it |
 //! |---|---|
 //! | one of our own listeners | with its port |
 //! | loopback: 127.0.0.0/8, `::1` | of nothing but such addresses |
 //! | link-local: 169.254.0.0/16, fe80::/10 | of nothing but such addresses |
+//! | another address of this machine | that is this address alone; or none, as below, for where the signalling itself came from and for the usual ports of SIP and MSRP |
 //! | any other address | that contains it; or none, where the signalling came from there |
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,11 +19,16 @@ use thiserror::Error;
 
 use crate::address::AddressError;
 
+/// Ports where SIP and MSRP are spoken and nothing else is listened for: a proxy on the same machine is reached there.
+const USUAL_PORTS: [u16; 3] = [5060, 5061, 2855];
+
 /// What the operator allows, and what is ours.
 #[derive(Clone, Debug, Default)]
 pub struct DestinationPolicy {
     /// Our own listeners, SIP and MSRP and administration.
     pub own: Vec<SocketAddr>,
+    /// The addresses of this machine, as far as they are not loopback or link-local.
+    pub machine: Vec<IpAddr>,
     /// Further places that may be connected to.
     pub allowed: Vec<AllowedTarget>,
 }
@@ -50,17 +56,21 @@ pub enum RefusedTarget {
     /// A link-local address.
     #[error("a link-local address that is not allowed")]
     LinkLocal,
+    /// Some other service of this machine.
+    #[error("an address of this machine that is not allowed")]
+    ThisMachine,
     /// Neither where the signalling came from nor allowed.
     #[error("neither the address the signalling came from nor one that is allowed")]
     Foreign,
 }
 
 impl DestinationPolicy {
-    /// Whether `target`, which a peer named in signalling that came from `signalled_from`, may be connected to.
+    /// Whether `target`, which a peer named in signalling that came from `signalled_from`, may be connected to. Where it is not
+    /// known from which port the signalling came, that is 0.
     ///
     /// # Errors
     /// [`RefusedTarget`]
-    pub fn check(&self, target: SocketAddr, signalled_from: IpAddr) -> Result<(), RefusedTarget> {
+    pub fn check(&self, target: SocketAddr, signalled_from: SocketAddr) -> Result<(), RefusedTarget> {
         let address = target.ip().to_canonical();
         if target.port() == 0 || is_no_place(address) {
             return Err(RefusedTarget::NoPlace);
@@ -73,7 +83,13 @@ impl DestinationPolicy {
         if let Some((range_bits, refused)) = kept_apart(address) {
             return if entries.any(|entry| entry.prefix_bits >= range_bits) { Ok(()) } else { Err(refused) };
         }
-        let is_allowed = address == signalled_from.to_canonical() || entries.next().is_some();
+        let signalled_from = SocketAddr::new(signalled_from.ip().to_canonical(), signalled_from.port());
+        if self.machine.contains(&address) && !USUAL_PORTS.contains(&target.port()) {
+            let is_allowed = signalled_from == SocketAddr::new(address, target.port())
+                || entries.any(|entry| entry.prefix_bits == all_bits(address));
+            return if is_allowed { Ok(()) } else { Err(RefusedTarget::ThisMachine) };
+        }
+        let is_allowed = address == signalled_from.ip() || entries.next().is_some();
         if is_allowed { Ok(()) } else { Err(RefusedTarget::Foreign) }
     }
 
@@ -85,6 +101,10 @@ impl DestinationPolicy {
             own.port() == port && (ip == address || (ip.is_unspecified() && address.is_loopback()))
         })
     }
+}
+
+fn all_bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }
 
 fn is_no_place(address: IpAddr) -> bool {
@@ -147,7 +167,7 @@ impl FromStr for AllowedTarget {
         };
         if let Ok(place) = text.parse::<SocketAddr>() {
             let network = place.ip().to_canonical();
-            let prefix_bits = if network.is_ipv4() { 32 } else { 128 };
+            let prefix_bits = all_bits(network);
             return Ok(AllowedTarget { network, prefix_bits, port: Some(place.port()) });
         }
         let (network, bits) = match text.split_once('/') {
@@ -155,8 +175,7 @@ impl FromStr for AllowedTarget {
             None => (text, None),
         };
         let network: IpAddr = network.parse().map_err(|_| error())?;
-        let all = if network.is_ipv4() { 32 } else { 128 };
-        AllowedTarget::network(network, bits.unwrap_or(all)).map_err(|_| error())
+        AllowedTarget::network(network, bits.unwrap_or(all_bits(network))).map_err(|_| error())
     }
 }
 
@@ -202,9 +221,10 @@ mod tests {
             let policy = DestinationPolicy {
                 own: own.iter().map(|text| text.parse().unwrap()).collect(),
                 allowed: lists[list].iter().map(|text| text.parse().unwrap()).collect(),
+                ..DestinationPolicy::default()
             };
             assert_eq!(
-                policy.check(target.parse().unwrap(), from.parse().unwrap()),
+                policy.check(target.parse().unwrap(), SocketAddr::new(from.parse().unwrap(), 5060)),
                 expected,
                 "{list} {target} from {from}"
             );
@@ -232,17 +252,51 @@ mod tests {
         ] {
             for list in [world, halves, ranges, parts, mapped] {
                 let allowed = list.iter().map(|text| text.parse().unwrap()).collect();
-                let policy = DestinationPolicy { own: Vec::new(), allowed };
+                let policy = DestinationPolicy { allowed, ..DestinationPolicy::default() };
                 let target: SocketAddr = target.parse().unwrap();
                 let expected = if allowing.contains(&list) { Ok(()) } else { Err(refused) };
-                assert_eq!(policy.check(target, target.ip()), expected, "{target} with {list:?}");
-                assert_eq!(policy.check(target, "192.0.2.1".parse().unwrap()), expected, "{target} with {list:?}");
+                for from in [target, "192.0.2.1:5060".parse().unwrap()] {
+                    assert_eq!(policy.check(target, from), expected, "{target} from {from} with {list:?}");
+                }
             }
         }
-        let policy =
-            DestinationPolicy { own: Vec::new(), allowed: world.iter().map(|text| text.parse().unwrap()).collect() };
+        let allowed = world.iter().map(|text| text.parse().unwrap()).collect();
+        let policy = DestinationPolicy { allowed, ..DestinationPolicy::default() };
         for target in ["203.0.113.7:80", "[2001:db8::7]:80", "[::ffff:203.0.113.7]:80"] {
-            assert_eq!(policy.check(target.parse().unwrap(), "192.0.2.1".parse().unwrap()), Ok(()), "{target}");
+            assert_eq!(policy.check(target.parse().unwrap(), "192.0.2.1:5060".parse().unwrap()), Ok(()), "{target}");
+        }
+    }
+
+    #[test]
+    fn other_services_of_this_machine_are_not_for_whoever_speaks_through_a_proxy_on_it() {
+        use RefusedTarget::{OwnListener, ThisMachine};
+        let lists: [&[&str]; 4] =
+            [&[], &["0.0.0.0/0", "::/0", "192.0.2.0/24"], &["192.0.2.10:6379"], &["192.0.2.10", "2001:db8::10"]];
+        for (list, target, from, expected) in [
+            (0, "192.0.2.10:6379", "192.0.2.10:5060", Err(ThisMachine)),
+            (0, "[::ffff:192.0.2.10]:6379", "192.0.2.10:5060", Err(ThisMachine)),
+            (0, "[2001:db8::10]:6379", "[2001:db8::10]:5060", Err(ThisMachine)),
+            // What the proxy sends from, and what is spoken there.
+            (0, "192.0.2.10:5080", "192.0.2.10:5080", Ok(())),
+            (0, "192.0.2.10:5080", "192.0.2.10:0", Err(ThisMachine)),
+            (0, "192.0.2.10:5060", "192.0.2.10:43210", Ok(())),
+            (0, "192.0.2.10:2855", "192.0.2.10:0", Ok(())),
+            (0, "192.0.2.10:5070", "192.0.2.10:5070", Err(OwnListener)),
+            (0, "192.0.2.11:6379", "192.0.2.11:5060", Ok(())),
+            (1, "192.0.2.10:6379", "192.0.2.10:5060", Err(ThisMachine)),
+            (1, "192.0.2.11:6379", "192.0.2.10:5060", Ok(())),
+            (2, "192.0.2.10:6379", "198.51.100.1:5060", Ok(())),
+            (2, "192.0.2.10:6380", "192.0.2.10:5060", Err(ThisMachine)),
+            (3, "192.0.2.10:6380", "198.51.100.1:5060", Ok(())),
+            (3, "[2001:db8::10]:6379", "198.51.100.1:5060", Ok(())),
+        ] {
+            let policy = DestinationPolicy {
+                own: vec!["192.0.2.10:5070".parse().unwrap()],
+                machine: ["192.0.2.10", "2001:db8::10"].map(|text| text.parse().unwrap()).into(),
+                allowed: lists[list].iter().map(|text| text.parse().unwrap()).collect(),
+            };
+            let found = policy.check(target.parse().unwrap(), from.parse().unwrap());
+            assert_eq!(found, expected, "{list} {target} from {from}");
         }
     }
 

@@ -18,7 +18,8 @@ pub struct TransportLimits {
     /// Datagrams of one listener that wait because the socket's buffer is full; more fail with
     /// [`crate::SendFailure::QueueFull`].
     pub max_waiting_datagrams: usize,
-    /// Accepted SIP connections of one listener; more are closed at once.
+    /// Accepted SIP connections of one listener; more are closed at once, and so are those of one source or site beyond a
+    /// quarter of them.
     pub max_connections: usize,
     /// Accepted connections of one source address, over all listeners; more are closed at once. The /48 network of IPv6 that
     /// sources are of has four times as many. STUN over UDP is answered as if each of so many flows asked twice in 24 s.
@@ -50,13 +51,15 @@ pub struct TransportLimits {
     pub message_timeout: Duration,
     /// Time without a message in either direction after which a connection is closed.
     pub idle_timeout: Duration,
+    /// The same of a connection that we opened for an answer alone: its peer has another one, or none.
+    pub idle_timeout_of_answers: Duration,
     /// Time in which the peer must take some bytes when there are any to write.
     pub write_timeout: Duration,
     /// Time for which a connection that the peer closed for its own direction stays open for our answers.
     pub half_closed_timeout: Duration,
     /// How long a stream is not read after the handler said [`crate::Intake::Congested`].
     pub congested_pause: Duration,
-    /// Accepted MSRP connections of one listener; more are closed at once.
+    /// Accepted MSRP connections of one listener; the same holds for them.
     pub max_msrp_connections: usize,
     /// Bytes read from an MSRP connection in search of the session that it belongs to; more close it.
     pub max_msrp_first_bytes: usize,
@@ -88,6 +91,7 @@ impl Default for TransportLimits {
             first_byte_timeout: Duration::from_secs(10),
             message_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(3_600),
+            idle_timeout_of_answers: Duration::from_secs(32),
             write_timeout: Duration::from_secs(10),
             half_closed_timeout: Duration::from_secs(5),
             congested_pause: Duration::from_millis(10),

@@ -255,6 +255,9 @@ pub async fn connect_encrypted(
     }
 }
 
+/// Told where somebody connected from who did not say in time for which session.
+pub type Silent = Box<dyn Fn(SocketAddr) + Send + Sync>;
+
 /// What every connection of a listener needs.
 pub(crate) struct Reception<P, H> {
     pub(crate) listener: ListenerId,
@@ -264,6 +267,8 @@ pub(crate) struct Reception<P, H> {
     pub(crate) secure: Option<(Arc<Tls>, Handshakes)>,
     pub(crate) peek: P,
     pub(crate) hand_over: H,
+    /// Told of who says nothing, or not enough.
+    pub(crate) silent: Silent,
 }
 
 impl<P, H> Reception<P, H> {
@@ -276,7 +281,12 @@ impl<P, H> Reception<P, H> {
         let Ok(local) = stream.local_addr() else { return };
         let Some(mut stream) = self.agreed(stream, remote).await else { return };
         let found = timeout(self.limits.msrp_first_bytes_timeout, self.find_session(&mut stream)).await;
-        let Ok(Some((session, received))) = found else { return count(&self.counters.msrp_unclaimed) };
+        let Ok(Some((session, received))) = found else {
+            if found.is_err() {
+                (self.silent)(remote);
+            }
+            return count(&self.counters.msrp_unclaimed);
+        };
         let stream = match stream {
             MsrpStream::Plain(stream) => match stream.into_std() {
                 Ok(stream) => HandedStream::Plain(stream),

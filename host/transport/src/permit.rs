@@ -13,6 +13,9 @@ const SOURCE_BITS: u8 = 64;
 const SITE_BITS: u8 = 48;
 /// Of what one source may have, so many times as much for all of a site.
 const SOURCES_PER_SITE: usize = 4;
+/// Of the connections of one listener, the part that one source may have, and one site: others come, too. But at least so many.
+const LISTENER_SHARE: usize = 4;
+const LEAST_SHARE: usize = 16;
 
 /// Locks even when another thread panicked while it held the lock: what is kept under our locks is valid at every step.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -24,27 +27,59 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) struct Sources {
     most_per_source: usize,
-    counts: Mutex<HashMap<Network, usize>>,
+    counts: Mutex<Counts>,
     shut_out: Mutex<HashMap<IpAddr, Instant>>,
 }
 
 /// An address and the bits of it that count.
-type Network = (IpAddr, u8);
+pub(crate) type Network = (IpAddr, u8);
+
+/// How many there are of each network.
+#[derive(Debug, Default)]
+struct Counts(HashMap<Network, usize>);
 
 /// Connections of one listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     most: usize,
-    open: Arc<AtomicUsize>,
+    open: Arc<Open>,
     sources: Arc<Sources>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    all: AtomicUsize,
+    counts: Mutex<Counts>,
 }
 
 /// The right to keep one connection; it ends when this is dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     source: IpAddr,
-    open: Arc<AtomicUsize>,
+    open: Arc<Open>,
     sources: Arc<Sources>,
+}
+
+impl Counts {
+    fn of(&self, network: Network) -> usize {
+        self.0.get(&network).copied().unwrap_or(0)
+    }
+
+    fn raise(&mut self, source: IpAddr) {
+        for (network, _) in networks_of(source) {
+            let count = self.0.entry(network).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+
+    fn lower(&mut self, source: IpAddr) {
+        for (network, _) in networks_of(source) {
+            match self.0.get_mut(&network) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => _ = self.0.remove(&network),
+            }
+        }
+    }
 }
 
 impl Sources {
@@ -92,19 +127,19 @@ impl Admission {
         if self.sources.is_shut_out(source, Instant::now()) {
             return None;
         }
-        let mut counts = lock(&self.sources.counts);
-        // Only ever raised under the lock, so that the check holds.
+        // Only ever raised under the locks, so that the check holds.
+        let (mut everywhere, mut here) = (lock(&self.sources.counts), lock(&self.open.counts));
+        let share = self.most.div_ceil(LISTENER_SHARE).max(LEAST_SHARE);
         let has_all = networks_of(source).any(|(network, times)| {
-            counts.get(&network).is_some_and(|count| *count >= self.sources.most_per_source.saturating_mul(times))
+            let most = self.sources.most_per_source.saturating_mul(times);
+            everywhere.of(network) >= most || here.of(network) >= share
         });
-        if has_all || self.open.load(Ordering::Relaxed) >= self.most {
+        if has_all || self.open.all.load(Ordering::Relaxed) >= self.most {
             return None;
         }
-        for (network, _) in networks_of(source) {
-            let count = counts.entry(network).or_default();
-            *count = count.saturating_add(1);
-        }
-        self.open.fetch_add(1, Ordering::Relaxed);
+        everywhere.raise(source);
+        here.raise(source);
+        self.open.all.fetch_add(1, Ordering::Relaxed);
         Some(ConnectionPermit { source, open: Arc::clone(&self.open), sources: Arc::clone(&self.sources) })
     }
 }
@@ -117,7 +152,7 @@ pub fn source_of(address: IpAddr) -> IpAddr {
 }
 
 /// An IPv6 address without its last bits.
-fn first_bits(address: IpAddr, bits: u8) -> IpAddr {
+pub(crate) fn first_bits(address: IpAddr, bits: u8) -> IpAddr {
     match address {
         IpAddr::V6(address) => {
             let mask = u128::MAX.checked_shl(128_u32.saturating_sub(bits.into())).unwrap_or(0);
@@ -128,7 +163,7 @@ fn first_bits(address: IpAddr, bits: u8) -> IpAddr {
 }
 
 /// What a source is counted in, and how many times as much as one source may have each of it may.
-fn networks_of(source: IpAddr) -> impl Iterator<Item = (Network, usize)> {
+pub(crate) fn networks_of(source: IpAddr) -> impl Iterator<Item = (Network, usize)> {
     let site = source.is_ipv6().then(|| ((first_bits(source, SITE_BITS), SITE_BITS), SOURCES_PER_SITE));
     [((source, SOURCE_BITS), 1)].into_iter().chain(site)
 }
@@ -139,7 +174,7 @@ impl ConnectionPermit {
     pub fn uncounted() -> ConnectionPermit {
         ConnectionPermit {
             source: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-            open: Arc::new(AtomicUsize::new(1)),
+            open: Arc::new(Open { all: AtomicUsize::new(1), ..Open::default() }),
             sources: Sources::new(1),
         }
     }
@@ -147,14 +182,10 @@ impl ConnectionPermit {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut counts = lock(&self.sources.counts);
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        for (network, _) in networks_of(self.source) {
-            match counts.get_mut(&network) {
-                Some(count) if *count > 1 => *count -= 1,
-                _ => _ = counts.remove(&network),
-            }
-        }
+        let (mut everywhere, mut here) = (lock(&self.sources.counts), lock(&self.open.counts));
+        self.open.all.fetch_sub(1, Ordering::Relaxed);
+        everywhere.lower(self.source);
+        here.lower(self.source);
     }
 }
 
@@ -208,7 +239,7 @@ mod tests {
         let network = [one.admit("2001:db8::1".parse().unwrap()), one.admit("2001:db8::2".parse().unwrap())];
         assert!(one.admit("2001:db8::3".parse().unwrap()).is_none(), "a /64 network is one source");
         drop(network);
-        assert!(lock(&sources.counts).is_empty(), "nothing is remembered about who is gone");
+        assert!(lock(&sources.counts).0.is_empty(), "nothing is remembered about who is gone");
     }
 
     #[test]
@@ -227,6 +258,24 @@ mod tests {
         assert!(from("2001:db8:7:5::1").is_some());
         assert!(from("2001:db8:7:0::2").is_none(), "a network has two");
         drop((held, others));
-        assert!(lock(&sources.counts).is_empty(), "nothing is remembered about who is gone");
+        assert!(lock(&sources.counts).0.is_empty(), "nothing is remembered about who is gone");
+    }
+
+    #[test]
+    fn neither_a_source_nor_a_site_has_more_than_a_quarter_of_a_listener() {
+        let sources = Sources::new(1_000);
+        let (small, other) = (Admission::new(100, Arc::clone(&sources)), Admission::new(100, Arc::clone(&sources)));
+        let at = |text: String| text.parse::<IpAddr>().unwrap();
+        let source: Vec<_> = (0..25).map(|_| small.admit(at("192.0.2.1".to_owned()))).collect();
+        assert!(source.iter().all(Option::is_some));
+        assert!(small.admit(at("192.0.2.1".to_owned())).is_none(), "it has a quarter");
+        assert!(other.admit(at("192.0.2.1".to_owned())).is_some(), "of that listener");
+        let site: Vec<_> = (0..25).map(|network| small.admit(at(format!("2001:db8:7:{network}::1")))).collect();
+        assert!(site.iter().all(Option::is_some));
+        assert!(small.admit(at("2001:db8:7:77::1".to_owned())).is_none(), "however many networks it has");
+        assert!(small.admit(at("2001:db8:8::1".to_owned())).is_some());
+        drop((source, site));
+        assert!(lock(&small.open.counts).0.is_empty() && lock(&sources.counts).0.is_empty());
+        assert_eq!(small.open.all.load(Ordering::Relaxed), 0);
     }
 }

@@ -13,7 +13,7 @@ use crate::address::{ConnectionId, Flow, HostPort, Listener, ListenerId, NameId,
 use crate::counters::TransportCounters;
 use crate::event::{Handler, SendFailure, SendToken};
 use crate::limits::TransportLimits;
-use crate::msrp::{HandedOver, Peek, Reception};
+use crate::msrp::{HandedOver, Peek, Reception, Silent};
 use crate::permit::{Admission, Sources};
 use crate::tcp::{Accepted, ConnectionTable, Destination, accept_all, open_listener};
 use crate::tls::{Handshakes, PeerNames, Tls};
@@ -154,8 +154,8 @@ impl Transport {
         Ok(Transport { shared, limits, sources, handshakes, stop_accepting, stop })
     }
 
-    /// Accepts MSRP connections. `peek` looks at all bytes that came so far; `hand_over` takes the connection. Neither may
-    /// block.
+    /// Accepts MSRP connections. `peek` looks at all bytes that came so far; `hand_over` takes the connection; `silent` is told of
+    /// who does not say in time for which session it is. None may block.
     ///
     /// # Errors
     /// What the system says, with the address in the text.
@@ -165,6 +165,7 @@ impl Transport {
         id: ListenerId,
         peek: impl Fn(&[u8]) -> Peek<T> + Send + Sync + 'static,
         hand_over: impl Fn(HandedOver<T>) + Send + Sync + 'static,
+        silent: Silent,
     ) -> io::Result<BoundListener> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {listener}: {error}"));
         let tls = &self.shared.tls;
@@ -177,7 +178,8 @@ impl Transport {
         let admission = Admission::new(self.limits.max_msrp_connections, Arc::clone(&self.sources));
         let counters = Arc::clone(&self.shared.counters);
         let (limits, counted) = (self.limits.clone(), Arc::clone(&counters));
-        let reception = Arc::new(Reception { listener: id, limits, counters: counted, secure, peek, hand_over });
+        let reception =
+            Arc::new(Reception { listener: id, limits, counters: counted, secure, peek, hand_over, silent });
         let accepted = move |stream, remote, permit| {
             let reception = Arc::clone(&reception);
             tokio::spawn(async move { reception.receive(stream, remote, permit).await });
@@ -270,6 +272,24 @@ impl Sender {
     /// # Errors
     /// [`SendFailure`]
     pub fn send(&self, target: &Target, bytes: Bytes, token: Option<SendToken>) -> Result<(), SendFailure> {
+        self.send_as(target, bytes, token, false)
+    }
+
+    /// The same of an answer whose connection is gone (RFC 3261 §18.2.2): one that is opened for it alone ends soon.
+    ///
+    /// # Errors
+    /// [`SendFailure`]
+    pub fn answer(&self, target: &Target, bytes: Bytes) -> Result<(), SendFailure> {
+        self.send_as(target, bytes, None, true)
+    }
+
+    fn send_as(
+        &self,
+        target: &Target,
+        bytes: Bytes,
+        token: Option<SendToken>,
+        is_answer: bool,
+    ) -> Result<(), SendFailure> {
         let shared = &self.shared;
         match *target {
             Target::Flow(Flow { protocol: Protocol::Udp, remote, .. })
@@ -278,11 +298,9 @@ impl Sender {
             }
             Target::Flow(Flow { connection: Some(id), .. }) => shared.connections.send_on(id, bytes, token),
             Target::Flow(Flow { connection: None, .. }) => Err(SendFailure::NoConnection),
-            Target::Address { protocol: Protocol::Tcp, remote, .. } => {
-                shared.connections.send_to(Destination { protocol: Protocol::Tcp, remote, name: None }, bytes, token)
-            }
             Target::Address { protocol, remote, name, .. } => {
-                shared.connections.send_to(Destination { protocol, remote, name }, bytes, token)
+                let name = name.filter(|_| protocol != Protocol::Tcp);
+                shared.connections.send_to(Destination { protocol, remote, name }, bytes, token, is_answer)
             }
         }
     }

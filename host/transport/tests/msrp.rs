@@ -5,7 +5,7 @@ mod support;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use restante_transport::msrp::{HandedOver, Peek, connect};
+use restante_transport::msrp::{HandedOver, Peek, Silent, connect};
 use restante_transport::{BoundListener, ListenerId, SendFailure, TransportLimits};
 use support::{Fixture, PATIENCE, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,11 +26,18 @@ fn peek(bytes: &[u8]) -> Peek<String> {
 }
 
 async fn listen(limits: TransportLimits) -> (Fixture, BoundListener, mpsc::UnboundedReceiver<HandedOver<String>>) {
+    listen_telling(limits, Box::new(|_| ())).await
+}
+
+async fn listen_telling(
+    limits: TransportLimits,
+    silent: Silent,
+) -> (Fixture, BoundListener, mpsc::UnboundedReceiver<HandedOver<String>>) {
     let fixture = start(&[], limits).await;
     let (sender, receiver) = mpsc::unbounded_channel();
     let listener = "tcp:127.0.0.1:0".parse().unwrap();
     let hand_over = move |handed| drop(sender.send(handed));
-    let bound = fixture.transport.listen_msrp(&listener, ListenerId(7), peek, hand_over).unwrap();
+    let bound = fixture.transport.listen_msrp(&listener, ListenerId(7), peek, hand_over, silent).unwrap();
     (fixture, bound, receiver)
 }
 
@@ -73,10 +80,15 @@ async fn who_does_not_say_whose_it_is_gets_closed() {
         msrp_first_bytes_timeout: Duration::from_millis(100),
         ..TransportLimits::default()
     };
-    let (fixture, bound, mut handed) = listen(limits).await;
+    let (told, mut silent) = mpsc::unbounded_channel();
+    let (fixture, bound, mut handed) = listen_telling(limits, Box::new(move |remote| _ = told.send(remote))).await;
+    let mut were_silent = Vec::new();
     let endless = [b"session:".as_slice(), &[b'x'; 200]].concat();
     for (number, said) in [b"GET /".as_slice(), b"", b"session:half", &endless].into_iter().enumerate() {
         let mut peer = TcpStream::connect(bound.local).await.unwrap();
+        if said.is_empty() || said.ends_with(b"half") {
+            were_silent.push(peer.local_addr().unwrap());
+        }
         peer.write_all(said).await.unwrap();
         let mut answer = Vec::new();
         let _ = timeout(PATIENCE, peer.read_to_end(&mut answer)).await.expect("closed in time");
@@ -84,6 +96,8 @@ async fn who_does_not_say_whose_it_is_gets_closed() {
         fixture.until_count("msrp_unclaimed", number as u64 + 1).await;
     }
     assert!(handed.try_recv().is_err());
+    let told: Vec<_> = std::iter::from_fn(|| silent.try_recv().ok()).collect();
+    assert_eq!(told, were_silent, "who says what is no MSRP is known by that");
 }
 
 #[tokio::test]

@@ -351,6 +351,44 @@ async fn sends_to_one_address_share_a_connection_that_carries_both_directions() 
 }
 
 #[tokio::test]
+async fn connections_to_one_network_or_site_leave_some_for_others() {
+    let limits = TransportLimits { max_outgoing_connections: 256, ..TransportLimits::default() };
+    let fixture = start(&[], limits).await;
+    let sender = fixture.transport.sender();
+    // Nothing is waited for: all of them are being opened.
+    let opens =
+        |host: String| sender.send(&to(format!("[{host}]:5060").parse().unwrap()), Bytes::from_static(b"x"), None);
+    for site in 7..9 {
+        for network in 0..4 {
+            for host in 1..=16 {
+                assert_eq!(opens(format!("2001:db8:{site}:{network}::{host:x}")), Ok(()), "{site} {network} {host}");
+            }
+            let one_more = opens(format!("2001:db8:{site}:{network}::77"));
+            assert_eq!(one_more, Err(SendFailure::TooManyConnections), "a /64 network is one source");
+        }
+        let other = opens(format!("2001:db8:{site}:99::1"));
+        assert_eq!(other, Err(SendFailure::TooManyConnections), "a site has four times as many");
+    }
+    assert_eq!(opens("2001:db8:9::1".to_owned()), Ok(()));
+}
+
+#[tokio::test]
+async fn what_was_opened_for_an_answer_ends_soon() {
+    let limits = TransportLimits { idle_timeout_of_answers: Duration::from_millis(50), ..TransportLimits::default() };
+    let mut fixture = start(&[], limits).await;
+    let peers = [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
+    let [answered, asked] = [0, 1].map(|index| peers[index].local_addr().unwrap());
+    let sender = fixture.transport.sender();
+    sender.send(&to(asked), Bytes::from_static(b"request"), None).unwrap();
+    sender.answer(&to(answered), Bytes::from_static(b"answer")).unwrap();
+    let (mut peer, _) = timeout(PATIENCE, peers[0].accept()).await.unwrap().unwrap();
+    assert_eq!(read_all(&mut peer).await, b"answer");
+    let (flow, reason) = fixture.closed().await;
+    assert_eq!((flow.remote, reason), (answered, CloseReason::Idle));
+    assert_eq!(fixture.transport.open_connections(), 1, "the other one stays");
+}
+
+#[tokio::test]
 async fn a_connection_that_cannot_be_made_is_reported_for_every_message() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let limits = TransportLimits {

@@ -5,9 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use restante::configuration::{AskedCertificates, Configuration};
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_tests::{
-    Authority, Issued, NameServer, OUTSIDE, RawSip, TlsPeer, World, connect_tls, in_time, setting, until, until_equal,
+    Authority, Issued, NameServer, OUTSIDE, RawSip, TlsPeer, World, client_config, connect_tls, connect_tls_again,
+    in_time, setting, until, until_equal,
 };
 use restante_transport::{Protocol, Reloaded};
+use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
@@ -302,4 +304,50 @@ fn a_certificate_that_is_asked_for_must_be_good() {
             assert!(!is_served(world, Some(&world.authority().issue_expired(&["core.example.net"]))).await);
         });
     }
+}
+
+#[test]
+fn a_certificate_is_looked_at_again_on_each_connection() {
+    // Where none is asked for, a client may go on with its session.
+    for (asked, goes_on) in
+        [(AskedCertificates::None, true), (AskedCertificates::Request, false), (AskedCertificates::Require, false)]
+    {
+        trusting(&["tls:core.example.net"], asked).tell(async |world| {
+            let own = world.authority().issue(&["core.example.net"]);
+            let config = client_config(world.authority(), Some(&own));
+            let mut went_on = false;
+            for _ in 0..2 {
+                let stream = in_time("a handshake", connect_tls_again(world.tls(), &config)).await.expect("TLS");
+                went_on = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+                let local = stream.get_ref().0.local_addr().unwrap();
+                let mut socket = RawSip::over(Box::new(stream), "TLS", local, world.tls());
+                // What a server lets go on comes before its first answer.
+                let request = socket.request("OPTIONS", "sip:example.org");
+                assert_eq!(socket.ask(&request).await.status(), Some(200));
+            }
+            assert_eq!(went_on, goes_on, "{asked:?}");
+        });
+    }
+}
+
+#[test]
+fn a_next_hop_shows_its_certificate_on_each_connection() {
+    setting().encrypted().tell(async |world| {
+        let next_hop = world.authority().issue(&["127.0.0.1"]);
+        let core = TlsPeer::start(world.tls().ip(), &next_hop, None).await;
+        let outbound = format!("tls:{}", core.address()).parse().expect("a next hop");
+        world.restart_with(|it| it.sip.outbound = Some(outbound)).await;
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        bob.register().await;
+        for _ in 0..2 {
+            alice.send(BOB, "over TLS").await;
+            let stream = in_time("a connection", core.accept_stream()).await.expect("TLS");
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+            let remote = stream.get_ref().0.peer_addr().unwrap();
+            let mut socket = RawSip::over(Box::new(stream), "TLS", core.address(), remote);
+            let message = socket.expect("the message", |it| it.method() == Some(Method::Message)).await;
+            socket.respond(&message, 200).await;
+            world.until_settled().await;
+        }
+    });
 }

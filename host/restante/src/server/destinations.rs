@@ -24,7 +24,17 @@ pub(super) fn destinations(configuration: &Configuration) -> Result<DestinationP
         None if is_local => ["127.0.0.0/8", "::1"].into_iter().filter_map(|range| range.parse().ok()).collect(),
         None => Vec::new(),
     };
-    Ok(DestinationPolicy { own: own_places(configuration, addresses_of_this_machine)?, allowed })
+    let machine = match addresses_of_this_machine() {
+        Ok(addresses) => addresses.into_iter().filter(|address| !address.is_loopback()).collect(),
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "the addresses of this machine cannot be read: other services of the machine are known by loopback alone"
+            );
+            Vec::new()
+        }
+    };
+    Ok(DestinationPolicy { own: own_places(configuration, addresses_of_this_machine)?, machine, allowed })
 }
 
 /// SIP and MSRP.
@@ -114,6 +124,7 @@ mod tests {
         let policy = DestinationPolicy {
             own: own_places(&configuration, || Ok(machine)).unwrap(),
             allowed: everywhere.iter().map(|text| text.parse().unwrap()).collect(),
+            ..DestinationPolicy::default()
         };
         for (target, is_own) in [
             ("127.0.0.1:5060", true),
@@ -143,7 +154,7 @@ mod tests {
         ] {
             let target: SocketAddr = target.parse().unwrap();
             let expected = if is_own { Err(RefusedTarget::OwnListener) } else { Ok(()) };
-            assert_eq!(policy.check(target, target.ip()), expected, "{target}");
+            assert_eq!(policy.check(target, target), expected, "{target}");
         }
     }
 
@@ -183,8 +194,12 @@ mod tests {
             // A link-local address is one only with the interface that it is of.
             let is_bound = UdpSocket::bind((address, 0)).is_ok();
             assert!(is_bound || matches!(address, IpAddr::V6(it) if it.is_unicast_link_local()), "{address}");
-            let refused = policy.check(SocketAddr::new(address, 5060), address);
-            assert_eq!(refused, Err(RefusedTarget::OwnListener), "{address}");
+            let at = |port| SocketAddr::new(address, port);
+            assert_eq!(policy.check(at(5060), at(5080)), Err(RefusedTarget::OwnListener), "{address}");
+            // Nor to what else listens on it.
+            let other = policy.check(at(6379), at(5080));
+            use RefusedTarget::{LinkLocal, Loopback, ThisMachine};
+            assert!(matches!(other, Err(ThisMachine | Loopback | LinkLocal)), "{address}: {other:?}");
         }
     }
 }

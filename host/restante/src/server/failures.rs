@@ -7,6 +7,9 @@
 //! | as many networks, too | the same, and the tenth of them with the fewest failures is forgotten |
 //!
 //! So whatever comes is counted, and a flood of sources lets nobody go on.
+//!
+//! Who has one IPv6 network has many as a rule: each failure is counted with its site, too, of which [`SOURCES_PER_SITE`] times
+//! as many are too many.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -21,18 +24,28 @@ const MAX_SOURCES: usize = 10_000;
 const FULL_MILLISECONDS: u64 = 1_000;
 /// Networks remembered.
 const MAX_NETWORKS: usize = 16_384;
+/// Sites remembered.
+const MAX_SITES: usize = 16_384;
+/// So many sources that fail too often make a site that does. Providers give each of many telephones a network of one site.
+const SOURCES_PER_SITE: u64 = 64;
 
 /// Who fails.
 pub(super) trait Source: Copy + Eq + Hash {
     /// What it belongs to.
     type Network: Copy + Eq + Hash;
+    /// See [`Source::site`].
+    type Site: Copy + Eq + Hash;
 
     /// Of IPv4 the first 16 bits, of IPv6 the first 32: what one provider has.
     fn network(self) -> Self::Network;
+
+    /// Of IPv6 the first 48 bits: what one customer has as a rule (RFC 6177). IPv4 has no such thing: the address.
+    fn site(self) -> Self::Site;
 }
 
 impl Source for IpAddr {
     type Network = IpAddr;
+    type Site = IpAddr;
 
     fn network(self) -> IpAddr {
         match self {
@@ -40,13 +53,25 @@ impl Source for IpAddr {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 96 << 96)),
         }
     }
+
+    fn site(self) -> IpAddr {
+        match self {
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 80 << 80)),
+            address => address,
+        }
+    }
 }
 
 impl Source for Origin {
     type Network = u32;
+    type Site = u64;
 
     fn network(self) -> u32 {
         Origin::network(self)
+    }
+
+    fn site(self) -> u64 {
+        Origin::site(self)
     }
 }
 
@@ -58,6 +83,7 @@ pub(super) struct Failures<S: Source> {
     /// Until then there is no room and nothing to forget.
     full_until: u64,
     networks: HashMap<S::Network, Failing>,
+    sites: HashMap<S::Site, Failing>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -70,24 +96,30 @@ struct Failing {
 
 impl<S: Source> Failures<S> {
     pub(super) fn new(max_failures: u64, window_milliseconds: u64) -> Failures<S> {
-        let (sources, networks) = (HashMap::new(), HashMap::new());
-        Failures { max_failures, window_milliseconds, sources, full_until: 0, networks }
+        let (sources, networks, sites) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Failures { max_failures, window_milliseconds, sources, full_until: 0, networks, sites }
     }
 
     /// For how many seconds a source that failed too often is to wait; none: it may try.
     pub(super) fn wait_seconds(&self, source: S, now: Timestamp) -> Option<u32> {
         let failing = self.sources.get(&source).or_else(|| self.networks.get(&source.network()));
-        let failing = failing.filter(|it| it.failures >= self.max_failures)?;
-        let left = failing.since.saturating_add(self.window_milliseconds).saturating_sub(now.0);
-        // A clock that was set back keeps nobody out longer than one window.
-        let left = left.min(self.window_milliseconds);
-        Some(u32::try_from(left.div_ceil(1000)).unwrap_or(u32::MAX)).filter(|seconds| *seconds > 0)
+        let wait = |failing: &Failing, most: u64| {
+            let left = failing.since.saturating_add(self.window_milliseconds).saturating_sub(now.0);
+            // A clock that was set back keeps nobody out longer than one window.
+            let left = left.min(self.window_milliseconds);
+            let seconds = u32::try_from(left.div_ceil(1000)).unwrap_or(u32::MAX);
+            (failing.failures >= most && seconds > 0).then_some(seconds)
+        };
+        let site = || wait(self.sites.get(&source.site())?, self.max_of_site());
+        failing.and_then(|failing| wait(failing, self.max_failures)).or_else(site)
     }
 
-    /// A source failed. How often it did in its window, or its network did, where it is counted with that.
+    /// A source failed. How often it did in its window, or its network did, where it is counted with that; as often as is too
+    /// often where its site did.
     pub(super) fn note(&mut self, source: S, now: Timestamp) -> u64 {
         let window = self.window_milliseconds;
-        self.failing(source, now).add(now, window)
+        let failures = self.failing(source, now).add(now, window);
+        if self.note_site(source, now) >= self.max_of_site() { failures.max(self.max_failures) } else { failures }
     }
 
     /// A source failed with this. The same once more is no further guess: none, where it was counted already.
@@ -99,6 +131,7 @@ impl<S: Source> Failures<S> {
         }
         let failures = failing.add(now, window);
         failing.guess = Some(guess);
+        self.note_site(source, now);
         Some(failures)
     }
 
@@ -111,7 +144,23 @@ impl<S: Source> Failures<S> {
         if let Some(failing) = failing.filter(|it| it.guess == Some(guess)) {
             failing.failures = failing.failures.saturating_sub(1);
             failing.guess = None;
+            if let Some(site) = self.sites.get_mut(&source.site()) {
+                site.failures = site.failures.saturating_sub(1);
+            }
         }
+    }
+
+    fn max_of_site(&self) -> u64 {
+        self.max_failures.saturating_mul(SOURCES_PER_SITE)
+    }
+
+    /// How often a site failed.
+    fn note_site(&mut self, source: S, now: Timestamp) -> u64 {
+        let (window, site) = (self.window_milliseconds, source.site());
+        if self.sites.len() >= MAX_SITES && !self.sites.contains_key(&site) {
+            forget_least(&mut self.sites, now, window);
+        }
+        self.sites.entry(site).or_insert(Failing { since: now.0, ..Failing::default() }).add(now, window)
     }
 
     /// What a source is counted with.
@@ -122,7 +171,7 @@ impl<S: Source> Failures<S> {
         }
         let network = source.network();
         if self.networks.len() >= MAX_NETWORKS && !self.networks.contains_key(&network) {
-            self.forget_networks(now);
+            forget_least(&mut self.networks, now, self.window_milliseconds);
         }
         self.networks.entry(network).or_insert(begins)
     }
@@ -151,23 +200,23 @@ impl<S: Source> Failures<S> {
         self.full_until = first.saturating_add(window);
         false
     }
+}
 
-    fn forget_networks(&mut self, now: Timestamp) {
-        let window = self.window_milliseconds;
-        let rank = |it: &Failing| (!it.is_over(now, window), it.failures, it.since);
-        let mut ranks: Vec<_> = self.networks.values().map(rank).collect();
-        // A share at a time: looking for the least takes long.
-        let share = ranks.len() / 10;
-        if share < ranks.len() {
-            let (_, most, _) = ranks.select_nth_unstable(share);
-            let most = *most;
-            let mut left = share.max(1);
-            self.networks.retain(|_, it| {
-                let goes = left > 0 && rank(it) <= most;
-                left -= usize::from(goes);
-                !goes
-            });
-        }
+/// Forgets the tenth with the fewest failures.
+fn forget_least<K: Eq + Hash>(known: &mut HashMap<K, Failing>, now: Timestamp, window_milliseconds: u64) {
+    let rank = |it: &Failing| (!it.is_over(now, window_milliseconds), it.failures, it.since);
+    let mut ranks: Vec<_> = known.values().map(rank).collect();
+    // A share at a time: looking for the least takes long.
+    let share = ranks.len() / 10;
+    if share < ranks.len() {
+        let (_, most, _) = ranks.select_nth_unstable(share);
+        let most = *most;
+        let mut left = share.max(1);
+        known.retain(|_, it| {
+            let goes = left > 0 && rank(it) <= most;
+            left -= usize::from(goes);
+            !goes
+        });
     }
 }
 
@@ -263,6 +312,30 @@ mod tests {
         assert!((MAX_NETWORKS / 10 * 9..=MAX_NETWORKS).contains(&failures.networks.len()));
         assert!(failures.wait_seconds(network(0), NOW).is_some());
         assert_eq!(failures.sources.len(), MAX_SOURCES);
+    }
+
+    #[test]
+    fn a_site_that_fails_from_all_of_its_networks_is_kept_out_as_a_whole() {
+        let mut failures = Failures::new(2, 10_000);
+        let of_site =
+            |site: u128, network: u128| IpAddr::V6(Ipv6Addr::from_bits(0x2001 << 112 | site << 80 | network << 64));
+        for network in 0..SOURCES_PER_SITE as u128 {
+            assert_eq!(failures.wait_seconds(of_site(7, 5_000 + network), NOW), None);
+            failures.note_guess(of_site(7, network), 1, NOW);
+            failures.note_guess(of_site(7, network), 1, NOW);
+            failures.note_guess(of_site(7, network), 2, NOW);
+        }
+        assert!(failures.wait_seconds(of_site(7, 5_000), NOW).is_some(), "it guessed as often as may be");
+        assert_eq!(failures.note(of_site(7, 5_001), NOW), 2, "the first is one too many");
+        assert_eq!(failures.wait_seconds(of_site(8, 0), NOW), None, "another site of the same provider");
+        assert_eq!(failures.note(of_site(8, 0), NOW), 1);
+        let later = Timestamp(NOW.0 + 10_000);
+        assert_eq!(failures.wait_seconds(of_site(7, 5_000), later), None);
+        assert_eq!(failures.note(of_site(7, 5_000), later), 1);
+        for site in 0..2 * MAX_SITES as u128 {
+            failures.note(of_site(100 + site, 0), later);
+        }
+        assert!(failures.sites.len() <= MAX_SITES);
     }
 
     #[test]

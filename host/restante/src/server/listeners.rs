@@ -82,7 +82,7 @@ impl BoundMsrp {
     pub(super) fn listen(self, transport: &Transport, shared: &Arc<Shared>) -> Result<Vec<(Protocol, SocketAddr)>> {
         let mut bound = Vec::new();
         for (index, listener) in self.listeners.iter().enumerate() {
-            let (limits, shared) = (shared.msrp_limits.clone(), shared.clone());
+            let (limits, shared, counting) = (shared.msrp_limits.clone(), shared.clone(), shared.clone());
             let peek = move |bytes: &[u8]| match peek_to_path(bytes, &limits) {
                 FirstBytes::NeedMore => Peek::Incomplete,
                 FirstBytes::Found(request) => {
@@ -105,7 +105,9 @@ impl BoundMsrp {
                 }
             };
             let id = ListenerId(u16::try_from(index).unwrap_or(u16::MAX).saturating_add(1000));
-            let local = transport.listen_msrp(listener, id, peek, hand_over)?.local;
+            // Whoever connects and says nothing takes a place from others.
+            let silent = Box::new(move |remote| _ = counting.note_garbage(remote, None, true));
+            let local = transport.listen_msrp(listener, id, peek, hand_over, silent)?.local;
             bound.push((listener.protocol, local));
         }
         Ok(bound)

@@ -11,8 +11,9 @@ use super::digest::{from_hexadecimal, hexadecimal};
 const CODE_BYTES: usize = 16;
 /// Bytes of what it is over: three numbers.
 const NUMBER_BYTES: usize = 24;
-/// Bits of an [`Origin`] that are of the network.
+/// Bits of an [`Origin`] that are of the network, and those of the network and the site.
 const NETWORK_BITS: u32 = 24;
+const SITE_BITS: u32 = 44;
 
 /// What a nonce says. It is issued and forgotten: whoever brings it back brings everything that is to be known of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub struct Nonce {
 
 /// Who asked for a nonce, without saying it: a keyed hash of the source address, of IPv6 the first 64 bits. A failure is
 /// charged to whoever got the nonce, so that a forged source address charges nobody else. It begins with a hash of the
-/// address's network.
+/// address's network, and one of its site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin(pub u64);
 
@@ -36,6 +37,12 @@ impl Origin {
     #[must_use]
     pub fn network(self) -> u32 {
         u32::try_from(self.0 >> (u64::BITS - NETWORK_BITS)).unwrap_or(u32::MAX)
+    }
+
+    /// The site that it is in: of IPv6 the first 48 bits, of IPv4 the address.
+    #[must_use]
+    pub fn site(self) -> u64 {
+        self.0 >> (u64::BITS - SITE_BITS)
     }
 }
 
@@ -68,18 +75,21 @@ impl NonceKey {
     /// Who an address is.
     #[must_use]
     pub fn origin(&self, address: IpAddr) -> Origin {
-        let (octets, of_network): (Vec<u8>, usize) = match address.to_canonical() {
-            IpAddr::V4(address) => (address.octets().to_vec(), 2),
-            IpAddr::V6(address) => (address.octets().into_iter().take(8).collect(), 4),
+        let (octets, of_network, of_site): (Vec<u8>, usize, usize) = match address.to_canonical() {
+            IpAddr::V4(address) => (address.octets().to_vec(), 2, 4),
+            IpAddr::V6(address) => (address.octets().into_iter().take(8).collect(), 4, 6),
         };
         let network = octets.get(..of_network).unwrap_or_default();
+        let site = octets.get(..of_site).unwrap_or_default();
         let hash = |parts: &[&[u8]]| {
             let mut first = [0; 8];
             first.iter_mut().zip(self.code(parts)).for_each(|(to, from)| *to = from);
             u64::from_be_bytes(first)
         };
-        let mask = u64::MAX << (u64::BITS - NETWORK_BITS);
-        Origin(hash(&[b"network", network]) & mask | hash(&[b"origin", &octets]) & !mask)
+        let first = |bits: u32| u64::MAX << (u64::BITS - bits);
+        let (network, site) = (hash(&[b"network", network]), hash(&[b"site", site]));
+        let of_site = network & first(NETWORK_BITS) | site & !first(NETWORK_BITS);
+        Origin(of_site & first(SITE_BITS) | hash(&[b"origin", &octets]) & !first(SITE_BITS))
     }
 
     /// The text of a nonce.

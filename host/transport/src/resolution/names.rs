@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::dns::Dns;
 use super::marks::{MarkLimits, Marks};
-use super::procedure::resolve;
+use super::procedure::{Resolved, resolve};
 use super::reach::Reach;
 use super::wanted::{Place, Wanted};
 
@@ -93,6 +93,8 @@ struct Entry {
     places: Vec<Place>,
     /// When that has to be asked again; none: it was not asked yet.
     until: Option<Instant>,
+    /// Until when places that every question was answered for are better than others.
+    whole_until: Option<Instant>,
     is_asked: bool,
     waiting: Vec<Waiting>,
     used_at: Instant,
@@ -186,10 +188,14 @@ impl Names {
         })
     }
 
-    /// What was sent there met nobody: for a while, names that have other places lead there. Twice as long each time that it
+    /// What was sent there met nobody: for a while, names that have other places lead there, where some name leads here. Twice as long each time that it
     /// happens again, until that place answers.
     pub fn note_failure(&self, place: SocketAddr, now: Instant) {
         let mut known = self.known();
+        // Clients that are gone are places of no name, and many.
+        if !known.entries.values().any(|entry| entry.places.iter().any(|known| known.socket == place)) {
+            return;
+        }
         known.marks.failed(place, now, &self.limits.marks);
         self.has_marks.store(!known.marks.is_empty(), Ordering::Relaxed);
     }
@@ -225,11 +231,7 @@ impl Names {
             let Some(entry) = known.entries.get_mut(&wanted) else { return };
             entry.is_asked = false;
             match asked {
-                Ok(Ok(resolved)) if !resolved.places.is_empty() => {
-                    let validity = resolved.valid_for.clamp(self.limits.min_validity, self.limits.max_validity);
-                    entry.places = resolved.places;
-                    entry.until = Some(now + validity);
-                }
+                Ok(Ok(resolved)) if !resolved.places.is_empty() => entry.found(resolved, now, &self.limits),
                 answered => {
                     // A zone that says that there is nothing is believed; nobody's silence is.
                     if matches!(answered, Ok(Ok(_))) {
@@ -264,7 +266,24 @@ fn make_room(entries: &mut HashMap<Wanted, Entry>, newcomer: &Wanted, max_names:
 
 impl Entry {
     fn new(now: Instant) -> Entry {
-        Entry { places: Vec::new(), until: None, is_asked: false, waiting: Vec::new(), used_at: now }
+        let (places, waiting) = (Vec::new(), Vec::new());
+        Entry { places, until: None, whole_until: None, is_asked: false, waiting, used_at: now }
+    }
+
+    /// Where one question was not answered, what the others lead to is used for a short while, and not in place of what is
+    /// known from all of them.
+    fn found(&mut self, resolved: Resolved, now: Instant, limits: &NameLimits) {
+        let validity = resolved.valid_for.clamp(limits.min_validity, limits.max_validity);
+        if !resolved.is_partial {
+            self.places = resolved.places;
+            self.until = Some(now + validity);
+            self.whole_until = Some(now + validity + limits.stale_for);
+            return;
+        }
+        self.until = Some(now + validity.min(limits.failure_for));
+        if self.places.is_empty() || self.whole_until.is_none_or(|until| until <= now) {
+            self.places = resolved.places;
+        }
     }
 
     /// Whether it is to be asked about.

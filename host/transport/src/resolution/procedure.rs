@@ -34,6 +34,8 @@ pub struct Resolved {
     pub places: Vec<Place>,
     /// How long that holds: what the shortest-lived record says.
     pub valid_for: Duration,
+    /// Some question was not answered: there may be other places, and better ones.
+    pub is_partial: bool,
 }
 
 /// Follows the procedure. `random` gives a number below or equal to its argument, for shares (RFC 2782).
@@ -46,7 +48,7 @@ pub async fn resolve(
     random: &(dyn Fn(u64) -> u64 + Send + Sync),
 ) -> Result<Resolved, DnsFailure> {
     if let Some(place) = wanted.place() {
-        return Ok(Resolved { places: vec![place], valid_for: Duration::MAX });
+        return Ok(Resolved { places: vec![place], valid_for: Duration::MAX, is_partial: false });
     }
     let mut search =
         Search { dns, random, places: Vec::new(), valid_for: Duration::MAX, failure: None, is_named: false };
@@ -60,7 +62,7 @@ pub async fn resolve(
     }
     match search.failure {
         Some(failure) if search.places.is_empty() => Err(failure),
-        _ => Ok(Resolved { places: search.places, valid_for: search.valid_for }),
+        failure => Ok(Resolved { places: search.places, valid_for: search.valid_for, is_partial: failure.is_some() }),
     }
 }
 

@@ -170,7 +170,7 @@ impl Reader<'_> {
                 Err(_) => match waiting {
                     Waiting::First => return CloseReason::FirstByteTimeout,
                     Waiting::Rest => return CloseReason::MessageTimeout,
-                    Waiting::Next if self.clock.last() + limits.idle_timeout <= Instant::now() => {
+                    Waiting::Next if self.clock.last() + self.outbox.idle_timeout <= Instant::now() => {
                         return CloseReason::Idle;
                     }
                     Waiting::Next => continue,
@@ -214,7 +214,7 @@ impl Reader<'_> {
         match waiting {
             Waiting::First => since + limits.first_byte_timeout,
             Waiting::Rest => since + limits.message_timeout,
-            Waiting::Next => self.clock.last() + limits.idle_timeout,
+            Waiting::Next => self.clock.last() + self.outbox.idle_timeout,
         }
     }
 

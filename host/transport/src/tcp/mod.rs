@@ -3,6 +3,7 @@
 mod connection;
 mod listener;
 mod outbox;
+mod stream;
 mod table;
 
 pub(crate) use connection::over;

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -25,6 +26,8 @@ pub(crate) struct Outbox {
     /// Something was written.
     written: Arc<Notify>,
     everybodys: Arc<Everybodys>,
+    /// For how long the connection may carry nothing.
+    pub(crate) idle_timeout: Duration,
     close: watch::Sender<Option<CloseReason>>,
 }
 
@@ -100,6 +103,7 @@ impl Outbox {
             behind_bytes: limits.behind_bytes,
             written: Arc::clone(&written),
             everybodys: Arc::clone(everybodys),
+            idle_timeout: limits.idle_timeout,
             close,
         };
         let writer = Writer {
@@ -371,7 +375,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_stops_reading_is_found_out_and_what_it_did_not_get_is_known() {
         for (room, expected) in [(0, vec![1, 2, 3]), (3, vec![1, 2, 3]), (4, vec![2, 3]), (9, vec![3]), (11, vec![3])] {
-            let limits = TransportLimits { write_timeout: std::time::Duration::from_millis(1), ..limits() };
+            let limits = TransportLimits { write_timeout: Duration::from_millis(1), ..limits() };
             let everybodys = Everybodys::new(&limits);
             let (outbox, mut writer) = Outbox::new(&limits, &everybodys);
             outbox.push(Bytes::from_static(b"aaaa"), token(1)).unwrap();

@@ -10,15 +10,15 @@ use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::connection;
 use super::outbox::{Everybodys, Outbox, Writer};
+use super::stream::Stream;
 use crate::address::{ConnectionId, Flow, ListenerId, NameId, Protocol};
 use crate::counters::{TransportCounters, count};
 use crate::event::{CloseReason, Handler, SendFailure, SendToken, TransportEvent};
 use crate::limits::TransportLimits;
-use crate::permit::{ConnectionPermit, lock, source_of};
-use crate::tls::{Handshakes, PeerNames, SecureStream, Tls, peer_names};
-use crate::web_socket::{self, WebSocket, WebSockets};
+use crate::permit::{ConnectionPermit, Network, first_bits, lock, networks_of, source_of};
+use crate::tls::{Handshakes, PeerNames, Tls};
+use crate::web_socket::{self, WebSockets};
 
 /// Every SIP connection of this process, accepted or opened; for any thread.
 ///
@@ -61,8 +61,8 @@ struct Open {
     is_closing: bool,
 }
 
-/// Of all connections that we may open, the part to one address: who has many ports is to leave some for others.
-const ADDRESS_SHARE: usize = 16;
+/// Of all connections that we may open, the part to one source: who has many ports, or addresses, is to leave some for others.
+const SOURCE_SHARE: usize = 16;
 /// But at least so many.
 const LEAST_SHARE: usize = 16;
 
@@ -238,7 +238,7 @@ impl ConnectionTable {
         result
     }
 
-    /// Sends on the connection that we opened there, or on a new one.
+    /// Sends on the connection that we opened there, or on a new one, which ends soon where all that is sent is an answer.
     ///
     /// # Errors
     /// [`SendFailure`]
@@ -247,6 +247,7 @@ impl ConnectionTable {
         destination: Destination,
         bytes: Bytes,
         token: Option<SendToken>,
+        is_answer: bool,
     ) -> Result<(), SendFailure> {
         let known = {
             let state = lock(&self.state);
@@ -255,7 +256,7 @@ impl ConnectionTable {
         };
         let result = match known.map(|outbox| outbox.push(bytes.clone(), token)) {
             // It ended a moment ago and is not forgotten yet.
-            None | Some(Err(SendFailure::NoConnection)) => self.open(destination, bytes, token),
+            None | Some(Err(SendFailure::NoConnection)) => self.open(destination, bytes, token, is_answer),
             Some(result) => result,
         };
         if result.is_err() {
@@ -336,12 +337,16 @@ impl ConnectionTable {
         destination: Destination,
         bytes: Bytes,
         token: Option<SendToken>,
+        is_answer: bool,
     ) -> Result<(), SendFailure> {
         // Nobody listens at the other end of a browser's connection (RFC 7118 §5).
         if destination.protocol.is_web_socket() && !self.web.may_connect {
             return Err(SendFailure::NoConnection);
         }
-        let (outbox, writer) = Outbox::new(&self.limits, &self.waiting);
+        let (mut outbox, writer) = Outbox::new(&self.limits, &self.waiting);
+        if is_answer {
+            outbox.idle_timeout = outbox.idle_timeout.min(self.limits.idle_timeout_of_answers);
+        }
         let outbox = Arc::new(outbox);
         outbox.push(bytes, token)?;
         let (id, alive) = self.register(&outbox, Some(destination))?;
@@ -441,10 +446,13 @@ impl ConnectionTable {
         let alive = state.alive.clone().ok_or(SendFailure::ShuttingDown)?;
         if let Some(Destination { remote, .. }) = destination {
             let most = self.limits.max_outgoing_connections;
-            let share = most.div_ceil(ADDRESS_SHARE).max(LEAST_SHARE);
-            let to_address = || state.by_destination.keys().filter(|it| it.remote.ip() == remote.ip()).count();
+            let share = most.div_ceil(SOURCE_SHARE).max(LEAST_SHARE);
+            let has_all = |(network, times): (Network, usize)| {
+                let leads_there = |it: &&Destination| first_bits(it.remote.ip().to_canonical(), network.1) == network.0;
+                state.by_destination.keys().filter(leads_there).count() >= share.saturating_mul(times)
+            };
             let open = state.by_destination.len();
-            if open >= most || (open >= share && to_address() >= share) {
+            if open >= most || (open >= share && networks_of(source_of(remote.ip())).any(has_all)) {
                 return Err(SendFailure::TooManyConnections);
             }
         }
@@ -456,47 +464,5 @@ impl ConnectionTable {
             state.by_destination.insert(destination, id);
         }
         Ok((id, alive))
-    }
-}
-
-/// A connection that can carry messages.
-enum Stream {
-    Plain(TcpStream),
-    Encrypted(Box<SecureStream>),
-    Web(Box<WebSocket<TcpStream>>),
-    EncryptedWeb(Box<WebSocket<Box<SecureStream>>>),
-}
-
-impl Stream {
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Stream::Plain(stream) => stream.local_addr(),
-            Stream::Encrypted(stream) => stream.get_ref().0.local_addr(),
-            Stream::Web(socket) => socket.get_ref().inner().local_addr(),
-            Stream::EncryptedWeb(socket) => socket.get_ref().inner().get_ref().0.local_addr(),
-        }
-    }
-
-    fn peer_names(&self) -> PeerNames {
-        match self {
-            Stream::Plain(_) | Stream::Web(_) => PeerNames::default(),
-            Stream::Encrypted(stream) => peer_names(stream),
-            Stream::EncryptedWeb(socket) => peer_names(socket.get_ref().inner()),
-        }
-    }
-
-    async fn serve(self, flow: Flow, outbox: &Outbox, writer: Writer, table: &Arc<ConnectionTable>) {
-        match self {
-            Stream::Plain(mut stream) => {
-                let (from, to) = stream.split();
-                connection::serve(from, to, flow, outbox, writer, table).await;
-            }
-            Stream::Encrypted(stream) => {
-                let (from, to) = tokio::io::split(stream);
-                connection::serve(from, to, flow, outbox, writer, table).await;
-            }
-            Stream::Web(socket) => web_socket::serve(*socket, flow, outbox, writer, table).await,
-            Stream::EncryptedWeb(socket) => web_socket::serve(*socket, flow, outbox, writer, table).await,
-        }
     }
 }

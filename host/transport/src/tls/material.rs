@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
@@ -232,10 +232,13 @@ impl Material {
             .map_err(|_| TlsError::NoAuthorities)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
-        Ok(Arc::new(match &self.key {
+        let mut config = match &self.key {
             Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(key)))),
             None => builder.with_no_client_auth(),
-        }))
+        };
+        // Nor does a server show its certificate again.
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
     }
 }
 
@@ -249,6 +252,7 @@ fn server(
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::unusable(certificate, error))?;
+    let is_asked = client_authorities.is_some() && asked != ClientCertificates::None;
     let builder = match (asked, client_authorities) {
         (ClientCertificates::Request | ClientCertificates::Require, Some((path, roots))) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -260,7 +264,14 @@ fn server(
         }
         _ => builder.with_no_client_auth(),
     };
-    Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(key)))))
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(key))));
+    if is_asked {
+        // Who goes on with an earlier session is not looked at again: its certificate may be over by now, and its authority
+        // not believed any more.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Ok(config)
 }
 
 /// For MSRP: any certificate is taken, and whose it is looked at when the session is known.

@@ -70,7 +70,7 @@ impl Talk<'_> {
                 Some(since) if owes_first => (since.min(first) + limits.message_timeout, CloseReason::MessageTimeout),
                 Some(since) => (since + limits.message_timeout, CloseReason::MessageTimeout),
                 None if owes_first => (first, CloseReason::FirstByteTimeout),
-                None => (last + limits.idle_timeout, CloseReason::Idle),
+                None => (last + self.outbox.idle_timeout, CloseReason::Idle),
             };
             let now = Instant::now();
             if deadline <= now {

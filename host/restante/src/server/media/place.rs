@@ -191,7 +191,8 @@ fn wanted_of(place: &ConnectionPlace) -> Option<Wanted> {
 }
 
 fn is_allowed(shared: &Shared, remote: SocketAddr, signalled_from: IpAddr) -> bool {
-    let checked: Result<(), RefusedTarget> = shared.destinations.check(remote, signalled_from);
+    // Where SIP came from is no place of MSRP.
+    let checked: Result<(), RefusedTarget> = shared.destinations.check(remote, SocketAddr::new(signalled_from, 0));
     if let Err(error) = checked {
         tracing::warn!(%remote, %error, "an MSRP path leads where we may not connect to; see sip.allow_targets");
         shared.metrics.count_dropped("forbidden-msrp-path");

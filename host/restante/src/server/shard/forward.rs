@@ -135,7 +135,7 @@ impl Shard {
         let outbound = self.outbound_flow().map(|flow| flow.remote);
         let mut refused = None;
         let may_go = |(place, _): &(SocketAddr, Option<Transport>)| {
-            let checked = self.shared.destinations.check(*place, came.remote.ip());
+            let checked = self.shared.destinations.check(*place, came.remote);
             refused = checked.err().filter(|_| outbound != Some(*place)).map(|error| (*place, error));
             refused.is_none()
         };

@@ -61,7 +61,7 @@ use restante_store::{Completion, Outcome, Ticket};
 use restante_transport::msrp::HandedOver;
 use restante_transport::queue::QueueReceiver;
 use restante_transport::resolution::Wanted;
-use restante_transport::{ConnectionId, SendFailure, SendToken};
+use restante_transport::{ConnectionId, SendFailure, SendToken, Sender};
 use tokio::sync::{mpsc, oneshot};
 
 use self::recipients::Slot;
@@ -525,7 +525,11 @@ impl Shard {
                 Some(Err(_)) if transmit.flow.connection.is_some() => match self.without_connection(&transmit) {
                     Some(flow) => {
                         let target = flow::to_target(&flow);
-                        self.shared.sender().is_none_or(|sender| sender.send(&target, transmit.bytes, token).is_err())
+                        let sent = |sender: &Sender| match token {
+                            Some(_) => sender.send(&target, transmit.bytes, token),
+                            None => sender.answer(&target, transmit.bytes),
+                        };
+                        self.shared.sender().is_none_or(|sender| sent(sender).is_err())
                     }
                     None => true,
                 },
@@ -554,7 +558,8 @@ impl Shard {
         let usual = if flow::protocol_of(flow.transport).is_encrypted() { 5061 } else { 5060 };
         let port = response.top_via().ok()?.port.unwrap_or(usual);
         let remote = SocketAddr::new(flow.remote.ip(), port);
-        self.shared.destinations.check(remote, flow.remote.ip()).ok()?;
+        // Whoever sent the request wrote that port itself.
+        self.shared.destinations.check(remote, remote).ok()?;
         Some(Flow { remote, ..flow })
     }
 

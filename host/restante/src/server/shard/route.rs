@@ -263,7 +263,7 @@ impl Shard {
         let uri = Uri::parse(next_hop).or_else(|_| NameAddr::parse(next_hop).map(|it| it.uri).map_err(drop)).ok()?;
         let is_secure = uri.as_sip().is_some_and(|uri| uri.secure);
         let fits = |transport: Transport| !is_secure || flow::protocol_of(transport).is_encrypted();
-        let signalled_from = seen.map(|seen| seen.remote.ip());
+        let signalled_from = seen.map(|seen| seen.remote);
         let seen = seen.map(|seen| self.as_it_is_now(seen)).filter(|seen| fits(seen.transport));
         let numeric = uri.as_sip().and_then(flow::socket_of).is_some();
         let places = if numeric || is_proxy || seen.is_none() { self.places_of(&uri) } else { Vec::new() };
@@ -274,7 +274,7 @@ impl Shard {
         }
         let mut refused = None;
         let may_go = |(place, over): &&(SocketAddr, Option<Transport>)| {
-            let from = signalled_from.unwrap_or(place.ip());
+            let from = signalled_from.unwrap_or(SocketAddr::new(place.ip(), 0));
             if !over.map_or(!is_secure, fits) {
                 return false;
             }

@@ -1,15 +1,16 @@
 use std::collections::VecDeque;
 use std::future::ready;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
 use crate::address::Protocol;
 use crate::resolution::dns::{Answer, DnsFailure, Found, Pointer, ServiceRecord};
 
-/// Answers as it is told to, each question once.
+/// Answers as it is told to, each question once; of services, whether that nobody can say or that there are none.
 #[derive(Default)]
-struct Script(Mutex<VecDeque<Result<Vec<IpAddr>, DnsFailure>>>);
+struct Script(Mutex<VecDeque<Result<Vec<IpAddr>, DnsFailure>>>, AtomicBool);
 
 impl Dns for Script {
     fn pointers<'a>(&'a self, _: &'a str) -> Answer<'a, Pointer> {
@@ -17,6 +18,9 @@ impl Dns for Script {
     }
 
     fn services<'a>(&'a self, _: &'a str) -> Answer<'a, ServiceRecord> {
+        if self.1.load(Ordering::Relaxed) {
+            return Box::pin(ready(Err(DnsFailure("silence".to_owned()))));
+        }
         Box::pin(ready(Ok(Found { records: Vec::new(), valid_for: Duration::ZERO })))
     }
 
@@ -130,6 +134,30 @@ fn old_places_are_used_while_and_when_nobody_answers() {
 }
 
 #[test]
+fn what_is_found_while_a_question_fails_is_asked_again_soon_and_replaces_nothing_better() {
+    let wanted = Wanted::new("host.example", None, Some(Protocol::Udp)).unwrap();
+    let setting = Setting::new(NameLimits { min_validity: Duration::from_secs(60), ..NameLimits::default() });
+    let at = |seconds| setting.look_up(&wanted, seconds).0;
+    let fails = |fails| setting.script.1.store(fails, Ordering::Relaxed);
+    fails(true);
+    for (seconds, last) in [(0, 1), (31, 2)] {
+        setting.answers(Ok(&[last]));
+        at(seconds);
+        setting.settle();
+        assert_eq!(at(seconds), places(&[last]), "better than none, for half a minute");
+    }
+    fails(false);
+    setting.answers(Ok(&[3]));
+    at(100);
+    setting.settle();
+    fails(true);
+    setting.answers(Ok(&[4]));
+    assert_eq!(at(200), places(&[3]));
+    setting.settle();
+    assert_eq!(at(201), places(&[3]), "that was the answer to all questions");
+}
+
+#[test]
 fn a_place_that_failed_comes_last_until_it_answers_or_for_longer_each_time() {
     let setting = Setting::new(NameLimits::default());
     setting.answers(Ok(&[1, 2, 3]));
@@ -160,6 +188,20 @@ fn a_place_that_failed_comes_last_until_it_answers_or_for_longer_each_time() {
     fails(1, 37_302);
     assert_eq!(setting.at(37_400).0, places(&[2, 3, 1]));
     assert_eq!(setting.at(37_430).0, places(&[1, 2, 3]), "that was the first since then");
+}
+
+#[test]
+fn places_that_no_name_leads_to_take_no_marks_from_others() {
+    let marks = MarkLimits { max_marks: 1, ..MarkLimits::default() };
+    let setting = Setting::new(NameLimits { marks, ..NameLimits::default() });
+    setting.answers(Ok(&[1, 2]));
+    let _ = setting.at(0);
+    setting.settle();
+    for last in 3..200 {
+        setting.names.note_failure(place(last).socket, setting.began);
+    }
+    setting.names.note_failure(place(1).socket, setting.began);
+    assert_eq!(setting.at(1).0, places(&[2, 1]));
 }
 
 #[test]

@@ -97,6 +97,10 @@ fn places(zone: &Zone, wanted: &Wanted) -> Result<Vec<String>, DnsFailure> {
     Ok(resolved.places.iter().map(|place| format!("{}:{}", place.protocol, place.socket)).collect())
 }
 
+fn is_partial(zone: &Zone, host: &str) -> bool {
+    now(resolve(zone, &Wanted::new(host, None, None).unwrap(), &|most| most)).unwrap().is_partial
+}
+
 #[test]
 fn what_is_asked_depends_on_what_is_said() {
     let (udp, tcp, tls) = (Some(Protocol::Udp), Some(Protocol::Tcp), Some(Protocol::Tls));
@@ -215,9 +219,11 @@ fn what_was_found_holds_as_long_as_its_shortest_record() {
 #[test]
 fn a_failure_is_no_answer_unless_something_is_found_without_it() {
     let mut zone = zone();
+    assert!(!is_partial(&zone, "example.com"));
     zone.fails = vec!["example.com", "_sip._tcp.example.com", "_sips._tcp.example.com"];
     // Its NAPTR and its TCP service are not answered; its UDP service is.
     assert_eq!(places(&zone, &Wanted::new("example.com", None, None).unwrap()).unwrap(), ["udp:192.0.2.1:5062"]);
+    assert!(is_partial(&zone, "example.com"), "there may be better ones");
     zone.fails = vec!["host.example"];
     let failure = places(&zone, &Wanted::new("host.example", Some(5060), None).unwrap()).unwrap_err();
     assert_eq!(failure.to_string(), "no answer");

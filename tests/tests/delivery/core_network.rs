@@ -80,7 +80,7 @@ fn a_core_that_refuses_everything_loses_nothing() {
 
 #[test]
 fn a_trusted_core_is_told_who_sent_what_is_private_and_that_it_is() {
-    setting().behind_proxy(Protocol::Udp).tell(async |world| {
+    setting().behind_proxy(Protocol::Udp).settings("few = 100").tell(async |world| {
         let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
         let rows = [("id", "id"), ("user", "user;id"), ("header; session", "header;session"), ("none", "none")];
         for (asked, _) in rows {

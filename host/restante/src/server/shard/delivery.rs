@@ -162,7 +162,7 @@ impl Shard {
                 .field("Date", &write_date(now.wall.0 / 1000))
                 .field("Expires", &lifetime_seconds.max(1).to_string());
             let builder = fields::asserted(builder, route, &stored.envelope.sender);
-            let builder = fields::privacy(builder, route, &stored.envelope);
+            let builder = fields::privacy(builder, route, std::iter::once(&stored.envelope));
             let builder = fields::kept(builder, &stored.envelope, route, ICSI_MESSAGE, &charging_identity);
             let builder = match form {
                 Form::AsItCame => fields::of_body(builder, &stored.envelope),
@@ -240,7 +240,8 @@ impl Shard {
                 .field("Allow", ALLOW_IN_SESSION)
                 .field("Supported", restante_sip::session_timer::TIMER);
             let builder = if mixed { builder } else { fields::asserted(builder, route, sender) };
-            let builder = if mixed { builder } else { fields::privacy(builder, route, said) };
+            let all = messages.iter().map(|it| &it.message.envelope);
+            let builder = if mixed { builder } else { fields::privacy(builder, route, all) };
             let builder = if mixed || sender.private {
                 builder
             } else {

@@ -49,15 +49,27 @@ pub(super) fn asserted(builder: Builder, route: &Route, sender: &Sender) -> Buil
 }
 
 /// Privacy, to whoever is trusted: what the sender asked for, and `id` where it is not to be named. A `none` is told to
-/// everybody, as nobody may take that away (RFC 3323 §4.2); what else was asked for is done where the device begins.
-pub(super) fn privacy(builder: Builder, route: &Route, envelope: &Envelope) -> Builder {
-    let said = envelope.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Privacy"));
-    let mut values: Vec<&str> = said.flat_map(|(_, value)| value.split([';', ','])).map(str::trim).collect();
-    values.retain(|value| !value.is_empty());
-    if envelope.sender.private && !values.iter().any(|value| value.eq_ignore_ascii_case("id")) {
-        values.push("id");
+/// everybody, as nobody may take that away (RFC 3323 §4.2); what else was asked for is done where the device begins. What goes
+/// together is as private as any of it.
+pub(super) fn privacy<'a>(
+    builder: Builder,
+    route: &Route,
+    envelopes: impl Iterator<Item = &'a Envelope> + Clone,
+) -> Builder {
+    let said = envelopes.clone().flat_map(|envelope| &envelope.headers);
+    let said = said.filter(|(name, _)| name.eq_ignore_ascii_case("Privacy"));
+    let said = said.flat_map(|(_, value)| value.split([';', ','])).map(str::trim).filter(|value| !value.is_empty());
+    let is = |value: &str, known: &str| value.eq_ignore_ascii_case(known);
+    let mut values: Vec<&str> = Vec::new();
+    for value in said.chain(envelopes.filter(|envelope| envelope.sender.private).map(|_| "id")) {
+        if !values.iter().any(|known| is(known, value)) {
+            values.push(value);
+        }
     }
-    let is_told = route.is_trusted || values.iter().any(|value| value.eq_ignore_ascii_case("none"));
+    if values.len() > 1 {
+        values.retain(|value| !is(value, "none"));
+    }
+    let is_told = route.is_trusted || values.iter().any(|value| is(value, "none"));
     if values.is_empty() || !is_told { builder } else { builder.field("Privacy", &values.join(";")) }
 }
 

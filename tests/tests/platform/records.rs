@@ -121,3 +121,46 @@ fn records_stay_within_their_bound_and_outlive_a_restart() {
         assert_eq!(sampled, "");
     });
 }
+
+#[test]
+fn what_was_recorded_is_fetched_whatever_its_length_and_removed() {
+    setting().administered().tell(async |world| {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        done(world, &["policy", "record", "on", "example", "--max-bytes", "200000000"]).await;
+        let directory = world.configuration().data.join("policies/records/example");
+        // More than an answer that is held in memory may have, and a line that a full disk cut.
+        let line = format!("{}\n", "x".repeat((1 << 20) - 1));
+        let full = line.repeat(65);
+        std::fs::write(directory.join("records.1.jsonl"), &full).expect("records");
+        std::fs::write(directory.join("records.jsonl"), "torn").expect("records");
+        assert_eq!(done(world, &["policy", "record", "get", "example"]).await.len(), full.len());
+        alice.send(bob.address(), "one").await;
+        until_recorded(world, 1).await;
+        let all = done(world, &["policy", "record", "get", "example"]).await;
+        let record: Value = serde_json::from_str(&all[full.len()..]).expect("one whole record");
+        assert_eq!(record["hook"], "on-incoming");
+        let shown = done(world, &["policy", "status", "example"]).await;
+        assert!(
+            shown.contains("1000 of 1000 decisions are recorded, with pseudonyms: 1 were, 0 were left out."),
+            "{shown}"
+        );
+
+        done(world, &["policy", "record", "delete", "example"]).await;
+        assert_eq!(done(world, &["policy", "record", "get", "example"]).await, "");
+        alice.send(bob.address(), "two").await;
+        until_recorded(world, 2).await;
+        assert_eq!(done(world, &["policy", "record", "get", "example"]).await.lines().count(), 1, "it goes on");
+    });
+}
+
+#[test]
+fn recording_that_would_record_nothing_is_refused() {
+    setting().administered().tell(async |world| {
+        let refused = command(world, &["policy", "record", "on", "example", "--sample", "0.0004"]).await;
+        assert!(!refused.status.success() && refused.stderr.contains("from 0.001 to 1"), "{refused:?}");
+        std::fs::write(world.configuration().data.join("policies/records/example"), "in the way").expect("a file");
+        let refused = command(world, &["policy", "record", "on", "example"]).await;
+        assert!(!refused.status.success() && refused.stderr.contains("exists"), "{refused:?}");
+        assert_eq!(status(world).await["recording"], Value::Null);
+    });
+}

@@ -324,10 +324,11 @@ fn who_looked_on_does_not_come_back_with_a_tenant_that_was_removed() {
     }
     let records = policies.parts.library.records(&tenant().0);
     assert!(records.exists());
-    policies.set_cases(&tenant(), Some(b"")).unwrap();
+    policies.parts.library.keep_cases(&tenant().0, Some(b"cases")).unwrap();
     policies.remove(&tenant());
     policies.forget(&tenant()).unwrap();
     assert!(!records.exists());
+    assert_eq!(policies.parts.library.cases(&tenant().0).unwrap(), None);
     policies.apply(place.configured()).unwrap();
     assert_eq!((place.kept().active.number, place.kept().active.origin), (1, library::Origin::Configuration));
 }

@@ -64,7 +64,7 @@ fn build(
         message_id: &imdn.message_id,
         date_time: &original_date,
         recipient_uri: address_of(imdn.to.as_deref()).unwrap_or(&envelope.request_uri),
-        original_recipient_uri: None,
+        original_recipient_uri: address_of(imdn.original_to.as_deref()),
         disposition,
         from: &limits.reporter,
         to: address_of(imdn.from.as_deref()).unwrap_or(&envelope.sender.uri),

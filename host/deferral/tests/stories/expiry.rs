@@ -168,6 +168,23 @@ fn a_report_follows_its_recorded_route() {
 }
 
 #[test]
+fn a_report_names_the_recipient_as_its_sender_wrote_it() {
+    let mut world = World::new();
+    let mut arrival = asking(expiring(&world, "m1", HOUR), negative());
+    if let Some(imdn) = &mut arrival.envelope.imdn {
+        imdn.original_to = Some(String::from("<im:team@example.com>"));
+    }
+    world.arrives(arrival);
+    world.seconds(4000);
+    let Body::Inline(body) = &world.store.queue(&key("sip:alice@example.org"))[0].message.body else {
+        panic!("inline")
+    };
+    let text = String::from_utf8_lossy(body);
+    assert!(text.contains("<recipient-uri>sip:bob@example.org</recipient-uri>"), "{text}");
+    assert!(text.contains("<original-recipient-uri>im:team@example.com</original-recipient-uri>"), "{text}");
+}
+
+#[test]
 fn nobody_is_told_of_what_nobody_sent() {
     for nobody in ["sip:anonymous@anonymous.invalid", "sip:unavailable@unknown.invalid"] {
         let mut world = World::new();

@@ -151,13 +151,14 @@ pub(crate) fn write_envelope(envelope: &Envelope) -> Vec<u8> {
         }
     });
     out.optional(envelope.page_base_bytes, |out, bytes| out.number(u64::from(bytes)));
+    out.optional_text(envelope.imdn.as_ref().and_then(|imdn| imdn.original_to.as_deref()));
     out.0
 }
 
 pub(crate) fn read_envelope(bytes: &[u8]) -> Result<Envelope, StoreError> {
     let mut from = Reader(bytes);
     from.version()?;
-    Ok(Envelope {
+    let mut envelope = Envelope {
         kind: kind_of(from.byte()?)?,
         mode: mode_of(from.byte()?)?,
         sender: Sender {
@@ -176,6 +177,7 @@ pub(crate) fn read_envelope(bytes: &[u8]) -> Result<Envelope, StoreError> {
                 date_time: from.optional(Reader::text)?,
                 to: from.optional(Reader::text)?,
                 from: from.optional(Reader::text)?,
+                original_to: None,
                 dispositions: {
                     let bits = from.byte()?;
                     Dispositions {
@@ -189,7 +191,12 @@ pub(crate) fn read_envelope(bytes: &[u8]) -> Result<Envelope, StoreError> {
             })
         })?,
         page_base_bytes: from.optional(Reader::small)?,
-    })
+    };
+    // An older row ends before it.
+    if let (Some(imdn), false) = (envelope.imdn.as_mut(), from.0.is_empty()) {
+        imdn.original_to = from.optional(Reader::text)?;
+    }
+    Ok(envelope)
 }
 
 pub(crate) fn write_state(state: &MessageState) -> Vec<u8> {
@@ -317,6 +324,7 @@ mod tests {
                 message_id: text.clone(),
                 dispositions: Dispositions { processing: true, ..Default::default() },
                 record_route: vec![text.clone(); 2],
+                original_to: number.map(|number| number.to_string()),
                 ..Default::default()
             }),
             page_base_bytes: number,
@@ -327,7 +335,11 @@ mod tests {
         #[test]
         fn what_is_written_is_read(text in ".{0,20}", flag: bool, number: Option<u32>, time: Option<u64>, attempts: u16, offset in proptest::option::of(-1440i16..=1440)) {
             let envelope = envelope(text.clone(), flag, number);
-            prop_assert_eq!(read_envelope(&write_envelope(&envelope)).unwrap(), envelope);
+            let written = write_envelope(&envelope);
+            prop_assert_eq!(&read_envelope(&written).unwrap(), &envelope);
+            if let (None, Some((0, older))) = (number, written.split_last()) {
+                prop_assert_eq!(&read_envelope(older).unwrap(), &envelope, "an older row");
+            }
             let time = time.map(Timestamp);
             let state = MessageState {
                 attempts,

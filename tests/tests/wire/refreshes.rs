@@ -25,6 +25,7 @@ fn the_media_may_be_offered_again_and_held_but_not_be_others() {
         let offer = String::from_utf8(invite.body.to_vec()).expect("text");
         let held = offer.replace("o=- 1 1", "o=- 1 2").replace("a=sendonly", "a=inactive");
         let elsewhere = offer.replace("o=- 1 1", "o=- 1 3").replace("storyteller", "somebody");
+        let anew = held.replace("o=- 1 2", "o=- 1 4").replace("a=setup:active", "a=setup:active\r\na=connection:new");
         let audio =
             "v=0\r\no=- 1 4 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
         let path = format!("a=path:{}", msrp.to_path);
@@ -36,6 +37,7 @@ fn the_media_may_be_offered_again_and_held_but_not_be_others() {
             ("UPDATE", held.as_str(), 200, "a=inactive"),
             ("INVITE", offer.as_str(), 200, "a=recvonly"),
             ("INVITE", elsewhere.as_str(), 488, ""),
+            ("UPDATE", anew.as_str(), 488, ""),
             ("UPDATE", audio, 488, ""),
             ("UPDATE", "", 200, ""),
         ];
@@ -64,6 +66,28 @@ fn the_media_may_be_offered_again_and_held_but_not_be_others() {
         let bye = in_dialog(&sip, &invite, &answer, "BYE", 20);
         assert_eq!(sip.ask(&bye).await.status(), Some(200));
         world.until_waiting(1).await;
+        world.until_no_session().await;
+    });
+}
+
+/// Clients refresh a session with the description that began it.
+#[test]
+fn who_repeats_its_description_asks_for_no_other_connection() {
+    story(async |world| {
+        let mut sip = world.udp().await;
+        let invite = RawMsrp::invitation(&sip, BOB);
+        let offer = String::from_utf8(invite.body.to_vec()).expect("text");
+        let offer = offer.replace("a=setup:active", "a=setup:active\r\na=connection:new");
+        let invite = invite.body("application/sdp", offer.clone().into_bytes());
+        let answer = sip.ask(&invite).await;
+        assert!(text(&answer).contains("a=connection:new"), "{}", text(&answer));
+        sip.send(&RawMsrp::ack(&sip, &invite, &answer).bytes()).await;
+        let mut msrp = RawMsrp::connect(&answer).await;
+        msrp.nothing_but_an_answer().await;
+        let again = in_dialog(&sip, &invite, &answer, "UPDATE", 2).body("application/sdp", offer.into_bytes());
+        assert_eq!(sip.ask(&again).await.status(), Some(200));
+        msrp.nothing_but_an_answer().await;
+        assert_eq!(sip.ask(&in_dialog(&sip, &invite, &answer, "BYE", 3)).await.status(), Some(200));
         world.until_no_session().await;
     });
 }

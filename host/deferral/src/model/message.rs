@@ -116,6 +116,8 @@ pub struct ImdnHeaders {
     pub to: Option<String>,
     /// CPIM From, as it came.
     pub from: Option<String>,
+    /// imdn.Original-To: the recipient as the sender wrote it, where an intermediary changed CPIM To. Reports repeat it.
+    pub original_to: Option<String>,
     /// Dispositions asked for.
     pub dispositions: Dispositions,
     /// imdn.IMDN-Record-Route, first first: reports travel along it.

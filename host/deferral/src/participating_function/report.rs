@@ -3,8 +3,8 @@
 //!
 //! A report is a message for the sender's own queue, stored in the transaction that makes it true. It follows
 //! IMDN-Record-Route; without one it goes to the asserted sender that was stored, not to the CPIM From, which may be
-//! anonymous. Its own id and its deduplication key follow from those of the message, so that it is stored once however
-//! often it is made.
+//! anonymous. A sender who is nobody and recorded no route hears of nothing: the report would wait for nobody. Its own id and
+//! its deduplication key follow from those of the message, so that it is stored once however often it is made.
 
 use std::fmt::Write as _;
 
@@ -54,6 +54,8 @@ fn build(
     if envelope.kind == MessageKind::Disposition {
         return None;
     }
+    let request_uri = address_of(imdn.record_route.first().map(String::as_str));
+    let request_uri = request_uri.or_else(|| address_of(Some(&envelope.sender.uri)))?.to_owned();
     let deduplication = DeduplicationKey(message.deduplication.0.map(|byte| byte ^ mark));
     let own_message_id = hexadecimal(&deduplication.0);
     let date = date_time(now);
@@ -62,7 +64,7 @@ fn build(
         message_id: &imdn.message_id,
         date_time: &original_date,
         recipient_uri: address_of(imdn.to.as_deref()).unwrap_or(&envelope.request_uri),
-        original_recipient_uri: None,
+        original_recipient_uri: address_of(imdn.original_to.as_deref()),
         disposition,
         from: &limits.reporter,
         to: address_of(imdn.from.as_deref()).unwrap_or(&envelope.sender.uri),
@@ -72,8 +74,6 @@ fn build(
     }
     .to_cpim();
     let address = CanonicalAddress(limits.reporter.as_str().into());
-    let request_uri = imdn.record_route.first().map(String::as_str);
-    let request_uri = address_of(request_uri).unwrap_or(&envelope.sender.uri).to_owned();
     let headers: Vec<(String, String)> =
         envelope.headers.iter().filter(|(name, _)| belongs_to_the_conversation(name)).cloned().collect();
     let header_bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
@@ -112,11 +112,15 @@ fn belongs_to_the_conversation(name: &str) -> bool {
     ["Conversation-ID", "Contribution-ID"].iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
+/// Hosts of URIs that name nobody (RFC 3323 §4.1.1.3, 3GPP TS 23.003 §13.7).
+const HOSTS_OF_NOBODY: [&str; 2] = ["anonymous.invalid", "unknown.invalid"];
+
 /// The URI of a CPIM address, `Bob <sip:bob@example.org>` (RFC 3862 §4.1), unless it names nobody.
 fn address_of(address: Option<&str>) -> Option<&str> {
     let uri = restante_cpim::cpim::address_uri(address?).trim();
-    let is_anonymous = uri.is_empty() || uri.to_ascii_lowercase().contains("anonymous.invalid");
-    (!is_anonymous).then_some(uri)
+    let lower = uri.to_ascii_lowercase();
+    let names_nobody = uri.is_empty() || HOSTS_OF_NOBODY.iter().any(|host| lower.contains(host));
+    (!names_nobody).then_some(uri)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

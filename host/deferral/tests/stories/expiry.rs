@@ -1,7 +1,7 @@
 //! Messages whose time is up.
 
 use restante_deferral::decision::{Answer, ExpiryAction, ExpiryAnswer, IncomingAnswer, Keep, Question, Undecided};
-use restante_deferral::model::{Body, Duration, Origin, Timestamp};
+use restante_deferral::model::{Body, Dispositions, Duration, Origin, Timestamp};
 use restante_deferral::participating_function::Event;
 
 use super::simulator::build::*;
@@ -168,6 +168,46 @@ fn a_report_follows_its_recorded_route() {
     world.seconds(4000);
     let report = world.store.queue(&key("sip:alice@example.org"))[0];
     assert_eq!(report.message.envelope.request_uri, "sip:list@example.org");
+}
+
+#[test]
+fn a_report_names_the_recipient_as_its_sender_wrote_it() {
+    let mut world = World::new();
+    let mut arrival = asking(expiring(&world, "m1", HOUR), negative());
+    if let Some(imdn) = &mut arrival.envelope.imdn {
+        imdn.original_to = Some(String::from("<im:team@example.com>"));
+    }
+    world.arrives(arrival);
+    world.seconds(4000);
+    let Body::Inline(body) = &world.store.queue(&key("sip:alice@example.org"))[0].message.body else {
+        panic!("inline")
+    };
+    let text = String::from_utf8_lossy(body);
+    assert!(text.contains("<recipient-uri>sip:bob@example.org</recipient-uri>"), "{text}");
+    assert!(text.contains("<original-recipient-uri>im:team@example.com</original-recipient-uri>"), "{text}");
+}
+
+#[test]
+fn nobody_is_told_of_what_nobody_sent() {
+    for nobody in ["sip:anonymous@anonymous.invalid", "sip:unavailable@unknown.invalid"] {
+        let mut world = World::new();
+        let dispositions = Dispositions { processing: true, ..negative() };
+        let mut arrival = from(asking(expiring(&world, "m1", HOUR), dispositions), nobody);
+        world.arrives(arrival.clone());
+        world.seconds(4000);
+        assert_eq!((world.waiting().len(), world.grew.len()), (0, 0), "{nobody}");
+        // Whoever recorded a route on the way knows who it was.
+        arrival.deduplication.0[15] = 1;
+        arrival.expires_at = Some(world.now.after(HOUR));
+        if let Some(imdn) = &mut arrival.envelope.imdn {
+            imdn.record_route = vec![String::from("<sip:list@example.org>")];
+        }
+        world.arrives(arrival);
+        world.seconds(4000);
+        let reports = world.store.queue(&key(nobody));
+        assert_eq!(reports.len(), 2, "stored, and failed");
+        assert!(reports.iter().all(|report| report.message.envelope.request_uri == "sip:list@example.org"));
+    }
 }
 
 #[test]

@@ -132,6 +132,7 @@ pub fn read_body(content_type: &str, prefix: &Bytes) -> Result<BodyFacts, Unkeep
         date_time: cpim.date_time().map(str::to_owned),
         to: cpim.to().map(str::to_owned),
         from: cpim.from().map(str::to_owned),
+        original_to: headers.original_to,
         dispositions: Dispositions {
             positive_delivery: asked.positive_delivery,
             negative_delivery: asked.negative_delivery,
@@ -357,8 +358,10 @@ mod tests {
     #[test]
     fn messages_dispositions_and_typing_are_told_apart() {
         let plain =
-            body("NS: x <urn:ietf:params:imdn>\r\nx.Message-ID: 1\r\n\r\nContent-Type: text/plain\r\n\r\nhi").unwrap();
-        assert_eq!((plain.kind, plain.imdn.unwrap().message_id.as_str()), (MessageKind::Message, "1"));
+            body("NS: x <urn:ietf:params:imdn>\r\nx.Message-ID: 1\r\nx.Original-To: <im:b@c>\r\n\r\nContent-Type: text/plain\r\n\r\nhi").unwrap();
+        let imdn = plain.imdn.unwrap();
+        assert_eq!((plain.kind, imdn.message_id.as_str()), (MessageKind::Message, "1"));
+        assert_eq!(imdn.original_to.as_deref(), Some("<im:b@c>"));
         let report = "<imdn><message-id>7</message-id><delivery-notification><status><delivered/></status></delivery-notification></imdn>";
         let disposition = body(&format!("From: a\r\n\r\nContent-Type: message/imdn+xml\r\n\r\n{report}")).unwrap();
         assert_eq!(disposition.kind, MessageKind::Disposition);

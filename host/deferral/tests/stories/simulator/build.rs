@@ -37,6 +37,7 @@ pub fn envelope(name: &str) -> Envelope {
             date_time: Some(String::from("2023-11-14T22:13:20Z")),
             to: Some(String::from("<sip:bob@example.org>")),
             from: Some(String::from("<sip:anonymous@anonymous.invalid>")),
+            original_to: None,
             dispositions: Dispositions::default(),
             record_route: Vec::new(),
         }),

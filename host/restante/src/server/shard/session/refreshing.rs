@@ -7,6 +7,7 @@
 //! | re-INVITE without an offer | 200 with our description as the offer |
 //! | UPDATE without one | 200 |
 //! | other media: another path or port, `a=setup:holdconn`, or none | 488; the session stays as it is |
+//! | `a=connection:new`, and not the description that stands once more (RFC 4145 §5.2) | the same: a session has one connection |
 //! | any of them while our own re-INVITE is not answered | 491 |
 //! | an interval below 90 s | 422 with Min-SE |
 
@@ -14,7 +15,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use restante_deferral::model::Origin;
-use restante_msrp::sdp::{self, MsrpDescription, Setup};
+use restante_msrp::sdp::{self, ConnectionAttribute, MsrpDescription, Setup};
 use restante_msrp::session::Role;
 use restante_sip::dialog::Dialog;
 use restante_sip::message::{Method, Name, SipMessage};
@@ -278,7 +279,9 @@ impl Shard {
         let (theirs, role) = (session.refreshing.theirs.as_ref()?, session.refreshing.role?);
         // Nor can what stands be held back as if it were to be set up (RFC 4145 §4.1).
         let is_held_back = offer.setup == Some(Setup::HoldConnection);
-        if offer.path != theirs.path || offer.secure != theirs.secure || is_held_back {
+        // To `new` nothing but `new` is an answer; who repeats what stands asks for nothing.
+        let is_another_connection = offer.connection == Some(ConnectionAttribute::New) && offer != theirs;
+        if offer.path != theirs.path || offer.secure != theirs.secure || is_held_back || is_another_connection {
             return None;
         }
         // Each description that is another one than before has another version (RFC 3264 §8): the first that says that the

@@ -69,7 +69,7 @@ fn send(id: &str, to: &str, from: &str, fields: &str, content: &str, flag: char)
 
 impl Story {
     fn says(&mut self, leg: LegId, text: &str) {
-        self.relay.receive(leg, Bytes::from(text.as_bytes().to_vec())).expect("MSRP");
+        self.relay.receive(self.now, leg, Bytes::from(text.as_bytes().to_vec())).expect("MSRP");
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -315,7 +315,7 @@ fn a_large_chunk_goes_on_in_pieces_that_make_the_same_message() {
     let content: String = (0..50_000).map(|at| char::from(b'a' + u8::try_from(at % 23).unwrap())).collect();
     let text = send("a1", &format!("{SESSION} {PEER}"), CLIENT, "Byte-Range: 101-*/90000\r\n", &content, '+');
     for piece in text.as_bytes().chunks(7_000) {
-        story.relay.receive(LegId::CLIENT, Bytes::copy_from_slice(piece)).unwrap();
+        story.relay.receive(story.now, LegId::CLIENT, Bytes::copy_from_slice(piece)).unwrap();
     }
     let mut next = 101;
     let mut all = Vec::new();
@@ -441,7 +441,7 @@ proptest! {
                 6 => send("x6", &text, own, "", "", '$'),
                 _ => text,
             };
-            if story.relay.receive(from, Bytes::from(wire.into_bytes())).is_err() {
+            if story.relay.receive(story.now, from, Bytes::from(wire.into_bytes())).is_err() {
                 break;
             }
             story.written();

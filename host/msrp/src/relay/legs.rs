@@ -1,7 +1,7 @@
 //! Connections of a client: how many there may be, which of them make room, and who is at their other ends.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::passing::{ANSWER_TIMEOUT, Passing, Sent};
 use super::{LegId, Output, RelayedClient};
@@ -11,6 +11,8 @@ use crate::uri::MsrpUri;
 
 /// Peers that may speak on one leg, as where a relay is behind it; of more the first is forgotten.
 const MAX_NAMES_PER_LEG: usize = 8;
+/// A leg on which nothing came or went for so long gives its place to another where all are taken.
+const MAY_BE_IDLE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Leg {
@@ -21,6 +23,8 @@ pub(super) struct Leg {
     is_ours: bool,
     /// A peer made it, and nothing of it went on to the client yet: until when that is waited for.
     begins_until: Option<Instant>,
+    /// When something came or was written last.
+    pub(super) last: Option<Instant>,
     pub(super) passing: Option<Passing>,
     /// Frames that the host was given for it, and those of them that it wrote.
     pub(super) queued: u64,
@@ -30,15 +34,16 @@ pub(super) struct Leg {
 impl Leg {
     /// The client's own.
     pub(super) fn of_client(limits: &FramingLimits) -> Leg {
-        Leg::new(limits, None, None)
+        Leg::new(limits, None, None, None)
     }
 
-    fn new(limits: &FramingLimits, uri: Option<MsrpUri>, begins_until: Option<Instant>) -> Leg {
+    fn new(limits: &FramingLimits, uri: Option<MsrpUri>, begins_until: Option<Instant>, last: Option<Instant>) -> Leg {
         Leg {
             framer: Framer::new(limits.clone()),
             is_ours: uri.is_some(),
             uris: uri.into_iter().collect(),
             begins_until,
+            last,
             passing: None,
             queued: 0,
             written: 0,
@@ -52,9 +57,10 @@ impl Leg {
 }
 
 impl RelayedClient {
-    /// A peer connected, for the client's session. None: peers have as many as they may have, and something came of each.
+    /// A peer connected, for the client's session. None: peers have as many as they may have, and something came of each just
+    /// now, or is under way.
     pub fn accept_leg(&mut self, now: Instant) -> Option<LegId> {
-        self.add_leg(None, Some(now + self.limits.first_request_within))
+        self.add_leg(now, None, Some(now + self.limits.first_request_within))
     }
 
     /// A leg is gone, or could not be made; the client is told so with this status where it sent something there.
@@ -75,6 +81,7 @@ impl RelayedClient {
     pub fn written(&mut self, now: Instant, leg: LegId, frames: u64) {
         let Some(known) = self.legs.get_mut(&leg).filter(|known| known.written < frames) else { return };
         known.written = frames;
+        known.last = Some(now);
         for sent in self.sent.iter_mut().filter(|sent| sent.leg == leg && sent.frame <= frames) {
             sent.until.get_or_insert(now + ANSWER_TIMEOUT);
         }
@@ -108,25 +115,37 @@ impl RelayedClient {
     }
 
     /// A leg to the host of a URI.
-    pub(super) fn connect_leg(&mut self, uri: &MsrpUri) -> Option<LegId> {
-        let leg = self.add_leg(Some(uri.clone()), None)?;
+    pub(super) fn connect_leg(&mut self, now: Instant, uri: &MsrpUri) -> Option<LegId> {
+        let leg = self.add_leg(now, Some(uri.clone()), None)?;
         self.output.push_back(Output::Connect(leg, uri.clone()));
         Some(leg)
     }
 
-    /// Where there is no room, the oldest leg makes it of which nothing came.
-    fn add_leg(&mut self, uri: Option<MsrpUri>, begins_until: Option<Instant>) -> Option<LegId> {
+    /// Where there is no room, the oldest leg makes it of which nothing came, else the one that was idle for longest.
+    fn add_leg(&mut self, now: Instant, uri: Option<MsrpUri>, begins_until: Option<Instant>) -> Option<LegId> {
         let of_peers = self.legs.iter().filter(|(id, leg)| **id != LegId::CLIENT && !leg.is_ours).count();
         let is_crowded = uri.is_none() && of_peers >= self.limits.max_legs / 2;
         // The client's own is one of them.
         if is_crowded || self.legs.len() > self.limits.max_legs {
-            let oldest = self.legs.iter().find_map(|(id, leg)| leg.begins_until.map(|_| *id))?;
-            self.close(oldest);
+            let silent = self.legs.iter().find_map(|(id, leg)| leg.begins_until.map(|_| *id));
+            let goes = silent.or_else(|| self.longest_idle(now, is_crowded))?;
+            self.close(goes);
         }
         let id = LegId(self.next_leg);
         self.next_leg = self.next_leg.wrapping_add(1);
-        self.legs.insert(id, Leg::new(&self.limits.framing, uri, begins_until));
+        self.legs.insert(id, Leg::new(&self.limits.framing, uri, begins_until, Some(now)));
         Some(id)
+    }
+
+    /// The leg on which nothing came or went for longest, and long enough, and nothing is under way.
+    fn longest_idle(&self, now: Instant, of_peers: bool) -> Option<LegId> {
+        let is_idle = |(id, leg): &(&LegId, &Leg)| {
+            let waits = self.sent.iter().any(|sent| sent.leg == **id || sent.from == **id);
+            let is_quiet = leg.last.is_some_and(|last| last + MAY_BE_IDLE <= now);
+            is_quiet && !waits && leg.passing.is_none() && leg.queued == leg.written
+        };
+        let others = self.legs.iter().filter(|(id, leg)| **id != LegId::CLIENT && !(of_peers && leg.is_ours));
+        others.filter(is_idle).min_by_key(|(_, leg)| leg.last).map(|(id, _)| *id)
     }
 
     fn close(&mut self, leg: LegId) {

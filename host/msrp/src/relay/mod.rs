@@ -28,9 +28,9 @@
 //!
 //! | a leg that a peer made, and nothing of which went on to the client | then |
 //! |---|---|
-//! | one of its requests, or a piece of 10 KiB, goes on | it stays as long as it likes |
+//! | one of its requests, or a piece of 10 KiB, goes on | it stays as long as nobody needs its place |
 //! | [`RelayLimits::first_request_within`] passes | it is closed |
-//! | another leg is to be made and there is no room: peers have half of `max_legs`, or all of them are taken | the oldest such leg is closed; where there is none, the new one is refused |
+//! | another leg is to be made and there is no room: peers have half of `max_legs`, or all of them are taken | the oldest such leg is closed; where there is none, the one on which nothing came or went for longest, for 30 s at least and with nothing under way; else the new one is refused |
 //!
 //! A leg has the names of those who speak on it. A peer that connects again takes its name along: the newest of the
 //! connections that peers made has it. What we connected to a host keeps its name, as nobody else can be there.
@@ -174,12 +174,13 @@ impl RelayedClient {
     ///
     /// # Errors
     /// The stream cannot be read any more: it is to be closed.
-    pub fn receive(&mut self, leg: LegId, bytes: Bytes) -> Result<(), FramingError> {
+    pub fn receive(&mut self, now: Instant, leg: LegId, bytes: Bytes) -> Result<(), FramingError> {
         let Some(known) = self.legs.get_mut(&leg) else { return Ok(()) };
+        known.last = Some(now);
         known.framer.push(bytes);
         while let Some(frame) = self.legs.get_mut(&leg).map(|leg| leg.framer.next_frame()).transpose()?.flatten() {
             match frame {
-                Frame::Request(head) => self.request(leg, *head),
+                Frame::Request(head) => self.request(now, leg, *head),
                 Frame::Content(bytes) => self.content(leg, &bytes),
                 Frame::End(flag) => self.end(leg, flag),
                 Frame::Response(response) => self.response(leg, &response),
@@ -259,8 +260,8 @@ impl RelayedClient {
         self.output.pop_front()
     }
 
-    fn request(&mut self, leg: LegId, head: RequestHead) {
-        match self.next_hop(leg, &head) {
+    fn request(&mut self, now: Instant, leg: LegId, head: RequestHead) {
+        match self.next_hop(now, leg, &head) {
             Ok(Some((target, uri))) => {
                 if let Some(known) = self.legs.get_mut(&leg) {
                     known.passing = Passing::new(head, target, uri);
@@ -275,7 +276,7 @@ impl RelayedClient {
     }
 
     /// Where a request goes and under which URI of ours. None: it was for us.
-    fn next_hop(&mut self, leg: LegId, head: &RequestHead) -> Result<Option<(LegId, MsrpUri)>, Status> {
+    fn next_hop(&mut self, now: Instant, leg: LegId, head: &RequestHead) -> Result<Option<(LegId, MsrpUri)>, Status> {
         let is_auth = matches!(&head.method, Method::Other(name) if name == "AUTH");
         if is_auth && leg == LegId::CLIENT {
             if head.to_path.has_relays() {
@@ -305,7 +306,7 @@ impl RelayedClient {
         if let Some((target, _)) = known {
             return Ok(Some((*target, uri)));
         }
-        let target = self.connect_leg(next).ok_or(Status::FORBIDDEN)?;
+        let target = self.connect_leg(now, next).ok_or(Status::FORBIDDEN)?;
         Ok(Some((target, uri)))
     }
 

@@ -86,10 +86,36 @@ fn strangers_who_stay_silent_leave_room_for_each_other_and_for_what_the_client_s
 }
 
 #[test]
+fn peers_that_are_idle_give_their_places_to_others_and_the_busy_ones_stay() {
+    let mut story = granted();
+    let legs: Vec<LegId> = (0..half()).map(|number| story.speaks(number).unwrap()).collect();
+    // What the client did not answer is reported; then nothing more is under way.
+    story.pass(500);
+    story.written();
+    story.pass(20);
+    // These say something, or are about to.
+    story.says(legs[0], &send("p2", &format!("{SESSION} {CLIENT}"), &peer(0), "Failure-Report: no\r\n", "x", '$'));
+    let whole = send("p3", &format!("{SESSION} {CLIENT}"), &peer(1), "", "the beginning", '$');
+    story.says(legs[1], whole.split_once("ginning").unwrap().0);
+    story.written();
+    story.pass(9);
+    assert_eq!((story.speaks(half()), story.closed()), (None, Vec::new()), "nobody is idle for long");
+    story.pass(1);
+    let newcomer = story.relay.accept_leg(story.now).unwrap();
+    assert_eq!(story.closed(), [legs[2]], "the first that was idle for longest");
+    story.relay.leg_lost(newcomer, Status::TIMED_OUT);
+    story.pass(31);
+    let others = (0..half()).filter(|number| story.speaks(100 + number).is_some()).count();
+    assert_eq!(others, half() - 1, "all but the one where something is under way");
+    story.says(legs[1], whole.split_once("the be").unwrap().1);
+    assert!(matches!(&story.written()[..], [Written::Request(LegId::CLIENT, ..), Written::Response(..)]));
+}
+
+#[test]
 fn peers_of_whom_something_came_stay_and_have_half_of_the_room() {
     let mut story = granted();
     let legs: Vec<LegId> = (0..half()).map(|number| story.speaks(number).unwrap()).collect();
-    story.pass(500);
+    story.pass(29);
     story.written();
     assert_eq!((story.speaks(half()), story.closed()), (None, Vec::new()));
     for host in 0..half() {

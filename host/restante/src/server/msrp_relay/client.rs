@@ -70,7 +70,7 @@ pub(super) async fn run(shared: Weak<Shared>, web: MsrpWebSocket) {
         tokio::select! {
             came = incoming.recv(), if !some_peer_is_behind => {
                 let Some(bytes) = came else { return };
-                if client.relay.receive(LegId::CLIENT, bytes).is_err() {
+                if client.relay.receive(Instant::now(), LegId::CLIENT, bytes).is_err() {
                     return client.sent_garbage();
                 }
             }
@@ -166,7 +166,7 @@ impl Running {
 
     fn came_from(&mut self, leg: LegId, bytes: Option<Bytes>) {
         let is_readable = match bytes {
-            Some(bytes) => self.relay.receive(leg, bytes).is_ok(),
+            Some(bytes) => self.relay.receive(Instant::now(), leg, bytes).is_ok(),
             None => false,
         };
         if !is_readable {

@@ -384,7 +384,7 @@ impl Shard {
             ToShard::Resolved(name) => self.resolved(now, &name),
             ToShard::Granted(permit) => self.granted(now, permit),
             ToShard::TenantsChanged(names) => self.tenants_changed(now, &names),
-            ToShard::ServedAgain(recipients) => recipients.iter().for_each(|key| self.served_again(now, key)),
+            ToShard::ServedAgain(recipients) => self.served_again(now, recipients),
             ToShard::Watch(recipients) => recipients.iter().for_each(|key| self.watch_waiting(now, key)),
             ToShard::Report(recipient, reported) => {
                 self.change_bindings(now, recipient, registrar::Work::Report(reported));

@@ -50,6 +50,10 @@ impl Batch {
         let AttemptEnd { status, origin, retry_after_seconds, .. } = *end;
         Batch { kind, contact, status, origin, retry_after_seconds, messages, of_plan }
     }
+
+    pub(super) fn is_of_hand_over(&self) -> bool {
+        self.kind == AttemptKind::HandOver
+    }
 }
 
 impl Recipient {

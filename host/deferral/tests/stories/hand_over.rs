@@ -65,6 +65,32 @@ fn a_crash_before_the_attempt_is_followed_by_one() {
 
 #[test]
 fn a_plan_hands_over() {
+#[test]
+fn a_crash_while_it_is_decided_what_follows_a_failure_is_followed_by_another_attempt() {
+    for has_company in [false, true] {
+        let mut world = World::new();
+        world.policy = hands_over();
+        world.devices = Box::new(|_, _| vec![(100, Deed::Ends(end(Some(503), Origin::Core)))]);
+        world.arrives(message("m1"));
+        world.run_for(Duration::from_millis(50));
+        assert_eq!(world.log().len(), 1);
+        world.policy_delay = 3000;
+        world.run_for(Duration::from_millis(100));
+        if has_company {
+            // What else becomes durable meanwhile takes no alarm away.
+            world.policy_delay = 0;
+            world.policy = Box::new(pages_all);
+            world.arrives(message("m2"));
+        }
+        world.seconds(2);
+        world.crashes();
+        world.policy_delay = 0;
+        world.devices = Box::new(|_, attempt| takes_all(attempt));
+        world.seconds(60);
+        assert_eq!(world.delivered, ["m1"], "{has_company}");
+    }
+}
+
     let mut world = World::new();
     world.policy = Box::new(|question| match question {
         Question::Available(_, availability) => {

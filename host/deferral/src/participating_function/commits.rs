@@ -171,8 +171,9 @@ impl Recipient {
             Effect::Reported(recipient) => {
                 if matches!(applied, Applied::Inserted(_)) {
                     self.event(Event::Reported);
-                    self.emit(Output::Grew(recipient));
                 }
+                // Its alarm was set whatever became of the report.
+                self.emit(Output::Grew(recipient));
             }
             Effect::Wake | Effect::OthersWake => {}
         }
@@ -203,8 +204,8 @@ impl Recipient {
                 if let Some(entry) = self.queue.get_mut(id) {
                     entry.saving = entry.saving.saturating_sub(1);
                     self.unsettled.saves.push(id);
-                }
                     self.settle_again();
+                }
             }
             Effect::Wake => self.wake.forget_durable(self.now.after(SETTLE_AGAIN_AFTER)),
             // A report goes with its removal; a stored notification goes with its arrival.

@@ -35,6 +35,7 @@ struct Inner {
     /// Where [`Store::due`] goes on.
     due_after: Option<(Timestamp, RecipientKey)>,
     refuse: Option<CommitError>,
+    is_full: bool,
     waiting: VecDeque<(Ticket, Order)>,
 }
 
@@ -72,6 +73,11 @@ impl MemoryStore {
     /// Every commit fails so from now on; none: they succeed again.
     pub fn refuse(&self, error: Option<CommitError>) {
         self.lock().refuse = error;
+    }
+
+    /// Of transactions only those that settle something have room from now on; or all have again.
+    pub fn fill(&self, is_full: bool) {
+        self.lock().is_full = is_full;
     }
 
     /// Forgets what is not committed, as a crash does, and is opened again: whoever has messages and is registered is
@@ -129,6 +135,9 @@ impl Inner {
         match (order, self.refuse) {
             (Order::Write(_), Some(error)) => Outcome::Written(Err(error)),
             (Order::Save(..), Some(error)) => Outcome::Saved(Err(error)),
+            (Order::Write(transaction), None) if self.is_full && !transaction.settles => {
+                Outcome::Written(Err(CommitError::Full))
+            }
             (Order::Write(transaction), None) => {
                 Outcome::Written(Ok(transaction.changes.into_iter().map(|change| self.apply(change)).collect()))
             }
@@ -327,6 +336,10 @@ impl Store for MemoryStore {
 
     fn oldest_write_age(&self) -> Duration {
         Duration::ZERO
+    }
+
+    fn is_full(&self) -> bool {
+        self.lock().is_full
     }
 
     fn totals(&self, user: &RecipientKey) -> (Totals, Totals) {

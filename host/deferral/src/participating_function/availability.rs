@@ -139,6 +139,8 @@ impl Recipient {
             return false;
         }
         if !self.push.extra.is_empty() {
+            // What is due waits for the pass after this one.
+            self.note_due(by_timer.then_some(self.now));
             let pass = self.new_pass(Trigger::PlanDone, false);
             let steps = std::mem::take(&mut self.push.extra);
             self.push.state = State::Running(Pass { asked: true, ..pass }, Run::new(steps, None));

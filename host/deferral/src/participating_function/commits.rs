@@ -171,8 +171,9 @@ impl Recipient {
             Effect::Reported(recipient) => {
                 if matches!(applied, Applied::Inserted(_)) {
                     self.event(Event::Reported);
-                    self.emit(Output::Grew(recipient));
                 }
+                // Its alarm was set whatever became of the report.
+                self.emit(Output::Grew(recipient));
             }
             Effect::Wake | Effect::OthersWake => {}
         }
@@ -195,20 +196,26 @@ impl Recipient {
     fn undo(&mut self, effect: Effect, error: CommitError) {
         match effect {
             Effect::Arrival(committing) => self.on_not_stored(*committing, error),
-            Effect::Removed(removal) => self.unsettled.removals.push(removal),
+            Effect::Removed(removal) => {
+                self.unsettled.removals.push(removal);
+                self.settle_again();
+            }
             Effect::Saved(id) => {
                 if let Some(entry) = self.queue.get_mut(id) {
                     entry.saving = entry.saving.saturating_sub(1);
                     self.unsettled.saves.push(id);
+                    self.settle_again();
                 }
             }
             Effect::Wake => self.wake.forget_durable(self.now.after(SETTLE_AGAIN_AFTER)),
             // A report goes with its removal; a stored notification goes with its arrival.
             Effect::Reported(_) | Effect::OthersWake => {}
         }
-        if !self.unsettled.is_empty() {
-            self.unsettled.retry_at = Some(self.now.after(SETTLE_AGAIN_AFTER));
-        }
+    }
+
+    /// What fails meanwhile postpones nothing.
+    fn settle_again(&mut self) {
+        self.unsettled.retry_at.get_or_insert(self.now.after(SETTLE_AGAIN_AFTER));
     }
 
     /// Tries again what failed to become durable.

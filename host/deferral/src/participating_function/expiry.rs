@@ -40,6 +40,11 @@ impl Expiry {
         self.next
     }
 
+    /// What expired is being read, or it is being asked what follows.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
     /// Something may be expired.
     pub(super) fn look_at(&mut self, at: Timestamp) {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
@@ -148,9 +153,9 @@ impl Recipient {
             let action = named.map_or_else(fallback::expiry, |answer| answer.action.clone());
             self.act_on_expiry(&mut draft, id, action);
         }
-        self.submit(draft);
-        // More may be expired than one question holds.
+        // More may be expired than one question holds: after a crash, too.
         self.expiry.look_at(self.now.after(Duration::from_millis(1)));
+        self.submit(draft);
     }
 
     fn act_on_expiry(&mut self, draft: &mut Draft, id: MessageId, action: ExpiryAction) {

@@ -3,7 +3,7 @@
 //! | action | what happens | durable |
 //! |---|---|---|
 //! | retry | again then, at the earliest when the peer's Retry-After is over | `not_before`, attempts, failure |
-//! | notify | announced as the next step, or when the plan that it stopped is over | attempts, failure |
+//! | notify | announced as the next step, or when the plan that it stopped is over | attempts, failure, `not_before`: at once, until it is announced |
 //! | notify, no contact can be notified, or a notification failed | pushed by the built-in schedule | as retry |
 //! | wait | until the recipient registers, refreshes or asks | attempts, failure |
 //! | hand over | to the target, from now on | the target |
@@ -49,6 +49,10 @@ impl Batch {
         let of_plan = matches!(kind, AttemptKind::Page | AttemptKind::Session | AttemptKind::Notification);
         let AttemptEnd { status, origin, retry_after_seconds, .. } = *end;
         Batch { kind, contact, status, origin, retry_after_seconds, messages, of_plan }
+    }
+
+    pub(super) fn is_of_hand_over(&self) -> bool {
+        self.kind == AttemptKind::HandOver
     }
 }
 
@@ -201,6 +205,11 @@ impl Recipient {
             FailureAction::Notify(fetch_deadline)
                 if self.contacts.can_notify() && batch.kind != AttemptKind::Notification =>
             {
+                // Until that is done it is to be tried at once: the process may end before.
+                if !is_hand_over {
+                    entry.stored.not_before = Some(now);
+                    entry.pass = 0;
+                }
                 self.push.do_next(RunStep::Notify { messages: vec![id], fetch_deadline, push_after: false });
             }
             FailureAction::Notify(_) => {

@@ -13,7 +13,7 @@
 
 use super::attempt::Kind;
 use super::commits::Draft;
-use super::{AttemptId, Recipient};
+use super::{Asked, AttemptId, Recipient};
 use crate::model::{Duration, Timestamp};
 
 /// How long a past alarm is left before it is written anew: under load it would be set again at once.
@@ -76,12 +76,20 @@ impl Recipient {
     }
 
     /// Deliveries are under way that a crash would interrupt: also those that nobody waits for, copies for further devices
-    /// and what was passed on and is kept. Or a message is being stored that is to go at once.
+    /// and what was passed on and is kept. Or it is being decided what follows a hand-over that failed, or an expiry. Or a
+    /// message is being stored that is to go at once.
     fn has_work(&self) -> bool {
         (!self.contacts.is_empty() && !self.push.is_quiet())
             || self.hand_overs.is_busy(self.now)
+            || self.expiry.is_busy()
+            || self.is_any_decided_of()
             || self.is_any_under_way()
             || self.is_any_arriving()
+    }
+
+    /// What no registration looks at again, and what is durable only when the answer is.
+    fn is_any_decided_of(&self) -> bool {
+        self.questions.values().any(|(asked, _)| matches!(asked, Asked::Failure(batch) if batch.is_of_hand_over()))
     }
 
     fn is_any_under_way(&self) -> bool {

@@ -326,6 +326,21 @@ fn a_sender_that_asked_for_processing_hears_that_it_is_stored() {
 }
 
 #[test]
+fn an_alarm_that_was_set_for_a_report_that_was_there_before_does_not_ring_on() {
+    let mut world = World::new();
+    let asked = Dispositions { processing: true, ..Dispositions::default() };
+    world.arrives(asking(message("m1"), asked));
+    world.seconds(1);
+    // The same comes again, and the process has ended meanwhile: the alarm is set, and nothing is stored.
+    world.crashes();
+    world.grew.clear();
+    world.arrives(asking(message("m1"), asked));
+    world.seconds(1);
+    assert_eq!(world.grew, [key("sip:alice@example.org")]);
+    assert_eq!(world.count(|event| *event == Event::Reported), 1);
+}
+
+#[test]
 fn nobody_is_told_of_a_report() {
     let mut world = World::new();
     let asked = Dispositions { processing: true, negative_delivery: true, ..Dispositions::default() };

@@ -289,3 +289,25 @@ fn a_row_that_was_read_before_an_extension_does_not_undo_it() {
     assert_eq!(world.waiting().len(), 20);
     assert_eq!(world.count(|event| matches!(event, Event::Expired(_))), 0);
 }
+
+#[test]
+fn a_crash_while_it_is_asked_what_follows_an_expiry_makes_no_other_expiry_late() {
+    let mut world = World::new();
+    world.policy = Box::new(pages_all);
+    for (name, seconds) in [("m1", 100), ("m2", 105)] {
+        let arrival = expiring(&world, name, Duration::from_secs(seconds));
+        world.arrives(arrival);
+    }
+    world.seconds(90);
+    world.policy_delay = 30_000;
+    world.load_delay = 5_000;
+    // While the queue is read, and while the policy is asked.
+    for seconds in [13, 10] {
+        world.seconds(seconds);
+        assert!(world.store.wake_at(&world.key).is_some_and(|at| at <= world.now), "a crash now is followed by a look");
+    }
+    world.crashes();
+    (world.policy_delay, world.load_delay) = (0, 1);
+    world.seconds(10);
+    assert!(world.waiting().is_empty());
+}

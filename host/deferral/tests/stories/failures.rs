@@ -434,6 +434,22 @@ fn a_settlement_that_cannot_be_written_is_written_later() {
 }
 
 #[test]
+fn a_settlement_that_cannot_be_written_waits_for_no_arrival_that_cannot_either() {
+    let mut world = with_messages(&["m1"]);
+    world.registers(&[phone()]);
+    world.run_for(Duration::from_millis(1990));
+    world.fail_commits = Some(restante_deferral::commit::CommitError::Full);
+    world.run_for(Duration::from_millis(500));
+    assert_eq!((world.delivered.as_slice(), world.waiting().len()), (["m1".to_owned()].as_slice(), 1));
+    world.fail_insertions_only = true;
+    for number in 0..10 {
+        world.arrives(message(&format!("refused {number}")));
+        world.run_for(Duration::from_millis(500));
+    }
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
 fn a_failure_shows_the_other_ways_to_reach_the_recipient() {
     let mut world = with_messages(&["m1"]);
     world.devices = Box::new(|_, _| vec![(0, Deed::Ends(end(Some(415), Origin::Device)))]);

@@ -1,8 +1,10 @@
 //! Messages for a named target.
 
-use restante_deferral::decision::{Answer, HandOverStep, IncomingAnswer, Question, Step};
-use restante_deferral::model::{Contact, Duration, Origin};
-use restante_deferral::participating_function::{Arrival, AttemptTask, Event, Limits, Reply};
+use restante_deferral::decision::{
+    Answer, HandOverStep, HoldStep, IncomingAnswer, PullAnswer, PullDelivery, Question, Selection, Step, Trigger,
+};
+use restante_deferral::model::{Contact, ContactId, Duration, MessageId, Mode, Origin};
+use restante_deferral::participating_function::{Arrival, AttemptTask, Event, Input, Limits, PullRequest, Reply};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, Devices, World, takes_all};
@@ -61,6 +63,32 @@ fn a_crash_before_the_attempt_is_followed_by_one() {
     world.devices = Box::new(|_, attempt| takes_all(attempt));
     world.seconds(5);
     assert_eq!(world.delivered, ["m1"]);
+}
+
+#[test]
+fn a_crash_while_it_is_decided_what_follows_a_failure_is_followed_by_another_attempt() {
+    for has_company in [false, true] {
+        let mut world = World::new();
+        world.policy = hands_over();
+        world.devices = Box::new(|_, _| vec![(100, Deed::Ends(end(Some(503), Origin::Core)))]);
+        world.arrives(message("m1"));
+        world.run_for(Duration::from_millis(50));
+        assert_eq!(world.log().len(), 1);
+        world.policy_delay = 3000;
+        world.run_for(Duration::from_millis(100));
+        if has_company {
+            // What else becomes durable meanwhile takes no alarm away.
+            world.policy_delay = 0;
+            world.policy = Box::new(pages_all);
+            world.arrives(message("m2"));
+        }
+        world.seconds(2);
+        world.crashes();
+        world.policy_delay = 0;
+        world.devices = Box::new(|_, attempt| takes_all(attempt));
+        world.seconds(60);
+        assert_eq!(world.delivered, ["m1"], "{has_company}");
+    }
 }
 
 #[test]
@@ -189,6 +217,41 @@ fn a_machine_that_is_made_before_its_alarm_rings_hands_over_what_the_alarm_was_f
         assert_eq!(world.delivered, ["h1"], "{expires_before}");
         assert_eq!(world.waiting(), ["m1"]);
     }
+}
+
+#[test]
+fn what_comes_due_while_something_else_is_to_follow_a_pull_is_not_forgotten() {
+    let mut world = small();
+    let due = world.now.after(Duration::from_secs(60));
+    world.policy = Box::new(move |question| match question {
+        Question::Available(_, availability) if availability.trigger == Trigger::Timer => pages_all(question),
+        // One of twenty, that is in memory no more, is held until then, the others without a time.
+        Question::Available(_, availability) => {
+            let messages = ids(&availability.messages).into_iter().filter(|id| id.0 == 10).collect();
+            planned(vec![Step::Hold(HoldStep { messages, until: Some(due) })])
+        }
+        Question::Pull(_, pull) => Ok(Answer::Pull(PullAnswer::Send(PullDelivery {
+            messages: ids(&pull.messages),
+            mode: Mode::Page,
+            keep_copy: false,
+        }))),
+        question => pages_all(question),
+    });
+    world.devices = Box::new(move |now, attempt| match &attempt.task {
+        AttemptTask::Pull { .. } => vec![(due.since(now).0, Deed::Ends(end(Some(200), Origin::Device)))],
+        _ => takes_all(attempt),
+    });
+    for number in 10..30 {
+        world.arrives(message(&format!("m{number}")));
+    }
+    world.registers(&[phone()]);
+    world.seconds(50);
+    assert!(world.attempts.is_empty());
+    let reply = world.token();
+    let named = Selection::Listed(vec![MessageId(1)]);
+    world.tell(Input::Pull(Box::new(PullRequest { reply, ..pull(Some(ContactId(1)), named) })));
+    world.seconds(60);
+    assert_eq!(world.delivered, ["m10", "m19"]);
 }
 
 #[test]

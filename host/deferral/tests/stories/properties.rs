@@ -41,6 +41,8 @@ enum Happening {
     Discards(Option<Vec<u8>>),
     Grows,
     Passes(u32),
+    /// The clock was ahead by so many milliseconds.
+    SetsBack(u32),
     Crashes,
     Evicts,
     HoldsCommits(bool),
@@ -66,6 +68,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => prop::option::weighted(0.8, prop::collection::vec(0..40_u8, 0..4)).prop_map(Happening::Discards),
         1 => Just(Happening::Grows),
         8 => prop_oneof![0..50_u32, 0..5_000_u32, 0..5_000_000_u32].prop_map(Happening::Passes),
+        1 => prop_oneof![0..6_000_u32, 0..2_000_000_u32].prop_map(Happening::SetsBack),
         1 => Just(Happening::Crashes),
         3 => Just(Happening::Evicts),
         1 => any::<bool>().prop_map(Happening::HoldsCommits),
@@ -312,6 +315,14 @@ fn happen(world: &mut World, happening: Happening, dice: &Dice) {
             world.tell(Input::QueueGrew);
         }
         Happening::Passes(milliseconds) => world.run_for(Duration(u64::from(milliseconds))),
+        Happening::SetsBack(milliseconds) => {
+            // What is expired may be on its way to be dropped.
+            let rows = world.store.queue(&world.key);
+            let expired: Vec<MessageId> =
+                rows.iter().filter(|row| row.message.expires_at <= world.now).map(|row| row.id).collect();
+            world.pardoned.borrow_mut().extend(expired);
+            world.clock_is_set_back(Duration(u64::from(milliseconds)));
+        }
         Happening::Crashes => world.crashes(),
         Happening::Evicts => _ = world.evicts(),
         Happening::HoldsCommits(true) => world.hold_commits = true,
@@ -337,6 +348,11 @@ fn clear_up(world: &mut World) {
     world.seconds(120);
 }
 
+/// As many as `PROPTEST_CASES` says.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1500)
+}
+
 fn limits() -> Limits {
     Limits {
         max_window_messages: 6,
@@ -348,7 +364,7 @@ fn limits() -> Limits {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// No message is lost, none is sent again that a device has, none is in two attempts, everybody is answered once,
     /// and the machine comes to rest; see the assertions of [`World`].
@@ -416,6 +432,7 @@ fn orderly() -> impl Strategy<Value = Happening> {
         2 => Just(Happening::Refreshes),
         1 => Just(Happening::Unregisters),
         8 => prop_oneof![0..50_u32, 0..5_000_u32, 0..500_000_u32].prop_map(Happening::Passes),
+        1 => prop_oneof![0..6_000_u32, 0..2_000_000_u32].prop_map(Happening::SetsBack),
         1 => Just(Happening::Crashes),
         3 => Just(Happening::Evicts),
         1 => any::<bool>().prop_map(Happening::HoldsCommits),
@@ -424,7 +441,7 @@ fn orderly() -> impl Strategy<Value = Happening> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// As long as devices refuse nothing and the policy asks for no other order, messages reach the recipient in the
     /// order in which they were stored.

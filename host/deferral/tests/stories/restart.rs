@@ -1,6 +1,6 @@
 //! The process ends, or a machine is dropped, and another one goes on with what is durable.
 
-use restante_deferral::decision::{Answer, Question, Trigger};
+use restante_deferral::decision::{Answer, FailureAction, FailureAnswer, Question, Trigger};
 use restante_deferral::model::{Duration, Origin};
 use restante_deferral::participating_function::{AttemptTask, Input};
 
@@ -170,6 +170,30 @@ fn a_machine_is_evicted_when_there_is_nothing_to_do_and_the_alarm_is_right() {
     world.seconds(30);
     assert!(world.evicts());
     assert!(world.store.wake_at(&world.key).is_none_or(|at| at > world.now));
+}
+
+#[test]
+fn what_was_to_be_announced_after_a_failure_is_tried_again_after_a_crash() {
+    let mut world = with_messages(&["m1", "m2"]);
+    let deadline = world.now.after(Duration::from_secs(3000));
+    world.policy = Box::new(move |question| match question {
+        Question::Failure(_, failure) => {
+            let notify = |message| FailureAnswer { message, action: FailureAction::Notify(deadline) };
+            Ok(Answer::Failure(failure.messages.iter().map(|failed| notify(failed.message.id)).collect()))
+        }
+        question => pages_all(question),
+    });
+    world.devices = Box::new(|_, attempt| match &attempt.task {
+        AttemptTask::Page { .. } => vec![(0, Deed::Ends(end(Some(480), Origin::Core)))],
+        _ => Vec::new(),
+    });
+    world.registers(&[subscribed(phone())]);
+    world.seconds(20);
+    assert_eq!(world.log(), ["page m1 #0 to 1", "notify m1 to 1"]);
+    world.crashes();
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(10);
+    assert_eq!(world.delivered, ["m1", "m2"]);
 }
 
 #[test]

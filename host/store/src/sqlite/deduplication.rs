@@ -18,6 +18,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::filter::Filter;
 
 const MILLISECONDS_PER_HOUR: u64 = 3_600_000;
+/// Runs of an hour: what their numbers have room for in a row's.
+const MAX_RUNS: u16 = 0x7fff;
 /// Keys in a run, and in memory beside the log (48 bytes each).
 const RUN_KEYS: usize = 128 * 1024;
 /// After so long the log becomes a run however few its keys are: what they take beside it then depends on the rate alone and
@@ -52,8 +54,8 @@ pub(super) struct Deduplication {
     hours: BTreeMap<u64, Hour>,
     /// What the log holds.
     recent: HashMap<u128, i64>,
-    /// The last hour that put something into the log. It never falls while the process runs: after a clock that was ahead and
-    /// is not any more, keys count to the hour that it showed, and are kept for so much longer, until the next start.
+    /// The last hour that put something into the log: after a clock that was ahead and is not any more, what the log holds
+    /// counts to the hour that it showed, and is kept for so much longer. Nought when the log is empty.
     recent_hour: u64,
     /// When the first of it was put there, or read.
     recent_since: Timestamp,
@@ -232,9 +234,9 @@ impl Deduplication {
         self.recent.len() >= self.seal_at || is_old || self.wants_seal_of_an_hour(now)
     }
 
-    /// The log is of an hour that is over.
+    /// The log is of an hour that is over, or to come: the clock was set back.
     pub(super) fn wants_seal_of_an_hour(&self, now: Timestamp) -> bool {
-        self.recent_hour < hour_of(now) && self.may_seal_early()
+        self.recent_hour != hour_of(now) && self.may_seal_early()
     }
 
     /// The log became old before it became long.
@@ -258,9 +260,11 @@ impl Deduplication {
 
     /// The hour and the number of the run.
     fn write_log_as_run(&mut self, connection: &Connection) -> rusqlite::Result<(u64, u16)> {
-        // After a clock that was ahead and is not any more, the hour may be one that is being removed: its keys are kept
-        // with the next one's, a little longer.
-        let hour = (self.recent_hour..).find(|hour| !self.dying.contains(hour)).unwrap_or(self.recent_hour);
+        // After a clock that was ahead and is not any more, the hour may be one that is being removed; or it is one that does
+        // not end, and has all the runs that can be told apart. Then its keys are kept with the next one's, a little longer.
+        let runs = |hour: &u64| self.hours.get(hour).map_or(0, |kept| kept.runs);
+        let has_room = |hour: &u64| !self.dying.contains(hour) && runs(hour) < MAX_RUNS;
+        let hour = (self.recent_hour..).find(has_room).unwrap_or(self.recent_hour);
         let run = self.hours.get(&hour).map_or(0, |kept| kept.runs);
         self.sorted.reserve_exact(self.recent.len().next_multiple_of(SORTED_STEP));
         self.sorted.extend(self.recent.iter().map(|(key, seq)| (*key, *seq)));
@@ -276,6 +280,7 @@ impl Deduplication {
         }
         self.sorted.clear();
         self.recent.clear();
+        self.recent_hour = 0;
         self.seal_at = RUN_KEYS;
     }
 

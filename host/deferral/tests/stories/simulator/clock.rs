@@ -12,7 +12,9 @@ impl World {
         let agenda = std::mem::take(&mut self.agenda);
         let earlier = |at: Timestamp| Timestamp(at.0 - by.0);
         self.agenda = agenda.into_iter().map(|((at, number), input)| ((earlier(at), number), input)).collect();
-        self.tell(Input::Wake);
+        if self.machine.is_some() {
+            self.tell(Input::Wake);
+        }
     }
 
     pub fn run_for(&mut self, duration: Duration) {

@@ -73,6 +73,8 @@ pub struct World {
     pub hold_commits: bool,
     /// The next commits fail.
     pub fail_commits: Option<CommitError>,
+    /// But only those that insert something.
+    pub fail_insertions_only: bool,
     pub policy_delay: u64,
     pub load_delay: u64,
     pub commit_delay: u64,
@@ -126,6 +128,7 @@ impl World {
             commits: 0,
             hold_commits: false,
             fail_commits: None,
+            fail_insertions_only: false,
             policy_delay: 0,
             load_delay: 1,
             commit_delay: 1,
@@ -348,7 +351,8 @@ impl World {
     }
 
     fn schedule_commit(&mut self, token: CommitToken, transaction: Transaction) {
-        match self.fail_commits {
+        let inserts = transaction.changes.iter().any(|change| matches!(change, Change::Insert(_)));
+        match self.fail_commits.filter(|_| inserts || !self.fail_insertions_only) {
             Some(error) => self.schedule(self.commit_delay, Input::Committed(token, Err(error))),
             None => {
                 self.store.pend(token, transaction);

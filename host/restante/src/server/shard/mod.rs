@@ -80,6 +80,8 @@ pub use self::route::SavedBindings;
 
 /// Items taken from the queue before timers and sockets get their turn.
 const BATCH: usize = 256;
+/// A wall clock may be set while nobody looks.
+const MAX_SLEEP_MILLISECONDS: u64 = 60_000;
 /// What about thirty requests in a second leave behind, for as long as they may be repeated.
 const USUAL_TRANSACTIONS: usize = 1_792;
 
@@ -203,6 +205,8 @@ pub struct Shard {
     resolving: HashMap<Wanted, Vec<(RecipientKey, Attempt)>>,
     /// When each machine in memory wants to be woken.
     wakes: BTreeSet<(Timestamp, RecipientKey)>,
+    /// The latest that the clock said, since it was last set back.
+    latest: Timestamp,
     /// When machines were last put away for want of room.
     room_made_at: Option<Instant>,
     orders: HashMap<u64, Order>,
@@ -272,6 +276,7 @@ impl Shard {
             attempts_in_line: HashMap::new(),
             resolving: HashMap::new(),
             wakes: BTreeSet::new(),
+            latest: Timestamp::default(),
             room_made_at: None,
             orders: HashMap::new(),
             waiting: HashMap::new(),
@@ -379,7 +384,7 @@ impl Shard {
             ToShard::Resolved(name) => self.resolved(now, &name),
             ToShard::Granted(permit) => self.granted(now, permit),
             ToShard::TenantsChanged(names) => self.tenants_changed(now, &names),
-            ToShard::ServedAgain(recipients) => recipients.iter().for_each(|key| self.served_again(now, key)),
+            ToShard::ServedAgain(recipients) => self.served_again(now, recipients),
             ToShard::Watch(recipients) => recipients.iter().for_each(|key| self.watch_waiting(now, key)),
             ToShard::Report(recipient, reported) => {
                 self.change_bindings(now, recipient, registrar::Work::Report(reported));
@@ -462,7 +467,8 @@ impl Shard {
 
     fn next_wake(&self) -> Instant {
         let wall = (self.shared.clock)();
-        let after = |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(wall.0).min(3_600_000));
+        let after =
+            |at: u64| Instant::now() + Duration::from_millis(at.saturating_sub(wall.0).min(MAX_SLEEP_MILLISECONDS));
         let machines = self.wakes.first().map(|(at, _)| after(at.0));
         let registrations = self.registration_ends.first().map(|(at, _)| after(*at));
         let adoptions = self.adoption_retries.first().map(|(at, _)| after(at.0));
@@ -480,6 +486,7 @@ impl Shard {
     fn handle_wakes(&mut self, now: Now) {
         self.endpoint.handle_wake(now.monotonic);
         self.handle_events(now);
+        self.note_clock(now);
         // What a server that stops does not begin any more is in the store.
         while !self.draining
             && self.wakes.first().is_some_and(|(at, _)| *at <= now.wall)

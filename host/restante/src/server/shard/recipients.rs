@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use restante_deferral::commit::{Change, CommitError, Transaction};
 use restante_deferral::decision::Trigger;
 use restante_deferral::model::{RecipientKey, Timestamp};
-use restante_deferral::participating_function::{AttemptId, Event, Input, Output, Recipient, Reply, ReplyToken};
+use restante_deferral::participating_function::{
+    AttemptId, Event, Input, MAX_BEHIND, Output, Recipient, Reply, ReplyToken,
+};
 use restante_sip::transaction::ClientTransactionId;
 
 use super::super::media::MediaId;
@@ -67,6 +69,17 @@ impl Shard {
             }
             self.schedule(&key);
             self.leave_if_idle(now, &key);
+        }
+    }
+
+    /// Machines that wait for a time that the clock has left again are told.
+    pub(super) fn note_clock(&mut self, now: Now) {
+        let was_set_back = now.wall.after(MAX_BEHIND) < self.latest;
+        self.latest = if was_set_back { now.wall } else { self.latest.max(now.wall) };
+        if was_set_back && !self.draining {
+            let in_memory: Vec<RecipientKey> = self.slots.keys().cloned().collect();
+            tracing::warn!(recipients = in_memory.len(), "the clock was set back");
+            in_memory.iter().for_each(|key| self.tell(now, key, Input::Wake));
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A report counts toward what its tenant may store as any disposition does. One that says that a message failed takes that
 //! message's place. One for which there is no room is left out, and counted: the message that it is about is stored, or goes,
-//! all the same, and no sender keeps a queue from being settled.
+//! all the same, and no sender keeps a queue from being settled. On a full disk there is room for none that would go with
+//! a removal: what is removed makes room, which a report that cannot be stored would keep it from.
 
 use restante_deferral::commit::{Applied, Change, ReportMade, Transaction};
 use restante_deferral::model::{MessageKind, RecipientKey, TenantName};
@@ -38,17 +39,21 @@ impl Shard {
         made: &[ReportMade],
     ) -> Reports {
         let mut reports = Reports::default();
-        // What is settled of a tenant that was removed meanwhile is reported still.
-        let Some(tenant) = self.shared.directory.tenant(&key.tenant).filter(|_| !made.is_empty()) else {
+        if made.is_empty() {
             return reports;
-        };
+        }
+        let tenant = self.shared.directory.tenant(&key.tenant);
         let stored = self.stored_of(&key.tenant);
+        let is_full = self.shared.store.is_full();
         for report in made {
             let Some(Change::Insert(message)) = transaction.changes.get(report.change) else { continue };
             let bytes = message.body.size_bytes();
-            let room = match report.replaced_bytes {
-                Some(replaced) => tenant.usage.replace(stored, bytes, replaced),
-                None => tenant.usage.reserve(stored, MessageKind::Disposition, bytes),
+            let room = match (&tenant, report.replaced_bytes) {
+                (_, Some(_)) if is_full => None,
+                (Some(tenant), Some(replaced)) => tenant.usage.replace(stored, bytes, replaced),
+                (Some(tenant), None) => tenant.usage.reserve(stored, MessageKind::Disposition, bytes),
+                // What is settled of a tenant that was removed meanwhile is reported still.
+                (None, _) => continue,
             };
             match room {
                 Some(room) => reports.rooms.push(room),

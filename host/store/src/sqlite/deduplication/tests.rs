@@ -183,3 +183,38 @@ fn what_is_rolled_back_is_unknown() {
     assert_eq!(seen.find(&connection, at(10), key(1)).unwrap(), Some(1));
     assert_eq!(seen.find(&connection, at(10), key(2)).unwrap(), None);
 }
+
+#[test]
+fn after_a_clock_that_was_ahead_keys_count_to_the_hour_that_it_is() {
+    let connection = connection();
+    let mut seen = Deduplication::open(&connection, 2, at(20)).unwrap();
+    store(&mut seen, &connection, 20, 0..5);
+    assert!(seen.wants_seal(at(10)) && !seen.wants_seal(at(20)));
+    seal(&mut seen, &connection, 10);
+    store(&mut seen, &connection, 10, 5..9);
+    seal(&mut seen, &connection, 10);
+    let mut tables = numbered_tables(&connection, "deduplication_").unwrap();
+    tables.sort_unstable();
+    assert_eq!(tables, [10, 20]);
+    for seen in [&seen, &Deduplication::open(&connection, 2, at(10)).unwrap()] {
+        assert!((0..9).all(|it| seen.find(&connection, at(10), key(it)).unwrap() == Some(it as i64)));
+        assert!((5..9).all(|it| seen.find(&connection, at(13), key(it)).unwrap().is_none()));
+    }
+}
+
+#[test]
+fn more_runs_than_an_hour_has_numbers_for_go_on_in_the_next() {
+    let connection = connection();
+    let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
+    store(&mut seen, &connection, 10, 0..5);
+    seal(&mut seen, &connection, 10);
+    // As if so many had been written.
+    seen.hours.get_mut(&10).unwrap().runs = MAX_RUNS;
+    for number in 5..8 {
+        store(&mut seen, &connection, 10, number..number + 1);
+        seal(&mut seen, &connection, 10);
+    }
+    for seen in [&seen, &Deduplication::open(&connection, 2, at(10)).unwrap()] {
+        assert!((0..8).all(|it| seen.find(&connection, at(10), key(it)).unwrap() == Some(it as i64)));
+    }
+}

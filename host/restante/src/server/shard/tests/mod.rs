@@ -1,5 +1,6 @@
 //! Shards with a store in memory, a made-up clock and no sockets: SIP goes in as text, and what comes out is looked at.
 
+mod clock;
 mod deliveries;
 mod names;
 mod registrations;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::configuration::TenantLimits;
+use restante_deferral::commit::{Change, Transaction};
 
 const BOB: &str = "sip:bob@example.org";
 const CAROL: &str = "sip:carol@example.org";
@@ -262,6 +263,44 @@ fn a_tenant_that_was_removed_is_unknown_and_comes_back_with_all_it_had() {
     house.run();
     house.pass(1_000);
     assert_eq!(house.delivered(200), ["two"], "she is still registered");
+}
+
+#[test]
+fn who_is_not_registered_is_looked_at_when_a_tenant_comes_back() {
+    let mut house = house(TenantLimits::default());
+    let call = house.message_from("sip:alice@school.example", DORA, "one", "");
+    assert_eq!(house.statuses(&call), [202]);
+    house.change_tenants(&["school"], |tenants| drop(tenants.remove("school")));
+    // What the scheduler does with her alarm, which rings meanwhile.
+    let dora = RecipientKey { tenant: TenantName("school".into()), address: CanonicalAddress(DORA.into()) };
+    let expires_at = house.store.messages()[0].message.expires_at;
+    house.clock.store(expires_at.0, Ordering::Relaxed);
+    let later = Change::WakeAt { recipient: dora.clone(), at: Some(Timestamp(expires_at.0 + 6 * 3_600_000)) };
+    let ticket = restante_store::Ticket { shard: 0, token: 0 };
+    house.store.write(ticket, Transaction { changes: vec![later], settles: true }).unwrap();
+    house.change_tenants(&["school"], |tenants| _ = tenants.insert("school".to_owned(), school()));
+    house.shared.to_recipient(&dora.clone(), ToShard::ServedAgain(vec![dora]));
+    house.run();
+    house.pass(2_000);
+    assert!(house.stored().is_empty(), "its time was up");
+}
+
+#[test]
+fn what_is_settled_on_a_full_disk_is_settled_without_reports() {
+    let mut house = house(TenantLimits::default());
+    for text in ["one", "two"] {
+        house.message_from("sip:alice@example.org", BOB, text, ASKS_OF_FAILURE);
+    }
+    let first = house.stored()[0].1;
+    house.store.fill(true);
+    discard(&mut house, BOB, Some(vec![first]));
+    house.pass(3_000);
+    let left_out = "restante_tenant_limits_total{tenant=\"example\",limit=\"reports\"}";
+    assert_eq!((house.stored().len(), house.owners(), counted(&house, left_out)), (1, vec![BOB.to_owned()], 1));
+    house.store.fill(false);
+    discard(&mut house, BOB, None);
+    assert_eq!(house.owners(), ["sip:alice@example.org"], "there is room for a report again");
+    nothing_is_lost(&house);
 }
 
 #[test]

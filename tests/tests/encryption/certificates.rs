@@ -1,10 +1,12 @@
 //! Certificates that change, and peers that are trusted by theirs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use restante::configuration::AskedCertificates;
+use restante::configuration::{AskedCertificates, Configuration};
 use restante_sip::message::{Method, Name, SipMessage};
-use restante_tests::{Authority, Issued, OUTSIDE, RawSip, World, connect_tls, in_time, setting, until, until_equal};
+use restante_tests::{
+    Authority, Issued, NameServer, OUTSIDE, RawSip, TlsPeer, World, connect_tls, in_time, setting, until, until_equal,
+};
 use restante_transport::{Protocol, Reloaded};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
@@ -216,6 +218,66 @@ fn a_delivery_of_ours_is_passed_on_for_a_core_that_its_certificate_names() {
         core.respond(&ours, 200).await;
         world.until_settled().await;
     });
+}
+
+#[test]
+fn what_stays_among_those_who_trust_each_other_stays_with_a_core_that_its_certificate_names() {
+    trusting(&["tls:core.example.net"], AskedCertificates::Request).tell(async |world| {
+        let names = NameServer::start().await;
+        names.set_addresses("core.example.net", &[Ipv4Addr::LOCALHOST]);
+        names.set_addresses("other.example.net", &[Ipv4Addr::LOCALHOST]);
+        let server = names.address();
+        world.restart_with(|it| it.sip.name_servers = vec![server]).await;
+        let own = world.authority().issue(&["core.example.net", "other.example.net", "127.0.0.1"]);
+        let mut core = world.raw_tls(Some(&own)).await;
+        for host in ["core.example.net", "127.0.0.1"] {
+            let next = TlsPeer::start(Ipv4Addr::LOCALHOST.into(), &own, None).await;
+            let route = format!("<sip:{host}:{};transport=tls;lr>", next.address().port());
+            let came = until_passed_to(world, &mut core, &next, &route).await;
+            assert_eq!(came.header(Name::PChargingVector), Some("icid-value=\"1\""), "{host}");
+        }
+        // From where an address is all that is trusted, only who has that address or that name is told.
+        world.restart_with(trust_outside).await;
+        let mut edge = world.outside().await;
+        for (host, told) in [("core.example.net", 1), ("other.example.net", 0)] {
+            let next = TlsPeer::start(Ipv4Addr::LOCALHOST.into(), &own, None).await;
+            let route = format!("<sip:{host}:{};transport=tls;lr>", next.address().port());
+            let came = until_passed_to(world, &mut edge, &next, &route).await;
+            assert_eq!(came.count(Name::PChargingVector), told, "{host}");
+        }
+    });
+}
+
+fn trust_outside(configuration: &mut Configuration) {
+    configuration
+        .tenants
+        .values_mut()
+        .for_each(|tenant| tenant.trust.push(OUTSIDE.to_string().parse().expect("a peer")));
+}
+
+/// A user of the core's sends along a Route, until it leads to where its name does, and not back while that is looked up.
+async fn until_passed_to(world: &World, core: &mut RawSip, next: &TlsPeer, route: &str) -> SipMessage {
+    let here = format!("<sip:{};transport=tls;lr;orig>", world.tls());
+    for _ in 0..1_000 {
+        let request = core.request("MESSAGE", "sip:dave@elsewhere.net").with("Route", &here).with("Route", route);
+        core.send(&request.with("P-Charging-Vector", "icid-value=\"1\"").text("to elsewhere").bytes()).await;
+        let passed_on = |it: &SipMessage| it.is_request() && it.list(Name::Via).count() == 2;
+        let back = async {
+            let came = core.expect("it comes back", passed_on).await;
+            core.respond(&came, 200).await;
+        };
+        let there = async {
+            let mut next = next.accept().await.expect("a handshake");
+            let came = next.expect("it comes there", passed_on).await;
+            next.respond(&came, 200).await;
+            came
+        };
+        tokio::select! {
+            () = back => {}
+            came = there => return came,
+        }
+    }
+    panic!("it never comes there");
 }
 
 /// Whether the server answers who shows this.

@@ -10,14 +10,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use restante_deferral::model::RegistrationState;
 use restante_sip::header::{NameAddr, ServedRegistration, ServedUser, SessionCase};
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::transaction::Flow;
 use restante_sip::uri::Uri;
-use restante_transport::ConnectionId;
+use restante_transport::{ConnectionId, NameId};
 
 use super::Shared;
 use super::directory::Peer;
@@ -90,13 +90,18 @@ impl Shared {
         })
     }
 
-    /// Who sent something, as far as that may make its word count.
-    pub(super) fn peer(&self, came: &Flow) -> Peer {
-        let says_who = !flow::protocol_of(came.transport).is_web_socket();
-        let encrypted = came.connection.filter(|_| flow::protocol_of(came.transport).is_encrypted());
-        // Nobody, where TLS has shown nothing, or the connection is gone.
-        let names = encrypted.zip(self.sender()).and_then(|(id, sender)| sender.peer_names(ConnectionId(id.0)));
-        Peer { address: says_who.then(|| came.remote.ip()), names: names.unwrap_or_default() }
+    /// Who sent something, or will be sent it, as far as that may make its word count.
+    pub(super) fn peer(&self, flow: &Flow) -> Peer {
+        let says_who = !flow::protocol_of(flow.transport).is_web_socket();
+        let sender = self.sender().filter(|_| flow::protocol_of(flow.transport).is_encrypted());
+        // Nobody, where TLS has shown nothing, or the connection is gone. Before there is one: who will have to be there, or
+        // nothing is sent.
+        let names = sender.and_then(|sender| match (flow.connection, flow.name) {
+            (Some(id), _) => sender.peer_names(ConnectionId(id.0)),
+            (None, Some(name)) => sender.tls().host(NameId(name.0)).map(|host| Arc::from([host.as_ref().into()])),
+            (None, None) => None,
+        });
+        Peer { address: says_who.then(|| flow.remote.ip()), names: names.unwrap_or_default() }
     }
 }
 

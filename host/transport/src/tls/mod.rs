@@ -187,8 +187,9 @@ impl Tls {
         lock(&self.names).number(host)
     }
 
-    /// The host that a number stands for.
-    pub(crate) fn host(&self, name: NameId) -> Option<Arc<str>> {
+    /// The host that a number stands for, as its certificate must name it: in lower case. None: it was forgotten.
+    #[must_use]
+    pub fn host(&self, name: NameId) -> Option<Arc<str>> {
         lock(&self.names).host(name)
     }
 

@@ -90,7 +90,7 @@ impl Shard {
     fn way_past_users(&self, message: &SipMessage, uri: &Uri, own: &OwnRoutes, came: Flow) -> Result<Way, u16> {
         let plain = |flow| {
             let way = Way { routes: own.routes.clone(), ..Way::plain(flow, &own.request_uri) };
-            self.keeping_secrets(message, way)
+            self.keeping_secrets(message, came, way)
         };
         match (own.routes.first(), &self.shared.outbound) {
             (Some(next), _) => {

@@ -13,6 +13,7 @@ use super::super::route::Route;
 use super::super::session::answers_until;
 use super::super::{Now, Shard};
 use super::{ASSERTED, Errand, RelayId, Target, WITHIN_TRUST, Way};
+use crate::server::flow;
 use crate::server::media::MediaId;
 use restante_deferral::model::{Contact, ContactId, Duration as Milliseconds, RecipientKey, Sender, Verification};
 use restante_sip::dialog::Dialog;
@@ -141,12 +142,15 @@ impl Shard {
         let next =
             own.routes.first().and_then(|route| restante_sip::header::NameAddr::parse(route).ok()).ok_or(400u16)?;
         let way = Way { routes: own.routes.clone(), ..Way::plain(self.flow_along(&next.uri, came)?, &own.request_uri) };
-        Ok(self.keeping_secrets(message, way))
+        Ok(self.keeping_secrets(message, came, way))
     }
 
-    /// A way to a next hop that may be outside of what we trust (RFC 3325 §5, §7).
-    pub(in crate::server::shard) fn keeping_secrets(&self, message: &SipMessage, way: Way) -> Way {
-        if self.is_trusted(way.flow) || self.is_outbound(way.flow) {
+    /// A way to a next hop that may be outside of what we trust (RFC 3325 §5, §7). It is not where a peer that we trust named
+    /// itself otherwise than a tenant knows it, and TLS sees to it that it is there.
+    pub(in crate::server::shard) fn keeping_secrets(&self, message: &SipMessage, came: Flow, way: Way) -> Way {
+        let is_encrypted = flow::protocol_of(way.flow.transport).is_encrypted();
+        let is_back = way.flow.remote.ip() == came.remote.ip() && is_encrypted;
+        if self.is_trusted(way.flow) || self.is_outbound(way.flow) || (is_back && self.is_trusted(came)) {
             return way;
         }
         let mut hidden = vec![Name::PPreferredIdentity, Name::PPreferredService];

@@ -480,13 +480,13 @@ impl Shard {
     fn handle_wakes(&mut self, now: Now) {
         self.endpoint.handle_wake(now.monotonic);
         self.handle_events(now);
-        // What a server that stops does not begin any more is in the store.
-        while !self.draining
-            && self.wakes.first().is_some_and(|(at, _)| *at <= now.wall)
+        while self.wakes.first().is_some_and(|(at, _)| *at <= now.wall)
             && let Some((_, key)) = self.wakes.pop_first()
         {
-            if let Some(slot) = self.slots.get_mut(&key) {
-                slot.scheduled = None;
+            let Some(slot) = self.slots.get_mut(&key) else { continue };
+            slot.scheduled = None;
+            // What a server that stops does not begin any more is in the store; whoever waits for an answer gets it.
+            if !self.draining || slot.machine.is_waited_for() {
                 self.tell(now, &key, Input::Wake);
             }
         }
@@ -569,6 +569,7 @@ impl Shard {
         late || (self.orders.is_empty()
             && self.waiting.is_empty()
             && self.media.is_empty()
+            && self.branches_resolving.is_empty()
             && !self.purposes.values().any(in_flight))
     }
 

@@ -546,7 +546,7 @@ impl Shard {
         if transmit.client.is_some() {
             return Some(flow);
         }
-        let response = SipMessage::parse(transmit.bytes.clone(), &MessageLimits::default()).ok()?;
+        let response = SipMessage::parse(transmit.bytes.clone(), &MessageLimits::UNBOUNDED).ok()?;
         // An ACK or a CANCEL of ours.
         if response.is_request() {
             return Some(flow);

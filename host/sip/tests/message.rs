@@ -70,6 +70,19 @@ fn responses_are_read_whatever_their_reason() {
 }
 
 #[test]
+fn what_is_required_is_named_by_tokens() {
+    for name in ["Require", "Proxy-Require"] {
+        for good in ["path", "path, 100rel", "path,\r\n 100rel", ""] {
+            assert_eq!(with(&format!("{name}: {good}")), Ok(()), "{good:?}");
+        }
+        for bad in ["a\r\n b", "a\0b", "\0", "a b", "\"a\"", "<a>", "path, a\r\n\tb"] {
+            let refused = with(&format!("{name}: {bad}")).expect_err(bad);
+            assert_eq!(refused.status(), Some(400), "{bad:?}");
+        }
+    }
+}
+
+#[test]
 fn what_a_request_needs_is_checked() {
     assert_eq!(validate_request(&request(&FIELDS)), Ok(()));
     for missing in 0..FIELDS.len() {

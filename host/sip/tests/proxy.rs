@@ -55,6 +55,18 @@ use Step::{Answer, Cancel, Wake};
 
 /// Plays a story and compares what was done.
 fn tell(name: &str, targets: &[u16], settings: ContextSettings, steps: &[(Step, &[&str])], begun: &[&str]) {
+    let targets: Vec<_> = targets.iter().map(|q| (*q, None)).collect();
+    tell_of_flows(name, &targets, settings, steps, begun);
+}
+
+/// The same where targets follow others.
+fn tell_of_flows(
+    name: &str,
+    targets: &[(u16, Option<BranchId>)],
+    settings: ContextSettings,
+    steps: &[(Step, &[&str])],
+    begun: &[&str],
+) {
     let start = Instant::now();
     let mut now = start;
     let (mut context, actions) = ResponseContext::new(now, targets, settings);
@@ -251,6 +263,39 @@ fn what_nobody_took_is_taken_over_and_never_after_a_2xx_or_the_callers_cancel() 
     );
 }
 
+#[test]
+fn a_further_flow_takes_the_place_of_one_that_failed_whoever_else_rings() {
+    let flows = [(1000, None), (1000, Some(BranchId(0))), (1000, None), (200, None)];
+    tell_of_flows(
+        "beside another device",
+        &flows,
+        settings(true),
+        &[
+            (Answer(2, 180), &["pass 2"]),
+            (Answer(0, 430), &["begin 1"]),
+            (Answer(2, 486), &[]),
+            (Answer(1, 480), &["begin 3"]),
+            (Answer(3, 408), &["finish 486"]),
+        ],
+        &["begin 0", "begin 2"],
+    );
+    tell_of_flows(
+        "one after the other, whatever their q",
+        &[(500, None), (1000, Some(BranchId(0))), (100, Some(BranchId(1))), (400, None)],
+        settings(true),
+        &[(Answer(0, 0), &["begin 1"]), (Answer(1, 1), &["begin 2"]), (Answer(2, 503), &["begin 3"])],
+        &["begin 0"],
+    );
+    for (name, step, expected) in [
+        ("after a refusal for everybody", Answer(0, 603), &["cancel 2"][..]),
+        ("after the caller's CANCEL", Cancel, &["cancel 0", "cancel 2"]),
+        ("after an answer", Answer(2, 200), &["pass 2", "cancel 0"]),
+    ] {
+        let steps: [(Step, &[&str]); 2] = [(step, expected), (Answer(0, 487), &[])];
+        tell_of_flows(name, &flows, settings(true), &steps, &["begin 0", "begin 2"]);
+    }
+}
+
 /// What may happen to a branch, in any order.
 fn happening() -> impl Strategy<Value = (usize, u16)> {
     let statuses = prop_oneof![
@@ -267,12 +312,16 @@ fn happening() -> impl Strategy<Value = (usize, u16)> {
 proptest! {
     #[test]
     fn whatever_the_order(
-        targets in prop::collection::vec(prop::sample::select(vec![0u16, 500, 1000]), 0..5),
+        targets in prop::collection::vec((prop::sample::select(vec![0u16, 500, 1000]), any::<bool>()), 0..5),
         is_invite: bool,
         takes_over: bool,
         happenings in prop::collection::vec(happening(), 0..40),
     ) {
         let mut now = Instant::now();
+        let follows = |(index, (q, follows)): (usize, &(u16, bool))| {
+            (*q, index.checked_sub(1).filter(|_| *follows).map(BranchId))
+        };
+        let targets: Vec<_> = targets.iter().enumerate().map(follows).collect();
         let mut settings = settings(is_invite);
         if takes_over && is_invite {
             settings = with_take_over();
@@ -333,16 +382,21 @@ struct Log {
 }
 
 impl Log {
-    fn note(&mut self, actions: &[Action], targets: &[u16]) -> Result<(), TestCaseError> {
+    fn note(&mut self, actions: &[Action], targets: &[(u16, Option<BranchId>)]) -> Result<(), TestCaseError> {
         for action in actions {
             match action {
                 Action::Begin(BranchId(id)) => {
                     prop_assert!(self.begun.insert(*id, false).is_none(), "begun twice");
                     prop_assert!(self.ended == 0 && self.passed_2xx == 0 && !self.caller_cancelled);
+                    let is_over = |other| self.begun.get(&other) == Some(&true) || self.cancelled.contains(&other);
+                    let (q, follows) = targets[*id];
+                    if let Some(BranchId(first)) = follows {
+                        prop_assert!(is_over(first), "it takes the place of {}", first);
+                        continue;
+                    }
                     // Nobody of a higher q is left out, or is still being asked.
-                    for (other, q) in targets.iter().enumerate().filter(|(_, q)| **q > targets[*id]) {
-                        let is_over = self.begun.get(&other) == Some(&true) || self.cancelled.contains(&other);
-                        prop_assert!(is_over, "q {}", q);
+                    for (other, (of, follows)) in targets.iter().enumerate() {
+                        prop_assert!(*of <= q || follows.is_some() || is_over(other), "q {}", of);
                     }
                 }
                 Action::Cancel(BranchId(id)) => {
@@ -512,7 +566,7 @@ fn what_a_response_lost_on_its_way_is_given_back_to_it() {
 #[test]
 fn what_all_refused_is_settled_and_what_may_still_be_taken_is_not() {
     let start = Instant::now();
-    let begin = || ResponseContext::new(start, &[1000, 1000], settings(true)).0;
+    let begin = || ResponseContext::new(start, &[(1000, None), (1000, None)], settings(true)).0;
     let mut refused = begin();
     refused.answered(start, BranchId(0), &answer(486));
     assert!(!refused.is_settled(), "one rings");

@@ -8,7 +8,7 @@ use pair::{ALICE, BOB, Pair, message_of, tcp};
 use proptest::prelude::*;
 use restante_sip::dialog::{Dialog, DialogId, establish};
 use restante_sip::header::NameAddr;
-use restante_sip::message::{Method, Name, SipMessage};
+use restante_sip::message::{MessageLimits, Method, Name, SipMessage};
 use restante_sip::transaction::{
     ClientTransactionId, Event, OVERLOAD_RETRY_AFTER_SECONDS, SendError, ServerTransactionId, shard_of_branch,
     shard_of_tag,
@@ -23,6 +23,36 @@ fn requests(pair: &mut Pair, side: usize) -> Vec<(ServerTransactionId, SipMessag
             _ => None,
         })
         .collect()
+}
+
+/// An INVITE of Alice's with more fields than are taken from others, and how it goes over the wire.
+fn large_invite(pair: &mut Pair) -> (ClientTransactionId, SipMessage) {
+    let (now, flow) = (pair.now(), tcp(pair.flow(ALICE)));
+    let sent = pair.endpoint(ALICE).send_request(now, Method::Invite, flow, "alice", |via| {
+        let builder = Builder::request(&Method::Invite, "sip:you@example.org").field("Via", via);
+        let builder = builder.field("From", "<sip:me@example.org>;tag=1").field("To", "<sip:you@example.org>");
+        let builder = (0..260).fold(builder.field("Call-ID", "large"), |it, _| it.field("X-Further", "x"));
+        builder.field("CSeq", "7 INVITE").finish()
+    });
+    let bytes = pair.endpoint(ALICE).poll_transmit().unwrap().bytes;
+    (sent.unwrap(), SipMessage::parse(bytes, &MessageLimits::UNBOUNDED).unwrap())
+}
+
+#[test]
+fn an_invite_that_is_larger_than_what_is_taken_from_others_is_acknowledged_and_cancelled() {
+    for status in [180, 486] {
+        let mut pair = Pair::new(1);
+        let (client, invite) = large_invite(&mut pair);
+        let response = Builder::response(&invite, status, "X", invite.header(Name::Via), Some("t")).finish().unwrap();
+        let (now, flow) = (pair.now(), tcp(pair.flow(ALICE)));
+        pair.endpoint(ALICE).receive(now, message_of(&response), flow);
+        if status < 200 {
+            pair.endpoint(ALICE).cancel(now, client);
+        }
+        let sent = message_of(&pair.endpoint(ALICE).poll_transmit().expect("an ACK or a CANCEL").bytes);
+        assert_eq!(sent.method(), Some(if status < 200 { Method::Cancel } else { Method::Ack }));
+        assert_eq!((sent.cseq().unwrap().number, sent.list(Name::Via).count()), (7, 1));
+    }
 }
 
 fn statuses(events: &[Event]) -> Vec<u16> {

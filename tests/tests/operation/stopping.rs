@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use restante_client::{Client, ClientConfiguration, PageMessage};
-use restante_tests::{Person, Program, Recorder, setting, until_equal};
+use restante_sip::message::Method;
+use restante_tests::{Person, Program, Recorder, guest, setting, until_equal};
 
 #[tokio::test]
 async fn it_ends_well_when_it_is_asked_to() {
@@ -48,6 +49,31 @@ fn what_is_in_flight_is_finished_before_it_ends() {
         let ((), status) = tokio::join!(world.stop_server(), release);
         assert_eq!(status, Some(202));
         drop(held);
+        world.restart().await;
+        assert_eq!(world.queue().len(), 1);
+    });
+}
+
+#[test]
+fn what_was_passed_on_and_nobody_answers_is_kept_before_it_ends() {
+    let place = setting().tenant(|tenant| tenant.policy = guest("scripted")).settings("incoming = \"relay:500\"");
+    place.configure(|it| it.limits.max_drain_seconds = 60).tell(async |world| {
+        let mut phone = world.udp().await;
+        let register = phone.request("REGISTER", "sip:example.org").set("From", "<sip:bob@example.org>;tag=device");
+        let register =
+            register.set("To", "<sip:bob@example.org>").set("Contact", &format!("<sip:bob@{}>", phone.local()));
+        assert_eq!(phone.ask(&register.set("Expires", "600")).await.status(), Some(200));
+        let mut alice = world.udp().await;
+        let message = alice.request("MESSAGE", "sip:bob@example.org").text("for a silent device");
+        alice.send(&message.bytes()).await;
+        let came = phone.expect("the message", |it| it.method() == Some(Method::Message)).await;
+        let answered = async {
+            let status = alice.answer_to(&message).await.status();
+            phone.respond(&came, 480).await;
+            status
+        };
+        let ((), status) = tokio::join!(world.stop_server(), answered);
+        assert_eq!(status, Some(202));
         world.restart().await;
         assert_eq!(world.queue().len(), 1);
     });

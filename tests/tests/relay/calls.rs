@@ -298,14 +298,7 @@ fn a_devices_other_flow_is_tried_only_where_the_first_did_not_reach_it() {
     for (status, expected) in [(486, None), (503, Some(486))] {
         story(async |world| {
             let (mut first, mut second) = (world.tcp().await, world.tcp().await);
-            for (socket, reg_id) in [(&mut first, 1), (&mut second, 2)] {
-                let instance = "+sip.instance=\"<urn:uuid:00000000-0000-4000-8000-000000000009>\"";
-                let contact = format!("<sip:bob@{};transport=tcp>;reg-id={reg_id};{instance}", socket.local());
-                let register =
-                    socket.request("REGISTER", "sip:example.org").set("From", "<sip:bob@example.org>;tag=device");
-                let register = register.set("To", "<sip:bob@example.org>").with("Contact", &contact);
-                assert_eq!(socket.ask(&register.with("Supported", "path, outbound")).await.status(), Some(200));
-            }
+            register_flows(&mut first, &mut second).await;
             let mut alice = world.udp().await;
             let invite = call(&alice);
             alice.send(&invite.bytes()).await;
@@ -324,6 +317,37 @@ fn a_devices_other_flow_is_tried_only_where_the_first_did_not_reach_it() {
             }
         });
     }
+}
+
+/// Registers two flows of one device of Bob's.
+async fn register_flows(first: &mut RawSip, second: &mut RawSip) {
+    for (socket, reg_id) in [(first, 1), (second, 2)] {
+        let instance = "+sip.instance=\"<urn:uuid:00000000-0000-4000-8000-000000000009>\"";
+        let contact = format!("<sip:bob@{};transport=tcp>;reg-id={reg_id};{instance}", socket.local());
+        let register = socket.request("REGISTER", "sip:example.org").set("From", "<sip:bob@example.org>;tag=device");
+        let register = register.set("To", "<sip:bob@example.org>").with("Contact", &contact);
+        assert_eq!(socket.ask(&register.with("Supported", "path, outbound")).await.status(), Some(200));
+    }
+}
+
+#[test]
+fn a_devices_other_flow_does_not_wait_for_who_else_rings() {
+    story(async |world| {
+        let (mut first, mut second) = (world.tcp().await, world.tcp().await);
+        register_flows(&mut first, &mut second).await;
+        let mut other = device(world, "1.0").await;
+        let mut alice = world.udp().await;
+        let invite = call(&alice);
+        alice.send(&invite.bytes()).await;
+        let to_other = asked(&mut other, "INVITE").await;
+        other.respond(&to_other, 180).await;
+        let to_first = asked(&mut first, "INVITE").await;
+        first.respond(&to_first, 430).await;
+        let to_second = asked(&mut second, "INVITE").await;
+        answer(&mut second, &to_second, 200, "second").await;
+        assert_eq!(answered(&mut alice, 200).await.to().unwrap().tag(), Some("second"));
+        give_up(&mut other, &to_other).await;
+    });
 }
 
 #[test]

@@ -37,6 +37,8 @@ const CASES: &[Case] = &[
         420,
         Some(("Unsupported", "frobnication")),
     ),
+    ("no extension at all", |it| it.request("MESSAGE", BOB).text("x").with("Require", "a\r\n b"), 400, None),
+    ("the same of proxies", |it| invite(it, AUDIO).with("Proxy-Require", "a\0b"), 400, None),
     ("a scheme nobody knows", |it| it.request("MESSAGE", "frob:x").set("To", "<sip:x@y.org>"), 416, None),
     ("BYE of no dialog", |it| it.request("BYE", BOB), 481, None),
     ("NOTIFY of no subscription", |it| it.request("NOTIFY", BOB).with("Event", "reg"), 481, None),

@@ -227,6 +227,12 @@ impl Recipient {
             && self.durable_wake_is_right()
     }
 
+    /// Whether somebody waits for a reply.
+    #[must_use]
+    pub fn is_waited_for(&self) -> bool {
+        self.waiting_replies > 0
+    }
+
     fn on_input(&mut self, input: Input) {
         match input {
             Input::Loaded(token, result) => self.on_loaded(token, result),

@@ -32,6 +32,12 @@ pub struct MessageLimits {
     pub max_body_bytes: usize,
 }
 
+impl MessageLimits {
+    /// For what was written here: it may have more than what is taken from others, by what we add to that.
+    pub const UNBOUNDED: MessageLimits =
+        MessageLimits { max_header_bytes: usize::MAX, max_header_fields: usize::MAX, max_body_bytes: usize::MAX };
+}
+
 impl Default for MessageLimits {
     fn default() -> Self {
         MessageLimits { max_header_bytes: 32 * 1024, max_header_fields: 256, max_body_bytes: 256 * 1024 }

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::{Defect, Method, Name, SipMessage, StartLine};
+use crate::dialog::is_token;
 use crate::header::{ContactValue, NameAddr, Via, is_quoting_balanced};
 use crate::uri::Uri;
 
@@ -94,6 +95,10 @@ pub fn validate_request(message: &SipMessage) -> Result<(), MalformedRequest> {
     let cseq = message.cseq().map_err(|_| Syntax("Malformed CSeq"))?;
     if cseq.method != *method {
         return Err(Syntax("CSeq Method Mismatch"));
+    }
+    // What is not supported is named in the answer.
+    if message.list(Name::Require).chain(message.list(Name::ProxyRequire)).any(|tag| !is_token(tag)) {
+        return Err(Syntax("Malformed Option Tag"));
     }
     check_numbers(message)?;
     check_uris(message, method)

@@ -10,9 +10,9 @@ const MAX_CHALLENGES: usize = 16;
 /// The final answer to pass back.
 #[derive(Clone, Debug)]
 pub struct Best {
-    /// Its status: not always the answer's own, since a 503 goes back as 500.
+    /// Its status: not always the answer's own, since a 503 goes back as 500, and a 430 as 480.
     pub status: u16,
-    /// The answer that was chosen; none where it is ours to write: nobody answered, or 503 was the best.
+    /// The answer that was chosen; none where it is ours to write: nobody answered, or 503 or 430 was the best.
     pub response: Option<SipMessage>,
     /// Challenges of the other branches that were refused with 401 or 407, to be added.
     pub challenges: Vec<(Name, String)>,
@@ -42,7 +42,12 @@ impl Candidates {
     pub(super) fn choose(&mut self) -> Best {
         let (status, response) = self.best.take().unwrap_or((408, None));
         // §16.7 step 6: 503 would say that this proxy can serve nobody.
-        let (status, response) = if status == 503 { (500, None) } else { (status, response) };
+        let (status, response) = match status {
+            503 => (500, None),
+            // Of flows a caller knows nothing (RFC 5626 §11.5).
+            430 => (480, None),
+            _ => (status, response),
+        };
         let own = |name: &Name, value: &str| {
             response.iter().flat_map(|it| it.headers(*name)).any(|known| crate::message::unfold(known) == value)
         };
@@ -64,7 +69,7 @@ fn rank(status: u16) -> (u16, u8) {
         401 | 407 => (4, 0),
         415 | 420 | 484 => (4, 1),
         // Nobody was there: whatever somebody said means more.
-        408 => (4, 3),
+        408 | 430 => (4, 3),
         503 => (5, 1),
         _ => (status / 100, if status / 100 == 4 { 2 } else { 0 }),
     }
@@ -94,6 +99,8 @@ mod tests {
             (&[415, 407], 407),
             (&[408, 486], 486),
             (&[503], 500),
+            (&[430], 480),
+            (&[430, 486], 486),
             (&[503, 502], 502),
             (&[503, 408], 408),
             (&[600, 401], 600),
@@ -103,7 +110,7 @@ mod tests {
             came.iter().for_each(|status| candidates.note(*status, Some(answer(*status, ""))));
             let chosen = candidates.choose();
             assert_eq!(chosen.status, best, "{came:?}");
-            let is_ours = came.is_empty() || best == 500;
+            let is_ours = came.is_empty() || best == 500 || came == [430];
             assert_eq!(chosen.response.is_none(), is_ours, "{came:?}");
         }
     }

@@ -1,6 +1,7 @@
 //! The response context (RFC 3261 §16.7 to §16.10): the branches of one request that is passed on.
 //!
-//! Branches of equal q are begun together, the next q when nobody of the one before took it.
+//! Branches of equal q are begun together, the next q when nobody of the one before took it. A branch that follows another
+//! one, by a further flow of the same device, takes its place as soon as that has failed (RFC 5626 §5.3).
 //!
 //! | state | input | does | next |
 //! |---|---|---|---|
@@ -8,6 +9,7 @@
 //! | Trying, Ending | 1xx to an INVITE (§16.7 step 4; §16.8) | pass it back; the branch's Timer C anew | the same |
 //! | any but Finished, TakenOver | 2xx | pass it back; cancel what is pending (§16.7 steps 5, 10) | Answered |
 //! | Answered | 2xx of an INVITE | pass it back (§16.7 step 5) | Answered |
+//! | Trying | 3xx to 5xx, and a branch follows this one | begin that | Trying |
 //! | Trying | 6xx | cancel what is pending, begin nothing more (§16.7 step 5) | Ending |
 //! | Trying | last final answer of this q, and there is another q | begin that | Trying |
 //! | Trying, Ending | last final answer | pass the best back (§16.7 step 6), or take over | Finished or TakenOver |
@@ -111,6 +113,7 @@ enum BranchState {
 #[derive(Clone, Copy, Debug)]
 struct Branch {
     q_permille: u16,
+    follows: Option<BranchId>,
     state: BranchState,
     /// It is over for its context, its transaction is not.
     may_answer: bool,
@@ -137,11 +140,17 @@ pub struct ResponseContext {
 }
 
 impl ResponseContext {
-    /// With a target for each q, in thousandths, at most [`MAX_BRANCHES`] of them. The first of them are to be begun.
+    /// With the q of each target, in thousandths, and the earlier one that it follows, whose q counts for it; at most
+    /// [`MAX_BRANCHES`] of them. The first of them are to be begun.
     #[must_use]
-    pub fn new(now: Instant, targets: &[u16], settings: ContextSettings) -> (ResponseContext, Vec<Action>) {
-        let branch = |q_permille: &u16| Branch {
+    pub fn new(
+        now: Instant,
+        targets: &[(u16, Option<BranchId>)],
+        settings: ContextSettings,
+    ) -> (ResponseContext, Vec<Action>) {
+        let branch = |(index, (q_permille, follows)): (usize, &(u16, Option<BranchId>))| Branch {
             q_permille: *q_permille,
+            follows: follows.filter(|first| first.0 < index),
             state: BranchState::Waiting,
             may_answer: false,
             deadline: None,
@@ -149,7 +158,7 @@ impl ResponseContext {
         let mut context = ResponseContext {
             settings,
             state: State::Trying,
-            branches: targets.iter().take(MAX_BRANCHES).map(branch).collect(),
+            branches: targets.iter().take(MAX_BRANCHES).enumerate().map(branch).collect(),
             candidates: Candidates::default(),
             deadline: settings.take_over.map(|it| now + it.after),
         };
@@ -317,7 +326,21 @@ impl ResponseContext {
             self.state = State::Ending;
             self.cancel_pending(actions);
         }
+        if self.state == State::Trying {
+            self.begin(now, actions, |branch| branch.follows == Some(id));
+        }
         self.advance(now, actions);
+    }
+
+    fn begin(&mut self, now: Instant, actions: &mut Vec<Action>, is_next: impl Fn(&Branch) -> bool) {
+        let timer_c = self.timer_c(now);
+        for (index, branch) in self.branches.iter_mut().enumerate() {
+            if branch.state == BranchState::Waiting && is_next(branch) {
+                branch.state = BranchState::Calling;
+                branch.deadline = timer_c;
+                actions.push(Action::Begin(BranchId(index)));
+            }
+        }
     }
 
     /// Begins the next branches, or ends, where nothing is pending.
@@ -325,18 +348,11 @@ impl ResponseContext {
         if self.is_over() || self.branches.iter().any(Branch::is_pending) {
             return;
         }
-        let waiting = self.branches.iter().filter(|branch| branch.state == BranchState::Waiting);
-        let next = waiting.map(|branch| branch.q_permille).max();
-        let timer_c = self.timer_c(now);
+        let is_first = |branch: &Branch| branch.state == BranchState::Waiting && branch.follows.is_none();
+        let next = self.branches.iter().filter(|branch| is_first(branch)).map(|branch| branch.q_permille).max();
         match (self.state, next) {
             (State::Trying, Some(q_permille)) => {
-                for (index, branch) in self.branches.iter_mut().enumerate() {
-                    if branch.state == BranchState::Waiting && branch.q_permille == q_permille {
-                        branch.state = BranchState::Calling;
-                        branch.deadline = timer_c;
-                        actions.push(Action::Begin(BranchId(index)));
-                    }
-                }
+                self.begin(now, actions, |branch| is_first(branch) && branch.q_permille == q_permille);
             }
             (State::Withdrawing, _) => self.take_over(actions),
             (State::Trying | State::Ending, _) if self.settings.take_over.is_some() => self.take_over(actions),

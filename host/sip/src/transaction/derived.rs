@@ -25,7 +25,7 @@ pub(super) fn cancel(invite: &Bytes) -> Result<Bytes, WriteError> {
 }
 
 fn like(invite: &Bytes, method: &Method, to: Option<&str>) -> Result<Bytes, WriteError> {
-    let invite = SipMessage::parse(invite.clone(), &MessageLimits::default()).map_err(|_| WriteError::Missing)?;
+    let invite = SipMessage::parse(invite.clone(), &MessageLimits::UNBOUNDED).map_err(|_| WriteError::Missing)?;
     let field = |name: Name| invite.header(name).ok_or(WriteError::Missing);
     let cseq = invite.cseq().map_err(|_| WriteError::Missing)?;
     let mut builder = Builder::request(method, invite.request_uri().ok_or(WriteError::Missing)?)

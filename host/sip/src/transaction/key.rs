@@ -51,7 +51,7 @@ pub(super) fn ack_key(message: &SipMessage) -> Option<Arc<str>> {
 
 /// The same of a 2xx that is about to be sent.
 pub(super) fn ack_key_of_response(bytes: &Bytes) -> Option<Arc<str>> {
-    ack_key(&SipMessage::parse(bytes.clone(), &MessageLimits::default()).ok()?)
+    ack_key(&SipMessage::parse(bytes.clone(), &MessageLimits::UNBOUNDED).ok()?)
 }
 
 /// No part can hold a line end, but a folded Call-ID, which no two messages share by chance.

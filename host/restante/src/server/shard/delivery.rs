@@ -2,6 +2,7 @@
 
 use restante_cpim::cpim::{Builder as CpimBuilder, CONTENT_TYPE as CPIM};
 use restante_cpim::media_type::essence;
+use restante_deferral::commit::CommitError;
 use restante_deferral::decision::Progress;
 use restante_deferral::model::{
     Body, ContactId, Envelope, MessageId, MessageKind, Mode, Origin, RecipientKey, Sender, StoredMessage,
@@ -30,9 +31,8 @@ pub(super) type NotStarted = Box<(AttemptId, AttemptEnd)>;
 
 impl Shard {
     pub(super) fn start_attempt(&mut self, now: Now, key: &RecipientKey, attempt: Attempt) -> Result<(), NotStarted> {
-        // What a server that stops does not begin any more is in the store, and begun by the next one.
         if self.draining {
-            return Ok(());
+            return self.leave_to_the_next(now, attempt);
         }
         let Some(attempt) = self.wait_for_name(now, key, attempt) else { return Ok(()) };
         // A sender waits for what is passed on: it is kept where it would have to wait in line.
@@ -47,6 +47,18 @@ impl Shard {
             // It begins when its turn comes.
             None => Ok(()),
         }
+    }
+
+    /// What a server that stops does not begin any more is in the store, and begun by the next one. Whoever waits for it is
+    /// answered by this one: what was to be passed on is kept, and who fetches comes again.
+    fn leave_to_the_next(&mut self, now: Now, attempt: Attempt) -> Result<(), NotStarted> {
+        let ids = ids_of(&attempt.task);
+        match attempt.task {
+            AttemptTask::Relay { .. } => {}
+            AttemptTask::Pull { reply, .. } => self.reply(now, reply, Reply::Unavailable(CommitError::Overloaded)),
+            _ => return Ok(()),
+        }
+        Err(Box::new((attempt.id, NoAttempt::Busy.end(&ids))))
     }
 
     /// Begins an attempt whose tenant may have one more.

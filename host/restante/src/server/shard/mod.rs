@@ -487,13 +487,13 @@ impl Shard {
         self.endpoint.handle_wake(now.monotonic);
         self.handle_events(now);
         self.note_clock(now);
-        // What a server that stops does not begin any more is in the store.
-        while !self.draining
-            && self.wakes.first().is_some_and(|(at, _)| *at <= now.wall)
+        while self.wakes.first().is_some_and(|(at, _)| *at <= now.wall)
             && let Some((_, key)) = self.wakes.pop_first()
         {
-            if let Some(slot) = self.slots.get_mut(&key) {
-                slot.scheduled = None;
+            let Some(slot) = self.slots.get_mut(&key) else { continue };
+            slot.scheduled = None;
+            // What a server that stops does not begin any more is in the store; whoever waits for an answer gets it.
+            if !self.draining || slot.machine.is_waited_for() {
                 self.tell(now, &key, Input::Wake);
             }
         }
@@ -557,7 +557,7 @@ impl Shard {
         if transmit.client.is_some() {
             return Some(flow);
         }
-        let response = SipMessage::parse(transmit.bytes.clone(), &MessageLimits::default()).ok()?;
+        let response = SipMessage::parse(transmit.bytes.clone(), &MessageLimits::UNBOUNDED).ok()?;
         // An ACK or a CANCEL of ours.
         if response.is_request() {
             return Some(flow);
@@ -581,6 +581,7 @@ impl Shard {
         late || (self.orders.is_empty()
             && self.waiting.is_empty()
             && self.media.is_empty()
+            && self.branches_resolving.is_empty()
             && !self.purposes.values().any(in_flight))
     }
 

@@ -342,7 +342,7 @@ impl Shard {
         }
     }
 
-    fn reply(&mut self, now: Now, token: ReplyToken, reply: Reply) {
+    pub(super) fn reply(&mut self, now: Now, token: ReplyToken, reply: Reply) {
         let Some(waiting) = self.waiting.remove(&token) else { return };
         match waiting {
             Waiting::Message { transaction, arrived, .. } => {

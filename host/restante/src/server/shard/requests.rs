@@ -164,7 +164,12 @@ impl Shard {
             .optional("Content-Type", description.is_some().then_some("application/sdp"));
         match builder.finish_with_body(&description.unwrap_or_default()) {
             Ok(bytes) => self.endpoint.respond(now.monotonic, transaction, status, bytes),
-            Err(error) => tracing::warn!(%error, status, "a response cannot be written"),
+            // Whoever asked is not left without an answer, or the transaction would stay.
+            Err(error) => {
+                tracing::debug!(%error, status, "a response cannot be written as it should be");
+                let bare = self.endpoint.response(transaction, status, Some(&tag)).and_then(|it| it.finish().ok());
+                bare.into_iter().for_each(|bytes| self.endpoint.respond(now.monotonic, transaction, status, bytes));
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use crate::server::media::MediaId;
 use restante_deferral::model::{Contact, ContactId, Duration as Milliseconds, RecipientKey, Sender, Verification};
 use restante_sip::dialog::Dialog;
 use restante_sip::message::{Name, SipMessage};
-use restante_sip::proxy::{BranchId, MAX_BRANCHES, OwnRoutes, TakeOver};
+use restante_sip::proxy::{BranchId, OwnRoutes, TakeOver};
 use restante_sip::registration::BindingKind;
 use restante_sip::transaction::{Flow, ServerTransactionId};
 
@@ -121,11 +121,7 @@ impl Shard {
                 is_user: sender.verification == Verification::Authenticated,
                 record: Some(came),
             };
-            // Room in between: those of one q are begun together.
-            let flows = contacts.iter().take(index).filter(|other| other.device == contact.device).count();
-            let place = MAX_BRANCHES.saturating_sub(1).saturating_sub(flows);
-            let q = usize::from(contact.q_permille).saturating_mul(MAX_BRANCHES).saturating_add(place);
-            (u16::try_from(q).unwrap_or(u16::MAX), target)
+            (contact.q_permille, target)
         };
         contacts.iter().enumerate().map(target).collect()
     }

@@ -134,6 +134,15 @@ pub(super) enum Target {
     Way(Way),
 }
 
+impl Target {
+    fn follows(&self) -> Option<BranchId> {
+        match self {
+            Target::Contact { follows, .. } => *follows,
+            Target::Way(_) => None,
+        }
+    }
+}
+
 /// The way of one branch.
 #[derive(Clone, Debug)]
 pub(super) struct Way {
@@ -210,8 +219,9 @@ impl Shard {
         let method = request.method()?;
         let stamped = self.endpoint.stamped_via(server)?.to_owned();
         let came = self.endpoint.came_from(server)?;
-        // Those of one q are begun at once; the others follow one after the other.
-        let at_once = targets.iter().map(|(q, _)| targets.iter().filter(|(other, _)| other == q).count()).max();
+        // Those of one q are begun at once, each with what takes its place; the others follow one after the other.
+        let firsts: Vec<u16> = targets.iter().filter(|(_, it)| it.follows().is_none()).map(|(q, _)| *q).collect();
+        let at_once = firsts.iter().map(|q| firsts.iter().filter(|other| *other == q).count()).max();
         let each = match breadth_of_each(&request, at_once.unwrap_or(0)) {
             Ok(each) => each,
             Err(refusal) => {
@@ -222,8 +232,8 @@ impl Shard {
             }
         };
         let settings = ContextSettings { is_invite: method == Method::Invite, timer_c: self.timer_c(), take_over };
-        let qs: Vec<u16> = targets.iter().map(|(q_permille, _)| *q_permille).collect();
-        let (context, actions) = ResponseContext::new(now.monotonic, &qs, settings);
+        let places: Vec<_> = targets.iter().map(|(q_permille, target)| (*q_permille, target.follows())).collect();
+        let (context, actions) = ResponseContext::new(now.monotonic, &places, settings);
         let branch = |(_, target)| Branch {
             target,
             client: None,
@@ -456,10 +466,7 @@ impl Shard {
             if branch.status.is_some_and(|status| !matches!(status, 408 | 430 | 503)) {
                 return true;
             }
-            next = match &branch.target {
-                Target::Contact { follows, .. } => *follows,
-                Target::Way(_) => None,
-            };
+            next = branch.target.follows();
         }
         false
     }

@@ -8,6 +8,7 @@
 //!   [`WebMsrp`]: MSRP as a browser has it.
 //! * [`Authority`], [`TlsPeer`]: certificates, and the other end of TLS.
 //! * [`NameServer`]: names for next hops. [`Middlebox`]: what stands before clients and changes descriptions.
+//! * [`DeadPlace`]: where nobody is.
 //! * [`Program`]: the binary as a child process.
 //! * [`Outage`]: a core that refuses everything for a while.
 //!
@@ -17,6 +18,7 @@ mod authority;
 pub mod bytes_of_components;
 mod commands;
 mod compiled_policies;
+mod dead_place;
 mod digest;
 mod held_store;
 mod http;
@@ -35,6 +37,7 @@ mod web_msrp;
 mod world;
 
 pub use authority::{Authority, Issued, TlsPeer, client_config, connect_tls, connect_tls_again};
+pub use dead_place::DeadPlace;
 pub use digest::{Digest, OUTSIDE, challenges};
 pub use held_store::HeldStore;
 pub use http::{HttpAnswer, http, http_request, http_that_stays};
@@ -43,7 +46,7 @@ pub use name_server::NameServer;
 pub use outage::{Figures, Outage};
 pub use patience::{PATIENCE, in_time, until, until_equal};
 pub use person::Person;
-pub use program::{Finished, Program, Served, binary, run, run_in};
+pub use program::{Finished, PATIENT_LIMITS, Program, Served, binary, run, run_in};
 pub use raw_msrp::{Chunk, Head, MsrpReply, RawMsrp};
 pub use raw_sip::{Duplex, RawSip, Request};
 pub use recorder::Recorder;

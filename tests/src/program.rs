@@ -12,6 +12,9 @@ use tokio::sync::mpsc;
 use crate::patience::{in_time, until};
 use crate::world::free_ports;
 
+/// Lines of `[limits]` with which a busy machine is no reason for refusals and nobody waits for long.
+pub const PATIENT_LIMITS: &str = "registration_delay_milliseconds = 20\nmax_decision_milliseconds = 10000\n\
+                                  max_commit_wait_milliseconds = 30000\n";
 /// What its log says last when it serves.
 const READY: &str = "administration at";
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -47,6 +50,12 @@ pub struct Finished {
 }
 
 impl Program {
+    /// A configuration with free ports, [`PATIENT_LIMITS`] and these further lines.
+    #[must_use]
+    pub fn patient(further: &str) -> Program {
+        Program::new(&format!("[limits]\n{PATIENT_LIMITS}{further}"))
+    }
+
     /// A configuration with free ports and these further lines.
     ///
     /// # Panics

@@ -2,7 +2,7 @@
 
 use restante_client::{Behaviour, Mode, PageMessage, Scripted};
 use restante_cpim::imdn::{Disposition, DispositionNotification};
-use restante_tests::{until, until_equal};
+use restante_tests::{in_time, until, until_equal};
 
 use crate::scripted;
 
@@ -59,13 +59,18 @@ fn what_a_plan_discards_is_reported_to_who_asked() {
     scripted("available = \"discard\"").tell(async |world| {
         let (mut alice, bob) = (world.person("alice").await, world.person("bob").await);
         let sent = alice.send_message(asking(bob.address(), "unwanted")).await;
+        alice.send(bob.address(), "unwanted, and nobody asked").await;
         bob.register().await;
-        until("it is discarded", || world.metric("restante_messages_discarded_total", &[]) == 1).await;
-        // The report is a message for alice, and her plan would discard it as well.
-        until_equal("reports", 1, || world.metric("restante_reports_total", &[])).await;
-        alice.register().await;
-        until_equal("messages in the queue", 0, || world.queue().len()).await;
-        assert!(alice.unread_texts().is_empty() && !sent.message_id.is_empty());
+        until_equal("discarded", 2, || world.metric("restante_messages_discarded_total", &[])).await;
+        world.until_waiting(1).await;
+        // One report, of the message whose sender asked. A plan of hers would discard it as well: it is fetched.
+        let fetched =
+            in_time("an answer", alice.client.fetch(restante_client::Selection::All)).await.expect("an answer");
+        assert_eq!(fetched.answer.status, 200);
+        assert_eq!(alice.disposition().await, (sent.message_id, Disposition::DeliveryFailed));
+        world.until_settled().await;
+        assert_eq!(world.metric("restante_reports_total", &[]), 1);
+        assert_eq!(alice.unread_texts(), [""; 0]);
     });
 }
 

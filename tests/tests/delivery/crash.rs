@@ -6,8 +6,6 @@ use std::sync::Arc;
 use restante_client::{Behaviour, Client, ClientConfiguration, LargeMessage, PageMessage, Scripted, Source};
 use restante_tests::{Person, Program, Recorder, pattern, until};
 
-const SWIFT: &str = "[limits]\nregistration_delay_milliseconds = 20\nmax_decision_milliseconds = 10000";
-
 async fn person(program: &Program, name: &str) -> Person {
     let wire = Arc::<Recorder>::default();
     let mut configuration = ClientConfiguration::new(&format!("sip:{name}@example.org"), program.sip());
@@ -18,7 +16,7 @@ async fn person(program: &Program, name: &str) -> Person {
 
 #[tokio::test]
 async fn what_was_answered_202_outlives_a_kill() {
-    let program = Program::new(SWIFT);
+    let program = Program::patient("");
     let server = program.serve().await;
     let (alice, mut bob) = (person(&program, "alice").await, person(&program, "bob").await);
     let page = alice.send(bob.address(), "kept").await;
@@ -43,7 +41,7 @@ async fn what_was_answered_202_outlives_a_kill() {
 
 #[tokio::test]
 async fn what_was_in_flight_when_it_was_killed_comes_again_under_the_same_message_id_without_a_new_registration() {
-    let program = Program::new(SWIFT);
+    let program = Program::patient("");
     let server = program.serve().await;
     let (alice, mut bob) = (person(&program, "alice").await, person(&program, "bob").await);
     let silent = Behaviour { message_answers: [Scripted::Silence].into(), ..Behaviour::default() };
@@ -62,7 +60,7 @@ async fn what_was_in_flight_when_it_was_killed_comes_again_under_the_same_messag
 
 #[tokio::test]
 async fn half_of_a_large_message_leaves_nothing_behind() {
-    let program = Program::new(SWIFT);
+    let program = Program::patient("");
     let server = program.serve().await;
     let alice = person(&program, "alice").await;
     let temporary = program.data().join("spool/tmp");
@@ -83,7 +81,7 @@ async fn half_of_a_large_message_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_repetition_after_a_kill_is_answered_and_not_stored_again() {
-    let program = Program::new(SWIFT);
+    let program = Program::patient("");
     let server = program.serve().await;
     let mut socket = restante_tests::RawSip::udp(program.sip().ip(), program.sip()).await;
     // Without a Message-ID: what recognises it is the request itself.
@@ -105,7 +103,7 @@ async fn a_repetition_after_a_kill_is_answered_and_not_stored_again() {
 
 #[tokio::test]
 async fn nothing_that_was_accepted_is_missing_after_several_kills() {
-    let program = Program::new(SWIFT);
+    let program = Program::patient("");
     let mut server = program.serve().await;
     let mut bob = person(&program, "bob").await;
     bob.register().await;

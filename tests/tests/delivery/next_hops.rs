@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use restante_sip::message::{Method, Name};
-use restante_tests::{NameServer, World, free_tcp_port, guest, setting, until};
+use restante_tests::{DeadPlace, NameServer, World, guest, setting, until};
 use restante_transport::Protocol;
 
 /// Next hops are looked for there from now on, with this outbound proxy.
@@ -66,8 +66,8 @@ fn a_place_that_does_not_work_is_followed_by_the_next() {
     place.tell(async |world| {
         let names = NameServer::start().await;
         let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
-        let (dead, proxy) = (free_tcp_port(), world.proxy().sip_address());
-        let places = [(1, dead.port(), "one.example.net"), (2, proxy.port(), "one.example.net")];
+        let (dead, proxy) = (DeadPlace::take(), world.proxy().sip_address());
+        let places = [(1, dead.address().port(), "one.example.net"), (2, proxy.port(), "one.example.net")];
         names.set_services("_sip._tcp.core.example.net", &places);
         names.set_addresses("one.example.net", &[Ipv4Addr::LOCALHOST]);
         look_for(world, &names, "tcp:core.example.net").await;

@@ -5,8 +5,7 @@ use serde_json::Value;
 
 const ALICE: &str = "sip:alice@example.org";
 const BOB: &str = "sip:bob@example.org";
-const TENANT: &str = "[limits]\nregistration_delay_milliseconds = 100\n\
-    [tenants.example]\ndomains = [\"example.org\"]\ntrust = [\"127.0.0.0/8\"]\n";
+const TENANT: &str = "[tenants.example]\ndomains = [\"example.org\"]\ntrust = [\"127.0.0.0/8\"]\n";
 
 fn client(program: &Program, command: &str, arguments: &[&str]) -> Finished {
     let server = program.sip().to_string();
@@ -26,7 +25,7 @@ fn events(finished: &Finished, kind: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_first_message_waits_for_somebody_who_comes_back() {
-    let program = Program::new(TENANT);
+    let program = Program::patient(TENANT);
     let _served = program.serve().await;
     let sent = client(&program, "send", &["--from", ALICE, "--to", BOB, "--text", "See you at six"]);
     assert!(sent.status.success(), "{sent:?}");
@@ -42,7 +41,7 @@ async fn a_first_message_waits_for_somebody_who_comes_back() {
 
 #[tokio::test]
 async fn a_long_text_and_a_file_go_in_large_message_mode_and_are_saved_under_other_names() {
-    let program = Program::new(TENANT);
+    let program = Program::patient(TENANT);
     let _served = program.serve().await;
     let directory = program.data().with_file_name("person");
     let (file, saved) = (directory.join("secret name.jpg"), directory.join("saved"));
@@ -68,7 +67,7 @@ async fn a_long_text_and_a_file_go_in_large_message_mode_and_are_saved_under_oth
 
 #[tokio::test]
 async fn what_is_announced_is_fetched_by_its_id() {
-    let program = Program::new(&format!("{TENANT}[tenants.example.settings]\ndelivery = \"pull\"\nfew = 0\n"));
+    let program = Program::patient(&format!("{TENANT}[tenants.example.settings]\ndelivery = \"pull\"\nfew = 0\n"));
     let _served = program.serve().await;
     for text in ["one", "two"] {
         let sent = client(&program, "send", &["--from", ALICE, "--to", BOB, "--text", text]);
@@ -90,7 +89,7 @@ async fn what_is_announced_is_fetched_by_its_id() {
 
 #[tokio::test]
 async fn notifications_are_waited_for_and_a_failure_is_one() {
-    let program = Program::new(TENANT);
+    let program = Program::patient(TENANT);
     let _served = program.serve().await;
     let asked = ["--from", ALICE, "--to", BOB, "--text", "short life", "--expires", "1", "--wait", "30"];
     let sent =
@@ -102,7 +101,7 @@ async fn notifications_are_waited_for_and_a_failure_is_one() {
 
 #[tokio::test]
 async fn what_the_server_refuses_and_what_cannot_be_is_a_failure() {
-    let program = Program::new(TENANT);
+    let program = Program::patient(TENANT);
     let _served = program.serve().await;
     let refused = client(&program, "send", &["--from", ALICE, "--to", "sip:bob@elsewhere.org", "--text", "x"]);
     assert!(!refused.status.success());

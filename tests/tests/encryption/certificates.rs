@@ -69,6 +69,7 @@ fn bad_files_leave_the_old_certificate_and_say_why() {
             (&b""[..], "no certificate in it"),
             (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "server.key: it does not fit"),
             (b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", "not readable as PEM"),
+            (&good[..good.len() / 2], "not readable as PEM"),
         ] {
             std::fs::write(&path, bad).unwrap();
             let error = world.server().certificates().reload().unwrap_err().to_string();

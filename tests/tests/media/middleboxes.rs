@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use restante_client::{ClientConfiguration, Content, LargeMessage, SetupChoice, Source};
 use restante_msrp::sdp::Fingerprint;
 use restante_tests::{
-    Issued, Middlebox, MsrpReply, RawMsrp, TlsPeer, World, free_tcp_port, in_time, pattern, setting, until,
+    DeadPlace, Issued, Middlebox, MsrpReply, RawMsrp, TlsPeer, World, in_time, pattern, setting, until,
 };
 use tokio::net::TcpListener;
 
@@ -66,7 +66,8 @@ async fn is_sent_to(world: &mut World, path: &str, lines: &str) -> bool {
 
 #[test]
 fn we_connect_to_c_and_m_where_the_other_side_knows_of_it_or_its_path_is_not_reached() {
-    let dead = free_tcp_port().to_string();
+    let place = DeadPlace::take();
+    let dead = place.address().to_string();
     for (authority, lines, expected) in [
         (ELSEWHERE, "a=msrp-cema\r\n", true),
         (&*dead, "a=msrp-cema\r\n", true),

@@ -8,7 +8,7 @@ use restante_msrp::framing::{Method, RequestHead};
 use restante_msrp::sdp::MsrpDescription;
 use restante_sip::authentication::{Algorithm, Credentials, HashOfA1, Subject, response};
 use restante_tests::{
-    Chunk, Head, NameServer, RawMsrp, RawSip, TlsPeer, World, free_tcp_port, in_time, pattern, setting, until,
+    Chunk, DeadPlace, Head, NameServer, RawMsrp, RawSip, TlsPeer, World, in_time, pattern, setting, until,
 };
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::timeout;
@@ -290,8 +290,8 @@ fn a_relay_named_by_its_domain_is_found_by_its_service_where_somebody_is() {
         // Believed by the name of the domain, and not by that of the host.
         let shown = world.authority().issue(&["example.net"]);
         let peer = TlsPeer::start(Ipv4Addr::LOCALHOST.into(), &shown, None).await;
-        let (dead, port) = (free_tcp_port().port(), peer.address().port());
-        let places = [(2, port, "two.example.net"), (1, dead, "one.example.net")];
+        let (dead, port) = (DeadPlace::take(), peer.address().port());
+        let places = [(2, port, "two.example.net"), (1, dead.address().port(), "one.example.net")];
         names.set_services("_msrps._tcp.example.net", &places);
         for host in ["one.example.net", "two.example.net"] {
             names.set_addresses(host, &[Ipv4Addr::LOCALHOST]);
@@ -318,9 +318,9 @@ fn a_relay_named_by_its_domain_is_found_by_its_service_where_somebody_is() {
 #[test]
 fn of_several_relays_the_next_is_taken_where_one_is_not_there_or_does_not_take_the_server() {
     setting().tell(async |world| {
-        let dead = free_tcp_port();
+        let dead = DeadPlace::take();
         let (first, second) = (Relay::listen(world).await, Relay::listen(world).await);
-        let uris = [dead, first.place, second.place].map(|place| format!("msrp://{place};tcp"));
+        let uris = [dead.address(), first.place, second.place].map(|place| format!("msrp://{place};tcp"));
         go_through(world, &uris, |_| {}).await;
         let mut refusing = first.connection().await;
         let asked = refusing.next_request().await;

@@ -18,7 +18,7 @@ async fn person(program: &Program, name: &str, storage: Storage) -> Person {
 
 /// Peak memory of a server of its own that took and delivered one message of this size.
 async fn peak_bytes(directory: &Path, size: usize) -> u64 {
-    let program = Program::new("[limits]\nregistration_delay_milliseconds = 20");
+    let program = Program::patient("");
     let served = program.serve().await;
     let source = directory.join(format!("source-{size}"));
     std::fs::write(&source, pattern(size)).unwrap();

@@ -82,8 +82,7 @@ fn what_was_passed_on_and_nobody_answers_is_kept_before_it_ends() {
 #[tokio::test]
 async fn the_log_tells_no_secrets() {
     for format in ["human", "json"] {
-        let program =
-            Program::new(&format!("[log]\nformat = {format:?}\n[limits]\nregistration_delay_milliseconds = 20"));
+        let program = Program::patient(&format!("[log]\nformat = {format:?}\n"));
         let mut served = program.serve().await;
         let person = async |name: &str| {
             let wire = Arc::<Recorder>::default();

@@ -81,12 +81,12 @@ fn transactions_are_those_of_section_17() {
         large(&[Device::Seen("client-invite-accepted")]),
         caller("response-to-nothing"),
     ];
-    played(&ACTS, async |world, stage| {
+    played(&ACTS, async |world, _| {
         let repeated = world.recipient("sip:server-non-invite@example.org");
         let kept = world.queue().iter().filter(|it| it.message.recipient == repeated).count();
         assert_eq!(kept, 1, "one message, however often its request came");
         let dropped = world.metric("restante_dropped_total", &["response-to-nothing"]);
-        assert!(dropped > 0 && stage.is_dir());
+        assert!(dropped > 0, "a response to nothing is counted");
     });
 }
 

@@ -123,10 +123,13 @@ fn each_tenant_has_the_time_and_the_memory_that_its_limits_say() {
 
 #[test]
 fn so_many_decisions_of_a_tenant_run_at_once_as_its_limits_say() {
-    let engine = engine(Duration::from_millis(300), 4);
+    // Four of them take a second together or four after each other, whoever else is busy here.
+    let (deadline, max_wait) = (Duration::from_secs(1), Duration::from_secs(60));
+    let limits = PolicyLimits { deadline, threads: 4, max_wait, ..PolicyLimits::default() };
+    let engine = PolicyEngine::new(limits).unwrap();
     let loader = Loader::new(engine.clone(), None).unwrap();
     let policy = hostile_of(&loader, "endless-loop");
-    for (at_once, least, most) in [(1, 1_200, 60_000), (4, 0, 1_100)] {
+    for (at_once, least, most) in [(1, 4_000, 60_000), (4, 0, 3_600)] {
         let (host, outcomes) = host_with(&engine);
         host.set_generation(&tenant("burner"), policy.clone());
         let usual = engine.limits().of_a_tenant();

@@ -427,6 +427,9 @@ fn configuration(
             Value::Table(table(vec![
                 ("registration_delay_milliseconds", Value::Integer(REGISTRATION_DELAY_MILLISECONDS)),
                 ("max_drain_seconds", Value::Integer(2)),
+                // A busy machine is no part of what is shown.
+                ("max_decision_milliseconds", Value::Integer(5_000)),
+                ("max_commit_wait_milliseconds", Value::Integer(5_000)),
             ])),
         ),
         ("tenants", Value::Table(table(vec![(TENANT, Value::Table(tenant))]))),

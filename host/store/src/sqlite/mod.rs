@@ -380,7 +380,12 @@ impl Store for SqliteStore {
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<(StoredMessage, u64)>, StoreError> {
-        operator::list(|| self.side(), filter, limit)
+        let waiting = |tenant| {
+            let (messages, dispositions) = (self.users.tenant(tenant), self.users.dispositions(tenant));
+            messages.messages.saturating_add(dispositions.messages)
+        };
+        let is_small = filter.tenant.as_ref().is_some_and(|tenant| waiting(tenant) <= operator::FEW);
+        operator::list(|| self.side(), filter, is_small, limit)
     }
 
     fn show(&self, id: MessageId) -> Result<Option<(StoredMessage, u64)>, StoreError> {

@@ -1,13 +1,14 @@
 //! What operators look at: messages in order of arrival, without their bodies.
 //!
 //! Who asks for one tenant's may have to go through everybody's. That is done in steps: no step holds others up that ask with
-//! the same connection, nor keeps the WAL from beginning anew for longer than it reads [`STEP`] rows.
+//! the same connection, nor keeps the WAL from beginning anew for longer than it reads [`STEP`] rows. Where the tenant has few
+//! users, and few messages wait for them, they are looked at instead, one after the other.
 
 use std::ops::Deref;
 
 use restante_deferral::model::{MessageId, RecipientKey, StoredMessage, TenantName};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params, params};
 
 use super::reader::read_message;
 use super::schema::QUEUE;
@@ -22,13 +23,24 @@ const COLUMNS: &str = "message.seq, deduplication, message.priority, received_at
 /// Rows that a step looks at.
 const STEP: i64 = 1_000;
 
+/// So many users or messages are few.
+pub(super) const FEW: u32 = 10_000;
+
 /// Messages without their bodies, with the size of each body. `connect` is asked for a connection for each step.
+/// `is_small`: few messages wait for the tenant.
 pub(super) fn list<Held: Deref<Target = Connection>>(
     connect: impl Fn() -> Held,
     filter: &Filter,
+    is_small: bool,
     limit: usize,
 ) -> Result<Vec<(StoredMessage, u64)>, StoreError> {
     let mut after = filter.after.map_or(-1, seq_of);
+    if let (None, Some(tenant), true) = (&filter.recipient, &filter.tenant, is_small) {
+        let connection = connect();
+        if has_few_users(&connection, tenant)? {
+            return of_small_tenant(&connection, tenant, after, limit);
+        }
+    }
     match (&filter.recipient, &filter.tenant) {
         (Some(key), tenant) if tenant.as_ref().is_none_or(|tenant| *tenant == key.tenant) => {
             of_recipient(&connect(), key, after, limit)
@@ -94,6 +106,29 @@ fn of_recipient(
     read(connection, &sql, named_params! {":recipient": recipient, ":queue": queue, ":after": after}, limit)
 }
 
+fn has_few_users(connection: &Connection, tenant: &TenantName) -> rusqlite::Result<bool> {
+    let counted = connection
+        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM user WHERE tenant = ? LIMIT ?)")?
+        .query_row(params![&*tenant.0, FEW + 1], |row| row.get::<_, u32>(0))?;
+    Ok(counted <= FEW)
+}
+
+fn of_small_tenant(
+    connection: &Connection,
+    tenant: &TenantName,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<(StoredMessage, u64)>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM (SELECT place.seq FROM user CROSS JOIN place ON place.recipient = user.id
+             WHERE user.tenant = :tenant AND place.list = :queue AND place.seq > :after ORDER BY place.seq) AS wanted
+         CROSS JOIN message ON message.seq = wanted.seq JOIN user ON user.id = message.recipient
+         LEFT JOIN fate ON fate.seq = message.seq ORDER BY wanted.seq"
+    );
+    let tenant = &*tenant.0;
+    read(connection, &sql, named_params! {":tenant": tenant, ":queue": QUEUE, ":after": after}, limit)
+}
+
 fn of_tenant(
     connection: &Connection,
     tenant: Option<&TenantName>,
@@ -148,25 +183,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_tenant_is_looked_for_among_a_large_ones_messages_in_steps() {
+    fn a_small_tenant_is_found_among_a_large_ones_messages() {
         let connection = Connection::open_in_memory().unwrap();
         connection
             .execute_batch(
                 "CREATE TABLE user (id INTEGER PRIMARY KEY, tenant TEXT, address TEXT);
                  INSERT INTO user VALUES (1, 'large', 'a'), (2, 'small', 'b');
                  CREATE TABLE fate (seq INTEGER PRIMARY KEY, expires_at INTEGER, state BLOB);
+                 CREATE TABLE place (recipient, list, key, seq, PRIMARY KEY (recipient, list, key, seq));
                  CREATE TABLE message (seq INTEGER PRIMARY KEY, recipient, deduplication, priority, received_at,
                      expires_at, expiry_source, size_bytes, envelope, body_id);
                  WITH RECURSIVE number (it) AS (SELECT 1 UNION ALL SELECT it + 1 FROM number WHERE it < 10500)
                  INSERT INTO message (seq, recipient) SELECT it * 100, 1 FROM number;
                  UPDATE message SET recipient = 2, deduplication = zeroblob(16), priority = 1, received_at = 0,
-                     expires_at = 0, expiry_source = 0, size_bytes = 0 WHERE seq IN (700, 900000, 1050000);",
+                     expires_at = 0, expiry_source = 0, size_bytes = 0 WHERE seq IN (700, 900000, 1050000);
+                 INSERT INTO place SELECT recipient, 0, seq % 7, seq FROM message;
+                 INSERT INTO place SELECT recipient, 1, 5, seq FROM message;",
             )
             .unwrap();
         let envelope = crate::codec::write_envelope(&envelope());
         connection.execute("UPDATE message SET envelope = ? WHERE recipient = 2", [envelope]).unwrap();
         let steps = Cell::new(0);
-        let list = |after: u64, limit: usize| {
+        let of = |is_small: bool, after: u64, limit: usize| {
             let filter =
                 Filter { tenant: Some(TenantName("small".into())), after: Some(MessageId(after)), ..Filter::default() };
             steps.set(0);
@@ -174,9 +212,19 @@ mod tests {
                 steps.set(steps.get() + 1);
                 &connection
             };
-            let found = super::list(connect, &filter, limit).unwrap();
+            let found = super::list(connect, &filter, is_small, limit).unwrap();
             found.iter().map(|(message, _)| message.id.0).collect::<Vec<_>>()
         };
+        for (after, limit, found) in [
+            (0, 9, vec![700, 900_000, 1_050_000]),
+            (0, 2, vec![700, 900_000]),
+            (700, 1, vec![900_000]),
+            (1_050_000, 1, vec![]),
+        ] {
+            assert_eq!((of(true, after, limit), steps.get()), (found, 1));
+        }
+        // Where it is not known to be small everybody's messages are gone through, in steps.
+        let list = |after, limit| of(false, after, limit);
         assert_eq!((list(0, 9), steps.get()), (vec![700, 900_000, 1_050_000], 12));
         assert_eq!((list(0, 2), steps.get()), (vec![700, 900_000], 9));
         assert_eq!((list(700, 1), steps.get()), (vec![900_000], 9));

@@ -53,7 +53,9 @@ pub fn start<W: Watched>(name: &str, watched: &Arc<W>) -> notify::Result<JoinHan
     let builder = std::thread::Builder::new().name(name.to_owned());
     let thread = builder.spawn(move || {
         while let Some(watched) = watched.upgrade() {
-            if watching.follow(&*watched) || changed(&events) {
+            let is_more = watching.follow(&*watched);
+            // What is found anew waits, too, for the end of what may be a copy.
+            if changed(&events) || is_more {
                 watched.changed();
             }
         }

@@ -221,6 +221,20 @@ fn an_expiry_can_be_answered_with_a_hand_over() {
 }
 
 #[test]
+fn a_hand_over_that_nobody_takes_comes_to_an_end_too() {
+    let mut world = World::new();
+    world.policy = acting(|_| ExpiryAction::HandOver(String::from("sms")));
+    world.devices = Box::new(|_, _| vec![(100, Deed::Ends(end(Some(503), Origin::Core)))]);
+    world.arrives(message("m1"));
+    // Kept for as long as may be, and the time of one hand-over.
+    world.seconds(36 * 24 * 3600);
+    assert_eq!(world.waiting(), ["m1"]);
+    world.seconds(24 * 3600 + 60);
+    assert!(world.waiting().is_empty());
+    assert_eq!(world.count(|event| matches!(event, Event::Expired(_))), 1);
+}
+
+#[test]
 fn a_message_that_expires_while_the_plan_is_busy_with_another_is_not_sent() {
     let mut world = World::new();
     world.policy = Box::new(|question| match question {

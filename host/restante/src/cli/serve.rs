@@ -103,8 +103,8 @@ async fn serve(configuration: &Configuration, arguments: &Arguments) -> Result<(
     let starting = Server::start_with(configuration, Parts { policies, ..Parts::default() });
     let server = tokio::select! {
         started = starting => started?,
-        _ = terminate.recv() => return Ok(not_served()),
-        _ = interrupt.recv() => return Ok(not_served()),
+        _ = terminate.recv() => return not_served(),
+        _ = interrupt.recv() => return not_served(),
     };
     let admin = admin::start(configuration, &server).await.context("cannot start the administration interface")?;
     for (protocol, address) in server.sip() {
@@ -141,8 +141,9 @@ fn step(name: &str) -> Result<Step, String> {
     known.ok_or_else(|| format!("expected one of {}", Step::ALL.map(Step::name).join(", ")))
 }
 
-fn not_served() {
+fn not_served() -> Result<()> {
     tracing::info!("stopped before it served");
+    Ok(())
 }
 
 /// A reading of the configuration while signals are listened to: it may compile for minutes.

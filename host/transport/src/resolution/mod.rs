@@ -18,7 +18,7 @@ mod wanted;
 
 pub use dns::{Dns, DnsFailure, Found, Pointer, ServiceRecord, SystemDns};
 pub use marks::MarkLimits;
-pub use names::{Known, NameLimits, Names};
+pub use names::{Asker, Known, NameLimits, Names};
 pub use procedure::{Resolved, resolve};
 pub use reach::Reach;
 pub use wanted::{Place, Wanted};

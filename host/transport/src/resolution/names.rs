@@ -14,6 +14,7 @@
 //! next place (RFC 3263 §4.3). Places that no listener of ours reaches ([`Reach`]) are the last.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +63,20 @@ pub enum Known {
     Not,
 }
 
+/// Of the questions that may be under way, the part that one asker may have: somebody whose names nobody answers for leaves
+/// some for others.
+const ASKER_SHARE: usize = 8;
+
+/// Who wants to know something, as [`Names::asker`] tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Asker(u64);
+
+/// Leave to ask, until this is dropped.
+struct Turn {
+    _question: OwnedSemaphorePermit,
+    of: Option<(Arc<Names>, Asker)>,
+}
+
 /// Who is asked, and where.
 type Asked = (Arc<dyn Dns>, Handle);
 /// Gives a number below or equal to its argument.
@@ -75,6 +90,9 @@ pub struct Names {
     random: Random,
     questions: Arc<Semaphore>,
     questions_of_operator: Arc<Semaphore>,
+    /// Questions under way of each asker.
+    asking: Mutex<HashMap<Asker, usize>>,
+    askers: RandomState,
     known: Mutex<State>,
     /// Whether any place is marked: most answers need no look at the rest.
     has_marks: AtomicBool,
@@ -138,13 +156,21 @@ impl Names {
         // One for each name of the configuration: no others are among these.
         let questions_of_operator = Arc::new(Semaphore::new(limits.max_names));
         let has_marks = AtomicBool::new(false);
-        Names { asked, limits, reach, random, questions, questions_of_operator, known: Mutex::default(), has_marks }
+        let (asking, askers, known) = (Mutex::default(), RandomState::new(), Mutex::default());
+        Names { asked, limits, reach, random, questions, questions_of_operator, asking, askers, known, has_marks }
     }
 
-    /// Where a name leads, for a task that can wait for it. None: nowhere, or nobody could say.
-    pub async fn places(self: &Arc<Names>, wanted: &Wanted) -> Vec<Place> {
+    /// Who asks: a user, or a source.
+    pub fn asker(&self, who: impl Hash) -> Asker {
+        Asker(self.askers.hash_one(who))
+    }
+
+    /// Where a name leads, for a task that can wait for it. None: nowhere, or nobody could say, or its asker has as many
+    /// questions under way as it may have.
+    pub async fn places(self: &Arc<Names>, wanted: &Wanted, asker: Option<Asker>) -> Vec<Place> {
         let (told, ended) = oneshot::channel();
-        if let Known::Places(places) = self.look_up(wanted, Instant::now(), move || _ = told.send(())) {
+        let told = move || _ = told.send(());
+        if let Known::Places(places) = self.look_up_for(wanted, Instant::now(), asker, told) {
             return places;
         }
         // Where nothing is being asked, whoever was to be told is gone already.
@@ -158,13 +184,24 @@ impl Names {
     /// What is known; what has to be asked is asked in the background. Where it is [`Known::Not`], `then` is called when
     /// that ended, on another thread; otherwise it is dropped.
     pub fn look_up(self: &Arc<Names>, wanted: &Wanted, now: Instant, then: impl FnOnce() + Send + 'static) -> Known {
+        self.look_up_for(wanted, now, None, then)
+    }
+
+    fn look_up_for(
+        self: &Arc<Names>,
+        wanted: &Wanted,
+        now: Instant,
+        asker: Option<Asker>,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Known {
         if let Some(place) = wanted.place() {
             return Known::Places(vec![place]);
         }
         let Some((dns, runtime)) = &self.asked else { return Known::Nowhere };
         let mut known = self.known();
         let State { entries, marks } = &mut *known;
-        let turn = if entries.get(wanted).is_none_or(|entry| entry.is_due(now)) { self.turn(wanted) } else { None };
+        let is_due = entries.get(wanted).is_none_or(|entry| entry.is_due(now));
+        let turn = if is_due { self.turn(wanted, asker) } else { None };
         // What cannot be asked about now pushes nothing out.
         if !entries.contains_key(wanted) && (turn.is_none() || !make_room(entries, wanted, self.limits.max_names)) {
             return Known::Nowhere;
@@ -217,10 +254,20 @@ impl Names {
         Known::Places(places)
     }
 
-    /// Leave to ask, until it is dropped. None: as many as may be asked about are.
-    fn turn(&self, wanted: &Wanted) -> Option<OwnedSemaphorePermit> {
+    /// None: as many as may be asked about are, in all or of this asker.
+    fn turn(self: &Arc<Names>, wanted: &Wanted, asker: Option<Asker>) -> Option<Turn> {
         let questions = if wanted.is_of_operator() { &self.questions_of_operator } else { &self.questions };
-        questions.clone().try_acquire_owned().ok()
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = (self.limits.max_questions / ASKER_SHARE).max(1);
+        if asker.is_some_and(|asker| asking.get(&asker).is_some_and(|count| *count >= share)) {
+            return None;
+        }
+        let question = questions.clone().try_acquire_owned().ok()?;
+        if let Some(asker) = asker {
+            let count = asking.entry(asker).or_default();
+            *count = count.saturating_add(1);
+        }
+        Some(Turn { _question: question, of: asker.map(|asker| (Arc::clone(self), asker)) })
     }
 
     async fn ask(&self, dns: &dyn Dns, wanted: Wanted) {
@@ -248,6 +295,17 @@ impl Names {
 
     fn known(&self) -> MutexGuard<'_, State> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some((names, asker)) = &self.of else { return };
+        let mut asking = names.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        match asking.get_mut(asker) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => _ = asking.remove(asker),
+        }
     }
 }
 

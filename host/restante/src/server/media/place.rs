@@ -12,7 +12,7 @@ use restante_msrp::sdp::{ConnectionPlace, Fingerprint, MsrpDescription};
 use restante_msrp::uri::{Host, MsrpUri};
 use restante_transport::destination::RefusedTarget;
 use restante_transport::msrp::{Believed, MsrpStream, connect, connect_encrypted};
-use restante_transport::resolution::Wanted;
+use restante_transport::resolution::{Asker, Wanted};
 use restante_transport::{Protocol, SendFailure, Tls};
 use tokio::time::{Instant, timeout_at};
 
@@ -72,6 +72,8 @@ pub struct Place {
     wanted: Vec<Wanted>,
     /// Where the signalling that named them came from.
     signalled_from: IpAddr,
+    /// For whom names are looked for.
+    asker: Asker,
     encryption: Option<Encryption>,
 }
 
@@ -94,7 +96,7 @@ impl Place {
     pub fn of(
         theirs: &MsrpDescription,
         shared: Arc<Shared>,
-        signalled_from: IpAddr,
+        (signalled_from, asker): (IpAddr, Asker),
         encryption: Option<Encryption>,
     ) -> Result<Place, NoPlace> {
         let mut refusal = NoPlace::Unusable;
@@ -109,14 +111,14 @@ impl Place {
                 _ => wanted.extend(wanted_of(&place)),
             }
         }
-        if wanted.is_empty() { Err(refusal) } else { Ok(Place { shared, wanted, signalled_from, encryption }) }
+        if wanted.is_empty() { Err(refusal) } else { Ok(Place { shared, wanted, signalled_from, asker, encryption }) }
     }
 
     /// The next hop of what a client of our relay sends. Nobody's signalling speaks for it: only what the operator allows.
     ///
     /// # Errors
     /// [`NoPlace`]
-    pub(in crate::server) fn of_next_hop(uri: &MsrpUri, shared: Arc<Shared>) -> Result<Place, NoPlace> {
+    pub(in crate::server) fn of_next_hop(uri: &MsrpUri, shared: Arc<Shared>, asker: Asker) -> Result<Place, NoPlace> {
         let place = ConnectionPlace { host: uri.host.clone(), port: uri.port_or_default() };
         let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         if let Some(address) = place.socket_address()
@@ -131,7 +133,7 @@ impl Place {
         if uri.secure && encryption.is_none() {
             return Err(NoPlace::Unusable);
         }
-        Ok(Place { shared, wanted, signalled_from: nobody, encryption })
+        Ok(Place { shared, wanted, signalled_from: nobody, asker, encryption })
     }
 
     /// Connects to the first of them where somebody is. Each has an equal part of the time that is left.
@@ -140,7 +142,11 @@ impl Place {
         let mut left = MAX_ADDRESSES;
         for (at, wanted) in self.wanted.iter().enumerate() {
             let others = self.wanted.len().saturating_sub(at).saturating_sub(1);
-            let found = timeout_at(part(Instant::now(), deadline, others), self.shared.msrp_names.places(wanted)).await;
+            let found = timeout_at(
+                part(Instant::now(), deadline, others),
+                self.shared.msrp_names.places(wanted, Some(self.asker)),
+            )
+            .await;
             let Ok(places) = found else { continue };
             let places = self.shared.failed_msrp_places.sort(places.into_iter().map(|place| place.socket));
             for (at, place) in places.iter().enumerate() {

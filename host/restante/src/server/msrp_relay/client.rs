@@ -222,7 +222,11 @@ impl Running {
         };
         let source = match stream {
             Some(stream) => Ok(Source::Stream(MsrpStream::Here(stream), Bytes::new(), None)),
-            None => Place::of_next_hop(uri, shared).map(|place| Source::Place(Box::new(place))),
+            None => {
+                let user = self.registered.as_ref().map(|it| (&it.user.tenant, &it.user.address));
+                let asker = shared.msrp_names.asker(user);
+                Place::of_next_hop(uri, shared, asker).map(|place| Source::Place(Box::new(place)))
+            }
         };
         match source {
             Ok(source) => _ = self.legs.insert(leg, leg::start(leg, source, self.to_task.clone())),

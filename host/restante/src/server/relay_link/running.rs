@@ -89,7 +89,7 @@ impl Link {
     async fn places(&self, relay: &Relay) -> Vec<SocketAddr> {
         let uri = &relay.uri;
         let Some(wanted) = Wanted::msrp_relay(&host_of(uri), uri.port, uri.secure) else { return Vec::new() };
-        let places = self.names.places(&wanted.of_operator()).await;
+        let places = self.names.places(&wanted.of_operator(), None).await;
         if places.is_empty() {
             tracing::warn!(relay = %uri, "the name of the MSRP relay leads nowhere");
         }

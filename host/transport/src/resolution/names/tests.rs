@@ -205,6 +205,22 @@ fn places_that_no_name_leads_to_take_no_marks_from_others() {
 }
 
 #[test]
+fn whoever_names_hosts_that_nobody_answers_for_leaves_questions_for_others() {
+    let setting = Setting::new(NameLimits { max_questions: 16, ..NameLimits::default() });
+    let [one, other] = ["one", "other"].map(|who| setting.names.asker(who));
+    let asks = |asker, host: &str| setting.names.look_up_for(&wanted(host), setting.began, Some(asker), || ());
+    assert_eq!([asks(one, "a.example"), asks(one, "b.example")], [Known::Not, Known::Not]);
+    assert_eq!(asks(one, "c.example"), Known::Nowhere, "an eighth of the questions is its own");
+    assert_eq!([asks(other, "c.example"), asks(other, "d.example")], [Known::Not, Known::Not]);
+    assert_eq!(asks(one, "d.example"), Known::Not, "it may wait for what others ask");
+    setting.settle();
+    assert_eq!(setting.of("e.example", 0).0, Known::Not);
+    setting.settle();
+    assert_eq!(setting.names.asking.lock().unwrap().len(), 0, "nothing is remembered of who asks nothing");
+    assert_eq!(asks(one, "f.example"), Known::Not);
+}
+
+#[test]
 fn a_place_that_no_listener_reaches_comes_last() {
     let (of_v4, of_v6) = (SocketAddr::from(([192, 0, 2, 99], 5060)), "[2001:db8::1]:5060".parse().unwrap());
     for (listeners, protocol, expected) in [

@@ -9,7 +9,7 @@ use restante_msrp::session_id::new_session_id;
 use restante_msrp::uri::{MsrpPath, MsrpUri};
 
 use super::super::{Shard, size};
-use super::{MediaSession, RELAYED_CHUNK_BYTES};
+use super::{MediaKind, MediaSession, RELAYED_CHUNK_BYTES};
 use crate::server::ThroughRelay;
 use crate::server::media::{Connection, Encryption, MediaId, NoPlace, Place, Start};
 
@@ -103,7 +103,16 @@ impl Shard {
             Role::Active => match shared.msrp_relay.connect(theirs.path.first()) {
                 Some(stream) => Connection::Here(stream),
                 None => {
-                    Connection::To(Box::new(Place::of(theirs, shared.clone(), session.signalled_from, encryption)?))
+                    let asker = match &session.kind {
+                        MediaKind::Incoming { key, sender, .. } => {
+                            shared.msrp_names.asker((&key.tenant, &sender.address))
+                        }
+                        MediaKind::Push(delivery) | MediaKind::Pull(delivery) => {
+                            shared.msrp_names.asker((&delivery.key.tenant, &delivery.key.address))
+                        }
+                    };
+                    let from = (session.signalled_from, asker);
+                    Connection::To(Box::new(Place::of(theirs, shared.clone(), from, encryption)?))
                 }
             },
         };

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::super::openings::{Kind, RETRY_SECONDS};
 use super::super::responses::Accepted;
-use super::super::route::Route;
 use super::super::session::answers_until;
 use super::super::{Now, Shard};
-use super::{ASSERTED, Errand, RelayId, Target, WITHIN_TRUST, Way};
+use super::answers::{ASSERTED, hidden_from, hidden_outside};
+use super::{Errand, RelayId, Target, Way};
 use crate::server::flow;
 use crate::server::media::MediaId;
 use restante_deferral::model::{Contact, ContactId, Duration as Milliseconds, RecipientKey, Sender, Verification};
@@ -231,28 +231,6 @@ impl Shard {
             self.send_bye(now, &dialog, flow, None);
         }
     }
-}
-
-/// What nobody outside of those who trust each other sees of a request or an answer (RFC 3325 §5, §7, RFC 7315 §6).
-pub(super) fn hidden_outside(message: &SipMessage) -> Vec<Name> {
-    let mut hidden = WITHIN_TRUST.to_vec();
-    if message.asks_privacy("id") {
-        hidden.extend([Name::PAssertedIdentity, Name::ReferredBy]);
-    }
-    hidden
-}
-
-/// What a contact may not see of who called (RFC 3325 §5 to §7, §9.2): what is preferred is for us alone; who is not trusted
-/// learns neither the service, nor who asked not to be named.
-pub(in crate::server::shard) fn hidden_from(route: &Route, is_private: bool) -> Vec<Name> {
-    let mut hidden = vec![Name::PPreferredIdentity, Name::PPreferredService];
-    if !route.is_trusted {
-        hidden.extend(WITHIN_TRUST);
-        if is_private {
-            hidden.extend([Name::PAssertedIdentity, Name::ReferredBy]);
-        }
-    }
-    hidden
 }
 
 impl Way {

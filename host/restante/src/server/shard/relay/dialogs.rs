@@ -30,8 +30,8 @@ use restante_sip::uri::Uri;
 use super::super::openings::RETRY_SECONDS;
 use super::super::route::is_sips;
 use super::super::{Now, Shard};
-use super::calls::hidden_outside;
-use super::{ASSERTED, Errand, Target, Way};
+use super::answers::{ASSERTED, hidden_outside};
+use super::{Errand, Target, Way};
 use crate::server::flow;
 
 /// Begins what our marks in Record-Route name.

@@ -8,16 +8,19 @@
 //! | what we sent ourselves and a core brought back (`forward`) | one way | goes back |
 //! | a request in a dialog that passes by here (`dialogs`) | one way | goes back |
 //!
+//! `branches` sends to each target, `answers` passes back what comes of that.
+//!
 //! Requests that are not in a dialog keep no state here once they are answered, but for the answers that may still come
 //! ([`ANSWERS_MAY_COME`]); dialogs keep none at all.
 
+mod answers;
+mod branches;
 mod calls;
 mod dialogs;
 mod messages;
 mod preferences;
 
-pub(super) use self::calls::hidden_from;
-use self::calls::hidden_outside;
+pub(super) use self::answers::hidden_from;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -27,14 +30,12 @@ use restante_deferral::model::{ContactId, Origin, RecipientKey};
 use restante_deferral::participating_function::AttemptId;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::proxy::{
-    Action, Best, BranchId, ContextSettings, Forwarding, OwnRoutes, Refusal, ResponseContext, Returning, TakeOver,
-    breadth_of_each, loop_key, validate,
+    Action, BranchId, ContextSettings, OwnRoutes, Refusal, ResponseContext, TakeOver, breadth_of_each, loop_key,
+    validate,
 };
-use restante_sip::transaction::{ClientTransactionId, Flow, Passing, SendError, ServerTransactionId};
-use restante_sip::writer::WriteError;
+use restante_sip::transaction::{ClientTransactionId, Flow, ServerTransactionId};
 
 use super::requests::SUPPORTED;
-use super::responses::{Purpose, Silence};
 use super::session::ANSWERS_MAY_COME;
 use super::{Now, Shard};
 use crate::server::media::MediaId;
@@ -42,21 +43,6 @@ use crate::server::openings::Opening;
 
 /// What a transaction has longer than the context to end: 64·T1, since what is cancelled may never be answered.
 const LONGER_THAN_CONTEXT: Duration = Duration::from_secs(40);
-/// What only a trusted peer may say of identities and services (RFC 3325 §5, RFC 6050 §5), of whom it serves (RFC 5502 §6)
-/// and of charging (RFC 7315 §4.2, §4.5, §4.6), and what is for us alone.
-const ASSERTED: [Name; 8] = [
-    Name::PAssertedIdentity,
-    Name::PAssertedService,
-    Name::PPreferredIdentity,
-    Name::PPreferredService,
-    Name::PServedUser,
-    Name::PCalledPartyId,
-    Name::PChargingVector,
-    Name::PChargingFunctionAddresses,
-];
-/// What stays among those who trust each other, whoever said it: P-Called-Party-ID is for the device itself (RFC 7315 §4.2).
-pub(super) const WITHIN_TRUST: [Name; 4] =
-    [Name::PAssertedService, Name::PServedUser, Name::PChargingVector, Name::PChargingFunctionAddresses];
 
 /// Names a relay within its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -274,56 +260,6 @@ impl Shard {
         Some(id)
     }
 
-    /// A response on a branch.
-    pub(super) fn relay_answered(&mut self, now: Now, id: RelayId, branch: BranchId, response: &SipMessage) {
-        let status = response.status().unwrap_or(0);
-        let Some(relay) = self.relays.get_mut(&id) else { return };
-        let known = relay.branches.get(branch.0);
-        let (hop, is_device) = known.map_or((None, false), |it| (it.hop, it.is_device));
-        let actions = relay.context.answered(now.monotonic, branch, response);
-        let client = known_client(relay, branch);
-        if let (200.., Some(branch)) = (status, relay.branches.get_mut(branch.0)) {
-            branch.status = Some(status);
-        }
-        if status < 200 {
-            if let (Some(client), Some(until)) = (client, relay.context.rings_until(branch)) {
-                self.endpoint.ring_until(now.monotonic, client, until + LONGER_THAN_CONTEXT);
-            }
-        } else if let (Some(hop), Errand::Attempt { .. }) = (hop, &relay.errand) {
-            // Who declines calls says nothing of the hop, so that only messages are counted.
-            let origin = self.origin(is_device, hop, status, now);
-            let retry_after_seconds = response.number(Name::RetryAfter).ok().flatten();
-            self.note_end(id, branch, BranchEnd { status: Some(status), origin, retry_after_seconds });
-        }
-        self.act(now, id, actions, Some(response));
-    }
-
-    /// Nothing came on a branch, or it could not be sent.
-    pub(super) fn relay_silent(&mut self, now: Now, id: RelayId, branch: BranchId, silence: Silence) {
-        let Some(relay) = self.relays.get_mut(&id) else { return };
-        // Who was cancelled before it said anything may be there.
-        let known = relay.branches.get(branch.0).filter(|branch| !branch.is_cancelled);
-        if let Some(hop) = known.and_then(|branch| branch.hop) {
-            self.shared.names.note_failure(hop, now.monotonic);
-        }
-        let (origin, actions) = match silence {
-            Silence::TimedOut => (Origin::Timeout, relay.context.timed_out(now.monotonic, branch)),
-            Silence::NotSent => (Origin::Transport, relay.context.not_sent(now.monotonic, branch)),
-        };
-        self.note_end(id, branch, BranchEnd { status: None, origin, retry_after_seconds: None });
-        self.act(now, id, actions, None);
-    }
-
-    /// A branch could not be sent over TCP, and goes over UDP where it is still wanted.
-    pub(super) fn relay_again(&mut self, now: Now, id: RelayId, branch: BranchId) {
-        let known = self.relays.get(&id).filter(|relay| !relay.context.is_over());
-        let is_wanted = known.and_then(|relay| relay.branches.get(branch.0)).is_some_and(|branch| !branch.is_cancelled);
-        match is_wanted {
-            true => self.begin_branch(now, id, branch),
-            false => self.relay_silent(now, id, branch, Silence::NotSent),
-        }
-    }
-
     /// The caller's CANCEL. False: the request is not passed on.
     pub(super) fn relay_cancelled(&mut self, now: Now, server: ServerTransactionId) -> bool {
         let Some(id) = self.relay_of_server.get(&server).copied() else { return false };
@@ -354,13 +290,6 @@ impl Shard {
             }
             let actions = relay.context.handle_wake(now.monotonic);
             self.act(now, id, actions, None);
-        }
-    }
-
-    /// A name that a branch waited for was asked about.
-    pub(super) fn branches_resolved(&mut self, now: Now, branches: Vec<(RelayId, BranchId)>) {
-        for (id, branch) in branches {
-            self.begin_branch(now, id, branch);
         }
     }
 
@@ -418,179 +347,6 @@ impl Shard {
         }
     }
 
-    fn begin_branch(&mut self, now: Now, id: RelayId, branch: BranchId) {
-        let Some(relay) = self.relays.get(&id) else { return };
-        let Some(target) = relay.branches.get(branch.0).map(|branch| branch.target.clone()) else { return };
-        let server = relay.server;
-        self.endpoint.answer_until(now.monotonic, server, now.monotonic + self.timer_c() + LONGER_THAN_CONTEXT);
-        let way = match target {
-            Target::Way(way) => Some(way),
-            Target::Contact { follows: Some(first), .. } if self.has_answered(id, first) => {
-                return self.relay_silent(now, id, branch, Silence::NotSent);
-            }
-            Target::Contact { key, contact, is_private, is_user, record, .. } => {
-                if self.branch_waits_for_name(now, &key, contact, (id, branch)) {
-                    return;
-                }
-                self.way_to_contact(&key, contact, (is_private, is_user), record, id)
-            }
-        };
-        let sent = way.ok_or(SendError::Busy).and_then(|way| self.send_branch(now, id, &way).map(|sent| (way, sent)));
-        match sent {
-            Ok((way, (client, flow, bytes))) => {
-                self.purposes.insert(client, Purpose::Relayed { relay: id, branch });
-                if let Some(branch) = self.relays.get_mut(&id).and_then(|relay| relay.branches.get_mut(branch.0)) {
-                    branch.client = Some(client);
-                    branch.sent = Some((bytes, flow));
-                    branch.hop = Some(way.flow.remote);
-                    branch.is_device = way.is_device;
-                    branch.is_trusted = way.is_trusted;
-                    branch.record_routes = way.record_routes;
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a branch cannot be sent");
-                self.relay_silent(now, id, branch, Silence::NotSent);
-            }
-        }
-    }
-
-    /// Whether a device itself gave a final answer on this flow, or on one that this one followed: 408, 430 and 503 say that
-    /// it was not reached.
-    fn has_answered(&self, id: RelayId, branch: BranchId) -> bool {
-        let Some(relay) = self.relays.get(&id) else { return false };
-        let mut next = Some(branch);
-        // As many as there are, whatever they say of each other.
-        for _ in &relay.branches {
-            let Some(branch) = next.and_then(|branch| relay.branches.get(branch.0)) else { return false };
-            if branch.status.is_some_and(|status| !matches!(status, 408 | 430 | 503)) {
-                return true;
-            }
-            next = branch.target.follows();
-        }
-        false
-    }
-
-    fn send_branch(
-        &mut self,
-        now: Now,
-        id: RelayId,
-        way: &Way,
-    ) -> Result<(ClientTransactionId, Flow, Bytes), SendError> {
-        let relay = self.relays.get(&id).ok_or(SendError::Busy)?;
-        let (method, mark) = (relay.method.clone(), relay.mark.clone());
-        let (request, stamped, max_breadth) = (relay.request.clone(), relay.stamped.clone(), relay.max_breadth);
-        let mut bytes = Bytes::new();
-        let passing = Passing { mark: &mark, is_by_udp_alone: way.is_where_seen };
-        let (client, flow) = self.send_passing(now, &method, way.flow, passing, |via, _| {
-            let forwarding = Forwarding {
-                via,
-                stamped: Some(&stamped),
-                request_uri: &way.request_uri,
-                routes: &way.routes,
-                record_routes: &way.record_routes,
-                hidden: &way.hidden,
-                max_breadth: Some(max_breadth),
-            };
-            bytes = forwarding.write(&request)?;
-            Ok::<Bytes, WriteError>(bytes.clone())
-        })?;
-        Ok((client, flow, bytes))
-    }
-
-    fn cancel_branch(&mut self, now: Now, id: RelayId, branch: BranchId) {
-        let Some(relay) = self.relays.get_mut(&id) else { return };
-        relay.branches.get_mut(branch.0).into_iter().for_each(|branch| branch.is_cancelled = true);
-        match known_client(relay, branch) {
-            Some(client) => self.endpoint.cancel(now.monotonic, client),
-            // It was never sent: its next hop's name is being looked up.
-            None => {
-                self.forget_waiting_branch(id, branch);
-                self.relay_silent(now, id, branch, Silence::TimedOut);
-            }
-        }
-    }
-
-    /// 1xx and 2xx go back as they came (RFC 3261 §16.7 steps 4 to 10).
-    fn pass_back(&mut self, now: Now, id: RelayId, branch: BranchId, response: &SipMessage) {
-        let Some(relay) = self.relays.get(&id) else { return };
-        let status = response.status().unwrap_or(0);
-        let (server, is_invite, errand) = (relay.server, relay.method == Method::Invite, relay.errand.clone());
-        if let Errand::Attempt { .. } = errand {
-            return self.end_attempt_of(now, id, branch);
-        }
-        if let (200.., Errand::Invitation(media)) = (status, errand) {
-            self.forget_media(media);
-        }
-        let Ok(bytes) = self.returning(id, branch, response, None) else { return };
-        match status {
-            ..200 => {
-                let until = now.monotonic + self.timer_c() + LONGER_THAN_CONTEXT;
-                self.endpoint.answer_until(now.monotonic, server, until);
-                self.endpoint.respond(now.monotonic, server, status, bytes);
-            }
-            _ if is_invite => self.endpoint.pass_success(now.monotonic, server, bytes),
-            _ => self.endpoint.respond(now.monotonic, server, status, bytes),
-        }
-    }
-
-    /// A response as it goes back.
-    fn returning(
-        &self,
-        id: RelayId,
-        branch: BranchId,
-        response: &SipMessage,
-        best: Option<&Best>,
-    ) -> Result<Bytes, WriteError> {
-        let relay = self.relays.get(&id).ok_or(WriteError::Missing)?;
-        let (is_trusted, ours) = match relay.branches.get(branch.0) {
-            Some(branch) => (branch.is_trusted, branch.record_routes.as_slice()),
-            None => (false, &[][..]),
-        };
-        let received = relay.request.list(Name::Via).skip(1).map(restante_sip::message::unfold);
-        let vias: Vec<String> = std::iter::once(relay.stamped.clone()).chain(received).collect();
-        let earlier = relay.request.list(Name::RecordRoute).filter(|_| !ours.is_empty());
-        let ours = ours.iter().rev().map(|uri| format!("<{uri}>"));
-        let record_routes: Vec<String> = ours.chain(earlier.map(restante_sip::message::unfold)).collect();
-        let mut hidden = if is_trusted { Vec::new() } else { ASSERTED.to_vec() };
-        let (caller, is_callers_word_good) = relay.came;
-        if !is_callers_word_good && !self.is_outbound(caller) {
-            hidden.extend(hidden_outside(response));
-        }
-        Returning { best, vias: &vias, record_routes: &record_routes, hidden: &hidden }.write(response)
-    }
-
-    fn finish_relay(&mut self, now: Now, id: RelayId, best: &Best) {
-        let Some(relay) = self.relays.get(&id) else { return };
-        let server = relay.server;
-        // Whose it was is not told: the answer of a device says nothing of identities, one of a peer may.
-        let branch = BranchId(relay.branches.iter().position(|branch| !branch.is_trusted).unwrap_or(0));
-        match relay.errand.clone() {
-            Errand::Attempt { .. } => return self.end_failed_attempt_of(now, id, best.status),
-            Errand::Invitation(media) => self.forget_media(media),
-            Errand::Pass => {}
-        }
-        match best.response.as_ref().map(|response| self.returning(id, branch, response, Some(best))) {
-            Some(Ok(bytes)) => self.endpoint.respond(now.monotonic, server, best.status, bytes),
-            _ => self.answer(now, server, best.status),
-        }
-    }
-
-    /// Nobody took a large message, and nobody will: it comes here.
-    fn take_over(&mut self, now: Now, id: RelayId) {
-        let errand = self.relays.get(&id).map(|relay| relay.errand.clone());
-        if let Some(Errand::Invitation(media)) = errand {
-            self.shared.metrics.take_overs.inc();
-            self.accept_invitation(now, media);
-        }
-    }
-
-    fn note_end(&mut self, id: RelayId, branch: BranchId, end: BranchEnd) {
-        if let Some(branch) = self.relays.get_mut(&id).and_then(|relay| relay.branches.get_mut(branch.0)) {
-            branch.end = Some(end);
-        }
-    }
-
     fn forget_relay(&mut self, id: RelayId) {
         let Some(relay) = self.relays.remove(&id) else { return };
         relay.scheduled.into_iter().for_each(|at| _ = self.relay_wakes.remove(&(at, id)));
@@ -605,8 +361,4 @@ impl Shard {
     fn timer_c(&self) -> Duration {
         Duration::from_millis(self.shared.limits.max_ringing_milliseconds)
     }
-}
-
-fn known_client(relay: &Relay, branch: BranchId) -> Option<ClientTransactionId> {
-    relay.branches.get(branch.0)?.client
 }

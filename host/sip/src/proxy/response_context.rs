@@ -1,7 +1,7 @@
 //! The response context (RFC 3261 §16.7 to §16.10): the branches of one request that is passed on.
 //!
 //! Branches of equal q are begun together, the next q when nobody of the one before took it. A branch that follows another
-//! one, by a further flow of the same device, takes its place as soon as that has failed (RFC 5626 §5.3).
+//! one, by a further flow of the same device, takes its place as soon as that has failed (RFC 5626 §7).
 //!
 //! | state | input | does | next |
 //! |---|---|---|---|

@@ -1,6 +1,7 @@
 //! Somebody who has a password, or none, and wants to be somebody else.
 
 use restante_client::{PageMessage, Selection};
+use restante_sip::header::ICSI_LARGE_MESSAGE;
 use restante_sip::message::{Name, SipMessage};
 use restante_tests::{Digest, RawMsrp, RawSip, Request, Setting, World, setting};
 
@@ -92,6 +93,19 @@ fn a_spoofed_p_asserted_identity_counts_for_nothing() {
         assert_eq!(received.sip_field("P-Asserted-Identity"), Some("<sip:alice@example.org>"));
         assert_eq!(received.sip_field("Authorization"), None, "credentials go no further");
         world.until_settled().await;
+    });
+}
+
+#[test]
+fn a_spoofed_service_makes_no_large_message_of_a_chat() {
+    setting().demands_passwords().tell(async |world| {
+        let mut socket = world.outside().await;
+        for (name, expected) in [("P-Asserted-Service", 480), ("P-Preferred-Service", 200)] {
+            let chat = RawMsrp::invitation(&socket, BOB).with(name, ICSI_LARGE_MESSAGE);
+            let description = String::from_utf8_lossy(&chat.body).replace("a=sendonly\r\n", "");
+            let chat = chat.body("application/sdp", description.into_bytes());
+            assert_eq!(as_alice(world, &mut socket, &chat).await.status(), Some(expected), "{name}");
+        }
     });
 }
 

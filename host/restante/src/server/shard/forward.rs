@@ -122,7 +122,7 @@ impl Shard {
     /// To the next Route of a request of a trusted peer. While its name is being looked up, back to the peer: mostly it named
     /// itself, and else it goes along the Route as well as we would.
     pub(super) fn flow_along(&self, next: &Uri, came: Flow) -> Result<Flow, u16> {
-        self.flow_to(next, came).or_else(|status| if self.is_looked_up(next) { Ok(came) } else { Err(status) })
+        if self.is_looked_up(next) { Ok(came) } else { self.flow_to(next, came) }
     }
 
     /// To the host of a URI, if it may be connected to.

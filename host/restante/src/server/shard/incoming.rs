@@ -111,7 +111,7 @@ impl Shard {
         let offer = Offer::read(message, self.shared.takes_msrp(true));
         // Ours is what one sends to another as a whole: a large message service, or MSRP alone that only the sender sends
         // on. A chat or a call is not for keeping: it is passed on.
-        let services = services(message);
+        let services = services(message, sender.verification == Verification::TrustedPeer);
         let is_large_message = services.iter().any(|service| LARGE_MESSAGE_SERVICES.contains(&service.as_str()));
         let is_for_keeping = match &offer {
             Ok(offer) => {
@@ -322,9 +322,10 @@ impl Shard {
     }
 }
 
-/// The services that an INVITE names.
-fn services(message: &SipMessage) -> Vec<String> {
-    let asserted = message.headers(Name::PAssertedService).chain(message.headers(Name::PPreferredService));
+/// The services that an INVITE names, as [`facts::beside`] believes them.
+fn services(message: &SipMessage, is_trusted: bool) -> Vec<String> {
+    let asserted = message.headers(Name::PAssertedService).filter(|_| is_trusted);
+    let asserted = asserted.chain(message.headers(Name::PPreferredService));
     let named = message.headers(Name::AcceptContact).flat_map(icsi_values);
     named.chain(asserted.map(|value| value.trim().to_ascii_lowercase())).collect()
 }

@@ -4,6 +4,7 @@
 //! * [`mod@self`]: the loop, and what the parts have in common.
 //! * `requests`, `registrar`, `incoming`, `pull`, `subscriptions`, `forward`: requests that come.
 //! * `authentication`: who a request is from. `credentials`: what users authenticate with changes.
+//! * `saved_bindings`: registrations as the store keeps them.
 //! * `registration_events`: what cores tell of registrations to whom they ask.
 //! * `recipients`: machines, what they are told and what they want done.
 //! * `tenants`: tenants that come, change and go. `line`: deliveries that wait until their tenant may have one more.
@@ -34,6 +35,7 @@ mod requests;
 mod resolution;
 mod responses;
 mod route;
+mod saved_bindings;
 mod session;
 mod subscriptions;
 mod tenants;
@@ -76,7 +78,7 @@ use super::usage::{Permit, Resource, Room};
 
 pub use self::credentials::CredentialsOrder;
 pub use self::names::ProfileOrder;
-pub use self::route::SavedBindings;
+pub use self::saved_bindings::SavedBindings;
 
 /// Items taken from the queue before timers and sockets get their turn.
 const BATCH: usize = 256;

@@ -20,7 +20,8 @@ use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 use restante_store::{Record, SavedRegistration};
 
-use super::route::{SavedBindings, is_flow_dead};
+use super::route::is_flow_dead;
+use super::saved_bindings::SavedBindings;
 use super::{Now, Order, Shard, ToShard};
 use crate::logging::Shortened;
 use crate::server::flow;

@@ -3,9 +3,11 @@
 //! a report in the clear would say what the message did not (RFC 5438 §14).
 //!
 //! A report is a message for the sender's own queue, stored in the transaction that makes it true. It follows
-//! IMDN-Record-Route; without one it goes to the asserted sender that was stored, not to the CPIM From, which may be
-//! anonymous. A sender who is nobody and recorded no route hears of nothing: the report would wait for nobody. Its own id and
-//! its deduplication key follow from those of the message, so that it is stored once however often it is made.
+//! IMDN-Record-Route; without one it goes to the asserted sender that was stored. A sender who is nobody and recorded no route
+//! hears of nothing: the report would wait for nobody. Its own id and its deduplication key follow from those of the message,
+//! so that it is stored once however often it is made.
+//!
+//! Deviation: RFC 5438 §7.2.1 sends it to the CPIM From, which may be anonymous, and which anybody can write.
 
 use std::fmt::Write as _;
 

@@ -220,6 +220,7 @@ pub fn envelope(
         })
         .collect();
     // Nor do reports go where it says: what records a route are servers on the way (RFC 5438 §6).
+    // Deviation: §7.2.1 has reports follow every recorded route; of a sender who is not trusted it would aim them at anybody.
     let record_route = |imdn: ImdnHeaders| match sender.verification {
         Verification::TrustedPeer => imdn,
         _ => ImdnHeaders { record_route: Vec::new(), ..imdn },

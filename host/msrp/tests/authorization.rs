@@ -98,6 +98,16 @@ fn a_challenge_is_answered_and_what_is_granted_is_renewed_before_it_is_over() {
 }
 
 #[test]
+fn a_use_path_is_in_the_order_of_to_path_and_is_reversed_for_descriptions() {
+    let mut story = story();
+    let asked = story.asked();
+    let (inner, outer) = ("msrps://inner.example.org:2855/i;tcp", "msrps://outer.example.org:2855/o;tcp");
+    story.says(&asked, 200, &format!("Use-Path: {inner} {outer}\r\n"));
+    let path: Vec<String> = story.client.use_path(story.now).unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(path, [outer, inner]);
+}
+
+#[test]
 fn what_is_not_renewed_is_over() {
     let mut story = story();
     story.granted(900);

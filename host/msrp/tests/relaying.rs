@@ -47,7 +47,7 @@ fn granted() -> Story {
     let mut story = story();
     story.says(LegId::CLIENT, &auth("Expires: 600\r\n"));
     let Some(Output::Authenticate(request)) = story.relay.poll_output() else { panic!("no question") };
-    assert!(story.relay.grant(story.now, &request, SESSION.parse().unwrap()));
+    assert!(story.relay.grant(story.now, &request, SESSION.parse().unwrap(), None));
     let [Written::Response(LegId::CLIENT, said)] = &story.written()[..] else { panic!("no answer") };
     assert_eq!((said.status, said.to_path.to_string().as_str()), (Status::OK, CLIENT));
     let fields: Vec<_> = said.other_headers.iter().map(|it| format!("{}: {}", it.name, it.value)).collect();
@@ -149,7 +149,7 @@ fn auth_is_answered_as_the_host_says() {
     assert_eq!(said.status.code(), 403);
     story.says(LegId::CLIENT, &auth("Expires: 5\r\n"));
     let Some(Output::Authenticate(request)) = story.relay.poll_output() else { panic!("no question") };
-    assert!(!story.relay.grant(story.now, &request, SESSION.parse().unwrap()));
+    assert!(!story.relay.grant(story.now, &request, SESSION.parse().unwrap(), None));
     let [Written::Response(_, said)] = &story.written()[..] else { panic!("no answer") };
     assert_eq!((said.status.code(), said.other_headers[0].value.as_str()), (423, "60"));
 }
@@ -160,7 +160,7 @@ fn a_session_is_renewed_under_its_uri_and_ends() {
     story.pass(500);
     story.says(LegId::CLIENT, &auth("Expires: 600\r\n"));
     let Some(Output::Authenticate(request)) = story.relay.poll_output() else { panic!("no question") };
-    assert!(!story.relay.grant(story.now, &request, PEER.parse().unwrap()), "it is the one it had");
+    assert!(!story.relay.grant(story.now, &request, PEER.parse().unwrap(), None), "it is the one it had");
     let [Written::Response(_, said)] = &story.written()[..] else { panic!("no answer") };
     assert_eq!(said.other_headers[0].value, SESSION);
     story.pass(599);
@@ -170,6 +170,23 @@ fn a_session_is_renewed_under_its_uri_and_ends() {
     story.says(LegId::CLIENT, &send("a1", &format!("{SESSION} {PEER}"), CLIENT, "", "late", '$'));
     let [Written::Response(_, said)] = &story.written()[..] else { panic!("no answer") };
     assert_eq!(said.status, Status::NO_SUCH_SESSION);
+}
+
+#[test]
+fn a_shorter_renewal_takes_nothing_of_what_was_promised() {
+    let mut story = granted();
+    story.says(LegId::CLIENT, &auth("Expires: 60\r\n"));
+    let Some(Output::Authenticate(request)) = story.relay.poll_output() else { panic!("no question") };
+    let info = "qop=auth, rspauth=\"1\"";
+    story.relay.grant(story.now, &request, SESSION.parse().unwrap(), Some(info.to_owned()));
+    let [Written::Response(_, said)] = &story.written()[..] else { panic!("no answer") };
+    let shown = said.other_headers.iter().find(|it| it.name == "Authentication-Info");
+    assert_eq!(shown.map(|it| it.value.as_str()), Some(info));
+    story.pass(61);
+    assert!(story.written().is_empty());
+    story.sends_to_peer("", "still here");
+    story.pass(539);
+    assert!(story.written().iter().any(|it| matches!(it, Written::Expired)));
 }
 
 #[test]

@@ -231,7 +231,14 @@ fn where_to_connect_follows_the_table() {
         (elsewhere("a=msrp-cema").replace("m=message 7654", "m=message 9"), vec![path]),
         (elsewhere("a=msrp-cema").replace("203.0.113.5", "0.0.0.0"), vec![path]),
         (elsewhere("a=msrp-cema").replace("c=IN IP4 203.0.113.5\r\n", ""), vec![path]),
-        (relayed(elsewhere("a=msrp-cema")), vec!["relay.example:1"]),
+        (relayed(elsewhere("a=msrp-cema")), vec![described]),
+        (relayed(offer_with("a=msrp-cema")), vec!["relay.example:1"]),
+        (
+            relayed(elsewhere("a=msrp-cema"))
+                .replace("203.0.113.5", "relay.example")
+                .replace("m=message 7654", "m=message 1"),
+            vec!["relay.example:1"],
+        ),
         (offer_with(""), vec![path]),
         (elsewhere(""), vec![path, described]),
         (offer_with("").replace("m=message 7654", "m=message 7655"), vec![path, "198.51.100.7:7655"]),
@@ -254,9 +261,19 @@ fn cema_is_offered_and_answered_where_it_applies() {
         LocalMedia { relays: vec!["msrps://relay.example:2855/x;tcp".parse().unwrap()], ..plain_local() };
     assert!(says(&make_offer(&plain_local())) && !says(&make_offer(&behind_relay)));
     let (with, without) = (parse(&offer_with("a=msrp-cema")).unwrap(), parse(&offer_with("")).unwrap());
-    for (offer, ours, expected) in
-        [(&with, plain_local(), true), (&without, plain_local(), false), (&with, behind_relay, false)]
-    {
+    // Who is behind a relay and connects all the same falls back (RFC 6714 §4.3 criterion 2).
+    let relayed = |setup: &str| {
+        parse(&offer_with(&format!("a=msrp-cema{setup}")).replace("a=path:", "a=path:msrp://relay.example:1/r;tcp "))
+    };
+    let [by_default, active, either] = ["", "\r\na=setup:active", "\r\na=setup:actpass"].map(|it| relayed(it).unwrap());
+    for (offer, ours, expected) in [
+        (&with, plain_local(), true),
+        (&without, plain_local(), false),
+        (&with, behind_relay, false),
+        (&by_default, plain_local(), false),
+        (&active, plain_local(), false),
+        (&either, plain_local(), true),
+    ] {
         assert_eq!(says(&answer(offer, &ours).unwrap().sdp), expected, "{offer:?}");
         assert_eq!(says(&answer_again(offer, &ours, Role::Passive)), expected, "{offer:?}");
     }

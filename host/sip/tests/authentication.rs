@@ -151,6 +151,10 @@ fn credentials_are_read_as_clients_write_them() {
     ] {
         assert_eq!(Credentials::parse(&full(further)), Err(error), "{further}");
     }
+    let without = full("").replace("uri=", "uris=");
+    assert_eq!(Credentials::parse(&without), Err(HeaderError::Missing));
+    assert_eq!(Credentials::parse_for(&without, Some("msrp:x")).unwrap().unwrap().uri, "msrp:x");
+    assert_ne!(Credentials::parse_for(&full(""), Some("msrp:x")).unwrap().unwrap().uri, "msrp:x");
     assert_eq!(Credentials::parse("Digest response=\"1\""), Err(HeaderError::Missing));
     assert_eq!(Credentials::parse(""), Err(HeaderError::Syntax));
     let many: String = (0..40).map(|number| format!(", x{number}=1")).collect();

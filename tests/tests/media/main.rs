@@ -3,4 +3,5 @@
 mod middleboxes;
 mod names;
 mod relay_client;
+mod web_auth;
 mod web_relay;

@@ -84,26 +84,30 @@ impl Builder {
         let length = content_bytes.map(|length| length.to_string());
         let fields = std::iter::once(("Content-Type", content_type)).chain(further.iter().copied());
         for (name, value) in fields.chain(length.as_deref().map(|length| ("Content-Length", length))) {
-            for part in [name, ": ", &escape(value), "\r\n"] {
-                text.push_str(part);
-            }
+            // MIME has no escapes of CPIM's; what would begin a line of its own is left out.
+            let value = value.chars().filter(|it| !it.is_ascii_control() || *it == '\t');
+            text.push_str(name);
+            text.push_str(": ");
+            text.extend(value);
+            text.push_str("\r\n");
         }
         text.push_str("\r\n");
         text.into_bytes().into()
     }
 }
 
-/// Control characters and backslashes escaped (RFC 3862 §2.3.1), so that no value can begin a line of its own.
+/// Control characters of ASCII and backslashes escaped, and nothing else (RFC 3862 §2.3.1), so that no value can begin a line of its own.
 #[must_use]
 pub fn escape(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for character in value.chars() {
         match character {
             '\\' => out.push_str("\\\\"),
+            '\u{8}' => out.push_str("\\b"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
             '\n' => out.push_str("\\n"),
-            control if control.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(control))),
+            control if control.is_ascii_control() => out.push_str(&format!("\\u{:04x}", u32::from(control))),
             other => out.push(other),
         }
     }

@@ -337,6 +337,18 @@ mod tests {
         assert_eq!(parse("To: a\\tb\\u0041\\\\\r\n\r\nContent-Type: a/b\r\n\r\n").to(), Some("a\tbA\\"));
     }
 
+    #[test]
+    fn cpim_escapes_its_control_characters_and_mime_has_no_escapes() {
+        assert_eq!(crate::cpim::escape("\u{8}\\\u{7f}\u{1}\u{85}é"), "\\b\\\\\\u007f\\u0001\u{85}é");
+        let built = |content_type: &str| {
+            String::from_utf8(Builder::new().to("<sip:b@c>").content(content_type, b"").to_vec()).unwrap()
+        };
+        let quoted = r#"multipart/mixed;boundary="a\"b""#;
+        assert!(built(quoted).contains(&format!("\r\nContent-Type: {quoted}\r\n")), "{}", built(quoted));
+        let broken = built("text/plain\r\nContent-ID: x\0\n\n");
+        assert!(broken.contains("\r\nContent-Type: text/plainContent-ID: x\r\n"), "{broken:?}");
+    }
+
     proptest! {
         #[test]
         fn what_is_built_is_read(from in "[ -~é]{0,20}", id in "[!-~]{1,20}", content in proptest::collection::vec(any::<u8>(), 0..60)) {

@@ -1,10 +1,13 @@
 //! Reports for senders (RFC 5438): stored, when `processing` was asked for; failed, when `negative-delivery` was and the
-//! message expired or was given up. Never about a report.
+//! message expired or was given up. Never about a report, nor about what is encrypted: nobody here can encrypt for its sender, and
+//! a report in the clear would say what the message did not (RFC 5438 §14).
 //!
 //! A report is a message for the sender's own queue, stored in the transaction that makes it true. It follows
-//! IMDN-Record-Route; without one it goes to the asserted sender that was stored, not to the CPIM From, which may be
-//! anonymous. A sender who is nobody and recorded no route hears of nothing: the report would wait for nobody. Its own id and
-//! its deduplication key follow from those of the message, so that it is stored once however often it is made.
+//! IMDN-Record-Route; without one it goes to the asserted sender that was stored. A sender who is nobody and recorded no route
+//! hears of nothing: the report would wait for nobody. Its own id and its deduplication key follow from those of the message,
+//! so that it is stored once however often it is made.
+//!
+//! Deviation: RFC 5438 §7.2.1 sends it to the CPIM From, which may be anonymous, and which anybody can write.
 
 use std::fmt::Write as _;
 
@@ -51,9 +54,10 @@ fn build(
 ) -> Option<NewMessage> {
     let envelope = &message.envelope;
     let imdn = envelope.imdn.as_ref().filter(|imdn| !imdn.message_id.is_empty())?;
-    if envelope.kind == MessageKind::Disposition {
+    if envelope.kind == MessageKind::Disposition || is_encrypted(envelope) {
         return None;
     }
+    let recipient_uri = address_of(imdn.to.as_deref()).unwrap_or(&envelope.request_uri);
     let request_uri = address_of(imdn.record_route.first().map(String::as_str));
     let request_uri = request_uri.or_else(|| address_of(Some(&envelope.sender.uri)))?.to_owned();
     let deduplication = DeduplicationKey(message.deduplication.0.map(|byte| byte ^ mark));
@@ -63,8 +67,9 @@ fn build(
     let body = imdn::Report {
         message_id: &imdn.message_id,
         date_time: &original_date,
-        recipient_uri: address_of(imdn.to.as_deref()).unwrap_or(&envelope.request_uri),
-        original_recipient_uri: address_of(imdn.original_to.as_deref()),
+        recipient_uri,
+        // The schema has it wherever recipient-uri is (RFC 5438 §11.1.9).
+        original_recipient_uri: Some(address_of(imdn.original_to.as_deref()).unwrap_or(recipient_uri)),
         disposition,
         from: &limits.reporter,
         to: address_of(imdn.from.as_deref()).unwrap_or(&envelope.sender.uri),
@@ -105,6 +110,13 @@ fn build(
         priority: crate::decision::fallback::PRIORITY,
         hand_over_to: None,
     })
+}
+
+/// Media types of what is encrypted end to end (RFC 8551, RFC 1847).
+const ENCRYPTED: [&str; 3] = ["application/pkcs7-mime", "application/x-pkcs7-mime", "multipart/encrypted"];
+
+fn is_encrypted(envelope: &Envelope) -> bool {
+    envelope.wrapped_type.as_deref().is_some_and(|wrapped| ENCRYPTED.contains(&wrapped))
 }
 
 /// Header fields by which a client finds the conversation (CPM).

@@ -188,6 +188,32 @@ fn a_report_names_the_recipient_as_its_sender_wrote_it() {
 }
 
 #[test]
+fn a_report_names_an_original_recipient_where_the_message_named_none() {
+    let mut world = World::new();
+    world.arrives(asking(expiring(&world, "m1", HOUR), negative()));
+    world.seconds(4000);
+    let Body::Inline(body) = &world.store.queue(&key("sip:alice@example.org"))[0].message.body else {
+        panic!("inline")
+    };
+    let text = String::from_utf8_lossy(body);
+    assert!(text.contains("<original-recipient-uri>sip:bob@example.org</original-recipient-uri>"), "{text}");
+}
+
+#[test]
+fn nothing_is_told_in_the_clear_of_what_was_encrypted() {
+    for wrapped in ["application/pkcs7-mime", "multipart/encrypted"] {
+        let mut world = World::new();
+        let dispositions = Dispositions { processing: true, ..negative() };
+        let mut arrival = asking(expiring(&world, "m1", HOUR), dispositions);
+        arrival.envelope.wrapped_type = Some(wrapped.to_owned());
+        world.arrives(arrival);
+        world.seconds(4000);
+        assert!(world.waiting().is_empty(), "{wrapped}");
+        assert!(world.store.queue(&key("sip:alice@example.org")).is_empty(), "{wrapped}");
+    }
+}
+
+#[test]
 fn nobody_is_told_of_what_nobody_sent() {
     for nobody in ["sip:anonymous@anonymous.invalid", "sip:unavailable@unknown.invalid"] {
         let mut world = World::new();

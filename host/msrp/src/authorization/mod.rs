@@ -270,7 +270,10 @@ impl AuthorizationClient {
             return self.refused(now, Some(response.status));
         }
         let lasts = Duration::from_secs(expires.into());
-        self.granted = Some(Granted { use_path: path.iter().cloned().collect(), until: now + lasts });
+        // As it comes it is in the order of To-Path, nearest first; `a=path` has it reversed (§4.2, §5.1).
+        let mut use_path: Vec<MsrpUri> = path.iter().cloned().collect();
+        use_path.reverse();
+        self.granted = Some(Granted { use_path, until: now + lasts });
         self.state = State::Granted { renew_at: now + lasts.saturating_sub(rest_of(lasts)) };
         self.failures = 0;
         self.events.push_back(AuthorizationEvent::Granted);

@@ -37,6 +37,16 @@
 //!
 //! Deviation: requests of other methods are not passed on, and AUTH not through this relay to another one (§5.1, §6.4.2): there is
 //! nothing behind this server that a browser needs a further relay for.
+//!
+//! Deviation: a request whose To-Path begins with no URI of this relay is answered 481, and its connection stays, where §6.2 ends
+//! it: a client whose session has just run out asks again on the connection that it has.
+//!
+//! Deviation: a client has one session URI, which a further AUTH renews, where §3.1 has one for each session: so sessions of one
+//! client are told apart by the rest of their paths alone, and whoever was told the URI for one session can send to the client
+//! until it runs out.
+//!
+//! Deviation: a response is known by its transaction on the leg that it comes from; its To-Path is not compared (§6.4.3 drops
+//! one whose To-Path is not ours). Ids are unguessable, and a leg is one peer's.
 
 mod legs;
 mod passing;
@@ -211,8 +221,9 @@ impl RelayedClient {
 
     /// Answers AUTH of whoever may use the relay: with 200 and Use-Path, or with 423 where it asks for too short a time
     /// (§4.6, §6.3). A client that has a session already keeps its URI. `uri` is a new one, for peers to connect to. Whether the
-    /// client has a session that it had not.
-    pub fn grant(&mut self, now: Instant, request: &AuthRequest, uri: MsrpUri) -> bool {
+    /// client has a session that it had not. `info` is the value of Authentication-Info, which shows that the password is known
+    /// here (§9.1).
+    pub fn grant(&mut self, now: Instant, request: &AuthRequest, uri: MsrpUri, info: Option<String>) -> bool {
         let (least, most) = self.limits.lifetime_seconds;
         let asked = request.expires().unwrap_or(most).min(most);
         if asked < least {
@@ -221,8 +232,10 @@ impl RelayedClient {
         }
         let is_new = self.session.is_none();
         let session = self.session.get_or_insert(Session { uri, until: now });
-        session.until = now + Duration::from_secs(asked.into());
-        let headers = vec![header("Use-Path", session.uri.to_string()), header("Expires", asked.to_string())];
+        // What was promised before holds.
+        session.until = session.until.max(now + Duration::from_secs(asked.into()));
+        let mut headers = vec![header("Use-Path", session.uri.to_string()), header("Expires", asked.to_string())];
+        headers.extend(info.map(|value| header("Authentication-Info", value)));
         self.answer_auth(request, Status::OK, headers);
         is_new
     }

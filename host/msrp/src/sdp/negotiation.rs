@@ -3,9 +3,12 @@
 //! | we | relays of ours | `a=msrp-cema` (RFC 6714 §4) |
 //! |---|---|---|
 //! | offer | none | yes: `c=` and `m=` name what the path does |
-//! | offer, answer | some | no: a relay compares whole URIs |
-//! | answer an offer with it | none | yes |
+//! | offer, answer | some | no: see the deviation |
+//! | answer an offer with it | none | yes, but to who is behind a relay and connects (§4.3 criterion 2) |
 //! | answer an offer without it | any | no: its writer knows nothing of it, or a middlebox took it away |
+//!
+//! Deviation: RFC 6714 §4.2 and §4.3 have it said with relays of ours, too. A relay of RFC 4976 compares whole URIs, so what a
+//! middlebox connects to it for under other ones it would refuse; without CEMA middleboxes carry MSRP themselves.
 //!
 //! With relays of ours `c=` and `m=` name the first of them, which is where peers connect to (RFC 6714 §4.2, §4.3).
 
@@ -95,7 +98,7 @@ pub fn answer(offer: &MsrpDescription, local: &LocalMedia) -> Result<Answer, Sdp
     };
     // Who did not write a=setup need not know it.
     let setup = offer.setup.map(|_| (setup, "new"));
-    let ours = msrp_media(local, port, setup, direction, offer.msrp_cema && local.relays.is_empty());
+    let ours = msrp_media(local, port, setup, direction, takes_cema(offer) && local.relays.is_empty());
     let media = offer
         .refused_media
         .iter()
@@ -108,10 +111,16 @@ pub fn answer(offer: &MsrpDescription, local: &LocalMedia) -> Result<Answer, Sdp
 /// §5.2). Media other than the MSRP one are refused.
 #[must_use]
 pub fn answer_again(offer: &MsrpDescription, local: &LocalMedia, role: Role) -> Bytes {
-    let ours = standing_media(local, role, offer.direction, (offer.setup.is_some(), offer.msrp_cema));
+    let ours = standing_media(local, role, offer.direction, (offer.setup.is_some(), takes_cema(offer)));
     let all = offer.refused_media.iter().enumerate();
     let media = all.map(|(index, media)| if index == offer.media_index { ours.clone() } else { media.clone() });
     write(local, media.collect())
+}
+
+/// Whether an answer to this offer may say CEMA.
+fn takes_cema(offer: &MsrpDescription) -> bool {
+    let connects = matches!(offer.setup, None | Some(Setup::Active));
+    offer.msrp_cema && !(offer.path.has_relays() && connects)
 }
 
 /// Our side of a session that stands, where the other side did not make an offer.

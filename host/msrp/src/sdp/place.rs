@@ -4,7 +4,8 @@
 //! |---|---|---|---|
 //! | yes | a place | none | that place alone |
 //! | yes | no place (port 9, no address) | any | the path |
-//! | yes | a place | some | the path: who is behind a relay has no CEMA |
+//! | yes | a hop of its path | some | the path: no middlebox is in between (§4.2) |
+//! | yes | another place | some | that place alone: a middlebox stands before the relay |
 //! | no | what the path says | any | the path (RFC 4975) |
 //! | no | another place | none | the path, and where nobody is met there that place |
 //! | no | another place | some | the path |
@@ -60,8 +61,11 @@ impl MsrpDescription {
     #[must_use]
     pub fn connection_places(&self) -> Vec<ConnectionPlace> {
         let path = ConnectionPlace::of(self.path.first());
+        let names_a_hop = |place: &ConnectionPlace| self.path.iter().any(|uri| ConnectionPlace::of(uri).same_as(place));
         match self.described_place() {
-            Some(described) if !self.path.has_relays() && self.msrp_cema => vec![described],
+            Some(described) if self.msrp_cema && !(self.path.has_relays() && names_a_hop(&described)) => {
+                vec![described]
+            }
             Some(described) if !self.path.has_relays() && !described.same_as(&path) => vec![path, described],
             _ => vec![path],
         }

@@ -164,8 +164,8 @@ impl Session {
             }
             Destination::Nothing
         } else if !is_ours {
-            // Only the session id is compared: middleboxes rewrite hosts in SDP and not in paths, and 80 random bits name
-            // the session well enough.
+            // Deviation: only the session id is compared, not the whole URI (RFC 4975 §7.3): middleboxes rewrite hosts in SDP
+            // and not in paths, and 80 random bits name the session well enough.
             self.answer(&transaction, Status::NO_SUCH_SESSION);
             Destination::Nothing
         } else {

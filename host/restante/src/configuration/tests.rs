@@ -215,6 +215,31 @@ fn web_sockets_from_every_page_and_tls_one_way_are_warned_of() {
 }
 
 #[test]
+fn msrp_that_is_asked_unencrypted_or_has_no_name_is_warned_of() {
+    let relay =
+        |uri: &str| format!("[[msrp.relay]]\nuri = \"{uri}\"\nusername = \"us\"\npassword_file = \"password\"\n");
+    let web = |listen: &str, host: &str| {
+        format!(
+            "[msrp]\nadvertise = \"{host}\"\nweb_socket_listen = [\"{listen}\"]\n[sip]\nweb_origins = [\"https://a.org\"]\n"
+        )
+    };
+    let (plain, no_name) = ("takes clients over the network unencrypted", "msrp.advertise is no name");
+    for (text, expected) in [
+        (relay("msrps://relay.example.org;tcp"), vec![]),
+        (relay("msrp://127.0.0.1:2855;tcp"), vec![]),
+        (relay("msrp://relay.example.org;tcp"), vec!["is asked unencrypted"]),
+        (web("ws:127.0.0.1:80", "192.0.2.1"), vec![]),
+        (web("ws:192.0.2.1:80", "msrp.example.org"), vec![plain]),
+        (web("ws:192.0.2.1:80", "192.0.2.1"), vec![plain, no_name]),
+        (web("ws:192.0.2.1:80", "[2001:db8::1]:2855"), vec![plain, no_name]),
+    ] {
+        let warnings = parse(&format!("{text}[tenants.a]\ndomains = [\"a.org\"]\n")).unwrap().warnings();
+        assert_eq!(warnings.len(), expected.len(), "{text}: {warnings:?}");
+        assert!(expected.iter().zip(&warnings).all(|(part, warning)| warning.contains(part)), "{warnings:?}");
+    }
+}
+
+#[test]
 fn an_administration_that_others_can_listen_to_is_warned_of() {
     for (address, is_open) in
         [("127.0.0.1:8085", false), ("[::1]:8085", false), ("0.0.0.0:8085", true), ("10.0.0.1:8085", true)]

@@ -1,5 +1,6 @@
 //! What an operator should know of a configuration that can be used.
 
+use restante_msrp::uri::Host;
 use restante_sip::uri::Uri;
 
 use super::{AskedCertificates, Configuration, Protocol, TrustedPeer};
@@ -40,6 +41,7 @@ impl Configuration {
             ));
         }
         warnings.extend(self.one_way_encryption());
+        warnings.extend(self.authorization_of_msrp());
         let asks = self.tls.client_certificates != AskedCertificates::None;
         for (name, tenant) in &self.tenants {
             let named = tenant.trust.iter().find(|peer| matches!(peer, TrustedPeer::Name(_)));
@@ -49,6 +51,36 @@ impl Configuration {
                      set tls.client_certificates, or only connections that this server makes count"
                 ));
             }
+        }
+        warnings
+    }
+
+    /// What RFC 4976 and RFC 7977 demand of AUTH and is left to the operator: TLS, and a name that its certificate has.
+    fn authorization_of_msrp(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let mut web = self.msrp.web_socket_listen.iter().filter(|listen| !listen.socket.ip().is_loopback());
+        if let Some(open) = web.clone().find(|listen| !listen.protocol.is_encrypted()) {
+            warnings.push(format!(
+                "msrp.web_socket_listen: {open} takes clients over the network unencrypted: whoever listens reads what they \
+                 send and can take over their sessions; use \"wss:\", or let a proxy in front of a loopback address encrypt"
+            ));
+        }
+        let is_name = |host: &str| host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_err();
+        if let Some(open) = web.next()
+            && !self.msrp.advertise.as_ref().is_some_and(|advertised| is_name(&advertised.host))
+        {
+            warnings.push(format!(
+                "msrp.web_socket_listen: {open} gives its clients session URIs with an address in them, since msrp.advertise \
+                 is no name: peers cannot check the name of a certificate by them"
+            ));
+        }
+        let relay = self.msrp.relay.iter().map(|relay| &relay.uri.0).find(|uri| !uri.secure);
+        let leaves_here = |host: &Host| !matches!(host, Host::Address(address) if address.is_loopback());
+        if let Some(uri) = relay.filter(|uri| leaves_here(&uri.host)) {
+            warnings.push(format!(
+                "msrp.relay: {uri} is asked unencrypted: whoever listens reads what goes through it and can take over our \
+                 sessions; name it with msrps:"
+            ));
         }
         warnings
     }

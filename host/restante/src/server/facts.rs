@@ -123,7 +123,8 @@ pub fn read_body(content_type: &str, prefix: &Bytes) -> Result<BodyFacts, Unkeep
     }
     let cpim = CpimMessage::parse(prefix.clone()).map_err(|_| Unkeepable::MalformedCpim)?;
     let wrapped = essence(cpim.content_type());
-    let kind = kind_of(&wrapped)?;
+    let is_aggregated = wrapped == "multipart/mixed" && is_notification(&cpim);
+    let kind = if is_aggregated { MessageKind::Disposition } else { kind_of(&wrapped)? };
     let headers = cpim.imdn();
     let asked = headers.disposition_notification;
     let reports = (kind == MessageKind::Disposition).then(|| report_of(&cpim.content())).flatten();
@@ -142,6 +143,11 @@ pub fn read_body(content_type: &str, prefix: &Bytes) -> Result<BodyFacts, Unkeep
         record_route: headers.record_route,
     });
     Ok(BodyFacts { kind, wrapped_type: Some(wrapped), imdn, reports })
+}
+
+/// Several notifications in one (RFC 5438 §8.3): a mixture alone may be anything.
+fn is_notification(cpim: &CpimMessage) -> bool {
+    cpim.content_header("Content-Disposition").is_some_and(|value| essence(value) == "notification")
 }
 
 fn kind_of(essence: &str) -> Result<MessageKind, Unkeepable> {
@@ -214,6 +220,7 @@ pub fn envelope(
         })
         .collect();
     // Nor do reports go where it says: what records a route are servers on the way (RFC 5438 §6).
+    // Deviation: §7.2.1 has reports follow every recorded route; of a sender who is not trusted it would aim them at anybody.
     let record_route = |imdn: ImdnHeaders| match sender.verification {
         Verification::TrustedPeer => imdn,
         _ => ImdnHeaders { record_route: Vec::new(), ..imdn },
@@ -371,6 +378,17 @@ mod tests {
             Some(Unkeepable::Transient)
         );
         assert_eq!(body("nonsense").err(), Some(Unkeepable::MalformedCpim));
+        let mixed = |fields: &str| {
+            let part = format!("--x\r\nContent-Type: message/imdn+xml\r\n\r\n{report}\r\n--x--\r\n");
+            body(&format!("From: a\r\n\r\nContent-Type: multipart/mixed;boundary=x\r\n{fields}\r\n{part}"))
+                .unwrap()
+                .kind
+        };
+        assert_eq!(mixed("Content-Disposition: Notification; handling=optional\r\n"), MessageKind::Disposition);
+        assert_eq!(
+            (mixed(""), mixed("Content-Disposition: attachment\r\n")),
+            (MessageKind::Message, MessageKind::Message)
+        );
     }
 
     #[test]

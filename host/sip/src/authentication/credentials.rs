@@ -89,6 +89,14 @@ impl Credentials {
     /// # Errors
     /// [`HeaderError`]: 400.
     pub fn parse(value: &str) -> Result<Option<Credentials>, HeaderError> {
+        Credentials::parse_for(value, None)
+    }
+
+    /// The same, where a protocol lets `uri` be left out: this is what is meant then.
+    ///
+    /// # Errors
+    /// As of [`Credentials::parse`].
+    pub fn parse_for(value: &str, usual_uri: Option<&str>) -> Result<Option<Credentials>, HeaderError> {
         let schemes = schemes(value)?;
         let [scheme] = schemes.as_slice() else { return Err(HeaderError::Syntax) };
         if !scheme.name.eq_ignore_ascii_case(DIGEST) {
@@ -108,7 +116,11 @@ impl Credentials {
             is_user_hash: parameters.is_true("userhash"),
             realm: parameters.required("realm")?,
             nonce: parameters.required("nonce")?,
-            uri: parameters.required("uri")?,
+            uri: match (parameters.optional("uri"), usual_uri) {
+                (None, Some(usual)) => usual.to_owned(),
+                (None, None) => return Err(HeaderError::Missing),
+                (Some(uri), _) => uri,
+            },
             response,
             algorithm: parameters.optional("algorithm"),
             opaque: parameters.optional("opaque"),

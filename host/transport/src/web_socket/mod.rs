@@ -64,6 +64,12 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(refusal(StatusCode::FORBIDDEN, "this page may not connect"));
         }
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(sub_protocol));
+        // So it is wanted for MSRP (RFC 7977 §7); no browser looks at it.
+        if sub_protocol == MSRP
+            && let Some(origin) = request.headers().get(header::ORIGIN)
+        {
+            response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        }
         Ok(response)
     };
     let configuration = Some(configuration(limits));

@@ -113,6 +113,8 @@ pub struct Presented<'a> {
     pub body: Bytes,
     /// Whether a digest URI is of what was asked for.
     pub is_for: &'a (dyn Fn(&str) -> bool + Sync),
+    /// Of AUTH: its URI, which credentials that name none are for (RFC 4976 §5.1). None: a SIP request.
+    pub auth_uri: Option<String>,
 }
 
 impl<'a> Presented<'a> {
@@ -122,7 +124,27 @@ impl<'a> Presented<'a> {
             authorizations: request.headers(Name::Authorization).take(MAX_FIELDS).collect(),
             body: request.body(),
             is_for,
+            auth_uri: None,
         }
+    }
+
+    /// AUTH has neither `auth-int` nor algorithms that are bound to a session (RFC 4976 §9.1), whatever SIP may have.
+    fn qualities<'t>(&self, tenant: &'t TenantEntry) -> &'t [QualityOfProtection] {
+        if self.auth_uri.is_some() { &[QualityOfProtection::Auth] } else { &tenant.digest.qualities }
+    }
+
+    fn algorithms(&self, tenant: &TenantEntry) -> Vec<Variant> {
+        let all = tenant.digest.algorithms.iter().copied();
+        if self.auth_uri.is_none() {
+            return all.collect();
+        }
+        let mut unbound: Vec<Variant> = Vec::new();
+        for variant in all.map(|variant| Variant { is_session: false, ..variant }) {
+            if !unbound.contains(&variant) {
+                unbound.push(variant);
+            }
+        }
+        unbound
     }
 }
 
@@ -176,18 +198,18 @@ impl Authentication {
         self.may_try(origin, now)?;
         let realm = &*tenant.digest.realm;
         let Some((credentials, variant)) = credentials(request, tenant)? else {
-            return Err(self.challenged(asked, Why::NoCredentials));
+            return Err(self.challenged(request, asked, Why::NoCredentials));
         };
         let protection = credentials.protection.as_ref();
-        let Some(protection) = protection.filter(|it| tenant.digest.qualities.contains(&it.quality)) else {
-            return Err(self.challenged(asked, Why::Unprotected));
+        let Some(protection) = protection.filter(|it| request.qualities(tenant).contains(&it.quality)) else {
+            return Err(self.challenged(request, asked, Why::Unprotected));
         };
         if !(request.is_for)(&credentials.uri) {
             return Err(Unauthenticated::Malformed("Digest URI Is Not The Request-URI"));
         }
         // Nothing is computed for a nonce that is not ours: guesses need one, and are charged to whoever got it.
         let Ok(nonce) = self.key.read(realm, &credentials.nonce, now.0, self.nonce_lifetime_milliseconds) else {
-            return Err(self.challenged(asked, Why::Stale));
+            return Err(self.challenged(request, asked, Why::Stale));
         };
         self.may_try(nonce.origin, now)?;
         let user = self.named(tenant, &credentials);
@@ -203,10 +225,10 @@ impl Authentication {
             if failures == Some(self.max_failures) {
                 tracing::warn!(tenant = %tenant.name, %source, "fails to authenticate too often: refused for a while");
             }
-            return Err(self.challenged(asked, Why::Wrong));
+            return Err(self.challenged(request, asked, Why::Wrong));
         };
         self.failures().withdraw(nonce.origin, guess);
-        self.use_count(&nonce, protection, now).ok_or_else(|| self.challenged(asked, Why::Repeated))?;
+        self.use_count(&nonce, protection, now).ok_or_else(|| self.challenged(request, asked, Why::Repeated))?;
         if tenant.digest.gives_info {
             self.accepted.note(self.guesses.hash_one((&tenant.name, guess)));
         }
@@ -221,16 +243,33 @@ impl Authentication {
         if !tenant.digest.gives_info {
             return None;
         }
-        let request = Presented::of(request, &|_| true);
-        let (credentials, variant) = credentials(&request, tenant).ok()??;
+        let was_accepted = |credentials: &Credentials| {
+            self.accepted.contains(self.guesses.hash_one((&tenant.name, self.guess(credentials))))
+        };
+        self.shown(&Presented::of(request, &|_| true), tenant, now, was_accepted)
+    }
+
+    /// The same for an AUTH that [`Authentication::check_presented`] has just taken: its answer must have it (RFC 4976 §9.1),
+    /// and nothing but its credentials had it taken.
+    pub fn info_of_auth(&self, request: &Presented<'_>, tenant: &TenantEntry, now: Timestamp) -> Option<String> {
+        self.shown(request, tenant, now, |_| true)
+    }
+
+    fn shown(
+        &self,
+        request: &Presented<'_>,
+        tenant: &TenantEntry,
+        now: Timestamp,
+        was_accepted: impl FnOnce(&Credentials) -> bool,
+    ) -> Option<String> {
+        let (credentials, variant) = credentials(request, tenant).ok()??;
         let protection = credentials.protection.as_ref()?;
         let realm = &*tenant.digest.realm;
         let lifetime = self.nonce_lifetime_milliseconds;
         let nonce = self.key.read(realm, &credentials.nonce, now.0, lifetime).ok()?;
         let user = self.named(tenant, &credentials)?;
         let hash = user.hashes.iter().find(|hash| hash.algorithm() == variant.algorithm)?;
-        let accepted = self.guesses.hash_one((&tenant.name, self.guess(&credentials)));
-        if !self.accepted.contains(accepted) || !is_right(&request, hash, (&credentials, variant), protection) {
+        if !was_accepted(&credentials) || !is_right(request, hash, (&credentials, variant), protection) {
             return None;
         }
         let is_old = nonce.issued_at.abs_diff(now.0) > lifetime / 2;
@@ -268,9 +307,10 @@ impl Authentication {
     }
 
     /// One for each algorithm, with one nonce (RFC 8760 §2.3).
-    fn challenged(&self, asked: Asked<'_>, why: Why) -> Unauthenticated {
+    fn challenged(&self, request: &Presented<'_>, asked: Asked<'_>, why: Why) -> Unauthenticated {
         let digest = &asked.tenant.digest;
         let nonce = self.nonce(&digest.realm, self.key.origin(asked.source), asked.now);
+        let qualities = request.qualities(asked.tenant);
         let challenge = |algorithm: &Variant| {
             let challenge = Challenge {
                 realm: digest.realm.to_string(),
@@ -278,12 +318,15 @@ impl Authentication {
                 opaque: None,
                 stale: matches!(why, Why::Stale | Why::Repeated),
                 algorithm: *algorithm,
-                quality_of_protection: digest.qualities.iter().map(|quality| quality.as_str().to_owned()).collect(),
+                quality_of_protection: qualities.iter().map(|quality| quality.as_str().to_owned()).collect(),
                 takes_user_hash: digest.takes_user_hash,
             };
             challenge.to_string()
         };
-        Unauthenticated::Challenged { challenges: digest.algorithms.iter().map(challenge).collect(), why }
+        Unauthenticated::Challenged {
+            challenges: request.algorithms(asked.tenant).iter().map(challenge).collect(),
+            why,
+        }
     }
 
     fn may_try(&self, origin: Origin, now: Timestamp) -> Result<(), Unauthenticated> {
@@ -305,8 +348,9 @@ fn credentials(
     tenant: &TenantEntry,
 ) -> Result<Option<(Credentials, Variant)>, Unauthenticated> {
     let (mut found, mut is_malformed) = (None, false);
+    let algorithms = request.algorithms(tenant);
     for value in request.authorizations.iter().take(MAX_FIELDS) {
-        let Ok(read) = Credentials::parse(value) else {
+        let Ok(read) = Credentials::parse_for(value, request.auth_uri.as_deref()) else {
             is_malformed = true;
             continue;
         };
@@ -314,7 +358,7 @@ fn credentials(
         if credentials.is_user_hash && !tenant.digest.takes_user_hash {
             continue;
         }
-        let variant = credentials.algorithm().filter(|it| tenant.digest.algorithms.contains(it));
+        let variant = credentials.algorithm().filter(|it| algorithms.contains(it));
         found = found.or(variant.map(|variant| (credentials, variant)));
     }
     match found {

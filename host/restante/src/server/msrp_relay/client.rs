@@ -261,6 +261,7 @@ impl Running {
             authorizations: request.authorizations().collect(),
             body: bytes::Bytes::new(),
             is_for: &|named| named.parse::<MsrpUri>().is_ok_and(|named| named.same_as(&uri)),
+            auth_uri: Some(uri.to_string()),
         };
         let mut challenges = Vec::new();
         for tenant in tenants_of(&shared, &uri) {
@@ -269,7 +270,10 @@ impl Running {
             let outcome = checked.as_ref().map_or_else(Unauthenticated::outcome, |_| "accepted");
             shared.metrics.count_authentication(&tenant.name, outcome);
             match checked {
-                Ok(user) => return self.grant(&shared, request, user),
+                Ok(user) => {
+                    let info = shared.authentication.info_of_auth(&presented, &tenant, asked.now);
+                    return self.grant(&shared, request, user, info);
+                }
                 Err(Unauthenticated::Challenged { challenges: of_tenant, .. }) => challenges.extend(of_tenant),
                 Err(Unauthenticated::Malformed(_)) => return self.relay.refuse(request, Status::BAD_REQUEST),
                 // Too many failures: RFC 4976 has no other word for it.
@@ -282,7 +286,7 @@ impl Running {
         }
     }
 
-    fn grant(&mut self, shared: &Arc<Shared>, request: &AuthRequest, user: RecipientKey) {
+    fn grant(&mut self, shared: &Arc<Shared>, request: &AuthRequest, user: RecipientKey, info: Option<String>) {
         // A connection is one user's from its first AUTH on.
         if self.registered.as_ref().is_some_and(|known| known.user != user) {
             return self.relay.refuse(request, Status::FORBIDDEN);
@@ -296,11 +300,13 @@ impl Running {
         let port = place.port.unwrap_or(DEFAULT_PORT);
         let uri = MsrpUri::new(place.is_encrypted, place.host.clone(), port, session_id.clone());
         if self.registered.is_some() {
-            _ = self.relay.grant(Instant::now(), request, uri);
+            _ = self.relay.grant(Instant::now(), request, uri, info);
             return;
         }
         match Clients::register(shared, (session_id, place.is_encrypted), user, self.to_client.clone()) {
-            Some(registered) if self.relay.grant(Instant::now(), request, uri) => self.registered = Some(registered),
+            Some(registered) if self.relay.grant(Instant::now(), request, uri, info) => {
+                self.registered = Some(registered)
+            }
             Some(_) => {}
             None => {
                 shared.metrics.count_dropped("relay-client");

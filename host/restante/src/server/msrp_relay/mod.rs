@@ -8,6 +8,9 @@
 //! | anybody who connects to the session URI | on that connection, which the MSRP listeners take; encrypted where the URI is, else it is answered 403 |
 //! | another host | where `sip.allow_targets` allows its address; else the client gets a REPORT with 403 |
 //!
+//! Deviation: a `ws:` listener takes AUTH in the clear, where RFC 4976 §9.2 demands TLS: a proxy before it may have it. At start
+//! it is warned of, unless it is on loopback.
+//!
 //! Every direction has room for a few frames. A peer that takes none of them holds up what the client sends, and is left
 //! after five seconds; what comes to the client goes on meanwhile.
 

@@ -8,6 +8,9 @@
 //! | a request or response whose To-Path is a session of ours | that session, as if it had a connection of its own |
 //! | anything else | a SEND gets 481, all else is dropped |
 //!
+//! Deviation: a relay that is named with `msrp:` is asked in the clear, where RFC 4976 §9.2 demands TLS: in a closed network there
+//! are such. At start it is warned of.
+//!
 //! A session has one end of a stream in memory; what it writes is passed on frame by frame, so that the chunks of several
 //! sessions never mix. A session that does not read holds up all others, which one connection cannot do without: see
 //! [`patience`]. When the connection is lost all sessions on it lose theirs, and the link connects again.

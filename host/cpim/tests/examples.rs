@@ -77,7 +77,7 @@ fn routes_are_recorded_in_order_and_followed_by_the_report() {
     let report = Report {
         message_id: "34jk324j",
         date_time: "2006-04-04T12:16:49-05:00",
-        recipient_uri: "im:bob@example.com",
+        recipient_uri: Some("im:bob@example.com"),
         original_recipient_uri: Some("im:bob@example.org"),
         disposition: Disposition::DeliveryFailed,
         from: "im:bob@example.com",

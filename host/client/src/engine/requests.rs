@@ -229,7 +229,7 @@ impl Engine {
         let body = Report {
             message_id,
             date_time: received.date_time.as_deref().unwrap_or(&date_time),
-            recipient_uri: &identity,
+            recipient_uri: Some(&identity),
             original_recipient_uri: None,
             disposition: Disposition::Delivered,
             from: &identity,

@@ -67,8 +67,8 @@ pub struct Report<'a> {
     /// The message's CPIM DateTime.
     pub date_time: &'a str,
     /// The recipient that the message was for.
-    pub recipient_uri: &'a str,
-    /// The recipient as the sender first wrote it.
+    pub recipient_uri: Option<&'a str>,
+    /// The recipient as the sender first wrote it; by the schema where there is a recipient, and only there (RFC 5438 §11.1.9).
     pub original_recipient_uri: Option<&'a str>,
     /// What became of it.
     pub disposition: Disposition,
@@ -91,7 +91,7 @@ impl Report<'_> {
         let imdn = Imdn {
             message_id: self.message_id.to_owned(),
             date_time: self.date_time.to_owned(),
-            recipient_uri: Some(self.recipient_uri.to_owned()),
+            recipient_uri: self.recipient_uri.map(str::to_owned),
             original_recipient_uri: self.original_recipient_uri.map(str::to_owned),
             disposition: self.disposition,
         };

@@ -11,6 +11,7 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use restante_cpim::imdn::{self, Disposition};
 
 use super::Limits;
@@ -21,6 +22,9 @@ use crate::model::{
 
 /// What a MESSAGE with a report needs besides its body, its addresses and its Request-URI.
 const REPORT_HEADER_BYTES: u32 = 480;
+/// So large a MESSAGE is sent in page mode over any transport (1300 bytes, RFC 3428 §8), with a Route and a Request-URI of usual
+/// length.
+const SAFE_PAGE_BYTES: u32 = 1_300 - 120;
 /// Makes a report's key out of its message's.
 const STORED_MARK: u8 = 0x5a;
 /// The same.
@@ -64,25 +68,35 @@ fn build(
     let own_message_id = hexadecimal(&deduplication.0);
     let date = date_time(now);
     let original_date = imdn.date_time.clone().unwrap_or_else(|| date_time(message.received_at));
-    let body = imdn::Report {
-        message_id: &imdn.message_id,
-        date_time: &original_date,
-        recipient_uri,
-        // The schema has it wherever recipient-uri is (RFC 5438 §11.1.9).
-        original_recipient_uri: Some(address_of(imdn.original_to.as_deref()).unwrap_or(recipient_uri)),
-        disposition,
-        from: &limits.reporter,
-        to: address_of(imdn.from.as_deref()).unwrap_or(&envelope.sender.uri),
-        own_message_id: &own_message_id,
-        now: &date,
-        route: &imdn.record_route,
-    }
-    .to_cpim();
-    let address = CanonicalAddress(limits.reporter.as_str().into());
     let headers: Vec<(String, String)> =
         envelope.headers.iter().filter(|(name, _)| belongs_to_the_conversation(name)).cloned().collect();
     let header_bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-    let variable = body.len() + header_bytes + envelope.sender.uri.len() + limits.reporter.len() * 2;
+    let around = header_bytes + envelope.sender.uri.len() + limits.reporter.len() * 2;
+    let original_recipient_uri = address_of(imdn.original_to.as_deref());
+    // The schema has both or neither (RFC 5438 §11.1.9).
+    let with = |recipient_uri: Option<&str>| {
+        let report = imdn::Report {
+            message_id: &imdn.message_id,
+            date_time: &original_date,
+            recipient_uri,
+            original_recipient_uri: recipient_uri.map(|uri| original_recipient_uri.unwrap_or(uri)),
+            disposition,
+            from: &limits.reporter,
+            to: address_of(imdn.from.as_deref()).unwrap_or(&envelope.sender.uri),
+            own_message_id: &own_message_id,
+            now: &date,
+            route: &imdn.record_route,
+        };
+        report.to_cpim()
+    };
+    let page_bytes =
+        |body: &Bytes| u32::try_from(body.len() + around).ok().and_then(|bytes| bytes.checked_add(REPORT_HEADER_BYTES));
+    let whole = with(Some(recipient_uri));
+    // A report that its sender's device gets in page mode says more than one that names the recipient and does not come:
+    // which message it is of the message's id says.
+    let is_of_a_page = page_bytes(&whole).is_some_and(|bytes| bytes <= SAFE_PAGE_BYTES);
+    let body = if is_of_a_page || original_recipient_uri.is_some() { whole } else { with(None) };
+    let address = CanonicalAddress(limits.reporter.as_str().into());
     Some(NewMessage {
         recipient: RecipientKey { tenant: message.recipient.tenant.clone(), address: envelope.sender.address.clone() },
         deduplication,
@@ -101,7 +115,7 @@ fn build(
             content_type: String::from("message/cpim"),
             wrapped_type: Some(imdn::CONTENT_TYPE.to_owned()),
             imdn: Some(ImdnHeaders { message_id: own_message_id, date_time: Some(date), ..ImdnHeaders::default() }),
-            page_base_bytes: u32::try_from(variable).ok().and_then(|bytes| bytes.checked_add(REPORT_HEADER_BYTES)),
+            page_base_bytes: page_bytes(&body),
         },
         body: Body::Inline(body),
         received_at: now,

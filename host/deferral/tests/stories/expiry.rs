@@ -199,6 +199,28 @@ fn a_report_names_an_original_recipient_where_the_message_named_none() {
     assert!(text.contains("<original-recipient-uri>sip:bob@example.org</original-recipient-uri>"), "{text}");
 }
 
+/// Some clients take nothing but pages, and over UDP these are small (RFC 3428 §8).
+#[test]
+fn a_report_that_would_be_too_large_for_a_page_names_neither_recipient_unless_it_has_to() {
+    for (original_to, names_both) in [(None, false), (Some("<sip:home@example.org>"), true)] {
+        let mut world = World::new();
+        let mut arrival = asking(expiring(&world, "m1", HOUR), negative());
+        arrival.envelope.headers = vec![("Conversation-ID".to_owned(), "c".repeat(120))];
+        if let Some(imdn) = arrival.envelope.imdn.as_mut() {
+            imdn.original_to = original_to.map(str::to_owned);
+        }
+        world.arrives(arrival);
+        world.seconds(4000);
+        let report = world.store.queue(&key("sip:alice@example.org")).remove(0).message;
+        let Body::Inline(body) = &report.body else { panic!("inline") };
+        let text = String::from_utf8_lossy(body);
+        let named = ["<recipient-uri>", "<original-recipient-uri>"].map(|element| text.contains(element));
+        assert_eq!(named, [names_both; 2], "{text}");
+        let is_of_a_page = report.envelope.page_base_bytes.is_some_and(|bytes| bytes <= 1_180);
+        assert_eq!(is_of_a_page, !names_both, "{:?}", report.envelope.page_base_bytes);
+    }
+}
+
 #[test]
 fn nothing_is_told_in_the_clear_of_what_was_encrypted() {
     for wrapped in ["application/pkcs7-mime", "multipart/encrypted"] {

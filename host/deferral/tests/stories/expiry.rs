@@ -211,7 +211,7 @@ fn a_report_that_would_be_too_large_for_a_page_names_neither_recipient_unless_it
         }
         world.arrives(arrival);
         world.seconds(4000);
-        let report = world.store.queue(&key("sip:alice@example.org")).remove(0).message;
+        let report = world.store.queue(&key("sip:alice@example.org")).remove(0).message.clone();
         let Body::Inline(body) = &report.body else { panic!("inline") };
         let text = String::from_utf8_lossy(body);
         let named = ["<recipient-uri>", "<original-recipient-uri>"].map(|element| text.contains(element));

@@ -24,7 +24,7 @@ use crate::model::{
 const REPORT_HEADER_BYTES: u32 = 480;
 /// So large a MESSAGE is sent in page mode over any transport (1300 bytes, RFC 3428 §8), with a Route and a Request-URI of usual
 /// length.
-const SAFE_PAGE_BYTES: u32 = 1_300 - 120;
+const SAFE_PAGE_BYTES: u32 = 1_300 - 100;
 /// Makes a report's key out of its message's.
 const STORED_MARK: u8 = 0x5a;
 /// The same.

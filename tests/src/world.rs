@@ -1,5 +1,6 @@
 //! The server of a story, and who is around it.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -451,14 +452,15 @@ fn usual() -> Configuration {
     configuration
 }
 
-/// A port that is free for UDP and TCP, and another one for TCP.
+/// A port that is free for UDP and TCP, and another one for TCP. Both below those that systems give to whoever asks for none:
+/// nobody's connection takes them between two starts of what listens there.
 pub(crate) fn free_ports(host: IpAddr) -> (u16, u16) {
+    let any = || u16::try_from(RandomState::new().hash_one(host) % 22_000 + 10_000).expect("a port");
     for _ in 0..PORT_ATTEMPTS {
-        let sip = TcpListener::bind((host, 0)).expect("a port");
-        let msrp = TcpListener::bind((host, 0)).expect("a port");
-        let port = |listener: &TcpListener| listener.local_addr().expect("a bound port").port();
-        if UdpSocket::bind((host, port(&sip))).is_ok() {
-            return (port(&sip), port(&msrp));
+        let (sip, msrp) = (any(), any());
+        let tcp = [sip, msrp].map(|port| TcpListener::bind((host, port)));
+        if sip != msrp && tcp.iter().all(Result::is_ok) && UdpSocket::bind((host, sip)).is_ok() {
+            return (sip, msrp);
         }
     }
     panic!("no port is free for UDP and TCP");

@@ -129,7 +129,7 @@ async fn two_hundred_activations_fail_no_transaction_and_no_decision() {
 }
 
 async fn swap_under_load() {
-    let program = Rc::new(Program::patient(""));
+    let program = Rc::new(Program::new(""));
     let served = program.serve().await;
     let (is_swapping, stop) = (Rc::new(AtomicBool::new(false)), Rc::new(AtomicBool::new(false)));
     let mut conversations = Vec::new();
@@ -158,12 +158,7 @@ async fn swap_under_load() {
         all.quiet.len()
     );
     assert!(all.swapping.len() > 100 && all.quiet.len() > 100, "there was load");
-    // 2x or 5 ms is what is promised of p99 on a machine of its own. On a busy one p99 is the machine's, and half of the
-    // messages are not.
-    let [swapping, quiet] = [percentile(&mut all.swapping, 0.5), percentile(&mut all.quiet, 0.5)];
-    assert!(
-        swapping <= quiet * 2 + Duration::from_millis(100),
-        "half take {swapping:?} beside swaps, {quiet:?} without"
-    );
+    // 2x or 5 ms is what is promised on a machine of its own; a busy one gets some room.
+    assert!(swapping <= quiet * 2 + Duration::from_millis(100), "p99 {swapping:?} beside swaps, {quiet:?} without");
     drop(served);
 }

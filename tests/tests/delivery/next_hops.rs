@@ -80,6 +80,33 @@ fn a_place_that_does_not_work_is_followed_by_the_next() {
 }
 
 #[test]
+fn a_place_that_answers_503_is_followed_by_the_next() {
+    let place = setting().behind_proxy(Protocol::Udp).settings("retry_seconds = [1, 1, 1, 1, 1]");
+    place.tell(async |world| {
+        let names = NameServer::start().await;
+        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+        let (mut overloaded, proxy) = (world.udp().await, world.proxy().sip_address());
+        let places = [(1, overloaded.local().port(), "one.example.net"), (2, proxy.port(), "one.example.net")];
+        names.set_services("_sip._udp.core.example.net", &places);
+        names.set_addresses("one.example.net", &[Ipv4Addr::LOCALHOST]);
+        look_for(world, &names, "udp:core.example.net").await;
+        alice.send(bob.address(), "elsewhere").await;
+        world.proxy().register(bob.address(), 3_600).await.unwrap();
+        let refusing = async {
+            loop {
+                let message = overloaded.expect("MESSAGE", |it| it.method() == Some(Method::Message)).await;
+                overloaded.respond(&message, 503).await;
+            }
+        };
+        tokio::select! {
+            texts = bob.texts(1) => assert_eq!(texts, ["elsewhere"]),
+            () = refusing => {}
+        }
+        world.until_settled().await;
+    });
+}
+
+#[test]
 fn a_name_server_that_says_nothing_holds_up_nobody_who_is_reached_without_it() {
     setting().tell(async |world| {
         let names = NameServer::start().await;

@@ -79,8 +79,9 @@ impl Shard {
     pub(super) fn response(&mut self, now: Now, client: ClientTransactionId, message: &SipMessage, came: Flow) {
         let Some(status) = message.status() else { return };
         // 503 asks for another place (RFC 3263 §4.3).
-        if status != 503 {
-            self.shared.names.note_answer(came.remote);
+        match status {
+            503 => self.shared.names.note_failure(came.remote, now.monotonic),
+            _ => self.shared.names.note_answer(came.remote),
         }
         if status >= 200 {
             self.too_large.forget(client);

@@ -1,5 +1,6 @@
 //! What goes into a machine and what comes out.
 
+use super::report::ReportKey;
 use crate::commit::{Applied, CommitError, LoadRequest, ReportMade, Transaction, Window};
 use crate::decision::validate::Impossible;
 use crate::decision::{Answer, AttemptKind, Field, MediaDirection, Progress, Question, Selection, Trigger, Undecided};
@@ -58,6 +59,8 @@ pub struct Limits {
     pub default_keep: Duration,
     /// Address of this server in reports that it sends, for example `sip:example.org`.
     pub reporter: String,
+    /// Makes the Message-IDs of those reports.
+    pub report_key: ReportKey,
     /// Names of the targets that a policy may hand messages over to.
     pub hand_over_targets: Vec<String>,
 }
@@ -78,6 +81,7 @@ impl Default for Limits {
             max_keep: Duration::from_secs(30 * 24 * 3600),
             default_keep: Duration::from_secs(7 * 24 * 3600),
             reporter: String::from("sip:restante.invalid"),
+            report_key: ReportKey::default(),
             hand_over_targets: Vec::new(),
         }
     }

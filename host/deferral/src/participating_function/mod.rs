@@ -60,6 +60,7 @@ pub use interface::{
     Arrival, Attempt, AttemptEnd, AttemptId, AttemptTask, CommitToken, Event, Input, Invitation, Limits, LoadToken,
     Outcome, Output, PullRequest, QuestionToken, Reply, ReplyToken, RequestFacts,
 };
+pub use report::ReportKey;
 
 use crate::decision::validate::Impossible;
 use crate::decision::{Answer, Trigger, Undecided};

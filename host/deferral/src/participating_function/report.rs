@@ -4,15 +4,18 @@
 //!
 //! A report is a message for the sender's own queue, stored in the transaction that makes it true. It follows
 //! IMDN-Record-Route; without one it goes to the asserted sender that was stored. A sender who is nobody and recorded no route
-//! hears of nothing: the report would wait for nobody. Its own id and its deduplication key follow from those of the message,
-//! so that it is stored once however often it is made.
+//! hears of nothing: the report would wait for nobody. Its deduplication key follows from that of the message, so that it is
+//! stored once however often it is made; its own id follows from that with a secret, so that nobody else can tell it
+//! (RFC 5438 §6.3).
 //!
 //! Deviation: RFC 5438 §7.2.1 sends it to the CPIM From, which may be anonymous, and which anybody can write.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
 use restante_cpim::imdn::{self, Disposition};
+use sha2::Sha256;
 
 use super::Limits;
 use crate::model::{
@@ -29,6 +32,36 @@ const SAFE_PAGE_BYTES: u32 = 1_300 - 100;
 const STORED_MARK: u8 = 0x5a;
 /// The same.
 const FAILED_MARK: u8 = 0xa5;
+
+/// What Message-IDs of reports are made with: the same for as long as there are messages, and known to nobody else.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ReportKey([u8; 32]);
+
+impl ReportKey {
+    /// From secret random bytes.
+    #[must_use]
+    pub fn new(secret: [u8; 32]) -> ReportKey {
+        ReportKey(secret)
+    }
+
+    /// 32 hexadecimal digits.
+    fn message_id(&self, report: &DeduplicationKey) -> String {
+        // Any length of a key is taken.
+        let digest =
+            Hmac::<Sha256>::new_from_slice(&self.0).map(|mac| mac.chain_update(report.0).finalize().into_bytes());
+        let digits = digest.unwrap_or_default();
+        digits.iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+impl fmt::Debug for ReportKey {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("ReportKey(..)")
+    }
+}
 
 /// The dispositions that the sender asked for.
 pub(super) fn asked(message: &NewMessage) -> Dispositions {
@@ -65,7 +98,7 @@ fn build(
     let request_uri = address_of(imdn.record_route.first().map(String::as_str));
     let request_uri = request_uri.or_else(|| address_of(Some(&envelope.sender.uri)))?.to_owned();
     let deduplication = DeduplicationKey(message.deduplication.0.map(|byte| byte ^ mark));
-    let own_message_id = hexadecimal(&deduplication.0);
+    let own_message_id = limits.report_key.message_id(&deduplication);
     let date = date_time(now);
     let original_date = imdn.date_time.clone().unwrap_or_else(|| date_time(message.received_at));
     let headers: Vec<(String, String)> =
@@ -147,13 +180,6 @@ fn address_of(address: Option<&str>) -> Option<&str> {
     let lower = uri.to_ascii_lowercase();
     let names_nobody = uri.is_empty() || HOSTS_OF_NOBODY.iter().any(|host| lower.contains(host));
     (!names_nobody).then_some(uri)
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// RFC 3339 in UTC, for CPIM's DateTime.

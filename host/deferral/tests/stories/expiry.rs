@@ -2,7 +2,7 @@
 
 use restante_deferral::decision::{Answer, ExpiryAction, ExpiryAnswer, IncomingAnswer, Keep, Question, Undecided};
 use restante_deferral::model::{Body, Dispositions, Duration, Origin, Timestamp};
-use restante_deferral::participating_function::Event;
+use restante_deferral::participating_function::{Event, Limits, ReportKey};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, World};
@@ -59,6 +59,24 @@ fn an_expired_message_goes_and_its_sender_hears_of_it_if_it_asked() {
     world.seconds(10);
     assert!(world.evicts());
     assert_eq!(world.store.wake_at(&world.key), None);
+}
+
+#[test]
+fn the_id_of_a_report_follows_from_its_message_for_who_has_the_key_alone() {
+    let id_with = |report_key: ReportKey| {
+        let mut world = World::with(Limits { report_key, ..Limits::default() });
+        world.arrives(asking(expiring(&world, "m1", HOUR), negative()));
+        world.seconds(3610);
+        let report = world.store.queue(&key("sip:alice@example.org"))[0].clone();
+        let id = report.message.envelope.imdn.as_ref().unwrap().message_id.clone();
+        (id, report.message.deduplication)
+    };
+    let (one, again, other) =
+        (id_with(ReportKey::new([1; 32])), id_with(ReportKey::new([1; 32])), id_with(ReportKey::new([2; 32])));
+    assert_eq!(one, again, "a report that is made again is the same");
+    assert_ne!(one.0, other.0);
+    assert_eq!(one.1, other.1, "and stored once, whatever its id");
+    assert_eq!(one.0.len(), 32);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use restante_deferral::participating_function::ReportKey;
 
 use super::destinations::destinations;
 use super::directory::Directory;
@@ -26,7 +27,7 @@ pub fn check(configuration: &Configuration, parts: PolicyParts) -> Result<()> {
     tls(configuration)?;
     destinations(configuration)?;
     let nobody = Arc::new(Inboxes::new());
-    Directory::new(configuration, Arc::downgrade(&nobody)).map_err(anyhow::Error::msg)?;
+    Directory::new(configuration, ReportKey::default(), Arc::downgrade(&nobody)).map_err(anyhow::Error::msg)?;
     BoundMsrp::check(configuration)?;
     let apart = tempfile::tempdir().context("cannot make a directory to load policies in")?;
     let elsewhere = Configuration { data: apart.path().to_owned(), ..configuration.clone() };

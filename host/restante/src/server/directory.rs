@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use restante_deferral::model::{CanonicalAddress, Profile, RecipientKey, TenantName};
+use restante_deferral::participating_function::ReportKey;
 use restante_sip::identity::canonical;
 use restante_sip::uri::Uri;
 use thiserror::Error;
@@ -28,6 +29,7 @@ pub struct Directory {
     /// Of every tenant that was ever there and of which something is in use.
     usages: Mutex<HashMap<TenantName, Arc<Usage>>>,
     limits: Limits,
+    report_key: ReportKey,
     shards: Weak<Inboxes>,
     learnt: Names,
 }
@@ -56,15 +58,21 @@ pub enum Taken {
 }
 
 impl Directory {
-    /// From the configuration. Of `shards` those are told for whom something of a tenant's share becomes free.
+    /// From the configuration, and what Message-IDs of reports are made with. Of `shards` those are told for whom something of a
+    /// tenant's share becomes free.
     ///
     /// # Errors
     /// An alias that is no address, or that cannot be whose it is said to be, with its place.
-    pub fn new(configuration: &Configuration, shards: Weak<Inboxes>) -> Result<Directory, String> {
+    pub fn new(
+        configuration: &Configuration,
+        report_key: ReportKey,
+        shards: Weak<Inboxes>,
+    ) -> Result<Directory, String> {
         let directory = Directory {
             tenants: ArcSwap::from_pointee(Tenants::default()),
             usages: Mutex::default(),
             limits: configuration.limits.clone(),
+            report_key,
             shards,
             learnt: Names::default(),
         };
@@ -78,7 +86,7 @@ impl Directory {
     /// As [`Directory::new`].
     pub fn prepare<T: Borrow<Tenant>>(&self, tenants: &BTreeMap<String, T>) -> Result<Tenants, String> {
         let usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
-        Tenants::new(tenants, &self.limits, |name, bounds| match usages.get(name) {
+        Tenants::new(tenants, (&self.limits, &self.report_key), |name, bounds| match usages.get(name) {
             Some(usage) => usage.clone(),
             None => Arc::new(Usage::new(name, bounds, &self.shards)),
         })

@@ -2,7 +2,7 @@
 
 use restante_deferral::decision::HostAbilities;
 use restante_deferral::model::Duration;
-use restante_deferral::participating_function::Limits as DeferralLimits;
+use restante_deferral::participating_function::{Limits as DeferralLimits, ReportKey};
 use restante_msrp::framing::FramingLimits;
 use restante_sip::message::MessageLimits;
 use restante_store::sqlite::WriteLimits;
@@ -19,7 +19,12 @@ const MAX_PRIORITY_BYTES: usize = 64 * 1024 * 1024;
 const HANDSHAKE_SHARES: u64 = 16;
 
 /// Limits of the machines of a tenant that speaks itself in this domain.
-pub(super) fn deferral_limits(limits: &Limits, tenant: &Tenant, domain: &str) -> DeferralLimits {
+pub(super) fn deferral_limits(
+    limits: &Limits,
+    tenant: &Tenant,
+    domain: &str,
+    report_key: &ReportKey,
+) -> DeferralLimits {
     let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     DeferralLimits {
         max_window_messages: small(limits.max_window_messages),
@@ -29,6 +34,7 @@ pub(super) fn deferral_limits(limits: &Limits, tenant: &Tenant, domain: &str) ->
         max_hold: Duration::from_secs(limits.max_hold_seconds),
         max_keep: Duration::from_secs(limits.max_keep_seconds),
         reporter: format!("sip:{domain}"),
+        report_key: report_key.clone(),
         hand_over_targets: tenant.hand_over.keys().cloned().collect(),
         ..DeferralLimits::default()
     }

@@ -358,7 +358,8 @@ impl Server {
         let inboxes = Arc::new(inboxes);
         let (store, spool) = open_store(configuration, &inboxes, &parts.clock, parts.store)?;
         let secrets = Secrets::open(&configuration.data)?;
-        let directory = Directory::new(configuration, Arc::downgrade(&inboxes)).map_err(anyhow::Error::msg)?;
+        let directory = Directory::new(configuration, secrets.report_key(), Arc::downgrade(&inboxes))
+            .map_err(anyhow::Error::msg)?;
         // MSRP listeners are bound with the transport below; their ports may be chosen by the system, so paths are made
         // from what was bound.
         let bound = BoundMsrp::reserve(configuration)?;

@@ -4,6 +4,9 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use hmac::{Hmac, KeyInit, Mac};
+use restante_deferral::participating_function::ReportKey;
+use sha2::Sha256;
 
 /// Random keys that outlive the process, in the data directory and readable by its owner only.
 pub(super) struct Secrets {
@@ -13,6 +16,15 @@ pub(super) struct Secrets {
 impl Secrets {
     pub(super) fn open(directory: &Path) -> Result<Secrets> {
         Ok(Secrets { own_mark: secret(&directory.join("own-mark.key"))? })
+    }
+
+    /// What Message-IDs of reports are made with: another key than that of our marks, though it follows from it.
+    pub(super) fn report_key(&self) -> ReportKey {
+        let mut key = [0; 32];
+        if let Ok(mac) = Hmac::<Sha256>::new_from_slice(&self.own_mark) {
+            key = mac.chain_update(b"Message-IDs of reports").finalize().into_bytes().into();
+        }
+        ReportKey::new(key)
     }
 }
 

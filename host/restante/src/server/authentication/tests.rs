@@ -1,6 +1,7 @@
 use std::sync::{Arc, Weak};
 
 use restante_deferral::model::{CanonicalAddress, TenantName};
+use restante_deferral::participating_function::ReportKey;
 use restante_sip::authentication::{Algorithm, CountError};
 use restante_store::UserCredentials;
 
@@ -24,7 +25,7 @@ impl Gate {
         change(&mut configuration);
         let tenant = configuration.tenants.get_mut("example").unwrap();
         tenant.authentication = AuthenticationMethod::Digest;
-        let directory = Directory::new(&configuration, Weak::new()).unwrap();
+        let directory = Directory::new(&configuration, ReportKey::default(), Weak::new()).unwrap();
         let authentication = Authentication::new(&[9; 32], 5, &configuration.limits);
         let hash = HashOfA1::new(Algorithm::Sha256, "bob", "example.org", "secret");
         let credentials = UserCredentials {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use restante_deferral::model::{CanonicalAddress, RecipientKey, TenantName};
-use restante_deferral::participating_function::Limits as DeferralLimits;
+use restante_deferral::participating_function::{Limits as DeferralLimits, ReportKey};
 use restante_sip::authentication::{QualityOfProtection, Variant};
 use restante_sip::identity::canonical;
 use restante_sip::uri::Uri;
@@ -96,12 +96,12 @@ impl Tenants {
     /// From the configuration of each; `usage_of` gives what counts its use.
     pub(super) fn new<T: Borrow<Tenant>>(
         configured: &BTreeMap<String, T>,
-        server: &Limits,
+        (server, report_key): (&Limits, &ReportKey),
         usage_of: impl Fn(&TenantName, &TenantBounds) -> Arc<Usage>,
     ) -> Result<Tenants, String> {
         let mut tenants = Tenants::default();
         for (name, tenant) in configured {
-            tenants.add(name, tenant.borrow(), server, &usage_of);
+            tenants.add(name, tenant.borrow(), (server, report_key), &usage_of);
         }
         tenants.number_lengths = tenants.numbers.keys().map(String::len).collect();
         tenants.number_lengths.sort_unstable_by_key(|length| std::cmp::Reverse(*length));
@@ -127,7 +127,7 @@ impl Tenants {
         &mut self,
         name: &str,
         tenant: &Tenant,
-        server: &Limits,
+        (server, report_key): (&Limits, &ReportKey),
         usage_of: impl Fn(&TenantName, &TenantBounds) -> Arc<Usage>,
     ) {
         let name = TenantName(name.into());
@@ -136,7 +136,7 @@ impl Tenants {
         let realm = tenant.digest.realm.as_deref().unwrap_or(&domain).into();
         let entry = Arc::new(TenantEntry {
             usage: usage_of(&name, &bounds),
-            deferral: Arc::new(deferral_limits(server, tenant, &domain)),
+            deferral: Arc::new(deferral_limits(server, tenant, &domain, report_key)),
             name,
             domain: domain.into(),
             registrar: tenant.registrar,

@@ -9,7 +9,7 @@ fn directory() -> Directory {
     tenant.aliases.insert("tel:+1-555-0001".to_owned(), "sip:bob@example.org".to_owned());
     let other = Tenant { domains: vec!["other.net".to_owned()], ..Tenant::example() };
     configuration.tenants.insert("other".to_owned(), other);
-    Directory::new(&configuration, Weak::new()).unwrap()
+    Directory::new(&configuration, ReportKey::default(), Weak::new()).unwrap()
 }
 
 fn user(address: &str) -> RecipientKey {
@@ -156,7 +156,7 @@ fn what_the_configuration_cannot_mean_is_said_with_its_place() {
         let mut configuration = Configuration::default();
         let tenant = configuration.tenants.get_mut("example").unwrap();
         tenant.aliases = aliases.into_iter().map(|(alias, of)| (alias.to_owned(), of.to_owned())).collect();
-        let error = Directory::new(&configuration, Weak::new()).err().expect("refused");
+        let error = Directory::new(&configuration, ReportKey::default(), Weak::new()).err().expect("refused");
         assert!(error.contains(expected), "{error}");
     }
 }

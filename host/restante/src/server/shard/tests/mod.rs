@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use restante_deferral::breaker::{Breaker, BreakerLimits};
 use restante_deferral::model::{CanonicalAddress, MessageId, RecipientKey, StoredMessage, TenantName, Timestamp};
+use restante_deferral::participating_function::ReportKey;
 use restante_msrp::framing::FramingLimits;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::transaction::{Flow, OwnMark, Transport};
@@ -86,7 +87,7 @@ impl House {
         let store = Arc::new(MemoryStore::new(sink));
         let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
         let time = clock.clone();
-        let known = Directory::new(&configuration, Arc::downgrade(&inboxes)).unwrap();
+        let known = Directory::new(&configuration, ReportKey::default(), Arc::downgrade(&inboxes)).unwrap();
         let shared = Arc::new(Shared {
             directory: known,
             authentication: Authentication::new(&[3; 32], 1, &configuration.limits),

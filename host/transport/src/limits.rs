@@ -53,6 +53,8 @@ pub struct TransportLimits {
     pub idle_timeout: Duration,
     /// The same of a connection that we opened for an answer alone: its peer has another one, or none.
     pub idle_timeout_of_answers: Duration,
+    /// A WebSocket that a client opened is pinged when it was quiet for so long, and closed when that is not answered.
+    pub web_socket_ping: Duration,
     /// Time in which the peer must take some bytes when there are any to write.
     pub write_timeout: Duration,
     /// Time for which a connection that the peer closed for its own direction stays open for our answers.
@@ -92,6 +94,7 @@ impl Default for TransportLimits {
             message_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(3_600),
             idle_timeout_of_answers: Duration::from_secs(32),
+            web_socket_ping: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),
             half_closed_timeout: Duration::from_secs(5),
             congested_pause: Duration::from_millis(10),

@@ -2,9 +2,10 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use restante_transport::{CloseReason, TransportLimits};
+use restante_transport::{CloseReason, ListenerId, TransportLimits, WebSockets};
 use support::{Fixture, PATIENCE, request, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -17,12 +18,16 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpC
 const TEXT: OpCode = OpCode::Data(Data::Text);
 const MORE: OpCode = OpCode::Data(Data::Continue);
 const PING: OpCode = OpCode::Control(Control::Ping);
+const PONG: OpCode = OpCode::Control(Control::Pong);
 
 /// A WebSocket that was agreed on, and what carries it.
 async fn agreed(fixture: &Fixture) -> TcpStream {
-    let stream = TcpStream::connect(fixture.address(0)).await.unwrap();
-    let uri = format!("ws://{}/", fixture.address(0)).parse().unwrap();
-    let request = ClientRequestBuilder::new(uri).with_sub_protocol("sip");
+    agreed_at(fixture.address(0), "sip").await
+}
+
+async fn agreed_at(place: SocketAddr, sub_protocol: &str) -> TcpStream {
+    let stream = TcpStream::connect(place).await.unwrap();
+    let request = ClientRequestBuilder::new(format!("ws://{place}/").parse().unwrap()).with_sub_protocol(sub_protocol);
     client_async(request, stream).await.unwrap().0.into_inner()
 }
 
@@ -125,4 +130,66 @@ async fn whoever_pings_and_reads_nothing_is_closed() {
     let pinging = async { while deaf.write_all(&pings).await.is_ok() {} };
     timeout(PATIENCE, pinging).await.expect("the connection is closed in time");
     fixture.until_count("streams_too_slow", 1).await;
+}
+
+#[tokio::test]
+async fn a_quiet_connection_is_pinged_and_closed_when_nobody_answers() {
+    let limits = TransportLimits { web_socket_ping: Duration::from_millis(400), ..TransportLimits::default() };
+    let mut fixture = start(&["ws:127.0.0.1:0"], limits).await;
+    let (mut alive, mut gone) = (agreed(&fixture).await, agreed(&fixture).await);
+    for stream in [&mut alive, &mut gone] {
+        stream.write_all(&frame(TEXT, &request("first", b""), true)).await.unwrap();
+        fixture.message().await;
+    }
+    let answering = async {
+        for _ in 0..5 {
+            // Of a server, without a mask.
+            let mut ping = [0; 2];
+            alive.read_exact(&mut ping).await.unwrap();
+            assert_eq!(ping, [0x89, 0]);
+            alive.write_all(&frame(PONG, b"", true)).await.unwrap();
+        }
+    };
+    let mut pings = Vec::new();
+    timeout(PATIENCE, async { tokio::join!(answering, gone.read_to_end(&mut pings)) }).await.unwrap().1.unwrap();
+    assert_eq!(pings[..4], [0x89, 0, 0x89, 0], "two pings, and then it is closed");
+    assert_eq!(fixture.closed().await.1, CloseReason::Idle);
+    assert!(fixture.events.try_recv().is_err(), "who answers stays");
+}
+
+#[tokio::test]
+async fn whoever_answers_pings_alone_is_idle() {
+    let (ping, idle) = (Duration::from_millis(50), Duration::from_millis(400));
+    let limits = TransportLimits { web_socket_ping: ping, idle_timeout: idle, ..TransportLimits::default() };
+    let mut fixture = start(&["ws:127.0.0.1:0"], limits).await;
+    let mut stream = agreed(&fixture).await;
+    stream.write_all(&frame(TEXT, &request("first", b""), true)).await.unwrap();
+    fixture.message().await;
+    let answering = async {
+        let mut ping = [0; 2];
+        while stream.read_exact(&mut ping).await.is_ok() && stream.write_all(&frame(PONG, b"", true)).await.is_ok() {}
+    };
+    timeout(PATIENCE, answering).await.expect("the connection is closed in time");
+    assert_eq!(fixture.closed().await.1, CloseReason::Idle);
+}
+
+#[tokio::test]
+async fn a_quiet_client_of_the_msrp_relay_is_pinged_and_closed_when_it_does_not_answer() {
+    let limits = TransportLimits { web_socket_ping: Duration::from_millis(300), ..TransportLimits::default() };
+    let fixture = start(&[], limits).await;
+    let (clients, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+    let listener = "ws:127.0.0.1:0".parse().unwrap();
+    let hand_over = move |client| _ = clients.send(client);
+    let bound = fixture.transport.listen_msrp_web(&listener, ListenerId(0), WebSockets::default(), hand_over).unwrap();
+    let mut stream = agreed_at(bound.local, "msrp").await;
+    let mut client = timeout(PATIENCE, accepted.recv()).await.unwrap().unwrap();
+    for _ in 0..4 {
+        let mut ping = [0; 2];
+        timeout(PATIENCE, stream.read_exact(&mut ping)).await.unwrap().unwrap();
+        assert_eq!(ping, [0x89, 0]);
+        stream.write_all(&frame(PONG, b"", true)).await.unwrap();
+    }
+    // What comes now is not answered any more.
+    let gone = timeout(PATIENCE, client.incoming.recv()).await.expect("it is told in time");
+    assert_eq!(gone, None);
 }

@@ -62,6 +62,8 @@ limits! {
     max_connections = 10_000;
     /// SIP and MSRP connections of one source address; more are closed at once.
     max_connections_per_source = 1_000;
+    /// A WebSocket that is quiet for so many seconds is pinged, and closed when two pings remain unanswered.
+    web_socket_ping_seconds = 30;
     /// Handshakes of TLS and WebSocket under way, a sixteenth of them of one source address; more: closed at once.
     max_handshakes = 1_000;
     /// SIP connections that we opened; more: what needs a new one fails and is tried again.

@@ -83,6 +83,7 @@ pub(super) fn transport_limits(limits: &Limits) -> TransportLimits {
         max_connections_per_source: size(limits.max_connections_per_source),
         max_outgoing_connections: size(limits.max_outgoing_connections),
         max_msrp_connections: size(limits.max_msrp_connections),
+        web_socket_ping: std::time::Duration::from_secs(limits.web_socket_ping_seconds),
         ..TransportLimits::default()
     }
 }

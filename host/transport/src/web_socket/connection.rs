@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::WebSocket;
+use super::keep_alive::{KeepAlive, Quiet};
 use crate::address::Flow;
 use crate::counters::count;
 use crate::event::{CloseReason, Intake, TransportEvent};
@@ -63,6 +64,8 @@ impl Talk<'_> {
         let mut owes_first = self.flow.listener.is_some();
         let began = Instant::now();
         let mut last = began;
+        let is_accepted = self.flow.listener.is_some();
+        let mut keep_alive = is_accepted.then(|| KeepAlive::new(limits.web_socket_ping, began));
         loop {
             let first = began + limits.first_byte_timeout;
             let (deadline, late) = match socket.get_ref().since() {
@@ -76,10 +79,25 @@ impl Talk<'_> {
             if deadline <= now {
                 return late;
             }
-            // What begins to come while nothing whole does is looked at in time.
-            let wake = deadline.min(now + limits.message_timeout);
             // Who is behind with what it was sent is not read on, but for what the library answers itself while it is written.
-            let is_behind = self.flow.listener.is_some() && self.outbox.is_behind();
+            let is_behind = is_accepted && self.outbox.is_behind();
+            // What begins to come while nothing whole does is looked at in time.
+            let mut wake = deadline.min(now + limits.message_timeout);
+            if let Some(keep_alive) = &mut keep_alive {
+                // What is under way is no silence, and may be one frame that lets no pong pass.
+                if is_behind || socket.get_ref().since().is_some() {
+                    keep_alive.came(now);
+                }
+                let pinged = match keep_alive.quiet(now) {
+                    Quiet::No => Ok(()),
+                    Quiet::Ping => self.ping(socket).await,
+                    Quiet::Gone => Err(CloseReason::Idle),
+                };
+                if let Err(reason) = pinged {
+                    return reason;
+                }
+                wake = wake.min(keep_alive.due());
+            }
             tokio::select! {
                 came = timeout_at(wake, socket.next()), if !is_behind => {
                     let message = match came {
@@ -88,6 +106,13 @@ impl Talk<'_> {
                         Ok(Some(Err(error))) => return self.end_of(error),
                         Ok(Some(Ok(message))) => message,
                     };
+                    if let Some(keep_alive) = &mut keep_alive {
+                        keep_alive.came(Instant::now());
+                    }
+                    // That we ask whether somebody is there makes nobody less idle.
+                    if message.is_pong() {
+                        continue;
+                    }
                     // The library's answer: with the next one it would be one more that waits.
                     if message.is_ping()
                         && let Err(reason) = self.flush(socket).await
@@ -101,6 +126,9 @@ impl Talk<'_> {
                     let Some(bytes) = next else { return CloseReason::Local };
                     if let Err(reason) = self.send(socket, writer, bytes).await {
                         return reason;
+                    }
+                    if let Some(keep_alive) = &mut keep_alive {
+                        keep_alive.went(Instant::now());
                     }
                 }
             }
@@ -160,6 +188,12 @@ impl Talk<'_> {
         self.flush(socket).await?;
         writer.sent(&self.table.counters);
         Ok(())
+    }
+
+    /// Asks whether anybody is there.
+    async fn ping<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: &mut WebSocket<S>) -> Result<(), CloseReason> {
+        socket.feed(Message::Ping(Bytes::new())).await.map_err(|error| self.end_of(error))?;
+        self.flush(socket).await
     }
 
     /// Writes what the library holds, as long as the peer takes some of it in time.

@@ -4,6 +4,7 @@
 
 mod connection;
 mod followed;
+mod keep_alive;
 mod msrp;
 
 use std::io;

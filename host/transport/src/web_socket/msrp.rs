@@ -11,9 +11,10 @@ use restante_sip::message::MessageLimits;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use super::keep_alive::{KeepAlive, Quiet};
 use super::{MSRP, WebSocket, WebSockets, accept};
 use crate::counters::{TransportCounters, count};
 use crate::limits::TransportLimits;
@@ -92,13 +93,19 @@ impl<H: Fn(MsrpWebSocket)> WebReception<H> {
     ) {
         let mut stop = self.stop.clone();
         let idle = self.limits.idle_timeout;
-        let mut last = tokio::time::Instant::now();
+        let mut last = Instant::now();
+        let mut keep_alive = KeepAlive::new(self.limits.web_socket_ping, last);
         loop {
             // No more is read than the host has room for.
             let has_room = to_host.capacity() > 0;
             tokio::select! {
                 came = socket.next(), if has_room => {
                     let Some(Ok(message)) = came else { break };
+                    keep_alive.came(Instant::now());
+                    // That we ask whether somebody is there makes nobody less idle.
+                    if message.is_pong() {
+                        continue;
+                    }
                     let is_ping = message.is_ping();
                     let sent = match message {
                         Message::Text(text) => to_host.try_send(Bytes::from(text)).is_ok(),
@@ -120,11 +127,24 @@ impl<H: Fn(MsrpWebSocket)> WebReception<H> {
                     if !self.send(&mut socket, bytes).await {
                         break;
                     }
+                    keep_alive.went(Instant::now());
+                }
+                () = tokio::time::sleep_until(keep_alive.due()) => {
+                    // What is under way is no silence, and may be one frame that lets no pong pass.
+                    if !has_room || socket.get_ref().since().is_some() {
+                        keep_alive.came(Instant::now());
+                    }
+                    match keep_alive.quiet(Instant::now()) {
+                        Quiet::No => {}
+                        Quiet::Ping if self.ping(&mut socket).await => {}
+                        Quiet::Ping | Quiet::Gone => break,
+                    }
+                    continue;
                 }
                 () = tokio::time::sleep_until(last + idle) => break,
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
             }
-            last = tokio::time::Instant::now();
+            last = Instant::now();
         }
         // What the host said last is written, in its time.
         let rest = async {
@@ -146,6 +166,10 @@ impl<H: Fn(MsrpWebSocket)> WebReception<H> {
             Err(_) => Message::Binary(bytes),
         };
         matches!(timeout(self.limits.write_timeout, socket.send(message)).await, Ok(Ok(())))
+    }
+
+    async fn ping<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: &mut WebSocket<S>) -> bool {
+        matches!(timeout(self.limits.write_timeout, socket.send(Message::Ping(Bytes::new()))).await, Ok(Ok(())))
     }
 
     async fn flush<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: &mut WebSocket<S>) -> bool {

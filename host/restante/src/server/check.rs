@@ -9,8 +9,9 @@ use super::destinations::destinations;
 use super::directory::Directory;
 use super::listeners::BoundMsrp;
 use super::policies::{Policies, PolicyParts};
+use super::starting::tls;
 use super::usage::Inboxes;
-use super::{relay_link, tls, wall_clock};
+use super::{relay_link, wall_clock};
 use crate::configuration::{Configuration, Source, Tenant};
 use crate::policies::Occasion;
 

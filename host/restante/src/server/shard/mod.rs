@@ -1,7 +1,7 @@
 //! A shard: one thread that owns its recipients' machines, its transactions, dialogs, sessions and timers. Nothing of it
 //! is shared; whatever concerns it comes through its queue.
 //!
-//! * [`mod@self`]: the loop, and what the parts have in common.
+//! * [`mod@self`]: the loop, and what the parts have in common. `inbox`: what comes. `sending`: what goes to the sockets.
 //! * `requests`, `registrar`, `incoming`, `pull`, `subscriptions`, `forward`: requests that come.
 //! * `authentication`: who a request is from. `credentials`: what users authenticate with changes.
 //! * `saved_bindings`: registrations as the store keeps them.
@@ -21,6 +21,7 @@ mod credentials;
 mod delivery;
 mod fields;
 mod forward;
+mod inbox;
 mod incoming;
 mod line;
 mod names;
@@ -36,6 +37,7 @@ mod resolution;
 mod responses;
 mod route;
 mod saved_bindings;
+mod sending;
 mod session;
 mod subscriptions;
 mod tenants;
@@ -45,38 +47,35 @@ mod too_large;
 mod unwrapping;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use restante_deferral::decision::{Answer, Undecided};
-use restante_deferral::model::{MessageId, RecipientKey, TenantName, Timestamp};
-use restante_deferral::participating_function::{Attempt, CommitToken, Input, LoadToken, QuestionToken, ReplyToken};
+use restante_deferral::model::{RecipientKey, TenantName, Timestamp};
+use restante_deferral::participating_function::{Attempt, CommitToken, Input, LoadToken, ReplyToken};
 use restante_sip::dialog::DialogId;
-use restante_sip::message::{MessageLimits, SipMessage};
+use restante_sip::message::SipMessage;
 use restante_sip::proxy::BranchId;
-use restante_sip::registration::{Binding, Bindings, ReportedDevices};
+use restante_sip::registration::Bindings;
 use restante_sip::transaction::{
-    ClientTransactionId, Endpoint, EndpointConfiguration, Event, Flow, ServerTransactionId, TimerValues, Transmit,
+    ClientTransactionId, Endpoint, EndpointConfiguration, Event, Flow, ServerTransactionId, TimerValues,
 };
 use restante_store::{Completion, Outcome, Ticket};
-use restante_transport::msrp::HandedOver;
+use restante_transport::SendFailure;
 use restante_transport::queue::QueueReceiver;
 use restante_transport::resolution::Wanted;
-use restante_transport::{ConnectionId, SendFailure, SendToken, Sender};
 use tokio::sync::{mpsc, oneshot};
 
 use self::recipients::Slot;
 use self::reports::Reports;
 use self::session::MediaSession;
 use super::Shared;
-use super::flow;
 use super::limits::size;
 use super::media::{MediaId, Report};
 use super::receiver;
-use super::usage::{Permit, Resource, Room};
+use super::usage::{Resource, Room};
 
 pub use self::credentials::CredentialsOrder;
+pub use self::inbox::{DecisionTicket, ToShard};
 pub use self::names::ProfileOrder;
 pub use self::saved_bindings::SavedBindings;
 
@@ -86,78 +85,6 @@ const BATCH: usize = 256;
 const MAX_SLEEP_MILLISECONDS: u64 = 60_000;
 /// What about thirty requests in a second leave behind, for as long as they may be repeated.
 const USUAL_TRANSACTIONS: usize = 1_792;
-
-/// What comes to a shard.
-pub enum ToShard {
-    /// A SIP message that passed validation.
-    Sip {
-        /// The message.
-        message: SipMessage,
-        /// Where it came from.
-        flow: Flow,
-        /// Of the directory, before it was asked which shard's this is.
-        directory_version: u64,
-    },
-    /// Something that was to be sent was not, and why.
-    SendFailed(u64, SendFailure),
-    /// A connection is gone.
-    Closed(ConnectionId),
-    /// The store is done with some orders.
-    Stored(Vec<Completion>),
-    /// A policy answered, or could not.
-    Decided(DecisionTicket, Result<Answer, Undecided>),
-    /// An MSRP connection for one of its sessions.
-    Connection(HandedOver<String>),
-    /// These recipients want to be looked at.
-    Due(Vec<RecipientKey>),
-    /// A recipient's queue was added to by another shard.
-    Grew(RecipientKey),
-    /// A user's names or preferences are to be others.
-    ChangeProfile(Box<ProfileOrder>),
-    /// A user is to authenticate with something else.
-    ChangeCredentials(Box<CredentialsOrder>),
-    /// This name belongs to another user: what is kept under it goes there.
-    Release(RecipientKey),
-    /// These bindings were another name's of the user.
-    Inherit {
-        /// The user.
-        owner: RecipientKey,
-        /// The name.
-        from: RecipientKey,
-        /// Its bindings.
-        bindings: Vec<Binding>,
-    },
-    /// The operator drops messages.
-    Discard {
-        /// Whose.
-        recipient: RecipientKey,
-        /// Which; none: all.
-        messages: Option<Vec<MessageId>>,
-        /// Tell the senders.
-        report: bool,
-        /// Told how many.
-        done: oneshot::Sender<usize>,
-    },
-    /// Something that this shard waited for is free for it.
-    Granted(Permit),
-    /// A name was asked about.
-    Resolved(Wanted),
-    /// These tenants were added, changed or removed.
-    TenantsChanged(Arc<HashSet<TenantName>>),
-    /// These recipients have messages, and their tenant is served again.
-    ServedAgain(Vec<RecipientKey>),
-    /// Something waits for these recipients: a core may be asked about them.
-    Watch(Vec<RecipientKey>),
-    /// All devices of a user behind a core, by an operator's word.
-    Report(RecipientKey, Box<ReportedDevices>),
-    /// Which contacts a user has.
-    Contacts(RecipientKey, oneshot::Sender<Vec<(String, Timestamp)>>),
-    /// Stop taking new work; end when what is in flight is done.
-    Drain,
-}
-
-/// Finds the machine that asked.
-pub type DecisionTicket = (usize, RecipientKey, QuestionToken);
 
 /// What a token given to the store stands for.
 enum Order {
@@ -521,55 +448,6 @@ impl Shard {
             gauge.inc_by(held - *counted);
             *counted = held;
         }
-    }
-
-    /// Hands what the transactions want sent to the sockets.
-    fn flush(&mut self, now: Now) {
-        while let Some(transmit) = self.endpoint.poll_transmit() {
-            let token =
-                transmit.client.map(|id| SendToken { shard: u16::try_from(self.index).unwrap_or(0), key: id.0 });
-            let target = flow::to_target(&transmit.flow);
-            let sent = self.shared.sender().map(|sender| sender.send(&target, transmit.bytes.clone(), token));
-            let failed = match sent {
-                Some(Err(_)) if transmit.flow.connection.is_some() => match self.without_connection(&transmit) {
-                    Some(flow) => {
-                        let target = flow::to_target(&flow);
-                        let sent = |sender: &Sender| match token {
-                            Some(_) => sender.send(&target, transmit.bytes, token),
-                            None => sender.answer(&target, transmit.bytes),
-                        };
-                        self.shared.sender().is_none_or(|sender| sent(sender).is_err())
-                    }
-                    None => true,
-                },
-                Some(result) => result.is_err(),
-                None => true,
-            };
-            if failed && let Some(client) = transmit.client {
-                self.endpoint.transport_failed(client);
-                self.handle_events(now);
-            }
-        }
-    }
-
-    /// Where something goes whose connection is gone: a request to the same place, a response to the port that the sender of
-    /// the request named (RFC 3261 §18.2.2), as far as we would connect there at all.
-    fn without_connection(&self, transmit: &Transmit) -> Option<Flow> {
-        let flow = Flow { connection: None, ..transmit.flow };
-        if transmit.client.is_some() {
-            return Some(flow);
-        }
-        let response = SipMessage::parse(transmit.bytes.clone(), &MessageLimits::UNBOUNDED).ok()?;
-        // An ACK or a CANCEL of ours.
-        if response.is_request() {
-            return Some(flow);
-        }
-        let usual = if flow::protocol_of(flow.transport).is_encrypted() { 5061 } else { 5060 };
-        let port = response.top_via().ok()?.port.unwrap_or(usual);
-        let remote = SocketAddr::new(flow.remote.ip(), port);
-        // Whoever sent the request wrote that port itself.
-        self.shared.destinations.check(remote, remote).ok()?;
-        Some(Flow { remote, ..flow })
     }
 
     /// Nothing is in flight that is worth waiting for: the answer to a BYE is not.

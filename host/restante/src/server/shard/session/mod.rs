@@ -8,6 +8,7 @@
 //!
 //! A session is forgotten when its task is over and its dialog is: after our BYE or theirs, or without an ACK.
 
+mod answering;
 mod ending;
 mod offer;
 mod preparing;
@@ -20,11 +21,10 @@ use std::time::{Duration, Instant};
 
 use restante_deferral::decision::Progress;
 use restante_deferral::model::{Body, MessageId, Origin, RecipientKey, Sender};
-use restante_deferral::participating_function::{AttemptId, Outcome as MessageOutcome, Reply, RequestFacts};
+use restante_deferral::participating_function::{AttemptId, Outcome as MessageOutcome, RequestFacts};
 use restante_msrp::sdp::{self, Direction, Fingerprint, LocalMedia, MsrpDescription};
-use restante_msrp::session::Role;
 use restante_msrp::status::Status;
-use restante_sip::dialog::{Dialog, establish};
+use restante_sip::dialog::Dialog;
 use restante_sip::message::SipMessage;
 use restante_sip::session_timer;
 use restante_sip::transaction::{ClientTransactionId, Flow, ServerTransactionId};
@@ -34,10 +34,9 @@ use tokio::sync::mpsc;
 
 pub(super) use self::offer::Offer;
 pub(super) use self::refreshing::ALLOW_IN_SESSION;
-use super::fields::contact_along;
 use super::{Now, Shard};
 use crate::server::listeners::{refuse_connection, refuse_guess};
-use crate::server::media::{self, Command, Connection, MAX_COMMANDS, MediaId, NoPlace, Report, ReportKind, Start};
+use crate::server::media::{self, Command, Connection, MAX_COMMANDS, MediaId, Report, ReportKind, Start};
 use crate::server::openings::Opening;
 use crate::server::usage::Permit;
 
@@ -273,77 +272,6 @@ impl Shard {
         (id, offer)
     }
 
-    /// Answers an INVITE of theirs with 200 and waits for the ACK.
-    pub(super) fn accept_invitation(&mut self, now: Now, media: MediaId) {
-        let Some(session) = self.media.get_mut(&media) else { return };
-        let (Some(offer), Some(transaction)) = (session.offer.take(), session.transaction) else { return };
-        let flow = session.flow;
-        let answer = match sdp::answer(&offer, &session.local) {
-            Ok(answer) => answer,
-            Err(error) => return self.give_invitation_up(now, media, transaction, error.sip_status()),
-        };
-        let (sends, receives) = (answer.direction.sends(), answer.direction.receives());
-        let role = answer.role;
-        let start = match self.prepare(media, role, &offer, sends, receives) {
-            Ok(start) => start,
-            Err(NoPlace::Unusable) => return self.give_invitation_up(now, media, transaction, 488),
-            Err(NoPlace::Forbidden) => return self.give_invitation_up(now, media, transaction, 403),
-            Err(NoPlace::RelayBusy) => return self.give_invitation_up(now, media, transaction, 480),
-        };
-        let tag = self.endpoint.identifiers().tag();
-        let contact = self.contact_uri(&flow);
-        let request = self.endpoint.request(transaction).cloned();
-        let dialog = request.as_ref().and_then(|request| Dialog::as_server(request, &tag).ok());
-        let (Some(request), Some(dialog)) = (request, dialog) else {
-            return self.give_invitation_up(now, media, transaction, 400);
-        };
-        let contact = contact_along(&contact, request.request_uri().into_iter().chain([dialog.next_hop()]));
-        let timer = match session_timer::answer(&request) {
-            Ok(timer) => timer,
-            Err(refusal) => {
-                self.refuse_interval(now, transaction, refusal);
-                self.finish_delivery(now, media);
-                return self.forget_media(media);
-            }
-        };
-        let info = self.authentication_info(now, transaction, 200);
-        let response = self.endpoint.response(transaction, 200, Some(&tag)).and_then(|builder| {
-            let builder = builder.optional("Authentication-Info", info.as_deref());
-            let builder = establish(builder, &request, &contact).field("Allow", ALLOW_IN_SESSION);
-            let builder = builder.field("Supported", session_timer::TIMER);
-            let builder = match timer {
-                Some(timer) => timer.write(builder),
-                None => builder,
-            };
-            builder.field("Content-Type", "application/sdp").finish_with_body(&answer.sdp).ok()
-        });
-        let Some(bytes) = response else { return self.give_invitation_up(now, media, transaction, 500) };
-        if let Some(session) = self.media.get_mut(&media) {
-            self.session_ids.insert(session.session_id.clone(), media);
-            self.dialogs.insert(dialog.id(), media);
-            session.dialog = Some(dialog);
-            session.start = Some(start);
-            session.refreshing.agreed(offer.clone(), role, &request);
-            if let Some(delivery) = session.delivery_mut() {
-                delivery.established = true;
-            }
-        }
-        self.set_session_timer(now, media, timer.map(|timer| timer.terms));
-        self.note_least_interval(media, &request);
-        self.endpoint.respond(now.monotonic, transaction, 200, bytes);
-        self.leave_out_unacceptable(media, &offer);
-        // A passive side may be connected to before the ACK is here.
-        if role == Role::Passive {
-            self.begin_media(now, media);
-        }
-    }
-
-    fn give_invitation_up(&mut self, now: Now, media: MediaId, transaction: ServerTransactionId, status: u16) {
-        self.answer(now, transaction, status);
-        self.finish_delivery(now, media);
-        self.forget_media(media);
-    }
-
     /// The other side took our offer.
     pub(super) fn session_agreed(
         &mut self,
@@ -478,22 +406,6 @@ impl Shard {
             ReportKind::Settled(message, outcome) => self.message_settled(now, media, message, &outcome),
             ReportKind::AllSettled => self.all_settled(now, media),
             ReportKind::Ended(reason) => self.task_ended(now, media, reason.as_ref()),
-        }
-    }
-
-    pub(super) fn reply_to_invitation(&mut self, now: Now, media: MediaId, reply: Reply) {
-        let Some(transaction) = self.media.get(&media).and_then(|session| session.transaction) else { return };
-        match reply {
-            Reply::Invite | Reply::Accepted => self.accept_invitation(now, media),
-            Reply::PassOn { deadline, contacts } => self.pass_invitation_on(now, media, deadline, &contacts),
-            Reply::Refused { status, reason, retry_after_seconds } => {
-                self.refuse(now, transaction, status, &reason, retry_after_seconds);
-                self.forget_media(media);
-            }
-            _ => {
-                self.refuse(now, transaction, 503, "Not Now", Some(5));
-                self.forget_media(media);
-            }
         }
     }
 

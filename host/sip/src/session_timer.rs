@@ -24,6 +24,7 @@
 //! | refreshing | 2xx | – | waiting, anew, or without a timer where it says nothing |
 //! | refreshing | 422 | refresh again with what its Min-SE says | refreshing |
 //! | refreshing | 408, 481, no answer (§10; RFC 3261 §12.2.1.2) | end the session | over |
+//! | refreshing | 491: the peer asks for something, too | after a moment (RFC 3261 §14.1), refresh again | refreshing |
 //! | refreshing | any other answer | – | waiting for the end of the interval |
 //! | refreshing | the interval is over but for a third, 32 s at most | end the session | over |
 
@@ -175,6 +176,13 @@ pub fn supports(message: &SipMessage) -> bool {
     tags.into_iter().any(|tag| tag.eq_ignore_ascii_case(TIMER))
 }
 
+/// How long a re-INVITE or UPDATE that met one of the peer's waits (RFC 3261 §14.1): 2.1 to 4 s where the Call-ID is ours, up
+/// to 2 s where it is theirs, in steps of 10 ms, so that they do not meet again.
+#[must_use]
+pub fn wait_after_glare(is_our_call_id: bool, random: u64) -> Duration {
+    Duration::from_millis(10 * if is_our_call_id { 210 + random % 191 } else { random % 201 })
+}
+
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -191,6 +199,8 @@ pub struct SessionTimer {
     since: Instant,
     /// A refresh was sent in this interval.
     refreshed: bool,
+    /// When a refresh that met a request of the peer's is sent again.
+    again_at: Option<Instant>,
     /// The largest Min-SE of its requests and of what refused ours, in seconds.
     least_seconds: Option<u32>,
 }
@@ -199,7 +209,7 @@ impl SessionTimer {
     /// From now on these terms hold.
     #[must_use]
     pub fn new(now: Instant, terms: Terms) -> SessionTimer {
-        SessionTimer { terms, since: now, refreshed: false, least_seconds: None }
+        SessionTimer { terms, since: now, refreshed: false, again_at: None, least_seconds: None }
     }
 
     /// From now on these terms hold, and what was known of the least interval still does.
@@ -222,7 +232,10 @@ impl SessionTimer {
     /// When it wants [`SessionTimer::handle_wake`].
     #[must_use]
     pub fn next_wake(&self) -> Instant {
-        if self.terms.we_refresh && !self.refreshed { self.since + self.terms.interval / 2 } else { self.ends_at() }
+        if self.terms.we_refresh && !self.refreshed {
+            return self.since + self.terms.interval / 2;
+        }
+        self.again_at.unwrap_or_else(|| self.ends_at()).min(self.ends_at())
     }
 
     /// What is due now, if anything is.
@@ -230,7 +243,8 @@ impl SessionTimer {
         if now < self.next_wake() {
             return None;
         }
-        if self.terms.we_refresh && !self.refreshed && now < self.ends_at() {
+        let is_to_be_sent = self.again_at.take().is_some() || (self.terms.we_refresh && !self.refreshed);
+        if is_to_be_sent && now < self.ends_at() {
             self.refreshed = true;
             return Some(Due::Refresh);
         }
@@ -244,8 +258,9 @@ impl SessionTimer {
         SessionExpires { seconds, refresher: Some(Refresher::Asking) }
     }
 
-    /// A final answer to our refresh; none: nobody answered. What is to be done at once.
-    pub fn refresh_answered(&mut self, response: Option<&SipMessage>) -> Option<Due> {
+    /// A final answer to our refresh; none: nobody answered. What is to be done at once. After 491 it is sent again at
+    /// `again_at`: see [`wait_after_glare`].
+    pub fn refresh_answered(&mut self, response: Option<&SipMessage>, again_at: Instant) -> Option<Due> {
         let Some(response) = response else { return Some(Due::End) };
         match response.status() {
             Some(422) => {
@@ -259,6 +274,10 @@ impl SessionTimer {
                 })
             }
             Some(408 | 481) => Some(Due::End),
+            Some(491) => {
+                self.again_at = Some(again_at);
+                None
+            }
             _ => None,
         }
     }
@@ -382,8 +401,32 @@ mod tests {
             let mut it = timer(now, 300, true);
             it.handle_wake(now + Duration::from_secs(150));
             let message = answer.map(|(status, more)| response(status, more));
-            assert_eq!(it.refresh_answered(message.as_ref()), expected, "{answer:?}");
+            assert_eq!(it.refresh_answered(message.as_ref(), now + Duration::from_secs(153)), expected, "{answer:?}");
             assert_eq!(it.asks().seconds, seconds);
+        }
+    }
+
+    #[test]
+    fn a_refresh_that_met_one_of_the_peers_is_sent_again_a_moment_later() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let mut it = timer(now, 300, true);
+        for (sent, again) in [(150, 153), (153, 155)] {
+            assert_eq!(it.handle_wake(at(sent)), Some(Due::Refresh));
+            assert_eq!(it.refresh_answered(Some(&response(491, "")), at(again)), None);
+            assert_eq!((it.next_wake(), it.handle_wake(at(again - 1))), (at(again), None));
+        }
+        // But not beyond the end of the interval.
+        it.refresh_answered(Some(&response(491, "")), at(1_000));
+        assert_eq!((it.next_wake(), it.handle_wake(at(268))), (at(268), Some(Due::End)));
+    }
+
+    #[test]
+    fn who_made_the_call_id_waits_longer() {
+        for random in [0, 1, 190, 191, 200, 201, u64::MAX] {
+            let (ours, theirs) = (wait_after_glare(true, random), wait_after_glare(false, random));
+            assert!((2_100..=4_000).contains(&ours.as_millis()), "{ours:?}");
+            assert!(theirs.as_millis() <= 2_000, "{theirs:?}");
         }
     }
 }

@@ -255,8 +255,11 @@ impl Shard {
                 None => _ = self.acknowledge(client, response),
             }
         }
+        let random = u64::try_from(self.endpoint.identifiers().random() >> 64).unwrap_or(0);
         let Some(session) = self.media.get_mut(&media) else { return };
         session.refreshing.asked = None;
+        // Who was invited has the Call-ID of the other side.
+        let again_at = now.monotonic + session_timer::wait_after_glare(session.transaction.is_none(), random);
         match response.filter(|_| is_success) {
             Some(response) => {
                 if let Some(dialog) = session.dialog.as_mut() {
@@ -266,7 +269,8 @@ impl Shard {
                 self.set_session_timer(now, media, session_timer::answered(response));
             }
             None => {
-                let due = session.refreshing.timer.as_mut().and_then(|timer| timer.refresh_answered(response));
+                let due =
+                    session.refreshing.timer.as_mut().and_then(|timer| timer.refresh_answered(response, again_at));
                 self.schedule_session(media);
                 self.do_due(now, media, due);
             }

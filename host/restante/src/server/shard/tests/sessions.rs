@@ -122,6 +122,10 @@ fn we_refresh_by_update_where_the_peer_takes_it() {
             // From then on (RFC 4028 §7.4).
             house.respond_to(&refresh[0], 200, &[("Session-Expires", "300;refresher=uac")], "");
             let refresh = house.requests_after(151);
+            // It met one of theirs, whose Call-ID it is (RFC 3261 §14.1).
+            house.respond_to(&refresh[0], 491, &[], "");
+            let refresh = house.requests_after(3);
+            assert_eq!(methods(&refresh), [Method::Update]);
             assert_eq!(refresh[0].header(Name::MinSe), Some("300"));
             house.respond_to(&refresh[0], 481, &[], "");
             assert_eq!(methods(&house.requests_after(0)), [Method::Bye]);

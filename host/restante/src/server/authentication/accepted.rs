@@ -6,9 +6,17 @@ use std::sync::{Mutex, PoisonError};
 /// Most that are remembered; the oldest is forgotten, and its answer says nothing of the password.
 const MAX_ACCEPTED: usize = 8192;
 
-/// Hashes of credentials and of the tenant that accepted them.
-#[derive(Default)]
+/// Hashes of credentials and of the tenant that accepted them. Its memory is taken at the start: what a server that has just
+/// begun holds is what it will hold.
 pub(super) struct Accepted(Mutex<(HashSet<u64>, VecDeque<u64>)>);
+
+impl Default for Accepted {
+    fn default() -> Accepted {
+        // One more than remain, for the moment between.
+        let room = MAX_ACCEPTED + 1;
+        Accepted(Mutex::new((HashSet::with_capacity(room), VecDeque::with_capacity(room))))
+    }
+}
 
 impl Accepted {
     pub(super) fn note(&self, credentials: u64) {

@@ -5,7 +5,8 @@
 //! | something fails, there is none | as long as the first is |
 //! | something fails while it has one | the same: that was under way already, or had nowhere else to go |
 //! | something fails after it ended | twice as long as the one before, up to the longest |
-//! | it answers | none, and the next is as long as the first |
+//! | it answers 503, there is none | as long as the first is, and not longer the next time: it is there, and who forwards the 503 of somebody behind it may be well |
+//! | it answers anything else, but for 100 | none, and the next is as long as the first |
 //!
 //! A message is tried again after half a minute at the earliest: a mark lasts longer than that, or it would change nothing.
 
@@ -58,6 +59,18 @@ impl Marks {
         if self.0.len() < limits.max_marks || self.0.contains_key(&place) {
             let lasts = limits.first;
             self.0.insert(place, Mark { failed_at: now, lasts, until: now + lasts });
+        }
+    }
+
+    /// It does not serve now.
+    pub(super) fn busy(&mut self, place: SocketAddr, now: Instant, limits: &MarkLimits) {
+        match self.0.get_mut(&place) {
+            Some(mark) if mark.until <= now => {
+                mark.failed_at = now;
+                mark.until = now + limits.first;
+            }
+            Some(mark) => mark.failed_at = now,
+            None => self.failed(place, now, limits),
         }
     }
 

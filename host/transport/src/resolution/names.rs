@@ -225,16 +225,24 @@ impl Names {
         })
     }
 
-    /// What was sent there met nobody: for a while, names that have other places lead there, where some name leads here. Twice as long each time that it
-    /// happens again, until that place answers.
+    /// What was sent there met nobody: for a while, names that have other places lead there, where some name leads here. Twice
+    /// as long each time that it happens again, until that place answers.
     pub fn note_failure(&self, place: SocketAddr, now: Instant) {
+        self.mark(place, |marks, limits| marks.failed(place, now, limits));
+    }
+
+    /// What was sent there was answered 503 (RFC 3263 §4.3): the same for a while, and no longer the next time.
+    pub fn note_busy(&self, place: SocketAddr, now: Instant) {
+        self.mark(place, |marks, limits| marks.busy(place, now, limits));
+    }
+
+    fn mark(&self, place: SocketAddr, mark: impl FnOnce(&mut Marks, &MarkLimits)) {
         let mut known = self.known();
         // Clients that are gone are places of no name, and many.
-        if !known.entries.values().any(|entry| entry.places.iter().any(|known| known.socket == place)) {
-            return;
+        if known.entries.values().any(|entry| entry.places.iter().any(|known| known.socket == place)) {
+            mark(&mut known.marks, &self.limits.marks);
+            self.has_marks.store(!known.marks.is_empty(), Ordering::Relaxed);
         }
-        known.marks.failed(place, now, &self.limits.marks);
-        self.has_marks.store(!known.marks.is_empty(), Ordering::Relaxed);
     }
 
     /// Somebody answered there.

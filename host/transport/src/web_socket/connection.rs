@@ -84,8 +84,8 @@ impl Talk<'_> {
             // What begins to come while nothing whole does is looked at in time.
             let mut wake = deadline.min(now + limits.message_timeout);
             if let Some(keep_alive) = &mut keep_alive {
-                // What is under way is no silence, and may be one frame that lets no pong pass.
-                if is_behind || socket.get_ref().since().is_some() {
+                keep_alive.received(now, socket.get_ref().received());
+                if is_behind {
                     keep_alive.came(now);
                 }
                 let pinged = match keep_alive.quiet(now) {
@@ -106,11 +106,12 @@ impl Talk<'_> {
                         Ok(Some(Err(error))) => return self.end_of(error),
                         Ok(Some(Ok(message))) => message,
                     };
+                    // That we ask whether somebody is there makes nobody less idle.
+                    let is_answer = message.is_pong() && keep_alive.as_ref().is_some_and(KeepAlive::is_owed);
                     if let Some(keep_alive) = &mut keep_alive {
                         keep_alive.came(Instant::now());
                     }
-                    // That we ask whether somebody is there makes nobody less idle.
-                    if message.is_pong() {
+                    if is_answer {
                         continue;
                     }
                     // The library's answer: with the next one it would be one more that waits.

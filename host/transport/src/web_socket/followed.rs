@@ -16,6 +16,7 @@ const MAX_HEADER_BYTES: usize = 14;
 pub(crate) struct Followed<S> {
     inner: S,
     frames: Option<Frames>,
+    received: u64,
     written: u64,
 }
 
@@ -42,7 +43,7 @@ struct Frames {
 
 impl<S> Followed<S> {
     pub(super) fn new(inner: S) -> Followed<S> {
-        Followed { inner, frames: None, written: 0 }
+        Followed { inner, frames: None, received: 0, written: 0 }
     }
 
     /// From here on come frames.
@@ -58,6 +59,11 @@ impl<S> Followed<S> {
     /// When what is under way and not whole yet began to come.
     pub(super) fn since(&self) -> Option<Instant> {
         self.frames.as_ref().and_then(|frames| frames.since)
+    }
+
+    /// Bytes that came, all in all.
+    pub(super) fn received(&self) -> u64 {
+        self.received
     }
 
     /// Bytes that were taken by the peer's side, all in all.
@@ -133,9 +139,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Followed<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(context, buffer);
-        if let Some(frames) = &mut self.frames
-            && let Some(came) = buffer.filled().get(before..).filter(|came| !came.is_empty())
-        {
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        self.received = self.received.saturating_add(came.len() as u64);
+        if let Some(frames) = self.frames.as_mut().filter(|_| !came.is_empty()) {
             frames.came(came, Instant::now());
         }
         read

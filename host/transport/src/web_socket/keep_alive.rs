@@ -5,7 +5,7 @@
 //! |---|---|
 //! | one interval | a ping |
 //! | one more without anything from the peer, which owes a pong | another ping |
-//! | [`MAX_UNANSWERED`] pings unanswered, and one more interval | the peer is gone |
+//! | [`MAX_UNANSWERED`] pings unanswered, one more interval, and a moment to read what came meanwhile | the peer is gone |
 
 use std::time::Duration;
 
@@ -13,6 +13,10 @@ use tokio::time::Instant;
 
 /// So many pings may remain without anything from the peer.
 const MAX_UNANSWERED: u32 = 2;
+/// What this counts to is a last look: whoever serves the connection was perhaps busy with what it sent, and has not read what came.
+const LOOKED_AT: u32 = MAX_UNANSWERED + 1;
+/// For so long.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// Of one connection that a client opened.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub(super) struct KeepAlive {
     interval: Duration,
     due: Instant,
     unanswered: u32,
+    /// Bytes that had come from the peer.
+    received: u64,
 }
 
 /// What is to be done about a quiet connection.
@@ -35,7 +41,7 @@ pub(super) enum Quiet {
 
 impl KeepAlive {
     pub(super) fn new(interval: Duration, now: Instant) -> KeepAlive {
-        KeepAlive { interval, due: now + interval, unanswered: 0 }
+        KeepAlive { interval, due: now + interval, unanswered: 0, received: 0 }
     }
 
     /// When [`KeepAlive::quiet`] has something to say.
@@ -43,7 +49,20 @@ impl KeepAlive {
         self.due
     }
 
-    /// Something came, or more of something.
+    /// Whether the peer owes a pong.
+    pub(super) fn is_owed(&self) -> bool {
+        self.unanswered > 0
+    }
+
+    /// So many bytes came, all in all: more of them are a sign of life, also where they are one long frame that lets no pong
+    /// pass.
+    pub(super) fn received(&mut self, now: Instant, bytes: u64) {
+        if bytes > std::mem::replace(&mut self.received, bytes) {
+            self.came(now);
+        }
+    }
+
+    /// Something came.
     pub(super) fn came(&mut self, now: Instant) {
         self.unanswered = 0;
         self.due = now + self.interval;
@@ -61,12 +80,18 @@ impl KeepAlive {
         if now < self.due {
             return Quiet::No;
         }
-        if self.unanswered >= MAX_UNANSWERED {
-            return Quiet::Gone;
-        }
         self.unanswered += 1;
-        self.due = now + self.interval;
-        Quiet::Ping
+        match self.unanswered {
+            ..=MAX_UNANSWERED => {
+                self.due = now + self.interval;
+                Quiet::Ping
+            }
+            LOOKED_AT => {
+                self.due = now + LAST_LOOK;
+                Quiet::No
+            }
+            _ => Quiet::Gone,
+        }
     }
 }
 
@@ -88,6 +113,21 @@ mod tests {
         // What we send to somebody who does not answer says nothing.
         keep_alive.went(at(100));
         assert_eq!(keep_alive.quiet(at(111)), Quiet::Ping);
-        assert_eq!((keep_alive.quiet(at(140)), keep_alive.quiet(at(141))), (Quiet::No, Quiet::Gone));
+        assert_eq!((keep_alive.quiet(at(140)), keep_alive.quiet(at(141))), (Quiet::No, Quiet::No));
+        assert_eq!((keep_alive.due(), keep_alive.quiet(at(142))), (at(142), Quiet::Gone));
+    }
+
+    #[test]
+    fn bytes_that_come_are_a_sign_of_life_and_those_that_came_are_none() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut keep_alive = KeepAlive::new(Duration::from_secs(30), start);
+        keep_alive.received(at(20), 1_000);
+        assert_eq!((keep_alive.quiet(at(49)), keep_alive.quiet(at(50))), (Quiet::No, Quiet::Ping));
+        assert!(keep_alive.is_owed());
+        keep_alive.received(at(60), 1_000);
+        assert_eq!(keep_alive.quiet(at(80)), Quiet::Ping);
+        keep_alive.received(at(90), 1_001);
+        assert!(!keep_alive.is_owed());
     }
 }

@@ -101,9 +101,10 @@ impl<H: Fn(MsrpWebSocket)> WebReception<H> {
             tokio::select! {
                 came = socket.next(), if has_room => {
                     let Some(Ok(message)) = came else { break };
-                    keep_alive.came(Instant::now());
                     // That we ask whether somebody is there makes nobody less idle.
-                    if message.is_pong() {
+                    let is_answer = message.is_pong() && keep_alive.is_owed();
+                    keep_alive.came(Instant::now());
+                    if is_answer {
                         continue;
                     }
                     let is_ping = message.is_ping();
@@ -130,8 +131,8 @@ impl<H: Fn(MsrpWebSocket)> WebReception<H> {
                     keep_alive.went(Instant::now());
                 }
                 () = tokio::time::sleep_until(keep_alive.due()) => {
-                    // What is under way is no silence, and may be one frame that lets no pong pass.
-                    if !has_room || socket.get_ref().since().is_some() {
+                    keep_alive.received(Instant::now(), socket.get_ref().received());
+                    if !has_room {
                         keep_alive.came(Instant::now());
                     }
                     match keep_alive.quiet(Instant::now()) {

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 /// Most that are remembered; the oldest is forgotten, and its answer says nothing of the password.
 const MAX_ACCEPTED: usize = 8192;
 
-/// Hashes of credentials and of the tenant that accepted them. Its memory is taken at the start: what a server that has just
-/// begun holds is what it will hold.
+/// Hashes of credentials and of the tenant that accepted them. Its room is taken at the start, so that what is held
+/// does not grow for the first hours.
 pub(super) struct Accepted(Mutex<(HashSet<u64>, VecDeque<u64>)>);
 
 impl Default for Accepted {

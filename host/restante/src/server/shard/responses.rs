@@ -78,10 +78,9 @@ impl Accepted {
 impl Shard {
     pub(super) fn response(&mut self, now: Now, client: ClientTransactionId, message: &SipMessage, came: Flow) {
         let Some(status) = message.status() else { return };
-        // 503 asks for another place (RFC 3263 §4.3).
-        match status {
-            503 => self.shared.names.note_failure(came.remote, now.monotonic),
-            _ => self.shared.names.note_answer(came.remote),
+        // 100 is said before anybody knows, and 503 asks for another place (RFC 3263 §4.3).
+        if !matches!(status, 100 | 503) {
+            self.shared.names.note_answer(came.remote);
         }
         if status >= 200 {
             self.too_large.forget(client);
@@ -340,7 +339,10 @@ impl Shard {
         let open = self.shared.hop_refused(now.wall, hop, permanent);
         match status {
             408 => Origin::Timeout,
-            503 => Origin::Transport,
+            503 => {
+                self.shared.names.note_busy(hop, now.monotonic);
+                Origin::Transport
+            }
             _ if is_device && !(permanent && open) => Origin::Device,
             _ => Origin::Core,
         }

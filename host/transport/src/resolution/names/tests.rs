@@ -191,6 +191,19 @@ fn a_place_that_failed_comes_last_until_it_answers_or_for_longer_each_time() {
 }
 
 #[test]
+fn a_place_that_answers_503_comes_last_for_a_while_and_never_for_longer() {
+    let setting = Setting::new(NameLimits::default());
+    setting.answers(Ok(&[1, 2]));
+    let _ = setting.at(0);
+    setting.settle();
+    for seconds in [1, 200, 400, 600] {
+        setting.names.note_busy(place(1).socket, setting.began + Duration::from_secs(seconds));
+        assert_eq!(setting.at(seconds + 119).0, places(&[2, 1]));
+        assert_eq!(setting.at(seconds + 121).0, places(&[1, 2]));
+    }
+}
+
+#[test]
 fn places_that_no_name_leads_to_take_no_marks_from_others() {
     let marks = MarkLimits { max_marks: 1, ..MarkLimits::default() };
     let setting = Setting::new(NameLimits { marks, ..NameLimits::default() });

@@ -55,6 +55,8 @@ impl Shard {
             let origin = self.origin(is_device, hop, status, now);
             let retry_after_seconds = response.number(Name::RetryAfter).ok().flatten();
             self.note_end(id, branch, BranchEnd { status: Some(status), origin, retry_after_seconds });
+        } else if let (503, Some(hop)) = (status, hop) {
+            self.shared.names.note_busy(hop, now.monotonic);
         }
         self.act(now, id, actions, Some(response));
     }

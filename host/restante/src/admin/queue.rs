@@ -187,7 +187,8 @@ fn entry(message: &StoredMessage, size_bytes: u64) -> QueueEntry {
         },
         last_failure: message.last_failure.map(|last| {
             let status = last.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
-            format!("{status} from {:?} at {}", last.origin, time(last.at)).to_lowercase()
+            let origin = format!("{:?}", last.origin).to_lowercase();
+            format!("{status} from {origin} at {}", time(last.at))
         }),
         imdn_message_id: envelope.imdn.as_ref().map(|imdn| imdn.message_id.clone()),
     }

@@ -37,8 +37,9 @@ use crate::model::{
     Body, DeduplicationKey, Envelope, ExpirySource, MessageId, MessageKind, NewMessage, StoredMessage, Timestamp,
 };
 
-/// Repetitions are recognised without asking anybody for so many messages.
-const RECENT_ARRIVALS: usize = 64;
+/// Repetitions are recognised without asking anybody for so many messages; of older ones the store knows. It is held for
+/// every recipient in memory, and there are many.
+const RECENT_ARRIVALS: usize = 16;
 
 /// Answer to a message that the tenant has no room for.
 const NO_ROOM: u16 = 480;

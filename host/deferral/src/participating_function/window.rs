@@ -273,7 +273,8 @@ impl Entry {
 /// The messages in memory.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    entries: BTreeMap<Place, Entry>,
+    /// Each apart: a node of the tree has room for eleven, and most recipients have one or two.
+    entries: BTreeMap<Place, Box<Entry>>,
     priorities: HashMap<MessageId, u8>,
     /// Bytes of the inline bodies.
     body_bytes: u64,
@@ -305,20 +306,20 @@ impl Queue {
     }
 
     pub(super) fn get(&self, id: MessageId) -> Option<&Entry> {
-        self.entries.get(&Place::new(*self.priorities.get(&id)?, id))
+        self.entries.get(&Place::new(*self.priorities.get(&id)?, id)).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, id: MessageId) -> Option<&mut Entry> {
-        self.entries.get_mut(&Place::new(*self.priorities.get(&id)?, id))
+        self.entries.get_mut(&Place::new(*self.priorities.get(&id)?, id)).map(Box::as_mut)
     }
 
     /// In delivery order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+        self.entries.values().map(Box::as_ref)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.entries.values_mut()
+        self.entries.values_mut().map(Box::as_mut)
     }
 
     /// Bytes of the inline bodies in memory.
@@ -331,7 +332,7 @@ impl Queue {
         if self.buried.contains(&stored.id) || self.priorities.contains_key(&stored.id) {
             return false;
         }
-        let entry = Entry::new(stored);
+        let entry = Box::new(Entry::new(stored));
         self.body_bytes = self.body_bytes.saturating_add(entry.inline_bytes());
         self.priorities.insert(entry.stored.id, entry.stored.message.priority);
         self.entries.insert(entry.place(), entry);
@@ -383,7 +384,7 @@ impl Queue {
         let priority = self.priorities.remove(&id)?;
         let entry = self.entries.remove(&Place::new(priority, id))?;
         self.body_bytes = self.body_bytes.saturating_sub(entry.inline_bytes());
-        Some(entry)
+        Some(*entry)
     }
 
     /// No load is on its way any more.

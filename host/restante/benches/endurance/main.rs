@@ -39,7 +39,11 @@ const SILENT: u32 = 10;
 const SILENT_SECONDS: u32 = 60;
 /// How long what is left may take to come to its end: expiries, the last registrations, the timers of transactions.
 const ENDING: Duration = Duration::from_secs(300);
-const SAMPLE_EVERY: Duration = Duration::from_secs(10);
+/// What waits rises and falls with people's rounds, and what the store holds from minute to minute: samples that are as far
+/// apart as these would see a trend where there is none.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// Samples from one line that is printed to the next.
+const SAMPLES_PER_LINE: usize = 300;
 /// Devices without a scenario of their own are registered again this often.
 const REGISTER_EVERY: Duration = Duration::from_secs(300);
 
@@ -209,7 +213,7 @@ fn watch(
         std::thread::sleep(SAMPLE_EVERY.min(until.saturating_duration_since(Instant::now())));
         answering.iter_mut().try_for_each(Running::still_runs)?;
         let sample = Sample::take(server, began.elapsed())?;
-        if samples.len() % 30 == 0 {
+        if samples.len() % SAMPLES_PER_LINE == 0 {
             println!("{:>5} s: {}", sample.at.as_secs(), described(&sample));
         }
         samples.push(sample);

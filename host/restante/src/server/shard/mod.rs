@@ -83,8 +83,9 @@ pub use self::saved_bindings::SavedBindings;
 const BATCH: usize = 256;
 /// A wall clock may be set while nobody looks.
 const MAX_SLEEP_MILLISECONDS: u64 = 60_000;
-/// What about thirty requests in a second leave behind, for as long as they may be repeated.
-const USUAL_TRANSACTIONS: usize = 1_792;
+/// Twice what some fifty requests in a second leave behind, for as long as they may be repeated: a table that loses as much as
+/// it gains grows once more than half of it is in use.
+const USUAL_TRANSACTIONS: usize = 3_584;
 
 /// What a token given to the store stands for.
 enum Order {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::Ticketer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -265,11 +266,14 @@ fn server(
         _ => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(key))));
+    // Clients keep the sessions that they go on with: what is kept here would grow with them.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     if is_asked {
         // Who goes on with an earlier session is not looked at again: its certificate may be over by now, and its authority
         // not believed any more.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+    } else {
+        config.ticketer = Ticketer::new().map_err(|error| TlsError::unusable(certificate, error))?;
     }
     Ok(config)
 }
@@ -282,7 +286,11 @@ fn server_of_anybody(certificate: &Path, key: &Arc<CertifiedKey>) -> Result<Serv
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::unusable(certificate, error))?
         .with_client_cert_verifier(Arc::new(verifier));
-    Ok(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(key)))))
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(key))));
+    // The certificate of every connection is compared with what its session says.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
 }
 
 fn provider() -> Arc<CryptoProvider> {

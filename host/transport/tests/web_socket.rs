@@ -175,7 +175,8 @@ async fn whoever_answers_pings_alone_is_idle() {
 
 #[tokio::test]
 async fn a_quiet_client_of_the_msrp_relay_is_pinged_and_closed_when_it_does_not_answer() {
-    let limits = TransportLimits { web_socket_ping: Duration::from_millis(300), ..TransportLimits::default() };
+    let interval = Duration::from_millis(800);
+    let limits = TransportLimits { web_socket_ping: interval, ..TransportLimits::default() };
     let fixture = start(&[], limits).await;
     let (clients, mut accepted) = tokio::sync::mpsc::unbounded_channel();
     let listener = "ws:127.0.0.1:0".parse().unwrap();
@@ -183,12 +184,17 @@ async fn a_quiet_client_of_the_msrp_relay_is_pinged_and_closed_when_it_does_not_
     let bound = fixture.transport.listen_msrp_web(&listener, ListenerId(0), WebSockets::default(), hand_over).unwrap();
     let mut stream = agreed_at(bound.local, "msrp").await;
     let mut client = timeout(PATIENCE, accepted.recv()).await.unwrap().unwrap();
+    let began = std::time::Instant::now();
     for _ in 0..4 {
         let mut ping = [0; 2];
         timeout(PATIENCE, stream.read_exact(&mut ping)).await.unwrap().unwrap();
         assert_eq!(ping, [0x89, 0]);
         stream.write_all(&frame(PONG, b"", true)).await.unwrap();
     }
+    assert!(
+        began.elapsed() < interval * 7,
+        "what came before is no sign of life of now, so that every other ping is left out"
+    );
     // What comes now is not answered any more.
     let gone = timeout(PATIENCE, client.incoming.recv()).await.expect("it is told in time");
     assert_eq!(gone, None);

@@ -96,6 +96,7 @@ impl<H: Fn(MsrpWebSocket)> WebReception<H> {
         let mut last = Instant::now();
         let mut keep_alive = KeepAlive::new(self.limits.web_socket_ping, last);
         loop {
+            keep_alive.received(Instant::now(), socket.get_ref().received());
             // No more is read than the host has room for.
             let has_room = to_host.capacity() > 0;
             tokio::select! {

@@ -1,12 +1,13 @@
 //! Spares the threads a policy that keeps failing.
 //!
-//! One breaker per tenant and hook. A failure is the guest's own: a trap, too much time or memory, an answer that cannot
-//! be used. `err` is an answer of a working policy like any other. Each answer forgives one failure; that an answer
-//! cannot be carried out is learnt after it counted as one, and weighs two.
+//! One breaker per tenant, hook and party, so that what outsiders ask suspends nothing of the server's own. A failure
+//! is the guest's own: a trap, too much time or memory, an answer that cannot be used. `err` is an answer of a working
+//! policy like any other. What counts is the difference: each answer cancels one failure, down to none. That an answer
+//! cannot be carried out is learnt after it counted as an answer, so it weighs two.
 //!
 //! | state | event | state |
 //! |---|---|---|
-//! | closed | [`MAX_FAILURES`] more failures than answers | open, for the first pause |
+//! | closed | failures exceed answers by [`MAX_FAILURES`] | open, for the first pause |
 //! | open | the pause is over | half open: one question is a trial, the others are spared still |
 //! | half open | the trial is answered | closed, one failure from open |
 //! | half open | the trial fails | open, for twice as long, [`MAX_PAUSE`] at most |
@@ -16,7 +17,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Failures in a row that open it.
+/// How many more failures than answers open it.
 const MAX_FAILURES: u32 = 5;
 /// How long a policy is spared first.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

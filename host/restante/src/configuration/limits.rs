@@ -80,7 +80,7 @@ limits! {
     max_waiting_commit_bytes = 128 * 1024 * 1024;
     /// Size of the database, bodies in files apart; what does not fit is refused with 503 as on a full disk.
     max_database_bytes = 1 << 40;
-    /// When the oldest waits longer than this the receiver answers a stateless 503.
+    /// Age of the oldest waiting commit; beyond it the receiver answers a stateless 503.
     max_commit_wait_milliseconds = 200;
     /// Decisions that wait per tenant; more: the fallback decides.
     max_waiting_decisions = 4_096;

@@ -31,9 +31,9 @@ const KEPT: [Name; 9] = [
     Name::PChargingVector,
     Name::Privacy,
 ];
-/// What only a peer that is trusted may say, and only such a peer is told, whatever the operator wants kept (RFC 6050 §4.1,
-/// RFC 7315 §6): addresses of charging functions are not kept at all unless the operator says so, since a core has those of
-/// today.
+/// What only a trusted peer may say, and only a trusted peer is told (RFC 6050 §4.1, RFC 7315 §6). Addresses of
+/// charging functions and the served user are never kept, not even by `sip.keep_headers`: a core knows those of the day
+/// of delivery.
 const WITHIN_TRUST: [Name; 5] = [
     Name::PAssertedService,
     Name::PCalledPartyId,

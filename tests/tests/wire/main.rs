@@ -1,6 +1,7 @@
 //! What only sockets show: which answer each request gets, whatever it is and whoever sends it.
 
 mod ipv6;
+mod modules;
 mod msrp;
 mod reasons;
 mod refreshes;

@@ -93,8 +93,8 @@ pub(super) fn start_shards(
             };
             let _guard = AbortOnPanic;
             let local = tokio::task::LocalSet::new();
-            let (reports, received) = tokio::sync::mpsc::channel(1024);
-            let shard = Shard::new(index, shared, key, registrations, reports);
+            let (media_events, received) = tokio::sync::mpsc::channel(1024);
+            let shard = Shard::new(index, shared, key, registrations, media_events);
             local.block_on(&runtime, shard.run(inbox, received));
         })?;
         threads.push(thread);

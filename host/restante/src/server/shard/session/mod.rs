@@ -36,7 +36,7 @@ pub(super) use self::offer::Offer;
 pub(super) use self::refreshing::ALLOW_IN_SESSION;
 use super::{Now, Shard};
 use crate::server::listeners::{refuse_connection, refuse_guess};
-use crate::server::media::{self, Command, Connection, MAX_COMMANDS, MediaId, Report, ReportKind, Start};
+use crate::server::media::{self, Command, Connection, MAX_COMMANDS, MediaEvent, MediaEventKind, MediaId, Start};
 use crate::server::openings::Opening;
 use crate::server::usage::Permit;
 
@@ -316,12 +316,12 @@ impl Shard {
         session.relayed_by.clone_from(&start.configuration.remote_path.first().session_id);
         session.has_begun.store(true, Ordering::Release);
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
-        let (reports, spool) = (self.reports.clone(), self.shared.spool.clone());
-        let task = tokio::task::spawn_local(media::run(start, commands, self.reports.clone(), spool));
+        let (events, spool) = (self.media_events.clone(), self.shared.spool.clone());
+        let task = tokio::task::spawn_local(media::run(start, commands, self.media_events.clone(), spool));
         // A task that is gone without a word would keep its messages for ever.
         tokio::task::spawn_local(async move {
             if task.await.is_err() {
-                let _ = reports.send(Report { media, kind: ReportKind::Ended(None) }).await;
+                let _ = events.send(MediaEvent { media, kind: MediaEventKind::Ended(None) }).await;
             }
         });
         session.commands = Some(sender);
@@ -392,10 +392,10 @@ impl Shard {
         }
     }
 
-    pub(super) fn media_report(&mut self, now: Now, report: Report) {
-        let Report { media, kind } = report;
+    pub(super) fn media_event(&mut self, now: Now, event: MediaEvent) {
+        let MediaEvent { media, kind } = event;
         match kind {
-            ReportKind::Received(received) => {
+            MediaEventKind::Received(received) => {
                 if self.media.get(&media).is_some_and(|session| matches!(session.kind, MediaKind::Incoming { .. })) {
                     self.large_message_came(now, media, received);
                 } else {
@@ -403,9 +403,9 @@ impl Shard {
                     self.command(media, Command::Reject(received.incoming, 403));
                 }
             }
-            ReportKind::Settled(message, outcome) => self.message_settled(now, media, message, &outcome),
-            ReportKind::AllSettled => self.all_settled(now, media),
-            ReportKind::Ended(reason) => self.task_ended(now, media, reason.as_ref()),
+            MediaEventKind::Settled(message, outcome) => self.message_settled(now, media, message, &outcome),
+            MediaEventKind::AllSettled => self.all_settled(now, media),
+            MediaEventKind::Ended(reason) => self.task_ended(now, media, reason.as_ref()),
         }
     }
 

@@ -77,7 +77,7 @@ impl Shard {
         if let Some(session) = self.media.get_mut(&media) {
             self.session_ids.insert(session.session_id.clone(), media);
             self.dialogs.insert(dialog.id(), media);
-            session.dialog = Some(dialog);
+            session.phase.answered(dialog);
             session.start = Some(start);
             session.refreshing.agreed(offer.clone(), role, &request);
             if let Some(delivery) = session.delivery_mut() {

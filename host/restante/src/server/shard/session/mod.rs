@@ -6,11 +6,13 @@
 //! | push, hand-over | our INVITE | as negotiated, we offer either | our BYE after the last message is settled |
 //! | pull | their INVITE | as negotiated, we prefer to wait | our BYE after the last message is settled |
 //!
-//! A session is forgotten when its task is over and its dialog is: after our BYE or theirs, or without an ACK.
+//! A session is forgotten when its task is over and its dialog is: after our BYE or theirs, or without an ACK. The phases of
+//! the dialog are in `phase`.
 
 mod answering;
 mod ending;
 mod offer;
+mod phase;
 mod preparing;
 mod refreshing;
 
@@ -24,7 +26,6 @@ use restante_deferral::model::{Body, MessageId, Origin, RecipientKey, Sender};
 use restante_deferral::participating_function::{AttemptId, Outcome as MessageOutcome, RequestFacts};
 use restante_msrp::sdp::{self, Direction, Fingerprint, LocalMedia, MsrpDescription};
 use restante_msrp::status::Status;
-use restante_sip::dialog::Dialog;
 use restante_sip::message::SipMessage;
 use restante_sip::session_timer;
 use restante_sip::transaction::{ClientTransactionId, Flow, ServerTransactionId};
@@ -33,6 +34,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 pub(super) use self::offer::Offer;
+use self::phase::Phase;
 pub(super) use self::refreshing::ALLOW_IN_SESSION;
 use super::{Now, Shard};
 use crate::server::listeners::{refuse_connection, refuse_guess};
@@ -48,7 +50,7 @@ const IMDN: &str = restante_cpim::imdn::CONTENT_TYPE;
 /// A session and its dialog.
 pub(super) struct MediaSession {
     pub(super) kind: MediaKind,
-    pub(super) dialog: Option<Dialog>,
+    pub(super) phase: Phase,
     pub(super) flow: Flow,
     /// Where the other side's signalling comes from: its MSRP path may lead there.
     signalled_from: IpAddr,
@@ -76,15 +78,8 @@ pub(super) struct MediaSession {
     pub(super) outgoing: Vec<media::Outgoing>,
     /// How a task is to begin, until it does.
     start: Option<Start>,
-    /// There was a task, and it ended.
-    task_over: bool,
-    bye_sent: bool,
-    /// The ACK for our 200 came, or our own ACK went out. No BYE of ours before that (RFC 3261 §15).
-    acknowledged: bool,
-    /// BYE as soon as it may be sent.
-    pub(super) end_wanted: bool,
-    /// Everything that was to be sent is settled.
-    settled: bool,
+    /// Something was said of everything that was to be sent.
+    all_settled: bool,
     refreshing: refreshing::Refreshing,
     /// Its part of the tenant's sessions, and of what the peer may have open where that opened it.
     _parts: (SessionPermit, Option<Opening>),
@@ -117,7 +112,7 @@ pub(super) struct Delivery {
     pub(super) is_device: bool,
     /// One message for a named target: what became of it is what became of the attempt.
     pub(super) is_hand_over: bool,
-    /// The session stands, or stood.
+    /// A 2xx agreed on media: the session stands, or stood.
     pub(super) established: bool,
     /// Messages that nobody has said anything of.
     pub(super) open: usize,
@@ -187,7 +182,7 @@ impl MediaSession {
     ) -> MediaSession {
         MediaSession {
             kind,
-            dialog: None,
+            phase: Phase::Invited { end_wanted: false },
             flow,
             signalled_from,
             session_id: local.uri.session_id.clone().unwrap_or_default(),
@@ -204,11 +199,7 @@ impl MediaSession {
             commands: None,
             outgoing: Vec::new(),
             start: None,
-            task_over: false,
-            bye_sent: false,
-            acknowledged: false,
-            end_wanted: false,
-            settled: false,
+            all_settled: false,
             refreshing: refreshing::Refreshing::default(),
             _parts: parts,
         }

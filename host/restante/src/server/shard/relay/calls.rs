@@ -53,10 +53,7 @@ impl Shard {
         };
         if targets.is_empty() {
             return match unreadable {
-                Some(415) => self.answer_with(now, transaction, 415, |builder| {
-                    builder.field("Accept", super::super::incoming::ACCEPT_OFFER)
-                }),
-                Some(400) => self.answer(now, transaction, 400),
+                Some(status @ (400 | 415)) => self.refuse_offer(now, transaction, status),
                 _ => self.answer(now, transaction, NOT_AVAILABLE),
             };
         }

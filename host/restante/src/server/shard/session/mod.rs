@@ -9,6 +9,7 @@
 //! A session is forgotten when its task is over and its dialog is: after our BYE or theirs, or without an ACK. The phases of
 //! the dialog are in `phase`.
 
+mod admission;
 mod answering;
 mod ending;
 mod offer;
@@ -33,13 +34,13 @@ use restante_transport::msrp::HandedOver;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
+pub(super) use self::admission::{Asked, SessionParts};
 pub(super) use self::offer::Offer;
 use self::phase::Phase;
 pub(super) use self::refreshing::ALLOW_IN_SESSION;
 use super::{Now, Shard};
 use crate::server::listeners::{refuse_connection, refuse_guess};
 use crate::server::media::{self, Command, Connection, MAX_COMMANDS, MediaEvent, MediaEventKind, MediaId, Start};
-use crate::server::openings::Opening;
 use crate::server::usage::Permit;
 
 /// Content of one chunk where relays stand in between: what they have room for.
@@ -81,8 +82,7 @@ pub(super) struct MediaSession {
     /// Something was said of everything that was to be sent.
     all_settled: bool,
     refreshing: refreshing::Refreshing,
-    /// Its part of the tenant's sessions, and of what the peer may have open where that opened it.
-    _parts: (SessionPermit, Option<Opening>),
+    _parts: SessionParts,
 }
 
 /// A session's part of what its tenant may have; none for a tenant that was removed meanwhile.
@@ -178,7 +178,7 @@ impl MediaSession {
         flow: Flow,
         signalled_from: IpAddr,
         local: LocalMedia,
-        parts: (SessionPermit, Option<Opening>),
+        parts: SessionParts,
     ) -> MediaSession {
         MediaSession {
             kind,
@@ -207,17 +207,6 @@ impl MediaSession {
 }
 
 impl Shard {
-    /// A part of the tenant's sessions, for an INVITE of theirs, which does not wait. None: it has none left.
-    #[allow(clippy::option_option)]
-    pub(super) fn session_permit(&self, key: &RecipientKey) -> Option<SessionPermit> {
-        let Some(tenant) = self.shared.directory.tenant(&key.tenant) else { return Some(None) };
-        let permit = tenant.usage.sessions.take();
-        if permit.is_none() {
-            self.shared.metrics.count_tenant_limit(&key.tenant, "sessions");
-        }
-        permit.map(Some)
-    }
-
     /// Makes the session for an INVITE of theirs; it is answered later.
     pub(super) fn new_media(
         &mut self,
@@ -225,12 +214,12 @@ impl Shard {
         offer: Offer,
         kind: MediaKind,
         flow: Flow,
-        (permit, opening): (SessionPermit, Opening),
+        parts: SessionParts,
     ) -> MediaId {
         let incoming = matches!(kind, MediaKind::Incoming { .. });
         let direction = if incoming { Direction::ReceiveOnly } else { Direction::SendOnly };
         let (id, local) = self.local_media(direction, flow.remote.ip(), offer.media.secure);
-        let mut session = MediaSession::new(kind, flow, flow.remote.ip(), local, (permit, Some(opening)));
+        let mut session = MediaSession::new(kind, flow, flow.remote.ip(), local, parts);
         session.offer = Some(offer.media);
         self.attach_to_relay(&mut session);
         session.transaction = Some(transaction);
@@ -253,7 +242,8 @@ impl Shard {
         let (id, local) = self.local_media(Direction::SendOnly, flow.remote.ip(), is_encrypted);
         let offer = sdp::make_offer(&local);
         delivery.open = outgoing.len();
-        let mut session = MediaSession::new(MediaKind::Push(delivery), flow, signalled_from, local, (permit, None));
+        let parts = SessionParts { _permit: permit, _opening: None };
+        let mut session = MediaSession::new(MediaKind::Push(delivery), flow, signalled_from, local, parts);
         session.outgoing = outgoing;
         self.attach_to_relay(&mut session);
         // A peer may connect before its answer is here.

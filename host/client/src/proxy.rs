@@ -13,7 +13,7 @@ use restante_sip::header::Via;
 use restante_sip::identity::canonical;
 use restante_sip::message::{Method, Name, SipMessage, validate_request, validate_response};
 use restante_sip::transaction::MAX_UDP_REQUEST_BYTES;
-use restante_sip::uri::Uri;
+use restante_sip::uri::{Uri, host_address};
 use restante_sip::writer::{Builder, Edit, WriteError, reason};
 use restante_transport::queue::{self, Lane, QueueLimits};
 use restante_transport::{Flow, Handler, Intake, Protocol, Sender, Target, TransportEvent};
@@ -323,8 +323,7 @@ impl Forwarder {
     fn is_from_server(&self, message: &SipMessage, flow: Flow) -> bool {
         let server = self.core.configuration.server;
         let named = message.top_via().is_ok_and(|via: Via| {
-            let host = via.host.trim_start_matches('[').trim_end_matches(']').parse();
-            host == Ok(server.ip()) && via.port.unwrap_or(5060) == server.port()
+            host_address(&via.host) == Some(server.ip()) && via.port.unwrap_or(5060) == server.port()
         });
         flow.remote == server || named
     }

@@ -1,6 +1,8 @@
 //! When two names are the same user: canonical forms of addresses-of-record (RFC 3261 §10.3, §19.1.4; RFC 3966 §4).
 
-use crate::uri::{SipUri, TelUri, Uri};
+use std::net::IpAddr;
+
+use crate::uri::{SipUri, TelUri, Uri, find_parameter, host_address};
 
 /// One text for every way to write the same address-of-record. None for other schemes and for a SIP URI without a user.
 ///
@@ -31,8 +33,7 @@ pub fn canonical(uri: &Uri) -> Option<String> {
 
 /// The telephone number that a user part is, without asking its domain.
 fn number_of(sip: &SipUri, user: &str) -> Option<TelUri> {
-    let is_phone =
-        crate::uri::find_parameter(&sip.parameters, "user").is_some_and(|it| it.eq_ignore_ascii_case("phone"));
+    let is_phone = find_parameter(&sip.parameters, "user").is_some_and(|it| it.eq_ignore_ascii_case("phone"));
     if !is_phone && !is_global_number(user.split(';').next().unwrap_or(user)) {
         return None;
     }
@@ -44,10 +45,9 @@ fn number_of(sip: &SipUri, user: &str) -> Option<TelUri> {
 
 /// Lower case; IPv6 in its one canonical form (RFC 5952).
 fn canonical_host(host: &str) -> String {
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    match address.and_then(|address| address.parse::<std::net::Ipv6Addr>().ok()) {
-        Some(address) => format!("[{address}]"),
-        None => host.to_ascii_lowercase(),
+    match host_address(host) {
+        Some(IpAddr::V6(address)) => format!("[{address}]"),
+        _ => host.to_ascii_lowercase(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! SIP, SIPS and tel URIs (RFC 3261 §19.1, RFC 3966).
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 
 use thiserror::Error;
 
@@ -282,7 +283,7 @@ pub fn parse_host_port(text: &str) -> Result<(&str, Option<u16>), UriError> {
         let end = text.find(']').ok_or(UriError::Host)?;
         let (host, rest) = text.split_at(end + 1);
         let inner = host.get(1..end).ok_or(UriError::Host)?;
-        inner.parse::<std::net::Ipv6Addr>().map_err(|_| UriError::Host)?;
+        inner.parse::<Ipv6Addr>().map_err(|_| UriError::Host)?;
         match rest.strip_prefix(':') {
             Some(port) => (host, Some(port)),
             None if rest.is_empty() => (host, None),
@@ -306,6 +307,15 @@ pub fn parse_host_port(text: &str) -> Result<(&str, Option<u16>), UriError> {
         None => None,
     };
     Ok((host, port))
+}
+
+/// The address that a host is, if it is one: IPv4, or IPv6 in brackets as in a URI or without as in `received`.
+#[must_use]
+pub fn host_address(host: &str) -> Option<IpAddr> {
+    match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => host.parse().ok(),
+    }
 }
 
 fn parse_parameters(text: Option<&str>) -> Result<Vec<(String, Option<String>)>, UriError> {
@@ -405,6 +415,17 @@ mod tests {
             "sip:h;;a",
         ] {
             assert!(Uri::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_an_address_in_whole_brackets_or_none() {
+        let (ipv4, ipv6) = (IpAddr::from([192, 0, 2, 1]), IpAddr::V6("2001:db8::1".parse().unwrap()));
+        assert_eq!(host_address("192.0.2.1"), Some(ipv4));
+        assert_eq!(host_address("[2001:DB8:0::1]"), Some(ipv6));
+        assert_eq!(host_address("2001:db8::1"), Some(ipv6));
+        for text in ["", "[]", "example.org", "]192.0.2.1[", "[192.0.2.1]", "[2001:db8::1", "2001:db8::1]", "[[::1]]"] {
+            assert_eq!(host_address(text), None, "{text:?}");
         }
     }
 

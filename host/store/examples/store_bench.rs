@@ -35,7 +35,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (sender, done) = channel();
     let sink: Sink = Arc::new(move |_, completions| _ = sender.send(completions));
-    let store = SqliteStore::open(OpenOptions::new(&directory.join("store")), sink)?;
+    let fatal = Arc::new(|why: &str| {
+        eprintln!("{why}");
+        std::process::exit(74);
+    });
+    let options = OpenOptions::new(&directory.join("store"), Arc::new(|| Timestamp(now())), fatal);
+    let store = SqliteStore::open(options, sink)?;
     let mut bench = Bench { store, done, directory, recipients: arguments.recipients, next: 0 };
     if arguments.queued > 0 {
         bench.report("queued", 2_048, arguments.queued, |bench, number| bench.insert(number, arguments.body_bytes));
@@ -144,11 +149,16 @@ fn scatter(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(0)
+}
+
 fn message(number: u64, recipients: u64, body_bytes: usize) -> NewMessage {
     let name = |number: u64| CanonicalAddress(format!("sip:user{number}@example.org").into());
     let recipient = scatter(number) % recipients;
     let sender = scatter(number.wrapping_mul(31)) % recipients;
-    let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(0);
+    let now = now();
     let mut key = [0; 16];
     key[..8].copy_from_slice(&scatter(number.wrapping_mul(2) + 1).to_be_bytes());
     key[8..].copy_from_slice(&scatter(number.wrapping_mul(3) + 7).to_be_bytes());

@@ -13,7 +13,7 @@ use common::*;
 use restante_deferral::commit::{Applied, Change, CommitError, LoadRequest, Select, Transaction};
 use restante_deferral::model::*;
 use restante_store::spool::Spool;
-use restante_store::sqlite::{OpenOptions, SqliteStore};
+use restante_store::sqlite::SqliteStore;
 use restante_store::{Outcome, Record, SavedRegistration, Store, StoreError, Ticket};
 
 #[test]
@@ -38,7 +38,7 @@ fn a_store_that_rested_for_longer_than_keys_are_kept_goes_on() {
     let now = Arc::new(AtomicU64::new(100 * HOUR));
     let open = || {
         let now = now.clone();
-        let mut options = OpenOptions::new(directory.path());
+        let mut options = options(directory.path());
         options.clock = Arc::new(move || Timestamp(now.load(Ordering::Relaxed)));
         sqlite_with(options)
     };
@@ -62,13 +62,13 @@ fn a_store_that_rested_for_longer_than_keys_are_kept_goes_on() {
 fn a_directory_has_one_owner_and_no_newer_schema() {
     let directory = tempfile::tempdir().unwrap();
     let it = sqlite(directory.path());
-    let second = SqliteStore::open(OpenOptions::new(directory.path()), sink().0);
+    let second = SqliteStore::open(options(directory.path()), sink().0);
     assert!(matches!(second, Err(StoreError::InUse(_))));
     drop(it);
     let connection = rusqlite::Connection::open(directory.path().join("messages.sqlite")).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();
     drop(connection);
-    let error = SqliteStore::open(OpenOptions::new(directory.path()), sink().0).err().unwrap().to_string();
+    let error = SqliteStore::open(options(directory.path()), sink().0).err().unwrap().to_string();
     assert!(error.contains("newer version") && error.contains("99") && error.contains("messages.sqlite"), "{error}");
 }
 
@@ -79,7 +79,7 @@ fn a_store_of_several_partitions_is_refused() {
     let connection = rusqlite::Connection::open(directory.path().join("messages.sqlite")).unwrap();
     connection.execute("UPDATE setting SET value = 4 WHERE name = 'partitions'", []).unwrap();
     drop(connection);
-    let error = SqliteStore::open(OpenOptions::new(directory.path()), sink().0).err().unwrap();
+    let error = SqliteStore::open(options(directory.path()), sink().0).err().unwrap();
     assert!(matches!(error, StoreError::Partitions { found: 4, .. }), "{error}");
 }
 
@@ -88,7 +88,7 @@ fn what_is_no_database_is_named() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("messages.sqlite"), "something else entirely, and long enough".repeat(99))
         .unwrap();
-    let error = SqliteStore::open(OpenOptions::new(directory.path()), sink().0).err().unwrap().to_string();
+    let error = SqliteStore::open(options(directory.path()), sink().0).err().unwrap().to_string();
     assert!(error.contains("messages.sqlite"), "{error}");
 }
 

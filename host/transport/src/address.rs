@@ -1,9 +1,10 @@
 //! Names of places: listeners, flows, connections.
 
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
 
+use restante_sip::uri::host_address;
 use thiserror::Error;
 
 /// What SIP is carried by.
@@ -168,9 +169,9 @@ impl FromStr for HostPort {
             _ => (text, None),
         };
         let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '-');
-        let valid = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
-            Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
-            None => !host.is_empty() && host.chars().all(fits),
+        let valid = match host.starts_with('[') {
+            true => host_address(host).is_some(),
+            false => !host.is_empty() && host.chars().all(fits),
         };
         if valid { Ok(HostPort { host: host.to_owned(), port }) } else { Err(error()) }
     }

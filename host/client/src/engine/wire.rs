@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use restante_sip::message::{MessageLimits, Method, SipMessage, validate_request, validate_response};
 use restante_sip::transaction::{ClientTransactionId, Endpoint, Flow, SendError, Transmit, Transport as SipTransport};
-use restante_sip::uri::Uri;
+use restante_sip::uri::{Uri, host_address};
 use restante_sip::writer::{Builder, WriteError};
 use restante_transport::{Protocol, SendToken, Target, TransportEvent};
 
@@ -155,7 +155,7 @@ impl Engine {
 pub(crate) fn place_of(uri: &str) -> Option<(Protocol, SocketAddr)> {
     let uri = Uri::parse(uri).ok()?;
     let sip = uri.as_sip()?;
-    let host = sip.host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+    let host = host_address(&sip.host)?;
     let protocol = match uri.parameter("transport") {
         Some(transport) => transport.to_ascii_lowercase().parse().unwrap_or(Protocol::Udp),
         None if sip.secure => Protocol::Tls,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use restante_sip::uri::host_address;
 use restante_transport::destination::AllowedTarget;
 use restante_transport::resolution::Wanted;
 use serde::de::{Deserialize, Deserializer, Error};
@@ -126,10 +127,9 @@ impl FromStr for HostPort {
             _ => (text, None),
         };
         let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '-');
-        let bracketed = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
-        let valid = match bracketed {
-            Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
-            None => !host.is_empty() && host.chars().all(fits),
+        let valid = match host.starts_with('[') {
+            true => host_address(host).is_some(),
+            false => !host.is_empty() && host.chars().all(fits),
         };
         if valid { Ok(HostPort { host: host.to_owned(), port }) } else { Err(expected()) }
     }

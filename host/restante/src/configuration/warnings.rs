@@ -1,7 +1,7 @@
 //! What an operator should know of a configuration that can be used.
 
 use restante_msrp::uri::Host;
-use restante_sip::uri::Uri;
+use restante_sip::uri::{Uri, host_address};
 
 use super::{AskedCertificates, Configuration, Protocol, TrustedPeer};
 
@@ -65,9 +65,8 @@ impl Configuration {
                  send and can take over their sessions; use \"wss:\", or let a proxy in front of a loopback address encrypt"
             ));
         }
-        let is_name = |host: &str| host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_err();
         if let Some(open) = web.next()
-            && !self.msrp.advertise.as_ref().is_some_and(|advertised| is_name(&advertised.host))
+            && !self.msrp.advertise.as_ref().is_some_and(|advertised| host_address(&advertised.host).is_none())
         {
             warnings.push(format!(
                 "msrp.web_socket_listen: {open} gives its clients session URIs with an address in them, since msrp.advertise \

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result};
+use restante_sip::uri::host_address;
 use restante_transport::destination::{AllowedTarget, DestinationPolicy};
 
 use crate::configuration::{Configuration, HostPort};
@@ -73,20 +74,14 @@ fn own_places(
         if is_everywhere(&socket) {
             own.extend(machine.iter().filter(of_family).map(|address| SocketAddr::new(*address, socket.port())));
         }
-        let at_told = |place: &&HostPort| Some(SocketAddr::new(address_of(place)?, socket.port()));
+        let at_told = |place: &&HostPort| Some(SocketAddr::new(host_address(&place.host)?, socket.port()));
         own.extend(told.iter().filter_map(at_told));
     }
-    own.extend(told.iter().filter_map(|place| Some(SocketAddr::new(address_of(place)?, place.port?))));
+    own.extend(told.iter().filter_map(|place| Some(SocketAddr::new(host_address(&place.host)?, place.port?))));
     own.retain(|place| place.port() != 0);
     own.sort_unstable();
     own.dedup();
     Ok(own)
-}
-
-/// The host, where that is an address.
-fn address_of(place: &HostPort) -> Option<IpAddr> {
-    let host = place.host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    host.unwrap_or(&place.host).parse().ok()
 }
 
 /// What its interfaces have now. An address that comes later is not known.

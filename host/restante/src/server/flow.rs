@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use restante_sip::transaction::{ConnectionId, Flow, NameId, Transport};
-use restante_sip::uri::SipUri;
+use restante_sip::uri::{SipUri, host_address};
 use restante_transport::{Flow as SocketFlow, Protocol, Target};
 
 /// What the transactions call a protocol of the transport's.
@@ -112,8 +112,7 @@ pub fn read(text: &str, alive: bool) -> Option<(Flow, bool)> {
 /// The address in a SIP URI whose host is one.
 #[must_use]
 pub fn socket_of(uri: &SipUri) -> Option<SocketAddr> {
-    let host = uri.host.trim_start_matches('[').trim_end_matches(']');
-    Some(SocketAddr::new(host.parse().ok()?, uri.port_or_default()))
+    Some(SocketAddr::new(host_address(&uri.host)?, uri.port_or_default()))
 }
 
 #[cfg(test)]

@@ -44,11 +44,11 @@ use restante_sip::transaction::OwnMark;
 use restante_sip::uri::Uri;
 use restante_store::spool::Spool;
 use restante_store::sqlite::{Clock, OpenOptions, SqliteStore};
-use restante_store::{Sink, Store, StoreError, UserCredentials};
+use restante_store::{Fatal, Sink, Store, StoreError, UserCredentials};
 use restante_transport::destination::{DestinationPolicy, RefusedTarget};
 use restante_transport::queue::{Lane, channel};
 use restante_transport::resolution::Names;
-use restante_transport::{Protocol, Sender, Transport, TransportCounters, WebSockets};
+use restante_transport::{Layers, Protocol, Sender, Transport, TransportCounters, WebSockets};
 use tokio::sync::{oneshot, watch};
 
 use self::authentication::Authentication;
@@ -303,6 +303,8 @@ pub struct Parts {
     pub store: StoreOpener,
     /// The time, for the store too.
     pub clock: Clock,
+    /// Told when the disk cannot be trusted any more; it must end the process.
+    pub fatal: Fatal,
     /// How policies are compiled and activated.
     pub policies: PolicyParts,
 }
@@ -316,6 +318,7 @@ impl Default for Parts {
                 Ok((Arc::new(store), spool))
             }),
             clock: Arc::new(wall_clock),
+            fatal: Arc::new(end_the_process),
             policies: PolicyParts::default(),
         }
     }
@@ -358,7 +361,7 @@ impl Server {
         let queue_limits = queue_limits(&limits);
         let (inboxes, outboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| channel::<ToShard>(queue_limits)).unzip();
         let inboxes = Arc::new(inboxes);
-        let (store, spool) = open_store(configuration, &inboxes, &parts.clock, parts.store)?;
+        let (store, spool) = open_store(configuration, &inboxes, &parts.clock, parts.fatal, parts.store)?;
         let secrets = Secrets::open(&configuration.data)?;
         let directory = Directory::new(configuration, secrets.report_key(), Arc::downgrade(&inboxes))
             .map_err(anyhow::Error::msg)?;
@@ -418,8 +421,9 @@ impl Server {
         let transport_limits = transport_limits(&configuration.limits);
         let listeners = sip_listeners(configuration);
         let handler = receiver::handler(&shared);
-        let web = WebSockets { origins: configuration.sip.web_origins.clone(), may_connect: false };
-        let transport = Transport::start_with(&listeners, transport_limits, (tls.clone(), web), handler).await?;
+        let web_sockets = WebSockets { origins: configuration.sip.web_origins.clone(), may_connect: false };
+        let layers = Layers { tls: tls.clone(), web_sockets };
+        let transport = Transport::start_with(&listeners, transport_limits, layers, handler).await?;
         let _ = shared.sender.set(transport.sender());
         let sip = transport.listeners().iter().map(|bound| (bound.protocol, bound.local)).collect();
         let mut msrp = bound.listen(&transport, &shared)?;
@@ -495,6 +499,13 @@ impl Server {
         let _ = self.scheduler.await;
         let _ = self.releasing.await;
     }
+}
+
+/// Nobody knows what is on a disk that failed an fsync: the next process goes on with what is readable there. The status is
+/// EX_IOERR of sysexits.h.
+fn end_the_process(why: &str) {
+    tracing::error!("{why}");
+    std::process::exit(74);
 }
 
 /// Milliseconds since 1970.

@@ -12,12 +12,12 @@
 //! its calls come from there, and so may what is said over MSRP, where no certificate vouches for anybody.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use restante_deferral::model::Timestamp;
-use restante_transport::{ConnectionId, PeerNames};
+use restante_transport::{ConnectionId, PeerNames, source_of};
 
 use super::Shared;
 use super::directory::Peer;
@@ -68,7 +68,7 @@ impl Offenders {
     /// A connection of a peer that is trusted for its certificate ended.
     fn vouch(&self, source: IpAddr, now: Timestamp) {
         let mut vouched = lock(&self.vouched);
-        vouched.insert(network(source), now);
+        vouched.insert(source_of(source), now);
         if vouched.len() > MAX_VOUCHED
             && let Some(oldest) = vouched.iter().min_by_key(|(_, at)| **at).map(|(source, _)| *source)
         {
@@ -77,14 +77,14 @@ impl Offenders {
     }
 
     fn is_vouched(&self, source: IpAddr, now: Timestamp) -> bool {
-        let at = lock(&self.vouched).get(&network(source)).copied();
+        let at = lock(&self.vouched).get(&source_of(source)).copied();
         at.is_some_and(|at| at.0.abs_diff(now.0) < VOUCHED_MILLISECONDS)
     }
 
     /// A source sent something that cannot be read or processed.
     pub(super) fn note(&self, source: IpAddr, over_a_connection: bool, now: Timestamp) -> Standing {
         let failures = if over_a_connection { &self.connections } else { &self.datagrams };
-        let count = lock(failures).note(network(source), now);
+        let count = lock(failures).note(source_of(source), now);
         if over_a_connection && count >= self.max_garbage {
             Standing::ShutOut(self.window)
         } else if count > self.max_garbage.div_ceil(ANSWERED_PART) {
@@ -149,14 +149,6 @@ impl Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What one host usually has to itself.
-pub(super) fn network(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        address => address,
-    }
 }
 
 #[cfg(test)]

@@ -15,8 +15,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use restante_deferral::model::RecipientKey;
-
-use super::offenders::network;
+use restante_transport::source_of;
 
 /// How much of one kind everybody has open.
 pub(super) struct Openings {
@@ -65,7 +64,7 @@ impl Openings {
     /// # Errors
     /// [`Exceeded`]: nothing was opened.
     pub(super) fn open(self: &Arc<Self>, sender: Opener) -> Result<Opening, Exceeded> {
-        let opener = Opener { source: sender.source.map(network), sender: sender.sender };
+        let opener = Opener { source: sender.source.map(source_of), sender: sender.sender };
         let mut open = self.lock();
         if opener.sender.as_ref().is_some_and(|it| count(&open.senders, it) >= self.max_per_sender) {
             return Err(Exceeded::Sender);

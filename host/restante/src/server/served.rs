@@ -16,7 +16,7 @@ use restante_deferral::model::RegistrationState;
 use restante_sip::header::{NameAddr, ServedRegistration, ServedUser, SessionCase};
 use restante_sip::message::{Name, SipMessage};
 use restante_sip::transaction::Flow;
-use restante_sip::uri::Uri;
+use restante_sip::uri::{Uri, host_address};
 use restante_transport::{ConnectionId, NameId};
 
 use super::Shared;
@@ -81,7 +81,7 @@ impl Shared {
     /// Whether a URI names this server.
     pub(super) fn is_ours(&self, uri: &Uri) -> bool {
         let (Some(uri), Some(sender)) = (uri.as_sip(), self.sender()) else { return false };
-        let host = |text: &str| text.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        let host = |text: &str| host_address(text).ok_or_else(|| text.to_ascii_lowercase());
         sender.listeners().iter().any(|bound| {
             let advertised = host(&bound.advertise.host) == host(&uri.host)
                 && bound.advertise.port.unwrap_or(5060) == uri.port_or_default();

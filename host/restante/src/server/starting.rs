@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context, Result};
 use restante_store::spool::Spool;
 use restante_store::sqlite::{Clock, OpenOptions};
-use restante_store::{Sink, Store};
+use restante_store::{Fatal, Sink, Store};
 use restante_transport::Tls;
 use restante_transport::queue::{Lane, QueueReceiver};
 
@@ -55,12 +55,12 @@ pub(super) fn open_store(
     configuration: &Configuration,
     inboxes: &Arc<Inboxes>,
     clock: &Clock,
+    fatal: Fatal,
     open: StoreOpener,
 ) -> Result<(Arc<dyn Store>, Spool)> {
-    let mut options = OpenOptions::new(&configuration.data);
+    let mut options = OpenOptions::new(&configuration.data, clock.clone(), fatal);
     options.limits = write_limits(&configuration.limits);
     options.deduplication_hours = configuration.limits.deduplication_hours;
-    options.clock = clock.clone();
     let inboxes = inboxes.clone();
     let sink: Sink = Arc::new(move |shard, completions| {
         if let Some(inbox) = inboxes.get(shard) {
@@ -93,8 +93,8 @@ pub(super) fn start_shards(
             };
             let _guard = AbortOnPanic;
             let local = tokio::task::LocalSet::new();
-            let (reports, received) = tokio::sync::mpsc::channel(1024);
-            let shard = Shard::new(index, shared, key, registrations, reports);
+            let (media_events, received) = tokio::sync::mpsc::channel(1024);
+            let shard = Shard::new(index, shared, key, registrations, media_events);
             local.block_on(&runtime, shard.run(inbox, received));
         })?;
         threads.push(thread);

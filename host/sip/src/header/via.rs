@@ -1,9 +1,9 @@
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{HeaderError, Parameters, check_parameters, parse_parameters, write_parameters};
-use crate::uri::{find_parameter, parse_host_port};
+use crate::uri::{find_parameter, host_address, parse_host_port};
 
 /// One Via (RFC 3261 §20.42, RFC 3581).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Via {
     /// rport was asked for; the port in `rport` then.
     pub fn stamp(&mut self, source: SocketAddr) {
         let rport = self.wants_rport();
-        let host = self.host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+        let host = host_address(&self.host);
         self.parameters
             .retain(|(name, _)| !name.eq_ignore_ascii_case("received") && !name.eq_ignore_ascii_case("rport"));
         if rport {

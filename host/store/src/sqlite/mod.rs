@@ -91,9 +91,9 @@ pub struct OpenOptions {
 }
 
 impl OpenOptions {
-    /// With defaults: the system's clock; the process ends on a failed fsync.
+    /// With defaults for the bounds.
     #[must_use]
-    pub fn new(directory: &Path) -> OpenOptions {
+    pub fn new(directory: &Path, clock: Clock, fatal: Fatal) -> OpenOptions {
         OpenOptions {
             directory: directory.to_owned(),
             limits: WriteLimits::default(),
@@ -101,16 +101,9 @@ impl OpenOptions {
             max_known_users: 250_000,
             readers: 2,
             max_waiting_loads: 65_536,
-            clock: Arc::new(|| {
-                let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-                Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-            }),
+            clock,
             free_bytes: Arc::new(reserve::free_bytes),
-            fatal: Arc::new(|text| {
-                tracing::error!("{text}");
-                eprintln!("restante: {text}");
-                std::process::exit(74);
-            }),
+            fatal,
         }
     }
 }

@@ -142,9 +142,13 @@ pub fn aliases(aliases: AliasChange) -> ProfileChange {
 }
 
 pub fn options(directory: &std::path::Path) -> OpenOptions {
-    let mut options = OpenOptions::new(directory);
-    options.clock = Arc::new(|| Timestamp(5_000));
-    options
+    OpenOptions::new(directory, Arc::new(|| Timestamp(5_000)), Arc::new(end_the_process))
+}
+
+/// As the server does when the disk cannot be trusted any more.
+fn end_the_process(why: &str) {
+    eprintln!("{why}");
+    std::process::exit(74);
 }
 
 pub fn sqlite(directory: &std::path::Path) -> Fixture {

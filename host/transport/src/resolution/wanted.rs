@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use restante_sip::uri::host_address;
+
 use crate::address::Protocol;
 
 /// Longest name in the DNS (RFC 1035 §2.3.4).
@@ -37,9 +39,10 @@ impl Wanted {
     /// know.
     #[must_use]
     pub fn new(host: &str, port: Option<u16>, protocol: Option<Protocol>) -> Option<Wanted> {
-        let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
-        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        let fits = host.parse::<IpAddr>().is_ok() || is_name(&host);
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let address = host_address(host);
+        let host = address.map_or_else(|| host.to_ascii_lowercase(), |address| address.to_string());
+        let fits = address.is_some() || is_name(&host);
         let is_secure = protocol.is_some_and(Protocol::is_encrypted);
         fits.then_some(Wanted { host, port, protocol, is_secure, is_msrp_relay: false, is_of_operator: false })
     }

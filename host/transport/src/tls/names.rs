@@ -1,6 +1,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use restante_sip::uri::host_address;
+
 use crate::address::NameId;
 
 /// Names that are known at a time; the oldest is forgotten for a new one. Who still uses its number is told that there is no
@@ -19,7 +21,10 @@ pub(super) struct AskedNames {
 impl AskedNames {
     /// The number of a host; a number never stands for another one.
     pub(super) fn number(&mut self, host: &str) -> NameId {
-        let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
+        let host = match host_address(host) {
+            Some(address) => address.to_string(),
+            None => host.trim_end_matches('.').to_ascii_lowercase(),
+        };
         if let Some(known) = self.numbers.get(host.as_str()) {
             return *known;
         }

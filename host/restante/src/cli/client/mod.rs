@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use restante_client::{Client, ClientConfiguration, ClientCredentials, ClientEvents, ClientTls, Storage};
 use restante_sip::identity::canonical;
-use restante_sip::uri::Uri;
+use restante_sip::uri::{Uri, host_address};
 use restante_transport::{HostPort, Protocol, TlsFiles};
 
 use super::password;
@@ -125,7 +125,7 @@ impl Connection {
     fn tls(&self, place: &str) -> ClientTls {
         // An address is asked for as such.
         let host = place.parse::<HostPort>().ok().map(|place| place.host);
-        let server_name = host.filter(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().is_err());
+        let server_name = host.filter(|host| host_address(host).is_none());
         let files = TlsFiles {
             certificate: self.certificate.clone(),
             key: self.key.clone(),

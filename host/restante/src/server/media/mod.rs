@@ -53,7 +53,7 @@ pub enum Command {
     Accept(IncomingId),
     /// It is not taken.
     Reject(IncomingId, u16),
-    /// Send these, in this order, then say [`ReportKind::AllSettled`].
+    /// Send these, in this order, then say [`MediaEventKind::AllSettled`].
     Send(Vec<Outgoing>),
     /// The dialog is over: take what still comes, for a moment.
     Drain,
@@ -77,15 +77,15 @@ pub struct Outgoing {
 }
 
 /// What a session tells its shard.
-pub struct Report {
+pub struct MediaEvent {
     /// Which session.
     pub media: MediaId,
     /// What.
-    pub kind: ReportKind,
+    pub kind: MediaEventKind,
 }
 
 /// What happened.
-pub enum ReportKind {
+pub enum MediaEventKind {
     /// A whole message came. Answer with [`Command::Accept`] or [`Command::Reject`].
     Received(Received),
     /// One message that was to be sent is done with.
@@ -137,7 +137,7 @@ pub struct Start {
 }
 
 /// Runs a session to its end.
-pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: mpsc::Sender<Report>, spool: Spool) {
+pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, events: mpsc::Sender<MediaEvent>, spool: Spool) {
     let connect_timeout = start.configuration.limits.connection_timeout;
     // A relay's 200 says that the relay has it (RFC 4976 §6.4.1); what the far end has is known from REPORT alone.
     // Where silence counts as success bad news still counts as what it is.
@@ -145,7 +145,7 @@ pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: m
     let mut media = Media {
         id: start.media,
         session: Session::new(Instant::now(), start.configuration, start.random),
-        reports,
+        events,
         spool,
         incoming: HashMap::new(),
         queue: VecDeque::new(),
@@ -166,7 +166,7 @@ pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, reports: m
         None => Some(EndReason::ConnectionNeverCame),
     };
     media.settle_rest().await;
-    media.tell(ReportKind::Ended(reason)).await;
+    media.tell(MediaEventKind::Ended(reason)).await;
 }
 
 /// Writes, or where nothing is left to be written pushes out what the stream holds back. True: it holds nothing back.
@@ -177,7 +177,7 @@ async fn push(writer: &mut (impl AsyncWrite + Unpin), output: &mut BytesMut) -> 
 struct Media {
     id: MediaId,
     session: Session,
-    reports: mpsc::Sender<Report>,
+    events: mpsc::Sender<MediaEvent>,
     spool: Spool,
     incoming: HashMap<IncomingId, Incoming>,
     queue: VecDeque<Outgoing>,
@@ -198,9 +198,9 @@ struct Incoming {
 }
 
 impl Media {
-    async fn tell(&self, kind: ReportKind) {
+    async fn tell(&self, kind: MediaEventKind) {
         // The shard is gone only when the process ends.
-        let _ = self.reports.send(Report { media: self.id, kind }).await;
+        let _ = self.events.send(MediaEvent { media: self.id, kind }).await;
     }
 
     async fn await_connection(
@@ -364,7 +364,7 @@ impl Media {
                 if self.sending.as_ref().is_some_and(|(id, ..)| *id == message)
                     && let Some((_, outgoing, _)) = self.sending.take()
                 {
-                    self.tell(ReportKind::Settled(outgoing.id, outcome)).await;
+                    self.tell(MediaEventKind::Settled(outgoing.id, outcome)).await;
                 }
             }
             Event::Ended { reason } => self.ended = Some(reason),
@@ -393,12 +393,12 @@ impl Media {
                     self.sending = Some((id, next, body));
                     return true;
                 }
-                Err(error) => self.tell(ReportKind::Settled(next.id, unsendable(&error))).await,
+                Err(error) => self.tell(MediaEventKind::Settled(next.id, unsendable(&error))).await,
             }
         }
         let all_settled = std::mem::take(&mut self.sent_any);
         if all_settled {
-            self.tell(ReportKind::AllSettled).await;
+            self.tell(MediaEventKind::AllSettled).await;
         }
         all_settled
     }
@@ -431,7 +431,7 @@ impl Media {
             Ok((body, prefix)) => {
                 self.without_verdict = self.without_verdict.saturating_add(1);
                 let received = Received { incoming: message, message_id, content_type, fields, prefix, body };
-                self.tell(ReportKind::Received(received)).await;
+                self.tell(MediaEventKind::Received(received)).await;
             }
             Err(error) => self.refuse(message, &error),
         }
@@ -448,11 +448,11 @@ impl Media {
     /// What was not sent when the session ended.
     async fn settle_rest(&mut self) {
         if let Some((_, outgoing, _)) = self.sending.take() {
-            self.tell(ReportKind::Settled(outgoing.id, Outcome::Partial { sent_bytes: 0, acknowledged_bytes: 0 }))
+            self.tell(MediaEventKind::Settled(outgoing.id, Outcome::Partial { sent_bytes: 0, acknowledged_bytes: 0 }))
                 .await;
         }
         while let Some(outgoing) = self.queue.pop_front() {
-            self.tell(ReportKind::Settled(outgoing.id, Outcome::Unsent)).await;
+            self.tell(MediaEventKind::Settled(outgoing.id, Outcome::Unsent)).await;
         }
     }
 }

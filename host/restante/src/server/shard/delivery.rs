@@ -332,7 +332,7 @@ impl Shard {
         // One that turned out to be too large for a MESSAGE did not wait for a session.
         let session = match session {
             Some(session) => Some(session),
-            None => self.session_permit(key).ok_or(NoAttempt::Busy)?,
+            None => self.session_permit(key).map_err(|_| NoAttempt::Busy)?,
         };
         let mut delivery = Delivery::new(key.clone(), Some(attempt), false);
         delivery.is_hand_over = true;

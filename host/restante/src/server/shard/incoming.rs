@@ -13,8 +13,7 @@ use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 
 use super::authentication::Refusal;
-use super::openings::{Kind, RETRY_SECONDS};
-use super::session::{MediaKind, Offer};
+use super::session::{Asked, MediaKind, Offer};
 use super::{Now, Shard, Waiting};
 use crate::server::directory::TenantEntry;
 use crate::server::facts::{self, BodyForm};
@@ -23,16 +22,17 @@ use crate::server::served::Served;
 use crate::server::usage::Room;
 
 /// Seconds for Retry-After where the server itself is overloaded.
-const OVERLOAD_RETRY_SECONDS: u32 = 5;
+pub(super) const OVERLOAD_RETRY_SECONDS: u32 = 5;
 /// What a relay needs to take us again.
 pub(super) const RELAY_RETRY_SECONDS: u32 = 10;
 /// The same where the tenant has no room: it comes when messages are delivered or expire.
-const ROOM_RETRY_SECONDS: u32 = 60;
-/// What the body of an INVITE may be.
-pub(super) const ACCEPT_OFFER: &str = "application/sdp, multipart/mixed";
+pub(super) const ROOM_RETRY_SECONDS: u32 = 60;
 /// Services of large messages; a chat has another.
 const LARGE_MESSAGE_SERVICES: [&str; 3] =
     [ICSI_LARGE_MESSAGE, ICSI_DEFERRED, "urn:urn-7:3gpp-service.ims.icsi.oma.cpm.filetransfer"];
+
+/// A tenant has no room for a message.
+struct NoRoom;
 
 impl Shard {
     pub(super) fn message(
@@ -84,9 +84,10 @@ impl Shard {
             tenant_counts,
             recipient_rates,
             upstream_failure: self.upstream_failure(message),
-            has_room: room.is_some(),
+            has_room: room.is_ok(),
         };
-        self.waiting.insert(reply, Waiting::Message { transaction, arrived: now.monotonic, _room: room.flatten() });
+        self.waiting
+            .insert(reply, Waiting::Message { transaction, arrived: now.monotonic, _room: room.ok().flatten() });
         self.tell(now, &key, Input::Arrival(Box::new(arrival)));
     }
 
@@ -133,32 +134,17 @@ impl Shard {
         }
         let offer = match offer {
             Ok(offer) => offer,
-            Err(415) => {
-                return self.answer_with(now, transaction, 415, |it| it.field("Accept", ACCEPT_OFFER));
-            }
-            Err(status) => return self.answer(now, transaction, status),
+            Err(status) => return self.refuse_offer(now, transaction, status),
         };
-        if self.relay_is_missing(offer.media.secure) {
-            return self.refuse(now, transaction, 480, "No Relay For Media", Some(RELAY_RETRY_SECONDS));
-        }
-        // First: what one sender has too much of is no reason to let the server be.
-        let opening = match self.open(Kind::Session, &key.tenant, &sender, came) {
-            Ok(opening) => opening,
-            Err(reason) => return self.refuse(now, transaction, 480, reason, Some(RETRY_SECONDS)),
-        };
-        if self.media.len() as u64 >= self.shared.limits.max_sessions {
-            return self.refuse(now, transaction, 503, "Too Many Sessions", Some(OVERLOAD_RETRY_SECONDS));
-        }
-        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender, false);
         let size_bytes = offer.file_size_bytes();
         // Whatever a policy says of a large message, but a refusal, stores it.
-        if !tenant.usage.has_room(self.stored_of(&tenant.name), size_bytes.unwrap_or(0)) {
-            self.shared.metrics.count_tenant_limit(&key.tenant, "stored");
-            return self.refuse(now, transaction, 480, "No Room To Store It", Some(ROOM_RETRY_SECONDS));
-        }
-        let Some(permit) = self.session_permit(&key) else {
-            return self.refuse(now, transaction, 480, "Too Many Sessions", Some(OVERLOAD_RETRY_SECONDS));
+        let stores = Some((&*tenant, size_bytes.unwrap_or(0)));
+        let asked = Asked { key: &key, peer: &sender, came, is_encrypted: offer.media.secure, stores };
+        let parts = match self.admit_session(&asked) {
+            Ok(parts) => parts,
+            Err(refusal) => return self.refuse_session(now, transaction, refusal),
         };
+        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender, false);
         let reply = ReplyToken(self.token());
         let envelope = Envelope {
             kind: MessageKind::Message,
@@ -178,7 +164,7 @@ impl Shard {
             request: Box::new(message.clone()),
             beside: Box::new(request.clone()),
         };
-        let media = self.new_media(transaction, offer, kind, came, (permit, opening));
+        let media = self.new_media(transaction, offer, kind, came, parts);
         let invitation = Invitation {
             reply,
             request,
@@ -232,9 +218,9 @@ impl Shard {
             tenant_counts,
             recipient_rates,
             upstream_failure: self.upstream_failure(&request),
-            has_room: room.is_some(),
+            has_room: room.is_ok(),
         };
-        self.waiting.insert(reply, Waiting::Received { media, incoming, _room: room.flatten() });
+        self.waiting.insert(reply, Waiting::Received { media, incoming, _room: room.ok().flatten() });
         self.tell(now, &key, Input::Arrival(Box::new(arrival)));
     }
 
@@ -263,15 +249,14 @@ impl Shard {
     }
 
     /// Room for a message or a disposition in what its tenant may store, held until its sender is answered. What a session
-    /// brings whose tenant was removed meanwhile is kept. None: there is none.
-    #[allow(clippy::option_option)]
-    fn room_for(&self, tenant: Option<&TenantEntry>, kind: MessageKind, bytes: u64) -> Option<Option<Room>> {
-        let Some(tenant) = tenant else { return Some(None) };
+    /// brings whose tenant was removed meanwhile is kept, and counts nowhere.
+    fn room_for(&self, tenant: Option<&TenantEntry>, kind: MessageKind, bytes: u64) -> Result<Option<Room>, NoRoom> {
+        let Some(tenant) = tenant else { return Ok(None) };
         let room = tenant.usage.reserve(self.stored_of(&tenant.name), kind, bytes);
         if room.is_none() {
             self.shared.metrics.count_tenant_limit(&tenant.name, "stored");
         }
-        room.map(Some)
+        room.map(Some).ok_or(NoRoom)
     }
 
     /// Whose queue a request is for, and who sent it.

@@ -66,11 +66,11 @@ use restante_transport::resolution::Wanted;
 use tokio::sync::{mpsc, oneshot};
 
 use self::recipients::Slot;
-use self::reports::Reports;
+use self::reports::ReportRoom;
 use self::session::MediaSession;
 use super::Shared;
 use super::limits::size;
-use super::media::{MediaId, Report};
+use super::media::{MediaEvent, MediaId};
 use super::receiver;
 use super::usage::{Resource, Room};
 
@@ -89,7 +89,7 @@ const USUAL_TRANSACTIONS: usize = 3_584;
 
 /// What a token given to the store stands for.
 enum Order {
-    Commit(RecipientKey, CommitToken, Reports),
+    Commit(RecipientKey, CommitToken, ReportRoom),
     Load(RecipientKey, LoadToken),
     Registration(Box<registrar::PendingRegistration>),
     Profile(Box<ProfileOrder>),
@@ -163,7 +163,7 @@ pub struct Shard {
     watches: registration_events::Watches,
     /// Whose registrations came over a connection that is open.
     connections: HashMap<restante_sip::transaction::ConnectionId, HashSet<RecipientKey>>,
-    reports: mpsc::Sender<Report>,
+    media_events: mpsc::Sender<MediaEvent>,
     next_token: u64,
     /// What the gauges have of it: see `count_held`.
     counted: [i64; 3],
@@ -179,7 +179,7 @@ impl Shard {
         shared: Arc<Shared>,
         key: [u8; 32],
         registrations: HashMap<RecipientKey, Bindings>,
-        reports: mpsc::Sender<Report>,
+        media_events: mpsc::Sender<MediaEvent>,
     ) -> Shard {
         let limits = &shared.limits;
         let configuration = EndpointConfiguration {
@@ -227,7 +227,7 @@ impl Shard {
             subscriptions: subscriptions::Subscriptions::default(),
             watches: registration_events::Watches::default(),
             connections: HashMap::new(),
-            reports,
+            media_events,
             next_token: 1,
             counted: [0; 3],
             draining: false,
@@ -236,7 +236,7 @@ impl Shard {
     }
 
     /// Runs until everybody who could give it work is gone, or it was told to stop and has nothing in flight.
-    pub async fn run(mut self, mut inbox: QueueReceiver<ToShard>, mut reports: mpsc::Receiver<Report>) {
+    pub async fn run(mut self, mut inbox: QueueReceiver<ToShard>, mut media_events: mpsc::Receiver<MediaEvent>) {
         let mut batch = Vec::with_capacity(BATCH);
         let now = Now::read(&self.shared);
         self.release_registered_names(now);
@@ -245,10 +245,10 @@ impl Shard {
             let wake = self.next_wake();
             tokio::select! {
                 biased;
-                report = reports.recv() => {
-                    if let Some(report) = report {
+                event = media_events.recv() => {
+                    if let Some(event) = event {
                         let now = Now::read(&self.shared);
-                        self.media_report(now, report);
+                        self.media_event(now, event);
                     }
                 }
                 open = inbox.pop_batch(&mut batch, BATCH) => {
@@ -378,8 +378,8 @@ impl Shard {
     fn stored(&mut self, now: Now, completion: Completion) {
         let Some(order) = self.orders.remove(&completion.token) else { return };
         match (order, completion.outcome) {
-            (Order::Commit(key, token, reports), Outcome::Written(result)) => {
-                let result = result.map(|applied| reports.applied(applied));
+            (Order::Commit(key, token, room), Outcome::Written(result)) => {
+                let result = result.map(|applied| room.applied(applied));
                 self.tell(now, &key, Input::Committed(token, result))
             }
             (Order::Load(key, token), Outcome::Loaded(result)) => self.tell(now, &key, Input::Loaded(token, result)),

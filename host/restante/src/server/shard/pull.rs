@@ -11,8 +11,8 @@ use restante_sip::message::{Name, SipMessage, unfold};
 use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 
-use super::openings::{Kind, RETRY_SECONDS};
-use super::session::{Delivery, MediaKind, Offer};
+use super::incoming::OVERLOAD_RETRY_SECONDS;
+use super::session::{Asked, Delivery, MediaKind, Offer};
 use super::{Now, Shard, Waiting};
 use crate::server::media::MediaId;
 
@@ -55,10 +55,7 @@ impl Shard {
         }
         let offer = match Offer::read(message, self.shared.takes_msrp(true)) {
             Ok(offer) => offer,
-            Err(415) => {
-                return self.answer_with(now, transaction, 415, |it| it.field("Accept", super::incoming::ACCEPT_OFFER));
-            }
-            Err(status) => return self.answer(now, transaction, status),
+            Err(status) => return self.refuse_offer(now, transaction, status),
         };
         if !offer.media.direction.receives() {
             return self.answer(now, transaction, 488);
@@ -70,24 +67,10 @@ impl Shard {
             ),
             Some(Err(_)) => return self.answer(now, transaction, 400),
         };
-        if self.relay_is_missing(offer.media.secure) {
-            return self.refuse(
-                now,
-                transaction,
-                480,
-                "No Relay For Media",
-                Some(super::incoming::RELAY_RETRY_SECONDS),
-            );
-        }
-        let opening = match self.open(Kind::Session, &key.tenant, &asker, came) {
-            Ok(opening) => opening,
-            Err(reason) => return self.refuse(now, transaction, 480, reason, Some(RETRY_SECONDS)),
-        };
-        if self.media.len() as u64 >= self.shared.limits.max_sessions {
-            return self.refuse(now, transaction, 503, "Too Many Sessions", Some(5));
-        }
-        let Some(permit) = self.session_permit(&key) else {
-            return self.refuse(now, transaction, 480, "Too Many Sessions", Some(5));
+        let asked = Asked { key: &key, peer: &asker, came, is_encrypted: offer.media.secure, stores: None };
+        let parts = match self.admit_session(&asked) {
+            Ok(parts) => parts,
+            Err(refusal) => return self.refuse_session(now, transaction, refusal),
         };
         let (contact, device) = self.device_of(&key, message);
         let types = |list: Option<String>| {
@@ -112,7 +95,7 @@ impl Shard {
             fields: user_agent.into_iter().collect(),
         };
         let delivery = Delivery::new(key.clone(), None, contact.is_some());
-        let media = self.new_media(transaction, offer, MediaKind::Pull(delivery), came, (permit, opening));
+        let media = self.new_media(transaction, offer, MediaKind::Pull(delivery), came, parts);
         self.waiting.insert(request.reply, Waiting::Pull(media));
         self.tell(now, &key, Input::Pull(Box::new(request)));
     }
@@ -163,7 +146,7 @@ impl Shard {
                 self.forget_media(media);
             }
             _ => {
-                self.refuse(now, transaction, 503, "Not Now", Some(5));
+                self.refuse(now, transaction, 503, "Not Now", Some(OVERLOAD_RETRY_SECONDS));
                 self.forget_media(media);
             }
         }

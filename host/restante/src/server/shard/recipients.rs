@@ -249,9 +249,9 @@ impl Shard {
             }
             Output::Commit(token, mut transaction, reports) => {
                 self.address_to_owners(key, &mut transaction);
-                let reports = self.make_room_for_reports(key, &mut transaction, &reports);
+                let room = self.make_room_for_reports(key, &mut transaction, &reports);
                 let ticket = self.ticket();
-                self.orders.insert(ticket.token, Order::Commit(key.clone(), token, reports));
+                self.orders.insert(ticket.token, Order::Commit(key.clone(), token, room));
                 if let Err(error) = self.shared.store.write(ticket, transaction) {
                     self.orders.remove(&ticket.token);
                     inputs.push_back((key.clone(), Input::Committed(token, Err(error))));

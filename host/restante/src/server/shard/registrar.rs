@@ -17,7 +17,7 @@ use restante_sip::registration::{
     ReportedDevices,
 };
 use restante_sip::transaction::{Flow, ServerTransactionId};
-use restante_sip::uri::Uri;
+use restante_sip::uri::{Uri, host_address};
 use restante_store::{Record, SavedRegistration};
 
 use super::route::is_flow_dead;
@@ -87,9 +87,8 @@ enum Effect {
 /// Whether a proxy of a Path is an address.
 fn is_numeric(path: &str) -> bool {
     let Ok(proxy) = NameAddr::parse(path) else { return false };
-    let is_address = |host: &str| host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
     proxy.uri.as_sip().is_some_and(|uri| flow::socket_of(uri).is_some())
-        && proxy.uri.parameter("maddr").is_none_or(is_address)
+        && proxy.uri.parameter("maddr").is_none_or(|host| host_address(host).is_some())
 }
 
 impl Effect {

@@ -11,16 +11,16 @@ use restante_deferral::model::{MessageKind, RecipientKey, TenantName};
 use super::Shard;
 use crate::server::usage::{Room, Stored};
 
-/// What became of the reports of one transaction.
+/// The room that the reports of one transaction have, and those that found none.
 #[derive(Default)]
-pub(super) struct Reports {
+pub(super) struct ReportRoom {
     /// Held until the store counts them.
-    rooms: Vec<Room>,
+    held: Vec<Room>,
     /// The changes that they were, in order.
     left_out: Vec<usize>,
 }
 
-impl Reports {
+impl ReportRoom {
     /// What became of each change, those included that were left out.
     pub(super) fn applied(self, mut applied: Vec<Applied>) -> Vec<Applied> {
         for change in self.left_out {
@@ -37,10 +37,10 @@ impl Shard {
         key: &RecipientKey,
         transaction: &mut Transaction,
         made: &[ReportMade],
-    ) -> Reports {
-        let mut reports = Reports::default();
+    ) -> ReportRoom {
+        let mut room = ReportRoom::default();
         if made.is_empty() {
-            return reports;
+            return room;
         }
         let tenant = self.shared.directory.tenant(&key.tenant);
         let stored = self.stored_of(&key.tenant);
@@ -48,26 +48,26 @@ impl Shard {
         for report in made {
             let Some(Change::Insert(message)) = transaction.changes.get(report.change) else { continue };
             let bytes = message.body.size_bytes();
-            let room = match (&tenant, report.replaced_bytes) {
+            let found = match (&tenant, report.replaced_bytes) {
                 (_, Some(_)) if is_full => None,
                 (Some(tenant), Some(replaced)) => tenant.usage.replace(stored, bytes, replaced),
                 (Some(tenant), None) => tenant.usage.reserve(stored, MessageKind::Disposition, bytes),
                 // What is settled of a tenant that was removed meanwhile is reported still.
                 (None, _) => continue,
             };
-            match room {
-                Some(room) => reports.rooms.push(room),
+            match found {
+                Some(found) => room.held.push(found),
                 None => {
                     self.shared.metrics.count_tenant_limit(&key.tenant, "reports");
-                    reports.left_out.push(report.change);
+                    room.left_out.push(report.change);
                 }
             }
         }
-        for change in reports.left_out.iter().rev() {
+        for change in room.left_out.iter().rev() {
             transaction.changes.remove(*change);
         }
         transaction.settles |= !transaction.changes.iter().any(|change| matches!(change, Change::Insert(_)));
-        reports
+        room
     }
 
     /// What is stored of a tenant.
@@ -86,8 +86,8 @@ mod tests {
     #[test]
     fn what_was_left_out_is_done_and_the_others_keep_their_places() {
         let inserted = |number| Applied::Inserted(MessageId(number));
-        let reports = Reports { rooms: Vec::new(), left_out: vec![0, 2] };
-        let applied = reports.applied(vec![inserted(1), inserted(3), inserted(4)]);
+        let room = ReportRoom { held: Vec::new(), left_out: vec![0, 2] };
+        let applied = room.applied(vec![inserted(1), inserted(3), inserted(4)]);
         assert_eq!(applied, [Applied::Done, inserted(1), Applied::Done, inserted(3), inserted(4)]);
     }
 }

@@ -106,7 +106,7 @@ impl Shard {
     ) {
         let Some(id) = DialogId::of_request(message) else { return self.answer(now, transaction, 481) };
         if let Some(media) = self.dialogs.get(&id).copied() {
-            let received = match self.media.get_mut(&media).and_then(|session| session.dialog.as_mut()) {
+            let received = match self.media.get_mut(&media).and_then(|session| session.phase.dialog_mut()) {
                 Some(dialog) => dialog.receive(message).map_err(|error| error.status()),
                 None => Err(481),
             };

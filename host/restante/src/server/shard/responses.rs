@@ -213,7 +213,7 @@ impl Shard {
         };
         let Some(session) = self.media.get_mut(&media) else { return self.send_bye(now, &dialog, flow, None) };
         self.dialogs.insert(dialog.id(), media);
-        session.dialog = Some(dialog);
+        session.phase.answered(dialog);
         let takes_tls = self.shared.offers_tls();
         let fits = |answer: &MsrpDescription| answer.direction.receives() && answer.secure == takes_tls;
         let answer = MsrpDescription::parse(&message.body(), takes_tls).ok().filter(fits);
@@ -238,7 +238,7 @@ impl Shard {
                 };
                 if let Some(session) = self.media.get_mut(&media) {
                     session.outgoing.clear();
-                    session.end_wanted = true;
+                    session.phase.want_end();
                 }
             }
             _ => {}

@@ -10,6 +10,7 @@ use restante_sip::transaction::ServerTransactionId;
 use super::ALLOW_IN_SESSION;
 use crate::server::media::{MediaId, NoPlace};
 use crate::server::shard::fields::contact_along;
+use crate::server::shard::incoming::OVERLOAD_RETRY_SECONDS;
 use crate::server::shard::{Now, Shard};
 
 impl Shard {
@@ -23,7 +24,7 @@ impl Shard {
                 self.forget_media(media);
             }
             _ => {
-                self.refuse(now, transaction, 503, "Not Now", Some(5));
+                self.refuse(now, transaction, 503, "Not Now", Some(OVERLOAD_RETRY_SECONDS));
                 self.forget_media(media);
             }
         }
@@ -77,7 +78,7 @@ impl Shard {
         if let Some(session) = self.media.get_mut(&media) {
             self.session_ids.insert(session.session_id.clone(), media);
             self.dialogs.insert(dialog.id(), media);
-            session.dialog = Some(dialog);
+            session.phase.answered(dialog);
             session.start = Some(start);
             session.refreshing.agreed(offer.clone(), role, &request);
             if let Some(delivery) = session.delivery_mut() {

@@ -11,7 +11,7 @@ use restante_sip::transaction::{Flow, ServerTransactionId};
 
 use super::super::responses::Purpose;
 use super::super::{Now, Shard};
-use super::{Delivery, MediaKind};
+use super::{Delivery, MediaKind, Phase};
 use crate::server::media::{Command, MediaId};
 
 impl Shard {
@@ -49,7 +49,7 @@ impl Shard {
     /// Everything was sent and something said of it: the delivery is over, whatever becomes of the session.
     pub(super) fn all_settled(&mut self, now: Now, media: MediaId) {
         if let Some(session) = self.media.get_mut(&media) {
-            session.settled = true;
+            session.all_settled = true;
         }
         self.end_session(now, media);
         self.finish_delivery(now, media);
@@ -58,19 +58,18 @@ impl Shard {
     /// Ends the dialog from our side, now or as soon as it may be ended.
     pub(in crate::server::shard) fn end_session(&mut self, now: Now, media: MediaId) {
         let Some(session) = self.media.get_mut(&media) else { return };
-        if let (Some(client), None) = (session.client, &session.dialog) {
-            // Should the answer be a 2xx all the same, the session ends at once.
-            session.end_wanted = true;
-            return self.endpoint.cancel(now.monotonic, client);
-        }
-        if !session.acknowledged {
-            session.end_wanted = true;
-            return;
-        }
-        let (Some(dialog), false) = (session.dialog.clone(), session.bye_sent) else { return };
-        session.bye_sent = true;
+        session.phase.want_end();
+        let dialog = match &session.phase {
+            Phase::Invited { .. } => {
+                // Should the answer be a 2xx all the same, the session ends at once.
+                return session.client.into_iter().for_each(|client| self.endpoint.cancel(now.monotonic, client));
+            }
+            Phase::Answered { .. } | Phase::Over(_) => return,
+            Phase::Confirmed(dialog) => dialog.clone(),
+        };
+        session.phase.over();
         // A connection that closes before the BYE came looks like one that broke: clients answer it with a BYE of their own.
-        let waits = session.settled;
+        let waits = session.all_settled;
         let flow = session.flow;
         self.send_bye(now, &dialog, flow, waits.then_some(media));
         if !waits {
@@ -102,7 +101,7 @@ impl Shard {
     /// They ended the dialog.
     pub(in crate::server::shard) fn dialog_ended(&mut self, now: Now, media: MediaId) {
         if let Some(session) = self.media.get_mut(&media) {
-            session.bye_sent = true;
+            session.phase.over();
             if let Some(delivery) = session.delivery_mut() {
                 delivery.broken_by.get_or_insert(Origin::Device);
             }
@@ -119,7 +118,6 @@ impl Shard {
             }
         }
         let Some(session) = self.media.get_mut(&media) else { return };
-        session.task_over = true;
         session.commands = None;
         if let Some(delivery) = session.delivery_mut() {
             delivery.broken_by.get_or_insert(match reason {
@@ -137,7 +135,8 @@ impl Shard {
         self.end_session(now, media);
         self.finish_delivery(now, media);
         // Without the ACK there is no BYE yet: the dialog stays for it.
-        if self.media.get(&media).is_some_and(|session| session.bye_sent || session.dialog.is_none()) {
+        if self.media.get(&media).is_some_and(|session| matches!(session.phase, Phase::Invited { .. } | Phase::Over(_)))
+        {
             self.forget_media(media);
         }
     }
@@ -157,7 +156,7 @@ impl Shard {
         if let Some(transaction) = session.transaction {
             self.media_of_invites.remove(&transaction);
         }
-        if let Some(dialog) = &session.dialog {
+        if let Some(dialog) = session.phase.dialog() {
             self.dialogs.remove(&dialog.id());
         }
         self.shared.metrics.sessions.dec();
@@ -177,8 +176,7 @@ impl Shard {
     /// The session stands: the media may begin, and end.
     pub(in crate::server::shard) fn confirm(&mut self, now: Now, media: MediaId) {
         let Some(session) = self.media.get_mut(&media) else { return };
-        session.acknowledged = true;
-        if session.end_wanted {
+        if session.phase.confirm() {
             return self.end_session(now, media);
         }
         self.begin_media(now, media);
@@ -204,7 +202,7 @@ impl Shard {
         // Of a re-INVITE, too (RFC 3261 §14.2).
         if let Some(media) = self.media_of_invite(transaction).or_else(of_change) {
             if let Some(session) = self.media.get_mut(&media) {
-                session.acknowledged = true;
+                session.phase.confirm();
                 if let Some(delivery) = session.delivery_mut() {
                     delivery.broken_by.get_or_insert(Origin::Timeout);
                 }

@@ -6,11 +6,14 @@
 //! | push, hand-over | our INVITE | as negotiated, we offer either | our BYE after the last message is settled |
 //! | pull | their INVITE | as negotiated, we prefer to wait | our BYE after the last message is settled |
 //!
-//! A session is forgotten when its task is over and its dialog is: after our BYE or theirs, or without an ACK.
+//! A session is forgotten when its task is over and its dialog is: after our BYE or theirs, or without an ACK. The phases of
+//! the dialog are in `phase`.
 
+mod admission;
 mod answering;
 mod ending;
 mod offer;
+mod phase;
 mod preparing;
 mod refreshing;
 
@@ -24,7 +27,6 @@ use restante_deferral::model::{Body, MessageId, Origin, RecipientKey, Sender};
 use restante_deferral::participating_function::{AttemptId, Outcome as MessageOutcome, RequestFacts};
 use restante_msrp::sdp::{self, Direction, Fingerprint, LocalMedia, MsrpDescription};
 use restante_msrp::status::Status;
-use restante_sip::dialog::Dialog;
 use restante_sip::message::SipMessage;
 use restante_sip::session_timer;
 use restante_sip::transaction::{ClientTransactionId, Flow, ServerTransactionId};
@@ -32,12 +34,13 @@ use restante_transport::msrp::HandedOver;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
+pub(super) use self::admission::{Asked, SessionParts};
 pub(super) use self::offer::Offer;
+use self::phase::Phase;
 pub(super) use self::refreshing::ALLOW_IN_SESSION;
 use super::{Now, Shard};
 use crate::server::listeners::{refuse_connection, refuse_guess};
-use crate::server::media::{self, Command, Connection, MAX_COMMANDS, MediaId, Report, ReportKind, Start};
-use crate::server::openings::Opening;
+use crate::server::media::{self, Command, Connection, MAX_COMMANDS, MediaEvent, MediaEventKind, MediaId, Start};
 use crate::server::usage::Permit;
 
 /// Content of one chunk where relays stand in between: what they have room for.
@@ -48,7 +51,7 @@ const IMDN: &str = restante_cpim::imdn::CONTENT_TYPE;
 /// A session and its dialog.
 pub(super) struct MediaSession {
     pub(super) kind: MediaKind,
-    pub(super) dialog: Option<Dialog>,
+    pub(super) phase: Phase,
     pub(super) flow: Flow,
     /// Where the other side's signalling comes from: its MSRP path may lead there.
     signalled_from: IpAddr,
@@ -76,18 +79,10 @@ pub(super) struct MediaSession {
     pub(super) outgoing: Vec<media::Outgoing>,
     /// How a task is to begin, until it does.
     start: Option<Start>,
-    /// There was a task, and it ended.
-    task_over: bool,
-    bye_sent: bool,
-    /// The ACK for our 200 came, or our own ACK went out. No BYE of ours before that (RFC 3261 §15).
-    acknowledged: bool,
-    /// BYE as soon as it may be sent.
-    pub(super) end_wanted: bool,
-    /// Everything that was to be sent is settled.
-    settled: bool,
+    /// Something was said of everything that was to be sent.
+    all_settled: bool,
     refreshing: refreshing::Refreshing,
-    /// Its part of the tenant's sessions, and of what the peer may have open where that opened it.
-    _parts: (SessionPermit, Option<Opening>),
+    _parts: SessionParts,
 }
 
 /// A session's part of what its tenant may have; none for a tenant that was removed meanwhile.
@@ -117,7 +112,7 @@ pub(super) struct Delivery {
     pub(super) is_device: bool,
     /// One message for a named target: what became of it is what became of the attempt.
     pub(super) is_hand_over: bool,
-    /// The session stands, or stood.
+    /// A 2xx agreed on media: the session stands, or stood.
     pub(super) established: bool,
     /// Messages that nobody has said anything of.
     pub(super) open: usize,
@@ -183,11 +178,11 @@ impl MediaSession {
         flow: Flow,
         signalled_from: IpAddr,
         local: LocalMedia,
-        parts: (SessionPermit, Option<Opening>),
+        parts: SessionParts,
     ) -> MediaSession {
         MediaSession {
             kind,
-            dialog: None,
+            phase: Phase::Invited { end_wanted: false },
             flow,
             signalled_from,
             session_id: local.uri.session_id.clone().unwrap_or_default(),
@@ -204,11 +199,7 @@ impl MediaSession {
             commands: None,
             outgoing: Vec::new(),
             start: None,
-            task_over: false,
-            bye_sent: false,
-            acknowledged: false,
-            end_wanted: false,
-            settled: false,
+            all_settled: false,
             refreshing: refreshing::Refreshing::default(),
             _parts: parts,
         }
@@ -216,17 +207,6 @@ impl MediaSession {
 }
 
 impl Shard {
-    /// A part of the tenant's sessions, for an INVITE of theirs, which does not wait. None: it has none left.
-    #[allow(clippy::option_option)]
-    pub(super) fn session_permit(&self, key: &RecipientKey) -> Option<SessionPermit> {
-        let Some(tenant) = self.shared.directory.tenant(&key.tenant) else { return Some(None) };
-        let permit = tenant.usage.sessions.take();
-        if permit.is_none() {
-            self.shared.metrics.count_tenant_limit(&key.tenant, "sessions");
-        }
-        permit.map(Some)
-    }
-
     /// Makes the session for an INVITE of theirs; it is answered later.
     pub(super) fn new_media(
         &mut self,
@@ -234,12 +214,12 @@ impl Shard {
         offer: Offer,
         kind: MediaKind,
         flow: Flow,
-        (permit, opening): (SessionPermit, Opening),
+        parts: SessionParts,
     ) -> MediaId {
         let incoming = matches!(kind, MediaKind::Incoming { .. });
         let direction = if incoming { Direction::ReceiveOnly } else { Direction::SendOnly };
         let (id, local) = self.local_media(direction, flow.remote.ip(), offer.media.secure);
-        let mut session = MediaSession::new(kind, flow, flow.remote.ip(), local, (permit, Some(opening)));
+        let mut session = MediaSession::new(kind, flow, flow.remote.ip(), local, parts);
         session.offer = Some(offer.media);
         self.attach_to_relay(&mut session);
         session.transaction = Some(transaction);
@@ -262,7 +242,8 @@ impl Shard {
         let (id, local) = self.local_media(Direction::SendOnly, flow.remote.ip(), is_encrypted);
         let offer = sdp::make_offer(&local);
         delivery.open = outgoing.len();
-        let mut session = MediaSession::new(MediaKind::Push(delivery), flow, signalled_from, local, (permit, None));
+        let parts = SessionParts { _permit: permit, _opening: None };
+        let mut session = MediaSession::new(MediaKind::Push(delivery), flow, signalled_from, local, parts);
         session.outgoing = outgoing;
         self.attach_to_relay(&mut session);
         // A peer may connect before its answer is here.
@@ -316,12 +297,12 @@ impl Shard {
         session.relayed_by.clone_from(&start.configuration.remote_path.first().session_id);
         session.has_begun.store(true, Ordering::Release);
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
-        let (reports, spool) = (self.reports.clone(), self.shared.spool.clone());
-        let task = tokio::task::spawn_local(media::run(start, commands, self.reports.clone(), spool));
+        let (events, spool) = (self.media_events.clone(), self.shared.spool.clone());
+        let task = tokio::task::spawn_local(media::run(start, commands, self.media_events.clone(), spool));
         // A task that is gone without a word would keep its messages for ever.
         tokio::task::spawn_local(async move {
             if task.await.is_err() {
-                let _ = reports.send(Report { media, kind: ReportKind::Ended(None) }).await;
+                let _ = events.send(MediaEvent { media, kind: MediaEventKind::Ended(None) }).await;
             }
         });
         session.commands = Some(sender);
@@ -392,10 +373,10 @@ impl Shard {
         }
     }
 
-    pub(super) fn media_report(&mut self, now: Now, report: Report) {
-        let Report { media, kind } = report;
+    pub(super) fn media_event(&mut self, now: Now, event: MediaEvent) {
+        let MediaEvent { media, kind } = event;
         match kind {
-            ReportKind::Received(received) => {
+            MediaEventKind::Received(received) => {
                 if self.media.get(&media).is_some_and(|session| matches!(session.kind, MediaKind::Incoming { .. })) {
                     self.large_message_came(now, media, received);
                 } else {
@@ -403,9 +384,9 @@ impl Shard {
                     self.command(media, Command::Reject(received.incoming, 403));
                 }
             }
-            ReportKind::Settled(message, outcome) => self.message_settled(now, media, message, &outcome),
-            ReportKind::AllSettled => self.all_settled(now, media),
-            ReportKind::Ended(reason) => self.task_ended(now, media, reason.as_ref()),
+            MediaEventKind::Settled(message, outcome) => self.message_settled(now, media, message, &outcome),
+            MediaEventKind::AllSettled => self.all_settled(now, media),
+            MediaEventKind::Ended(reason) => self.task_ended(now, media, reason.as_ref()),
         }
     }
 

@@ -25,7 +25,7 @@ use restante_sip::transaction::{ClientTransactionId, Flow, ServerTransactionId};
 use super::super::fields::contact_along;
 use super::super::responses::{Accepted, Purpose};
 use super::super::{Now, Shard};
-use super::{Offer, answers_until};
+use super::{Offer, Phase, answers_until};
 use crate::server::media::MediaId;
 
 /// Methods of requests that a session takes.
@@ -93,7 +93,7 @@ impl Shard {
             (None, true) => self.described(media),
             (None, false) => None,
         };
-        let dialog = self.media.get(&media).and_then(|session| session.dialog.as_ref());
+        let dialog = self.media.get(&media).and_then(|session| session.phase.dialog());
         let contact = contact_along(&self.contact_uri(came), dialog.map(Dialog::next_hop));
         self.answer_with_body(now, transaction, 200, description, |builder| {
             let builder = builder.field("Contact", &format!("<{contact}>")).field("Allow", ALLOW_IN_SESSION);
@@ -196,10 +196,8 @@ impl Shard {
         let description = self.described(media);
         let Some(session) = self.media.get(&media) else { return };
         let refreshing = &session.refreshing;
-        let (Some(dialog), Some(timer)) = (session.dialog.clone(), refreshing.timer) else { return };
-        if session.bye_sent || !session.acknowledged {
-            return;
-        }
+        let (Phase::Confirmed(dialog), Some(timer)) = (&session.phase, refreshing.timer) else { return };
+        let dialog = dialog.clone();
         let is_update = refreshing.takes_update;
         let method = if is_update { Method::Update } else { Method::Invite };
         let flow = self.in_dialog_flow(&dialog, session.flow);
@@ -228,7 +226,7 @@ impl Shard {
         let invite = (!is_update).then_some((request, flow));
         self.purposes.insert(client, Purpose::Refresh { media, invite });
         if let Some(session) = self.media.get_mut(&media) {
-            session.dialog = Some(used);
+            session.phase.dialog_mut().into_iter().for_each(|dialog| dialog.clone_from(&used));
             session.refreshing.asked = Some(client);
         }
     }
@@ -246,7 +244,7 @@ impl Shard {
         if let (true, Some((invite, flow)), Some(response)) = (is_success, invite, response) {
             self.accepted_order.push_back(client);
             self.accepted.insert(client, Accepted::new(answers_until(now.monotonic), invite, flow));
-            let dialog = self.media.get(&media).and_then(|session| session.dialog.clone());
+            let dialog = self.media.get(&media).and_then(|session| session.phase.dialog().cloned());
             match dialog {
                 Some(mut dialog) => {
                     let _ = dialog.update(response);
@@ -262,7 +260,7 @@ impl Shard {
         let again_at = now.monotonic + session_timer::wait_after_glare(session.transaction.is_none(), random);
         match response.filter(|_| is_success) {
             Some(response) => {
-                if let Some(dialog) = session.dialog.as_mut() {
+                if let Some(dialog) = session.phase.dialog_mut() {
                     // One whose Contact cannot be read leaves the dialog as it was.
                     let _ = dialog.update(response);
                 }

@@ -123,8 +123,8 @@ impl House {
             elsewhere: crate::server::served::Elsewhere::default(),
         });
         let shard = |index| {
-            let (reports, _) = mpsc::channel(1);
-            Shard::new(index, shared.clone(), [7; 32], Default::default(), reports)
+            let (media_events, _) = mpsc::channel(1);
+            Shard::new(index, shared.clone(), [7; 32], Default::default(), media_events)
         };
         let shards = (0..SHARDS).map(shard).collect();
         let (tenants, sent) = (configuration.tenants, Vec::new());

@@ -9,7 +9,8 @@ use restante_sip::transaction::{Endpoint, EndpointConfiguration, MAX_UDP_REQUEST
 use restante_transport::msrp::Peek;
 use restante_transport::queue::{self, Lane, QueueLimits, QueueReceiver};
 use restante_transport::{
-    Handler, Intake, Listener, ListenerId, Protocol, Tls, Transport, TransportEvent, TransportLimits, WebSockets,
+    Handler, Intake, Layers, Listener, ListenerId, Protocol, Tls, Transport, TransportEvent, TransportLimits,
+    WebSockets,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -275,8 +276,8 @@ pub(crate) async fn open(configuration: &ClientConfiguration, handler: &Handler)
         // The system chooses a port that is free for TCP; for UDP it may be taken.
         let free = std::net::TcpListener::bind((configuration.bind, 0))?.local_addr()?;
         let listeners = [Listener::new(Protocol::Udp, free), Listener::new(Protocol::Tcp, free)];
-        let secure = (Arc::clone(&tls), WebSockets { origins: None, may_connect: true });
-        match Transport::start_with(&listeners, TransportLimits::default(), secure, Arc::clone(handler)).await {
+        let layers = Layers { tls: Arc::clone(&tls), web_sockets: WebSockets { origins: None, may_connect: true } };
+        match Transport::start_with(&listeners, TransportLimits::default(), layers, Arc::clone(handler)).await {
             Ok(transport) => return Ok(transport),
             Err(error) if error.kind() == ErrorKind::AddrInUse => last = error,
             Err(error) => return Err(error),

@@ -32,5 +32,5 @@ pub use event::{CloseReason, Handler, Intake, SendFailure, SendToken, TransportE
 pub use limits::TransportLimits;
 pub use permit::{ConnectionPermit, source_of};
 pub use tls::{CertificateStatus, ClientCertificates, PeerNames, Reloaded, Tls, TlsError, TlsFiles, TlsStatus};
-pub use transport::{BoundListener, Drained, Sender, Target, Transport};
+pub use transport::{BoundListener, Drained, Layers, Sender, Target, Transport};
 pub use web_socket::{MsrpWebSocket, WebSockets};

@@ -84,13 +84,23 @@ struct Shared {
     sources: Arc<Sources>,
 }
 
+/// What lies between TCP and SIP.
+#[derive(Clone)]
+pub struct Layers {
+    /// What is shown and believed over TLS.
+    pub tls: Arc<Tls>,
+    /// Who may speak over WebSocket.
+    pub web_sockets: WebSockets,
+}
+
 impl Transport {
     /// The same as [`Transport::start_with`] without a certificate, taking WebSockets from every page.
     ///
     /// # Errors
     /// As [`Transport::start_with`].
     pub async fn start(listeners: &[Listener], limits: TransportLimits, handler: Handler) -> io::Result<Transport> {
-        Transport::start_with(listeners, limits, (Tls::without_files(), WebSockets::default()), handler).await
+        let layers = Layers { tls: Tls::without_files(), web_sockets: WebSockets::default() };
+        Transport::start_with(listeners, limits, layers, handler).await
     }
 
     /// Opens every listener, or none. Must be called on a runtime with networking and time; the tasks stay there.
@@ -101,9 +111,10 @@ impl Transport {
     pub async fn start_with(
         listeners: &[Listener],
         limits: TransportLimits,
-        (tls, web): (Arc<Tls>, WebSockets),
+        layers: Layers,
         handler: Handler,
     ) -> io::Result<Transport> {
+        let tls = Arc::clone(&layers.tls);
         if let Some(listener) = listeners.iter().find(|it| it.protocol.is_encrypted() && !tls.has_certificate()) {
             let text = format!("cannot listen on {listener}: there is no certificate");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -113,9 +124,9 @@ impl Transport {
         let (stop_accepting, stopped_accepting) = watch::channel(false);
         let sources = Sources::new(limits.max_connections_per_source);
         let handshakes = Handshakes::new(&limits);
-        let secure = (Arc::clone(&tls), handshakes.clone(), web);
         let (counted, handled) = (Arc::clone(&counters), Arc::clone(&handler));
-        let connections = ConnectionTable::new(limits.clone(), counted, handled, secure, stopped.clone());
+        let connections =
+            ConnectionTable::new(limits.clone(), counted, handled, layers, handshakes.clone(), stopped.clone());
         let mut bound = Vec::new();
         let mut senders = Vec::new();
         let mut accepting = Vec::new();

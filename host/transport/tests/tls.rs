@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use restante_transport::{
-    Listener, Protocol, SendFailure, Target, Tls, TlsFiles, Transport, TransportLimits, WebSockets,
+    Layers, Listener, Protocol, SendFailure, Target, Tls, TlsFiles, Transport, TransportLimits, WebSockets,
 };
 use support::{Fixture, PATIENCE, request, token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,8 +42,8 @@ async fn start(listen: &[&str], limits: TransportLimits, tls: Arc<Tls>) -> Fixtu
         sender.send(event).ok();
         restante_transport::Intake::Open
     };
-    let transport =
-        Transport::start_with(&listeners, limits, (tls, WebSockets::default()), Arc::new(handler)).await.unwrap();
+    let layers = Layers { tls, web_sockets: WebSockets::default() };
+    let transport = Transport::start_with(&listeners, limits, layers, Arc::new(handler)).await.unwrap();
     Fixture { transport, events, congested: Arc::default() }
 }
 

@@ -15,6 +15,7 @@ use restante_sip::uri::Uri;
 use thiserror::Error;
 
 use self::names::{Names, Reserved};
+use self::tenants::OfServer;
 use super::usage::{Inboxes, Usage};
 use crate::configuration::{Configuration, Limits, Tenant};
 
@@ -86,7 +87,8 @@ impl Directory {
     /// As [`Directory::new`].
     pub fn prepare<T: Borrow<Tenant>>(&self, tenants: &BTreeMap<String, T>) -> Result<Tenants, String> {
         let usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
-        Tenants::new(tenants, (&self.limits, &self.report_key), |name, bounds| match usages.get(name) {
+        let server = OfServer { limits: &self.limits, report_key: &self.report_key };
+        Tenants::new(tenants, server, |name, bounds| match usages.get(name) {
             Some(usage) => usage.clone(),
             None => Arc::new(Usage::new(name, bounds, &self.shards)),
         })

@@ -48,7 +48,7 @@ use restante_store::{Fatal, Sink, Store, StoreError, UserCredentials};
 use restante_transport::destination::{DestinationPolicy, RefusedTarget};
 use restante_transport::queue::{Lane, channel};
 use restante_transport::resolution::Names;
-use restante_transport::{Protocol, Sender, Transport, TransportCounters, WebSockets};
+use restante_transport::{Layers, Protocol, Sender, Transport, TransportCounters, WebSockets};
 use tokio::sync::{oneshot, watch};
 
 use self::authentication::Authentication;
@@ -421,8 +421,9 @@ impl Server {
         let transport_limits = transport_limits(&configuration.limits);
         let listeners = sip_listeners(configuration);
         let handler = receiver::handler(&shared);
-        let web = WebSockets { origins: configuration.sip.web_origins.clone(), may_connect: false };
-        let transport = Transport::start_with(&listeners, transport_limits, (tls.clone(), web), handler).await?;
+        let web_sockets = WebSockets { origins: configuration.sip.web_origins.clone(), may_connect: false };
+        let layers = Layers { tls: tls.clone(), web_sockets };
+        let transport = Transport::start_with(&listeners, transport_limits, layers, handler).await?;
         let _ = shared.sender.set(transport.sender());
         let sip = transport.listeners().iter().map(|bound| (bound.protocol, bound.local)).collect();
         let mut msrp = bound.listen(&transport, &shared)?;

@@ -18,6 +18,7 @@ use crate::event::{CloseReason, Handler, SendFailure, SendToken, TransportEvent}
 use crate::limits::TransportLimits;
 use crate::permit::{ConnectionPermit, Network, first_bits, lock, networks_of, source_of};
 use crate::tls::{Handshakes, PeerNames, Tls};
+use crate::transport::Layers;
 use crate::web_socket::{self, WebSockets};
 
 /// Every SIP connection of this process, accepted or opened; for any thread.
@@ -89,7 +90,8 @@ impl ConnectionTable {
         limits: TransportLimits,
         counters: Arc<TransportCounters>,
         handler: Handler,
-        (tls, handshakes, web): (Arc<Tls>, Handshakes, WebSockets),
+        Layers { tls, web_sockets: web }: Layers,
+        handshakes: Handshakes,
         stop: watch::Receiver<bool>,
     ) -> Arc<ConnectionTable> {
         let (alive, drained) = mpsc::channel(1);

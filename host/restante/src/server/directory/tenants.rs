@@ -79,6 +79,13 @@ impl TenantEntry {
     }
 }
 
+/// What all tenants have of their server.
+#[derive(Clone, Copy)]
+pub(super) struct OfServer<'a> {
+    pub(super) limits: &'a Limits,
+    pub(super) report_key: &'a ReportKey,
+}
+
 /// The tenants of one moment. Never changed.
 #[derive(Default)]
 pub struct Tenants {
@@ -96,12 +103,12 @@ impl Tenants {
     /// From the configuration of each; `usage_of` gives what counts its use.
     pub(super) fn new<T: Borrow<Tenant>>(
         configured: &BTreeMap<String, T>,
-        (server, report_key): (&Limits, &ReportKey),
+        server: OfServer<'_>,
         usage_of: impl Fn(&TenantName, &TenantBounds) -> Arc<Usage>,
     ) -> Result<Tenants, String> {
         let mut tenants = Tenants::default();
         for (name, tenant) in configured {
-            tenants.add(name, tenant.borrow(), (server, report_key), &usage_of);
+            tenants.add(name, tenant.borrow(), server, &usage_of);
         }
         tenants.number_lengths = tenants.numbers.keys().map(String::len).collect();
         tenants.number_lengths.sort_unstable_by_key(|length| std::cmp::Reverse(*length));
@@ -127,16 +134,16 @@ impl Tenants {
         &mut self,
         name: &str,
         tenant: &Tenant,
-        (server, report_key): (&Limits, &ReportKey),
+        server: OfServer<'_>,
         usage_of: impl Fn(&TenantName, &TenantBounds) -> Arc<Usage>,
     ) {
         let name = TenantName(name.into());
-        let bounds = tenant.limits.bounds(server);
+        let bounds = tenant.limits.bounds(server.limits);
         let domain = tenant.domains.first().map(|domain| domain.to_ascii_lowercase()).unwrap_or_default();
         let realm = tenant.digest.realm.as_deref().unwrap_or(&domain).into();
         let entry = Arc::new(TenantEntry {
             usage: usage_of(&name, &bounds),
-            deferral: Arc::new(deferral_limits(server, tenant, &domain, report_key)),
+            deferral: Arc::new(deferral_limits(server.limits, tenant, &domain, server.report_key)),
             name,
             domain: domain.into(),
             registrar: tenant.registrar,

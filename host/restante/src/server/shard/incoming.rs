@@ -31,6 +31,9 @@ pub(super) const ROOM_RETRY_SECONDS: u32 = 60;
 const LARGE_MESSAGE_SERVICES: [&str; 3] =
     [ICSI_LARGE_MESSAGE, ICSI_DEFERRED, "urn:urn-7:3gpp-service.ims.icsi.oma.cpm.filetransfer"];
 
+/// A tenant has no room for a message.
+struct NoRoom;
+
 impl Shard {
     pub(super) fn message(
         &mut self,
@@ -81,9 +84,10 @@ impl Shard {
             tenant_counts,
             recipient_rates,
             upstream_failure: self.upstream_failure(message),
-            has_room: room.is_some(),
+            has_room: room.is_ok(),
         };
-        self.waiting.insert(reply, Waiting::Message { transaction, arrived: now.monotonic, _room: room.flatten() });
+        self.waiting
+            .insert(reply, Waiting::Message { transaction, arrived: now.monotonic, _room: room.ok().flatten() });
         self.tell(now, &key, Input::Arrival(Box::new(arrival)));
     }
 
@@ -214,9 +218,9 @@ impl Shard {
             tenant_counts,
             recipient_rates,
             upstream_failure: self.upstream_failure(&request),
-            has_room: room.is_some(),
+            has_room: room.is_ok(),
         };
-        self.waiting.insert(reply, Waiting::Received { media, incoming, _room: room.flatten() });
+        self.waiting.insert(reply, Waiting::Received { media, incoming, _room: room.ok().flatten() });
         self.tell(now, &key, Input::Arrival(Box::new(arrival)));
     }
 
@@ -245,15 +249,14 @@ impl Shard {
     }
 
     /// Room for a message or a disposition in what its tenant may store, held until its sender is answered. What a session
-    /// brings whose tenant was removed meanwhile is kept. None: there is none.
-    #[allow(clippy::option_option)]
-    fn room_for(&self, tenant: Option<&TenantEntry>, kind: MessageKind, bytes: u64) -> Option<Option<Room>> {
-        let Some(tenant) = tenant else { return Some(None) };
+    /// brings whose tenant was removed meanwhile is kept, and counts nowhere.
+    fn room_for(&self, tenant: Option<&TenantEntry>, kind: MessageKind, bytes: u64) -> Result<Option<Room>, NoRoom> {
+        let Some(tenant) = tenant else { return Ok(None) };
         let room = tenant.usage.reserve(self.stored_of(&tenant.name), kind, bytes);
         if room.is_none() {
             self.shared.metrics.count_tenant_limit(&tenant.name, "stored");
         }
-        room.map(Some)
+        room.map(Some).ok_or(NoRoom)
     }
 
     /// Whose queue a request is for, and who sent it.

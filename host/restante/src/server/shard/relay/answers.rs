@@ -144,8 +144,7 @@ impl Shard {
         let ours = ours.iter().rev().map(|uri| format!("<{uri}>"));
         let record_routes: Vec<String> = ours.chain(earlier.map(restante_sip::message::unfold)).collect();
         let mut hidden = if is_trusted { Vec::new() } else { ASSERTED.to_vec() };
-        let (caller, is_callers_word_good) = relay.came;
-        if !is_callers_word_good && !self.is_outbound(caller) {
+        if !relay.came.is_vouched_for && !self.is_outbound(relay.came.flow) {
             hidden.extend(hidden_outside(response));
         }
         Returning { best, vias: &vias, record_routes: &record_routes, hidden: &hidden }.write(response)

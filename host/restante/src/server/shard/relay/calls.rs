@@ -12,7 +12,7 @@ use super::super::responses::Accepted;
 use super::super::session::answers_until;
 use super::super::{Now, Shard};
 use super::answers::{ASSERTED, hidden_from, hidden_outside};
-use super::{Errand, RelayId, Target, Way};
+use super::{Came, Errand, RelayId, Target, Way};
 use crate::server::flow;
 use crate::server::media::MediaId;
 use restante_deferral::model::{Contact, ContactId, Duration as Milliseconds, RecipientKey, Sender, Verification};
@@ -46,7 +46,7 @@ impl Shard {
         let targets = if passage.own.routes.is_empty() {
             self.invite_targets(key, message, sender, came, &[])
         } else {
-            match self.way_along_routes(message, &passage.own, (came, is_vouched_for)) {
+            match self.way_along_routes(message, &passage.own, Came { flow: came, is_vouched_for }) {
                 Ok(way) => vec![(1000, Target::Way(way))],
                 Err(status) => return self.answer(now, transaction, status),
             }
@@ -124,19 +124,15 @@ impl Shard {
     }
 
     /// Where the Route that is left leads, for whom the tenant trusts.
-    fn way_along_routes(
-        &self,
-        message: &SipMessage,
-        own: &OwnRoutes,
-        (came, is_vouched_for): (Flow, bool),
-    ) -> Result<Way, u16> {
-        if !is_vouched_for {
+    fn way_along_routes(&self, message: &SipMessage, own: &OwnRoutes, came: Came) -> Result<Way, u16> {
+        if !came.is_vouched_for {
             return Err(403);
         }
         let next =
             own.routes.first().and_then(|route| restante_sip::header::NameAddr::parse(route).ok()).ok_or(400u16)?;
-        let way = Way { routes: own.routes.clone(), ..Way::plain(self.flow_along(&next.uri, came)?, &own.request_uri) };
-        Ok(self.keeping_secrets(message, came, way))
+        let way =
+            Way { routes: own.routes.clone(), ..Way::plain(self.flow_along(&next.uri, came.flow)?, &own.request_uri) };
+        Ok(self.keeping_secrets(message, came.flow, way))
     }
 
     /// A way to a next hop that may be outside of what we trust (RFC 3325 §5, §7). It is not where a peer that we trust named

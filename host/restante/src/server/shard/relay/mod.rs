@@ -48,13 +48,20 @@ const LONGER_THAN_CONTEXT: Duration = Duration::from_secs(40);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct RelayId(u64);
 
+/// Where a request came from, as long as it is passed on: its transaction, and its connection, may be gone before its last
+/// branch begins.
+#[derive(Clone, Copy)]
+struct Came {
+    flow: Flow,
+    /// That is a peer whose word counted then.
+    is_vouched_for: bool,
+}
+
 /// A request that is passed on.
 pub(super) struct Relay {
     context: ResponseContext,
     server: ServerTransactionId,
-    /// Where the request came from, and whether that is a peer whose word counted then: its transaction, and its connection, may
-    /// be gone before its last branch begins.
-    came: (Flow, bool),
+    came: Came,
     method: Method,
     request: SipMessage,
     own: OwnRoutes,
@@ -241,7 +248,7 @@ impl Shard {
         let relay = Relay {
             context,
             server,
-            came: (came, is_vouched_for),
+            came: Came { flow: came, is_vouched_for },
             method,
             request,
             own,
@@ -329,7 +336,7 @@ impl Shard {
                     relay.is_ending = true;
                     // Somebody answered: it is no call any more that only rings. Whoever is not trusted and could have its own
                     // devices answer at once has as many of these as of those.
-                    if relay.came.1 {
+                    if relay.came.is_vouched_for {
                         relay.opening = None;
                     }
                 });

@@ -27,6 +27,9 @@ pub mod transaction;
 pub mod uri;
 pub mod writer;
 
+/// A time on the wall clock: milliseconds since 1970.
+pub type UnixMilliseconds = u64;
+
 /// RFC 3261 §25.1 token, for the modules of this crate.
 pub(crate) fn message_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)

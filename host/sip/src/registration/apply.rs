@@ -2,6 +2,7 @@ use super::binding::{Binding, BindingId, BindingKind};
 use super::embedded::EmbeddedDevice;
 use super::request::{RegisterRequest, RequestedContact, RequestedContacts, is_reachable, methods_of};
 use super::{RegisterError, Registrant, RegistrarLimits};
+use crate::UnixMilliseconds;
 use crate::identity::equivalent;
 use crate::uri::Uri;
 
@@ -63,7 +64,7 @@ impl Bindings {
     /// None. Numbers begin behind `now` in milliseconds since 1970, so that whatever was numbered before, at fewer than a
     /// thousand bindings a second, is numbered otherwise and nothing has to be kept of a user whose last binding went.
     #[must_use]
-    pub fn new(now: u64) -> Bindings {
+    pub fn new(now: UnixMilliseconds) -> Bindings {
         Bindings { bindings: Vec::new(), last_id: now }
     }
 
@@ -106,7 +107,7 @@ impl Bindings {
     /// [`RegisterError`]; nothing was changed then.
     pub fn apply(
         &mut self,
-        now: u64,
+        now: UnixMilliseconds,
         request: &RegisterRequest,
         registrant: Registrant,
         limits: &RegistrarLimits,
@@ -125,13 +126,13 @@ impl Bindings {
     }
 
     /// Takes out what has expired.
-    pub fn expire(&mut self, now: u64) -> Vec<Binding> {
+    pub fn expire(&mut self, now: UnixMilliseconds) -> Vec<Binding> {
         self.bindings.extract_if(.., |binding| binding.expires_at <= now).collect()
     }
 
     /// When the next binding expires.
     #[must_use]
-    pub fn next_expiry(&self) -> Option<u64> {
+    pub fn next_expiry(&self) -> Option<UnixMilliseconds> {
         self.bindings.iter().map(|binding| binding.expires_at).min()
     }
 
@@ -150,7 +151,7 @@ impl Bindings {
 
 struct Update<'a> {
     bindings: Bindings,
-    now: u64,
+    now: UnixMilliseconds,
     request: &'a RegisterRequest,
     limits: &'a RegistrarLimits,
     touched: Vec<BindingId>,

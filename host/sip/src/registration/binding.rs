@@ -1,4 +1,5 @@
 use super::EmbeddedDevice;
+use crate::UnixMilliseconds;
 use crate::header::{ContactValue, HeaderError, NameAddr};
 use crate::uri::Uri;
 
@@ -40,11 +41,11 @@ pub struct Binding {
     /// Its CSeq.
     pub cseq_number: u32,
     /// When the binding was made, milliseconds since 1970.
-    pub registered_at: u64,
+    pub registered_at: UnixMilliseconds,
     /// When it was refreshed last, milliseconds since 1970.
-    pub refreshed_at: u64,
+    pub refreshed_at: UnixMilliseconds,
     /// When it ends, milliseconds since 1970.
-    pub expires_at: u64,
+    pub expires_at: UnixMilliseconds,
     /// The flow that the REGISTER came over, in whatever form the caller writes one.
     pub flow: Option<String>,
     /// User-Agent of the REGISTER.

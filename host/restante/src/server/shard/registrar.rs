@@ -34,7 +34,7 @@ const RETRY_SECONDS: u32 = 5;
 /// TCP after some minutes.
 const FLOW_TIMER_SECONDS: u32 = 120;
 /// Wait before bindings that ended are tried to be removed again, in milliseconds.
-const EXPIRE_AGAIN_AFTER: u64 = 1_000;
+const EXPIRE_AGAIN_AFTER_MILLISECONDS: u64 = 1_000;
 
 /// Changes of one user's bindings that wait for the one before.
 pub(super) type WaitingChanges = VecDeque<Work>;
@@ -333,7 +333,8 @@ impl Shard {
                 });
             }
             Effect::Expired => {
-                self.registration_ends.insert((now.wall.0.saturating_add(EXPIRE_AGAIN_AFTER), key.clone()));
+                self.registration_ends
+                    .insert((now.wall.0.saturating_add(EXPIRE_AGAIN_AFTER_MILLISECONDS), key.clone()));
             }
             // What is reported is reported again when the subscription is refreshed.
             Effect::Reported(_) => {}

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use restante_deferral::model::TenantName;
+use restante_policy::standard::NAME;
 use restante_policy::{Problem, Shadow};
 
-use super::activation::{self, NotActivated, Signers, Step};
+use super::activation::{NotActivated, Step};
 use super::library::{self, Kept, KeptCandidate, Origin, TenantState};
 use super::preparing::Prepared;
-use super::{Current, Managed, Policies, PolicyError, STANDARD, TenantPolicy, standard};
+use super::{Current, Managed, Policies, PolicyError, TenantPolicy, standard};
+use crate::signatures::{Signers, signature_from_file};
 
 /// When a configuration is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +133,7 @@ impl Policies {
             Err(error) => return Err(error.into()),
         };
         let named = self.read_configured(&configured);
-        let is_other_program = configured.policy == STANDARD
+        let is_other_program = configured.policy == NAME
             && kept.as_ref().is_some_and(|state| standard::is_of_another_program(state, standard_digest()));
         let Some(mut state) = kept else {
             let ready = self.ready_to_activate(None, configured, None, named)?;
@@ -273,7 +275,7 @@ impl Policies {
 
     /// The component that a configuration names, and the signature beside it.
     fn read_configured(&self, configured: &TenantPolicy) -> Result<Named, NotActivated> {
-        if configured.policy == STANDARD {
+        if configured.policy == NAME {
             let digest = standard_digest().to_owned();
             let (bytes, identity) = (Cow::Borrowed(restante_policy::standard::COMPONENT), standard::identity(&digest));
             return Ok(Named { bytes, digest, identity, signature: None });
@@ -290,7 +292,7 @@ impl Policies {
         let bytes = std::fs::read(path).map_err(unreadable)?;
         let signature = match std::fs::read(signature_beside(path)) {
             Ok(signature) => Some(
-                activation::signature_from_file(&signature)
+                signature_from_file(&signature)
                     .map_err(|text| NotActivated::at(Step::Signature, format!("{}.sig: {text}", path.display())))?,
             ),
             Err(_) => None,
@@ -320,7 +322,7 @@ pub(super) fn signature_beside(component: &Path) -> PathBuf {
 fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, configured: &TenantPolicy) -> bool {
     match (named, &state.configured) {
         (Ok(named), Some((identity, settings))) => {
-            let is_it = if configured.policy == STANDARD {
+            let is_it = if configured.policy == NAME {
                 standard::stays(state, identity, &named.digest)
             } else {
                 named.identity == *identity

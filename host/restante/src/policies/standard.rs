@@ -8,12 +8,12 @@
 //! | that of another program, and something else decides, by command | the same: the command stands |
 //! | anything else | another one |
 
+use restante_policy::standard::NAME;
+
 use super::library::{Origin, TenantState};
 
 /// What stands before the digest in [`TenantState::configured`] where the configuration says `standard`.
 const PREFIX: &str = "standard:";
-/// The name that the policy gives itself.
-const NAME: &str = "standard";
 
 /// How a state names the policy of a program that has this one.
 pub(super) fn identity(digest: &str) -> String {

@@ -8,7 +8,7 @@ use restante_deferral::participating_function::ReportKey;
 use super::destinations::destinations;
 use super::directory::Directory;
 use super::listeners::BoundMsrp;
-use super::policies::{Policies, PolicyParts};
+use super::policies::{ConfiguredPolicies, PolicyParts};
 use super::starting::tls;
 use super::usage::Inboxes;
 use super::{relay_link, wall_clock};
@@ -34,7 +34,7 @@ pub fn check(configuration: &Configuration, parts: PolicyParts) -> Result<()> {
     let elsewhere = Configuration { data: apart.path().to_owned(), ..configuration.clone() };
     // What a server compiled there is compiled.
     let parts = PolicyParts { compiled_in: Some(configuration.data.clone()), ..parts };
-    let policies = Policies::start(&elsewhere, nobody, Arc::new(wall_clock), parts)?;
+    let policies = ConfiguredPolicies::start(&elsewhere, nobody, Arc::new(wall_clock), parts)?;
     let tenants: Vec<(&str, &Tenant, &Source)> =
         configuration.tenants.iter().map(|(name, tenant)| (name.as_str(), tenant, &configuration.source)).collect();
     policies.prepare_all(&tenants, Occasion::Start)?;

@@ -60,7 +60,7 @@ use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
 use self::msrp_relay::Clients;
 use self::offenders::Offenders;
 use self::openings::Openings;
-use self::policies::{Policies, PolicyParts};
+use self::policies::{ConfiguredPolicies, PolicyParts};
 use self::rates::Rates;
 use self::relay_link::RelayLink;
 use self::roster::Roster;
@@ -70,7 +70,7 @@ use self::starting::{load_credentials, new_authentication, open_store, run_numbe
 use self::usage::Inboxes;
 use crate::configuration::{Configuration, Limits, NextHop};
 use crate::metrics::Metrics;
-use crate::policies::Asker;
+use crate::policies::{Asker, Policies};
 
 pub use self::listeners::MsrpPlace;
 
@@ -129,7 +129,7 @@ pub struct Shared {
     relay: OnceLock<RelayLink>,
     msrp_limits: FramingLimits,
     sender: OnceLock<Sender>,
-    policies: OnceLock<Policies>,
+    policies: OnceLock<ConfiguredPolicies>,
     inboxes: Arc<Inboxes>,
     elsewhere: served::Elsewhere,
 }
@@ -145,8 +145,8 @@ impl Shared {
 
     /// The policies; none while the server starts.
     #[must_use]
-    pub fn policies(&self) -> Option<&Arc<crate::policies::Policies>> {
-        self.policies.get().map(Policies::platform)
+    pub fn policies(&self) -> Option<&Arc<Policies>> {
+        self.policies.get().map(ConfiguredPolicies::platform)
     }
 
     /// Gives the same to every shard.
@@ -407,7 +407,7 @@ impl Server {
         });
         let (beginning, asked) = (configuration.clone(), inboxes.clone());
         let (clock, policy_parts) = (shared.clock.clone(), parts.policies);
-        let opened = move || Policies::start(&beginning, asked, clock, policy_parts);
+        let opened = move || ConfiguredPolicies::start(&beginning, asked, clock, policy_parts);
         let policies = tokio::task::spawn_blocking(opened).await??;
         let platform = policies.platform().clone();
         let _ = shared.policies.set(policies);

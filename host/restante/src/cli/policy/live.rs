@@ -18,9 +18,9 @@ use crate::cli::admin_client::{download, request, send, upload};
 use crate::cli::output::{say, write_bytes};
 use crate::cli::queue::escaped;
 use crate::cli::table::{harmless, table};
-use crate::policies::activation::signature_from_file;
 use crate::policies::library::Recording;
 use crate::policies::{GenerationStatus, RecordingStatus, TenantPolicyStatus};
+use crate::signatures::signature_from_file;
 
 /// How often a log is asked for that is followed.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);

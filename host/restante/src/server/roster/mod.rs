@@ -28,7 +28,7 @@ use thiserror::Error;
 use self::kept::Kept;
 use super::Shared;
 use super::directory::Tenants;
-use super::policies::{Policies, Prepared, UnusablePolicy};
+use super::policies::{ConfiguredPolicies, Prepared, UnusablePolicy};
 use super::receiver::shard_of;
 use super::shard::ToShard;
 use crate::configuration::{Configuration, ConfigurationError, Source, Tenant, check_claims};
@@ -137,7 +137,7 @@ impl Roster {
                 self.file()
             )));
         }
-        if tenant.policy != Tenant::STANDARD_POLICY {
+        if !tenant.has_standard_policy() {
             return Err(RosterError::Invalid(format!(
                 "tenants.{name}.policy: {:?}: expected \"standard\"; paths of the server's files are taken from its \
                  configuration file alone",
@@ -230,7 +230,7 @@ impl Roster {
                 None => reloaded.added.push(name.clone()),
                 Some(before) if before.tenant != known.tenant => reloaded.changed.push(name.clone()),
                 // The file of its component may be another one.
-                Some(_) if known.tenant.policy != Tenant::STANDARD_POLICY => {}
+                Some(_) if !known.tenant.has_standard_policy() => {}
                 Some(_) => continue,
             }
             to_load.push((name.as_str(), &*known.tenant, &known.source));
@@ -340,7 +340,7 @@ impl Roster {
         self.shared.directory.prepare(&by_name(everybody))
     }
 
-    fn policies(&self) -> Result<&Policies, RosterError> {
+    fn policies(&self) -> Result<&ConfiguredPolicies, RosterError> {
         let missing = || RosterError::Invalid("the server is starting: expected that it serves".to_owned());
         self.shared.policies.get().ok_or_else(missing)
     }
@@ -355,7 +355,7 @@ impl Roster {
     }
 }
 
-fn keep(policies: &Policies, prepared: &Prepared) -> Result<(), RosterError> {
+fn keep(policies: &ConfiguredPolicies, prepared: &Prepared) -> Result<(), RosterError> {
     policies
         .keep(prepared)
         .map_err(|(tenant, error)| RosterError::Disk(format!("the policy of tenants.{tenant}"), error))

@@ -10,9 +10,8 @@ use hyper::Method;
 use serde::Deserialize;
 
 use super::RunningServer;
-use super::admin_client::request;
+use super::admin_client::{escaped, request};
 use super::output::say;
-use super::queue::escaped;
 use super::table::{harmless, table};
 use crate::admin::model::{ChangedPolicy, ReloadReport, RemovedTenant, TenantDetails, TenantList};
 use crate::configuration::Tenant;

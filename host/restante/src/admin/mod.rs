@@ -22,6 +22,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use data_encoding::HEXLOWER;
 use subtle::ConstantTimeEq;
 
 use tokio::net::{TcpListener, UnixListener};
@@ -249,7 +250,7 @@ fn token(path: &Path) -> Result<String> {
     }
     let mut random = [0u8; 24];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    let token = random.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let token = HEXLOWER.encode(&random);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     io::Write::write_all(&mut file, format!("{token}\n").as_bytes())?;
     Ok(token)

@@ -18,6 +18,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -308,7 +309,7 @@ impl Library {
 /// The SHA-256 of these bytes, in hexadecimal.
 #[must_use]
 pub fn digest_of(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 /// A tenant's name as a file's: whatever is not plain is written in hexadecimal.

@@ -12,6 +12,7 @@ use restante_sip::uri::Uri;
 use restante_sip::writer::{Builder, reason};
 use restante_transport::queue::Lane;
 use restante_transport::{Handler, Intake, SendToken, TransportEvent, Unreadable};
+use siphasher::sip::SipHasher24;
 
 use super::Shared;
 use super::flow;
@@ -167,8 +168,7 @@ pub(super) fn destination(shared: &Shared, message: &SipMessage, flow: &Flow) ->
 pub fn shard_of(key: &RecipientKey, shards: usize) -> usize {
     // Keyed with constants: which user shares a shard with which is no secret worth a per-process key, and every thread
     // must come to the same result.
-    #[allow(deprecated)]
-    let mut hasher = std::hash::SipHasher::new_with_keys(0x5265_7374_616e_7465, 0x706f_7374_6521_2121);
+    let mut hasher = SipHasher24::new_with_keys(0x5265_7374_616e_7465, 0x706f_7374_6521_2121);
     key.hash(&mut hasher);
     usize::try_from(hasher.finish() % (shards.max(1) as u64)).unwrap_or(0)
 }

@@ -17,6 +17,7 @@ mod looks;
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use restante_deferral::decision::{
     Answer, Availability, ContactView, Context, ExpiringMessage, FailedMessage, Failure, Incoming, IncomingAnswer,
@@ -332,7 +333,7 @@ impl Pseudonymiser {
     }
 
     fn hex(&self, bytes: usize, kind: &str, text: &str) -> String {
-        self.mac(kind, text).iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(self.mac(kind, text).get(..bytes).unwrap_or_default())
     }
 
     fn mac(&self, kind: &str, text: &str) -> [u8; 32] {

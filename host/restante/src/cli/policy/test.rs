@@ -9,10 +9,10 @@ use restante_policy::record::{Case, CaseFailure, CaseRunner, read_cases, typical
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use super::inspect::sha256;
 use super::subject::{Subject, meter, read_bounded, settings};
 use crate::cli::output::say;
 use crate::cli::table::harmless;
+use crate::policies::library::digest_of;
 
 /// Larger files are no files of cases.
 const MAX_CASES_BYTES: u64 = 64 << 20;
@@ -79,7 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.json {
         let report = json!({
             "policy": subject.name,
-            "sha256": sha256(&subject.component),
+            "sha256": digest_of(&subject.component),
             "passed": tried.len().saturating_sub(failed),
             "failed": failed,
             "cases": tried.iter().map(report).collect::<Vec<_>>(),

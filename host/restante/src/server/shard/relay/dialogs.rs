@@ -21,6 +21,7 @@
 //! ACK goes on without state (RFC 3261 §16.11), everything else as any request (§16.6), so that what is lost is repeated
 //! from here.
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use restante_deferral::model::TenantName;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::proxy::{Forwarding, OwnRoutes, without_own_routes};
@@ -222,13 +223,11 @@ fn read(text: &str, is_alive: bool) -> Option<Flow> {
 
 /// A text, whatever is in it, with no character that the user part of a URI may not have.
 fn hexadecimal(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(text.as_bytes())
 }
 
 fn text_of(hexadecimal: &str) -> Option<String> {
-    let digits: Option<Vec<u8>> = hexadecimal.chars().map(|it| u8::try_from(it.to_digit(16)?).ok()).collect();
-    let bytes = digits?.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit)).collect();
-    String::from_utf8(bytes).ok()
+    String::from_utf8(HEXLOWER_PERMISSIVE.decode(hexadecimal.as_bytes()).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::Result;
-use restante_deferral::breaker::{Breaker, BreakerLimits};
+use restante_deferral::breaker::Breaker;
 use restante_deferral::commit::CommitError;
 use restante_deferral::decision::{Question, Undecided};
 use restante_deferral::model::{Profile, ProfileChange, RecipientKey, TenantName, Timestamp};
@@ -46,16 +46,15 @@ use restante_store::spool::Spool;
 use restante_store::sqlite::{Clock, OpenOptions, SqliteStore};
 use restante_store::{Fatal, Sink, Store, StoreError, UserCredentials};
 use restante_transport::destination::{DestinationPolicy, RefusedTarget};
-use restante_transport::queue::{Lane, channel};
+use restante_transport::queue::Lane;
 use restante_transport::resolution::Names;
 use restante_transport::{Layers, Protocol, Sender, Transport, TransportCounters, WebSockets};
 use tokio::sync::{oneshot, watch};
 
 use self::authentication::Authentication;
 use self::certificates::Certificates;
-use self::destinations::destinations;
 use self::directory::{Directory, Reservation};
-use self::limits::{framing_limits, queue_limits, transport_limits};
+use self::limits::transport_limits;
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
 use self::msrp_relay::Clients;
 use self::offenders::Offenders;
@@ -64,9 +63,8 @@ use self::policies::{ConfiguredPolicies, PolicyParts};
 use self::rates::Rates;
 use self::relay_link::RelayLink;
 use self::roster::Roster;
-use self::secrets::Secrets;
 use self::shard::{CredentialsOrder, DecisionTicket, ProfileOrder, ToShard};
-use self::starting::{load_credentials, new_authentication, open_store, run_number, start_shards, tls};
+use self::starting::{Opened, load_credentials, start_policies, start_shards};
 use self::usage::Inboxes;
 use crate::configuration::{Configuration, Limits, NextHop};
 use crate::metrics::Metrics;
@@ -353,71 +351,10 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub async fn start_with(configuration: &Configuration, parts: Parts) -> Result<Server> {
-        let count = std::thread::available_parallelism().map_or(1, usize::from).min(usize::from(u8::MAX));
-        // What cannot be used is said before anything is made on the disk.
-        let tls = tls(configuration)?;
-        let destinations = destinations(configuration)?;
-        let limits = configuration.limits.clone();
-        let queue_limits = queue_limits(&limits);
-        let (inboxes, outboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| channel::<ToShard>(queue_limits)).unzip();
-        let inboxes = Arc::new(inboxes);
-        let (store, spool) = open_store(configuration, &inboxes, &parts.clock, parts.fatal, parts.store)?;
-        let secrets = Secrets::open(&configuration.data)?;
-        let directory = Directory::new(configuration, secrets.report_key(), Arc::downgrade(&inboxes))
-            .map_err(anyhow::Error::msg)?;
-        // MSRP listeners are bound with the transport below; their ports may be chosen by the system, so paths are made
-        // from what was bound.
-        let bound = BoundMsrp::reserve(configuration)?;
-        let shared = Arc::new(Shared {
-            run: run_number()?,
-            own_mark: OwnMark::new(
-                secrets.own_mark,
-                directory.tenants().first().map_or("localhost", |tenant| &tenant.domain),
-            ),
-            directory,
-            authentication: new_authentication(&limits)?,
-            offenders: Offenders::new(&limits),
-            open_sessions: Openings::new(limits.max_sessions_per_sender, limits.max_sessions_per_source),
-            open_calls: Openings::new(limits.max_calls_per_sender, limits.max_calls_per_source),
-            metrics: Metrics::new(),
-            spool,
-            store: store.clone(),
-            clock: parts.clock,
-            rates: Rates::default(),
-            hops: Mutex::new(Breaker::new(BreakerLimits::default())),
-            destinations,
-            outbound: configuration.sip.outbound.clone(),
-            names: name_service::next_hops(&configuration.sip.name_servers, &configuration.sip.listen),
-            msrp_names: name_service::hosts_of_msrp(&configuration.sip.name_servers),
-            failed_msrp_places: media::FailedPlaces::default(),
-            congestion_safe: configuration.sip.congestion_safe,
-            count_unreported_as_delivered: configuration.msrp.count_unreported_as_delivered,
-            upstream_failure_header: configuration.sip.upstream_failure_header.clone(),
-            keep_headers: configuration.sip.keep_headers.clone(),
-            msrp_places: bound.places.clone(),
-            msrp_offers_tls: configuration.msrp.offers_tls(),
-            msrp_relay: Clients::new(limits.max_relay_clients_per_user),
-            relay: OnceLock::new(),
-            msrp_limits: framing_limits(&limits),
-            sender: OnceLock::new(),
-            policies: OnceLock::new(),
-            inboxes: inboxes.clone(),
-            elsewhere: served::Elsewhere::default(),
-            limits,
-        });
-        let (beginning, asked) = (configuration.clone(), inboxes.clone());
-        let (clock, policy_parts) = (shared.clock.clone(), parts.policies);
-        let opened = move || ConfiguredPolicies::start(&beginning, asked, clock, policy_parts);
-        let policies = tokio::task::spawn_blocking(opened).await??;
-        let platform = policies.platform().clone();
-        let _ = shared.policies.set(policies);
-        let (known, running) = (shared.clone(), configuration.clone());
-        let roster = tokio::task::spawn_blocking(move || Roster::start(&known, &running)).await??;
-        if let Err(error) = crate::watch::start("policy-watch", &platform) {
-            tracing::warn!(%error, "files of policies are not watched; SIGHUP or `restante policy activate` take them");
-        }
-        shared.directory.load(store.profiles()?);
-        load_credentials(&shared, &store)?;
+        let Opened { shared, bound, tls, outboxes } = Opened::of(configuration, parts.clock, parts.fatal, parts.store)?;
+        let roster = start_policies(&shared, configuration, parts.policies).await?;
+        shared.directory.load(shared.store.profiles()?);
+        load_credentials(&shared)?;
         let transport_limits = transport_limits(&configuration.limits);
         let listeners = sip_listeners(configuration);
         let handler = receiver::handler(&shared);
@@ -431,7 +368,7 @@ impl Server {
         if let Some(link) = RelayLink::start(&configuration.msrp.relay, tls.clone(), shared.names.clone())? {
             let _ = shared.relay.set(link);
         }
-        let shards = start_shards(&shared, outboxes, &store)?;
+        let shards = start_shards(&shared, outboxes)?;
         let names = shared.clone();
         let releasing = tokio::task::spawn_blocking(move || recovery::release_names(&names));
         let (stop_scheduler, stopped) = watch::channel(false);

@@ -1,11 +1,11 @@
-//! A small world to tell stories in: a server in this process or in one of its own, clients, a proxy, and bare sockets, all
-//! on loopback, with a real policy and a real disk. Everything ends with its story.
+//! A small world to tell stories in: a server in this process or in one of its own, clients, a proxy, and bare sockets,
+//! all on loopback, with a real policy and a real disk. Everything ends with its story.
 //!
 //! * [`story`], [`Setting`], [`World`]: the server and where it stands.
 //! * [`Person`]: a client and what happened to it.
 //! * [`HeldStore`]: a store whose commits wait until they are told to go on.
-//! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would; [`raw_device`]: with them a device that is pushed to.
-//!   [`WebMsrp`]: MSRP as a browser has it.
+//! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would; [`raw_device`]: with them a device that is pushed
+//!   to. [`WebMsrp`]: MSRP as a browser has it.
 //! * [`Cpim`]: messages as others write them.
 //! * [`Authority`], [`TlsPeer`]: certificates, and the other end of TLS.
 //! * [`NameServer`]: names for next hops. [`Middlebox`]: what stands before clients and changes descriptions.

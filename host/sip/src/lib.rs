@@ -1,6 +1,7 @@
 //! The SIP wire: grammar, transactions, dialogs and registrations. No sockets, no clock.
 //!
-//! * [`message`]: a received message is its bytes and a list of where its parts are; everything else is read from there.
+//! * [`message`]: a received message is its bytes and a list of where its parts are; everything else is read from
+//!   there.
 //! * [`uri`], [`header`]: what stands in header fields.
 //! * [`identity`]: when two names are the same user.
 //! * [`writer`]: messages that we make, and the in-place changes a proxy makes.

@@ -255,13 +255,13 @@ impl Subscription {
             .finish_with_body(summary)
     }
 
-    /// Takes the final answer to a NOTIFY, 408 for none and 503 for one that could not be sent (RFC 6665 §4.2.2). False:
-    /// the subscription is gone and nothing more is sent in it.
+    /// Takes the final answer to a NOTIFY, 408 for none and 503 for one that could not be sent (RFC 6665 §4.2.2).
+    /// False: the subscription is gone and nothing more is sent in it.
     pub fn notify_answered(&mut self, status: u16, has_retry_after: bool) -> bool {
         let kept = match status {
             ..300 => true,
-            // Challenges ask for the same request again, and Retry-After for patience; with these it is the end, whatever else
-            // they have.
+            // Challenges ask for the same request again, and Retry-After for patience; with these it is the end,
+            // whatever else they have.
             401 | 407 => true,
             404 | 405 | 410 | 416 | 480..=485 | 489 | 501 | 604 => false,
             _ => has_retry_after,

@@ -1,5 +1,5 @@
-//! Large messages through an MSRP implementation that is not ours (tests/interop/README.md), in both setup roles and both
-//! directions. The SIP half is told here, on a bare socket.
+//! Large messages through an MSRP implementation that is not ours (tests/interop/README.md), in both setup roles and
+//! both directions. The SIP half is told here, on a bare socket.
 
 mod peer;
 mod relayed;

@@ -191,8 +191,8 @@ struct Guard {
     hosts: Arc<[String]>,
 }
 
-/// The token, compared in constant time, and a Host that is this server's, so that no page in a browser can be made to ask
-/// here under another name.
+/// The token, compared in constant time, and a Host that is this server's, so that no page in a browser can be made to
+/// ask here under another name.
 async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request, next: Next) -> Response {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
     if !guard.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)) {
@@ -206,7 +206,8 @@ async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request,
     next.run(request).await
 }
 
-/// Whether the token file that the configuration names can be used, or made: what is in the data directory is not looked at.
+/// Whether the token file that the configuration names can be used, or made: what is in the data directory is not
+/// looked at.
 ///
 /// # Errors
 /// What [`start`] says of it.

@@ -31,7 +31,8 @@ pub enum Command {
         /// A file with `[tenants.NAME]`, as in a configuration; `policy` may be "standard" only.
         file: PathBuf,
     },
-    /// Remove a tenant that was added. What is stored for its users stays, and what is kept of its policy for its return.
+    /// Remove a tenant that was added. What is stored for its users stays, and what is kept of its policy for its
+    /// return.
     Remove {
         /// Its name.
         name: String,

@@ -69,8 +69,8 @@ pub struct Tenant {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegistrationEvents {
-    /// SIP URI that subscriptions go through, and deliveries to whom they tell of, where no third-party REGISTER named a
-    /// core.
+    /// SIP URI that subscriptions go through, and deliveries to whom they tell of, where no third-party REGISTER named
+    /// a core.
     pub via: String,
     /// SIP URI as whom to subscribe; none: `sip:` and the tenant's first domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -196,7 +196,8 @@ impl Tenant {
     }
 }
 
-/// Whether requests can be sent there: over a transport that we connect with, to an address or a name that the DNS could know.
+/// Whether requests can be sent there: over a transport that we connect with, to an address or a name that the DNS
+/// could know.
 fn is_target(text: &str) -> bool {
     let Ok(uri) = Uri::parse(text) else { return false };
     let transport = uri.parameter("transport").map(|name| name.to_ascii_lowercase().parse::<Protocol>());

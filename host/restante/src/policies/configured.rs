@@ -1,5 +1,5 @@
-//! What configurations name, and what that comes to: the first part of a change finds all that can be refused, the second
-//! makes it durable, the third has it decide.
+//! What configurations name, and what that comes to: the first part of a change finds all that can be refused, the
+//! second makes it durable, the third has it decide.
 
 use std::borrow::Cow;
 use std::io;
@@ -33,7 +33,8 @@ pub struct Ready {
     base: Option<TenantState>,
     /// None: nothing changes.
     next: Option<Current>,
-    /// A component that is to be kept with the state of `next`, which names it; empty: the state alone. None: both are kept.
+    /// A component that is to be kept with the state of `next`, which names it; empty: the state alone. None: both are
+    /// kept.
     bytes: Option<Cow<'static, [u8]>>,
     /// Why what is kept of it cannot be read: it gives way.
     unreadable: Option<io::Error>,
@@ -334,8 +335,8 @@ fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, conf
     }
 }
 
-/// Whether what decides is what the configuration names, and another signature lies beside it now, where there has to be one:
-/// a generation is kept with the one that it was activated with.
+/// Whether what decides is what the configuration names, and another signature lies beside it now, where there has to
+/// be one: a generation is kept with the one that it was activated with.
 fn is_signed_anew(active: &Kept, named: &Named, configured: &TenantPolicy) -> bool {
     configured.signers != Signers::default()
         && active.origin == Origin::Configuration

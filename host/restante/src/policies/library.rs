@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A file is written beside its place, synced, renamed, and its directory synced. A component is there before a state
-//! names it, and is removed after the last state that named it: so whatever is cut off leaves a state whose components are
-//! all there.
+//! names it, and is removed after the last state that named it: so whatever is cut off leaves a state whose components
+//! are all there.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -96,8 +96,8 @@ pub struct Recording {
 pub struct TenantState {
     /// The layout.
     format: u32,
-    /// What the configuration named when it was last activated: the digest of the component, after `standard:` where it is
-    /// the policy in the program; and the settings.
+    /// What the configuration named when it was last activated: the digest of the component, after `standard:` where it
+    /// is the policy in the program; and the settings.
     pub configured: Option<(String, serde_json::Value)>,
     /// What decides.
     pub active: Kept,
@@ -172,7 +172,8 @@ impl Library {
         state_in(&path, &bytes).map(Some)
     }
 
-    /// Puts a state that cannot be read where no start looks for it, in place of what was put there before; where that is.
+    /// Puts a state that cannot be read where no start looks for it, in place of what was put there before; where that
+    /// is.
     ///
     /// # Errors
     /// The operating system's.

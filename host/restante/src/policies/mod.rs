@@ -130,8 +130,8 @@ pub struct Policies {
     parts: Parts,
     /// Held for a look alone: who serves looks here, too.
     tenants: Mutex<HashMap<TenantName, Arc<Managed>>>,
-    /// Held while components are swept, and from keeping one until a state names it: nothing that is about to be named is
-    /// swept.
+    /// Held while components are swept, and from keeping one until a state names it: nothing that is about to be named
+    /// is swept.
     components: Mutex<()>,
 }
 
@@ -320,8 +320,8 @@ impl Policies {
         Some(GenerationStatus::from(&current.state.active))
     }
 
-    /// For each tenant the number of what decides, and how often another generation came to decide and was refused, since the
-    /// server started or the tenant was added.
+    /// For each tenant the number of what decides, and how often another generation came to decide and was refused,
+    /// since the server started or the tenant was added.
     #[must_use]
     pub fn activations(&self) -> Vec<Activations> {
         let of = |(name, managed): (&TenantName, &Arc<Managed>)| Activations {

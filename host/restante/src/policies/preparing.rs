@@ -22,8 +22,8 @@ pub(super) struct Prepared {
 }
 
 impl Policies {
-    /// A generation that was kept, made ready without being judged anew, but for who has to sign. Where its compiled form
-    /// is known, its component is not even read.
+    /// A generation that was kept, made ready without being judged anew, but for who has to sign. Where its compiled
+    /// form is known, its component is not even read.
     pub(super) fn restore(&self, configured: &TenantPolicy, kept: &Kept) -> Result<Prepared, NotActivated> {
         let needs_signature = configured.signers != Signers::default();
         let known = if needs_signature { None } else { self.parts.loader.known(&kept.digest) };

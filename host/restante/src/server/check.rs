@@ -1,4 +1,5 @@
-//! Whether a server could start with a configuration, as far as that can be told without sockets and its data directory.
+//! Whether a server could start with a configuration, as far as that can be told without sockets and its data
+//! directory.
 
 use std::sync::Arc;
 
@@ -15,12 +16,13 @@ use super::{relay_link, wall_clock};
 use crate::configuration::{Configuration, Source, Tenant};
 use crate::policies::Occasion;
 
-/// Reads and checks what [`Server::start_with`](super::Server::start_with) does, in the same order and with the same words: the
-/// files of TLS, the tenants and their names, what MSRP paths name, the policies with their settings, the passwords for relays.
-/// Blocks, for some hundred milliseconds for each component that no server with this data directory compiled.
+/// Reads and checks what [`Server::start_with`](super::Server::start_with) does, in the same order and with the same
+/// words: the files of TLS, the tenants and their names, what MSRP paths name, the policies with their settings, the
+/// passwords for relays. Blocks, for some hundred milliseconds for each component that no server with this data
+/// directory compiled.
 ///
-/// Policies are loaded in a directory that is there for this alone. So it is as if no tenant had a policy before: where one has,
-/// a start goes on with that one in place of one that is refused here.
+/// Policies are loaded in a directory that is there for this alone. So it is as if no tenant had a policy before: where
+/// one has, a start goes on with that one in place of one that is refused here.
 ///
 /// # Errors
 /// What would keep a server from starting.

@@ -238,8 +238,8 @@ impl Shared {
         user.is_some_and(|user| self.directory.tenant_of(uri).is_some_and(|tenant| *tenant.deferred_user == *user))
     }
 
-    /// What our MSRP paths name towards a peer: of the listeners of this kind the one of its address family, where there is
-    /// one.
+    /// What our MSRP paths name towards a peer: of the listeners of this kind the one of its address family, where
+    /// there is one.
     fn msrp_place(&self, peer: IpAddr, is_encrypted: bool) -> &MsrpPlace {
         let of_family = |place: &&MsrpPlace| place.is_ipv6 == Some(peer.is_ipv6());
         let of_kind = || self.msrp_places.iter().filter(|place| place.is_encrypted == is_encrypted);
@@ -249,7 +249,8 @@ impl Shared {
     /// What our sessions have to do with a relay now.
     fn relay(&self, is_encrypted: bool) -> ThroughRelay {
         match self.relay.get().map(|link| (link.is_secure() == is_encrypted, link.use_path())) {
-            // The media's protocol is that of the hop that peers connect to: whoever wants the other one comes without relay.
+            // The media's protocol is that of the hop that peers connect to: whoever wants the other one comes without
+            // relay.
             None | Some((false, _)) => ThroughRelay::Nothing,
             Some((true, Some(use_path))) => ThroughRelay::Granted(use_path),
             Some((true, None)) => ThroughRelay::Missing,
@@ -294,8 +295,8 @@ impl Shared {
 /// Opens what the server keeps things in, told where and by whom completions are awaited.
 pub type StoreOpener = Box<dyn FnOnce(OpenOptions, Sink) -> Result<(Arc<dyn Store>, Spool), StoreError> + Send>;
 
-/// What a server is made of where that is not always the same. The default is what serves; a test puts something else in
-/// its place, to hold commits back or to let time pass.
+/// What a server is made of where that is not always the same. The default is what serves; a test puts something else
+/// in its place, to hold commits back or to let time pass.
 pub struct Parts {
     /// The store.
     pub store: StoreOpener,
@@ -438,8 +439,8 @@ impl Server {
     }
 }
 
-/// Nobody knows what is on a disk that failed an fsync: the next process goes on with what is readable there. The status is
-/// EX_IOERR of sysexits.h.
+/// Nobody knows what is on a disk that failed an fsync: the next process goes on with what is readable there. The
+/// status is EX_IOERR of sysexits.h.
 fn end_the_process(why: &str) {
     tracing::error!("{why}");
     std::process::exit(74);

@@ -47,7 +47,8 @@ pub struct PolicyParts {
     pub compiler: Option<ChildCompiler>,
     /// Told of each step of an activation.
     pub watcher: Watcher,
-    /// A data directory whose compiled policies are used and not changed; none: those of the configuration's, kept there.
+    /// A data directory whose compiled policies are used and not changed; none: those of the configuration's, kept
+    /// there.
     pub compiled_in: Option<PathBuf>,
 }
 

@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use restante_deferral::model::{CanonicalAddress, TenantName, Timestamp};
 
 const SLICES: usize = 16;
-/// Parties remembered per slice; beyond it those that were quiet for an hour are forgotten, then those with the least, until
-/// there is room for some time: looking for them takes long.
+/// Parties remembered per slice; beyond it those that were quiet for an hour are forgotten, then those with the least,
+/// until there is room for some time: looking for them takes long.
 const MAX_PARTIES: usize = 20_000;
 const PARTIES_LEFT: usize = MAX_PARTIES / 10 * 9;
 const MINUTE: u64 = 60_000;

@@ -1,5 +1,5 @@
-//! Between the sockets and the shards: the least that can be done with what arrives. Each message goes to the shard that
-//! its own identifiers name, or that its served user belongs to.
+//! Between the sockets and the shards: the least that can be done with what arrives. Each message goes to the shard
+//! that its own identifiers name, or that its served user belongs to.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -124,7 +124,8 @@ pub(super) fn destination(shared: &Shared, message: &SipMessage, flow: &Flow) ->
         _ => Lane::Ordinary,
     };
     let tagged = message.to().ok().and_then(|to| to.tag().and_then(shard_of_tag)).map(usize::from);
-    // The ACK of a refusal has the Request-URI of its INVITE, and a tag of whoever refused; ours of a dialog has our Contact.
+    // The ACK of a refusal has the Request-URI of its INVITE, and a tag of whoever refused; ours of a dialog has our
+    // Contact.
     let tagged = tagged.filter(|shard| *shard < shared.shards());
     if let (Some(shard), false) = (tagged, method == Some(Method::Ack)) {
         return (shard, lane);

@@ -4,9 +4,9 @@ use crate::UnixMilliseconds;
 use crate::header::write_date;
 
 impl Bindings {
-    /// The header fields of the 200 after [`Bindings::apply`]: every binding as a Contact of its own with `expires`, Path
-    /// for who understands it (RFC 3327 §5.3), `Require: outbound` and Flow-Timer where RFC 5626 was applied, P-Associated-URI with
-    /// `associated` URIs, Date.
+    /// The header fields of the 200 after [`Bindings::apply`]: every binding as a Contact of its own with `expires`,
+    /// Path for who understands it (RFC 3327 §5.3), `Require: outbound` and Flow-Timer where RFC 5626 was applied,
+    /// P-Associated-URI with `associated` URIs, Date.
     ///
     /// A core gets its own Contact back, and not what others registered.
     #[must_use]

@@ -61,15 +61,16 @@ impl RegistrationOutcome {
 }
 
 impl Bindings {
-    /// None. Numbers begin behind `now` in milliseconds since 1970, so that whatever was numbered before, at fewer than a
-    /// thousand bindings a second, is numbered otherwise and nothing has to be kept of a user whose last binding went.
+    /// None. Numbers begin behind `now` in milliseconds since 1970, so that whatever was numbered before, at fewer than
+    /// a thousand bindings a second, is numbered otherwise and nothing has to be kept of a user whose last binding
+    /// went.
     #[must_use]
     pub fn new(now: UnixMilliseconds) -> Bindings {
         Bindings { bindings: Vec::new(), last_id: now }
     }
 
-    /// Takes over the bindings of another name of the user, with numbers of its own. Of two that are the same contact, the
-    /// same device, or a core each, its own stays, and it has at most `max_contacts`. Whether one came.
+    /// Takes over the bindings of another name of the user, with numbers of its own. Of two that are the same contact,
+    /// the same device, or a core each, its own stays, and it has at most `max_contacts`. Whether one came.
     pub fn inherit(&mut self, others: Vec<Binding>, max_contacts: usize) -> bool {
         let before = self.bindings.len();
         for other in others {
@@ -100,8 +101,8 @@ impl Bindings {
     /// Deviation: else by instance alone: a device that comes back with another address takes the place of its old one,
     /// which would be a ghost until it expires.
     ///
-    /// Within one Call-ID a lower CSeq is refused. Deviation: an equal one is a repetition that outlived its transaction,
-    /// is answered as the first was, and changes nothing.
+    /// Within one Call-ID a lower CSeq is refused. Deviation: an equal one is a repetition that outlived its
+    /// transaction, is answered as the first was, and changes nothing.
     ///
     /// # Errors
     /// [`RegisterError`]; nothing was changed then.

@@ -3,8 +3,8 @@ use super::binding::{Binding, BindingId, BindingKind};
 use super::embedded::EmbeddedDevice;
 use crate::UnixMilliseconds;
 
-/// All devices that are registered with a core, told otherwise than by a REGISTER: by registration events (RFC 3680), or by
-/// an operator's system.
+/// All devices that are registered with a core, told otherwise than by a REGISTER: by registration events (RFC 3680),
+/// or by an operator's system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportedDevices {
     /// SIP URI of the core that leads to them, where none is known by its REGISTER.
@@ -18,8 +18,8 @@ pub struct ReportedDevices {
 }
 
 impl Bindings {
-    /// Takes in what was reported. Unlike the `Expires: 0` of a third-party REGISTER it is the whole truth of the core: where
-    /// it names nobody, the route through the core ends. What devices registered here themselves stays.
+    /// Takes in what was reported. Unlike the `Expires: 0` of a third-party REGISTER it is the whole truth of the core:
+    /// where it names nobody, the route through the core ends. What devices registered here themselves stays.
     ///
     /// | known | reported | change |
     /// |---|---|---|

@@ -12,7 +12,8 @@ use crate::writer::{Builder, WriteError};
 const MILLISECONDS_PER_SECOND: u64 = 1000;
 /// A NOTIFY has to come so long after a 2xx: 64·T1, Timer N (RFC 6665 §4.1.2.4).
 const TIMER_N_MILLISECONDS: u64 = 32 * MILLISECONDS_PER_SECOND;
-/// A subscription is refreshed so long before its end, or at half its time where that is later (as TS 24.229 §5.2.3 has it).
+/// A subscription is refreshed so long before its end, or at half its time where that is later (as TS 24.229 §5.2.3 has
+/// it).
 const REFRESH_BEFORE_MILLISECONDS: u64 = 600 * MILLISECONDS_PER_SECOND;
 /// The shortest wait before another try, doubled with each that fails.
 const FIRST_RETRY_MILLISECONDS: u64 = 5 * MILLISECONDS_PER_SECOND;
@@ -48,14 +49,14 @@ pub struct SubscriberSettings {
 /// | any but waiting | NOTIFY with `terminated` (§4.1.3) | waiting: at once for `deactivated` and `timeout`, else longer |
 /// | any | its end passed unrefreshed | waiting |
 ///
-/// Whatever a notifier says, it is asked no faster than one that fails: only what follows a subscription that lived for a
-/// minute, or the first gap in a dialog's documents, goes at once.
+/// Whatever a notifier says, it is asked no faster than one that fails: only what follows a subscription that lived for
+/// a minute, or the first gap in a dialog's documents, goes at once.
 ///
-/// What begins anew has a Call-ID and a tag of its own (§4.4.1): see [`Subscriber::renew`]. So neither a late answer nor a
-/// late NOTIFY of the dialog before is taken for one of the next.
+/// What begins anew has a Call-ID and a tag of its own (§4.4.1): see [`Subscriber::renew`]. So neither a late answer
+/// nor a late NOTIFY of the dialog before is taken for one of the next.
 ///
-/// A NOTIFY may come before the 2xx, and makes the dialog then (§4.4.1). Deviation: another dialog that a forked SUBSCRIBE
-/// made is refused with 481: one registrar knows all that is to be known.
+/// A NOTIFY may come before the 2xx, and makes the dialog then (§4.4.1). Deviation: another dialog that a forked
+/// SUBSCRIBE made is refused with 481: one registrar knows all that is to be known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscriber {
     settings: SubscriberSettings,
@@ -171,7 +172,8 @@ impl Subscriber {
         self.dialog.as_ref()
     }
 
-    /// Its time came. True: [`Subscriber::subscribe`] is to be sent, with other names where [`Subscriber::is_spent`] says so.
+    /// Its time came. True: [`Subscriber::subscribe`] is to be sent, with other names where [`Subscriber::is_spent`]
+    /// says so.
     pub fn wake(&mut self, now: UnixMilliseconds) -> bool {
         if self.ends_at.is_some_and(|at| at <= now) {
             self.begin_anew(now);
@@ -196,7 +198,8 @@ impl Subscriber {
         self.is_spent = false;
     }
 
-    /// A document was missed: a full one comes after a SUBSCRIBE (RFC 6665 §4.2.1.2, RFC 3680 §4.7). It is asked for at once the first time.
+    /// A document was missed: a full one comes after a SUBSCRIBE (RFC 6665 §4.2.1.2, RFC 3680 §4.7). It is asked for at
+    /// once the first time.
     pub fn ask_again(&mut self, now: UnixMilliseconds) {
         let at = if std::mem::replace(&mut self.asked_for_missing, true) { self.not_too_soon(now) } else { now };
         self.is_missing = true;

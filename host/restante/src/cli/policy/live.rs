@@ -98,7 +98,8 @@ pub enum Command {
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Set the cases that a policy has to pass before it is activated for a tenant: a file of cases or records, one a line.
+    /// Set the cases that a policy has to pass before it is activated for a tenant: a file of cases or records, one a
+    /// line.
     Cases {
         /// The tenant.
         tenant: String,

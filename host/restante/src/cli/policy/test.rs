@@ -117,8 +117,8 @@ fn case_files(place: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The one policy that was built in a directory: a component beside the cases, or what cargo built there or in the workspace
-/// above.
+/// The one policy that was built in a directory: a component beside the cases, or what cargo built there or in the
+/// workspace above.
 fn built_policy(place: &Path) -> Result<PathBuf> {
     let directory = if place.is_file() { place.parent().unwrap_or(Path::new(".")) } else { place };
     let mut found = Vec::new();

@@ -1,8 +1,8 @@
 //! Which tenants there are, and how they come, change and go while the server runs.
 //!
-//! Tenants are those of the configuration file, read again when the operator says so, and those that were added at run time,
-//! which are kept in the data directory ([`kept`]). A change is made in this order, and what fails before the last step
-//! changes nothing:
+//! Tenants are those of the configuration file, read again when the operator says so, and those that were added at run
+//! time, which are kept in the data directory ([`kept`]). A change is made in this order, and what fails before the
+//! last step changes nothing:
 //!
 //! 1. the values are checked, and that no other tenant has the same domain, number or alias;
 //! 2. the policies are loaded and check their settings;
@@ -119,8 +119,8 @@ impl Roster {
         self.known.load_full()
     }
 
-    /// Adds a tenant or changes one that was added in this way. Blocks. True: it is new. `text` is what is kept; `source` is
-    /// where what is wrong is looked for.
+    /// Adds a tenant or changes one that was added in this way. Blocks. True: it is new. `text` is what is kept;
+    /// `source` is where what is wrong is looked for.
     ///
     /// # Errors
     /// [`RosterError`]
@@ -161,8 +161,8 @@ impl Roster {
         Ok(!everybody.contains_key(name))
     }
 
-    /// Removes a tenant that was added at run time. What is stored for its users stays, and so does what is kept of its policy,
-    /// unless that is to go: then the tenant may be gone already. Blocks.
+    /// Removes a tenant that was added at run time. What is stored for its users stays, and so does what is kept of its
+    /// policy, unless that is to go: then the tenant may be gone already. Blocks.
     ///
     /// # Errors
     /// [`RosterError`]
@@ -288,8 +288,8 @@ impl Roster {
         self.look_at_waiting(&watching, ToShard::Watch);
     }
 
-    /// Names that the configuration gives to somebody now are released; those that it gives to nobody any more are whose the
-    /// profiles say.
+    /// Names that the configuration gives to somebody now are released; those that it gives to nobody any more are
+    /// whose the profiles say.
     fn names_changed(&self, before: &HashSet<RecipientKey>, tenants: &HashSet<TenantName>) {
         let shared = &self.shared;
         let now: HashSet<RecipientKey> = shared.directory.configured_aliases().into_iter().collect();

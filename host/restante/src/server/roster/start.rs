@@ -1,7 +1,7 @@
 //! The tenants that a server begins with: those of its configuration, and those that were added to an earlier run.
 //!
-//! What is wrong with the configuration keeps the server from starting: its operator is there to mend it. A tenant that was
-//! added at run time and cannot be served any more is left out and said, and its file stays.
+//! What is wrong with the configuration keeps the server from starting: its operator is there to mend it. A tenant that
+//! was added at run time and cannot be served any more is left out and said, and its file stays.
 
 use std::sync::{Arc, Mutex};
 

@@ -131,8 +131,8 @@ impl Shard {
             Err(refusal) => return self.refuse_because(now, transaction, refusal),
         };
         let offer = Offer::read(message, self.shared.takes_msrp(true));
-        // Ours is what one sends to another as a whole: a large message service, or MSRP alone that only the sender sends
-        // on. A chat or a call is not for keeping: it is passed on.
+        // Ours is what one sends to another as a whole: a large message service, or MSRP alone that only the sender
+        // sends on. A chat or a call is not for keeping: it is passed on.
         let services = services(message, sender.verification == Verification::TrustedPeer);
         let is_large_message = services.iter().any(|service| LARGE_MESSAGE_SERVICES.contains(&service.as_str()));
         let is_for_keeping = match &offer {
@@ -268,8 +268,8 @@ impl Shard {
         self.command(media, command);
     }
 
-    /// Room for a message or a disposition in what its tenant may store, held until its sender is answered. What a session
-    /// brings whose tenant was removed meanwhile is kept, and counts nowhere.
+    /// Room for a message or a disposition in what its tenant may store, held until its sender is answered. What a
+    /// session brings whose tenant was removed meanwhile is kept, and counts nowhere.
     fn room_for(&self, tenant: Option<&TenantEntry>, kind: MessageKind, bytes: u64) -> Result<Option<Room>, NoRoom> {
         let Some(tenant) = tenant else { return Ok(None) };
         let room = tenant.usage.reserve(self.stored_of(&tenant.name), kind, bytes);

@@ -1,8 +1,9 @@
 //! Subscriptions to the registration events of users (RFC 3680), where a tenant names who knows of them.
 //!
-//! A user is watched while something waits for it, or while a core told of its registration: the first says when it is back,
-//! the second when it is gone, which a third-party REGISTER alone cannot say. What a NOTIFY tells goes the way of a REGISTER:
-//! it is durable before anybody is told. Subscriptions are not kept over a restart; they begin again, one after the other.
+//! A user is watched while something waits for it, or while a core told of its registration: the first says when it is
+//! back, the second when it is gone, which a third-party REGISTER alone cannot say. What a NOTIFY tells goes the way of
+//! a REGISTER: it is durable before anybody is told. Subscriptions are not kept over a restart; they begin again, one
+//! after the other.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -164,8 +165,8 @@ impl Shard {
         }
     }
 
-    /// Its place is another's. Whether there is a reason still is looked at when its time comes, one after the other: that can
-    /// take a look into the store.
+    /// Its place is another's. Whether there is a reason still is looked at when its time comes, one after the other:
+    /// that can take a look into the store.
     fn end_watch(&mut self, now: Now, user: &RecipientKey) {
         self.watches.remove(user);
         while let Some(next) = self.watches.left_out.pop_first() {
@@ -218,7 +219,8 @@ impl Shard {
         }
     }
 
-    /// Through the core of the user's registration where that is known by its REGISTER, else through whom the tenant names.
+    /// Through the core of the user's registration where that is known by its REGISTER, else through whom the tenant
+    /// names.
     fn way_to_registrations(&self, user: &RecipientKey, settings: &RegistrationEvents) -> Option<(Flow, String)> {
         let known = self.registrations.get(user);
         let core =
@@ -262,8 +264,8 @@ impl Shard {
         self.watches.schedule(user);
     }
 
-    /// A NOTIFY of registration events. It must be of a subscription of ours, whose Call-ID and tag are known to those on its
-    /// way alone, and come from where that leads or from a peer that the tenant trusts.
+    /// A NOTIFY of registration events. It must be of a subscription of ours, whose Call-ID and tag are known to those
+    /// on its way alone, and come from where that leads or from a peer that the tenant trusts.
     pub(super) fn registration_notified(
         &mut self,
         now: Now,

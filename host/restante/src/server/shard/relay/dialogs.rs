@@ -1,9 +1,9 @@
 //! Requests in dialogs that pass by here, because a client can be reached by us alone.
 //!
-//! Nothing is remembered of such a dialog: our Record-Route carries where both ends are and a digest of the caller's tag,
-//! under a keyed mark that holds for the dialog's Call-ID alone. A request with the caller's tag in From goes to the device,
-//! one with it in To to the caller; to the next Route or the Request-URI where those may be connected to, and else where the
-//! end was seen. Tokens outlive a restart, connections do not.
+//! Nothing is remembered of such a dialog: our Record-Route carries where both ends are and a digest of the caller's
+//! tag, under a keyed mark that holds for the dialog's Call-ID alone. A request with the caller's tag in From goes to
+//! the device, one with it in To to the caller; to the next Route or the Request-URI where those may be connected to,
+//! and else where the end was seen. Tokens outlive a restart, connections do not.
 //!
 //! Whoever saw a Record-Route of ours can write it into other requests. What comes of that:
 //!
@@ -15,11 +15,11 @@
 //! | from whom the tenant does not trust, with a Request-URI elsewhere | goes to where the end was seen |
 //! | any, from whom the tenant does not trust | loses what it asserts or prefers of identities and services (RFC 3325 §5) |
 //!
-//! The tenant is the device's, and is in the mark: From and To are written anew in every request. Where a request came from is
-//! not asked otherwise: clients move.
+//! The tenant is the device's, and is in the mark: From and To are written anew in every request. Where a request came
+//! from is not asked otherwise: clients move.
 //!
-//! ACK goes on without state (RFC 3261 §16.11), everything else as any request (§16.6), so that what is lost is repeated
-//! from here.
+//! ACK goes on without state (RFC 3261 §16.11), everything else as any request (§16.6), so that what is lost is
+//! repeated from here.
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use restante_deferral::model::TenantName;

@@ -1,11 +1,12 @@
-//! A small world to tell stories in: a server in this process or in one of its own, clients, a proxy, and bare sockets, all
-//! on loopback, with a real policy and a real disk. Everything ends with its story.
+//! A small world to tell stories in: a server in this process or in one of its own, clients, a proxy, and bare sockets,
+//! all on loopback, with a real policy and a real disk. Everything ends with its story.
 //!
 //! * [`story`], [`Setting`], [`World`]: the server and where it stands.
 //! * [`Person`]: a client and what happened to it.
 //! * [`HeldStore`]: a store whose commits wait until they are told to go on.
-//! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would; [`raw_device`]: with them a device that is pushed to.
-//!   [`WebMsrp`]: MSRP as a browser has it.
+//! * [`RawSip`], [`RawMsrp`]: sockets that say what no client would; [`raw_device`]: with them a device that is pushed
+//!   to. [`WebMsrp`]: MSRP as a browser has it.
+//! * [`Cpim`]: messages as others write them.
 //! * [`Authority`], [`TlsPeer`]: certificates, and the other end of TLS.
 //! * [`NameServer`]: names for next hops. [`Middlebox`]: what stands before clients and changes descriptions.
 //! * [`DeadPlace`]: where nobody is.
@@ -18,6 +19,7 @@ mod authority;
 pub mod bytes_of_components;
 mod commands;
 mod compiled_policies;
+mod cpim;
 mod dead_place;
 mod digest;
 mod held_store;
@@ -37,6 +39,7 @@ mod web_msrp;
 mod world;
 
 pub use authority::{Authority, Issued, TlsPeer, client_config, connect_tls, connect_tls_again};
+pub use cpim::Cpim;
 pub use dead_place::DeadPlace;
 pub use digest::{Digest, OUTSIDE, challenges};
 pub use held_store::HeldStore;

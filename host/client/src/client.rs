@@ -150,8 +150,8 @@ impl Client {
         self.ask(|reply| Command::Register { expires_seconds: 0, reply }).await
     }
 
-    /// Registers somebody else, as a core does for the users it serves (TS 24.229 §5.4.1.7): From is this client, Contact
-    /// leads to `contact_uri`.
+    /// Registers somebody else, as a core does for the users it serves (TS 24.229 §5.4.1.7): From is this client,
+    /// Contact leads to `contact_uri`.
     ///
     /// # Errors
     /// [`ClientError`]; a refusal is an answer.

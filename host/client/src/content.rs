@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use restante_cpim::cpim::{CpimMessage, MAX_HEADER_BYTES, Prefix};
 use sha2::{Digest, Sha256};
 
@@ -157,7 +158,7 @@ fn copy_hashed(from: &mut File, to: &mut File) -> io::Result<(u64, String)> {
         let length = from.read(&mut buffer)?;
         let piece = buffer.get(..length).unwrap_or_default();
         if piece.is_empty() {
-            return Ok((size, hexadecimal(&hasher.finalize())));
+            return Ok((size, HEXLOWER.encode(&hasher.finalize())));
         }
         hasher.update(piece);
         to.write_all(piece)?;
@@ -240,7 +241,7 @@ fn hash_file(file: &mut File) -> io::Result<(u64, String)> {
     loop {
         let length = file.read(&mut buffer)?;
         if length == 0 {
-            return Ok((size, hexadecimal(&hasher.finalize())));
+            return Ok((size, HEXLOWER.encode(&hasher.finalize())));
         }
         hasher.update(buffer.get(..length).unwrap_or_default());
         size = size.saturating_add(length as u64);
@@ -249,11 +250,7 @@ fn hash_file(file: &mut File) -> io::Result<(u64, String)> {
 
 /// SHA-256 in hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 #[cfg(test)]

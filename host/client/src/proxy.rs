@@ -1,8 +1,8 @@
 //! An outbound proxy for tests and demonstrations: what stands between a server and its users in a real network.
 //!
-//! Stateless (RFC 3261 §16.11). Requests of the server go to the user that their Request-URI names, those of users to the
-//! server. On the way to a user it can loop a request back to the server once, as a core does whose filter criteria match
-//! the server's own delivery, and it can answer in the core's place.
+//! Stateless (RFC 3261 §16.11). Requests of the server go to the user that their Request-URI names, those of users to
+//! the server. On the way to a user it can loop a request back to the server once, as a core does whose filter criteria
+//! match the server's own delivery, and it can answer in the core's place.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -332,8 +332,8 @@ impl Forwarder {
         (self.core.configuration.transport, self.core.configuration.server)
     }
 
-    /// Where the user named in the Request-URI is, and its Contact URI; in To when the Request-URI is that of this proxy.
-    /// A URI with a numeric host of no known user is taken at its word.
+    /// Where the user named in the Request-URI is, and its Contact URI; in To when the Request-URI is that of this
+    /// proxy. A URI with a numeric host of no known user is taken at its word.
     fn user(&self, message: &SipMessage) -> Option<((Protocol, SocketAddr), String)> {
         let uri = message.request_uri()?;
         let to = message.to().ok().map(|to| to.uri.to_string());

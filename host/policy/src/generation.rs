@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use restante_deferral::decision::HostAbilities;
 use wasmtime::Store;
 
@@ -25,21 +26,13 @@ pub(crate) struct Digest(pub(crate) [u8; 32]);
 impl Digest {
     /// From hexadecimal.
     pub(crate) fn parse(text: &str) -> Option<Digest> {
-        let mut digest = [0; 32];
-        let pairs = text.as_bytes().chunks_exact(2);
-        if text.len() != 64 || !text.is_ascii() {
-            return None;
-        }
-        for (byte, pair) in digest.iter_mut().zip(pairs) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
-        Some(Digest(digest))
+        HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok().map(Digest)
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        formatter.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 

@@ -14,8 +14,8 @@ use crate::uri::{SipUri, TelUri, Uri, find_parameter, host_address};
 /// | `tel:…` without a context | `tel:digits` |
 /// | `sip:7042@host;user=phone` | `sip:7042@host`: a local number is its domain's own |
 ///
-/// Deviation: a global number as the user part is taken for the number itself, which RFC 3261 §19.1.6 leaves to the owner
-/// of the domain. The port is no part of an address-of-record here.
+/// Deviation: a global number as the user part is taken for the number itself, which RFC 3261 §19.1.6 leaves to the
+/// owner of the domain. The port is no part of an address-of-record here.
 #[must_use]
 pub fn canonical(uri: &Uri) -> Option<String> {
     match uri {

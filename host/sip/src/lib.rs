@@ -1,6 +1,7 @@
 //! The SIP wire: grammar, transactions, dialogs and registrations. No sockets, no clock.
 //!
-//! * [`message`]: a received message is its bytes and a list of where its parts are; everything else is read from there.
+//! * [`message`]: a received message is its bytes and a list of where its parts are; everything else is read from
+//!   there.
 //! * [`uri`], [`header`]: what stands in header fields.
 //! * [`identity`]: when two names are the same user.
 //! * [`writer`]: messages that we make, and the in-place changes a proxy makes.
@@ -26,6 +27,9 @@ pub mod subscription;
 pub mod transaction;
 pub mod uri;
 pub mod writer;
+
+/// A time on the wall clock: milliseconds since 1970.
+pub type UnixMilliseconds = u64;
 
 /// RFC 3261 §25.1 token, for the modules of this crate.
 pub(crate) fn message_token(byte: u8) -> bool {

@@ -11,6 +11,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::UnixMilliseconds;
 use crate::dialog::{Dialog, DialogError, establish};
 use crate::header::{MediaType, parse_parameters};
 use crate::message::{Method, Name, SipMessage};
@@ -168,7 +169,7 @@ pub struct Subscription {
     /// `id` of Event.
     pub event_id: Option<String>,
     /// When it ends, milliseconds since 1970.
-    pub expires_at: u64,
+    pub expires_at: UnixMilliseconds,
     /// Where it stands.
     pub state: SubscriptionState,
 }
@@ -180,7 +181,7 @@ impl Subscription {
     /// # Errors
     /// [`SubscribeError`]
     pub fn accept(
-        now: u64,
+        now: UnixMilliseconds,
         request: &SipMessage,
         local_tag: &str,
         limits: &SubscriptionLimits,
@@ -202,7 +203,7 @@ impl Subscription {
     /// [`SubscribeError`]; 481 when it is for another subscription or this one is over.
     pub fn refresh(
         &mut self,
-        now: u64,
+        now: UnixMilliseconds,
         request: &SipMessage,
         limits: &SubscriptionLimits,
     ) -> Result<(), SubscribeError> {
@@ -220,7 +221,7 @@ impl Subscription {
 
     /// Completes the 200 to a SUBSCRIBE: Record-Route, Contact, Expires.
     #[must_use]
-    pub fn answer(&self, now: u64, response: Builder, request: &SipMessage, contact_uri: &str) -> Builder {
+    pub fn answer(&self, now: UnixMilliseconds, response: Builder, request: &SipMessage, contact_uri: &str) -> Builder {
         establish(response, request, contact_uri)
             .field("Expires", &self.seconds_left(now).to_string())
             .field("Allow-Events", MESSAGE_SUMMARY)
@@ -230,7 +231,13 @@ impl Subscription {
     ///
     /// # Errors
     /// [`WriteError`]
-    pub fn notify(&mut self, now: u64, via: &str, contact_uri: &str, summary: &[u8]) -> Result<Bytes, WriteError> {
+    pub fn notify(
+        &mut self,
+        now: UnixMilliseconds,
+        via: &str,
+        contact_uri: &str,
+        summary: &[u8],
+    ) -> Result<Bytes, WriteError> {
         let event = match &self.event_id {
             Some(id) => format!("{MESSAGE_SUMMARY};id={id}"),
             None => MESSAGE_SUMMARY.to_owned(),
@@ -248,13 +255,13 @@ impl Subscription {
             .finish_with_body(summary)
     }
 
-    /// Takes the final answer to a NOTIFY, 408 for none and 503 for one that could not be sent (RFC 6665 §4.2.2). False:
-    /// the subscription is gone and nothing more is sent in it.
+    /// Takes the final answer to a NOTIFY, 408 for none and 503 for one that could not be sent (RFC 6665 §4.2.2).
+    /// False: the subscription is gone and nothing more is sent in it.
     pub fn notify_answered(&mut self, status: u16, has_retry_after: bool) -> bool {
         let kept = match status {
             ..300 => true,
-            // Challenges ask for the same request again, and Retry-After for patience; with these it is the end, whatever else
-            // they have.
+            // Challenges ask for the same request again, and Retry-After for patience; with these it is the end,
+            // whatever else they have.
             401 | 407 => true,
             404 | 405 | 410 | 416 | 480..=485 | 489 | 501 | 604 => false,
             _ => has_retry_after,
@@ -266,7 +273,7 @@ impl Subscription {
     }
 
     /// Ends it when its time is up. True: it ended now, and a last NOTIFY is to be sent.
-    pub fn expire(&mut self, now: u64) -> bool {
+    pub fn expire(&mut self, now: UnixMilliseconds) -> bool {
         let over = self.is_active() && now >= self.expires_at;
         if over {
             self.terminate(TerminationReason::Timeout);
@@ -287,7 +294,7 @@ impl Subscription {
         self.state == SubscriptionState::Active
     }
 
-    fn last_until(&mut self, now: u64, seconds: u32) {
+    fn last_until(&mut self, now: UnixMilliseconds, seconds: u32) {
         self.expires_at = now.saturating_add(u64::from(seconds) * 1000);
         if seconds == 0 {
             self.terminate(TerminationReason::Timeout);
@@ -295,7 +302,7 @@ impl Subscription {
     }
 
     /// Rounded down: what is promised must be kept.
-    fn seconds_left(&self, now: u64) -> u64 {
+    fn seconds_left(&self, now: UnixMilliseconds) -> u64 {
         self.expires_at.saturating_sub(now) / 1000
     }
 }

@@ -36,8 +36,8 @@ pub struct BoundListener {
 /// Where something is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Back where something came from: where there are connections on that very one or not at all, over UDP from the listener
-    /// that it came to, or where that is not known any more (or was none) from one that fits.
+    /// Back where something came from: where there are connections on that very one or not at all, over UDP from the
+    /// listener that it came to, or where that is not known any more (or was none) from one that fits.
     Flow(Flow),
     /// To an address: over TCP and TLS on the connection that we opened to it, or a new one.
     Address {
@@ -106,8 +106,8 @@ impl Transport {
     /// Opens every listener, or none. Must be called on a runtime with networking and time; the tasks stay there.
     ///
     /// # Errors
-    /// What the system says about the first socket that cannot be opened, with its address in the text; a listener for TLS
-    /// without a certificate.
+    /// What the system says about the first socket that cannot be opened, with its address in the text; a listener for
+    /// TLS without a certificate.
     pub async fn start_with(
         listeners: &[Listener],
         limits: TransportLimits,
@@ -165,8 +165,8 @@ impl Transport {
         Ok(Transport { shared, limits, sources, handshakes, stop_accepting, stop })
     }
 
-    /// Accepts MSRP connections. `peek` looks at all bytes that came so far; `hand_over` takes the connection; `silent` is told of
-    /// who does not say in time for which session it is. None may block.
+    /// Accepts MSRP connections. `peek` looks at all bytes that came so far; `hand_over` takes the connection; `silent`
+    /// is told of who does not say in time for which session it is. None may block.
     ///
     /// # Errors
     /// What the system says, with the address in the text.
@@ -199,7 +199,8 @@ impl Transport {
         Ok(BoundListener { id, protocol: listener.protocol, local, advertise: listener.advertised(local) })
     }
 
-    /// Accepts MSRP over WebSocket (RFC 7977) from the pages that are allowed. `hand_over` takes each client; it may not block.
+    /// Accepts MSRP over WebSocket (RFC 7977) from the pages that are allowed. `hand_over` takes each client; it may
+    /// not block.
     ///
     /// # Errors
     /// What the system says, with the address in the text.
@@ -316,15 +317,16 @@ impl Sender {
         }
     }
 
-    /// Who is at the other end of a connection, as far as TLS has shown that: the domains that the certificate of a peer names
-    /// who connected and was verified (RFC 5922 §7), the name that we verified where we connected. None: there is no such
-    /// connection.
+    /// Who is at the other end of a connection, as far as TLS has shown that: the domains that the certificate of a
+    /// peer names who connected and was verified (RFC 5922 §7), the name that we verified where we connected. None:
+    /// there is no such connection.
     #[must_use]
     pub fn peer_names(&self, connection: ConnectionId) -> Option<PeerNames> {
         self.shared.connections.peer_names(connection)
     }
 
-    /// Who is at the other ends of all connections with a source (of IPv6 with its first 64 bits), as far as TLS has shown it.
+    /// Who is at the other ends of all connections with a source (of IPv6 with its first 64 bits), as far as TLS has
+    /// shown it.
     #[must_use]
     pub fn names_at(&self, source: IpAddr) -> Vec<PeerNames> {
         self.shared.connections.names_at(source)
@@ -359,8 +361,8 @@ impl Sender {
         &self.shared.listeners
     }
 
-    /// The listener whose advertised name belongs into Via and Contact of what goes to `target`: the one it is sent from,
-    /// or over TCP the one that takes connections in the same address family.
+    /// The listener whose advertised name belongs into Via and Contact of what goes to `target`: the one it is sent
+    /// from, or over TCP the one that takes connections in the same address family.
     #[must_use]
     pub fn listener_towards(&self, target: &Target) -> Option<&BoundListener> {
         let (Target::Flow(Flow { protocol, .. }) | Target::Address { protocol, .. }) = *target;
@@ -375,9 +377,9 @@ impl Shared {
     }
 }
 
-/// The listener that is named, or that the other end sent to: an address translation lets nothing else through, and an answer
-/// over UDP has to come from there (RFC 3581 §4). Else of those of the remote's family one that can reach it: a socket bound to
-/// loopback reaches nothing else.
+/// The listener that is named, or that the other end sent to: an address translation lets nothing else through, and an
+/// answer over UDP has to come from there (RFC 3581 §4). Else of those of the remote's family one that can reach it: a
+/// socket bound to loopback reaches nothing else.
 fn choose<T>(places: impl Iterator<Item = (ListenerId, SocketAddr, T)> + Clone, target: &Target) -> Option<T> {
     let (named, own_end, remote) = match *target {
         Target::Flow(Flow { listener, local, remote, .. }) => (listener, Some(local), remote),

@@ -8,7 +8,7 @@ use restante_sip::header::ICSI_LARGE_MESSAGE;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::writer::Builder;
 use restante_tests::{
-    Authority, Chunk, Issued, MsrpReply, RawMsrp, RawSip, Request, TlsPeer, World, connect_tls, in_time, pattern,
+    Authority, Chunk, Cpim, Issued, MsrpReply, RawMsrp, RawSip, Request, TlsPeer, World, connect_tls, in_time, pattern,
     setting, until,
 };
 use tokio::net::TcpListener;
@@ -17,9 +17,7 @@ const BOB: &str = "sip:bob@example.org";
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn cpim(length: usize) -> Vec<u8> {
-    let head = "From: <sip:alice@example.org>\r\nTo: <sip:bob@example.org>\r\nDateTime: 2026-01-01T00:00:00Z\r\n\r\n\
-                Content-Type: application/octet-stream\r\n\r\n";
-    [head.as_bytes(), &pattern(length)].concat()
+    Cpim::default().with(pattern(length))
 }
 
 /// An INVITE of Alice, who will connect herself and show this certificate.

@@ -1,12 +1,12 @@
-//! Large messages through an MSRP implementation that is not ours (tests/interop/README.md), in both setup roles and both
-//! directions. The SIP half is told here, on a bare socket.
+//! Large messages through an MSRP implementation that is not ours (tests/interop/README.md), in both setup roles and
+//! both directions. The SIP half is told here, on a bare socket.
 
 mod peer;
 mod relayed;
 
 use restante_sip::message::{Method, SipMessage};
 use restante_sip::writer::Builder;
-use restante_tests::{Chunk, RawMsrp, RawSip, World, pattern, story};
+use restante_tests::{Chunk, Cpim, RawMsrp, RawSip, World, pattern, story};
 use sha2::{Digest, Sha256};
 
 use crate::peer::{Peer, Setup, sha256};
@@ -79,11 +79,7 @@ fn large_messages_are_given_to_a_foreign_implementation_in_both_roles() {
 fn cpim(size: usize) -> Vec<u8> {
     let content = pattern(size);
     let id = Sha256::digest(&content).iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-    let head = format!(
-        "From: <sip:alice@example.org>\r\nTo: <{BOB}>\r\nDateTime: 2026-01-01T00:00:00Z\r\n\
-         NS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: {id}\r\n\r\nContent-Type: application/octet-stream\r\n\r\n"
-    );
-    [head.as_bytes(), &content].concat()
+    Cpim { id: Some(&id), ..Cpim::default() }.with(content)
 }
 
 fn sizes(world: &World) -> Vec<u64> {

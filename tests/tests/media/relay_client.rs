@@ -8,7 +8,7 @@ use restante_msrp::framing::{Method, RequestHead};
 use restante_msrp::sdp::MsrpDescription;
 use restante_sip::authentication::{Algorithm, Credentials, HashOfA1, Subject, response};
 use restante_tests::{
-    Chunk, DeadPlace, Head, NameServer, RawMsrp, RawSip, TlsPeer, World, in_time, pattern, setting, until,
+    Chunk, Cpim, DeadPlace, Head, NameServer, RawMsrp, RawSip, TlsPeer, World, in_time, pattern, setting, until,
 };
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::timeout;
@@ -95,11 +95,7 @@ fn field(head: &RequestHead, name: &str) -> Option<String> {
 }
 
 fn cpim(length: usize, id: &str) -> Vec<u8> {
-    let head = format!(
-        "From: <sip:alice@example.org>\r\nTo: <{BOB}>\r\nDateTime: 2026-01-01T00:00:00Z\r\nNS: imdn <urn:ietf:params:imdn>\r\n\
-         imdn.Message-ID: {id}\r\n\r\nContent-Type: application/octet-stream\r\n\r\n"
-    );
-    [head.as_bytes(), &pattern(length)].concat()
+    Cpim { id: Some(id), ..Cpim::default() }.with(pattern(length))
 }
 
 /// Alice invites, once the server is taken by its relay; what the server says of its media.

@@ -11,8 +11,8 @@ use restante_msrp::sdp::{Fingerprint, MsrpDescription};
 use restante_msrp::uri::MsrpUri;
 use restante_sip::message::Method;
 use restante_tests::{
-    Chunk, Head, Issued, MsrpReply, RawMsrp, RawSip, Setting, WebMsrp, World, free_tcp_port, free_tcp_port_on, in_time,
-    pattern, setting, until_equal,
+    Chunk, Cpim, Head, Issued, MsrpReply, RawMsrp, RawSip, Setting, WebMsrp, World, free_tcp_port, free_tcp_port_on,
+    in_time, pattern, setting, until_equal,
 };
 use restante_transport::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -169,9 +169,8 @@ async fn until_response(connection: &mut RawMsrp) -> (String, u16) {
 }
 
 fn cpim(length: usize) -> Vec<u8> {
-    let head = "From: <sip:bob@example.org>\r\nTo: <sip:carol@example.org>\r\nDateTime: 2026-01-01T00:00:00Z\r\n\
-                NS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: web\r\n\r\nContent-Type: application/octet-stream\r\n\r\n";
-    [head.as_bytes(), &pattern(length)].concat()
+    let of_bob = Cpim { from: "sip:bob@example.org", to: "sip:carol@example.org", id: Some("web"), ..Cpim::default() };
+    of_bob.with(pattern(length))
 }
 
 /// What a client takes of a message for it, answering each chunk; and what is answered to its own chunks.

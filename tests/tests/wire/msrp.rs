@@ -2,16 +2,12 @@
 
 use restante_client::{Content, Mode};
 use restante_sip::message::{Method, SipMessage};
-use restante_tests::{Chunk, MsrpReply, RawMsrp, RawSip, Request, World, pattern, setting, story, until_equal};
+use restante_tests::{Chunk, Cpim, MsrpReply, RawMsrp, RawSip, Request, World, pattern, setting, story, until_equal};
 
 const BOB: &str = "sip:bob@example.org";
 
 fn cpim(content_type: &str, content: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "From: <sip:alice@example.org>\r\nTo: <{BOB}>\r\nDateTime: 2024-01-01T00:00:00Z\r\nNS: imdn <urn:ietf:params:imdn>\r\n\
-         imdn.Message-ID: raw\r\n\r\nContent-Type: {content_type}\r\n\r\n"
-    );
-    [head.as_bytes(), content].concat()
+    Cpim { id: Some("raw"), content_type, ..Cpim::default() }.with(content)
 }
 
 /// A session of Alice's that stands.

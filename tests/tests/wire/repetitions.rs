@@ -1,15 +1,12 @@
 //! A message that comes more than once is stored once and answered each time.
 
 use restante_sip::message::Method;
-use restante_tests::{RawSip, Request, setting, story};
+use restante_tests::{Cpim, RawSip, Request, setting, story};
 
 const BOB: &str = "sip:bob@example.org";
 
 fn cpim(socket: &RawSip, id: &str) -> Request {
-    let body = format!(
-        "From: <sip:alice@example.org>\r\nTo: <{BOB}>\r\nDateTime: 2024-01-01T00:00:00Z\r\nNS: imdn <urn:ietf:params:imdn>\r\n\
-         imdn.Message-ID: {id}\r\n\r\nContent-Type: text/plain\r\n\r\n{id}"
-    );
+    let body = Cpim { id: Some(id), content_type: "text/plain", ..Cpim::default() }.with(id);
     socket.request("MESSAGE", BOB).body("message/cpim", body)
 }
 

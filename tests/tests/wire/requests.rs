@@ -3,16 +3,12 @@
 use std::net::UdpSocket;
 
 use bytes::Bytes;
-use restante_tests::{RawMsrp, RawSip, Request, setting, story};
+use restante_tests::{Cpim, RawMsrp, RawSip, Request, setting, story};
 
 const BOB: &str = "sip:bob@example.org";
 
 fn cpim(content_type: &str, content: &str) -> Bytes {
-    format!(
-        "From: <sip:alice@example.org>\r\nTo: <{BOB}>\r\nDateTime: 2024-01-01T00:00:00Z\r\n\r\n\
-         Content-Type: {content_type}\r\n\r\n{content}"
-    )
-    .into()
+    Cpim { content_type, ..Cpim::default() }.with(content).into()
 }
 
 fn invite(socket: &RawSip, description: &str) -> Request {

@@ -10,16 +10,6 @@ use restante_deferral::participating_function::{AttemptTask, Event};
 use super::simulator::build::*;
 use super::simulator::{Deed, World, takes_all};
 
-fn with_messages(names: &[&str]) -> World {
-    let mut world = World::new();
-    world.policy = Box::new(pages_all);
-    for name in names {
-        world.arrives(message(name));
-    }
-    world.seconds(10);
-    world
-}
-
 #[test]
 fn a_client_that_registers_gets_its_messages_in_order() {
     let mut world = with_messages(&["m1", "m2", "m3"]);

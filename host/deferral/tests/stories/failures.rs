@@ -10,16 +10,6 @@ use restante_deferral::participating_function::{AttemptEnd, AttemptTask, Event};
 use super::simulator::build::*;
 use super::simulator::{Deed, World, takes_all};
 
-fn with_messages(names: &[&str]) -> World {
-    let mut world = World::new();
-    world.policy = Box::new(pages_all);
-    for name in names {
-        world.arrives(message(name));
-    }
-    world.seconds(10);
-    world
-}
-
 /// On failure, this for every message.
 fn acting(action: impl Fn() -> FailureAction + 'static) -> super::simulator::Policy {
     Box::new(move |question| match question {

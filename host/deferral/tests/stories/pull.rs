@@ -23,13 +23,7 @@ fn on_demand(mode: Mode, keep_copy: bool) -> super::simulator::Policy {
 }
 
 fn with_messages(names: &[&str]) -> World {
-    let mut world = World::new();
-    world.policy = on_demand(Mode::Large, false);
-    for name in names {
-        world.arrives(message(name));
-    }
-    world.seconds(1);
-    world
+    messages_under(on_demand(Mode::Large, false), names)
 }
 
 fn pulls(world: &mut World, request: PullRequest) -> ReplyToken {

@@ -7,16 +7,6 @@ use restante_deferral::participating_function::{AttemptTask, Input};
 use super::simulator::build::*;
 use super::simulator::{Deed, World, takes_all};
 
-fn with_messages(names: &[&str]) -> World {
-    let mut world = World::new();
-    world.policy = Box::new(pages_all);
-    for name in names {
-        world.arrives(message(name));
-    }
-    world.seconds(10);
-    world
-}
-
 #[test]
 fn a_crash_between_202_and_delivery_is_followed_by_delivery() {
     let mut world = World::new();

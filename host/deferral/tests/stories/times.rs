@@ -10,16 +10,6 @@ use restante_deferral::participating_function::{AttemptTask, Input};
 use super::simulator::build::*;
 use super::simulator::{Deed, World, takes_all};
 
-fn with_messages(names: &[&str]) -> World {
-    let mut world = World::new();
-    world.policy = Box::new(pages_all);
-    for name in names {
-        world.arrives(message(name));
-    }
-    world.seconds(10);
-    world
-}
-
 /// The policy does this with all that it is shown for a registration, and pages what comes with other triggers.
 fn once(steps: fn(Timestamp, Vec<MessageId>) -> Vec<Step>) -> super::simulator::Policy {
     Box::new(move |question| match question {

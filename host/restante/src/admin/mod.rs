@@ -22,6 +22,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use data_encoding::HEXLOWER;
 use subtle::ConstantTimeEq;
 
 use tokio::net::{TcpListener, UnixListener};
@@ -190,8 +191,8 @@ struct Guard {
     hosts: Arc<[String]>,
 }
 
-/// The token, compared in constant time, and a Host that is this server's, so that no page in a browser can be made to ask
-/// here under another name.
+/// The token, compared in constant time, and a Host that is this server's, so that no page in a browser can be made to
+/// ask here under another name.
 async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request, next: Next) -> Response {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
     if !guard.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)) {
@@ -205,7 +206,8 @@ async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request,
     next.run(request).await
 }
 
-/// Whether the token file that the configuration names can be used, or made: what is in the data directory is not looked at.
+/// Whether the token file that the configuration names can be used, or made: what is in the data directory is not
+/// looked at.
 ///
 /// # Errors
 /// What [`start`] says of it.
@@ -249,7 +251,7 @@ fn token(path: &Path) -> Result<String> {
     }
     let mut random = [0u8; 24];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    let token = random.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let token = HEXLOWER.encode(&random);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     io::Write::write_all(&mut file, format!("{token}\n").as_bytes())?;
     Ok(token)

@@ -13,6 +13,18 @@ use super::RunningServer;
 /// Longest answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
+/// Percent-encoded for a query or a path segment.
+pub fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+        escaped
+    })
+}
+
 /// One request and its JSON answer.
 ///
 /// # Errors

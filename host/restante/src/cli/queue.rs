@@ -7,7 +7,7 @@ use clap::Subcommand;
 use hyper::Method;
 
 use super::RunningServer;
-use super::admin_client::request;
+use super::admin_client::{escaped, request};
 use super::output::say;
 use super::table::{harmless, table};
 use crate::admin::model::{Discarded, QueueEntry, QueuePage};
@@ -133,16 +133,4 @@ fn discard(server: &RunningServer, body: serde_json::Value) -> Result<ExitCode> 
         say!("{} {messages} discarded", discarded.messages);
     }
     Ok(if discarded.messages == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Percent-encoded for a query or a path segment.
-pub fn escaped(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut escaped, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-        escaped
-    })
 }

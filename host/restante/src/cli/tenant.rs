@@ -10,9 +10,8 @@ use hyper::Method;
 use serde::Deserialize;
 
 use super::RunningServer;
-use super::admin_client::request;
+use super::admin_client::{escaped, request};
 use super::output::say;
-use super::queue::escaped;
 use super::table::{harmless, table};
 use crate::admin::model::{ChangedPolicy, ReloadReport, RemovedTenant, TenantDetails, TenantList};
 use crate::configuration::Tenant;
@@ -32,7 +31,8 @@ pub enum Command {
         /// A file with `[tenants.NAME]`, as in a configuration; `policy` may be "standard" only.
         file: PathBuf,
     },
-    /// Remove a tenant that was added. What is stored for its users stays, and what is kept of its policy for its return.
+    /// Remove a tenant that was added. What is stored for its users stays, and what is kept of its policy for its
+    /// return.
     Remove {
         /// Its name.
         name: String,

@@ -9,10 +9,9 @@ use hyper::Method;
 use restante_sip::authentication::{Algorithm, HashOfA1};
 
 use super::RunningServer;
-use super::admin_client::request;
+use super::admin_client::{escaped, request};
 use super::output::say;
 use super::password;
-use super::queue::escaped;
 use super::table::harmless;
 use crate::admin::model::{CredentialsChange, User, UserAuthentication};
 

@@ -8,7 +8,7 @@ use restante_sip::uri::Uri;
 use restante_transport::resolution::Wanted;
 use serde::{Deserialize, Serialize};
 
-use crate::policies::activation::Signers;
+use crate::signatures::Signers;
 
 use super::{AddressRange, AuthenticationMethod, Digest, Limits, Protocol, TenantLimits, TrustedPeer, Wrong, wrong};
 
@@ -69,8 +69,8 @@ pub struct Tenant {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegistrationEvents {
-    /// SIP URI that subscriptions go through, and deliveries to whom they tell of, where no third-party REGISTER named a
-    /// core.
+    /// SIP URI that subscriptions go through, and deliveries to whom they tell of, where no third-party REGISTER named
+    /// a core.
     pub via: String,
     /// SIP URI as whom to subscribe; none: `sip:` and the tenant's first domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,7 +111,7 @@ fn yes() -> bool {
 }
 
 fn standard() -> String {
-    Tenant::STANDARD_POLICY.to_owned()
+    restante_policy::standard::NAME.to_owned()
 }
 
 fn deferred() -> String {
@@ -119,8 +119,11 @@ fn deferred() -> String {
 }
 
 impl Tenant {
-    /// `policy` where it names the one that is built in.
-    pub const STANDARD_POLICY: &str = "standard";
+    /// Whether its policy is the one that is built in.
+    #[must_use]
+    pub fn has_standard_policy(&self) -> bool {
+        self.policy == restante_policy::standard::NAME
+    }
 
     /// The tenant of a server without a configuration: `example.org` on loopback.
     #[must_use]
@@ -164,7 +167,7 @@ impl Tenant {
             let text = format!("tenants.{name}.numbers: {number:?}: expected + and digits, such as \"+1555\"");
             return Err(wrong(&["tenants", name, "numbers", &index.to_string()], text));
         }
-        if self.policy != Tenant::STANDARD_POLICY && !Path::new(&self.policy).is_file() {
+        if !self.has_standard_policy() && !Path::new(&self.policy).is_file() {
             let text = format!(
                 "tenants.{name}.policy: there is no file {:?}: expected \"standard\" or the path of a component",
                 self.policy
@@ -193,7 +196,8 @@ impl Tenant {
     }
 }
 
-/// Whether requests can be sent there: over a transport that we connect with, to an address or a name that the DNS could know.
+/// Whether requests can be sent there: over a transport that we connect with, to an address or a name that the DNS
+/// could know.
 fn is_target(text: &str) -> bool {
     let Ok(uri) = Uri::parse(text) else { return false };
     let transport = uri.parameter("transport").map(|name| name.to_ascii_lowercase().parse::<Protocol>());

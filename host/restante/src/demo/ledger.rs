@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 /// A message that a client handed over and the server accepted.
@@ -187,7 +188,7 @@ fn digest<'a>(hashes: impl Iterator<Item = &'a str>) -> Option<String> {
     match hashes.as_slice() {
         [] => None,
         [only] => Some((*only).to_owned()),
-        several => Some(Sha256::digest(several.join("\n")).iter().map(|byte| format!("{byte:02x}")).collect()),
+        several => Some(HEXLOWER.encode(&Sha256::digest(several.join("\n")))),
     }
 }
 

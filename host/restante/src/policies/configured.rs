@@ -1,5 +1,5 @@
-//! What configurations name, and what that comes to: the first part of a change finds all that can be refused, the second
-//! makes it durable, the third has it decide.
+//! What configurations name, and what that comes to: the first part of a change finds all that can be refused, the
+//! second makes it durable, the third has it decide.
 
 use std::borrow::Cow;
 use std::io;
@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use restante_deferral::model::TenantName;
+use restante_policy::standard::NAME;
 use restante_policy::{Problem, Shadow};
 
-use super::activation::{self, NotActivated, Signers, Step};
+use super::activation::{NotActivated, Step};
 use super::library::{self, Kept, KeptCandidate, Origin, TenantState};
 use super::preparing::Prepared;
-use super::{Current, Managed, Policies, PolicyError, STANDARD, TenantPolicy, standard};
+use super::{Current, Managed, Policies, PolicyError, TenantPolicy, standard};
+use crate::signatures::{Signers, signature_from_file};
 
 /// When a configuration is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +33,8 @@ pub struct Ready {
     base: Option<TenantState>,
     /// None: nothing changes.
     next: Option<Current>,
-    /// A component that is to be kept with the state of `next`, which names it; empty: the state alone. None: both are kept.
+    /// A component that is to be kept with the state of `next`, which names it; empty: the state alone. None: both are
+    /// kept.
     bytes: Option<Cow<'static, [u8]>>,
     /// Why what is kept of it cannot be read: it gives way.
     unreadable: Option<io::Error>,
@@ -131,7 +134,7 @@ impl Policies {
             Err(error) => return Err(error.into()),
         };
         let named = self.read_configured(&configured);
-        let is_other_program = configured.policy == STANDARD
+        let is_other_program = configured.policy == NAME
             && kept.as_ref().is_some_and(|state| standard::is_of_another_program(state, standard_digest()));
         let Some(mut state) = kept else {
             let ready = self.ready_to_activate(None, configured, None, named)?;
@@ -273,7 +276,7 @@ impl Policies {
 
     /// The component that a configuration names, and the signature beside it.
     fn read_configured(&self, configured: &TenantPolicy) -> Result<Named, NotActivated> {
-        if configured.policy == STANDARD {
+        if configured.policy == NAME {
             let digest = standard_digest().to_owned();
             let (bytes, identity) = (Cow::Borrowed(restante_policy::standard::COMPONENT), standard::identity(&digest));
             return Ok(Named { bytes, digest, identity, signature: None });
@@ -290,7 +293,7 @@ impl Policies {
         let bytes = std::fs::read(path).map_err(unreadable)?;
         let signature = match std::fs::read(signature_beside(path)) {
             Ok(signature) => Some(
-                activation::signature_from_file(&signature)
+                signature_from_file(&signature)
                     .map_err(|text| NotActivated::at(Step::Signature, format!("{}.sig: {text}", path.display())))?,
             ),
             Err(_) => None,
@@ -320,7 +323,7 @@ pub(super) fn signature_beside(component: &Path) -> PathBuf {
 fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, configured: &TenantPolicy) -> bool {
     match (named, &state.configured) {
         (Ok(named), Some((identity, settings))) => {
-            let is_it = if configured.policy == STANDARD {
+            let is_it = if configured.policy == NAME {
                 standard::stays(state, identity, &named.digest)
             } else {
                 named.identity == *identity
@@ -332,8 +335,8 @@ fn names_the_same(state: &TenantState, named: &Result<Named, NotActivated>, conf
     }
 }
 
-/// Whether what decides is what the configuration names, and another signature lies beside it now, where there has to be one:
-/// a generation is kept with the one that it was activated with.
+/// Whether what decides is what the configuration names, and another signature lies beside it now, where there has to
+/// be one: a generation is kept with the one that it was activated with.
 fn is_signed_anew(active: &Kept, named: &Named, configured: &TenantPolicy) -> bool {
     configured.signers != Signers::default()
         && active.origin == Origin::Configuration

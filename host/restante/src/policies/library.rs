@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A file is written beside its place, synced, renamed, and its directory synced. A component is there before a state
-//! names it, and is removed after the last state that named it: so whatever is cut off leaves a state whose components are
-//! all there.
+//! names it, and is removed after the last state that named it: so whatever is cut off leaves a state whose components
+//! are all there.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -18,6 +18,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -95,8 +96,8 @@ pub struct Recording {
 pub struct TenantState {
     /// The layout.
     format: u32,
-    /// What the configuration named when it was last activated: the digest of the component, after `standard:` where it is
-    /// the policy in the program; and the settings.
+    /// What the configuration named when it was last activated: the digest of the component, after `standard:` where it
+    /// is the policy in the program; and the settings.
     pub configured: Option<(String, serde_json::Value)>,
     /// What decides.
     pub active: Kept,
@@ -171,7 +172,8 @@ impl Library {
         state_in(&path, &bytes).map(Some)
     }
 
-    /// Puts a state that cannot be read where no start looks for it, in place of what was put there before; where that is.
+    /// Puts a state that cannot be read where no start looks for it, in place of what was put there before; where that
+    /// is.
     ///
     /// # Errors
     /// The operating system's.
@@ -308,7 +310,7 @@ impl Library {
 /// The SHA-256 of these bytes, in hexadecimal.
 #[must_use]
 pub fn digest_of(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}"))
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 /// A tenant's name as a file's: whatever is not plain is written in hexadecimal.

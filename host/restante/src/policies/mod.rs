@@ -38,10 +38,11 @@ use restante_policy::{
 use restante_store::sqlite::Clock;
 use serde_json::Value;
 
-use self::activation::{NotActivated, Signers, Step, Watcher};
+use self::activation::{NotActivated, Step, Watcher};
 use self::library::{Kept, KeptCandidate, Library, TenantState};
 use self::preparing::{Prepared, parse_cases};
 use self::recording::FileRecorder;
+use crate::signatures::Signers;
 
 pub use self::asking::Asker;
 pub use self::configured::{Occasion, Ready};
@@ -129,8 +130,8 @@ pub struct Policies {
     parts: Parts,
     /// Held for a look alone: who serves looks here, too.
     tenants: Mutex<HashMap<TenantName, Arc<Managed>>>,
-    /// Held while components are swept, and from keeping one until a state names it: nothing that is about to be named is
-    /// swept.
+    /// Held while components are swept, and from keeping one until a state names it: nothing that is about to be named
+    /// is swept.
     components: Mutex<()>,
 }
 
@@ -319,8 +320,8 @@ impl Policies {
         Some(GenerationStatus::from(&current.state.active))
     }
 
-    /// For each tenant the number of what decides, and how often another generation came to decide and was refused, since the
-    /// server started or the tenant was added.
+    /// For each tenant the number of what decides, and how often another generation came to decide and was refused,
+    /// since the server started or the tenant was added.
     #[must_use]
     pub fn activations(&self) -> Vec<Activations> {
         let of = |(name, managed): (&TenantName, &Arc<Managed>)| Activations {
@@ -364,7 +365,7 @@ impl Policies {
         let tenants: Vec<_> = self.lock().iter().map(|(name, managed)| (name.clone(), Arc::clone(managed))).collect();
         let of = |(name, managed): (TenantName, Arc<Managed>)| {
             let policy = managed.current().configured.policy;
-            (policy != STANDARD).then(|| (PathBuf::from(policy), name))
+            (policy != restante_policy::standard::NAME).then(|| (PathBuf::from(policy), name))
         };
         tenants.into_iter().filter_map(of).collect()
     }
@@ -487,9 +488,6 @@ impl Managed {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).configured.abilities.clone()
     }
 }
-
-/// The policy in this program.
-pub const STANDARD: &str = "standard";
 
 #[cfg(test)]
 mod tests;

@@ -7,9 +7,10 @@ use restante_policy::record::{Case, CaseRunner, read_cases};
 use restante_policy::{Compiled, Generation, Problem};
 use serde_json::Value;
 
-use super::activation::{NotActivated, Signers, Step};
+use super::activation::{NotActivated, Step};
 use super::library::{Kept, Origin};
 use super::{Current, Policies, Proposal, TenantPolicy};
+use crate::signatures::Signers;
 
 /// A generation that passed all steps before it is kept.
 pub(super) struct Prepared {
@@ -21,8 +22,8 @@ pub(super) struct Prepared {
 }
 
 impl Policies {
-    /// A generation that was kept, made ready without being judged anew, but for who has to sign. Where its compiled form
-    /// is known, its component is not even read.
+    /// A generation that was kept, made ready without being judged anew, but for who has to sign. Where its compiled
+    /// form is known, its component is not even read.
     pub(super) fn restore(&self, configured: &TenantPolicy, kept: &Kept) -> Result<Prepared, NotActivated> {
         let needs_signature = configured.signers != Signers::default();
         let known = if needs_signature { None } else { self.parts.loader.known(&kept.digest) };
@@ -141,5 +142,5 @@ fn check_signature(configured: &TenantPolicy, bytes: &[u8], signature: Option<&s
     if bytes == restante_policy::standard::COMPONENT {
         return Ok(());
     }
-    configured.signers.check(bytes, signature)
+    configured.signers.check(bytes, signature).map_err(|text| NotActivated::at(Step::Signature, text))
 }

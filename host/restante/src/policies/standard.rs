@@ -1,5 +1,5 @@
-//! The policy in this program, as a tenant's state names it: another program has another one, and that alone is no reason to
-//! depose what was activated by command.
+//! The policy in this program, as a tenant's state names it: another program has another one, and that alone is no
+//! reason to depose what was activated by command.
 //!
 //! | what the configuration named, as the state says | and now it is `standard` |
 //! |---|---|
@@ -8,12 +8,12 @@
 //! | that of another program, and something else decides, by command | the same: the command stands |
 //! | anything else | another one |
 
+use restante_policy::standard::NAME;
+
 use super::library::{Origin, TenantState};
 
 /// What stands before the digest in [`TenantState::configured`] where the configuration says `standard`.
 const PREFIX: &str = "standard:";
-/// The name that the policy gives itself.
-const NAME: &str = "standard";
 
 /// How a state names the policy of a program that has this one.
 pub(super) fn identity(digest: &str) -> String {
@@ -39,8 +39,8 @@ fn decides_by_configuration(state: &TenantState, named: &str) -> bool {
     state.active.origin == Origin::Configuration && state.active.digest == named
 }
 
-/// The digest in what names a standard policy. States of the first programs have the digest alone: there the name tells that
-/// the generation gives itself.
+/// The digest in what names a standard policy. States of the first programs have the digest alone: there the name tells
+/// that the generation gives itself.
 fn digest_of<'a>(state: &TenantState, identity: &'a str) -> Option<&'a str> {
     identity.strip_prefix(PREFIX).or_else(|| {
         let mut named = state.generations().filter(|it| it.origin == Origin::Configuration && it.digest == identity);

@@ -69,7 +69,7 @@ impl Place {
     }
 
     fn standard(&self) -> TenantPolicy {
-        TenantPolicy { policy: STANDARD.to_owned(), ..self.configured() }
+        TenantPolicy { policy: restante_policy::standard::NAME.to_owned(), ..self.configured() }
     }
 
     /// As if what decides, or this digest, had been the standard policy of an earlier program.

@@ -9,15 +9,15 @@ use restante_transport::destination::{AllowedTarget, DestinationPolicy};
 
 use crate::configuration::{Configuration, HostPort};
 
-/// Where peers may make us connect to: what the operator wrote, and nothing else. Where nothing is written, a server that
-/// nobody but this machine can reach may reach this machine.
+/// Where peers may make us connect to: what the operator wrote, and nothing else. Where nothing is written, a server
+/// that nobody but this machine can reach may reach this machine.
 ///
-/// Deviation: loopback without an entry of its own, so that a first try on one machine works. Whoever puts a proxy on the same
-/// machine before the server writes `allow_targets`, be it empty: others speak through that proxy.
+/// Deviation: loopback without an entry of its own, so that a first try on one machine works. Whoever puts a proxy on
+/// the same machine before the server writes `allow_targets`, be it empty: others speak through that proxy.
 ///
 /// # Errors
-/// Something is listened for on every address of the machine, and which those are cannot be read: then anybody could have us
-/// connect to ourselves.
+/// Something is listened for on every address of the machine, and which those are cannot be read: then anybody could
+/// have us connect to ourselves.
 pub(super) fn destinations(configuration: &Configuration) -> Result<DestinationPolicy> {
     let is_local = open_to_peers(configuration).all(|socket| socket.ip().is_loopback());
     let allowed: Vec<AllowedTarget> = match &configuration.sip.allow_targets {
@@ -44,8 +44,8 @@ fn open_to_peers(configuration: &Configuration) -> impl Iterator<Item = SocketAd
     sip.chain(&configuration.msrp.listen).chain(&configuration.msrp.web_socket_listen).map(|listen| listen.socket)
 }
 
-/// Where our listeners are met: at their own address; at each of the machine's, which is asked only then, where they are on
-/// every address; and at what we tell peers.
+/// Where our listeners are met: at their own address; at each of the machine's, which is asked only then, where they
+/// are on every address; and at what we tell peers.
 fn own_places(
     configuration: &Configuration,
     machine: impl FnOnce() -> io::Result<Vec<IpAddr>>,
@@ -65,8 +65,8 @@ fn own_places(
     let told: Vec<&HostPort> =
         [&configuration.sip.advertise, &configuration.msrp.advertise].into_iter().flatten().collect();
     let mut own = Vec::new();
-    // The administration's socket is one of the system's usual ones, where that for IPv6 takes IPv4, too; those of SIP and MSRP
-    // do not.
+    // The administration's socket is one of the system's usual ones, where that for IPv6 takes IPv4, too; those of SIP
+    // and MSRP do not.
     let peers = open_to_peers(configuration).map(|socket| (socket, false));
     for (socket, takes_both) in peers.chain(admin.map(|socket| (socket, true))) {
         own.push(socket);

@@ -59,8 +59,8 @@ pub enum Taken {
 }
 
 impl Directory {
-    /// From the configuration, and what Message-IDs of reports are made with. Of `shards` those are told for whom something of a
-    /// tenant's share becomes free.
+    /// From the configuration, and what Message-IDs of reports are made with. Of `shards` those are told for whom
+    /// something of a tenant's share becomes free.
     ///
     /// # Errors
     /// An alias that is no address, or that cannot be whose it is said to be, with its place.
@@ -212,7 +212,8 @@ impl Directory {
         }
     }
 
-    /// Reserves names for a user by an operator's word: all of them, or none. Those that the user has need no reservation.
+    /// Reserves names for a user by an operator's word: all of them, or none. Those that the user has need no
+    /// reservation.
     ///
     /// # Errors
     /// [`Taken`]: the first that the user cannot have.
@@ -262,8 +263,8 @@ impl Directory {
         gained.into_iter().map(key).collect()
     }
 
-    /// What a profile says, as far as the configuration does not say otherwise: a name that it gives away, or a user that
-    /// it gives names to, is nobody else's.
+    /// What a profile says, as far as the configuration does not say otherwise: a name that it gives away, or a user
+    /// that it gives names to, is nobody else's.
     fn names_in(&self, user: &RecipientKey, profile: &Profile) -> Vec<(String, Authority)> {
         let tenants = self.tenants.load();
         let is_free = |name: &&String| {

@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::Result;
-use restante_deferral::breaker::{Breaker, BreakerLimits};
+use restante_deferral::breaker::Breaker;
 use restante_deferral::commit::CommitError;
 use restante_deferral::decision::{Question, Undecided};
 use restante_deferral::model::{Profile, ProfileChange, RecipientKey, TenantName, Timestamp};
@@ -46,31 +46,29 @@ use restante_store::spool::Spool;
 use restante_store::sqlite::{Clock, OpenOptions, SqliteStore};
 use restante_store::{Fatal, Sink, Store, StoreError, UserCredentials};
 use restante_transport::destination::{DestinationPolicy, RefusedTarget};
-use restante_transport::queue::{Lane, channel};
+use restante_transport::queue::Lane;
 use restante_transport::resolution::Names;
 use restante_transport::{Layers, Protocol, Sender, Transport, TransportCounters, WebSockets};
 use tokio::sync::{oneshot, watch};
 
 use self::authentication::Authentication;
 use self::certificates::Certificates;
-use self::destinations::destinations;
 use self::directory::{Directory, Reservation};
-use self::limits::{framing_limits, queue_limits, transport_limits};
+use self::limits::transport_limits;
 use self::listeners::{BoundMsrp, NO_PLACE, sip_listeners};
 use self::msrp_relay::Clients;
 use self::offenders::Offenders;
 use self::openings::Openings;
-use self::policies::{Policies, PolicyParts};
+use self::policies::{ConfiguredPolicies, PolicyParts};
 use self::rates::Rates;
 use self::relay_link::RelayLink;
 use self::roster::Roster;
-use self::secrets::Secrets;
 use self::shard::{CredentialsOrder, DecisionTicket, ProfileOrder, ToShard};
-use self::starting::{load_credentials, new_authentication, open_store, run_number, start_shards, tls};
+use self::starting::{Opened, load_credentials, start_policies, start_shards};
 use self::usage::Inboxes;
 use crate::configuration::{Configuration, Limits, NextHop};
 use crate::metrics::Metrics;
-use crate::policies::Asker;
+use crate::policies::{Asker, Policies};
 
 pub use self::listeners::MsrpPlace;
 
@@ -129,7 +127,7 @@ pub struct Shared {
     relay: OnceLock<RelayLink>,
     msrp_limits: FramingLimits,
     sender: OnceLock<Sender>,
-    policies: OnceLock<Policies>,
+    policies: OnceLock<ConfiguredPolicies>,
     inboxes: Arc<Inboxes>,
     elsewhere: served::Elsewhere,
 }
@@ -145,8 +143,8 @@ impl Shared {
 
     /// The policies; none while the server starts.
     #[must_use]
-    pub fn policies(&self) -> Option<&Arc<crate::policies::Policies>> {
-        self.policies.get().map(Policies::platform)
+    pub fn policies(&self) -> Option<&Arc<Policies>> {
+        self.policies.get().map(ConfiguredPolicies::platform)
     }
 
     /// Gives the same to every shard.
@@ -240,8 +238,8 @@ impl Shared {
         user.is_some_and(|user| self.directory.tenant_of(uri).is_some_and(|tenant| *tenant.deferred_user == *user))
     }
 
-    /// What our MSRP paths name towards a peer: of the listeners of this kind the one of its address family, where there is
-    /// one.
+    /// What our MSRP paths name towards a peer: of the listeners of this kind the one of its address family, where
+    /// there is one.
     fn msrp_place(&self, peer: IpAddr, is_encrypted: bool) -> &MsrpPlace {
         let of_family = |place: &&MsrpPlace| place.is_ipv6 == Some(peer.is_ipv6());
         let of_kind = || self.msrp_places.iter().filter(|place| place.is_encrypted == is_encrypted);
@@ -251,7 +249,8 @@ impl Shared {
     /// What our sessions have to do with a relay now.
     fn relay(&self, is_encrypted: bool) -> ThroughRelay {
         match self.relay.get().map(|link| (link.is_secure() == is_encrypted, link.use_path())) {
-            // The media's protocol is that of the hop that peers connect to: whoever wants the other one comes without relay.
+            // The media's protocol is that of the hop that peers connect to: whoever wants the other one comes without
+            // relay.
             None | Some((false, _)) => ThroughRelay::Nothing,
             Some((true, Some(use_path))) => ThroughRelay::Granted(use_path),
             Some((true, None)) => ThroughRelay::Missing,
@@ -296,8 +295,8 @@ impl Shared {
 /// Opens what the server keeps things in, told where and by whom completions are awaited.
 pub type StoreOpener = Box<dyn FnOnce(OpenOptions, Sink) -> Result<(Arc<dyn Store>, Spool), StoreError> + Send>;
 
-/// What a server is made of where that is not always the same. The default is what serves; a test puts something else in
-/// its place, to hold commits back or to let time pass.
+/// What a server is made of where that is not always the same. The default is what serves; a test puts something else
+/// in its place, to hold commits back or to let time pass.
 pub struct Parts {
     /// The store.
     pub store: StoreOpener,
@@ -353,71 +352,10 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub async fn start_with(configuration: &Configuration, parts: Parts) -> Result<Server> {
-        let count = std::thread::available_parallelism().map_or(1, usize::from).min(usize::from(u8::MAX));
-        // What cannot be used is said before anything is made on the disk.
-        let tls = tls(configuration)?;
-        let destinations = destinations(configuration)?;
-        let limits = configuration.limits.clone();
-        let queue_limits = queue_limits(&limits);
-        let (inboxes, outboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| channel::<ToShard>(queue_limits)).unzip();
-        let inboxes = Arc::new(inboxes);
-        let (store, spool) = open_store(configuration, &inboxes, &parts.clock, parts.fatal, parts.store)?;
-        let secrets = Secrets::open(&configuration.data)?;
-        let directory = Directory::new(configuration, secrets.report_key(), Arc::downgrade(&inboxes))
-            .map_err(anyhow::Error::msg)?;
-        // MSRP listeners are bound with the transport below; their ports may be chosen by the system, so paths are made
-        // from what was bound.
-        let bound = BoundMsrp::reserve(configuration)?;
-        let shared = Arc::new(Shared {
-            run: run_number()?,
-            own_mark: OwnMark::new(
-                secrets.own_mark,
-                directory.tenants().first().map_or("localhost", |tenant| &tenant.domain),
-            ),
-            directory,
-            authentication: new_authentication(&limits)?,
-            offenders: Offenders::new(&limits),
-            open_sessions: Openings::new(limits.max_sessions_per_sender, limits.max_sessions_per_source),
-            open_calls: Openings::new(limits.max_calls_per_sender, limits.max_calls_per_source),
-            metrics: Metrics::new(),
-            spool,
-            store: store.clone(),
-            clock: parts.clock,
-            rates: Rates::default(),
-            hops: Mutex::new(Breaker::new(BreakerLimits::default())),
-            destinations,
-            outbound: configuration.sip.outbound.clone(),
-            names: name_service::next_hops(&configuration.sip.name_servers, &configuration.sip.listen),
-            msrp_names: name_service::hosts_of_msrp(&configuration.sip.name_servers),
-            failed_msrp_places: media::FailedPlaces::default(),
-            congestion_safe: configuration.sip.congestion_safe,
-            count_unreported_as_delivered: configuration.msrp.count_unreported_as_delivered,
-            upstream_failure_header: configuration.sip.upstream_failure_header.clone(),
-            keep_headers: configuration.sip.keep_headers.clone(),
-            msrp_places: bound.places.clone(),
-            msrp_offers_tls: configuration.msrp.offers_tls(),
-            msrp_relay: Clients::new(limits.max_relay_clients_per_user),
-            relay: OnceLock::new(),
-            msrp_limits: framing_limits(&limits),
-            sender: OnceLock::new(),
-            policies: OnceLock::new(),
-            inboxes: inboxes.clone(),
-            elsewhere: served::Elsewhere::default(),
-            limits,
-        });
-        let (beginning, asked) = (configuration.clone(), inboxes.clone());
-        let (clock, policy_parts) = (shared.clock.clone(), parts.policies);
-        let opened = move || Policies::start(&beginning, asked, clock, policy_parts);
-        let policies = tokio::task::spawn_blocking(opened).await??;
-        let platform = policies.platform().clone();
-        let _ = shared.policies.set(policies);
-        let (known, running) = (shared.clone(), configuration.clone());
-        let roster = tokio::task::spawn_blocking(move || Roster::start(&known, &running)).await??;
-        if let Err(error) = crate::watch::start("policy-watch", &platform) {
-            tracing::warn!(%error, "files of policies are not watched; SIGHUP or `restante policy activate` take them");
-        }
-        shared.directory.load(store.profiles()?);
-        load_credentials(&shared, &store)?;
+        let Opened { shared, bound, tls, outboxes } = Opened::of(configuration, parts.clock, parts.fatal, parts.store)?;
+        let roster = start_policies(&shared, configuration, parts.policies).await?;
+        shared.directory.load(shared.store.profiles()?);
+        load_credentials(&shared)?;
         let transport_limits = transport_limits(&configuration.limits);
         let listeners = sip_listeners(configuration);
         let handler = receiver::handler(&shared);
@@ -431,7 +369,7 @@ impl Server {
         if let Some(link) = RelayLink::start(&configuration.msrp.relay, tls.clone(), shared.names.clone())? {
             let _ = shared.relay.set(link);
         }
-        let shards = start_shards(&shared, outboxes, &store)?;
+        let shards = start_shards(&shared, outboxes)?;
         let names = shared.clone();
         let releasing = tokio::task::spawn_blocking(move || recovery::release_names(&names));
         let (stop_scheduler, stopped) = watch::channel(false);
@@ -501,8 +439,8 @@ impl Server {
     }
 }
 
-/// Nobody knows what is on a disk that failed an fsync: the next process goes on with what is readable there. The status is
-/// EX_IOERR of sysexits.h.
+/// Nobody knows what is on a disk that failed an fsync: the next process goes on with what is readable there. The
+/// status is EX_IOERR of sysexits.h.
 fn end_the_process(why: &str) {
     tracing::error!("{why}");
     std::process::exit(74);

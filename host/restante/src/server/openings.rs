@@ -6,8 +6,8 @@
 //! | a trusted peer that names nobody | its address: all that it names nobody for together |
 //! | a user who showed a password | who that is, and the address: whoever has many names has few addresses |
 //!
-//! An address is an IPv4 address or the /64 network of an IPv6 one. There is an entry for what is open and no other, so that
-//! these tables are bounded by the number of sessions and calls.
+//! An address is an IPv4 address or the /64 network of an IPv6 one. There is an entry for what is open and no other, so
+//! that these tables are bounded by the number of sessions and calls.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -25,9 +25,10 @@ use super::secrets::pseudonym_secret;
 use super::shard::ToShard;
 use super::usage::Inboxes;
 use crate::configuration::{Configuration, Limits, Source, Tenant};
-use crate::policies::activation::{NotActivated, Signers, Watcher};
+use crate::policies::activation::{NotActivated, Watcher};
 use crate::policies::library::Library;
-use crate::policies::{self, Asker, Occasion, Parts, PolicyError, Ready, TenantPolicy};
+use crate::policies::{Asker, Occasion, Parts, Policies, PolicyError, Ready, TenantPolicy};
+use crate::signatures::Signers;
 
 /// Why a tenant's policy cannot be used; with its place where there is one.
 #[derive(Debug, Error)]
@@ -46,13 +47,14 @@ pub struct PolicyParts {
     pub compiler: Option<ChildCompiler>,
     /// Told of each step of an activation.
     pub watcher: Watcher,
-    /// A data directory whose compiled policies are used and not changed; none: those of the configuration's, kept there.
+    /// A data directory whose compiled policies are used and not changed; none: those of the configuration's, kept
+    /// there.
     pub compiled_in: Option<PathBuf>,
 }
 
 /// What is loaded, and what loads.
-pub struct Policies {
-    platform: Arc<policies::Policies>,
+pub struct ConfiguredPolicies {
+    platform: Arc<Policies>,
     server: Limits,
     /// What a tenant's policy may use where nothing else is said.
     usual: TenantPolicyLimits,
@@ -82,7 +84,7 @@ impl PolicyParts {
     }
 }
 
-impl Policies {
+impl ConfiguredPolicies {
     /// The engine, without a tenant. Blocks.
     ///
     /// # Errors
@@ -92,7 +94,7 @@ impl Policies {
         inboxes: Arc<Inboxes>,
         clock: Clock,
         parts: PolicyParts,
-    ) -> Result<Policies> {
+    ) -> Result<ConfiguredPolicies> {
         let limits = &configuration.limits;
         let policy_limits = PolicyLimits {
             deadline: Duration::from_millis(limits.max_decision_milliseconds),
@@ -125,13 +127,13 @@ impl Policies {
         let pseudonym_secret = pseudonym_secret(&configuration.data)?;
         let max_component_bytes = policy_limits.max_component_bytes;
         let parts = Parts { loader, meter, library, pseudonym_secret, max_component_bytes, clock, watcher };
-        let platform = Arc::new(policies::Policies::new(host, parts));
-        Ok(Policies { platform, server: limits.clone(), usual, abilities: abilities(configuration) })
+        let platform = Arc::new(Policies::new(host, parts));
+        Ok(ConfiguredPolicies { platform, server: limits.clone(), usual, abilities: abilities(configuration) })
     }
 
     /// What decides, and swaps what decides.
     #[must_use]
-    pub fn platform(&self) -> &Arc<policies::Policies> {
+    pub fn platform(&self) -> &Arc<Policies> {
         &self.platform
     }
 

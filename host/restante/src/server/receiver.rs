@@ -1,5 +1,5 @@
-//! Between the sockets and the shards: the least that can be done with what arrives. Each message goes to the shard that
-//! its own identifiers name, or that its served user belongs to.
+//! Between the sockets and the shards: the least that can be done with what arrives. Each message goes to the shard
+//! that its own identifiers name, or that its served user belongs to.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use restante_sip::uri::Uri;
 use restante_sip::writer::{Builder, reason};
 use restante_transport::queue::Lane;
 use restante_transport::{Handler, Intake, SendToken, TransportEvent, Unreadable};
+use siphasher::sip::SipHasher24;
 
 use super::Shared;
 use super::flow;
@@ -123,7 +124,8 @@ pub(super) fn destination(shared: &Shared, message: &SipMessage, flow: &Flow) ->
         _ => Lane::Ordinary,
     };
     let tagged = message.to().ok().and_then(|to| to.tag().and_then(shard_of_tag)).map(usize::from);
-    // The ACK of a refusal has the Request-URI of its INVITE, and a tag of whoever refused; ours of a dialog has our Contact.
+    // The ACK of a refusal has the Request-URI of its INVITE, and a tag of whoever refused; ours of a dialog has our
+    // Contact.
     let tagged = tagged.filter(|shard| *shard < shared.shards());
     if let (Some(shard), false) = (tagged, method == Some(Method::Ack)) {
         return (shard, lane);
@@ -167,8 +169,7 @@ pub(super) fn destination(shared: &Shared, message: &SipMessage, flow: &Flow) ->
 pub fn shard_of(key: &RecipientKey, shards: usize) -> usize {
     // Keyed with constants: which user shares a shard with which is no secret worth a per-process key, and every thread
     // must come to the same result.
-    #[allow(deprecated)]
-    let mut hasher = std::hash::SipHasher::new_with_keys(0x5265_7374_616e_7465, 0x706f_7374_6521_2121);
+    let mut hasher = SipHasher24::new_with_keys(0x5265_7374_616e_7465, 0x706f_7374_6521_2121);
     key.hash(&mut hasher);
     usize::try_from(hasher.finish() % (shards.max(1) as u64)).unwrap_or(0)
 }

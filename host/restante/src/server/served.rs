@@ -94,8 +94,8 @@ impl Shared {
     pub(super) fn peer(&self, flow: &Flow) -> Peer {
         let says_who = !flow::protocol_of(flow.transport).is_web_socket();
         let sender = self.sender().filter(|_| flow::protocol_of(flow.transport).is_encrypted());
-        // Nobody, where TLS has shown nothing, or the connection is gone. Before there is one: who will have to be there, or
-        // nothing is sent.
+        // Nobody, where TLS has shown nothing, or the connection is gone. Before there is one: who will have to be
+        // there, or nothing is sent.
         let names = sender.and_then(|sender| match (flow.connection, flow.name) {
             (Some(id), _) => sender.peer_names(ConnectionId(id.0)),
             (None, Some(name)) => sender.tls().host(NameId(name.0)).map(|host| Arc::from([host.as_ref().into()])),
@@ -105,8 +105,9 @@ impl Shared {
     }
 }
 
-/// Shards of INVITEs whose served user is not their Request-URI's: a CANCEL, and the ACK of a refusal, have the Request-URI
-/// alone, and the INVITE's branch (RFC 3261 §9.1, §17.1.1.3). The oldest is forgotten when there are too many.
+/// Shards of INVITEs whose served user is not their Request-URI's: a CANCEL, and the ACK of a refusal, have the
+/// Request-URI alone, and the INVITE's branch (RFC 3261 §9.1, §17.1.1.3). The oldest is forgotten when there are too
+/// many.
 #[derive(Default)]
 pub(super) struct Elsewhere {
     hasher: RandomState,

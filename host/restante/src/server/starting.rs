@@ -1,21 +1,124 @@
 //! What a server opens before it serves.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
+use restante_deferral::breaker::{Breaker, BreakerLimits};
+use restante_sip::transaction::OwnMark;
 use restante_store::spool::Spool;
 use restante_store::sqlite::{Clock, OpenOptions};
 use restante_store::{Fatal, Sink, Store};
 use restante_transport::Tls;
-use restante_transport::queue::{Lane, QueueReceiver};
+use restante_transport::queue::{Lane, QueueReceiver, channel};
 
 use super::authentication::Authentication;
-use super::limits::write_limits;
+use super::destinations::destinations;
+use super::directory::Directory;
+use super::limits::{framing_limits, queue_limits, write_limits};
+use super::listeners::BoundMsrp;
+use super::media::FailedPlaces;
+use super::msrp_relay::Clients;
+use super::offenders::Offenders;
+use super::openings::Openings;
+use super::policies::{ConfiguredPolicies, PolicyParts};
+use super::rates::Rates;
+use super::roster::Roster;
+use super::secrets::Secrets;
+use super::served::Elsewhere;
 use super::shard::{Shard, ToShard};
 use super::usage::Inboxes;
-use super::{Shared, StoreOpener, recovery};
+use super::{Shared, StoreOpener, name_service, recovery};
 use crate::configuration::{Configuration, Limits};
+use crate::metrics::Metrics;
+
+/// What a server opens before anybody works with it.
+pub(super) struct Opened {
+    pub(super) shared: Arc<Shared>,
+    /// Reserved places of MSRP.
+    pub(super) bound: BoundMsrp,
+    pub(super) tls: Arc<Tls>,
+    /// What each shard takes from.
+    pub(super) outboxes: Vec<QueueReceiver<ToShard>>,
+}
+
+impl Opened {
+    /// Reads files, opens the store and reserves ports.
+    pub(super) fn of(configuration: &Configuration, clock: Clock, fatal: Fatal, store: StoreOpener) -> Result<Opened> {
+        let count = std::thread::available_parallelism().map_or(1, usize::from).min(usize::from(u8::MAX));
+        // What cannot be used is said before anything is made on the disk.
+        let tls = tls(configuration)?;
+        let destinations = destinations(configuration)?;
+        let limits = configuration.limits.clone();
+        let queue_limits = queue_limits(&limits);
+        let (inboxes, outboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| channel::<ToShard>(queue_limits)).unzip();
+        let inboxes = Arc::new(inboxes);
+        let (store, spool) = open_store(configuration, &inboxes, &clock, fatal, store)?;
+        let secrets = Secrets::open(&configuration.data)?;
+        let directory = Directory::new(configuration, secrets.report_key(), Arc::downgrade(&inboxes))
+            .map_err(anyhow::Error::msg)?;
+        // MSRP listeners are bound with the transport later; their ports may be chosen by the system, so paths are made
+        // from what was bound.
+        let bound = BoundMsrp::reserve(configuration)?;
+        let shared = Arc::new(Shared {
+            run: run_number()?,
+            own_mark: OwnMark::new(
+                secrets.own_mark,
+                directory.tenants().first().map_or("localhost", |tenant| &tenant.domain),
+            ),
+            directory,
+            authentication: new_authentication(&limits)?,
+            offenders: Offenders::new(&limits),
+            open_sessions: Openings::new(limits.max_sessions_per_sender, limits.max_sessions_per_source),
+            open_calls: Openings::new(limits.max_calls_per_sender, limits.max_calls_per_source),
+            metrics: Metrics::new(),
+            spool,
+            store,
+            clock,
+            rates: Rates::default(),
+            hops: Mutex::new(Breaker::new(BreakerLimits::default())),
+            destinations,
+            outbound: configuration.sip.outbound.clone(),
+            names: name_service::next_hops(&configuration.sip.name_servers, &configuration.sip.listen),
+            msrp_names: name_service::hosts_of_msrp(&configuration.sip.name_servers),
+            failed_msrp_places: FailedPlaces::default(),
+            congestion_safe: configuration.sip.congestion_safe,
+            count_unreported_as_delivered: configuration.msrp.count_unreported_as_delivered,
+            upstream_failure_header: configuration.sip.upstream_failure_header.clone(),
+            keep_headers: configuration.sip.keep_headers.clone(),
+            msrp_places: bound.places.clone(),
+            msrp_offers_tls: configuration.msrp.offers_tls(),
+            msrp_relay: Clients::new(limits.max_relay_clients_per_user),
+            relay: OnceLock::new(),
+            msrp_limits: framing_limits(&limits),
+            sender: OnceLock::new(),
+            policies: OnceLock::new(),
+            inboxes,
+            elsewhere: Elsewhere::default(),
+            limits,
+        });
+        Ok(Opened { shared, bound, tls, outboxes })
+    }
+}
+
+/// Starts what decides, and the roster of those for whom it does.
+pub(super) async fn start_policies(
+    shared: &Arc<Shared>,
+    configuration: &Configuration,
+    parts: PolicyParts,
+) -> Result<Arc<Roster>> {
+    let (beginning, asked, clock) = (configuration.clone(), shared.inboxes.clone(), shared.clock.clone());
+    let opened = move || ConfiguredPolicies::start(&beginning, asked, clock, parts);
+    let policies = tokio::task::spawn_blocking(opened).await??;
+    let platform = policies.platform().clone();
+    let _ = shared.policies.set(policies);
+    let (known, running) = (shared.clone(), configuration.clone());
+    let roster = tokio::task::spawn_blocking(move || Roster::start(&known, &running)).await??;
+    if let Err(error) = crate::watch::start("policy-watch", &platform) {
+        tracing::warn!(%error, "files of policies are not watched; SIGHUP or `restante policy activate` take them");
+    }
+    Ok(roster)
+}
 
 /// What the files of `[tls]` hold.
 pub(super) fn tls(configuration: &Configuration) -> Result<Arc<Tls>> {
@@ -28,13 +131,13 @@ pub(super) fn tls(configuration: &Configuration) -> Result<Arc<Tls>> {
 }
 
 /// With keys of this run alone: which nonces were used is known to it alone, too.
-pub(super) fn run_number() -> Result<u32> {
+fn run_number() -> Result<u32> {
     let mut random = [0; 4];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     Ok(u32::from_be_bytes(random))
 }
 
-pub(super) fn new_authentication(limits: &Limits) -> Result<Authentication> {
+fn new_authentication(limits: &Limits) -> Result<Authentication> {
     let (mut key, mut number) = ([0; 32], [0; 8]);
     for random in [&mut key[..], &mut number[..]] {
         getrandom::fill(random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
@@ -42,8 +145,8 @@ pub(super) fn new_authentication(limits: &Limits) -> Result<Authentication> {
     Ok(Authentication::new(&key, u64::from_be_bytes(number), limits))
 }
 
-pub(super) fn load_credentials(shared: &Shared, store: &Arc<dyn Store>) -> Result<()> {
-    for (user, credentials) in store.credentials()? {
+pub(super) fn load_credentials(shared: &Shared) -> Result<()> {
+    for (user, credentials) in shared.store.credentials()? {
         if let Err(taken) = shared.authentication.users.set(&user, Some(&credentials)) {
             tracing::error!(tenant = %user.tenant, %taken, "credentials cannot be used: give the user others");
         }
@@ -51,7 +154,7 @@ pub(super) fn load_credentials(shared: &Shared, store: &Arc<dyn Store>) -> Resul
     Ok(())
 }
 
-pub(super) fn open_store(
+fn open_store(
     configuration: &Configuration,
     inboxes: &Arc<Inboxes>,
     clock: &Clock,
@@ -71,12 +174,8 @@ pub(super) fn open_store(
     open(options, sink).with_context(|| format!("cannot open the data directory {}", configuration.data.display()))
 }
 
-pub(super) fn start_shards(
-    shared: &Arc<Shared>,
-    outboxes: Vec<QueueReceiver<ToShard>>,
-    store: &Arc<dyn Store>,
-) -> Result<Vec<JoinHandle<()>>> {
-    let mut registrations = recovery::load_registrations(store, (shared.clock)(), outboxes.len())?;
+pub(super) fn start_shards(shared: &Arc<Shared>, outboxes: Vec<QueueReceiver<ToShard>>) -> Result<Vec<JoinHandle<()>>> {
+    let mut registrations = recovery::load_registrations(&shared.store, (shared.clock)(), outboxes.len())?;
     let mut threads = Vec::new();
     for (index, inbox) in outboxes.into_iter().enumerate() {
         let shared = shared.clone();

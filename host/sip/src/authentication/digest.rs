@@ -1,5 +1,6 @@
 use std::fmt;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use md5::Md5;
 use sha2::{Digest, Sha256, Sha512_256};
 use subtle::ConstantTimeEq;
@@ -117,8 +118,8 @@ pub fn user_hash(algorithm: Algorithm, username: &str, realm: &str) -> String {
     hexadecimal(&algorithm.hash(&[username, realm]))
 }
 
-/// H(A1) of RFC 7616 §3.4.2: the hash of username, realm and password. Whoever has it can authenticate in the realm, so it
-/// is never shown.
+/// H(A1) of RFC 7616 §3.4.2: the hash of username, realm and password. Whoever has it can authenticate in the realm, so
+/// it is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HashOfA1 {
     algorithm: Algorithm,
@@ -187,9 +188,9 @@ pub struct Subject<'a> {
 /// `response` of RFC 7616 §3.4.1, and `rspauth` of §3.5, in lower-case hexadecimal digits; without a protection that of
 /// RFC 2069.
 ///
-/// Deviation: of a session, the client's nonce in A1 is that of the same credentials, and not that of the first after the
-/// challenge (RFC 7616 §3.4.2), so that no server has to remember it. For a client that keeps its nonce for the session,
-/// as ours does, it is the same.
+/// Deviation: of a session, the client's nonce in A1 is that of the same credentials, and not that of the first after
+/// the challenge (RFC 7616 §3.4.2), so that no server has to remember it. For a client that keeps its nonce for the
+/// session, as ours does, it is the same.
 #[must_use]
 pub fn response(hash: &HashOfA1, subject: &Subject<'_>, protection: Option<&Protection>) -> String {
     let Subject { method, uri, nonce, is_session, body } = subject;
@@ -219,13 +220,9 @@ pub fn is_response(expected: &str, given: &str) -> bool {
 }
 
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |text, byte| text + &format!("{byte:02x}"))
+    HEXLOWER.encode(bytes)
 }
 
 pub(super) fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
-    pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
+    HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()
 }

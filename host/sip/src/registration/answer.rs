@@ -1,17 +1,18 @@
 use super::request::{RequestedContact, RequestedContacts};
 use super::{Binding, BindingKind, Bindings, RegisterRequest, Registrant};
+use crate::UnixMilliseconds;
 use crate::header::write_date;
 
 impl Bindings {
-    /// The header fields of the 200 after [`Bindings::apply`]: every binding as a Contact of its own with `expires`, Path
-    /// for who understands it (RFC 3327 §5.3), `Require: outbound` and Flow-Timer where RFC 5626 was applied, P-Associated-URI with
-    /// `associated` URIs, Date.
+    /// The header fields of the 200 after [`Bindings::apply`]: every binding as a Contact of its own with `expires`,
+    /// Path for who understands it (RFC 3327 §5.3), `Require: outbound` and Flow-Timer where RFC 5626 was applied,
+    /// P-Associated-URI with `associated` URIs, Date.
     ///
     /// A core gets its own Contact back, and not what others registered.
     #[must_use]
     pub fn answer(
         &self,
-        now: u64,
+        now: UnixMilliseconds,
         request: &RegisterRequest,
         registrant: Registrant,
         associated: &[String],
@@ -44,7 +45,7 @@ impl Bindings {
         fields
     }
 
-    fn core_contacts(&self, now: u64, request: &RegisterRequest) -> Vec<rsip::Header> {
+    fn core_contacts(&self, now: UnixMilliseconds, request: &RegisterRequest) -> Vec<rsip::Header> {
         let RequestedContacts::These(contacts) = &request.contacts else { return Vec::new() };
         let bound = self.bindings.iter().find(|binding| binding.kind == BindingKind::Core && !binding.doubtful);
         let left = bound.map_or(0, |binding| seconds_left(binding, now));
@@ -57,6 +58,6 @@ fn contact(value: &str, seconds: u64) -> rsip::Header {
 }
 
 /// Rounded up: a client that takes 0 for "gone" must not read it while the binding lives.
-fn seconds_left(binding: &Binding, now: u64) -> u64 {
+fn seconds_left(binding: &Binding, now: UnixMilliseconds) -> u64 {
     binding.expires_at.saturating_sub(now).div_ceil(1000)
 }

@@ -2,6 +2,7 @@ use super::binding::{Binding, BindingId, BindingKind};
 use super::embedded::EmbeddedDevice;
 use super::request::{RegisterRequest, RequestedContact, RequestedContacts, is_reachable, methods_of};
 use super::{RegisterError, Registrant, RegistrarLimits};
+use crate::UnixMilliseconds;
 use crate::identity::equivalent;
 use crate::uri::Uri;
 
@@ -60,15 +61,16 @@ impl RegistrationOutcome {
 }
 
 impl Bindings {
-    /// None. Numbers begin behind `now` in milliseconds since 1970, so that whatever was numbered before, at fewer than a
-    /// thousand bindings a second, is numbered otherwise and nothing has to be kept of a user whose last binding went.
+    /// None. Numbers begin behind `now` in milliseconds since 1970, so that whatever was numbered before, at fewer than
+    /// a thousand bindings a second, is numbered otherwise and nothing has to be kept of a user whose last binding
+    /// went.
     #[must_use]
-    pub fn new(now: u64) -> Bindings {
+    pub fn new(now: UnixMilliseconds) -> Bindings {
         Bindings { bindings: Vec::new(), last_id: now }
     }
 
-    /// Takes over the bindings of another name of the user, with numbers of its own. Of two that are the same contact, the
-    /// same device, or a core each, its own stays, and it has at most `max_contacts`. Whether one came.
+    /// Takes over the bindings of another name of the user, with numbers of its own. Of two that are the same contact,
+    /// the same device, or a core each, its own stays, and it has at most `max_contacts`. Whether one came.
     pub fn inherit(&mut self, others: Vec<Binding>, max_contacts: usize) -> bool {
         let before = self.bindings.len();
         for other in others {
@@ -99,14 +101,14 @@ impl Bindings {
     /// Deviation: else by instance alone: a device that comes back with another address takes the place of its old one,
     /// which would be a ghost until it expires.
     ///
-    /// Within one Call-ID a lower CSeq is refused. Deviation: an equal one is a repetition that outlived its transaction,
-    /// is answered as the first was, and changes nothing.
+    /// Within one Call-ID a lower CSeq is refused. Deviation: an equal one is a repetition that outlived its
+    /// transaction, is answered as the first was, and changes nothing.
     ///
     /// # Errors
     /// [`RegisterError`]; nothing was changed then.
     pub fn apply(
         &mut self,
-        now: u64,
+        now: UnixMilliseconds,
         request: &RegisterRequest,
         registrant: Registrant,
         limits: &RegistrarLimits,
@@ -125,13 +127,13 @@ impl Bindings {
     }
 
     /// Takes out what has expired.
-    pub fn expire(&mut self, now: u64) -> Vec<Binding> {
+    pub fn expire(&mut self, now: UnixMilliseconds) -> Vec<Binding> {
         self.bindings.extract_if(.., |binding| binding.expires_at <= now).collect()
     }
 
     /// When the next binding expires.
     #[must_use]
-    pub fn next_expiry(&self) -> Option<u64> {
+    pub fn next_expiry(&self) -> Option<UnixMilliseconds> {
         self.bindings.iter().map(|binding| binding.expires_at).min()
     }
 
@@ -150,7 +152,7 @@ impl Bindings {
 
 struct Update<'a> {
     bindings: Bindings,
-    now: u64,
+    now: UnixMilliseconds,
     request: &'a RegisterRequest,
     limits: &'a RegistrarLimits,
     touched: Vec<BindingId>,

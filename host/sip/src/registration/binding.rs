@@ -1,4 +1,5 @@
 use super::EmbeddedDevice;
+use crate::UnixMilliseconds;
 use crate::header::{ContactValue, HeaderError, NameAddr};
 use crate::uri::Uri;
 
@@ -24,8 +25,8 @@ pub struct Binding {
     pub kind: BindingKind,
     /// Contact's URI as written.
     pub contact_uri: String,
-    /// Contact's parameters as written, each with its semicolon, without `expires`: q, +sip.instance, reg-id, feature tags
-    /// and unknown ones.
+    /// Contact's parameters as written, each with its semicolon, without `expires`: q, +sip.instance, reg-id, feature
+    /// tags and unknown ones.
     pub contact_parameters: String,
     /// `+sip.instance` without angle brackets.
     pub instance: Option<String>,
@@ -40,11 +41,11 @@ pub struct Binding {
     /// Its CSeq.
     pub cseq_number: u32,
     /// When the binding was made, milliseconds since 1970.
-    pub registered_at: u64,
+    pub registered_at: UnixMilliseconds,
     /// When it was refreshed last, milliseconds since 1970.
-    pub refreshed_at: u64,
+    pub refreshed_at: UnixMilliseconds,
     /// When it ends, milliseconds since 1970.
-    pub expires_at: u64,
+    pub expires_at: UnixMilliseconds,
     /// The flow that the REGISTER came over, in whatever form the caller writes one.
     pub flow: Option<String>,
     /// User-Agent of the REGISTER.
@@ -116,8 +117,8 @@ impl Binding {
         methods
     }
 
-    /// Where a request to this binding goes: to the device with its Path as the route, or to the address-of-record through
-    /// the core (the Path in a third-party REGISTER is the client's, and would go around the core).
+    /// Where a request to this binding goes: to the device with its Path as the route, or to the address-of-record
+    /// through the core (the Path in a third-party REGISTER is the client's, and would go around the core).
     ///
     /// Header fields in the Contact's URI are left out: they may not stand in a Request-URI (RFC 3261 §19.1.1).
     #[must_use]

@@ -1,9 +1,10 @@
 use super::apply::{BindingChange, Bindings, ChangeKind, RegistrationOutcome};
 use super::binding::{Binding, BindingId, BindingKind};
 use super::embedded::EmbeddedDevice;
+use crate::UnixMilliseconds;
 
-/// All devices that are registered with a core, told otherwise than by a REGISTER: by registration events (RFC 3680), or by
-/// an operator's system.
+/// All devices that are registered with a core, told otherwise than by a REGISTER: by registration events (RFC 3680),
+/// or by an operator's system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportedDevices {
     /// SIP URI of the core that leads to them, where none is known by its REGISTER.
@@ -11,14 +12,14 @@ pub struct ReportedDevices {
     /// All of them; none: nobody is there.
     pub devices: Vec<EmbeddedDevice>,
     /// Until when that is believed, milliseconds since 1970.
-    pub expires_at: u64,
+    pub expires_at: UnixMilliseconds,
     /// One of them registered or refreshed, which is more than that they are there still.
     pub is_news: bool,
 }
 
 impl Bindings {
-    /// Takes in what was reported. Unlike the `Expires: 0` of a third-party REGISTER it is the whole truth of the core: where
-    /// it names nobody, the route through the core ends. What devices registered here themselves stays.
+    /// Takes in what was reported. Unlike the `Expires: 0` of a third-party REGISTER it is the whole truth of the core:
+    /// where it names nobody, the route through the core ends. What devices registered here themselves stays.
     ///
     /// | known | reported | change |
     /// |---|---|---|
@@ -26,7 +27,12 @@ impl Bindings {
     /// | a core | devices | refreshed: its devices are these; nothing, where nothing is new |
     /// | a core, by reports alone | devices, through another | refreshed, and moved there |
     /// | a core | nobody | removed |
-    pub fn report(&mut self, now: u64, reported: &ReportedDevices, max_devices: usize) -> RegistrationOutcome {
+    pub fn report(
+        &mut self,
+        now: UnixMilliseconds,
+        reported: &ReportedDevices,
+        max_devices: usize,
+    ) -> RegistrationOutcome {
         let mut changes: Vec<BindingChange> =
             self.expire(now).into_iter().map(|binding| BindingChange { kind: ChangeKind::Expired, binding }).collect();
         let known = self.bindings.iter().position(|binding| binding.kind == BindingKind::Core);
@@ -51,7 +57,7 @@ impl Bindings {
 
 fn refresh(
     binding: &mut Binding,
-    now: u64,
+    now: UnixMilliseconds,
     reported: &ReportedDevices,
     devices: Vec<EmbeddedDevice>,
 ) -> Option<BindingChange> {
@@ -79,7 +85,12 @@ fn refresh(
     Some(BindingChange { kind: ChangeKind::Refreshed { moved }, binding: binding.clone() })
 }
 
-fn new_binding(id: BindingId, now: u64, reported: &ReportedDevices, devices: Vec<EmbeddedDevice>) -> Binding {
+fn new_binding(
+    id: BindingId,
+    now: UnixMilliseconds,
+    reported: &ReportedDevices,
+    devices: Vec<EmbeddedDevice>,
+) -> Binding {
     Binding {
         id,
         kind: BindingKind::Core,
@@ -106,7 +117,7 @@ fn new_binding(id: BindingId, now: u64, reported: &ReportedDevices, devices: Vec
 mod tests {
     use super::*;
 
-    fn report(devices: &[&str], expires_at: u64) -> ReportedDevices {
+    fn report(devices: &[&str], expires_at: UnixMilliseconds) -> ReportedDevices {
         let device =
             |user: &&str| EmbeddedDevice { contact: format!("<sip:{user}@ue>"), methods: Vec::new(), leaves: false };
         let devices = devices.iter().map(device).collect();

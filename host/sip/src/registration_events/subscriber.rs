@@ -3,23 +3,24 @@ use thiserror::Error;
 
 use super::document::{DocumentError, RegistrationInfo};
 use super::{REG, REGINFO};
+use crate::UnixMilliseconds;
 use crate::dialog::{Dialog, DialogError, MAX_ROUTES, is_token};
 use crate::header::{MediaType, TokenValue};
 use crate::message::{Method, Name, SipMessage};
 use crate::writer::{Builder, WriteError};
 
-/// Milliseconds of a second.
-const SECOND: u64 = 1000;
+const MILLISECONDS_PER_SECOND: u64 = 1000;
 /// A NOTIFY has to come so long after a 2xx: 64·T1, Timer N (RFC 6665 §4.1.2.4).
-const TIMER_N: u64 = 32 * SECOND;
-/// A subscription is refreshed so long before its end, or at half its time where that is later (as TS 24.229 §5.2.3 has it).
-const REFRESH_BEFORE: u64 = 600 * SECOND;
+const TIMER_N_MILLISECONDS: u64 = 32 * MILLISECONDS_PER_SECOND;
+/// A subscription is refreshed so long before its end, or at half its time where that is later (as TS 24.229 §5.2.3 has
+/// it).
+const REFRESH_BEFORE_MILLISECONDS: u64 = 600 * MILLISECONDS_PER_SECOND;
 /// The shortest wait before another try, doubled with each that fails.
-const FIRST_RETRY: u64 = 5 * SECOND;
+const FIRST_RETRY_MILLISECONDS: u64 = 5 * MILLISECONDS_PER_SECOND;
 /// The longest.
-const LONGEST_RETRY: u64 = 3600 * SECOND;
+const LONGEST_RETRY_MILLISECONDS: u64 = 3600 * MILLISECONDS_PER_SECOND;
 /// A subscription that was notified so long is one that works: what failed before it counts no more.
-const PROVEN_AFTER: u64 = 60 * SECOND;
+const PROVEN_AFTER_MILLISECONDS: u64 = 60 * MILLISECONDS_PER_SECOND;
 /// The longest interval that a 423 may talk us into.
 const MAX_EXPIRES_SECONDS: u32 = 7 * 24 * 3600;
 
@@ -48,14 +49,14 @@ pub struct SubscriberSettings {
 /// | any but waiting | NOTIFY with `terminated` (§4.1.3) | waiting: at once for `deactivated` and `timeout`, else longer |
 /// | any | its end passed unrefreshed | waiting |
 ///
-/// Whatever a notifier says, it is asked no faster than one that fails: only what follows a subscription that lived for a
-/// minute, or the first gap in a dialog's documents, goes at once.
+/// Whatever a notifier says, it is asked no faster than one that fails: only what follows a subscription that lived for
+/// a minute, or the first gap in a dialog's documents, goes at once.
 ///
-/// What begins anew has a Call-ID and a tag of its own (§4.4.1): see [`Subscriber::renew`]. So neither a late answer nor a
-/// late NOTIFY of the dialog before is taken for one of the next.
+/// What begins anew has a Call-ID and a tag of its own (§4.4.1): see [`Subscriber::renew`]. So neither a late answer
+/// nor a late NOTIFY of the dialog before is taken for one of the next.
 ///
-/// A NOTIFY may come before the 2xx, and makes the dialog then (§4.4.1). Deviation: another dialog that a forked SUBSCRIBE
-/// made is refused with 481: one registrar knows all that is to be known.
+/// A NOTIFY may come before the 2xx, and makes the dialog then (§4.4.1). Deviation: another dialog that a forked
+/// SUBSCRIBE made is refused with 481: one registrar knows all that is to be known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscriber {
     settings: SubscriberSettings,
@@ -66,15 +67,15 @@ pub struct Subscriber {
     dialog: Option<Dialog>,
     is_asking: bool,
     /// When a SUBSCRIBE is to be sent; none while nothing is due.
-    due_at: Option<u64>,
+    due_at: Option<UnixMilliseconds>,
     /// When what was granted ends; none while nothing is.
-    ends_at: Option<u64>,
+    ends_at: Option<UnixMilliseconds>,
     /// When the first NOTIFY of this dialog came.
-    notified_since: Option<u64>,
+    notified_since: Option<UnixMilliseconds>,
     /// Until when the 2xx grants it; none before that.
-    granted_until: Option<u64>,
+    granted_until: Option<UnixMilliseconds>,
     /// When a SUBSCRIBE was last due and sent.
-    asked_at: Option<u64>,
+    asked_at: Option<UnixMilliseconds>,
     /// A document was missed, and none was asked for since.
     is_missing: bool,
     /// One was asked for in this dialog.
@@ -122,7 +123,12 @@ impl NotifyError {
 impl Subscriber {
     /// One that is to begin at `due_at`. Call-ID and tag are unguessable, and what its NOTIFYs are known by.
     #[must_use]
-    pub fn new(settings: SubscriberSettings, call_id: String, local_tag: String, due_at: u64) -> Subscriber {
+    pub fn new(
+        settings: SubscriberSettings,
+        call_id: String,
+        local_tag: String,
+        due_at: UnixMilliseconds,
+    ) -> Subscriber {
         Subscriber {
             settings,
             call_id,
@@ -150,13 +156,13 @@ impl Subscriber {
 
     /// When it wants to be looked at; none while an answer is awaited.
     #[must_use]
-    pub fn next_wake(&self) -> Option<u64> {
+    pub fn next_wake(&self) -> Option<UnixMilliseconds> {
         [self.due_at.filter(|_| !self.is_asking), self.ends_at].into_iter().flatten().min()
     }
 
     /// When what was granted ends.
     #[must_use]
-    pub fn ends_at(&self) -> Option<u64> {
+    pub fn ends_at(&self) -> Option<UnixMilliseconds> {
         self.ends_at
     }
 
@@ -166,8 +172,9 @@ impl Subscriber {
         self.dialog.as_ref()
     }
 
-    /// Its time came. True: [`Subscriber::subscribe`] is to be sent, with other names where [`Subscriber::is_spent`] says so.
-    pub fn wake(&mut self, now: u64) -> bool {
+    /// Its time came. True: [`Subscriber::subscribe`] is to be sent, with other names where [`Subscriber::is_spent`]
+    /// says so.
+    pub fn wake(&mut self, now: UnixMilliseconds) -> bool {
         if self.ends_at.is_some_and(|at| at <= now) {
             self.begin_anew(now);
         }
@@ -191,20 +198,21 @@ impl Subscriber {
         self.is_spent = false;
     }
 
-    /// A document was missed: a full one comes after a SUBSCRIBE (RFC 6665 §4.2.1.2, RFC 3680 §4.7). It is asked for at once the first time.
-    pub fn ask_again(&mut self, now: u64) {
+    /// A document was missed: a full one comes after a SUBSCRIBE (RFC 6665 §4.2.1.2, RFC 3680 §4.7). It is asked for at
+    /// once the first time.
+    pub fn ask_again(&mut self, now: UnixMilliseconds) {
         let at = if std::mem::replace(&mut self.asked_for_missing, true) { self.not_too_soon(now) } else { now };
         self.is_missing = true;
         self.due_at = Some(self.due_at.unwrap_or(at).min(at));
     }
 
     /// It cannot be sent now: then.
-    pub fn postpone(&mut self, until: u64) {
+    pub fn postpone(&mut self, until: UnixMilliseconds) {
         self.due_at = Some(until);
     }
 
     /// It could not be sent, whatever was made of it: a try that failed.
-    pub fn not_sent(&mut self, now: u64) {
+    pub fn not_sent(&mut self, now: UnixMilliseconds) {
         self.is_asking = false;
         self.failed(now, None);
     }
@@ -242,7 +250,7 @@ impl Subscriber {
     }
 
     /// The final answer to its SUBSCRIBE; `request` is what was sent. None: nothing came.
-    pub fn answered(&mut self, now: u64, answer: Option<(&SipMessage, &SipMessage)>) {
+    pub fn answered(&mut self, now: UnixMilliseconds, answer: Option<(&SipMessage, &SipMessage)>) {
         // One that was given up meanwhile, or of a dialog that is over, says nothing of the next.
         if answer.is_some_and(|(request, _)| request.call_id() != Some(&self.call_id)) {
             return;
@@ -269,7 +277,7 @@ impl Subscriber {
         }
     }
 
-    fn accepted(&mut self, now: u64, request: &SipMessage, response: &SipMessage) {
+    fn accepted(&mut self, now: UnixMilliseconds, request: &SipMessage, response: &SipMessage) {
         let granted = response.number(Name::Expires).ok().flatten().unwrap_or(self.settings.expires_seconds);
         match &mut self.dialog {
             Some(dialog) => _ = dialog.update(response),
@@ -278,12 +286,12 @@ impl Subscriber {
                 Err(_) => return self.failed(now, None),
             },
         }
-        self.granted_until = Some(now.saturating_add(u64::from(granted) * SECOND));
+        self.granted_until = Some(now.saturating_add(u64::from(granted) * MILLISECONDS_PER_SECOND));
         if self.notified_since.is_some() {
             self.lasts(now, granted.min(self.settings.expires_seconds));
         } else {
             // Nobody tells of anything without a NOTIFY.
-            self.ends_at = Some(now.saturating_add(TIMER_N));
+            self.ends_at = Some(now.saturating_add(TIMER_N_MILLISECONDS));
         }
     }
 
@@ -291,7 +299,7 @@ impl Subscriber {
     ///
     /// # Errors
     /// [`NotifyError`]: what to answer.
-    pub fn notified(&mut self, now: u64, notify: &SipMessage) -> Result<Notified, NotifyError> {
+    pub fn notified(&mut self, now: UnixMilliseconds, notify: &SipMessage) -> Result<Notified, NotifyError> {
         let is_reg = |event: TokenValue| event.token == REG;
         if !notify.header(Name::Event).and_then(|event| TokenValue::parse(event).ok()).is_some_and(is_reg) {
             return Err(NotifyError::BadEvent);
@@ -333,14 +341,16 @@ impl Subscriber {
     }
 
     /// Why it ended, and when it may begin again (RFC 6665 §4.1.3).
-    fn terminated(&mut self, now: u64, state: &TokenValue) {
+    fn terminated(&mut self, now: UnixMilliseconds, state: &TokenValue) {
         let retry_after = state.seconds("retry-after");
         self.begin_anew(now);
         match state.parameter("reason").map(str::to_ascii_lowercase).as_deref() {
             // It may begin at once; a notifier that always says so is asked no more often than one that fails.
             Some("deactivated" | "timeout") | None => {}
             // They say that it will not be otherwise: looked at again when everything may have changed.
-            Some("rejected" | "noresource" | "invariant") => self.due_at = Some(now.saturating_add(LONGEST_RETRY)),
+            Some("rejected" | "noresource" | "invariant") => {
+                self.due_at = Some(now.saturating_add(LONGEST_RETRY_MILLISECONDS))
+            }
             _ => self.failed(now, retry_after),
         }
     }
@@ -354,14 +364,14 @@ impl Subscriber {
         Ok(Dialog { local_cseq: self.cseq, ..dialog })
     }
 
-    fn lasts(&mut self, now: u64, seconds: u32) {
-        self.lasts_until(now, now.saturating_add(u64::from(seconds) * SECOND));
+    fn lasts(&mut self, now: UnixMilliseconds, seconds: u32) {
+        self.lasts_until(now, now.saturating_add(u64::from(seconds) * MILLISECONDS_PER_SECOND));
     }
 
-    fn lasts_until(&mut self, now: u64, ends_at: u64) {
+    fn lasts_until(&mut self, now: UnixMilliseconds, ends_at: UnixMilliseconds) {
         let lasts = ends_at.saturating_sub(now);
         self.ends_at = Some(ends_at);
-        let refresh = lasts.saturating_sub(REFRESH_BEFORE).max(lasts / 2);
+        let refresh = lasts.saturating_sub(REFRESH_BEFORE_MILLISECONDS).max(lasts / 2);
         let refresh_at = self.not_too_soon(now.saturating_add(refresh));
         // What was missed is not forgotten over an answer that comes after it.
         let missing = self.due_at.filter(|_| self.is_missing);
@@ -369,18 +379,18 @@ impl Subscriber {
     }
 
     /// Not before a try that failed would be repeated.
-    fn not_too_soon(&self, at: u64) -> u64 {
-        self.asked_at.map_or(at, |asked| at.max(asked.saturating_add(FIRST_RETRY)))
+    fn not_too_soon(&self, at: UnixMilliseconds) -> UnixMilliseconds {
+        self.asked_at.map_or(at, |asked| at.max(asked.saturating_add(FIRST_RETRY_MILLISECONDS)))
     }
 
-    fn forget_failures(&mut self, now: u64) {
-        if self.notified_since.is_some_and(|since| since.saturating_add(PROVEN_AFTER) <= now) {
+    fn forget_failures(&mut self, now: UnixMilliseconds) {
+        if self.notified_since.is_some_and(|since| since.saturating_add(PROVEN_AFTER_MILLISECONDS) <= now) {
             self.failures = 0;
         }
     }
 
     /// The dialog is gone. The next SUBSCRIBE begins another one, at once the first time.
-    fn begin_anew(&mut self, now: u64) {
+    fn begin_anew(&mut self, now: UnixMilliseconds) {
         self.forget_failures(now);
         self.dialog = None;
         self.ends_at = None;
@@ -396,7 +406,7 @@ impl Subscriber {
     }
 
     /// At once the first time, then longer each time.
-    fn soon(&mut self, now: u64) {
+    fn soon(&mut self, now: UnixMilliseconds) {
         if self.failures > 0 {
             return self.failed(now, None);
         }
@@ -404,10 +414,11 @@ impl Subscriber {
         self.due_at = Some(now);
     }
 
-    fn failed(&mut self, now: u64, retry_after_seconds: Option<u32>) {
-        let wait = FIRST_RETRY.saturating_mul(1 << self.failures.min(16)).min(LONGEST_RETRY);
+    fn failed(&mut self, now: UnixMilliseconds, retry_after_seconds: Option<u32>) {
+        let wait = FIRST_RETRY_MILLISECONDS.saturating_mul(1 << self.failures.min(16)).min(LONGEST_RETRY_MILLISECONDS);
         self.failures = self.failures.saturating_add(1);
-        let asked = retry_after_seconds.map(|seconds| (u64::from(seconds) * SECOND).min(LONGEST_RETRY));
-        self.due_at = Some(now.saturating_add(asked.unwrap_or(wait).max(SECOND)));
+        let asked = retry_after_seconds
+            .map(|seconds| (u64::from(seconds) * MILLISECONDS_PER_SECOND).min(LONGEST_RETRY_MILLISECONDS));
+        self.due_at = Some(now.saturating_add(asked.unwrap_or(wait).max(MILLISECONDS_PER_SECOND)));
     }
 }

@@ -1,11 +1,12 @@
 //! The store in SQLite.
 //!
 //! Messages lie in order of arrival and are not changed; what is keyed otherwise is narrow, or written seldom and for
-//! many at once: see the tables in `schema`, the keys in `deduplication`, the sums in `users`. That keeps what is written
-//! near together however much is queued.
+//! many at once: see the tables in `schema`, the keys in `deduplication`, the sums in `users`. That keeps what is
+//! written near together however much is queued.
 //!
-//! There is one partition, number 0. Its number is in the top bits of every [`MessageId`] and how many there are is kept
-//! in the store, so that more can come without changing ids; a directory made with several is refused until they exist.
+//! There is one partition, number 0. Its number is in the top bits of every [`MessageId`] and how many there are is
+//! kept in the store, so that more can come without changing ids; a directory made with several is refused until they
+//! exist.
 
 mod adoption;
 mod bound;
@@ -134,8 +135,8 @@ struct Alarms {
 }
 
 impl SqliteStore {
-    /// Opens or makes a store and starts its threads. Whoever has messages and is registered is due at once. Registrations
-    /// that ended while nobody watched are forgotten.
+    /// Opens or makes a store and starts its threads. Whoever has messages and is registered is due at once.
+    /// Registrations that ended while nobody watched are forgotten.
     ///
     /// # Errors
     /// [`StoreError`]

@@ -35,8 +35,8 @@ pub struct Place {
 }
 
 impl Wanted {
-    /// A host with what was said about port and transport. None when it is neither an address nor a name that the DNS could
-    /// know.
+    /// A host with what was said about port and transport. None when it is neither an address nor a name that the DNS
+    /// could know.
     #[must_use]
     pub fn new(host: &str, port: Option<u16>, protocol: Option<Protocol>) -> Option<Wanted> {
         let host = host.strip_suffix('.').unwrap_or(host);

@@ -23,8 +23,9 @@ use crate::web_socket::{self, WebSockets};
 
 /// Every SIP connection of this process, accepted or opened; for any thread.
 ///
-/// Requests to an address reuse the connection that we opened to it. An accepted connection is used only by who names its
-/// flow: that its peer's address is also where requests for it go is not known without authentication (RFC 5923 §8).
+/// Requests to an address reuse the connection that we opened to it. An accepted connection is used only by who names
+/// its flow: that its peer's address is also where requests for it go is not known without authentication (RFC 5923
+/// §8).
 pub(crate) struct ConnectionTable {
     runtime: runtime::Handle,
     pub(crate) limits: TransportLimits,
@@ -62,13 +63,14 @@ struct Open {
     is_closing: bool,
 }
 
-/// Of all connections that we may open, the part to one source: who has many ports, or addresses, is to leave some for others.
+/// Of all connections that we may open, the part to one source: who has many ports, or addresses, is to leave some for
+/// others.
 const SOURCE_SHARE: usize = 16;
 /// But at least so many.
 const LEAST_SHARE: usize = 16;
 
-/// Where a connection of ours leads. One that was made for another name at the same address is another one: only that name
-/// was verified.
+/// Where a connection of ours leads. One that was made for another name at the same address is another one: only that
+/// name was verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Destination {
     pub(crate) protocol: Protocol,
@@ -210,8 +212,8 @@ impl ConnectionTable {
         drop((permit, alive));
     }
 
-    /// Who is at the other end of a connection, as far as TLS has shown that: the domains in the certificate of a peer that
-    /// connected, the name that we verified where we did.
+    /// Who is at the other end of a connection, as far as TLS has shown that: the domains in the certificate of a peer
+    /// that connected, the name that we verified where we did.
     pub(crate) fn peer_names(&self, id: ConnectionId) -> Option<PeerNames> {
         lock(&self.state).open.get(&id).map(|open| Arc::clone(&open.names))
     }
@@ -240,7 +242,8 @@ impl ConnectionTable {
         result
     }
 
-    /// Sends on the connection that we opened there, or on a new one, which ends soon where all that is sent is an answer.
+    /// Sends on the connection that we opened there, or on a new one, which ends soon where all that is sent is an
+    /// answer.
     ///
     /// # Errors
     /// [`SendFailure`]

@@ -5,8 +5,8 @@ use restante_sip::uri::host_address;
 
 use crate::address::NameId;
 
-/// Names that are known at a time; the oldest is forgotten for a new one. Who still uses its number is told that there is no
-/// such name, and asks again.
+/// Names that are known at a time; the oldest is forgotten for a new one. Who still uses its number is told that there
+/// is no such name, and asks again.
 const MAX_NAMES: usize = 10_000;
 
 /// Hosts that were asked for, by number: what carries a number can be copied.

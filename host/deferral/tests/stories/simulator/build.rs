@@ -10,6 +10,8 @@ use restante_deferral::model::{
 };
 use restante_deferral::participating_function::{Arrival, Attempt, AttemptEnd, AttemptTask, PullRequest, ReplyToken};
 
+use super::{Policy, World};
+
 pub fn bob() -> RecipientKey {
     key("sip:bob@example.org")
 }
@@ -172,6 +174,22 @@ pub fn pages_all(question: &Question) -> Result<Answer, Undecided> {
         Question::Incoming(context, _) => kept(context.now),
         _ => Err(Undecided::Declined),
     }
+}
+
+/// Messages of these names wait, under [`pages_all`].
+pub fn with_messages(names: &[&str]) -> World {
+    messages_under(Box::new(pages_all), names)
+}
+
+/// Messages of these names arrived under this policy, ten seconds ago.
+pub fn messages_under(policy: Policy, names: &[&str]) -> World {
+    let mut world = World::new();
+    world.policy = policy;
+    for name in names {
+        world.arrives(message(name));
+    }
+    world.seconds(10);
+    world
 }
 
 /// Keeps everything, sends all in one session, and lets the fallback do the rest.

@@ -1,8 +1,9 @@
 //! Names that are nobody's, instead of identities.
 //!
-//! A pseudonym is made of the identity and a tenant's key. It is the same wherever the identity stands, so that a policy
-//! that compares addresses decides as before; without the key nobody can say whose it is, nor try names until one fits.
-//! What a policy may look at stays: the scheme, that two addresses are of one domain, that a user is a number.
+//! A pseudonym is made of the identity and a tenant's key. It is the same wherever the identity stands, so that a
+//! policy that compares addresses decides as before; without the key nobody can say whose it is, nor try names until
+//! one fits. What a policy may look at stays: the scheme, that two addresses are of one domain, that a user is a
+//! number.
 //!
 //! | place | becomes |
 //! |---|---|
@@ -10,13 +11,14 @@
 //! | feature tags | as they are, but for values in angle brackets and what looks like an identity |
 //! | fields, classes, types, settings | as they are, but for what looks like an identity |
 //!
-//! A lone address, or a list of them, becomes pseudonyms; another text with an identity in it becomes one opaque word, for
-//! there may be a name beside the address.
+//! A lone address, or a list of them, becomes pseudonyms; another text with an identity in it becomes one opaque word,
+//! for there may be a name beside the address.
 
 mod looks;
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use restante_deferral::decision::{
     Answer, Availability, ContactView, Context, ExpiringMessage, FailedMessage, Failure, Incoming, IncomingAnswer,
@@ -332,7 +334,7 @@ impl Pseudonymiser {
     }
 
     fn hex(&self, bytes: usize, kind: &str, text: &str) -> String {
-        self.mac(kind, text).iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(self.mac(kind, text).get(..bytes).unwrap_or_default())
     }
 
     fn mac(&self, kind: &str, text: &str) -> [u8; 32] {

@@ -75,7 +75,8 @@ enum TransportChoice {
 /// Where received content that is no text goes.
 #[derive(Args, Debug)]
 pub struct Saving {
-    /// Save in this directory what comes in sessions or is no text, under names that are made up here; without it such content is not kept.
+    /// Save in this directory what comes in sessions or is no text, under names that are made up here; without it such
+    /// content is not kept.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
 }

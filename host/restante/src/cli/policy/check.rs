@@ -11,12 +11,12 @@ use restante_policy::{Hook, LoadError, PolicyLimits};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::inspect::sha256;
 use super::run::undecided_name;
 use super::subject::{Subject, bytes, grouped, meter, settings};
 use super::wasm::Contents;
 use crate::cli::output::{say, write};
 use crate::cli::table::table;
+use crate::policies::library::digest_of;
 
 #[derive(Args, Debug)]
 pub struct Arguments {
@@ -72,7 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.json {
         let report = json!({
             "file": subject.name,
-            "sha256": sha256(&subject.component),
+            "sha256": digest_of(&subject.component),
             "usable": !steps.has_failed(),
             "steps": steps.0,
         });

@@ -7,13 +7,13 @@ use anyhow::{Context, Result};
 use clap::Args;
 use restante_policy::{Loader, PolicyEngine, PolicyLimits};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::run::print_json;
 use super::subject::Subject;
 use super::wasm::Contents;
 use crate::cli::output::say;
 use crate::cli::table::harmless;
+use crate::policies::library::digest_of;
 
 #[derive(Args, Debug)]
 pub struct Arguments {
@@ -29,7 +29,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let subject = Subject::read(&arguments.file)?;
     let contents = Contents::read(&subject.component).with_context(|| format!("{} is broken", subject.name))?;
-    let digest = sha256(&subject.component);
+    let digest = digest_of(&subject.component);
     let versions = contents.contract_versions();
     let loader = Loader::new(PolicyEngine::new(PolicyLimits::default())?, None)?;
     let compiled = loader.compile(&subject.component);
@@ -79,9 +79,4 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         print_json(schema)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The digest by which a policy is known, in hexadecimal.
-pub fn sha256(component: &[u8]) -> String {
-    Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect()
 }

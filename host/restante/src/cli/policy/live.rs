@@ -14,13 +14,12 @@ use super::comparison;
 use super::subject::Subject;
 use crate::admin::policies::{ActivatedReply, ProposalRequest, RollbackRequest, Uploaded};
 use crate::cli::RunningServer;
-use crate::cli::admin_client::{download, request, send, upload};
+use crate::cli::admin_client::{download, escaped, request, send, upload};
 use crate::cli::output::{say, write_bytes};
-use crate::cli::queue::escaped;
 use crate::cli::table::{harmless, table};
-use crate::policies::activation::signature_from_file;
 use crate::policies::library::Recording;
 use crate::policies::{GenerationStatus, RecordingStatus, TenantPolicyStatus};
+use crate::signatures::signature_from_file;
 
 /// How often a log is asked for that is followed.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
@@ -99,7 +98,8 @@ pub enum Command {
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Set the cases that a policy has to pass before it is activated for a tenant: a file of cases or records, one a line.
+    /// Set the cases that a policy has to pass before it is activated for a tenant: a file of cases or records, one a
+    /// line.
     Cases {
         /// The tenant.
         tenant: String,

@@ -11,8 +11,6 @@ use serde_json::Value;
 
 use super::wasm;
 
-/// The policy that is built into the program goes by this name, as in a configuration.
-const STANDARD: &str = "standard";
 /// Larger files are not read: a component may have 10 MiB, and debug information goes when it is made.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
@@ -33,7 +31,7 @@ impl Subject {
     /// The file cannot be read, is no WebAssembly, or is a core module of something else.
     pub fn read(path: &Path) -> Result<Subject> {
         let name = path.display().to_string();
-        let bytes = if name == STANDARD && !path.exists() {
+        let bytes = if name == restante_policy::standard::NAME && !path.exists() {
             restante_policy::standard::COMPONENT.to_vec()
         } else {
             read_bounded(path, MAX_FILE_BYTES)?

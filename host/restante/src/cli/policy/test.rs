@@ -9,10 +9,10 @@ use restante_policy::record::{Case, CaseFailure, CaseRunner, read_cases, typical
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use super::inspect::sha256;
 use super::subject::{Subject, meter, read_bounded, settings};
 use crate::cli::output::say;
 use crate::cli::table::harmless;
+use crate::policies::library::digest_of;
 
 /// Larger files are no files of cases.
 const MAX_CASES_BYTES: u64 = 64 << 20;
@@ -79,7 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.json {
         let report = json!({
             "policy": subject.name,
-            "sha256": sha256(&subject.component),
+            "sha256": digest_of(&subject.component),
             "passed": tried.len().saturating_sub(failed),
             "failed": failed,
             "cases": tried.iter().map(report).collect::<Vec<_>>(),
@@ -117,8 +117,8 @@ fn case_files(place: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The one policy that was built in a directory: a component beside the cases, or what cargo built there or in the workspace
-/// above.
+/// The one policy that was built in a directory: a component beside the cases, or what cargo built there or in the
+/// workspace above.
 fn built_policy(place: &Path) -> Result<PathBuf> {
     let directory = if place.is_file() { place.parent().unwrap_or(Path::new(".")) } else { place };
     let mut found = Vec::new();

@@ -1,8 +1,8 @@
 //! Which tenants there are, and how they come, change and go while the server runs.
 //!
-//! Tenants are those of the configuration file, read again when the operator says so, and those that were added at run time,
-//! which are kept in the data directory ([`kept`]). A change is made in this order, and what fails before the last step
-//! changes nothing:
+//! Tenants are those of the configuration file, read again when the operator says so, and those that were added at run
+//! time, which are kept in the data directory ([`kept`]). A change is made in this order, and what fails before the
+//! last step changes nothing:
 //!
 //! 1. the values are checked, and that no other tenant has the same domain, number or alias;
 //! 2. the policies are loaded and check their settings;
@@ -28,7 +28,7 @@ use thiserror::Error;
 use self::kept::Kept;
 use super::Shared;
 use super::directory::Tenants;
-use super::policies::{Policies, Prepared, UnusablePolicy};
+use super::policies::{ConfiguredPolicies, Prepared, UnusablePolicy};
 use super::receiver::shard_of;
 use super::shard::ToShard;
 use crate::configuration::{Configuration, ConfigurationError, Source, Tenant, check_claims};
@@ -119,8 +119,8 @@ impl Roster {
         self.known.load_full()
     }
 
-    /// Adds a tenant or changes one that was added in this way. Blocks. True: it is new. `text` is what is kept; `source` is
-    /// where what is wrong is looked for.
+    /// Adds a tenant or changes one that was added in this way. Blocks. True: it is new. `text` is what is kept;
+    /// `source` is where what is wrong is looked for.
     ///
     /// # Errors
     /// [`RosterError`]
@@ -137,7 +137,7 @@ impl Roster {
                 self.file()
             )));
         }
-        if tenant.policy != Tenant::STANDARD_POLICY {
+        if !tenant.has_standard_policy() {
             return Err(RosterError::Invalid(format!(
                 "tenants.{name}.policy: {:?}: expected \"standard\"; paths of the server's files are taken from its \
                  configuration file alone",
@@ -161,8 +161,8 @@ impl Roster {
         Ok(!everybody.contains_key(name))
     }
 
-    /// Removes a tenant that was added at run time. What is stored for its users stays, and so does what is kept of its policy,
-    /// unless that is to go: then the tenant may be gone already. Blocks.
+    /// Removes a tenant that was added at run time. What is stored for its users stays, and so does what is kept of its
+    /// policy, unless that is to go: then the tenant may be gone already. Blocks.
     ///
     /// # Errors
     /// [`RosterError`]
@@ -230,7 +230,7 @@ impl Roster {
                 None => reloaded.added.push(name.clone()),
                 Some(before) if before.tenant != known.tenant => reloaded.changed.push(name.clone()),
                 // The file of its component may be another one.
-                Some(_) if known.tenant.policy != Tenant::STANDARD_POLICY => {}
+                Some(_) if !known.tenant.has_standard_policy() => {}
                 Some(_) => continue,
             }
             to_load.push((name.as_str(), &*known.tenant, &known.source));
@@ -288,8 +288,8 @@ impl Roster {
         self.look_at_waiting(&watching, ToShard::Watch);
     }
 
-    /// Names that the configuration gives to somebody now are released; those that it gives to nobody any more are whose the
-    /// profiles say.
+    /// Names that the configuration gives to somebody now are released; those that it gives to nobody any more are
+    /// whose the profiles say.
     fn names_changed(&self, before: &HashSet<RecipientKey>, tenants: &HashSet<TenantName>) {
         let shared = &self.shared;
         let now: HashSet<RecipientKey> = shared.directory.configured_aliases().into_iter().collect();
@@ -340,7 +340,7 @@ impl Roster {
         self.shared.directory.prepare(&by_name(everybody))
     }
 
-    fn policies(&self) -> Result<&Policies, RosterError> {
+    fn policies(&self) -> Result<&ConfiguredPolicies, RosterError> {
         let missing = || RosterError::Invalid("the server is starting: expected that it serves".to_owned());
         self.shared.policies.get().ok_or_else(missing)
     }
@@ -355,7 +355,7 @@ impl Roster {
     }
 }
 
-fn keep(policies: &Policies, prepared: &Prepared) -> Result<(), RosterError> {
+fn keep(policies: &ConfiguredPolicies, prepared: &Prepared) -> Result<(), RosterError> {
     policies
         .keep(prepared)
         .map_err(|(tenant, error)| RosterError::Disk(format!("the policy of tenants.{tenant}"), error))

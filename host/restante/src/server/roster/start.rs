@@ -1,7 +1,7 @@
 //! The tenants that a server begins with: those of its configuration, and those that were added to an earlier run.
 //!
-//! What is wrong with the configuration keeps the server from starting: its operator is there to mend it. A tenant that was
-//! added at run time and cannot be served any more is left out and said, and its file stays.
+//! What is wrong with the configuration keeps the server from starting: its operator is there to mend it. A tenant that
+//! was added at run time and cannot be served any more is left out and said, and its file stays.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use super::{Everybody, Known, Origin, Roster, by_name, check_claim, of_file};
 use crate::configuration::{Configuration, Source, Tenant, check_claims};
 use crate::policies::Occasion;
 use crate::server::Shared;
-use crate::server::policies::{Policies, Prepared};
+use crate::server::policies::{ConfiguredPolicies, Prepared};
 
 impl Roster {
     /// Loads all policies and has the directory know all tenants. Blocks.
@@ -86,7 +86,7 @@ impl Roster {
     }
 }
 
-fn prepare(policies: &Policies, tenants: &Everybody) -> Result<Vec<Prepared>> {
+fn prepare(policies: &ConfiguredPolicies, tenants: &Everybody) -> Result<Vec<Prepared>> {
     let all: Vec<(&str, &Tenant, &Source)> =
         tenants.iter().map(|(name, known)| (name.as_str(), &*known.tenant, &known.source)).collect();
     Ok(policies.prepare_all(&all, Occasion::Start)?)

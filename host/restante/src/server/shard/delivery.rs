@@ -49,8 +49,8 @@ impl Shard {
         }
     }
 
-    /// What a server that stops does not begin any more is in the store, and begun by the next one. Whoever waits for it is
-    /// answered by this one: what was to be passed on is kept, and who fetches comes again.
+    /// What a server that stops does not begin any more is in the store, and begun by the next one. Whoever waits for
+    /// it is answered by this one: what was to be passed on is kept, and who fetches comes again.
     fn leave_to_the_next(&mut self, now: Now, attempt: Attempt) -> Result<(), NotStarted> {
         let ids = ids_of(&attempt.task);
         match attempt.task {
@@ -123,8 +123,8 @@ impl Shard {
         Ok(Some(Carrier::Transaction(client)))
     }
 
-    /// A report follows the IMDN-Record-Route of its message (RFC 5438 §8), which its Request-URI begins, where there is a
-    /// core to take it there.
+    /// A report follows the IMDN-Record-Route of its message (RFC 5438 §8), which its Request-URI begins, where there
+    /// is a core to take it there.
     fn along_record_route(&self, key: &RecipientKey, message: &StoredMessage) -> Option<Route> {
         let envelope = &message.message.envelope;
         let outbound = self.outbound_flow()?;
@@ -356,8 +356,8 @@ impl Shard {
         })
     }
 
-    /// A stored message for a session: CPIM as it came; anything else is wrapped, and the part inside the CPIM says how it is
-    /// to be read. A chunk has no field for an encoding: CPIM that came compressed goes without.
+    /// A stored message for a session: CPIM as it came; anything else is wrapped, and the part inside the CPIM says how
+    /// it is to be read. A chunk has no field for an encoding: CPIM that came compressed goes without.
     pub(super) fn outgoing(&self, message: &StoredMessage) -> Outgoing {
         let stored = &message.message;
         let envelope = &stored.envelope;

@@ -18,6 +18,7 @@ use super::{Now, Shard, Waiting};
 use crate::server::directory::TenantEntry;
 use crate::server::facts::{self, BodyForm};
 use crate::server::media::{Command, MediaId, Received};
+use crate::server::rates::Party;
 use crate::server::served::Served;
 use crate::server::usage::Room;
 
@@ -33,6 +34,27 @@ const LARGE_MESSAGE_SERVICES: [&str; 3] =
 
 /// A tenant has no room for a message.
 struct NoRoom;
+
+/// How much there is of those whom an arrival concerns, for the policy.
+struct ArrivalCounts {
+    sender: Counts,
+    tenant: Counts,
+    recipient: Counts,
+}
+
+/// What an arrival is in the rates.
+#[derive(Clone, Copy)]
+enum CountedAs {
+    Message,
+    /// A disposition, or an INVITE, whose message is counted when it comes.
+    Nothing,
+}
+
+impl CountedAs {
+    fn of(kind: MessageKind) -> CountedAs {
+        if kind == MessageKind::Message { CountedAs::Message } else { CountedAs::Nothing }
+    }
+}
 
 impl Shard {
     pub(super) fn message(
@@ -60,8 +82,7 @@ impl Shard {
             }
         };
         let (deduplication, deduplication_as_written) = facts::deduplication(&key, &sender, &facts, message, None);
-        let (sender_counts, tenant_counts, recipient_rates) =
-            self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
+        let counts = self.counts(now, &key, &sender, CountedAs::of(facts.kind));
         let room = self.room_for(Some(&tenant), facts.kind, body.len() as u64);
         let reply = ReplyToken(self.token());
         let request = facts::beside(message, served, sender.verification == Verification::TrustedPeer);
@@ -80,9 +101,9 @@ impl Shard {
             // The datagram's own buffer is not kept alive for a small body.
             body: Body::Inline(bytes::Bytes::copy_from_slice(&body)),
             expires_at: facts::expires_at(message, now.wall),
-            sender_counts,
-            tenant_counts,
-            recipient_rates,
+            sender_counts: counts.sender,
+            tenant_counts: counts.tenant,
+            recipient_rates: counts.recipient,
             upstream_failure: self.upstream_failure(message),
             has_room: room.is_ok(),
         };
@@ -110,8 +131,8 @@ impl Shard {
             Err(refusal) => return self.refuse_because(now, transaction, refusal),
         };
         let offer = Offer::read(message, self.shared.takes_msrp(true));
-        // Ours is what one sends to another as a whole: a large message service, or MSRP alone that only the sender sends
-        // on. A chat or a call is not for keeping: it is passed on.
+        // Ours is what one sends to another as a whole: a large message service, or MSRP alone that only the sender
+        // sends on. A chat or a call is not for keeping: it is passed on.
         let services = services(message, sender.verification == Verification::TrustedPeer);
         let is_large_message = services.iter().any(|service| LARGE_MESSAGE_SERVICES.contains(&service.as_str()));
         let is_for_keeping = match &offer {
@@ -144,7 +165,7 @@ impl Shard {
             Ok(parts) => parts,
             Err(refusal) => return self.refuse_session(now, transaction, refusal),
         };
-        let (sender_counts, tenant_counts, recipient_rates) = self.counts(now, &key, &sender, false);
+        let counts = self.counts(now, &key, &sender, CountedAs::Nothing);
         let reply = ReplyToken(self.token());
         let envelope = Envelope {
             kind: MessageKind::Message,
@@ -170,9 +191,9 @@ impl Shard {
             request,
             envelope,
             size_bytes,
-            sender_counts,
-            tenant_counts,
-            recipient_rates,
+            sender_counts: counts.sender,
+            tenant_counts: counts.tenant,
+            recipient_rates: counts.recipient,
             upstream_failure: self.upstream_failure(message),
         };
         self.waiting.insert(reply, Waiting::Invitation(media));
@@ -200,8 +221,7 @@ impl Shard {
         };
         let (deduplication, deduplication_as_written) =
             facts::deduplication(&key, &sender, &facts, &request, Some(&message_id));
-        let (sender_counts, tenant_counts, recipient_rates) =
-            self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
+        let counts = self.counts(now, &key, &sender, CountedAs::of(facts.kind));
         let tenant = self.shared.directory.tenant(&key.tenant);
         let room = self.room_for(tenant.as_deref(), facts.kind, body.size_bytes());
         let reply = ReplyToken(self.token());
@@ -214,9 +234,9 @@ impl Shard {
             body,
             // An INVITE's Expires limits the invitation, not the keeping (RFC 3261 §13.2.1).
             expires_at: None,
-            sender_counts,
-            tenant_counts,
-            recipient_rates,
+            sender_counts: counts.sender,
+            tenant_counts: counts.tenant,
+            recipient_rates: counts.recipient,
             upstream_failure: self.upstream_failure(&request),
             has_room: room.is_ok(),
         };
@@ -248,8 +268,8 @@ impl Shard {
         self.command(media, command);
     }
 
-    /// Room for a message or a disposition in what its tenant may store, held until its sender is answered. What a session
-    /// brings whose tenant was removed meanwhile is kept, and counts nowhere.
+    /// Room for a message or a disposition in what its tenant may store, held until its sender is answered. What a
+    /// session brings whose tenant was removed meanwhile is kept, and counts nowhere.
     fn room_for(&self, tenant: Option<&TenantEntry>, kind: MessageKind, bytes: u64) -> Result<Option<Room>, NoRoom> {
         let Some(tenant) = tenant else { return Ok(None) };
         let room = tenant.usage.reserve(self.stored_of(&tenant.name), kind, bytes);
@@ -272,34 +292,34 @@ impl Shard {
         Ok((tenant, key, sender))
     }
 
-    /// What is stored of the sender and in the tenant, and how much came lately: with this arrival where it `counts`. A
-    /// disposition does not, nor does an INVITE, whose message is counted when it comes.
-    fn counts(&self, now: Now, key: &RecipientKey, sender: &Sender, counts: bool) -> (Counts, Counts, Counts) {
+    /// What is stored of the sender and in the tenant, and how much came lately: with this arrival where it is counted.
+    fn counts(&self, now: Now, key: &RecipientKey, sender: &Sender, arrival: CountedAs) -> ArrivalCounts {
         let shared = &self.shared;
         let sender_key = RecipientKey { tenant: key.tenant.clone(), address: sender.address.clone() };
         let (_, sent) = shared.store.totals(&sender_key);
         let whole = shared.store.tenant_totals(&key.tenant);
-        let rate = |party: String| {
-            if counts { shared.rates.count(&party, now.wall) } else { shared.rates.look(&party, now.wall) }
+        let rate = |party: Party<'_>| match arrival {
+            CountedAs::Message => shared.rates.count(party, now.wall),
+            CountedAs::Nothing => shared.rates.look(party, now.wall),
         };
-        let (sender_minute, sender_hour) = rate(format!("s {} {}", key.tenant, sender.address));
-        let (tenant_minute, tenant_hour) = rate(format!("t {}", key.tenant));
-        let (recipient_minute, recipient_hour) = rate(format!("r {} {}", key.tenant, key.address));
-        (
-            Counts {
+        let (sender_minute, sender_hour) = rate(Party::Sender(&key.tenant, &sender.address));
+        let (tenant_minute, tenant_hour) = rate(Party::Tenant(&key.tenant));
+        let (recipient_minute, recipient_hour) = rate(Party::Recipient(&key.tenant, &key.address));
+        ArrivalCounts {
+            sender: Counts {
                 stored_messages: sent.messages,
                 stored_bytes: sent.size_bytes,
                 last_minute: sender_minute,
                 last_hour: sender_hour,
             },
-            Counts {
+            tenant: Counts {
                 stored_messages: whole.messages,
                 stored_bytes: whole.size_bytes,
                 last_minute: tenant_minute,
                 last_hour: tenant_hour,
             },
-            Counts { last_minute: recipient_minute, last_hour: recipient_hour, ..Counts::default() },
-        )
+            recipient: Counts { last_minute: recipient_minute, last_hour: recipient_hour, ..Counts::default() },
+        }
     }
 
     fn upstream_failure(&self, message: &SipMessage) -> Option<u16> {

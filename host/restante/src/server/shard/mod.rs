@@ -1,7 +1,8 @@
-//! A shard: one thread that owns its recipients' machines, its transactions, dialogs, sessions and timers. Nothing of it
-//! is shared; whatever concerns it comes through its queue.
+//! A shard: one thread that owns its recipients' machines, its transactions, dialogs, sessions and timers. Nothing of
+//! it is shared; whatever concerns it comes through its queue.
 //!
-//! * [`mod@self`]: the loop, and what the parts have in common. `inbox`: what comes. `sending`: what goes to the sockets.
+//! * [`mod@self`]: the loop, and what the parts have in common. `inbox`: what comes. `sending`: what goes to the
+//!   sockets.
 //! * `requests`, `registrar`, `incoming`, `pull`, `subscriptions`, `forward`: requests that come.
 //! * `authentication`: who a request is from. `credentials`: what users authenticate with changes.
 //! * `saved_bindings`: registrations as the store keeps them.
@@ -83,8 +84,8 @@ pub use self::saved_bindings::SavedBindings;
 const BATCH: usize = 256;
 /// A wall clock may be set while nobody looks.
 const MAX_SLEEP_MILLISECONDS: u64 = 60_000;
-/// Twice what some fifty requests in a second leave behind, for as long as they may be repeated: a table that loses as much as
-/// it gains grows once more than half of it is in use.
+/// Twice what some fifty requests in a second leave behind, for as long as they may be repeated: a table that loses as
+/// much as it gains grows once more than half of it is in use.
 const USUAL_TRANSACTIONS: usize = 3_584;
 
 /// What a token given to the store stands for.

@@ -83,8 +83,8 @@ impl Shard {
         }
     }
 
-    /// Sees to it that the recipient has a machine in memory. None: it is not to have one here, and the input went where
-    /// it belongs.
+    /// Sees to it that the recipient has a machine in memory. None: it is not to have one here, and the input went
+    /// where it belongs.
     fn find_machine(&mut self, now: Now, key: &RecipientKey, input: Input) -> Option<Input> {
         if self.slots.contains_key(key) {
             return Some(input);
@@ -167,8 +167,8 @@ impl Shard {
         true
     }
 
-    /// Puts idle machines away when there are too many: everything about them is in the store. Looked for at most once a
-    /// second, since it looks at all of them.
+    /// Puts idle machines away when there are too many: everything about them is in the store. Looked for at most once
+    /// a second, since it looks at all of them.
     fn make_room(&mut self, now: Now) -> bool {
         let most = super::size(self.shared.limits.max_recipients);
         if self.slots.len() < most {

@@ -1,8 +1,9 @@
 //! REGISTER: who can be reached, and where. The 200 follows the commit.
 //!
 //! What is in memory is what is durable. One change of a user's bindings is written at a time; what comes meanwhile, a
-//! repetition too, waits and then builds on what became of it. So a change that fails leaves nothing behind, and nobody is
-//! told 200 of something that is not on the disk. A user whose last binding went is forgotten: see [`Bindings::new`].
+//! repetition too, waits and then builds on what became of it. So a change that fails leaves nothing behind, and nobody
+//! is told 200 of something that is not on the disk. A user whose last binding went is forgotten: see
+//! [`Bindings::new`].
 
 use std::collections::VecDeque;
 
@@ -30,11 +31,11 @@ use crate::server::flow;
 const MAX_WAITING: usize = 16;
 /// Seconds for Retry-After of a registration that could not be written.
 const RETRY_SECONDS: u32 = 5;
-/// Flow-Timer (RFC 5626 §4.4): clients keep their connections alive at least so often. Address translations forget those of
-/// TCP after some minutes.
+/// Flow-Timer (RFC 5626 §4.4): clients keep their connections alive at least so often. Address translations forget
+/// those of TCP after some minutes.
 const FLOW_TIMER_SECONDS: u32 = 120;
 /// Wait before bindings that ended are tried to be removed again, in milliseconds.
-const EXPIRE_AGAIN_AFTER: u64 = 1_000;
+const EXPIRE_AGAIN_AFTER_MILLISECONDS: u64 = 1_000;
 
 /// Changes of one user's bindings that wait for the one before.
 pub(super) type WaitingChanges = VecDeque<Work>;
@@ -287,8 +288,8 @@ impl Shard {
         self.release(now, key);
     }
 
-    /// These are durable: they are what is known from now on. What was written is older than that: connections may have been
-    /// closed meanwhile.
+    /// These are durable: they are what is known from now on. What was written is older than that: connections may have
+    /// been closed meanwhile.
     fn take_over_bindings(&mut self, key: &RecipientKey, mut bindings: Bindings) {
         bindings.bindings.iter_mut().for_each(|binding| self.leave_closed_connection(binding));
         let end = bindings.next_expiry();
@@ -333,11 +334,13 @@ impl Shard {
                 });
             }
             Effect::Expired => {
-                self.registration_ends.insert((now.wall.0.saturating_add(EXPIRE_AGAIN_AFTER), key.clone()));
+                self.registration_ends
+                    .insert((now.wall.0.saturating_add(EXPIRE_AGAIN_AFTER_MILLISECONDS), key.clone()));
             }
             // What is reported is reported again when the subscription is refreshed.
             Effect::Reported(_) => {}
-            // They are in the store under the name still, and taken over at the next start; most clients refresh earlier.
+            // They are in the store under the name still, and taken over at the next start; most clients refresh
+            // earlier.
             Effect::Inherited(_) => {}
         }
     }

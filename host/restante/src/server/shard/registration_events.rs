@@ -1,8 +1,9 @@
 //! Subscriptions to the registration events of users (RFC 3680), where a tenant names who knows of them.
 //!
-//! A user is watched while something waits for it, or while a core told of its registration: the first says when it is back,
-//! the second when it is gone, which a third-party REGISTER alone cannot say. What a NOTIFY tells goes the way of a REGISTER:
-//! it is durable before anybody is told. Subscriptions are not kept over a restart; they begin again, one after the other.
+//! A user is watched while something waits for it, or while a core told of its registration: the first says when it is
+//! back, the second when it is gone, which a third-party REGISTER alone cannot say. What a NOTIFY tells goes the way of
+//! a REGISTER: it is durable before anybody is told. Subscriptions are not kept over a restart; they begin again, one
+//! after the other.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -23,11 +24,11 @@ use crate::server::Shared;
 use crate::server::directory::RegistrationEvents;
 
 /// Milliseconds between the first SUBSCRIBEs of two users: a server that starts again asks about many.
-const PACE: u64 = 5;
+const PACE_MILLISECONDS: u64 = 5;
 /// Milliseconds after which a next hop whose name is being looked up is tried again.
-const NAME_RETRY: u64 = 500;
+const NAME_RETRY_MILLISECONDS: u64 = 500;
 /// Milliseconds that what was reported is believed longer than the subscription: its refresh may be late.
-const GRACE: u64 = 120_000;
+const GRACE_MILLISECONDS: u64 = 120_000;
 /// Most users of a shard who are remembered while all places are taken.
 const MAX_LEFT_OUT: usize = 65_536;
 
@@ -112,7 +113,7 @@ impl Shard {
         self.watches.left_out.remove(user);
         let (call_id, tag) = self.names_of_watch(user);
         let domain = self.shared.domain_of(&user.tenant);
-        let begin = now.wall.0.max(self.watches.last_begin.saturating_add(PACE));
+        let begin = now.wall.0.max(self.watches.last_begin.saturating_add(PACE_MILLISECONDS));
         self.watches.last_begin = begin;
         let settings = SubscriberSettings {
             user: user.address.to_string(),
@@ -164,8 +165,8 @@ impl Shard {
         }
     }
 
-    /// Its place is another's. Whether there is a reason still is looked at when its time comes, one after the other: that can
-    /// take a look into the store.
+    /// Its place is another's. Whether there is a reason still is looked at when its time comes, one after the other:
+    /// that can take a look into the store.
     fn end_watch(&mut self, now: Now, user: &RecipientKey) {
         self.watches.remove(user);
         while let Some(next) = self.watches.left_out.pop_first() {
@@ -190,7 +191,7 @@ impl Shard {
             // The name is being looked up; one that leads nowhere is a try that failed.
             watch.is_postponed = !watch.is_postponed;
             return match watch.is_postponed {
-                true => watch.subscriber.postpone(now.wall.0.saturating_add(NAME_RETRY)),
+                true => watch.subscriber.postpone(now.wall.0.saturating_add(NAME_RETRY_MILLISECONDS)),
                 false => watch.subscriber.not_sent(now.wall.0),
             };
         };
@@ -218,7 +219,8 @@ impl Shard {
         }
     }
 
-    /// Through the core of the user's registration where that is known by its REGISTER, else through whom the tenant names.
+    /// Through the core of the user's registration where that is known by its REGISTER, else through whom the tenant
+    /// names.
     fn way_to_registrations(&self, user: &RecipientKey, settings: &RegistrationEvents) -> Option<(Flow, String)> {
         let known = self.registrations.get(user);
         let core =
@@ -262,8 +264,8 @@ impl Shard {
         self.watches.schedule(user);
     }
 
-    /// A NOTIFY of registration events. It must be of a subscription of ours, whose Call-ID and tag are known to those on its
-    /// way alone, and come from where that leads or from a peer that the tenant trusts.
+    /// A NOTIFY of registration events. It must be of a subscription of ours, whose Call-ID and tag are known to those
+    /// on its way alone, and come from where that leads or from a peer that the tenant trusts.
     pub(super) fn registration_notified(
         &mut self,
         now: Now,
@@ -338,12 +340,13 @@ impl Shard {
             contact.device().or_else(|| EmbeddedDevice::read(&format!("<{}>", user.address)))
         };
         let lasts = contacts.iter().filter_map(|contact| contact.expires_seconds).max().unwrap_or(0);
-        let expires_at = now.0.saturating_add(u64::from(lasts) * 1000).max(ends_at.unwrap_or(0)).saturating_add(GRACE);
+        let expires_at =
+            now.0.saturating_add(u64::from(lasts) * 1000).max(ends_at.unwrap_or(0)).saturating_add(GRACE_MILLISECONDS);
         let most = now.0.saturating_add(self.shared.limits.max_registration_seconds.saturating_mul(1000));
         Some(ReportedDevices {
             core_uri: settings.via.clone(),
             devices: contacts.iter().filter_map(device).collect(),
-            expires_at: expires_at.min(most.saturating_add(GRACE)),
+            expires_at: expires_at.min(most.saturating_add(GRACE_MILLISECONDS)),
             is_news,
         })
     }

@@ -1,9 +1,9 @@
 //! Room for the reports that machines make for senders.
 //!
-//! A report counts toward what its tenant may store as any disposition does. One that says that a message failed takes that
-//! message's place. One for which there is no room is left out, and counted: the message that it is about is stored, or goes,
-//! all the same, and no sender keeps a queue from being settled. On a full disk there is room for none that would go with
-//! a removal: what is removed makes room, which a report that cannot be stored would keep it from.
+//! A report counts toward what its tenant may store as any disposition does. One that says that a message failed takes
+//! that message's place. One for which there is no room is left out, and counted: the message that it is about is
+//! stored, or goes, all the same, and no sender keeps a queue from being settled. On a full disk there is room for none
+//! that would go with a removal: what is removed makes room, which a report that cannot be stored would keep it from.
 
 use restante_deferral::commit::{Applied, Change, ReportMade, Transaction};
 use restante_deferral::model::{MessageKind, RecipientKey, TenantName};

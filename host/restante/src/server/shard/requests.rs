@@ -209,7 +209,8 @@ impl Shard {
     }
 
     /// Sends a request in a transaction of its own; one that is too large for UDP goes over TCP to the same place
-    /// (RFC 3261 §18.1.1), unless that is known to take none. `build` is given Via and the URI of our Contact. Tells also how it went.
+    /// (RFC 3261 §18.1.1), unless that is known to take none. `build` is given Via and the URI of our Contact. Tells
+    /// also how it went.
     ///
     /// # Errors
     /// [`SendError`]
@@ -288,9 +289,9 @@ impl Shard {
         any.into_iter().find_map(of).unwrap_or_else(|| ("localhost".to_owned(), None))
     }
 
-    /// Where a request inside of a dialog goes: to its first route or its remote target where those may be connected to,
-    /// else the way that the dialog began. What goes through the outbound proxy keeps to it, by a connection of ours where the
-    /// one that the proxy opened is gone.
+    /// Where a request inside of a dialog goes: to its first route or its remote target where those may be connected
+    /// to, else the way that the dialog began. What goes through the outbound proxy keeps to it, by a connection of
+    /// ours where the one that the proxy opened is gone.
     pub(super) fn in_dialog_flow(&self, dialog: &Dialog, began: Flow) -> Flow {
         if self.shared.outbound.is_some() {
             let is_gone = self.as_it_is_now(began).connection != began.connection;

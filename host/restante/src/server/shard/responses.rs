@@ -58,8 +58,8 @@ pub(super) enum Silence {
     NotSent,
 }
 
-/// An INVITE of ours that was answered 2xx: more such answers may come, repeated or of other devices, and each wants its
-/// ACK (RFC 3261 §13.2.2.4).
+/// An INVITE of ours that was answered 2xx: more such answers may come, repeated or of other devices, and each wants
+/// its ACK (RFC 3261 §13.2.2.4).
 pub(super) struct Accepted {
     until: Instant,
     invite: Bytes,
@@ -332,8 +332,8 @@ impl Shard {
         self.forget_media(media);
     }
 
-    /// Who a final answer comes from. 408 and 503 mean the way, not the device, whoever wrote them; a row of refusals for
-    /// good behind one hop means the hop.
+    /// Who a final answer comes from. 408 and 503 mean the way, not the device, whoever wrote them; a row of refusals
+    /// for good behind one hop means the hop.
     pub(super) fn origin(&mut self, is_device: bool, hop: SocketAddr, status: u16, now: Now) -> Origin {
         let permanent = matches!(status, 403 | 404 | 410 | 600..=699);
         let open = self.shared.hop_refused(now.wall, hop, permanent);

@@ -1,4 +1,5 @@
-//! What comes of branches, what goes back to the caller, and what of it nobody outside of those who trust each other sees.
+//! What comes of branches, what goes back to the caller, and what of it nobody outside of those who trust each other
+//! sees.
 
 use bytes::Bytes;
 use restante_deferral::model::Origin;
@@ -12,8 +13,8 @@ use super::super::{Now, Shard};
 use super::branches::known_client;
 use super::{BranchEnd, Errand, LONGER_THAN_CONTEXT, RelayId};
 
-/// What only a trusted peer may say of identities and services (RFC 3325 §5, RFC 6050 §5), of whom it serves (RFC 5502 §6)
-/// and of charging (RFC 7315 §4.2, §4.5, §4.6), and what is for us alone.
+/// What only a trusted peer may say of identities and services (RFC 3325 §5, RFC 6050 §5), of whom it serves (RFC 5502
+/// §6) and of charging (RFC 7315 §4.2, §4.5, §4.6), and what is for us alone.
 pub(super) const ASSERTED: [Name; 8] = [
     Name::PAssertedIdentity,
     Name::PAssertedService,
@@ -24,7 +25,8 @@ pub(super) const ASSERTED: [Name; 8] = [
     Name::PChargingVector,
     Name::PChargingFunctionAddresses,
 ];
-/// What stays among those who trust each other, whoever said it: P-Called-Party-ID is for the device itself (RFC 7315 §4.2).
+/// What stays among those who trust each other, whoever said it: P-Called-Party-ID is for the device itself (RFC 7315
+/// §4.2).
 const NOT_FOR_OUTSIDERS: [Name; 4] =
     [Name::PAssertedService, Name::PServedUser, Name::PChargingVector, Name::PChargingFunctionAddresses];
 
@@ -160,8 +162,8 @@ pub(super) fn hidden_outside(message: &SipMessage) -> Vec<Name> {
     hidden
 }
 
-/// What a contact may not see of who called (RFC 3325 §5 to §7, §9.2): what is preferred is for us alone; who is not trusted
-/// learns neither the service, nor who asked not to be named.
+/// What a contact may not see of who called (RFC 3325 §5 to §7, §9.2): what is preferred is for us alone; who is not
+/// trusted learns neither the service, nor who asked not to be named.
 pub(in crate::server::shard) fn hidden_from(route: &Route, is_private: bool) -> Vec<Name> {
     let mut hidden = vec![Name::PPreferredIdentity, Name::PPreferredService];
     if !route.is_trusted {

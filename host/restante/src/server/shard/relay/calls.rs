@@ -1,9 +1,9 @@
 //! INVITEs that are passed on (RFC 3261 §16), and what is taken over.
 //!
-//! Whether a Record-Route of ours goes into an INVITE: only where one of the two sides is reached where it was seen, by its
-//! connection or the address behind a translator that its REGISTER or its INVITE came from, and nobody but us can reach it.
-//! Every other dialog goes from end to end, or through the proxies that named themselves. Behind a core nothing is
-//! recorded: the core does it.
+//! Whether a Record-Route of ours goes into an INVITE: only where one of the two sides is reached where it was seen, by
+//! its connection or the address behind a translator that its REGISTER or its INVITE came from, and nobody but us can
+//! reach it. Every other dialog goes from end to end, or through the proxies that named themselves. Behind a core
+//! nothing is recorded: the core does it.
 
 use std::time::Duration;
 
@@ -95,7 +95,8 @@ impl Shard {
         }
     }
 
-    /// Every contact that takes INVITE and that the caller wants, of `named` where that names some; a further flow of a device after its better one.
+    /// Every contact that takes INVITE and that the caller wants, of `named` where that names some; a further flow of a
+    /// device after its better one.
     fn invite_targets(
         &self,
         key: &RecipientKey,
@@ -135,8 +136,8 @@ impl Shard {
         Ok(self.keeping_secrets(message, came.flow, way))
     }
 
-    /// A way to a next hop that may be outside of what we trust (RFC 3325 §5, §7). It is not where a peer that we trust named
-    /// itself otherwise than a tenant knows it, and TLS sees to it that it is there.
+    /// A way to a next hop that may be outside of what we trust (RFC 3325 §5, §7). It is not where a peer that we trust
+    /// named itself otherwise than a tenant knows it, and TLS sees to it that it is there.
     pub(in crate::server::shard) fn keeping_secrets(&self, message: &SipMessage, came: Flow, way: Way) -> Way {
         let is_encrypted = flow::protocol_of(way.flow.transport).is_encrypted();
         let is_back = way.flow.remote.ip() == came.remote.ip() && is_encrypted;
@@ -153,8 +154,9 @@ impl Shard {
         self.outbound_flow().is_some_and(|core| core.remote == flow.remote)
     }
 
-    /// The way to a contact as it is reached now. A request that a core sent here goes on along its Route where the contact is
-    /// that core: the mark in it is what the core goes on by. To begin anew at the core is for requests of our own.
+    /// The way to a contact as it is reached now. A request that a core sent here goes on along its Route where the
+    /// contact is that core: the mark in it is what the core goes on by. To begin anew at the core is for requests of
+    /// our own.
     pub(super) fn way_to_contact(
         &mut self,
         key: &RecipientKey,
@@ -179,8 +181,9 @@ impl Shard {
             }
             _ => Vec::new(),
         };
-        // Whoever is not trusted does not choose ways beyond a contact. Deviation: their further Route is left out (RFC 3261
-        // §16.6 step 6 keeps it) and not refused: clients put the name of their outbound proxy there that is not ours.
+        // Whoever is not trusted does not choose ways beyond a contact. Deviation: their further Route is left out (RFC
+        // 3261 §16.6 step 6 keeps it) and not refused: clients put the name of their outbound proxy there that is not
+        // ours.
         let further = relay.own.routes.iter().filter(|_| !is_user).cloned();
         Some(Way {
             flow: route.flow,
@@ -200,8 +203,8 @@ impl Shard {
         known.is_some_and(|binding| binding.kind == BindingKind::Core)
     }
 
-    /// Whether a caller who came without a proxy can be reached only where it came from: its Contact is no place to connect
-    /// to, or another one than that.
+    /// Whether a caller who came without a proxy can be reached only where it came from: its Contact is no place to
+    /// connect to, or another one than that.
     fn is_caller_hidden(&self, invite: &SipMessage, came: Flow) -> bool {
         if self.shared.outbound.is_some() || invite.list(Name::Via).count() > 1 {
             return false;

@@ -1,9 +1,9 @@
 //! Requests in dialogs that pass by here, because a client can be reached by us alone.
 //!
-//! Nothing is remembered of such a dialog: our Record-Route carries where both ends are and a digest of the caller's tag,
-//! under a keyed mark that holds for the dialog's Call-ID alone. A request with the caller's tag in From goes to the device,
-//! one with it in To to the caller; to the next Route or the Request-URI where those may be connected to, and else where the
-//! end was seen. Tokens outlive a restart, connections do not.
+//! Nothing is remembered of such a dialog: our Record-Route carries where both ends are and a digest of the caller's
+//! tag, under a keyed mark that holds for the dialog's Call-ID alone. A request with the caller's tag in From goes to
+//! the device, one with it in To to the caller; to the next Route or the Request-URI where those may be connected to,
+//! and else where the end was seen. Tokens outlive a restart, connections do not.
 //!
 //! Whoever saw a Record-Route of ours can write it into other requests. What comes of that:
 //!
@@ -15,12 +15,13 @@
 //! | from whom the tenant does not trust, with a Request-URI elsewhere | goes to where the end was seen |
 //! | any, from whom the tenant does not trust | loses what it asserts or prefers of identities and services (RFC 3325 §5) |
 //!
-//! The tenant is the device's, and is in the mark: From and To are written anew in every request. Where a request came from is
-//! not asked otherwise: clients move.
+//! The tenant is the device's, and is in the mark: From and To are written anew in every request. Where a request came
+//! from is not asked otherwise: clients move.
 //!
-//! ACK goes on without state (RFC 3261 §16.11), everything else as any request (§16.6), so that what is lost is repeated
-//! from here.
+//! ACK goes on without state (RFC 3261 §16.11), everything else as any request (§16.6), so that what is lost is
+//! repeated from here.
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use restante_deferral::model::TenantName;
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::proxy::{Forwarding, OwnRoutes, without_own_routes};
@@ -222,13 +223,11 @@ fn read(text: &str, is_alive: bool) -> Option<Flow> {
 
 /// A text, whatever is in it, with no character that the user part of a URI may not have.
 fn hexadecimal(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(text.as_bytes())
 }
 
 fn text_of(hexadecimal: &str) -> Option<String> {
-    let digits: Option<Vec<u8>> = hexadecimal.chars().map(|it| u8::try_from(it.to_digit(16)?).ok()).collect();
-    let bytes = digits?.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit)).collect();
-    String::from_utf8(bytes).ok()
+    String::from_utf8(HEXLOWER_PERMISSIVE.decode(hexadecimal.as_bytes()).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -48,8 +48,8 @@ const LONGER_THAN_CONTEXT: Duration = Duration::from_secs(40);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct RelayId(u64);
 
-/// Where a request came from, as long as it is passed on: its transaction, and its connection, may be gone before its last
-/// branch begins.
+/// Where a request came from, as long as it is passed on: its transaction, and its connection, may be gone before its
+/// last branch begins.
 #[derive(Clone, Copy)]
 struct Came {
     flow: Flow,
@@ -171,8 +171,8 @@ pub(super) struct Passage {
 }
 
 impl Shard {
-    /// Whether a request may be passed on (RFC 3261 §16.3), and what is left of its Route. `is_vouched_for`: it comes from a peer
-    /// that the tenant whom it concerns trusts, and not from one that is trusted by another alone.
+    /// Whether a request may be passed on (RFC 3261 §16.3), and what is left of its Route. `is_vouched_for`: it comes
+    /// from a peer that the tenant whom it concerns trusts, and not from one that is trusted by another alone.
     ///
     /// # Errors
     /// Why not.
@@ -191,8 +191,8 @@ impl Shard {
         self.answer_with(now, transaction, refusal.status(), |builder| builder.optional("Unsupported", unsupported));
     }
 
-    /// Passes a request on to targets, with the q of each in thousandths. None: nothing was begun; the caller was answered
-    /// where it is nobody else's to answer.
+    /// Passes a request on to targets, with the q of each in thousandths. None: nothing was begun; the caller was
+    /// answered where it is nobody else's to answer.
     pub(super) fn relay(
         &mut self,
         now: Now,
@@ -327,15 +327,16 @@ impl Shard {
         }
         let Some(relay) = self.relays.get(&id) else { return };
         match relay.context.is_over() {
-            // Of anything but an INVITE no further answer is of interest, and of an INVITE that all refused none can come.
+            // Of anything but an INVITE no further answer is of interest, and of an INVITE that all refused none can
+            // come.
             true if relay.method != Method::Invite || relay.context.is_settled() => self.forget_relay(id),
             true if relay.is_ending => {}
             true => {
                 self.schedule_relay(id, Some(now.monotonic + ANSWERS_MAY_COME));
                 self.relays.entry(id).and_modify(|relay| {
                     relay.is_ending = true;
-                    // Somebody answered: it is no call any more that only rings. Whoever is not trusted and could have its own
-                    // devices answer at once has as many of these as of those.
+                    // Somebody answered: it is no call any more that only rings. Whoever is not trusted and could have
+                    // its own devices answer at once has as many of these as of those.
                     if relay.came.is_vouched_for {
                         relay.opening = None;
                     }

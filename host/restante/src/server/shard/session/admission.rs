@@ -49,8 +49,8 @@ pub(in crate::server::shard) enum NotAdmitted {
 }
 
 impl NotAdmitted {
-    /// Status, reason phrase and Retry-After. What is of one sender or one tenant is no 503, after which a proxy would let the
-    /// whole server be (RFC 3261 §21.5.4).
+    /// Status, reason phrase and Retry-After. What is of one sender or one tenant is no 503, after which a proxy would
+    /// let the whole server be (RFC 3261 §21.5.4).
     fn answer(self) -> (u16, &'static str, u32) {
         match self {
             NotAdmitted::NoRelay => (480, "No Relay For Media", RELAY_RETRY_SECONDS),

@@ -68,7 +68,8 @@ impl Shard {
             Phase::Confirmed(dialog) => dialog.clone(),
         };
         session.phase.over();
-        // A connection that closes before the BYE came looks like one that broke: clients answer it with a BYE of their own.
+        // A connection that closes before the BYE came looks like one that broke: clients answer it with a BYE of their
+        // own.
         let waits = session.all_settled;
         let flow = session.flow;
         self.send_bye(now, &dialog, flow, waits.then_some(media));
@@ -236,8 +237,8 @@ fn failure_of(outcome: &Outcome, counts_unreported: bool) -> Option<(Progress, O
     }
 }
 
-/// What a session as a whole came to. One that stood is a success when something was said of every message; what was said
-/// of each stands with it.
+/// What a session as a whole came to. One that stood is a success when something was said of every message; what was
+/// said of each stands with it.
 fn end_of(delivery: &Delivery) -> (Option<u16>, Origin) {
     if !delivery.established {
         return (delivery.status, delivery.origin);

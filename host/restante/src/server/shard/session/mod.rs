@@ -6,8 +6,8 @@
 //! | push, hand-over | our INVITE | as negotiated, we offer either | our BYE after the last message is settled |
 //! | pull | their INVITE | as negotiated, we prefer to wait | our BYE after the last message is settled |
 //!
-//! A session is forgotten when its task is over and its dialog is: after our BYE or theirs, or without an ACK. The phases of
-//! the dialog are in `phase`.
+//! A session is forgotten when its task is over and its dialog is: after our BYE or theirs, or without an ACK. The
+//! phases of the dialog are in `phase`.
 
 mod admission;
 mod answering;
@@ -161,8 +161,8 @@ impl MediaSession {
         }
     }
 
-    /// Whether the peer may use this connection for the session: encrypted as was agreed on, and with the certificate that
-    /// its description named (RFC 4975 §14.4, RFC 8122 §6.2). Who named none is known by the session's id alone.
+    /// Whether the peer may use this connection for the session: encrypted as was agreed on, and with the certificate
+    /// that its description named (RFC 4975 §14.4, RFC 8122 §6.2). Who named none is known by the session's id alone.
     fn may_be_bound_to(&self, handed: &HandedOver<String>) -> bool {
         let certificate = handed.stream.peer_certificate();
         let is_named = |certificate: &[u8]| self.fingerprints.iter().any(|it| it.matches(certificate));

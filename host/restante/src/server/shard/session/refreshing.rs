@@ -191,7 +191,8 @@ impl Shard {
         self.end_session(now, media);
     }
 
-    /// By UPDATE where the other side takes it: nobody has to acknowledge that. Else by a re-INVITE that changes nothing.
+    /// By UPDATE where the other side takes it: nobody has to acknowledge that. Else by a re-INVITE that changes
+    /// nothing.
     fn refresh_session(&mut self, now: Now, media: MediaId) {
         let description = self.described(media);
         let Some(session) = self.media.get(&media) else { return };
@@ -286,8 +287,8 @@ impl Shard {
         if offer.path != theirs.path || offer.secure != theirs.secure || is_held_back || is_another_connection {
             return None;
         }
-        // Each description that is another one than before has another version (RFC 3264 §8): the first that says that the
-        // connection is there, too.
+        // Each description that is another one than before has another version (RFC 3264 §8): the first that says that
+        // the connection is there, too.
         let is_another = offer.direction != theirs.direction || !session.refreshing.says_existing;
         session.refreshing.says_existing = true;
         session.local.origin_version = session.local.origin_version.saturating_add(u64::from(is_another));

@@ -40,6 +40,7 @@ mod discard;
 mod expiry;
 mod failure;
 mod hand_over;
+mod held_back;
 mod interface;
 mod loading;
 mod notification;
@@ -223,6 +224,7 @@ impl Recipient {
             && self.loads.is_empty()
             && self.attempts.is_empty()
             && self.push.is_quiet()
+            && self.push.refresh_at.is_none()
             && !self.hand_overs.is_busy(self.now)
             && self.unsettled.is_empty()
             && self.durable_wake_is_right()

@@ -79,7 +79,7 @@ impl super::arrival::Arrivals {
 impl Recipient {
     pub(super) fn relay(&mut self, arrival: Box<Arrival>, relay: Relay, stores: bool) {
         if !stores {
-            return self.relay_or_refuse(arrival);
+            return self.relay_or_refuse(arrival, &relay.contacts);
         }
         let overtakes = self.may_overtake();
         let mut contacts = self.relay_contacts(&arrival.envelope, &arrival.body, &relay.contacts);
@@ -102,9 +102,9 @@ impl Recipient {
         (takes && self.may_overtake()).then_some(deadline)
     }
 
-    /// `Expires: 0`: now or not at all.
-    pub(super) fn relay_or_refuse(&mut self, arrival: Box<Arrival>) {
-        match self.relay_contacts(&arrival.envelope, &arrival.body, &[]) {
+    /// `Expires: 0`: now or not at all, and to nobody else than the policy names.
+    pub(super) fn relay_or_refuse(&mut self, arrival: Box<Arrival>, named: &[ContactId]) {
+        match self.relay_contacts(&arrival.envelope, &arrival.body, named) {
             contacts if contacts.is_empty() => self.refuse_unavailable(arrival),
             contacts => self.start_relay(arrival, contacts, self.limits.max_relay, None),
         }
@@ -188,7 +188,7 @@ impl Recipient {
         if let Some(end) = &end
             && let Some(status) = final_for_the_sender(end)
         {
-            return self.answer_arrival(*arrival, Reply::Relayed { status });
+            return self.answer_relayed(*arrival, status);
         }
         let expired = arrival.expires_at.is_some_and(|at| at <= self.now);
         match otherwise {

@@ -36,6 +36,11 @@ const MAX_FILTER_KEYS: usize = 1_250_000;
 /// Keys that the first filters of an hour are made for, in whole runs; a later one is for a quarter of what the hour has. So
 /// there is room for hardly more keys than there are, and what filters take grows with them and not in leaps.
 const MIN_FILTER_KEYS: usize = 16_384;
+/// Runs of so many keys at most share filters of just [`MIN_FILTER_KEYS`], which are of one size and serve again.
+const SMALL_RUN_KEYS: usize = MIN_FILTER_KEYS / 8;
+/// Filters of that size that are made at the start, 24 KiB each: where the window has a quarter of a million keys or fewer, what
+/// filters take is the same from the first message on.
+const FILTERS_IN_STOCK: usize = 16;
 /// Rows of an hour that left the window removed with one commit.
 const ROWS_PER_BITE: i64 = 512;
 /// A run that could not be written is tried again after so many more keys.
@@ -52,6 +57,7 @@ pub(super) struct Deduplication {
     /// writer's cache. None: the writer's own connection.
     lookups: Option<Connection>,
     hours: BTreeMap<u64, Hour>,
+    stock: Stock,
     /// What the log holds.
     recent: HashMap<u128, i64>,
     /// The last hour that put something into the log: after a clock that was ahead and is not any more, what the log holds
@@ -83,6 +89,10 @@ struct Hour {
     segments: Vec<Segment>,
 }
 
+/// Filters for [`MIN_FILTER_KEYS`] that nothing uses.
+#[derive(Debug)]
+struct Stock(Vec<Filter>);
+
 /// Runs that share a filter.
 #[derive(Debug)]
 struct Segment {
@@ -99,6 +109,7 @@ impl Deduplication {
             window_hours,
             lookups: None,
             hours: BTreeMap::new(),
+            stock: Stock::full(),
             recent: HashMap::new(),
             recent_hour: 0,
             recent_since: now,
@@ -113,7 +124,7 @@ impl Deduplication {
             if hour < oldest {
                 seen.dying.push(hour);
             } else {
-                let hour_read = Hour::read(connection, hour)?;
+                let hour_read = Hour::read(connection, hour, &mut seen.stock)?;
                 seen.hours.insert(hour, hour_read);
             }
         }
@@ -189,7 +200,8 @@ impl Deduplication {
         }
         let oldest = self.oldest(now);
         while let Some(first) = self.hours.first_entry().filter(|first| *first.key() < oldest) {
-            let (hour, _) = first.remove_entry();
+            let (hour, gone) = first.remove_entry();
+            self.stock.take_back(gone);
             // Twice in the list it would be looked for when it is gone.
             if !self.dying.contains(&hour) {
                 self.dying.push(hour);
@@ -276,7 +288,7 @@ impl Deduplication {
     /// That transaction is durable.
     pub(super) fn sealed(&mut self, sealed: Sealed) {
         if let Some((hour, run)) = sealed.run {
-            self.hours.entry(hour).or_default().add_run(run, &self.sorted);
+            self.hours.entry(hour).or_default().add_run(run, &self.sorted, &mut self.stock);
         }
         self.sorted.clear();
         self.recent.clear();
@@ -319,7 +331,7 @@ pub(super) fn convert_hour_tables(connection: &Connection) -> rusqlite::Result<(
 }
 
 impl Hour {
-    fn read(connection: &Connection, hour: u64) -> rusqlite::Result<Hour> {
+    fn read(connection: &Connection, hour: u64, stock: &mut Stock) -> rusqlite::Result<Hour> {
         let mut kept = Hour::default();
         let mut statement = connection.prepare(&format!("SELECT id, keys FROM deduplication_{hour} ORDER BY id"))?;
         let mut rows = statement.query([])?;
@@ -327,17 +339,17 @@ impl Hour {
         while let Some(row) = rows.next()? {
             let run = run_of(row.get(0)?);
             if run != current.0 {
-                kept.add_run(current.0, &current.1);
+                kept.add_run(current.0, &current.1, stock);
                 current.0 = run;
                 current.1.clear();
             }
             current.1.extend(row.get_ref(1)?.as_blob()?.chunks_exact(ENTRY_BYTES).map(entry));
         }
-        kept.add_run(current.0, &current.1);
+        kept.add_run(current.0, &current.1, stock);
         Ok(kept)
     }
 
-    fn add_run(&mut self, run: u16, entries: &[Entry]) {
+    fn add_run(&mut self, run: u16, entries: &[Entry], stock: &mut Stock) {
         if entries.is_empty() {
             return;
         }
@@ -347,9 +359,13 @@ impl Hour {
             Some(segment) => segment,
             None => {
                 let wanted = (self.keys / 4).clamp(MIN_FILTER_KEYS, MAX_FILTER_KEYS);
-                let capacity = wanted.div_ceil(entries.len()).saturating_mul(entries.len());
-                let segment = Segment { filter: Filter::new(capacity), capacity, keys: 0, runs: run..=run };
-                self.segments.push(segment);
+                let (filter, capacity) = if wanted == MIN_FILTER_KEYS && entries.len() <= SMALL_RUN_KEYS {
+                    (stock.filter(), wanted)
+                } else {
+                    let capacity = wanted.div_ceil(entries.len()).saturating_mul(entries.len());
+                    (Filter::new(capacity), capacity)
+                };
+                self.segments.push(Segment { filter, capacity, keys: 0, runs: run..=run });
                 let Some(segment) = self.segments.last_mut() else { return };
                 segment
             }
@@ -358,6 +374,27 @@ impl Hour {
         segment.keys = segment.keys.saturating_add(entries.len());
         self.keys = self.keys.saturating_add(entries.len());
         segment.runs = *segment.runs.start()..=run;
+    }
+}
+
+impl Stock {
+    fn full() -> Stock {
+        Stock((0..FILTERS_IN_STOCK).map(|_| Filter::new(MIN_FILTER_KEYS)).collect())
+    }
+
+    /// One out of it, or a new one.
+    fn filter(&mut self) -> Filter {
+        self.0.pop().unwrap_or_else(|| Filter::new(MIN_FILTER_KEYS))
+    }
+
+    /// Takes back the filters of an hour that left the window, as far as there is room.
+    fn take_back(&mut self, hour: Hour) {
+        for mut segment in hour.segments {
+            if segment.capacity == MIN_FILTER_KEYS && self.0.len() < FILTERS_IN_STOCK {
+                segment.filter.clear();
+                self.0.push(segment.filter);
+            }
+        }
     }
 }
 

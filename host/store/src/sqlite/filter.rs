@@ -20,6 +20,11 @@ impl Filter {
         Filter { blocks: vec![[0; 8]; usize::try_from(blocks).unwrap_or(usize::MAX)] }
     }
 
+    /// Forgets every key.
+    pub(super) fn clear(&mut self) {
+        self.blocks.fill([0; 8]);
+    }
+
     pub(super) fn insert(&mut self, key: u128) {
         let index = self.block(key);
         if let Some(block) = self.blocks.get_mut(index) {
@@ -73,6 +78,8 @@ mod tests {
             assert!((0..count).all(|number| filter.may_contain(key(number))));
             let wrong = (1_000_000..1_100_000).filter(|number| filter.may_contain(key(*number))).count();
             assert!(wrong < 1_500, "{wrong} of 100000 with {capacity}");
+            filter.clear();
+            assert!(!(0..count).any(|number| filter.may_contain(key(number))));
         }
     }
 }

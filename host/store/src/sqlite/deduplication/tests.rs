@@ -93,7 +93,7 @@ fn filters_have_room_for_hardly_more_keys_than_there_are() {
         let mut hour = Hour::default();
         let entries: Vec<Entry> = (0..run_keys as u64).map(|it| (u128::from_be_bytes(key(it).0), 0)).collect();
         for run in 0..runs {
-            hour.add_run(run, &entries);
+            hour.add_run(run, &entries, &mut Stock(Vec::new()));
             let room: usize = hour.segments.iter().map(|segment| segment.capacity).sum();
             let keys = run_keys * (usize::from(run) + 1);
             assert_eq!(hour.segments.iter().map(|segment| segment.keys).sum::<usize>(), keys);
@@ -101,6 +101,35 @@ fn filters_have_room_for_hardly_more_keys_than_there_are() {
         }
         assert!(hour.segments.len() <= 24, "{} filters for {runs} runs of {run_keys}", hour.segments.len());
     }
+}
+
+#[test]
+fn filters_of_hours_that_left_the_window_serve_again() {
+    let connection = connection();
+    let mut seen = Deduplication::open(&connection, 2, at(10)).unwrap();
+    let filters = |seen: &Deduplication| seen.hours.values().map(|hour| hour.segments.len()).sum::<usize>();
+    for hour in 10..60 {
+        // Two filters' worth, in runs as a minute brings them.
+        for run in 0..20 {
+            let first = hour * 40_000 + run * 1_000;
+            store(&mut seen, &connection, hour, first..first + 1_000);
+            seal(&mut seen, &connection, hour);
+        }
+        assert_eq!(filters(&seen) + seen.stock.0.len(), FILTERS_IN_STOCK, "none is made at {hour}");
+        assert_eq!(seen.find(&connection, at(hour), key(hour * 40_000)).unwrap(), Some((hour * 40_000) as i64));
+        let gone = key((hour - 4) * 40_000);
+        let is_known = |kept: &Hour| kept.segments.iter().any(|it| it.filter.may_contain(u128::from_be_bytes(gone.0)));
+        assert!(!seen.hours.values().any(is_known), "what a filter held before is cleared");
+    }
+    // One that has more goes back to what was made at the start.
+    store(&mut seen, &connection, 60, 0..1_000);
+    (0..FILTERS_IN_STOCK as u64 * 40).for_each(|_| {
+        seal(&mut seen, &connection, 60);
+        store(&mut seen, &connection, 60, 0..1_000);
+    });
+    assert!(filters(&seen) > FILTERS_IN_STOCK);
+    seen.write(&connection, at(70)).unwrap();
+    assert_eq!((filters(&seen), seen.stock.0.len()), (0, FILTERS_IN_STOCK));
 }
 
 #[test]

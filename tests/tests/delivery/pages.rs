@@ -133,7 +133,7 @@ fn a_retry_keeps_its_call_id_and_raises_cseq() {
         bob.client.set_behaviour(busy).await.unwrap();
         bob.register().await;
         assert_eq!(bob.texts(1).await, ["again"]);
-        let messages = bob.wire.received("MESSAGE");
+        let messages = bob.wire.received_once("MESSAGE");
         let names: Vec<&str> = messages.iter().filter_map(|it| it.detail.split(' ').next()).collect();
         assert_eq!((messages.len(), names), (2, vec!["1", "2"]));
         assert_eq!(messages[0].exchange, messages[1].exchange);

@@ -487,8 +487,16 @@ pub fn free_tcp_port() -> SocketAddr {
 /// There is none.
 #[must_use]
 pub fn free_tcp_port_on(host: IpAddr) -> SocketAddr {
-    let listener = TcpListener::bind((host, 0)).expect("a port");
-    listener.local_addr().expect("a bound port")
+    SocketAddr::new(host, free_ports(host).1)
+}
+
+/// A place on this address that is free for UDP.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn free_udp_port_on(host: IpAddr) -> SocketAddr {
+    SocketAddr::new(host, free_ports(host).0)
 }
 
 fn is_taken(error: &anyhow::Error) -> bool {

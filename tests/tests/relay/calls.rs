@@ -384,9 +384,14 @@ fn a_call_that_is_too_large_for_udp_goes_over_tcp_and_after_all_over_udp_where_n
         }
         assert_eq!(world.transport_count("connections_failed"), 1, "what is known is not tried again");
         // Where somebody does, it stays with TCP.
-        let place = world.udp().await;
-        let listener = tokio::net::TcpListener::bind(place.local()).await.expect("the same port");
-        let desk = registered(place, &format!("<sip:bob@{}>;q=1.0", listener.local_addr().unwrap())).await;
+        let (place, listener) = loop {
+            let place = world.udp().await;
+            // Somebody else may have this port of TCP.
+            if let Ok(listener) = tokio::net::TcpListener::bind(place.local()).await {
+                break (place, listener);
+            }
+        };
+        let mut desk = registered(place, &format!("<sip:bob@{}>;q=1.0", listener.local_addr().unwrap())).await;
         let invite = large(&alice);
         alice.send(&invite.bytes()).await;
         let (mut stream, _) = restante_tests::in_time("a connection", listener.accept()).await.expect("a connection");

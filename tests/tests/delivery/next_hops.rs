@@ -145,7 +145,7 @@ fn a_path_is_followed_by_its_name() {
         assert!(route.contains("edge.example.net"), "{route}");
         path.respond(&message, 200).await;
         world.until_settled().await;
-        assert_eq!(edge.unread(), [""; 0], "not back to where the registration came from");
+        assert_eq!(edge.unread_by_now().await, [""; 0], "not back to where the registration came from");
     });
 }
 

@@ -96,7 +96,7 @@ fn a_policy_may_name_the_contacts_that_a_message_is_passed_on_to() {
         let came = worst.expect("MESSAGE", |it| it.is_request()).await;
         worst.respond(&came, 200).await;
         assert_eq!(sender.answer_to(&request).await.status(), Some(200));
-        assert_eq!(devices[0].unread(), [""; 0]);
+        assert_eq!(devices[0].unread_by_now().await, [""; 0]);
         assert_eq!(world.queue().len(), 0);
     });
 }

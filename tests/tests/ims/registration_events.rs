@@ -102,7 +102,7 @@ fn a_document_that_names_nobody_proves_the_user_gone_and_a_departure_alone_does_
         core.socket.ask(&notify).await;
         until_contacts(world, 0).await;
         keeps(&mut core, "for later").await;
-        assert!(!core.socket.unread().iter().any(|line| line.starts_with("MESSAGE")));
+        assert!(!core.socket.unread_by_now().await.iter().any(|line| line.starts_with("MESSAGE")));
         assert_eq!(core.registers(BOB, 600, Body::Register).await.status(), Some(200));
         let delivery = core.asked("MESSAGE").await;
         core.socket.respond(&delivery, 200).await;

@@ -133,7 +133,7 @@ fn a_registration_outlives_a_restart_and_ends_in_its_time() {
         until_gone(world, "sip:carol@example.org").await;
         alice.send("sip:carol@example.org", "not any more").await;
         world.until_waiting(1).await;
-        assert_eq!(brief.unread(), [""; 0]);
+        assert_eq!(brief.unread_by_now().await, [""; 0]);
     });
 }
 

@@ -159,7 +159,7 @@ fn the_callers_cancel_reaches_every_device_and_487_comes_back() {
 
 #[test]
 fn what_rings_too_long_is_ended() {
-    setting().configure(|it| it.limits.max_ringing_milliseconds = 300).tell(async |world| {
+    setting().configure(|it| it.limits.max_ringing_milliseconds = 2_000).tell(async |world| {
         let mut phone = device(world, "1.0").await;
         let mut alice = world.udp().await;
         let invite = call(&alice);

@@ -28,6 +28,7 @@ fn an_outbound_proxy_is_found_by_its_name() {
 
 async fn by_its_name(world: &mut World) {
     let names = NameServer::start().await;
+    names.set_time_to_live(60);
     let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
     let proxy = world.proxy().sip_address();
     names.set_services("_sip._udp.core.example.net", &[(1, proxy.port(), "one.example.net")]);

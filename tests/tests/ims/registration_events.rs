@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use restante::configuration::RegistrationEvents;
 use restante_sip::message::Name;
 use restante_sip::registration_events::RegistrationInfo;
-use restante_tests::{OUTSIDE, RawSip, Setting, World, guest, setting, until_equal};
+use restante_tests::{OUTSIDE, RawSip, Setting, World, guest, in_time, setting, until_equal};
 
 use crate::scscf::{BOB, Body, Scscf, Subscription, routes};
 
@@ -49,13 +49,12 @@ async fn contacts(world: &World) -> usize {
 }
 
 async fn until_contacts(world: &World, count: usize) {
-    for _ in 0..2_000 {
-        if contacts(world).await == count {
-            return;
+    let looking = async {
+        while contacts(world).await != count {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    panic!("{} contacts instead of {count}", contacts(world).await);
+    };
+    in_time(&format!("{count} contacts"), looking).await;
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub use recorder::Recorder;
 pub use setting::{Setting, setting, story};
 pub use tokio_tungstenite::tungstenite::Message as Frame;
 pub use web_msrp::WebMsrp;
-pub use world::{World, free_tcp_port, free_tcp_port_on, metric_in};
+pub use world::{World, free_tcp_port, free_tcp_port_on, free_udp_port_on, metric_in};
 
 /// The file of a guest of `plugin/`: `hostile`, `scripted`.
 #[must_use]

@@ -10,7 +10,7 @@ use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-/// How long its records hold, in seconds.
+/// How long its records hold in most stories, in seconds.
 const TIME_TO_LIVE: u32 = 1;
 
 /// The server. It ends with the value.
@@ -25,6 +25,7 @@ struct Zone {
     records: HashMap<(String, RecordType), Vec<RData>>,
     asked: Vec<String>,
     is_silent: bool,
+    time_to_live: Option<u32>,
 }
 
 impl NameServer {
@@ -77,6 +78,11 @@ impl NameServer {
         self.zone().is_silent = is_silent;
     }
 
+    /// Its answers hold for so many seconds from now on.
+    pub fn set_time_to_live(&self, seconds: u32) {
+        self.zone().time_to_live = Some(seconds);
+    }
+
     /// What it was asked: `A proxy.example.org`.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
@@ -119,7 +125,8 @@ fn zone_answers(zone: &Mutex<Zone>, question: Message) -> Option<Message> {
     let mut answer = question.into_response();
     match zone.records.get(&(name.clone(), query.query_type())) {
         Some(records) => {
-            let record = |data: &RData| Record::from_rdata(query.name().clone(), TIME_TO_LIVE, data.clone());
+            let time_to_live = zone.time_to_live.unwrap_or(TIME_TO_LIVE);
+            let record = |data: &RData| Record::from_rdata(query.name().clone(), time_to_live, data.clone());
             answer.add_answers(records.iter().map(record));
         }
         None if zone.records.keys().any(|(known, _)| *known == name) => {}

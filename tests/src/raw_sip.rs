@@ -1,13 +1,13 @@
 //! A socket that says what no client would.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{HashSet, VecDeque};
+use std::net::{IpAddr, SocketAddr, UdpSocket as PlainUdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use restante_sip::framing::{Frame, StreamFramer};
-use restante_sip::message::{MessageLimits, Name, SipMessage};
+use restante_sip::message::{MessageLimits, Method, Name, SipMessage};
 use restante_sip::writer::{Builder, reason};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -20,13 +20,16 @@ use crate::patience::in_time;
 
 static NUMBER: AtomicU64 = AtomicU64::new(1);
 
-/// A bare socket towards a server. What comes is read when it is asked for.
+/// A bare socket towards a server. What comes is read when it is asked for. Over UDP a request comes again when it was
+/// not answered soon, as happens on a busy machine: only the first copy is given out.
 pub struct RawSip {
     socket: Socket,
     local: SocketAddr,
     server: SocketAddr,
     /// Came, and was not what was asked for.
     unread: VecDeque<SipMessage>,
+    /// Branch and method of the requests that came over UDP.
+    known: HashSet<(String, String)>,
 }
 
 /// What carries bytes both ways.
@@ -55,7 +58,24 @@ impl RawSip {
     pub async fn udp_at(place: SocketAddr, server: SocketAddr) -> RawSip {
         let socket = UdpSocket::bind(place).await.unwrap_or_else(|error| panic!("a UDP socket at {place}: {error}"));
         let local = socket.local_addr().expect("a bound socket");
-        RawSip { socket: Socket::Udp(socket), local, server, unread: VecDeque::new() }
+        RawSip::on(Socket::Udp(socket), local, server)
+    }
+
+    /// A UDP socket that was there before the server, which was told of it.
+    ///
+    /// # Panics
+    /// It cannot be used.
+    #[must_use]
+    pub fn udp_on(socket: PlainUdpSocket, server: SocketAddr) -> RawSip {
+        socket.set_nonblocking(true).expect("a socket");
+        let socket = UdpSocket::from_std(socket).expect("a socket");
+        let local = socket.local_addr().expect("a bound socket");
+        RawSip::on(Socket::Udp(socket), local, server)
+    }
+
+    fn on(socket: Socket, local: SocketAddr, server: SocketAddr) -> RawSip {
+        let (unread, known) = (VecDeque::new(), HashSet::new());
+        RawSip { socket, local, server, unread, known }
     }
 
     /// A UDP socket behind an address translation, which lets through what comes from where something was sent to.
@@ -84,7 +104,7 @@ impl RawSip {
     #[must_use]
     pub fn over(stream: Box<dyn Duplex>, transport: &'static str, local: SocketAddr, server: SocketAddr) -> RawSip {
         let framer = Box::new(StreamFramer::new(MessageLimits::default()));
-        RawSip { socket: Socket::Stream(stream, transport, framer), local, server, unread: VecDeque::new() }
+        RawSip::on(Socket::Stream(stream, transport, framer), local, server)
     }
 
     /// A TLS connection to a server that an authority signed, showing a certificate where there is one.
@@ -112,10 +132,7 @@ impl RawSip {
         let request = sub_protocol.into_iter().fold(request, ClientRequestBuilder::with_sub_protocol);
         let request = origin.into_iter().fold(request, |request, origin| request.with_header("Origin", origin));
         match in_time("an answer to the WebSocket", client_async(request, stream)).await {
-            Ok((socket, _)) => {
-                let socket = Socket::Web(Box::new(socket), transport);
-                Ok(RawSip { socket, local, server, unread: VecDeque::new() })
-            }
+            Ok((socket, _)) => Ok(RawSip::on(Socket::Web(Box::new(socket), transport), local, server)),
             Err(Error::Http(response)) => Err(response.status().as_u16()),
             Err(_) => Err(0),
         }
@@ -283,6 +300,9 @@ impl RawSip {
         let wait = async {
             loop {
                 let message = self.receive().await;
+                if self.is_repeated(&message) {
+                    continue;
+                }
                 if is_it(&message) {
                     return message;
                 }
@@ -302,6 +322,16 @@ impl RawSip {
         self.unread.iter().map(line).collect()
     }
 
+    /// The same when all was read that came before the answer to one request more.
+    ///
+    /// # Panics
+    /// It is not answered.
+    pub async fn unread_by_now(&mut self) -> Vec<String> {
+        let options = self.request("OPTIONS", "sip:example.org");
+        self.ask(&options).await;
+        self.unread()
+    }
+
     /// Waits until the peer closes its stream.
     ///
     /// # Panics
@@ -315,6 +345,16 @@ impl RawSip {
         let mut rest = Vec::new();
         // A reset is an end, too.
         let _ = in_time("the server closes the stream", stream.read_to_end(&mut rest)).await;
+    }
+
+    /// An ACK comes for each answer, and is none.
+    fn is_repeated(&mut self, message: &SipMessage) -> bool {
+        let Some(method) = message.method().filter(|method| message.is_request() && *method != Method::Ack) else {
+            return false;
+        };
+        let is_datagram = matches!(self.socket, Socket::Udp(_));
+        let Some(branch) = message.top_via().ok().and_then(|via| via.branch().map(str::to_owned)) else { return false };
+        is_datagram && !self.known.insert((branch, method.as_str().to_owned()))
     }
 
     async fn receive(&mut self) -> SipMessage {

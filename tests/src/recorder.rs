@@ -1,5 +1,6 @@
 //! What crossed the wire.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use restante_client::{Direction, Observer, WireRecord};
@@ -27,6 +28,15 @@ impl Recorder {
     #[must_use]
     pub fn received(&self, beginning: &str) -> Vec<WireRecord> {
         self.of(Direction::Received, beginning)
+    }
+
+    /// The same, each request once: over UDP it comes again when it was not answered soon, as on a busy machine.
+    #[must_use]
+    pub fn received_once(&self, beginning: &str) -> Vec<WireRecord> {
+        let mut known = HashSet::new();
+        let mut records = self.received(beginning);
+        records.retain(|record| known.insert((record.exchange.clone(), record.detail.clone())));
+        records
     }
 
     /// What went out whose start line begins so.

@@ -358,6 +358,12 @@ impl World {
         metric_in(&self.shared().metrics.encode(|_| {}), name, labels)
     }
 
+    /// Waits until the sum of a metric over its labels is this. An empty queue does not say so: a commit is visible before
+    /// the queue's owner hears of it and counts.
+    pub async fn until_counted(&self, name: &str, expected: u64) {
+        until_equal(name, expected, || self.metric(name, &[])).await;
+    }
+
     async fn start_proxy(&mut self, host: IpAddr, transport: Option<Protocol>) {
         let Some(transport) = transport else { return };
         if let Some(earlier) = self.proxy.take() {
@@ -481,8 +487,16 @@ pub fn free_tcp_port() -> SocketAddr {
 /// There is none.
 #[must_use]
 pub fn free_tcp_port_on(host: IpAddr) -> SocketAddr {
-    let listener = TcpListener::bind((host, 0)).expect("a port");
-    listener.local_addr().expect("a bound port")
+    SocketAddr::new(host, free_ports(host).1)
+}
+
+/// A place on this address that is free for UDP.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn free_udp_port_on(host: IpAddr) -> SocketAddr {
+    SocketAddr::new(host, free_ports(host).0)
 }
 
 fn is_taken(error: &anyhow::Error) -> bool {

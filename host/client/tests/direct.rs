@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,7 +51,8 @@ async fn a_message_in_page_mode_arrives_as_it_was_sent_and_its_delivery_is_repor
         assert_eq!(pair.bob.violations(), [""; 0]);
         let lines = pair.wire.lines(WireProtocol::Sip);
         assert_eq!(lines[0], "Sent MESSAGE sip:bob@example.org SIP/2.0");
-        assert_eq!(lines.len(), 4, "{lines:?}");
+        // What is not answered soon is sent again, as happens on a busy machine.
+        assert_eq!(lines.iter().collect::<HashSet<_>>().len(), 4, "{lines:?}");
         assert!(
             lines.contains(&"Received SIP/2.0 200 OK".to_owned()) && lines.contains(&"Sent SIP/2.0 200 OK".to_owned())
         );

@@ -128,7 +128,7 @@ impl Side<'_> {
     }
 
     fn outcome(&self) -> Outcome {
-        self.done.recv_timeout(std::time::Duration::from_secs(20)).unwrap().outcome
+        self.done.recv_timeout(std::time::Duration::from_secs(60)).unwrap().outcome
     }
 
     fn write(&mut self, sketches: &[Sketch]) -> Vec<Applied> {

@@ -77,7 +77,7 @@ async fn a_connection_moves_to_the_runtime_of_its_session_with_what_was_read() {
 async fn who_does_not_say_whose_it_is_gets_closed() {
     let limits = TransportLimits {
         max_msrp_first_bytes: 100,
-        msrp_first_bytes_timeout: Duration::from_millis(100),
+        msrp_first_bytes_timeout: Duration::from_millis(500),
         ..TransportLimits::default()
     };
     let (told, mut silent) = mpsc::unbounded_channel();
@@ -121,7 +121,9 @@ async fn connections_count_until_their_session_lets_go() {
 
 #[tokio::test]
 async fn a_path_that_leads_nowhere_is_told_apart() {
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let failure = connect(closed, PATIENCE).await.unwrap_err();
+    // Its port is taken, and nobody listens.
+    let closed = tokio::net::TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let failure = connect(closed.local_addr().unwrap(), PATIENCE).await.unwrap_err();
     assert_eq!(failure, SendFailure::Connect(std::io::ErrorKind::ConnectionRefused));
 }

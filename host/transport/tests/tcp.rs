@@ -95,7 +95,7 @@ async fn what_cannot_be_delimited_is_handed_over_before_its_stream_ends() {
 
 #[tokio::test]
 async fn who_says_nothing_or_half_of_something_is_closed() {
-    let short = Duration::from_millis(50);
+    let short = Duration::from_millis(300);
     let limits = TransportLimits {
         first_byte_timeout: short,
         message_timeout: short,
@@ -125,7 +125,7 @@ async fn who_says_nothing_or_half_of_something_is_closed() {
 
 #[tokio::test]
 async fn keep_alives_are_answered_and_make_up_for_no_message() {
-    let limits = TransportLimits { first_byte_timeout: Duration::from_millis(300), ..TransportLimits::default() };
+    let limits = TransportLimits { first_byte_timeout: Duration::from_secs(1), ..TransportLimits::default() };
     let mut fixture = start(TCP, limits).await;
     let mut idle = TcpStream::connect(fixture.address(0)).await.unwrap();
     let mut pong = [0; 2];
@@ -145,7 +145,7 @@ async fn keep_alives_are_answered_and_make_up_for_no_message() {
     peer.write_all(b"\r\n\r\n").await.unwrap();
     peer.write_all(&request("first", b"")).await.unwrap();
     assert_eq!(fixture.message().await.0.call_id(), Some("first"));
-    for _ in 0..10 {
+    for _ in 0..30 {
         tokio::time::sleep(Duration::from_millis(50)).await;
         peer.write_all(b"\r\n\r\n").await.unwrap();
         timeout(PATIENCE, peer.read_exact(&mut pong)).await.unwrap().unwrap();
@@ -390,7 +390,10 @@ async fn what_was_opened_for_an_answer_ends_soon() {
 
 #[tokio::test]
 async fn a_connection_that_cannot_be_made_is_reported_for_every_message() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Its port is taken, and nobody listens.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = socket.local_addr().unwrap();
     let limits = TransportLimits {
         max_outgoing_connections: 1,
         connect_timeout: Duration::from_millis(100),

@@ -79,7 +79,7 @@ async fn a_message_that_does_not_come_to_its_end_ends_the_connection_whatever_co
 
 #[tokio::test]
 async fn keep_alives_of_any_kind_make_up_for_no_message() {
-    let short = Duration::from_millis(300);
+    let short = Duration::from_secs(1);
     let limits = TransportLimits { first_byte_timeout: short, message_timeout: short, ..TransportLimits::default() };
     let mut fixture = start(&["ws:127.0.0.1:0"], limits).await;
     // The last one is never between messages: another keep-alive has always begun.
@@ -114,7 +114,7 @@ async fn keep_alives_of_any_kind_make_up_for_no_message() {
     honest.write_all(&frame(TEXT, b"\r\n\r\n", true)).await.unwrap();
     honest.write_all(&frame(TEXT, &request("first", b""), true)).await.unwrap();
     assert_eq!(fixture.message().await.0.call_id(), Some("first"));
-    for _ in 0..10 {
+    for _ in 0..30 {
         tokio::time::sleep(Duration::from_millis(50)).await;
         honest.write_all(&frame(TEXT, b"\r\n\r\n", true)).await.unwrap();
     }
@@ -134,7 +134,7 @@ async fn whoever_pings_and_reads_nothing_is_closed() {
 
 #[tokio::test]
 async fn a_quiet_connection_is_pinged_and_closed_when_nobody_answers() {
-    let limits = TransportLimits { web_socket_ping: Duration::from_millis(400), ..TransportLimits::default() };
+    let limits = TransportLimits { web_socket_ping: Duration::from_secs(1), ..TransportLimits::default() };
     let mut fixture = start(&["ws:127.0.0.1:0"], limits).await;
     let (mut alive, mut gone) = (agreed(&fixture).await, agreed(&fixture).await);
     for stream in [&mut alive, &mut gone] {
@@ -175,7 +175,8 @@ async fn whoever_answers_pings_alone_is_idle() {
 
 #[tokio::test]
 async fn a_quiet_client_of_the_msrp_relay_is_pinged_and_closed_when_it_does_not_answer() {
-    let interval = Duration::from_millis(800);
+    // Four of them take four intervals; eight where every other ping is left out.
+    let interval = Duration::from_millis(1_600);
     let limits = TransportLimits { web_socket_ping: interval, ..TransportLimits::default() };
     let fixture = start(&[], limits).await;
     let (clients, mut accepted) = tokio::sync::mpsc::unbounded_channel();

@@ -19,13 +19,15 @@ fn a_message_for_a_number_is_delivered_once_through_a_core_that_brings_it_back_o
             assert_eq!((message.text(), message.message_id.as_ref()), (Some("looped"), Some(&sent.message_id)));
             assert_eq!((message.sender.as_str(), message.mode), (alice.address(), Mode::Page));
             world.until_settled().await;
-            let passages: Vec<Passage> = world
+            let mut passages: Vec<Passage> = world
                 .proxy()
                 .passed()
                 .into_iter()
                 .filter(|it| it.method == "MESSAGE" && it.call_id == message.call_id)
                 .map(|it| it.passage)
                 .collect();
+            // What is not answered soon is sent again, as happens on a busy machine.
+            passages.dedup();
             assert_eq!(passages, [Passage::LoopedBack, Passage::ToUser]);
             assert_eq!(bob.unread_texts(), [""; 0]);
             assert_eq!(world.metric("restante_messages_stored_total", &[]), 1);

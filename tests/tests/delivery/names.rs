@@ -26,7 +26,9 @@ async fn registers_bob(world: &World, names: &[&str]) -> Vec<String> {
 
 #[test]
 fn what_waited_under_a_number_comes_when_a_core_says_whose_it_is() {
-    with_numbers().behind_proxy(Protocol::Udp).tell(async |world| {
+    // What waits under the number is taken in before the first goes out.
+    let patient = with_numbers().configure(|it| it.limits.registration_delay_milliseconds = 2_000);
+    patient.behind_proxy(Protocol::Udp).tell(async |world| {
         let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
         alice.send(NUMBER, "one").await;
         alice.send(bob.address(), "two").await;

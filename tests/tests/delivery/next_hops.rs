@@ -1,9 +1,9 @@
 //! Next hops that have names are looked for as RFC 3263 says, and nobody who serves waits for a name server.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use restante_sip::message::{Method, Name};
-use restante_tests::{DeadPlace, NameServer, World, guest, setting, until};
+use restante_tests::{DeadPlace, NameServer, RawSip, World, guest, setting, until};
 use restante_transport::Protocol;
 
 /// Next hops are looked for there from now on, with this outbound proxy.
@@ -28,6 +28,7 @@ fn an_outbound_proxy_is_found_by_its_name() {
 
 async fn by_its_name(world: &mut World) {
     let names = NameServer::start().await;
+    names.set_time_to_live(60);
     let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
     let proxy = world.proxy().sip_address();
     names.set_services("_sip._udp.core.example.net", &[(1, proxy.port(), "one.example.net")]);
@@ -75,7 +76,7 @@ fn a_place_that_does_not_work_is_followed_by_the_next() {
         world.proxy().register(bob.address(), 3_600).await.unwrap();
         assert_eq!(bob.texts(1).await, ["at last"]);
         world.until_settled().await;
-        assert_eq!(world.metric("restante_messages_delivered_total", &[]), 1);
+        world.until_counted("restante_messages_delivered_total", 1).await;
     });
 }
 
@@ -137,15 +138,15 @@ fn a_path_is_followed_by_its_name() {
         world.restart_with(|it| it.sip.name_servers = vec![server]).await;
         let alice = world.person("alice").await;
         let mut edge = world.udp().await;
-        let elsewhere: SocketAddr = register_behind(&mut edge, "sip:dave@example.org", "edge.example.net").await;
-        let mut path = restante_tests::RawSip::udp_at(elsewhere, world.sip()).await;
+        let elsewhere = register_behind(&mut edge, "sip:dave@example.org", "edge.example.net").await;
+        let mut path = RawSip::udp_on(elsewhere, world.sip());
         alice.send("sip:dave@example.org", "by the path").await;
         let message = path.expect("the message", |it| it.method() == Some(Method::Message)).await;
         let route = message.header(Name::Route).expect("a route").to_owned();
         assert!(route.contains("edge.example.net"), "{route}");
         path.respond(&message, 200).await;
         world.until_settled().await;
-        assert_eq!(edge.unread(), [""; 0], "not back to where the registration came from");
+        assert_eq!(edge.unread_by_now().await, [""; 0], "not back to where the registration came from");
     });
 }
 
@@ -172,21 +173,17 @@ fn a_target_of_the_operators_is_found_by_its_name() {
     });
 }
 
-/// Registers a user with a Path that names a host, and a port where nobody is yet.
-async fn register_behind(edge: &mut restante_tests::RawSip, user: &str, host: &str) -> SocketAddr {
-    let elsewhere = free_udp_port();
+/// Registers a user with a Path that names a host, and the port of a socket.
+async fn register_behind(edge: &mut RawSip, user: &str, host: &str) -> UdpSocket {
+    let elsewhere = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+    let port = elsewhere.local_addr().expect("a bound socket").port();
     let register = edge
         .request("REGISTER", "sip:example.org")
         .set("From", &format!("<{user}>;tag=1"))
         .set("To", &format!("<{user}>"))
         .with("Contact", "<sip:dave@192.0.2.77>")
         .with("Supported", "path")
-        .with("Path", &format!("<sip:{host}:{};lr>", elsewhere.port()));
+        .with("Path", &format!("<sip:{host}:{port};lr>"));
     assert_eq!(edge.ask(&register).await.status(), Some(200));
     elsewhere
-}
-
-fn free_udp_port() -> SocketAddr {
-    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-    socket.local_addr().expect("an address")
 }

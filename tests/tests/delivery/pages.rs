@@ -20,7 +20,7 @@ fn a_message_for_somebody_who_is_away_is_delivered_on_registration() {
             assert_eq!((message.sender.as_str(), message.message_id), (alice.address(), Some(sent.message_id)));
             assert_eq!(message.sha256, sent.sha256);
             world.until_settled().await;
-            assert_eq!(world.metric("restante_messages_delivered_total", &[]), 1);
+            world.until_counted("restante_messages_delivered_total", 1).await;
         });
     }
 }
@@ -133,7 +133,7 @@ fn a_retry_keeps_its_call_id_and_raises_cseq() {
         bob.client.set_behaviour(busy).await.unwrap();
         bob.register().await;
         assert_eq!(bob.texts(1).await, ["again"]);
-        let messages = bob.wire.received("MESSAGE");
+        let messages = bob.wire.received_once("MESSAGE");
         let names: Vec<&str> = messages.iter().filter_map(|it| it.detail.split(' ').next()).collect();
         assert_eq!((messages.len(), names), (2, vec!["1", "2"]));
         assert_eq!(messages[0].exchange, messages[1].exchange);
@@ -252,7 +252,7 @@ fn many_recipients_each_get_their_own_in_order() {
             assert_eq!(person.texts(3).await, texts, "{}", person.address());
         }
         world.until_settled().await;
-        assert_eq!(world.metric("restante_messages_delivered_total", &[]), 90);
+        world.until_counted("restante_messages_delivered_total", 90).await;
         for person in &mut people {
             assert_eq!(person.unread_texts(), [""; 0], "{}", person.address());
         }

@@ -91,7 +91,8 @@ async fn what_is_announced_is_fetched_by_its_id() {
 async fn notifications_are_waited_for_and_a_failure_is_one() {
     let program = Program::patient(TENANT);
     let _served = program.serve().await;
-    let asked = ["--from", ALICE, "--to", BOB, "--text", "short life", "--expires", "1", "--wait", "30"];
+    // Date has whole seconds: up to one of them has passed when it is written.
+    let asked = ["--from", ALICE, "--to", BOB, "--text", "short life", "--expires", "3", "--wait", "60"];
     let sent =
         client(&program, "send", &[&asked[..], &["--imdn", "processing,negative-delivery,positive-delivery"]].concat());
     assert!(!sent.status.success(), "{sent:?}");

@@ -17,6 +17,17 @@ fn count(labels: &[&str], beginning: &str) -> usize {
     labels.iter().filter(|label| label.starts_with(beginning)).count()
 }
 
+/// Each label once: what a busy machine answers late is sent again.
+fn kinds<'a>(labels: &[&'a str]) -> Vec<&'a str> {
+    let mut kinds = Vec::new();
+    for label in labels {
+        if !kinds.contains(label) {
+            kinds.push(*label);
+        }
+    }
+    kinds
+}
+
 #[test]
 fn every_story_is_tested_here() {
     let names: Vec<&str> = stories().iter().map(|story| story.name).collect();
@@ -43,8 +54,9 @@ async fn a_story_that_is_not_there_is_an_error_that_names_those_that_are() {
 #[tokio::test]
 async fn page_push() {
     let report = told("page-push").await;
-    assert_eq!(report.messages("Restante", "Bob"), ["200 OK (REGISTER)", "MESSAGE", "202 Accepted (MESSAGE)"]);
-    assert_eq!(count(&report.messages("Restante", "Alice"), "MESSAGE"), 1, "the notification");
+    let to_bob = report.messages("Restante", "Bob");
+    assert_eq!(kinds(&to_bob), ["200 OK (REGISTER)", "MESSAGE", "202 Accepted (MESSAGE)"]);
+    assert_eq!(count(&kinds(&report.messages("Restante", "Alice")), "MESSAGE"), 1, "the notification");
 }
 
 #[tokio::test]
@@ -76,7 +88,9 @@ async fn pull_fetch() {
 #[tokio::test]
 async fn pull_few() {
     let report = told("pull-few").await;
-    assert_eq!(report.messages("Restante", "Bob"), ["200 OK (REGISTER)", "MESSAGE", "MESSAGE"]);
+    let to_bob = report.messages("Restante", "Bob");
+    assert_eq!((kinds(&to_bob), report.sums.delivered), (vec!["200 OK (REGISTER)", "MESSAGE"], 2));
+    assert!(count(&to_bob, "MESSAGE") >= 2, "one by one: {to_bob:?}");
 }
 
 #[tokio::test]
@@ -95,7 +109,7 @@ async fn expiry() {
 async fn outbound_proxy() {
     let report = told("outbound-proxy").await;
     assert_eq!(count(&report.messages("Restante", "SIP core"), "MESSAGE tel:+15550123"), 2, "once more after the loop");
-    assert_eq!(report.messages("SIP core", "Bob"), ["MESSAGE"]);
+    assert_eq!(kinds(&report.messages("SIP core", "Bob")), ["MESSAGE"]);
 }
 
 #[tokio::test]

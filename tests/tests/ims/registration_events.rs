@@ -1,24 +1,27 @@
 //! Registration events: what a core tells those who subscribed.
 
+use std::net::{Ipv4Addr, UdpSocket};
+
 use restante::configuration::RegistrationEvents;
 use restante_sip::message::Name;
 use restante_sip::registration_events::RegistrationInfo;
-use restante_tests::{OUTSIDE, RawSip, Setting, World, guest, setting, until_equal};
+use restante_tests::{OUTSIDE, RawSip, Setting, World, guest, in_time, setting, until_equal};
 
 use crate::scscf::{BOB, Body, Scscf, Subscription, routes};
 
 const ACTIVE: &str = "active;expires=3600";
 
 /// The core is at a place that the configuration names, so that it is there before the server.
-fn watching() -> (Setting, std::net::SocketAddr) {
-    let place = restante_tests::free_tcp_port();
+fn watching() -> (Setting, UdpSocket) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+    let place = socket.local_addr().expect("a bound socket");
     let events = RegistrationEvents { via: format!("sip:{place}"), identity: None, expires_seconds: 7_200 };
     let setting = setting().administered().tenant(move |tenant| tenant.registration_events = Some(events));
-    (setting, place)
+    (setting, socket)
 }
 
-async fn core_at(world: &World, place: std::net::SocketAddr) -> Scscf {
-    Scscf::at(world, RawSip::udp_at(place, world.sip()).await)
+fn core_on(world: &World, socket: UdpSocket) -> Scscf {
+    Scscf::at(world, RawSip::udp_on(socket, world.sip()))
 }
 
 /// Something waits for Bob, and the server subscribed and was told that nobody is there.
@@ -46,20 +49,19 @@ async fn contacts(world: &World) -> usize {
 }
 
 async fn until_contacts(world: &World, count: usize) {
-    for _ in 0..2_000 {
-        if contacts(world).await == count {
-            return;
+    let looking = async {
+        while contacts(world).await != count {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    panic!("{} contacts instead of {count}", contacts(world).await);
+    };
+    in_time(&format!("{count} contacts"), looking).await;
 }
 
 #[test]
 fn who_is_told_to_be_back_gets_what_waited_through_the_core() {
     let (place, core) = watching();
     place.tell(async |world| {
-        let mut core = core_at(world, core).await;
+        let mut core = core_on(world, core);
         let mut subscription = waiting(world, &mut core).await;
         let subscribe = &subscription.subscribe;
         assert_eq!(subscribe.request_uri(), Some(BOB));
@@ -80,7 +82,7 @@ fn who_is_told_to_be_back_gets_what_waited_through_the_core() {
 fn a_document_that_names_nobody_proves_the_user_gone_and_a_departure_alone_does_not() {
     let (place, core) = watching();
     place.tell(async |world| {
-        let mut core = core_at(world, core).await;
+        let mut core = core_on(world, core);
         assert_eq!(core.registers(BOB, 600, Body::Register).await.status(), Some(200));
         let mut subscription = core.subscription().await;
         core.grants(&subscription, 3_600).await;
@@ -99,7 +101,7 @@ fn a_document_that_names_nobody_proves_the_user_gone_and_a_departure_alone_does_
         core.socket.ask(&notify).await;
         until_contacts(world, 0).await;
         keeps(&mut core, "for later").await;
-        assert!(!core.socket.unread().iter().any(|line| line.starts_with("MESSAGE")));
+        assert!(!core.socket.unread_by_now().await.iter().any(|line| line.starts_with("MESSAGE")));
         assert_eq!(core.registers(BOB, 600, Body::Register).await.status(), Some(200));
         let delivery = core.asked("MESSAGE").await;
         core.socket.respond(&delivery, 200).await;
@@ -111,7 +113,7 @@ fn a_document_that_names_nobody_proves_the_user_gone_and_a_departure_alone_does_
 fn a_document_that_was_missed_is_asked_for_in_the_dialog() {
     let (place, core) = watching();
     place.tell(async |world| {
-        let mut core = core_at(world, core).await;
+        let mut core = core_on(world, core);
         let mut subscription = waiting(world, &mut core).await;
         subscription.loses_one();
         let notify = core.notify(&mut subscription, ACTIVE, false, &[("tablet", true)]);
@@ -134,7 +136,7 @@ fn a_document_that_was_missed_is_asked_for_in_the_dialog() {
 fn a_subscription_is_refreshed_before_its_end_and_begun_anew_when_the_core_ends_it() {
     let (place, core) = watching();
     place.tell(async |world| {
-        let mut core = core_at(world, core).await;
+        let mut core = core_on(world, core);
         keeps(&mut core, "waits").await;
         let mut subscription = core.subscription().await;
         // Before the answer, as happens.
@@ -164,7 +166,7 @@ fn a_subscription_is_refreshed_before_its_end_and_begun_anew_when_the_core_ends_
 fn a_longer_time_is_asked_for_where_the_core_wants_one_and_a_refusal_is_no_end() {
     let (place, core) = watching();
     place.tell(async |world| {
-        let mut core = core_at(world, core).await;
+        let mut core = core_on(world, core);
         keeps(&mut core, "waits").await;
         let first = core.asked("SUBSCRIBE").await;
         core.socket.respond_with(&first, 423, &[("Min-Expires", "9000")]).await;
@@ -185,7 +187,7 @@ fn a_longer_time_is_asked_for_where_the_core_wants_one_and_a_refusal_is_no_end()
 fn what_nobody_subscribed_to_and_what_others_forge_is_refused() {
     let (place, core) = watching();
     place.demands_passwords().tell(async |world| {
-        let mut core = core_at(world, core).await;
+        let mut core = core_on(world, core);
         let mut subscription = waiting(world, &mut core).await;
         let good = core.notify(&mut subscription, ACTIVE, false, &[("phone", true)]);
         let unmatched = good.clone().new_transaction().set("Call-ID", "another");
@@ -209,7 +211,7 @@ fn what_nobody_subscribed_to_and_what_others_forge_is_refused() {
 fn a_server_that_starts_again_subscribes_again() {
     let (place, core) = watching();
     place.tell(async |world| {
-        let mut core = core_at(world, core).await;
+        let mut core = core_on(world, core);
         let first = waiting(world, &mut core).await;
         world.restart().await;
         let mut again = core.subscription().await;
@@ -227,7 +229,7 @@ fn a_server_that_starts_again_subscribes_again() {
 fn nobody_is_watched_without_a_reason_or_beyond_the_bound() {
     let (place, core) = watching();
     place.configure(|it| it.limits.max_registration_subscriptions = 1).tell(async |world| {
-        let mut core = core_at(world, core).await;
+        let mut core = core_on(world, core);
         for number in 0..8 {
             let uri = format!("sip:user{number}@example.org");
             let request = core.invokes("MESSAGE", &uri).text("x");
@@ -244,7 +246,7 @@ fn a_policy_is_told_that_it_was_reported() {
     let (place, core) = watching();
     place.tenant(|tenant| tenant.policy = guest("scripted")).settings("available = \"page-if:reported\"").tell(
         async |world| {
-            let mut core = core_at(world, core).await;
+            let mut core = core_on(world, core);
             let mut subscription = waiting(world, &mut core).await;
             let notify = core.notify(&mut subscription, ACTIVE, false, &[("phone", true)]);
             core.socket.ask(&notify).await;

@@ -149,7 +149,7 @@ async fn is_asked_for_a_token(place: SocketAddr) {
 
 #[test]
 fn health_and_metrics_tell_how_it_is() {
-    setting().held().administered().configure(|it| it.limits.max_commit_wait_milliseconds = 200).tell(async |world| {
+    setting().held().administered().tell(async |world| {
         let health = world.administration("/health").await;
         assert_eq!((health.status, health.body.contains("\"status\":\"ok\"")), (200, true), "{health:?}");
         let alice = world.person("alice").await;
@@ -169,7 +169,7 @@ fn health_and_metrics_tell_how_it_is() {
         for family in ["restante_accept_seconds_bucket", "restante_transport_", "restante_policy_"] {
             assert!(metrics.body.contains(family), "no {family} in {}", metrics.body);
         }
-        world.held().pretend_age(std::time::Duration::from_secs(1));
+        world.held().pretend_age(std::time::Duration::from_secs(60));
         let late = world.administration("/health").await;
         assert_eq!((late.status, late.body.contains("overloaded")), (503, true), "{late:?}");
     });

@@ -155,7 +155,7 @@ async fn a_check_takes_what_the_server_compiled() {
     let file = place.path().join("policy.wasm");
     std::fs::copy(guest("scripted"), &file).expect("a policy");
     let program = Program::new(&format!("[tenants.example]\ndomains = [\"example.org\"]\npolicy = {file:?}\n"));
-    let served = program.serve().await;
+    let mut served = program.serve().await;
     // From now on there is too little memory to compile anything.
     let base = std::fs::read_to_string(program.configuration_file()).expect("the configuration");
     program.configure(&format!("{base}[limits]\nmax_compile_memory_bytes = 1048576\n"));
@@ -163,10 +163,12 @@ async fn a_check_takes_what_the_server_compiled() {
     let check = || run(&["serve", "--config", &configuration, "--check"]);
     let checked = check();
     assert!(checked.status.success(), "{checked:?}");
+    // While it serves it would take the other one and compile it, too.
+    served.terminate();
+    assert!(served.ended().await.success());
     std::fs::copy(guest("hostile"), &file).expect("another policy");
     let checked = check();
     assert!(!checked.status.success() && checked.stderr.contains("was not compiled"), "{checked:?}");
-    drop(served);
 }
 
 #[test]

@@ -129,11 +129,12 @@ fn a_policy_that_does_not_decide_is_said_with_the_reason() {
 #[test]
 fn a_policy_that_keeps_failing_is_spared_for_outsiders_too() {
     hostile("trap").tell(async |world| {
-        let mut last = Value::Null;
+        let mut said = Vec::new();
         for _ in 0..20 {
-            last = read(&asked(world, "on-incoming", &typical(Hook::Incoming)).await);
+            said.push(read(&asked(world, "on-incoming", &typical(Hook::Incoming)).await)["undecided"].clone());
         }
-        assert_eq!(last["undecided"], "suspended");
+        // It is tried again after a second, which on a busy machine may have passed.
+        assert!(said[5..].iter().any(|undecided| undecided == "suspended"), "{said:?}");
     });
 }
 

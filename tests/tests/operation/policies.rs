@@ -56,8 +56,10 @@ fn a_policy_that_fails_over_failures_and_pulls_loses_nothing() {
 #[test]
 fn one_tenant_with_a_policy_that_burns_its_time_does_not_hold_up_another() {
     let place = setting().configure(|it| {
-        it.limits.max_decision_milliseconds = 1_000;
+        it.limits.max_decision_milliseconds = 2_000;
         let mut slow = restante::configuration::Tenant::example();
+        // One after the other, however many cores there are: three of four end when all go first.
+        slow.limits.max_decisions_at_once = Some(1);
         slow.domains = vec!["slow.example.com".to_owned()];
         slow.policy = restante_policy::hostile::PATH.to_owned();
         slow.settings = "behaviour = \"endless-loop\"".parse().expect("settings");

@@ -43,7 +43,7 @@ fn slow() -> Vec<u8> {
 fn what_compiles_for_minutes_is_stopped_when_its_time_is_up() {
     let (error, took) = refusal(&loader(2048 * MEBIBYTES), &slow());
     assert_eq!(error.to_string(), format!("the component was not compiled: it takes longer than {SECONDS} s"));
-    assert!(took < Duration::from_secs(SECONDS + 10), "{took:?}");
+    assert!(took < Duration::from_secs(SECONDS + 30), "not minutes: {took:?}");
 }
 
 #[test]
@@ -80,7 +80,13 @@ fn what_begins_with_more_than_a_policy_may_have_is_told_so() {
 
 #[tokio::test]
 async fn a_running_server_refuses_both_and_serves_on() {
-    let program = Program::new(&format!("[limits]\nmax_compile_seconds = {SECONDS}\n"));
+    // What it begins with takes its time on a busy machine, and is compiled before there is so little of it.
+    let program = Program::new("");
+    let mut first = program.serve().await;
+    first.terminate();
+    assert!(first.ended().await.success());
+    let base = std::fs::read_to_string(program.configuration_file()).expect("the configuration");
+    program.configure(&format!("{base}[limits]\nmax_compile_seconds = {SECONDS}\n"));
     let served = program.serve().await;
     let before = served.peak_memory_bytes();
     let place = tempfile::tempdir().expect("a directory");

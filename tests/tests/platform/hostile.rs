@@ -72,12 +72,19 @@ const HELD: [Guest; 3] = [hostile("highest", ""), hostile("lowest", ""), hostile
 
 /// Longer than a loop of the hostile one and all that a busy machine adds; shorter than a loop that nobody stops.
 const NOTICED: Duration = Duration::from_secs(10);
-const DECISION_MILLISECONDS: u64 = 200;
+/// Of what never ends of itself.
+const LOOP_MILLISECONDS: u64 = 200;
+/// Of what ends some other way, which a busy machine may give no time.
+const DECISION_MILLISECONDS: u64 = 10_000;
 
 impl Guest {
     fn tenant(&self) -> String {
         let parts = [self.component, self.behaviour, self.when];
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+    }
+
+    fn is_endless(&self) -> bool {
+        [self.behaviour, self.component].iter().any(|name| name.contains("loop") || name.contains("endless"))
     }
 
     fn address(&self) -> String {
@@ -99,7 +106,8 @@ impl Guest {
         tenant.domains = vec![format!("{}.example.com", self.tenant())];
         tenant.policy = guest(self.component);
         tenant.settings = self.settings();
-        tenant.limits.max_decision_milliseconds = Some(DECISION_MILLISECONDS);
+        let milliseconds = if self.is_endless() { LOOP_MILLISECONDS } else { DECISION_MILLISECONDS };
+        tenant.limits.max_decision_milliseconds = Some(milliseconds);
         configuration.tenants.insert(self.tenant(), tenant);
     }
 }
@@ -283,8 +291,8 @@ fn what_expires_goes_and_the_sender_is_told_whatever_the_policy_does() {
             let message = PageMessage { expires_seconds: Some(2), ..PageMessage::text(&guest.address(), "brief") };
             alice.send_message(message).await;
         }
+        // The sender's own expiry is nobody's to lengthen.
         world.until_waiting(0).await;
-        let expired = world.metric("restante_messages_expired_total", &[]);
-        assert_eq!(expired, guests.len() as u64, "the sender's own expiry is nobody's to lengthen");
+        world.until_counted("restante_messages_expired_total", guests.len() as u64).await;
     });
 }

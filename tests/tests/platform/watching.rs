@@ -5,7 +5,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use restante_client::Mode;
-use restante_tests::{Person, World, guest, metric_in, setting, until};
+use restante_tests::{Person, World, guest, in_time, metric_in, setting, until};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 async fn comes_in(world: &World, alice: &Person, bob: &mut Person, expected: Mode) {
@@ -100,7 +100,9 @@ fn what_came_to_decide_and_what_was_refused_is_said_and_counted() {
         replace(&file, &guest("scripted"));
         until("the file is taken", || generation(world) == 2).await;
         assert_eq!(counted("generation", &["tenant=\"example\""]).await, 2);
-        assert_eq!(counted("activations_total", &["outcome=\"activated\""]).await, 1);
+        // It is counted a moment after it decides.
+        let counting = async { while counted("activations_total", &["outcome=\"activated\""]).await != 1 {} };
+        in_time("one activation", counting).await;
         std::fs::write(&file, "broken").expect("a broken file");
         let policies = world.shared().policies().expect("policies");
         until("the file is refused", || policies.activations()[0].refused >= 1).await;

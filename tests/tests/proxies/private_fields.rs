@@ -1,9 +1,9 @@
 //! What is said among those who trust each other: clients cannot say it, and devices are not told.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use restante_sip::message::{Name, SipMessage};
-use restante_tests::{RawSip, free_tcp_port};
+use restante_tests::RawSip;
 use tempfile::TempDir;
 
 use crate::kamailio::{Configuration, IN_FRONT, Kamailio, REGISTRAR};
@@ -31,11 +31,12 @@ impl Stage {
     async fn new(name: &'static str) -> Option<Stage> {
         let configuration = Configuration::of(name)?;
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let place = free_tcp_port();
+        let restante = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let place = restante.local_addr().expect("a bound socket");
         let kamailio = Kamailio::start(configuration, place, directory.path()).expect("Kamailio starts");
         let at: SocketAddr = kamailio.clients();
         Some(Stage {
-            restante: RawSip::udp_at(place, kamailio.inside()).await,
+            restante: RawSip::udp_on(restante, kamailio.inside()),
             device: RawSip::udp(at.ip(), at).await,
             alice: RawSip::udp(at.ip(), at).await,
             _kamailio: kamailio,

@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-
-use restante_tests::until;
+use std::time::Duration;
 
 use crate::kamailio::{libraries, repository, root};
 
-/// SIPp while it runs a scenario of `tests`; ended when this is dropped, and by itself in less than a minute.
+/// How often it is looked whether it ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// SIPp while it runs a scenario of `tests`; ended when this is dropped, and by itself in two minutes.
 pub struct Sipp {
     child: Child,
     directory: PathBuf,
@@ -26,12 +28,12 @@ impl Sipp {
             std::fs::File::options().create(true).append(true).open(log).expect("a log")
         };
         let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "timeout", "-k", "1", "58", "setpriv", "--pdeathsig", "KILL"])
+            .args(["--pdeathsig", "KILL", "timeout", "-k", "1", "118", "setpriv", "--pdeathsig", "KILL"])
             .arg(root.join("usr/bin/sipp"))
             .arg(towards.to_string())
             .arg("-sf")
             .arg(repository().join("tests").join(scenario))
-            .args(["-i", "127.0.0.1", "-nostdin", "-timeout", "55", "-timeout_error", "-trace_err"])
+            .args(["-i", "127.0.0.1", "-nostdin", "-timeout", "115", "-timeout_error", "-trace_err"])
             .args(["-error_file", "errors.log", "-trace_logs", "-log_file", "said.log"])
             .args(arguments)
             .current_dir(&directory)
@@ -44,15 +46,15 @@ impl Sipp {
         Sipp { child, directory }
     }
 
-    /// Whether every call went as the scenario says.
+    /// Whether every call went as the scenario says. The timers that scenarios wait for take most of a minute: SIPp ends
+    /// by itself, later than anything else that is waited for.
     pub async fn succeeds(&mut self) -> bool {
-        let mut status = None;
-        until("SIPp ends", || {
-            status = self.child.try_wait().expect("its status");
-            status.is_some()
-        })
-        .await;
-        status.is_some_and(|status| status.success())
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its status") {
+                return status.success();
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// What it and its scenario objected to, and its screen.

@@ -17,8 +17,9 @@ fn succeed(finished: &Finished) {
 
 #[tokio::test]
 async fn a_password_is_given_used_and_taken_away_and_never_kept() {
-    let program =
-        Program::new("[tenants.t]\ndomains = [\"example.org\"]\nauthentication = \"digest\"\nnumbers = [\"+1555\"]");
+    let program = Program::patient(
+        "[tenants.t]\ndomains = [\"example.org\"]\nauthentication = \"digest\"\nnumbers = [\"+1555\"]",
+    );
     let mut served = program.serve().await;
     let password = "correct horse battery staple";
     let (right, wrong) = (write(&program, "right", &format!("{password}\n")), write(&program, "wrong", "guess\n"));

@@ -59,9 +59,11 @@ fn a_source_whose_streams_are_no_sip_is_shut_out_for_a_while_and_nobody_else() {
             let mut stream = connect(OUTSIDE, world.sip()).await;
             said_to(&mut stream, b"no SIP at all\r\n\r\n").await;
         }
-        assert!(!is_heard(world, OUTSIDE).await || began.elapsed().as_secs() >= 2, "shut out");
+        let is_shut_out = !is_heard(world, OUTSIDE).await;
+        assert!(is_shut_out || began.elapsed().as_secs() >= 2, "shut out, unless it took so long that it is over");
         assert!(is_heard(world, IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9))).await, "and nobody else");
-        assert_eq!(world.metric("restante_dropped_total", &["reason=\"source-shut-out\""]), 1);
+        let refused = world.metric("restante_dropped_total", &["reason=\"source-shut-out\""]);
+        assert_eq!(refused > 0, is_shut_out, "{refused}");
         let deadline = Instant::now() + PATIENCE;
         while !is_heard(world, OUTSIDE).await {
             assert!(Instant::now() < deadline, "it is never heard again");

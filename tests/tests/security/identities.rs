@@ -225,21 +225,21 @@ fn whom_another_tenant_trusts_sends_a_core_nothing_in_the_name_of_this_ones_user
                 assert_eq!(socket.answer_to(&request).await.status(), Some(expected), "{from} to {to}");
             }
         }
-        assert_eq!((core.unread(), world.queue().len()), (Vec::new(), 0));
+        assert_eq!((core.unread_by_now().await, world.queue().len()), (Vec::new(), 0));
     });
 }
 
 #[test]
 fn whom_another_tenant_trusts_sends_no_call_of_this_one_along_a_route() {
     beside_a_trusting_tenant().tell(async |world| {
-        let (core, mut socket) = (world.udp().await, world.outside().await);
+        let (mut core, mut socket) = (world.udp().await, world.outside().await);
         let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
         let call = socket.request("INVITE", BOB).with("Contact", &format!("<sip:alice@{}>", socket.local()));
         let call = call.with("Route", &format!("<sip:{};lr>", world.sip()));
         let call = call.with("Route", &format!("<sip:{};lr>", core.local()));
         let call = call.with("P-Asserted-Identity", &format!("<{CAROL}>")).body("application/sdp", sdp);
         assert_eq!(as_alice(world, &mut socket, &call).await.status(), Some(403));
-        assert_eq!(core.unread(), [""; 0]);
+        assert_eq!(core.unread_by_now().await, [""; 0]);
     });
 }
 

@@ -1,9 +1,7 @@
 //! REGISTER.
 
-use std::net::UdpSocket;
-
 use restante_sip::message::{Method, Name, SipMessage};
-use restante_tests::{RawSip, Request, World, in_time, setting, story};
+use restante_tests::{RawSip, Request, World, free_udp_port_on, in_time, setting, story};
 
 const BOB: &str = "sip:bob@example.org";
 
@@ -135,7 +133,7 @@ fn a_registration_outlives_a_restart_and_ends_in_its_time() {
         until_gone(world, "sip:carol@example.org").await;
         alice.send("sip:carol@example.org", "not any more").await;
         world.until_waiting(1).await;
-        assert_eq!(brief.unread(), [""; 0]);
+        assert_eq!(brief.unread_by_now().await, [""; 0]);
     });
 }
 
@@ -191,9 +189,7 @@ fn a_contact_says_over_what_it_is_reached() {
 #[test]
 fn who_registered_with_one_of_several_listeners_hears_from_no_other() {
     story(async |world| {
-        let free = UdpSocket::bind((world.sip().ip(), 0)).expect("a socket");
-        let server = free.local_addr().expect("a bound socket");
-        drop(free);
+        let server = free_udp_port_on(world.sip().ip());
         world.restart_with(|it| it.sip.listen.push(format!("udp:{server}").parse().expect("a listener"))).await;
         let mut bob = RawSip::udp_behind_nat(server.ip(), server).await;
         // As behind an address translation: nobody else knows the address that it names.

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use restante_deferral::decision::{Answer, IncomingAnswer, Question, Undecided};
 use restante_policy::{
@@ -11,6 +11,11 @@ use restante_policy::{
 };
 
 use crate::support::{ENGINE, arrival_for, availability, context, engine, hostile, hostile_of, standard, tenant};
+
+/// How long a policy that keeps failing is spared first.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// How often a busy machine may take longer.
+const ATTEMPTS: usize = 20;
 
 type Outcome = Result<Answer, Undecided>;
 
@@ -29,12 +34,12 @@ impl Host {
 
     fn ask(&self, question: Question) -> Outcome {
         self.host.submit((), question).unwrap();
-        self.outcomes.recv_timeout(Duration::from_secs(20)).unwrap()
+        self.outcomes.recv_timeout(Duration::from_secs(60)).unwrap()
     }
 
     fn asked_by_outsider(&self) -> Outcome {
         self.host.submit_for_outsider((), arrival_for("example")).unwrap();
-        self.outcomes.recv_timeout(Duration::from_secs(20)).unwrap()
+        self.outcomes.recv_timeout(Duration::from_secs(60)).unwrap()
     }
 
     fn arrival(&self) -> Outcome {
@@ -46,14 +51,30 @@ fn is_kept(outcome: &Outcome) -> bool {
     matches!(outcome, Ok(Answer::Incoming(IncomingAnswer::Keep(_))))
 }
 
+/// What is seen in less time than a policy is spared first: on a busy machine perhaps not at the first attempt.
+fn within_a_pause<T>(look: impl Fn() -> T) -> T {
+    for _ in 0..ATTEMPTS {
+        let began = Instant::now();
+        let seen = look();
+        if began.elapsed() < FIRST_PAUSE {
+            return seen;
+        }
+    }
+    panic!("it always takes longer than {FIRST_PAUSE:?}");
+}
+
 #[test]
 fn a_policy_that_keeps_failing_is_spared_until_it_gets_another_generation() {
-    let host = Host::new(hostile("trap"), None);
-    let outcomes: Vec<Outcome> = (0..8).map(|_| host.arrival()).collect();
+    let (host, outcomes, statistics) = within_a_pause(|| {
+        let host = Host::new(hostile("trap"), None);
+        let outcomes: Vec<Outcome> = (0..8).map(|_| host.arrival()).collect();
+        let statistics = host.host.statistics().remove(0);
+        (host, outcomes, statistics)
+    });
     let (trapped, spared) = outcomes.split_at(5);
     assert!(trapped.iter().all(|it| *it == Err(Undecided::Trapped)), "{trapped:?}");
     assert!(spared.iter().all(|it| *it == Err(Undecided::Suspended)), "{spared:?}");
-    let statistics = &host.host.statistics()[0].hooks[0];
+    let statistics = &statistics.hooks[0];
     assert_eq!((statistics.trapped, statistics.suspended, statistics.is_suspended), (5, 3, true));
     assert!(
         host.ask(Question::Available(context(), availability(1))) != Err(Undecided::Suspended),
@@ -65,25 +86,26 @@ fn a_policy_that_keeps_failing_is_spared_until_it_gets_another_generation() {
 
 #[test]
 fn what_fails_at_outsiders_questions_is_spared_those_and_no_others() {
-    let host = Host::new(hostile("trap"), None);
-    let asked: Vec<Outcome> = (0..8).map(|_| host.asked_by_outsider()).collect();
-    assert_eq!(asked[4..6], [Err(Undecided::Trapped), Err(Undecided::Suspended)]);
+    let host = Host::new(hostile("good"), None);
     let suspended = || {
         let hook = &host.host.statistics()[0].hooks[0];
         (hook.is_suspended, hook.is_suspended_for_outsiders)
     };
-    assert_eq!(suspended(), (false, true));
-    assert_eq!(host.arrival(), Err(Undecided::Trapped), "the server's own is asked");
-    host.host.set_generation(&tenant("example"), hostile("trap"));
-    for _ in 0..5 {
-        assert_eq!(host.arrival(), Err(Undecided::Trapped));
-    }
-    assert_eq!(suspended(), (true, true));
-    assert_eq!(
-        host.asked_by_outsider(),
-        Err(Undecided::Suspended),
-        "what the server spares it, it spares it outsiders"
-    );
+    let (asked, are_suspended, of_the_server) = within_a_pause(|| {
+        host.host.set_generation(&tenant("example"), hostile("trap"));
+        let asked: Vec<Outcome> = (0..8).map(|_| host.asked_by_outsider()).collect();
+        (asked, suspended(), host.arrival())
+    });
+    assert_eq!(asked[4..6], [Err(Undecided::Trapped), Err(Undecided::Suspended)]);
+    assert_eq!(are_suspended, (false, true));
+    assert_eq!(of_the_server, Err(Undecided::Trapped), "the server's own is asked");
+    let (asked, are_suspended, of_outsiders) = within_a_pause(|| {
+        host.host.set_generation(&tenant("example"), hostile("trap"));
+        let asked: Vec<Outcome> = (0..5).map(|_| host.arrival()).collect();
+        (asked, suspended(), host.asked_by_outsider())
+    });
+    assert_eq!((asked, are_suspended), (vec![Err(Undecided::Trapped); 5], (true, true)));
+    assert_eq!(of_outsiders, Err(Undecided::Suspended), "what the server spares it, it spares it outsiders");
     host.host.set_generation(&tenant("example"), hostile("good"));
     for _ in 0..3 {
         assert!(is_kept(&host.asked_by_outsider()));
@@ -157,12 +179,16 @@ fn what_happens_instead_is_the_tenants_word_per_hook() {
 
 #[test]
 fn an_answer_that_cannot_be_carried_out_is_told_to_the_author_and_a_failure() {
-    let host = Host::new(hostile("good"), None);
-    for _ in 0..4 {
-        assert!(is_kept(&host.arrival()));
-        host.host.note_unusable(&tenant("example"), Hook::Incoming, Party::Server, "not a refusal");
-    }
-    assert_eq!(host.arrival(), Err(Undecided::Suspended));
+    let (host, outcome) = within_a_pause(|| {
+        let host = Host::new(hostile("good"), None);
+        for _ in 0..4 {
+            assert!(is_kept(&host.arrival()));
+            host.host.note_unusable(&tenant("example"), Hook::Incoming, Party::Server, "not a refusal");
+        }
+        let outcome = host.arrival();
+        (host, outcome)
+    });
+    assert_eq!(outcome, Err(Undecided::Suspended));
     let lines = host.host.log_lines(&tenant("example"), 0);
     assert_eq!(lines[0].text, "on-incoming: the answer cannot be carried out: not a refusal");
     assert_eq!(host.host.log_lines(&tenant("example"), lines[0].number).len(), lines.len() - 1);
@@ -224,7 +250,7 @@ fn a_candidate_has_the_bounds_that_it_would_have_when_active() {
 
 /// What a thread of its own does is waited for, not slept for.
 fn wait_for(done: impl Fn() -> bool) {
-    let started_at = std::time::Instant::now();
+    let started_at = Instant::now();
     while !done() {
         assert!(started_at.elapsed() < Duration::from_secs(30), "it never happened");
         std::thread::yield_now();

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use restante_deferral::decision::{Answer, Undecided};
 use restante_policy::{LoadError, Loader, PolicyEngine, PolicyHost, PolicyLimits, TenantPolicyLimits};
 
-use crate::support::{ENGINE, HOSTILE, abilities, arrival_for, engine, hostile, hostile_of, tenant};
+use crate::support::{ENGINE, HOSTILE, abilities, arrival_for, hostile, hostile_of, tenant};
+
+/// How long anything that must happen may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Outcome = (&'static str, Result<Answer, Undecided>);
 
@@ -19,7 +22,9 @@ fn host_with(engine: &PolicyEngine) -> (PolicyHost<&'static str>, mpsc::Receiver
 #[test]
 fn a_tenant_that_burns_its_time_does_not_delay_another() {
     // Two threads, whatever the machine has: one is then all that the burner gets.
-    let engine = engine(Duration::from_millis(100), 2);
+    let limits =
+        PolicyLimits { deadline: Duration::from_secs(3), threads: 2, max_wait: PATIENCE, ..Default::default() };
+    let engine = PolicyEngine::new(limits).unwrap();
     let loader = Loader::new(engine.clone(), None).unwrap();
     let (host, outcomes) = host_with(&engine);
     host.set_generation(&tenant("burner"), hostile_of(&loader, "endless-loop"));
@@ -34,7 +39,7 @@ fn a_tenant_that_burns_its_time_does_not_delay_another() {
     let mut quiet = 0;
     let mut burnt = 0;
     while quiet < 50 {
-        match outcomes.recv_timeout(Duration::from_secs(10)).unwrap() {
+        match outcomes.recv_timeout(PATIENCE).unwrap() {
             ("quiet", outcome) => {
                 assert!(outcome.is_ok());
                 quiet += 1;
@@ -46,14 +51,16 @@ fn a_tenant_that_burns_its_time_does_not_delay_another() {
             }
         }
     }
-    // Half a second of the burner's at most is in the way, on one of two threads.
-    assert!(started_at.elapsed() < Duration::from_millis(2_500), "{:?}", started_at.elapsed());
+    // With both threads the burner would take nine seconds to fail five times, after which it is spared.
+    assert!(started_at.elapsed() < Duration::from_secs(8), "{:?}", started_at.elapsed());
     assert!(burnt < 25, "{burnt}");
 }
 
 #[test]
 fn what_waits_is_bounded_per_tenant_and_the_ticket_comes_back() {
-    let limits = PolicyLimits { threads: 1, max_waiting_per_tenant: 3, ..PolicyLimits::default() };
+    // All are submitted before the first has burnt its second.
+    let (deadline, max_wait) = (Duration::from_secs(1), PATIENCE);
+    let limits = PolicyLimits { deadline, max_wait, threads: 1, max_waiting_per_tenant: 3, ..PolicyLimits::default() };
     let engine = PolicyEngine::new(limits).unwrap();
     let loader = Loader::new(engine.clone(), None).unwrap();
     let busy = hostile_of(&loader, "endless-loop");
@@ -62,7 +69,7 @@ fn what_waits_is_bounded_per_tenant_and_the_ticket_comes_back() {
     let refused = (0..50).filter(|_| host.submit("x", arrival_for("example")) == Err("x")).count();
     assert!((40..=47).contains(&refused), "{refused}");
     for _ in refused..50 {
-        let (_, outcome) = outcomes.recv_timeout(Duration::from_secs(10)).unwrap();
+        let (_, outcome) = outcomes.recv_timeout(PATIENCE).unwrap();
         assert!(matches!(outcome, Err(Undecided::TimedOut | Undecided::Suspended)), "{outcome:?}");
     }
     assert_eq!(host.statistics()[0].hooks[0].overloaded, refused as u64);
@@ -78,13 +85,13 @@ fn a_question_that_waited_too_long_is_not_asked() {
     let (host, outcomes) = host_with(&engine);
     host.set_generation(&tenant("example"), good);
     host.submit("late", arrival_for("example")).unwrap();
-    assert_eq!(outcomes.recv_timeout(Duration::from_secs(10)).unwrap(), ("late", Err(Undecided::Overloaded)));
+    assert_eq!(outcomes.recv_timeout(PATIENCE).unwrap(), ("late", Err(Undecided::Overloaded)));
 }
 
 #[test]
 fn a_generation_is_replaced_while_questions_come() {
     let (host, outcomes) = host_with(&ENGINE);
-    let next = || outcomes.recv_timeout(Duration::from_secs(10)).unwrap().1;
+    let next = || outcomes.recv_timeout(PATIENCE).unwrap().1;
     host.submit("x", arrival_for("example")).unwrap();
     assert_eq!(next(), Err(Undecided::Declined), "a tenant without a policy");
     for (behaviour, decides) in [("good", true), ("err", false), ("good", true)] {
@@ -104,14 +111,14 @@ fn each_tenant_has_the_time_and_the_memory_that_its_limits_say() {
     let usual = ENGINE.limits().of_a_tenant();
     let ask = |ticket: &'static str| {
         host.submit(ticket, arrival_for(ticket)).unwrap();
-        outcomes.recv_timeout(Duration::from_secs(60)).unwrap()
+        outcomes.recv_timeout(PATIENCE).unwrap()
     };
     host.set_generation(&tenant("burner"), hostile("endless-loop"));
     // The engine's own deadline is five seconds.
     host.configure(&tenant("burner"), TenantPolicyLimits { deadline: Duration::from_millis(10), ..usual });
     let started_at = Instant::now();
     assert_eq!(ask("burner"), ("burner", Err(Undecided::TimedOut)));
-    assert!(started_at.elapsed() < Duration::from_millis(2_500), "{:?}", started_at.elapsed());
+    assert!(started_at.elapsed() < Duration::from_millis(4_500), "{:?}", started_at.elapsed());
 
     // A tenant may be told its limits before it has a policy.
     host.configure(&tenant("small"), TenantPolicyLimits { max_memory_bytes: 64 << 10, ..usual });
@@ -124,7 +131,7 @@ fn each_tenant_has_the_time_and_the_memory_that_its_limits_say() {
 #[test]
 fn so_many_decisions_of_a_tenant_run_at_once_as_its_limits_say() {
     // Four of them take a second together or four after each other, whoever else is busy here.
-    let (deadline, max_wait) = (Duration::from_secs(1), Duration::from_secs(60));
+    let (deadline, max_wait) = (Duration::from_secs(1), PATIENCE);
     let limits = PolicyLimits { deadline, threads: 4, max_wait, ..PolicyLimits::default() };
     let engine = PolicyEngine::new(limits).unwrap();
     let loader = Loader::new(engine.clone(), None).unwrap();
@@ -140,7 +147,7 @@ fn so_many_decisions_of_a_tenant_run_at_once_as_its_limits_say() {
             host.submit("burner", arrival_for("burner")).unwrap();
         }
         for _ in 0..4 {
-            assert_eq!(outcomes.recv_timeout(Duration::from_secs(10)).unwrap().1, Err(Undecided::TimedOut));
+            assert_eq!(outcomes.recv_timeout(PATIENCE).unwrap().1, Err(Undecided::TimedOut));
         }
         let took = started_at.elapsed();
         assert!(took >= Duration::from_millis(least) && took < Duration::from_millis(most), "{at_once}: {took:?}");
@@ -163,7 +170,7 @@ fn settings_that_are_checked_at_once_leave_room_for_decisions() {
         let mut decided = 0;
         while !checks.iter().all(|check| check.is_finished()) {
             host.submit("quiet", arrival_for("quiet")).unwrap();
-            let (_, outcome) = outcomes.recv_timeout(Duration::from_secs(20)).unwrap();
+            let (_, outcome) = outcomes.recv_timeout(PATIENCE).unwrap();
             assert!(outcome.is_ok(), "{outcome:?}");
             decided += 1;
         }

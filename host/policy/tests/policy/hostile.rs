@@ -151,7 +151,7 @@ fn asked_within(
     .unwrap();
     host.set_generation(&tenant("example"), generation);
     host.submit(7, arrival_for("example")).unwrap();
-    assert_eq!(receiver.recv_timeout(Duration::from_secs(10)).unwrap().0, 7, "{behaviour}");
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(60)).unwrap().0, 7, "{behaviour}");
     let statistics = host.statistics().pop().unwrap();
     drop(host);
     let lines = lines.lock().unwrap().clone();

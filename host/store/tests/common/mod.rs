@@ -63,7 +63,7 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn wait(&mut self, token: u64) -> Outcome {
-        let completion = self.done.recv_timeout(Duration::from_secs(10)).expect("a completion");
+        let completion = self.done.recv_timeout(Duration::from_secs(60)).expect("a completion");
         assert_eq!(completion.token, token, "completions come in order");
         completion.outcome
     }
@@ -192,7 +192,7 @@ pub fn held(options: OpenOptions) -> (SqliteStore, Receiver<Vec<Completion>>, st
     let wait = Mutex::new(wait);
     let sink: Sink = Arc::new(move |_, completions| {
         told.send(completions).unwrap();
-        let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(10));
+        let _ = wait.lock().unwrap().recv_timeout(Duration::from_secs(60));
     });
     (SqliteStore::open(options, sink).unwrap(), batches, go_on)
 }

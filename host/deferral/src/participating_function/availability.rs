@@ -15,6 +15,7 @@
 //! | running | a step's attempt ends | running the next step |
 //! | running | the last step is done, and every failure decided | asking about the next messages, or preparing, or crowded, or idle |
 //! | running | nobody was there | the remaining deliveries are left; idle when every failure is decided |
+//! | idle | the message that the others waited for stops them no more, however it went | preparing, or asking, a moment later |
 //!
 //! | trigger | what is shown |
 //! |---|---|
@@ -42,6 +43,8 @@ impl Recipient {
             self.push.wanted = None;
             self.push.extra.clear();
             self.push.refresh_at = None;
+            self.push.held_back_from = None;
+            self.push.look_again_at = None;
             self.push.stop();
             return;
         }
@@ -112,7 +115,8 @@ impl Recipient {
         let due = self.push.due.map(|due| due.max(self.push.timer_gate).max(gate));
         let asked = self.push.ask_again_at.map(|at| at.max(self.push.timer_gate).max(gate));
         let rested = self.contacts.next_rested().map(|at| at.max(self.push.timer_gate).max(gate));
-        [begun, due, asked, rested, self.push.refresh_at].into_iter().flatten().min()
+        let let_go = self.push.look_again_at.map(|at| at.max(self.push.timer_gate).max(gate));
+        [begun, due, asked, rested, let_go, self.push.refresh_at].into_iter().flatten().min()
     }
 
     pub(super) fn advance_push(&mut self) {
@@ -131,6 +135,7 @@ impl Recipient {
 
     /// True when something began.
     fn begin_pass(&mut self) -> bool {
+        self.look_behind();
         let by_timer = self.take_timers();
         if self.contacts.is_empty() {
             return self.begin_survey_without_contacts();
@@ -148,6 +153,7 @@ impl Recipient {
         }
         let Some(trigger) = self.push.wanted.take() else { return false };
         let pass = self.new_pass(trigger, by_timer);
+        self.push.look_again_at = None;
         if self.queue.is_whole() {
             if self.queue.len() == 0 {
                 return false;
@@ -177,6 +183,10 @@ impl Recipient {
         }
         if self.push.ask_again_at.is_some_and(|at| at <= self.now) {
             self.push.ask_again_at = None;
+            self.want(Trigger::Timer);
+        }
+        if self.push.look_again_at.is_some_and(|at| at <= self.now) {
+            self.push.look_again_at = None;
             self.want(Trigger::Timer);
         }
         if self.contacts.take_rested(self.now) {
@@ -456,43 +466,5 @@ impl Recipient {
             self.push.ask_again_at = Some(at);
         }
         self.go_on(pass);
-    }
-
-    /// What was due and is still here was left alone by the policy, or held: it waits. What came due since the pass began
-    /// is for the next one: the policy was asked before. What was due behind a message that stops the rest is due together
-    /// with that, and that itself waits for its retry, whatever its fetch deadline was.
-    fn end_pass(&mut self, pass: Pass) {
-        self.push.state = State::Idle;
-        let now = self.now;
-        let moment = Moment { opening: false, ..self.push.moment(now) };
-        let mut barrier = None;
-        for entry in self.queue.iter_mut() {
-            if barrier.is_none() && entry.readiness(moment) == Readiness::Barrier {
-                barrier = Some(entry.stored.not_before.filter(|at| *at > now));
-            }
-            let dealt_with_until = match entry.held || barrier.is_some() {
-                true => now,
-                false if entry.pass == pass.number => pass.began_at,
-                false => continue,
-            };
-            let is_past = |at: Option<Timestamp>| at.is_some_and(|at| at <= dealt_with_until);
-            if !is_past(entry.due()) || entry.lease.is_some() || entry.stored.message.hand_over_to.is_some() {
-                continue;
-            }
-            if is_past(entry.stored.fetch_deadline) {
-                entry.stored.fetch_deadline = None;
-            }
-            if is_past(entry.stored.not_before) {
-                entry.stored.not_before = barrier.flatten();
-            }
-            entry.unsaved = true;
-        }
-        self.save_marked();
-        if self.queue.is_whole() {
-            let dues = self.queue.iter().filter(|entry| entry.lease.is_none()).filter_map(Entry::due);
-            self.push.due = dues.min();
-        } else if pass.by_timer {
-            self.load(Select::DueAt(now), self.limits.max_window_messages as usize / 2, Purpose::NextDue);
-        }
     }
 }

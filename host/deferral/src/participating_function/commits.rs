@@ -101,6 +101,7 @@ impl Draft {
 impl Recipient {
     /// The message goes; nobody else touches it from now on.
     pub(super) fn draft_removal(&mut self, draft: &mut Draft, removal: Removal) {
+        self.let_others_go(removal.id);
         let Some(entry) = self.queue.get_mut(removal.id) else { return };
         entry.lease = Some(Lease::Removal);
         if removal.report

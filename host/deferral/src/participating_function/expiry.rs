@@ -160,6 +160,9 @@ impl Recipient {
 
     fn act_on_expiry(&mut self, draft: &mut Draft, id: MessageId, action: ExpiryAction) {
         let now = self.now;
+        if matches!(action, ExpiryAction::HandOver(_)) {
+            self.let_others_go(id);
+        }
         let Some(entry) = self.queue.get_mut(id) else { return };
         let discarded = entry.discard;
         let kept_until = entry.stored.message.received_at.after(self.limits.max_keep);

@@ -40,6 +40,7 @@ mod discard;
 mod expiry;
 mod failure;
 mod hand_over;
+mod held_back;
 mod interface;
 mod loading;
 mod notification;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::clock::SetBack;
 use super::plan::{Run, RunStep};
-use super::window::Moment;
+use super::window::{Moment, Place};
 use super::{AttemptId, Input};
 use crate::decision::Trigger;
 use crate::decision::validate::Offered;
@@ -36,6 +36,11 @@ pub(super) struct Push {
     pub(super) ask_again_at: Option<Timestamp>,
     /// Every message was looked at since the queue was last reopened: what is not in memory is not ready.
     pub(super) surveyed: bool,
+    /// What is behind this place waited for a message up to there that failed or is in flight, when a pass ended or that
+    /// message went.
+    pub(super) held_back_from: Option<Place>,
+    /// A further pass then, for what was held back and is not any more.
+    pub(super) look_again_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +101,11 @@ impl Push {
     /// Messages that could be delivered now are durable but not in memory.
     pub(super) fn note_unseen(&mut self) {
         self.surveyed = false;
+    }
+
+    /// A message up to this place stops nobody any more.
+    pub(super) fn note_let_go(&mut self, place: Place) {
+        self.held_back_from = Some(self.held_back_from.map_or(place, |known| known.min(place)));
     }
 
     /// Nobody is there: what the pass has not delivered is left, and nothing behind it overtakes.
@@ -161,9 +171,10 @@ impl Push {
     }
 
     pub(super) fn clock_was_set_back(&mut self, set_back: SetBack) {
-        let Push { reopened_at, available_since, gate, refresh_at, last_reopening, timer_gate, .. } = self;
+        let Push { reopened_at, available_since, gate, refresh_at, last_reopening, timer_gate, look_again_at, .. } =
+            self;
         set_back.correct([reopened_at, gate, timer_gate]);
-        set_back.correct([available_since, refresh_at, last_reopening].into_iter().flatten());
+        set_back.correct([available_since, refresh_at, last_reopening, look_again_at].into_iter().flatten());
         set_back.correct(self.pass_mut().map(|pass| &mut pass.began_at));
     }
 
@@ -181,7 +192,7 @@ impl Push {
         if !has_contacts {
             return None;
         }
-        [self.due, self.ask_again_at, self.refresh_at].into_iter().flatten().min()
+        [self.due, self.ask_again_at, self.refresh_at, self.look_again_at].into_iter().flatten().min()
     }
 
     pub(super) fn moment(&self, now: Timestamp) -> Moment {

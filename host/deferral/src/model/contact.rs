@@ -90,4 +90,6 @@ pub struct Contact {
     pub accepts_summary: bool,
     /// When the binding ends.
     pub expires_at: Timestamp,
+    /// When it registered or refreshed last; none: nobody registers here, and nobody will.
+    pub refreshed_at: Option<Timestamp>,
 }

@@ -177,6 +177,16 @@ impl Contacts {
         self.reaches.is_empty()
     }
 
+    /// When any of them registered or refreshed last.
+    pub(super) fn latest_refresh(&self) -> Option<Timestamp> {
+        self.reaches.iter().filter_map(|reach| reach.contact.refreshed_at).max()
+    }
+
+    /// There are some, and none of them will ever register or refresh.
+    pub(super) fn never_register(&self) -> bool {
+        !self.is_empty() && self.latest_refresh().is_none()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Reach> {
         self.reaches.iter()
     }

@@ -6,6 +6,7 @@
 //! | notify | announced as the next step, or when the plan that it stopped is over | attempts, failure, `not_before`: at once, until it is announced |
 //! | notify, no contact can be notified, or a notification failed | pushed by the built-in schedule | as retry |
 //! | wait | until the recipient registers, refreshes or asks | attempts, failure |
+//! | wait, and nobody registers here: a sender elsewhere, for a report | again after [`WITHOUT_REGISTRATION_AGAIN_AFTER`] | as retry |
 //! | hand over | to the target, from now on | the target |
 //! | give up, the device itself refused one page-mode message for good | it goes; a report, if it was asked for | removal |
 //! | give up, otherwise | as wait, and counted | |
@@ -23,6 +24,8 @@ use crate::model::{ContactId, Duration, MessageId, Mode, Origin};
 
 /// A target that did not take a message is tried again after this where the policy names no time.
 const HAND_OVER_AGAIN_AFTER: Duration = Duration::from_secs(3600);
+/// Who registers elsewhere is tried again after this: the end of a wait for it would never come.
+const WITHOUT_REGISTRATION_AGAIN_AFTER: Duration = Duration::from_secs(3600);
 /// So often the other mode is tried without a pause.
 const SWIFT_RETRIES: u16 = 4;
 
@@ -231,6 +234,9 @@ impl Recipient {
             }
             FailureAction::Wait => {}
         }
+        if !is_hand_over && self.contacts.never_register() {
+            self.wait_no_longer(id);
+        }
         if is_hand_over {
             let at = self
                 .queue
@@ -240,6 +246,14 @@ impl Recipient {
         }
         self.draft_save(draft, id);
         false
+    }
+
+    /// What is to wait for a recipient who never registers gets a time.
+    fn wait_no_longer(&mut self, id: MessageId) {
+        let again_at = self.now.after(WITHOUT_REGISTRATION_AGAIN_AFTER);
+        if let Some(entry) = self.queue.get_mut(id).filter(|entry| entry.stored.message.hand_over_to.is_none()) {
+            entry.stored.not_before.get_or_insert(again_at);
+        }
     }
 
     /// Never sooner than the peer asked for, and never so soon that a policy that always says "at once" spins; only the

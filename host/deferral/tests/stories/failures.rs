@@ -460,3 +460,29 @@ fn a_failure_shows_the_other_ways_to_reach_the_recipient() {
     assert_eq!((failure.attempt, failure.contact, failure.status), (AttemptKind::Page, Some(ContactId(2)), Some(415)));
     assert_eq!(failure.other_contacts.iter().map(|contact| contact.id).collect::<Vec<_>>(), [ContactId(1)]);
 }
+
+#[test]
+fn who_registers_elsewhere_is_tried_again_each_hour_when_nothing_else_is_left() {
+    for evicted in [false, true] {
+        let mut world = World::new();
+        world.policy = Box::new(pages_all);
+        let fault_clears_at = world.now.after(Duration::from_secs(24 * 3600));
+        world.devices = Box::new(move |now, attempt| match now >= fault_clears_at {
+            true => takes_all(attempt),
+            false => vec![(1000, Deed::Ends(end(Some(503), Origin::Core)))],
+        });
+        world.contacts = vec![foreign(phone())];
+        world.arrives(message("m1"));
+        world.arrives(message("m2"));
+        let (began, mut evictions) = (world.now, 0);
+        for _ in 0..26 * 60 {
+            world.seconds(60);
+            evictions += usize::from(evicted && world.evicts());
+        }
+        assert_eq!(world.delivered, ["m1", "m2"], "{evicted}");
+        assert!(!evicted || evictions > 20, "{evictions}");
+        let seconds = world.attempt_seconds(began);
+        assert_eq!(seconds[..4], [0, 31, 152, 753]);
+        assert!(seconds[4..].windows(2).take(20).all(|two| two[1] - two[0] >= 3600), "{seconds:?}");
+    }
+}

@@ -109,7 +109,13 @@ pub fn contact(id: u64, q_permille: u16) -> Contact {
         subscribed: false,
         accepts_summary: false,
         expires_at: Timestamp::NEVER,
+        refreshed_at: Some(Timestamp::default()),
     }
+}
+
+/// Somebody elsewhere, who registers nowhere here.
+pub fn foreign(contact: Contact) -> Contact {
+    Contact { refreshed_at: None, ..contact }
 }
 
 pub fn subscribed(contact: Contact) -> Contact {

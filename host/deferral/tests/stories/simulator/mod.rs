@@ -183,14 +183,22 @@ impl World {
 
     pub fn registers(&mut self, contacts: &[Contact]) {
         self.contacts = contacts.to_vec();
-        self.tell(Input::Contacts(contacts.to_vec(), Trigger::Registered));
+        self.note_refreshed();
+        self.tell(Input::Contacts(self.contacts.clone(), Trigger::Registered));
     }
 
     pub fn refreshes(&mut self) {
         for contact in &mut self.contacts {
             contact.expires_at = self.now.after(Duration::from_secs(3600 * 24 * 30));
         }
+        self.note_refreshed();
         self.tell(Input::Contacts(self.contacts.clone(), Trigger::Refreshed));
+    }
+
+    fn note_refreshed(&mut self) {
+        for contact in &mut self.contacts {
+            contact.refreshed_at = contact.refreshed_at.map(|_| self.now);
+        }
     }
 
     pub fn unregisters(&mut self) {

@@ -88,6 +88,7 @@ impl Shard {
             subscribed: false,
             accepts_summary: false,
             expires_at: Timestamp::NEVER,
+            refreshed_at: None,
         })
     }
 
@@ -137,6 +138,7 @@ impl Shard {
             subscribed: self.subscriptions.of_contact(key, all, binding).is_some(),
             accepts_summary: accepts_summary(binding) || unsolicited,
             expires_at: Timestamp(binding.expires_at),
+            refreshed_at: Some(Timestamp(binding.refreshed_at)),
         }
     }
 

@@ -48,6 +48,7 @@ impl Recipient {
             self.push.stop();
             return;
         }
+        self.note_earlier_reopening();
         match trigger {
             Trigger::Registered | Trigger::Reported => {
                 if was_empty {
@@ -68,6 +69,15 @@ impl Recipient {
             }
             // Not a registration: the machine learns where the recipient is.
             Trigger::Timer | Trigger::MessageArrived | Trigger::FetchDeadline | Trigger::PlanDone => {}
+        }
+    }
+
+    /// A machine that nobody registered with or refreshed learns what was reopened before it was made. What failed since
+    /// then says that it was tried.
+    fn note_earlier_reopening(&mut self) {
+        if self.push.last_reopening.is_none() {
+            let latest = self.contacts.latest_refresh().unwrap_or_default().min(self.now);
+            self.push.reopened_at = self.push.reopened_at.max(latest);
         }
     }
 

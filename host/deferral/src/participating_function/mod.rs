@@ -224,6 +224,7 @@ impl Recipient {
             && self.loads.is_empty()
             && self.attempts.is_empty()
             && self.push.is_quiet()
+            && self.push.refresh_at.is_none()
             && !self.hand_overs.is_busy(self.now)
             && self.unsettled.is_empty()
             && self.durable_wake_is_right()

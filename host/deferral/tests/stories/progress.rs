@@ -37,7 +37,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// Messages of which the policy said last that they wait for their recipient.
+/// Messages of which the policy said last that they wait for their recipient, who has not come since.
 type Waits = Rc<RefCell<BTreeSet<MessageId>>>;
 
 /// Numbers below some bound, one after the other.
@@ -113,7 +113,7 @@ fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1500)
 }
 
-fn happen(world: &mut World, happening: Happening, arrived: &mut usize) {
+fn happen(world: &mut World, happening: Happening, waits: &Waits, arrived: &mut usize) {
     match happening {
         Happening::Arrives { expires_in_seconds } => {
             *arrived += 1;
@@ -121,8 +121,14 @@ fn happen(world: &mut World, happening: Happening, arrived: &mut usize) {
             arrival.expires_at = expires_in_seconds.map(|after| world.now.after(Duration::from_secs(after)));
             world.arrives(arrival);
         }
-        Happening::Registers => world.registers(&[phone()]),
-        Happening::Refreshes => world.refreshes(),
+        Happening::Registers => {
+            waits.borrow_mut().clear();
+            world.registers(&[phone()]);
+        }
+        Happening::Refreshes => {
+            waits.borrow_mut().clear();
+            world.refreshes();
+        }
         Happening::Passes(milliseconds) => world.run_for(Duration(milliseconds)),
         Happening::Discards(number) => {
             let reply = world.token();
@@ -143,7 +149,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// What is first in the queue in the end, when the device has taken everything for hours, waits because the policy said
-    /// so of it.
+    /// so of it, and because its recipient has not come since.
     #[test]
     fn what_waits_for_nothing_is_tried_however_those_before_it_went(
         seed: u64,
@@ -164,7 +170,7 @@ proptest! {
         world.registers(&[phone()]);
         let mut arrived = 0;
         for happening in happenings {
-            happen(&mut world, happening, &mut arrived);
+            happen(&mut world, happening, &waits, &mut arrived);
         }
         world.devices = Box::new(|_, attempt: &Attempt| takes_all(attempt));
         world.seconds(4 * 3600);

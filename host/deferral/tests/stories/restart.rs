@@ -118,6 +118,66 @@ fn a_crash_mid_retry_keeps_the_schedule() {
 }
 
 #[test]
+fn what_a_registration_or_a_refresh_reopened_is_tried_once_after_a_crash() {
+    for refreshes in [false, true] {
+        let mut world = with_messages(&["m1", "m2"]);
+        world.policy = Box::new(|question| match question {
+            Question::Failure(..) => Ok(Answer::Failure(Vec::new())),
+            question => pages_all(question),
+        });
+        world.devices = Box::new(|_, _| vec![(1000, Deed::Ends(timeout()))]);
+        world.registers(&[phone()]);
+        world.seconds(3000);
+        assert_eq!(world.log(), ["page m1 #0 to 1"]);
+        if refreshes {
+            world.devices = Box::new(|_, _| Vec::new());
+            world.refreshes();
+        } else {
+            world.registers(&[phone()]);
+        }
+        world.seconds(1);
+        world.crashes();
+        world.devices = Box::new(|_, _| vec![(1000, Deed::Ends(timeout()))]);
+        world.seconds(60);
+        let attempts = world.log().len();
+        assert_eq!(attempts, if refreshes { 3 } else { 2 }, "{:?}", world.log());
+        // It failed since: another start changes nothing, nor does what arrives.
+        world.crashes();
+        world.arrives(message("m3"));
+        world.seconds(3000);
+        assert_eq!(world.log().len(), attempts, "{:?}", world.log());
+        world.devices = Box::new(|_, attempt| takes_all(attempt));
+        world.refreshes();
+        world.seconds(10);
+        assert_eq!(world.delivered, ["m1", "m2", "m3"]);
+    }
+}
+
+#[test]
+fn a_refresh_that_comes_soon_after_another_is_not_forgotten() {
+    for crashes in [false, true] {
+        let mut world = with_messages(&["m1"]);
+        world.policy = Box::new(|question| match question {
+            Question::Failure(..) => Ok(Answer::Failure(Vec::new())),
+            question => pages_all(question),
+        });
+        world.devices = Box::new(|_, _| vec![(1000, Deed::Ends(timeout()))]);
+        world.registers(&[phone()]);
+        world.seconds(20);
+        assert_eq!(world.log().len(), 1);
+        world.refreshes();
+        world.seconds(5);
+        assert!(!world.evicts());
+        assert_eq!(world.log().len(), 1, "too soon");
+        if crashes {
+            world.crashes();
+        }
+        world.seconds(60);
+        assert_eq!(world.log().len(), 2, "{crashes}");
+    }
+}
+
+#[test]
 fn a_delivered_message_whose_removal_was_lost_comes_again_under_the_same_id() {
     let mut world = with_messages(&["m1"]);
     world.registers(&[phone()]);

@@ -298,7 +298,7 @@ impl Recipient {
                 self.arrivals.remember(arrival.deduplication);
                 self.answer_arrival(*arrival, Reply::Accepted);
             }
-            IncomingAnswer::Keep(_) | IncomingAnswer::HandOver(_) if !stores => self.relay_or_refuse(arrival),
+            IncomingAnswer::Keep(_) | IncomingAnswer::HandOver(_) if !stores => self.relay_or_refuse(arrival, &[]),
             IncomingAnswer::Relay(relay) => self.relay(arrival, relay, stores),
             IncomingAnswer::Keep(keep) => self.commit_arrival(arrival, Keeping::plain(keep)),
             IncomingAnswer::HandOver(target) => {

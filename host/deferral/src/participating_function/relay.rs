@@ -79,7 +79,7 @@ impl super::arrival::Arrivals {
 impl Recipient {
     pub(super) fn relay(&mut self, arrival: Box<Arrival>, relay: Relay, stores: bool) {
         if !stores {
-            return self.relay_or_refuse(arrival);
+            return self.relay_or_refuse(arrival, &relay.contacts);
         }
         let overtakes = self.may_overtake();
         let mut contacts = self.relay_contacts(&arrival.envelope, &arrival.body, &relay.contacts);
@@ -102,9 +102,9 @@ impl Recipient {
         (takes && self.may_overtake()).then_some(deadline)
     }
 
-    /// `Expires: 0`: now or not at all.
-    pub(super) fn relay_or_refuse(&mut self, arrival: Box<Arrival>) {
-        match self.relay_contacts(&arrival.envelope, &arrival.body, &[]) {
+    /// `Expires: 0`: now or not at all, and to nobody else than the policy names.
+    pub(super) fn relay_or_refuse(&mut self, arrival: Box<Arrival>, named: &[ContactId]) {
+        match self.relay_contacts(&arrival.envelope, &arrival.body, named) {
             contacts if contacts.is_empty() => self.refuse_unavailable(arrival),
             contacts => self.start_relay(arrival, contacts, self.limits.max_relay, None),
         }

@@ -384,3 +384,31 @@ fn a_message_goes_to_the_contacts_that_the_policy_names_and_is_kept_where_none_o
         assert_eq!((world.reply(token), relayed.borrow().clone()), (Some(&reply), expected), "{named:?}");
     }
 }
+
+#[test]
+fn what_is_not_to_be_stored_goes_to_the_contacts_that_the_policy_names_alone() {
+    for (named, expected) in [(vec![2], Some("relay m1 to 2")), (vec![], Some("relay m1 to 1 to 2")), (vec![7], None)] {
+        let mut world = World::new();
+        let contacts: Vec<ContactId> = named.iter().copied().map(ContactId).collect();
+        world.policy = Box::new(move |question| match question {
+            Question::Incoming(context, _) => Ok(Answer::Incoming(IncomingAnswer::Relay(Relay {
+                deadline_milliseconds: 2000,
+                contacts: contacts.clone(),
+                otherwise: keep(context.now),
+            }))),
+            question => pages_all(question),
+        });
+        world.registers(&[contact(1, 1000), contact(2, 500)]);
+        world.seconds(10);
+        relay_ends(&mut world, 100, Some(200), Origin::Device);
+        let mut arrival = message("m1");
+        arrival.expires_at = Some(world.now);
+        let token = world.arrives(arrival);
+        world.seconds(1);
+        assert_eq!(world.log(), expected.into_iter().collect::<Vec<_>>(), "{named:?}");
+        match expected {
+            Some(_) => assert_eq!(world.reply(token), Some(&Reply::Relayed { status: 200 })),
+            None => assert!(matches!(world.reply(token), Some(Reply::Refused { status: 480, .. })), "{named:?}"),
+        }
+    }
+}

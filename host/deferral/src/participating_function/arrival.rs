@@ -8,6 +8,7 @@
 //! | – | arrival | – | deciding |
 //! | – | arrival, the same is in flight | that one's | – |
 //! | – | arrival, the same was accepted lately | 202 | – |
+//! | – | arrival, a device took the same lately when it was passed on | that one's | – |
 //! | deciding | keep, hand over, nothing | – | committing |
 //! | deciding | relay | – | relaying; committing when it cannot be relayed |
 //! | deciding | reject | its status | – |
@@ -20,6 +21,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::attempt::is_success;
 use super::commits::{Draft, Effect};
 use super::relay::{Branch, Relaying};
 use super::views::media_type;
@@ -52,8 +54,8 @@ pub(super) struct Arrivals {
     first: u64,
     /// What is in flight, committing included, and who else waits for the same.
     repetitions: HashMap<DeduplicationKey, Vec<ReplyToken>>,
-    /// What was accepted lately.
-    recent: VecDeque<DeduplicationKey>,
+    /// What was accepted lately, or passed on: the status with which a device took it.
+    recent: VecDeque<(DeduplicationKey, Option<u16>)>,
 }
 
 #[derive(Debug)]
@@ -141,11 +143,12 @@ impl Arrivals {
         self.waiting.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
-    fn remember(&mut self, key: DeduplicationKey) {
+    /// `taken_with`: the status with which a device took what was passed on.
+    fn remember(&mut self, key: DeduplicationKey, taken_with: Option<u16>) {
         if self.recent.len() >= RECENT_ARRIVALS {
             self.recent.pop_front();
         }
-        self.recent.push_back(key);
+        self.recent.push_back((key, taken_with));
     }
 }
 
@@ -161,9 +164,10 @@ impl Recipient {
             self.drop_body(arrival.body);
             return;
         }
-        if self.arrivals.recent.contains(&arrival.deduplication) {
+        let recent = self.arrivals.recent.iter().find(|(key, _)| *key == arrival.deduplication);
+        if let Some(taken_with) = recent.map(|(_, taken_with)| *taken_with) {
             self.event(Event::Duplicate);
-            self.reply(arrival.reply, Reply::Accepted);
+            self.reply(arrival.reply, taken_with.map_or(Reply::Accepted, |status| Reply::Relayed { status }));
             self.drop_body(arrival.body);
             return;
         }
@@ -295,7 +299,7 @@ impl Recipient {
             }
             IncomingAnswer::Discard(why) => {
                 self.event(Event::Discarded(None, why));
-                self.arrivals.remember(arrival.deduplication);
+                self.arrivals.remember(arrival.deduplication, None);
                 self.answer_arrival(*arrival, Reply::Accepted);
             }
             IncomingAnswer::Keep(_) | IncomingAnswer::HandOver(_) if !stores => self.relay_or_refuse(arrival, &[]),
@@ -366,17 +370,15 @@ impl Recipient {
 
     /// Nothing is stored. A relayed request that is under way still says what became of it.
     fn refuse_for_want_of_room(&mut self, arrival: Arrival, branch: Option<Branch>) {
-        let reply = match branch.as_ref().and_then(Branch::success) {
-            Some(status) => Reply::Relayed { status },
-            None => {
-                self.event(Event::Refused(NO_ROOM));
-                let reason = String::from("No Room To Store It");
-                Reply::Refused { status: NO_ROOM, reason, retry_after_seconds: Some(ROOM_AFTER_SECONDS) }
-            }
-        };
+        if let Some(status) = branch.as_ref().and_then(Branch::success) {
+            return self.answer_relayed(arrival, status);
+        }
         if let Some(Branch { attempt, end: None }) = branch {
             self.emit(Output::Cancel(attempt));
         }
+        self.event(Event::Refused(NO_ROOM));
+        let reason = String::from("No Room To Store It");
+        let reply = Reply::Refused { status: NO_ROOM, reason, retry_after_seconds: Some(ROOM_AFTER_SECONDS) };
         self.answer_arrival(arrival, reply);
     }
 
@@ -391,7 +393,7 @@ impl Recipient {
 
     /// The commit succeeded: now, and not earlier, the sender is told.
     pub(super) fn on_stored(&mut self, committing: Committing, applied: Applied) {
-        self.arrivals.remember(committing.deduplication);
+        self.arrivals.remember(committing.deduplication, None);
         let id = match applied {
             Applied::Inserted(id) => Some(id),
             Applied::Duplicate(_) | Applied::Done => None,
@@ -453,7 +455,10 @@ impl Recipient {
     pub(super) fn on_not_stored(&mut self, committing: Committing, error: CommitError) {
         let reached_the_device = committing.branch.as_ref().and_then(Branch::success);
         let reply = match reached_the_device {
-            Some(status) => Reply::Relayed { status },
+            Some(status) => {
+                self.arrivals.remember(committing.deduplication, Some(status));
+                Reply::Relayed { status }
+            }
             None => Reply::Unavailable(error),
         };
         // The sender sends it again: no device is to have it twice.
@@ -464,6 +469,15 @@ impl Recipient {
         if let Some(body) = committing.spooled {
             self.drop_body(body);
         }
+    }
+
+    /// Answers an arrival with what came back where it was passed on. A sender who does not get the answer sends it again: who
+    /// took it is not to have it twice. One that was refused may be offered again.
+    pub(super) fn answer_relayed(&mut self, arrival: Arrival, status: u16) {
+        if is_success(Some(status)) {
+            self.arrivals.remember(arrival.deduplication, Some(status));
+        }
+        self.answer_arrival(arrival, Reply::Relayed { status });
     }
 
     /// Answers an arrival that is not stored.

@@ -188,7 +188,7 @@ impl Recipient {
         if let Some(end) = &end
             && let Some(status) = final_for_the_sender(end)
         {
-            return self.answer_arrival(*arrival, Reply::Relayed { status });
+            return self.answer_relayed(*arrival, status);
         }
         let expired = arrival.expires_at.is_some_and(|at| at <= self.now);
         match otherwise {

@@ -412,3 +412,18 @@ fn what_is_not_to_be_stored_goes_to_the_contacts_that_the_policy_names_alone() {
         }
     }
 }
+
+#[test]
+fn a_repetition_of_what_a_device_took_gets_its_answer_and_goes_nowhere() {
+    for (status, attempts) in [(200, 1), (404, 2)] {
+        let mut world = available(5000);
+        relay_ends(&mut world, 100, Some(status), Origin::Device);
+        for _ in 0..2 {
+            let token = world.arrives(message("m1"));
+            world.seconds(1);
+            assert_eq!(world.reply(token), Some(&Reply::Relayed { status }));
+        }
+        // Who refused it may be asked again.
+        assert_eq!((world.log().len(), world.commits), (attempts, 0), "{status}");
+    }
+}

@@ -103,7 +103,7 @@ impl House {
             rates: Rates::default(),
             hops: Mutex::new(Breaker::new(BreakerLimits::default())),
             destinations: destinations(&configuration).unwrap(),
-            outbound: None,
+            outbound: configuration.sip.outbound.clone(),
             names: Names::none(),
             msrp_names: Names::none(),
             failed_msrp_places: crate::server::media::FailedPlaces::default(),

@@ -337,3 +337,25 @@ fn a_change_of_one_tenant_reaches_its_machines_and_no_others() {
     assert_eq!(school.deferral.reporter, "sip:new.school.example");
     assert_eq!(&*house.shared.domain_of(&TenantName("example".into())), "example.org");
 }
+
+#[test]
+fn a_report_to_a_user_of_another_tenant_goes_through_the_outbound_proxy() {
+    for outbound in [true, false] {
+        let mut house = House::configured(|it| {
+            it.tenants.insert("school".to_owned(), school());
+            it.sip.outbound = outbound.then(|| format!("udp:{PEER}").parse().unwrap());
+        });
+        house.message_from(DORA, BOB, "one", "imdn.Disposition-Notification: processing\r\n");
+        house.pass(500);
+        let reports = requests(&mut house, Method::Message);
+        assert_eq!(reports.len(), usize::from(outbound));
+        let owners: Vec<String> =
+            house.store.messages().iter().map(|it| it.message.recipient.tenant.to_string()).collect();
+        assert_eq!(owners, ["example", "example"], "it is kept for who made it");
+        for report in reports {
+            assert_eq!(report.request_uri(), Some(DORA));
+            answer(&mut house, &report, 200);
+            assert_eq!(house.owners(), [BOB]);
+        }
+    }
+}

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use restante_deferral::commit::{Applied, CommitError, LoadRequest, MessageState, Transaction, Window};
 use restante_deferral::model::{
-    CanonicalAddress, MessageId, Profile, ProfileChange, RecipientKey, StoredMessage, TenantName, Timestamp,
+    AliasChange, CanonicalAddress, MessageId, Profile, ProfileChange, RecipientKey, StoredMessage, TenantName,
+    Timestamp,
 };
 use thiserror::Error;
 
@@ -66,10 +67,31 @@ pub enum Record {
     Profile(Profile),
     /// A change of them; what it does not name stays, whoever else changed it since it was looked at.
     ProfileChange(ProfileChange),
+    /// The same, by which names of others become the user's: they lose them when it gets them, or nothing is kept of it.
+    Takeover(Takeover),
     /// What waits under another name of the user comes to its queue.
     Adoption(Adoption),
     /// What the user authenticates with, in place of what was before; none: nothing.
     Credentials(Option<UserCredentials>),
+}
+
+/// Names that were others' become a user's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Takeover {
+    /// What is to be different with the user.
+    pub change: ProfileChange,
+    /// Who loses which name.
+    pub from: Vec<(RecipientKey, String)>,
+}
+
+impl Takeover {
+    /// The changes of the others.
+    pub fn losses(&self) -> impl Iterator<Item = (&RecipientKey, ProfileChange)> {
+        self.from.iter().map(|(other, name)| {
+            let aliases = AliasChange::Remove(vec![name.clone()]);
+            (other, ProfileChange { aliases, ..ProfileChange::default() })
+        })
+    }
 }
 
 /// A user's queue takes in what waits under another name of the same tenant, as far as that name is the user's: the profile
@@ -101,7 +123,7 @@ impl Adoption {
 pub enum Saved {
     /// A registration, a profile or credentials are kept.
     Kept,
-    /// Of a [`ProfileChange`]: the profile as it is now.
+    /// Of a [`ProfileChange`], or a [`Takeover`]: the profile as it is now.
     Profile(Profile),
     /// Of an [`Adoption`].
     Adopted(Adopted),

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use restante_deferral::commit::{Applied, Change, CommitError, LoadRequest, Select, Transaction, Window};
 use restante_deferral::model::{
-    Body, DeduplicationKey, MessageId, MessageKind, NewMessage, Profile, QueueTotals, RecipientKey, StoredMessage,
-    TenantName, Timestamp,
+    Body, DeduplicationKey, MessageId, MessageKind, NewMessage, Profile, ProfileChange, QueueTotals, RecipientKey,
+    StoredMessage, TenantName, Timestamp,
 };
 
 use crate::{
@@ -184,14 +184,22 @@ impl Inner {
             Record::Registration(registration) => self.users.entry(key).or_default().registration = registration,
             Record::Credentials(credentials) => self.users.entry(key).or_default().credentials = credentials,
             Record::Profile(profile) => self.users.entry(key).or_default().profile = Some(profile),
-            Record::ProfileChange(change) => {
-                let profile = self.users.entry(key).or_default().profile.get_or_insert_default();
-                profile.change(&change);
-                return Saved::Profile(profile.clone());
+            Record::ProfileChange(change) => return Saved::Profile(self.change_profile(key, &change)),
+            Record::Takeover(takeover) => {
+                for (other, loss) in takeover.losses() {
+                    self.change_profile(other.clone(), &loss);
+                }
+                return Saved::Profile(self.change_profile(key, &takeover.change));
             }
             Record::Adoption(adoption) => return Saved::Adopted(self.adopt(&key, &adoption)),
         }
         Saved::Kept
+    }
+
+    fn change_profile(&mut self, key: RecipientKey, change: &ProfileChange) -> Profile {
+        let profile = self.users.entry(key).or_default().profile.get_or_insert_default();
+        profile.change(change);
+        profile.clone()
     }
 
     fn adopt(&mut self, owner: &RecipientKey, adoption: &Adoption) -> Adopted {

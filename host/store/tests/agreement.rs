@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use restante_deferral::commit::{Applied, Change, LoadRequest, MessageState, Select, Transaction, Window};
 use restante_deferral::model::*;
 use restante_store::memory::MemoryStore;
-use restante_store::{Adoption, Filter, Outcome, Record, Saved, Store, Ticket, UserCredentials};
+use restante_store::{Adoption, Filter, Outcome, Record, Saved, Store, Takeover, Ticket, UserCredentials};
 
 const NAMES: [&str; 3] = ["bob", "carol", "dave"];
 
@@ -31,6 +31,12 @@ enum Step {
         names: Vec<usize>,
         by_core: bool,
         holds: bool,
+    },
+    /// A core says that names of another user are this one's.
+    TakeOver {
+        whose: usize,
+        names: Vec<usize>,
+        from: usize,
     },
     Adopt {
         owner: usize,
@@ -96,6 +102,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => proptest::option::of(0usize..3).prop_map(Step::List),
         2 => (0usize..3, proptest::collection::vec(0usize..3, 0..3), any::<bool>(), any::<bool>()).prop_map(
             |(whose, names, by_core, holds)| Step::Names { whose, names, by_core, holds }
+        ),
+        2 => (0usize..3, proptest::collection::vec(0usize..3, 0..3), 0usize..3).prop_map(
+            |(whose, names, from)| Step::TakeOver { whose, names, from }
         ),
         3 => (0usize..3, 0usize..3, any::<bool>()).prop_map(|(owner, alias, is_configured)| Step::Adopt {
             owner, alias, is_configured
@@ -211,6 +220,13 @@ impl Side<'_> {
         self.save(whose, Record::ProfileChange(ProfileChange { aliases, delivery, ..ProfileChange::default() }))
     }
 
+    fn take_over(&self, whose: usize, names: &[usize], from: usize) -> Saved {
+        let names: Vec<String> = names.iter().map(|name| user(NAMES[*name]).address.to_string()).collect();
+        let lost = names.iter().map(|name| (user(NAMES[from]), name.clone())).collect();
+        let change = ProfileChange { aliases: AliasChange::Register(names), ..ProfileChange::default() };
+        self.save(whose, Record::Takeover(Takeover { change, from: lost }))
+    }
+
     fn adopt(&self, owner: usize, alias: usize, is_configured: bool) -> Saved {
         let wake_at = Timestamp(30);
         self.save(owner, Record::Adoption(Adoption { alias: user(NAMES[alias]).address, is_configured, wake_at }))
@@ -266,6 +282,9 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
             Step::Names { whose, names, by_core, holds } => {
                 let set = |side: &Side<'_>| side.set_names(*whose, names, *by_core, *holds);
                 prop_assert_eq!(set(&a), set(&b));
+            }
+            Step::TakeOver { whose, names, from } => {
+                prop_assert_eq!(a.take_over(*whose, names, *from), b.take_over(*whose, names, *from));
             }
             Step::Adopt { owner, alias, is_configured } => {
                 prop_assert_eq!(a.adopt(*owner, *alias, *is_configured), b.adopt(*owner, *alias, *is_configured));

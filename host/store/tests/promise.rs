@@ -6,7 +6,7 @@ use common::*;
 use restante_deferral::commit::{Applied, Change, CommitError, Select, Transaction};
 use restante_deferral::model::*;
 use restante_store::memory::MemoryStore;
-use restante_store::{Adopted, Adoption, Filter, Outcome, Record, SavedRegistration, Store, Ticket};
+use restante_store::{Adopted, Adoption, Filter, Outcome, Record, Saved, SavedRegistration, Store, Takeover, Ticket};
 
 fn on_both(story: impl Fn(&mut Fixture)) {
     story(&mut memory());
@@ -102,6 +102,21 @@ fn users_are_kept() {
         assert!(it.store.registrations(Timestamp(9_000), None, 9).unwrap().is_empty());
         it.save("bob", Record::Registration(None));
         assert!(it.store.registrations(Timestamp(0), None, 9).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_name_that_becomes_anothers_is_lost_by_who_had_it() {
+    on_both(|it| {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        it.change_profile("bob", aliases(AliasChange::Register(names(&["tel:+1", "tel:+2"]))));
+        let change = aliases(AliasChange::Register(names(&["tel:+2", "tel:+3"])));
+        let from = vec![(user("bob"), String::from("tel:+2"))];
+        let saved = it.save("carol", Record::Takeover(Takeover { change, from }));
+        assert!(matches!(saved, Saved::Profile(profile) if profile.aliases == ["tel:+2", "tel:+3"]));
+        let of = |it: &Fixture, name| it.store.profile(&user(name)).unwrap();
+        assert_eq!((of(it, "bob").aliases, of(it, "bob").registered), (names(&["tel:+1"]), names(&["tel:+1"])));
+        assert_eq!(of(it, "carol").aliases, ["tel:+2", "tel:+3"]);
     });
 }
 

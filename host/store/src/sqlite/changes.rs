@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use restante_deferral::commit::{Applied, Change, MessageState};
-use restante_deferral::model::{Body, BodyId, MessageId, MessageKind, NewMessage, Profile, RecipientKey, Timestamp};
+use restante_deferral::model::{
+    Body, BodyId, MessageId, MessageKind, NewMessage, Profile, ProfileChange, RecipientKey, Timestamp,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::deduplication::Deduplication;
@@ -354,11 +356,13 @@ impl Tables {
                 write_profile(connection, user, profile)?;
             }
             Record::ProfileChange(change) => {
-                let user = self.number(connection, key)?;
-                let mut profile = read_profile(connection, user)?;
-                profile.change(change);
-                write_profile(connection, user, &profile)?;
-                return Ok(Saved::Profile(profile));
+                return self.change_profile(connection, key, change).map(Saved::Profile);
+            }
+            Record::Takeover(takeover) => {
+                for (other, loss) in takeover.losses() {
+                    self.change_profile(connection, other, &loss)?;
+                }
+                return self.change_profile(connection, key, &takeover.change).map(Saved::Profile);
             }
             Record::Credentials(Some(credentials)) => {
                 let user = self.number(connection, key)?;
@@ -374,6 +378,19 @@ impl Tables {
             Record::Adoption(adoption) => return self.adopt(connection, key, adoption, effects).map(Saved::Adopted),
         }
         Ok(Saved::Kept)
+    }
+
+    fn change_profile(
+        &mut self,
+        connection: &Connection,
+        key: &RecipientKey,
+        change: &ProfileChange,
+    ) -> Result<Profile, Problem> {
+        let user = self.number(connection, key)?;
+        let mut profile = read_profile(connection, user)?;
+        profile.change(change);
+        write_profile(connection, user, &profile)?;
+        Ok(profile)
     }
 
     /// A user's number, made when it is new.

@@ -33,7 +33,7 @@ use restante_deferral::commit::CommitError;
 use restante_deferral::decision::Trigger;
 use restante_deferral::model::{AliasChange, Duration, Profile, ProfileChange, RecipientKey};
 use restante_deferral::participating_function::Input;
-use restante_store::{Adopted, Adoption, Record, Saved};
+use restante_store::{Adopted, Adoption, Record, Saved, Takeover};
 use tokio::sync::oneshot;
 
 use super::{Now, Order, Shard, ToShard};
@@ -50,7 +50,8 @@ pub struct ProfileOrder {
     pub user: RecipientKey,
     /// What is to be different; nothing: the directory and the machine learn what the store knows.
     pub change: ProfileChange,
-    /// Holds the names that are new until they are known.
+    /// Holds the names that are new until they are known. Users whose names they were lose them in the same commit: two that
+    /// claim a name would be told apart at the next start by chance.
     pub reservation: Option<Reservation>,
     /// Told the profile as it is then.
     pub done: Option<oneshot::Sender<Result<Profile, CommitError>>>,
@@ -62,7 +63,12 @@ impl Shard {
             // Another name of somebody since this was sent: it has no profile of its own any more.
             return self.profile_changed(now, order, Err(CommitError::Failed));
         }
-        let record = Record::ProfileChange(order.change.clone());
+        let from = order.reservation.as_ref().map(|it| it.displaced().to_vec()).unwrap_or_default();
+        let change = order.change.clone();
+        let record = match from.is_empty() {
+            true => Record::ProfileChange(change),
+            false => Record::Takeover(Takeover { change, from }),
+        };
         let (ticket, user) = (self.ticket(), order.user.clone());
         self.orders.insert(ticket.token, Order::Profile(Box::new(order)));
         if let Err(error) = self.shared.store.save(ticket, user, record)
@@ -79,12 +85,19 @@ impl Shard {
             Saved::Kept | Saved::Adopted(_) => Err(CommitError::Failed),
         });
         if let Ok(profile) = &result {
+            let displaced = reservation.as_ref().map(|it| it.displaced().to_vec()).unwrap_or_default();
             for name in self.shared.directory.settle(&user, profile, reservation) {
                 tracing::info!(tenant = %user.tenant, user = %Shortened(&user.address.0), name = %Shortened(&name.address.0), "is a name of this user now");
                 self.shared.to_recipient(&name, ToShard::Release(name.clone()));
             }
             if self.slots.contains_key(&user) {
                 self.tell(now, &user, Input::Profile(profile.clone()));
+            }
+            // Whose names they were learns it on its own shard.
+            for (other, _) in displaced {
+                let change = ProfileChange::default();
+                let order = ProfileOrder { user: other.clone(), change, reservation: None, done: None };
+                self.shared.to_recipient(&other, ToShard::ChangeProfile(Box::new(order)));
             }
             // Who wants messages otherwise than before, and is there, gets them so at once.
             if change.is_preference() && !self.contacts_of(&user).is_empty() {
@@ -101,15 +114,6 @@ impl Shard {
         let reservation = self.shared.directory.reserve_registered(user, names);
         if reservation.names().is_empty() {
             return;
-        }
-        for (other, name) in reservation.displaced() {
-            let order = ProfileOrder {
-                user: other.clone(),
-                change: ProfileChange { aliases: AliasChange::Remove(vec![name.clone()]), ..ProfileChange::default() },
-                reservation: None,
-                done: None,
-            };
-            self.shared.to_recipient(other, ToShard::ChangeProfile(Box::new(order)));
         }
         let change =
             ProfileChange { aliases: AliasChange::Register(reservation.names().to_vec()), ..ProfileChange::default() };

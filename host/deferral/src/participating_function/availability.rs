@@ -28,7 +28,7 @@
 use super::loading::Purpose;
 use super::plan::{Run, RunStep};
 use super::push::{Pass, State};
-use super::window::{Entry, Moment, Readiness};
+use super::window::{Entry, Moment, Place, Readiness};
 use super::{Asked, Recipient};
 use crate::commit::Select;
 use crate::decision::validate::{Offered, Situation};
@@ -251,7 +251,7 @@ impl Recipient {
             }
         }
         let (number, began_at) = (self.push.passes, self.now);
-        Pass { number, began_at, trigger, opening, stopped: false, asked: false, by_timer }
+        Pass { number, began_at, trigger, opening, stopped: false, asked: false, reads_past: None, by_timer }
     }
 
     pub(super) fn on_due_loaded(&mut self) {
@@ -320,7 +320,10 @@ impl Recipient {
             self.push.surveyed = false;
             return self.end_pass(pass);
         }
-        let (found, barrier) = self.look_for_ready(pass, moment);
+        let (found, barrier) = match pass.reads_past {
+            Some(barrier) => (Vec::new(), Some(barrier)),
+            None => self.look_for_ready(pass, moment),
+        };
         if !found.is_empty() && !self.contacts.is_empty() {
             let direct = found.iter().take_while(|id| self.is_direct(**id, pass.opening)).count();
             return match direct {
@@ -329,14 +332,14 @@ impl Recipient {
             };
         }
         // What stops the rest stops no hand-over.
-        let reads_on = !barrier || self.hand_overs.is_unseen(self.now);
-        let looks = !barrier && !self.contacts.is_empty();
+        let reads_on = barrier.is_none() || self.hand_overs.is_unseen(self.now);
+        let looks = barrier.is_none() && !self.contacts.is_empty();
         if reads_on && !self.queue.end && !self.push.surveyed {
             if self.is_crowded() {
                 self.push.state = State::Crowded(pass);
                 return;
             }
-            return self.slide(pass, looks);
+            return self.slide(Pass { reads_past: barrier, ..pass }, looks);
         }
         if self.queue.end {
             self.hand_overs.reading_is_over();
@@ -361,16 +364,16 @@ impl Recipient {
         goes_on
     }
 
-    /// What is ready and was not dealt with in this pass, in order; and whether something stops the rest. What lies
+    /// What is ready and was not dealt with in this pass, in order; and where something stops the rest. What lies
     /// behind messages that were not looked at has to wait for them.
-    fn look_for_ready(&self, pass: Pass, moment: Moment) -> (Vec<MessageId>, bool) {
+    fn look_for_ready(&self, pass: Pass, moment: Moment) -> (Vec<MessageId>, Option<Place>) {
         let mut found = Vec::new();
         for entry in self.queue.iter() {
             if !self.push.surveyed && !self.queue.covers(entry.place()) {
                 break;
             }
             match entry.readiness(moment) {
-                Readiness::Barrier => return (found, true),
+                Readiness::Barrier => return (found, Some(entry.place())),
                 Readiness::Aside => {}
                 Readiness::Ready if entry.pass == pass.number || self.contacts.all_have(&entry.stored) => {}
                 Readiness::Ready => found.push(entry.stored.id),
@@ -379,7 +382,7 @@ impl Recipient {
                 break;
             }
         }
-        (found, false)
+        (found, None)
     }
 
     /// How it is to be delivered was said before.

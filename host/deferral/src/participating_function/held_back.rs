@@ -82,7 +82,7 @@ impl Recipient {
             }
             entry.unsaved = true;
         }
-        self.push.held_back_from = barrier;
+        self.push.held_back_from = pass.reads_past.or(barrier);
         if pass.stopped && (is_any_passed_over || barrier.is_none()) {
             self.look_again();
         }

@@ -66,6 +66,9 @@ pub(super) struct Pass {
     pub(super) stopped: bool,
     /// The policy was asked already.
     pub(super) asked: bool,
+    /// A message at this place stops the rest. From then on the pass only reads on, for what is to be handed over, and lets go
+    /// of what it read: when nothing stops the rest any more, it is a further pass that looks at it.
+    pub(super) reads_past: Option<Place>,
     /// Something due began it: when it ends, what is due next is looked up.
     pub(super) by_timer: bool,
 }

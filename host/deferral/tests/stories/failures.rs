@@ -470,7 +470,7 @@ fn who_registers_elsewhere_is_tried_again_each_hour_when_nothing_else_is_left() 
             evictions += usize::from(evicted && world.evicts());
         }
         assert_eq!(world.delivered, ["m1", "m2"], "{evicted}");
-        assert!(!evicted || evictions > 1000);
+        assert!(!evicted || evictions > 20, "{evictions}");
         let seconds = world.attempt_seconds(began);
         assert_eq!(seconds[..4], [0, 31, 152, 753]);
         assert!(seconds[4..].windows(2).take(20).all(|two| two[1] - two[0] >= 3600), "{seconds:?}");

@@ -1,7 +1,7 @@
 //! Queues that are longer than the window.
 
 use restante_deferral::commit::{Change, MessageState, Transaction};
-use restante_deferral::decision::{HoldStep, Question, Step};
+use restante_deferral::decision::{Answer, HoldStep, Question, Step};
 use restante_deferral::model::{Duration, ExpirySource, LastResult, NewMessage, Origin};
 use restante_deferral::participating_function::{Input, Limits};
 
@@ -251,4 +251,31 @@ fn a_count_that_commits_overtook_is_taken_again() {
     world.seconds(5);
     world.arrives(message("m4"));
     assert_eq!(last_count(&world), Some(3));
+}
+
+#[test]
+fn what_was_let_go_behind_a_message_that_stopped_it_is_not_overtaken() {
+    let mut world = small();
+    world.policy = Box::new(|question| match question {
+        Question::Failure(..) => Ok(Answer::Failure(Vec::new())),
+        question => pages_all(question),
+    });
+    world.devices = Box::new(|_, _| vec![(1000, Deed::Ends(timeout()))]);
+    for number in 0..9 {
+        world.arrives(message(&format!("m{number}")));
+    }
+    world.seconds(10);
+    world.registers(&[phone()]);
+    world.seconds(10);
+    assert_eq!(world.log(), ["page m0 #0 to 1"]);
+    world.crashes();
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    // The alarm rings, so the queue is read through for what may be handed over; the recipient registers in the middle of it.
+    let change = Change::WakeAt { recipient: world.key.clone(), at: Some(world.now) };
+    world.store.apply(world.now, Transaction { changes: vec![change], settles: false });
+    world.load_delay = 20;
+    world.run_for(Duration::from_millis(50));
+    world.registers(&[phone()]);
+    world.seconds(30);
+    assert_eq!(world.delivered, (0..9).map(|number| format!("m{number}")).collect::<Vec<_>>());
 }

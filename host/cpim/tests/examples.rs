@@ -1,40 +1,102 @@
-//! Messages as RFC 5438 has them: a request for dispositions, a notification, and the routes that intermediaries add.
+//! RFC 5438's own examples, word for word: a request for dispositions, notifications; and the routes that intermediaries
+//! add. All of them leave out the empty line between the two blocks of header fields that RFC 3862 §2 wants; here it is
+//! there.
 
 use bytes::Bytes;
 use restante_cpim::cpim::{CpimMessage, address_uri};
 use restante_cpim::imdn::{Disposition, Imdn, Report};
 
-/// Alice asks (§7.1.1.3).
-const REQUEST: &str = "From: Alice <im:alice@example.com>\r\n\
-    To: Bob <im:bob@example.com>\r\n\
-    NS: imdn <urn:ietf:params:imdn>\r\n\
-    imdn.Message-ID: 34jk324j\r\n\
-    DateTime: 2006-04-04T12:16:49-05:00\r\n\
-    imdn.Disposition-Notification: positive-delivery, negative-delivery\r\n\
-    \r\n\
-    Content-type: text/plain\r\n\
-    Content-length: 12\r\n\
-    \r\n\
-    Hello World\r\n";
+/// §7.1.1.3: Alice asks.
+const REQUEST: &str = "\
+From: Alice <im:alice@example.com>
+To: Bob <im:bob@example.com>
+NS: imdn <urn:ietf:params:imdn>
+imdn.Message-ID: 34jk324j
+DateTime: 2006-04-04T12:16:49-05:00
+imdn.Disposition-Notification: positive-delivery, negative-delivery
+Content-type: text/plain
+Content-length: 12
 
-/// Bob's client tells (§7.2.1.1).
-const NOTIFICATION: &str = "From: Bob <im:bob@example.com>\r\n\
-    To: Alice <im:alice@example.com>\r\n\
-    NS: imdn <urn:ietf:params:imdn>\r\n\
-    imdn.Message-ID: d834jied93rf\r\n\
-    \r\n\
-    Content-type: message/imdn+xml\r\n\
-    Content-Disposition: notification\r\n\
-    Content-length: 371\r\n\
-    \r\n\
-    <?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n\
-    <imdn xmlns=\"urn:ietf:params:xml:ns:imdn\">\r\n\
-    <message-id>34jk324j</message-id>\r\n\
-    <datetime>2008-04-04T12:16:49-05:00</datetime>\r\n\
-    <recipient-uri>im:bob@example.com</recipient-uri>\r\n\
-    <original-recipient-uri>im:bob@example.com</original-recipient-uri>\r\n\
-    <delivery-notification>\r\n<status>\r\n<delivered/>\r\n</status>\r\n</delivery-notification>\r\n\
-    </imdn>\r\n";
+Hello World
+";
+
+/// §7.2.1.1: Bob's client tells that it was delivered.
+const DELIVERED: &str = "\
+From: Bob <im:bob@example.com>
+To: Alice <im:alice@example.com>
+NS: imdn <urn:ietf:params:imdn>
+imdn.Message-ID: d834jied93rf
+Content-type: message/imdn+xml
+Content-Disposition: notification
+Content-length: ...
+
+<?xml version=\"1.0\" encoding=\"UTF-8\"?>
+<imdn xmlns=\"urn:ietf:params:xml:ns:imdn\">
+      <message-id>34jk324j</message-id>
+      <datetime>2008-04-04T12:16:49-05:00</datetime>
+     <recipient-uri>im:bob@example.com</recipient-uri>
+      <original-recipient-uri
+        >im:bob@example.com</original-recipient-uri>
+      <delivery-notification>
+         <status>
+            <delivered/>
+         </status>
+      </delivery-notification>
+    </imdn>
+";
+
+/// §7.2.1.2: and that it was displayed.
+const DISPLAYED: &str = "\
+From: Bob <im:bob@example.com>
+To: Alice <im:alice@example.com>
+NS: imdn <urn:ietf:params:imdn>
+imdn.Message-ID: dfjkleriou432333
+Content-type: message/imdn+xml
+Content-Disposition: notification
+Content-length: ...
+
+<?xml version=\"1.0\" encoding=\"UTF-8\"?>
+<imdn xmlns=\"urn:ietf:params:xml:ns:imdn\">
+      <message-id>34jk324j</message-id>
+      <datetime>2008-04-04T12:16:49-05:00</datetime>
+     <recipient-uri>im:bob@example.com</recipient-uri>
+      <original-recipient-uri
+         >im:bob@example.com</original-recipient-uri>
+      <display-notification>
+         <status>
+            <displayed/>
+         </status>
+      </display-notification>
+    </imdn>
+";
+
+/// §8.1: what an intermediary tells. Before it stands the Content-type of the whole.
+const PROCESSED: &str = "\
+From: Bob <im:bob@example.com>
+To: Alice <im:alice@example.com>
+Content-type: message/imdn+xml
+Content-Disposition: notification
+Content-length: ...
+
+<?xml version=\"1.0\" encoding=\"UTF-8\"?>
+<imdn xmlns=\"urn:ietf:params:xml:ns:imdn\">
+      <message-id>34jk324j</message-id>
+      <datetime>2008-04-04T12:16:49-05:00</datetime>
+     <recipient-uri>im:bob@example.com</recipient-uri>
+      <original-recipient-uri
+         >im:bob@example.com</original-recipient-uri>
+      <processing-notification>
+         <status>
+            <processed/>
+         </status>
+      </processing-notification>
+    </imdn>
+";
+
+/// As on the wire, with the empty line that is missing.
+fn wire(text: &str) -> String {
+    text.replacen("\nContent-type", "\n\nContent-type", 1).replace('\n', "\r\n")
+}
 
 fn parse(text: &str) -> CpimMessage {
     CpimMessage::parse(Bytes::copy_from_slice(text.as_bytes())).expect("CPIM")
@@ -42,9 +104,10 @@ fn parse(text: &str) -> CpimMessage {
 
 #[test]
 fn a_request_for_dispositions_is_read() {
-    let message = parse(REQUEST);
+    let message = parse(&wire(REQUEST));
     assert_eq!(message.from().map(address_uri), Some("im:alice@example.com"));
     assert_eq!(message.to().map(address_uri), Some("im:bob@example.com"));
+    assert_eq!(message.date_time(), Some("2006-04-04T12:16:49-05:00"));
     assert_eq!((message.content_type(), message.content_header("Content-Length")), ("text/plain", Some("12")));
     assert_eq!(message.content().as_ref(), b"Hello World\r\n");
     let imdn = message.imdn();
@@ -54,15 +117,21 @@ fn a_request_for_dispositions_is_read() {
 }
 
 #[test]
-fn a_notification_is_read() {
-    let message = parse(NOTIFICATION);
-    assert_eq!(message.content_type(), "message/imdn+xml");
-    assert_eq!(message.content_header("content-disposition"), Some("notification"));
-    assert_eq!(message.imdn().message_id.as_deref(), Some("d834jied93rf"));
-    let imdn = Imdn::parse(&message.content()).expect("a notification");
-    assert_eq!((imdn.message_id.as_str(), imdn.disposition), ("34jk324j", Disposition::Delivered));
-    assert_eq!(imdn.recipient_uri.as_deref(), Some("im:bob@example.com"));
-    assert_eq!(imdn.original_recipient_uri.as_deref(), Some("im:bob@example.com"));
+fn notifications_are_read() {
+    for (text, id, disposition) in [
+        (DELIVERED, Some("d834jied93rf"), Disposition::Delivered),
+        (DISPLAYED, Some("dfjkleriou432333"), Disposition::Displayed),
+        (PROCESSED, None, Disposition::Processed),
+    ] {
+        let message = parse(&wire(text));
+        assert_eq!(message.content_type(), "message/imdn+xml");
+        assert_eq!(message.content_header("content-disposition"), Some("notification"));
+        assert_eq!(message.imdn().message_id.as_deref(), id);
+        let imdn = Imdn::parse(&message.content()).expect("a notification");
+        assert_eq!((imdn.message_id.as_str(), imdn.disposition), ("34jk324j", disposition));
+        assert_eq!(imdn.recipient_uri.as_deref(), Some("im:bob@example.com"));
+        assert_eq!(imdn.original_recipient_uri.as_deref(), Some("im:bob@example.com"));
+    }
 }
 
 #[test]
@@ -72,7 +141,7 @@ fn routes_are_recorded_in_order_and_followed_by_the_report() {
         "imdn.IMDN-Record-Route: {}\r\nimdn.IMDN-Record-Route: {}\r\nimdn.Original-To: <im:bob@example.org>\r\n\r\nContent-type",
         hops[0], hops[1]
     );
-    let imdn = parse(&REQUEST.replacen("\r\nContent-type", &recorded, 1)).imdn();
+    let imdn = parse(&wire(REQUEST).replacen("\r\nContent-type", &recorded, 1)).imdn();
     assert_eq!(imdn.record_route, hops);
     let report = Report {
         message_id: "34jk324j",

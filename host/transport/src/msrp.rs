@@ -255,8 +255,18 @@ pub async fn connect_encrypted(
     }
 }
 
-/// Told where somebody connected from who did not say in time for which session.
-pub type Silent = Box<dyn Fn(SocketAddr) + Send + Sync>;
+/// Told where somebody connected from who did not say in time for which session, or said what is no MSRP.
+pub type Unclaimed = Box<dyn Fn(SocketAddr) + Send + Sync>;
+
+/// What was found at the beginning of a connection.
+enum FirstBytes<T> {
+    /// Its session, and what was read for that.
+    Of(T, Bytes),
+    /// Nothing in time, or what is no MSRP.
+    OfNoSession,
+    /// It was closed before that could be told.
+    Gone,
+}
 
 /// What every connection of a listener needs.
 pub(crate) struct Reception<P, H> {
@@ -267,8 +277,7 @@ pub(crate) struct Reception<P, H> {
     pub(crate) secure: Option<(Arc<Tls>, Handshakes)>,
     pub(crate) peek: P,
     pub(crate) hand_over: H,
-    /// Told of who says nothing, or not enough.
-    pub(crate) silent: Silent,
+    pub(crate) unclaimed: Unclaimed,
 }
 
 impl<P, H> Reception<P, H> {
@@ -281,11 +290,14 @@ impl<P, H> Reception<P, H> {
         let Ok(local) = stream.local_addr() else { return };
         let Some(mut stream) = self.agreed(stream, remote).await else { return };
         let found = timeout(self.limits.msrp_first_bytes_timeout, self.find_session(&mut stream)).await;
-        let Ok(Some((session, received))) = found else {
-            if found.is_err() {
-                (self.silent)(remote);
+        let (session, received) = match found.unwrap_or(FirstBytes::OfNoSession) {
+            FirstBytes::Of(session, received) => (session, received),
+            gone_or_not => {
+                if matches!(gone_or_not, FirstBytes::OfNoSession) {
+                    (self.unclaimed)(remote);
+                }
+                return count(&self.counters.msrp_unclaimed);
             }
-            return count(&self.counters.msrp_unclaimed);
         };
         let stream = match stream {
             MsrpStream::Plain(stream) => match stream.into_std() {
@@ -319,19 +331,23 @@ impl<P, H> Reception<P, H> {
         }
     }
 
-    async fn find_session<T>(&self, stream: &mut MsrpStream) -> Option<(T, Bytes)>
+    async fn find_session<T>(&self, stream: &mut MsrpStream) -> FirstBytes<T>
     where
         P: Fn(&[u8]) -> Peek<T>,
     {
         let most = self.limits.max_msrp_first_bytes;
         let mut received = BytesMut::with_capacity(most.min(2_048));
         loop {
-            let room = most.checked_sub(received.len()).filter(|room| *room > 0)?;
-            let length = (&mut *stream).take(room as u64).read_buf(&mut received).await.ok()?;
+            let Some(room) = most.checked_sub(received.len()).filter(|room| *room > 0) else {
+                return FirstBytes::OfNoSession;
+            };
+            let Ok(length) = (&mut *stream).take(room as u64).read_buf(&mut received).await else {
+                return FirstBytes::Gone;
+            };
             match (self.peek)(&received) {
-                Peek::Session(session) => return Some((session, received.freeze())),
-                Peek::Refused => return None,
-                Peek::Incomplete if length == 0 => return None,
+                Peek::Session(session) => return FirstBytes::Of(session, received.freeze()),
+                Peek::Refused => return FirstBytes::OfNoSession,
+                Peek::Incomplete if length == 0 => return FirstBytes::Gone,
                 Peek::Incomplete => {}
             }
         }

@@ -13,7 +13,7 @@ use crate::address::{ConnectionId, Flow, HostPort, Listener, ListenerId, NameId,
 use crate::counters::TransportCounters;
 use crate::event::{Handler, SendFailure, SendToken};
 use crate::limits::TransportLimits;
-use crate::msrp::{HandedOver, Peek, Reception, Silent};
+use crate::msrp::{HandedOver, Peek, Reception, Unclaimed};
 use crate::permit::{Admission, Sources};
 use crate::tcp::{Accepted, ConnectionTable, Destination, accept_all, open_listener};
 use crate::tls::{Handshakes, PeerNames, Tls};
@@ -165,8 +165,8 @@ impl Transport {
         Ok(Transport { shared, limits, sources, handshakes, stop_accepting, stop })
     }
 
-    /// Accepts MSRP connections. `peek` looks at all bytes that came so far; `hand_over` takes the connection; `silent`
-    /// is told of who does not say in time for which session it is. None may block.
+    /// Accepts MSRP connections. `peek` looks at all bytes that came so far; `hand_over` takes the connection; `unclaimed`
+    /// is told of who does not say in time for which session it is, or says what is no MSRP. None may block.
     ///
     /// # Errors
     /// What the system says, with the address in the text.
@@ -176,7 +176,7 @@ impl Transport {
         id: ListenerId,
         peek: impl Fn(&[u8]) -> Peek<T> + Send + Sync + 'static,
         hand_over: impl Fn(HandedOver<T>) + Send + Sync + 'static,
-        silent: Silent,
+        unclaimed: Unclaimed,
     ) -> io::Result<BoundListener> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {listener}: {error}"));
         let tls = &self.shared.tls;
@@ -190,7 +190,7 @@ impl Transport {
         let counters = Arc::clone(&self.shared.counters);
         let (limits, counted) = (self.limits.clone(), Arc::clone(&counters));
         let reception =
-            Arc::new(Reception { listener: id, limits, counters: counted, secure, peek, hand_over, silent });
+            Arc::new(Reception { listener: id, limits, counters: counted, secure, peek, hand_over, unclaimed });
         let accepted = move |stream, remote, permit| {
             let reception = Arc::clone(&reception);
             tokio::spawn(async move { reception.receive(stream, remote, permit).await });

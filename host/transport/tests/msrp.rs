@@ -5,7 +5,7 @@ mod support;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use restante_transport::msrp::{HandedOver, Peek, Silent, connect};
+use restante_transport::msrp::{HandedOver, Peek, Unclaimed, connect};
 use restante_transport::{BoundListener, ListenerId, SendFailure, TransportLimits};
 use support::{Fixture, PATIENCE, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,13 +31,13 @@ async fn listen(limits: TransportLimits) -> (Fixture, BoundListener, mpsc::Unbou
 
 async fn listen_telling(
     limits: TransportLimits,
-    silent: Silent,
+    unclaimed: Unclaimed,
 ) -> (Fixture, BoundListener, mpsc::UnboundedReceiver<HandedOver<String>>) {
     let fixture = start(&[], limits).await;
     let (sender, receiver) = mpsc::unbounded_channel();
     let listener = "tcp:127.0.0.1:0".parse().unwrap();
     let hand_over = move |handed| drop(sender.send(handed));
-    let bound = fixture.transport.listen_msrp(&listener, ListenerId(7), peek, hand_over, silent).unwrap();
+    let bound = fixture.transport.listen_msrp(&listener, ListenerId(7), peek, hand_over, unclaimed).unwrap();
     (fixture, bound, receiver)
 }
 
@@ -80,24 +80,25 @@ async fn who_does_not_say_whose_it_is_gets_closed() {
         msrp_first_bytes_timeout: Duration::from_millis(500),
         ..TransportLimits::default()
     };
-    let (told, mut silent) = mpsc::unbounded_channel();
+    let (told, mut unclaimed) = mpsc::unbounded_channel();
     let (fixture, bound, mut handed) = listen_telling(limits, Box::new(move |remote| _ = told.send(remote))).await;
-    let mut were_silent = Vec::new();
+    let mut were_there = Vec::new();
     let endless = [b"session:".as_slice(), &[b'x'; 200]].concat();
     for (number, said) in [b"GET /".as_slice(), b"", b"session:half", &endless].into_iter().enumerate() {
         let mut peer = TcpStream::connect(bound.local).await.unwrap();
-        if said.is_empty() || said.ends_with(b"half") {
-            were_silent.push(peer.local_addr().unwrap());
-        }
+        were_there.push(peer.local_addr().unwrap());
         peer.write_all(said).await.unwrap();
         let mut answer = Vec::new();
         let _ = timeout(PATIENCE, peer.read_to_end(&mut answer)).await.expect("closed in time");
         assert!(answer.is_empty());
         fixture.until_count("msrp_unclaimed", number as u64 + 1).await;
     }
+    // Who only looks whether somebody is there is told of to nobody.
+    drop(TcpStream::connect(bound.local).await.unwrap());
+    fixture.until_count("msrp_unclaimed", 5).await;
     assert!(handed.try_recv().is_err());
-    let told: Vec<_> = std::iter::from_fn(|| silent.try_recv().ok()).collect();
-    assert_eq!(told, were_silent, "who says what is no MSRP is known by that");
+    let told: Vec<_> = std::iter::from_fn(|| unclaimed.try_recv().ok()).collect();
+    assert_eq!(told, were_there);
 }
 
 #[tokio::test]

@@ -178,6 +178,41 @@ fn what_rings_too_long_is_ended() {
 }
 
 #[test]
+fn a_call_that_nobody_says_a_word_to_is_over_before_the_core_goes_on_and_one_that_rings_is_not() {
+    let hurried = setting().configure(|it| {
+        it.limits.max_relay_invite_milliseconds = 300;
+        it.limits.max_ringing_milliseconds = 900;
+    });
+    hurried.tell(async |world| {
+        let (mut phone, mut silent) = (device(world, "1.0").await, device(world, "1.0").await);
+        let mut alice = world.udp().await;
+        let invite = call(&alice);
+        alice.send(&invite.bytes()).await;
+        answered(&mut alice, 100).await;
+        let (to_phone, to_silent) = (asked(&mut phone, "INVITE").await, asked(&mut silent, "INVITE").await);
+        // That somebody works on it is no word of a device.
+        phone.respond(&to_phone, 100).await;
+        assert_eq!(refused(&mut alice, &invite).await.status(), Some(408));
+        give_up(&mut phone, &to_phone).await;
+        // Who wakes up now is let go.
+        answer(&mut silent, &to_silent, 200, "late").await;
+        assert_eq!(asked(&mut silent, "ACK").await.to().unwrap().tag(), Some("late"));
+        let bye = asked(&mut silent, "BYE").await;
+        silent.respond(&bye, 200).await;
+        // Who rings has Timer C: it is that which ends it.
+        let invite = call(&alice);
+        alice.send(&invite.bytes()).await;
+        let to_phone = asked(&mut phone, "INVITE").await;
+        phone.respond(&to_phone, 180).await;
+        answered(&mut alice, 180).await;
+        let to_silent = asked(&mut silent, "INVITE").await;
+        silent.respond(&to_silent, 480).await;
+        give_up(&mut phone, &to_phone).await;
+        assert_ne!(refused(&mut alice, &invite).await.status(), Some(408));
+    });
+}
+
+#[test]
 fn what_outsiders_ask_in_their_dialogs_is_counted_as_their_calls() {
     setting().demands_passwords().configure(|it| it.limits.max_calls_per_source = 1).tell(async |world| {
         let mut phone = registered(world.tcp().await, "<sip:bob@192.0.2.9:5060;transport=tcp>").await;

@@ -1,13 +1,20 @@
 //! Sources that send what nobody can read, or guess, are slowed, and then shut out for a while.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
-use restante_tests::{OUTSIDE, PATIENCE, RawSip, Setting, World, setting};
+use restante::configuration::ListenAddress;
+use restante_tests::{
+    MsrpReply, OUTSIDE, PATIENCE, RawSip, Setting, WebMsrp, World, free_tcp_port, in_time, setting, until_equal,
+};
+use restante_transport::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 
 const MOST: u64 = 20;
+/// For how long the connection is kept of who is answered no more.
+const SLOWED: Duration = Duration::from_secs(5);
 
 fn strict(seconds: u64) -> Setting {
     setting().tenant(|tenant| tenant.trust = vec!["127.0.0.1".parse().expect("an address")]).configure(move |it| {
@@ -67,7 +74,7 @@ fn a_source_whose_streams_are_no_sip_is_shut_out_for_a_while_and_nobody_else() {
         let deadline = Instant::now() + PATIENCE;
         while !is_heard(world, OUTSIDE).await {
             assert!(Instant::now() < deadline, "it is never heard again");
-            sleep(std::time::Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     });
 }
@@ -94,8 +101,16 @@ fn requests_that_cannot_be_processed_are_answered_for_a_while_and_over_udp_other
     });
 }
 
+/// A connection that is heard no more: nothing comes, and it is not closed at once.
+async fn waits(stream: &mut TcpStream, since: Instant) {
+    let mut said = Vec::new();
+    in_time("its end", stream.read_to_end(&mut said)).await.expect("an end");
+    assert_eq!(said, b"");
+    assert!(since.elapsed() >= SLOWED, "after {:?}", since.elapsed());
+}
+
 #[test]
-fn whoever_guesses_sessions_of_msrp_is_shut_out() {
+fn whoever_guesses_sessions_of_msrp_has_to_wait_and_is_shut_out() {
     strict(3600).tell(async |world| {
         let (_, place) = world.server().msrp()[0];
         let guess = |number: u64| {
@@ -104,13 +119,70 @@ fn whoever_guesses_sessions_of_msrp_is_shut_out() {
                  Message-ID: {number}\r\nByte-Range: 1-0/0\r\n-------a{number}bc$\r\n"
             )
         };
-        for number in 0..MOST {
+        for number in 0..MOST / 10 {
             let mut stream = connect(OUTSIDE, place).await;
             let said = said_to(&mut stream, guess(number).as_bytes()).await;
             assert!(String::from_utf8_lossy(&said).contains(" 481"), "{number}");
         }
+        let (since, mut waiting) = (Instant::now(), Vec::new());
+        for number in MOST / 10 + 1..MOST {
+            let mut stream = connect(OUTSIDE, place).await;
+            stream.write_all(guess(number).as_bytes()).await.expect("it is read");
+            waiting.push(stream);
+        }
+        let ignored = || world.metric("restante_dropped_total", &["reason=\"unanswered-garbage\""]);
+        until_equal("guesses without an answer", MOST - MOST / 10 - 1, ignored).await;
         let mut stream = connect(OUTSIDE, place).await;
         assert_eq!(said_to(&mut stream, guess(MOST).as_bytes()).await, b"");
         assert!(!is_heard(world, OUTSIDE).await, "over any listener");
+        for stream in &mut waiting {
+            waits(stream, since).await;
+        }
+        assert_eq!(world.metric("restante_dropped_total", &["reason=\"no-such-session\""]), MOST);
+    });
+}
+
+#[test]
+fn a_source_whose_connections_for_msrp_say_what_is_none_is_shut_out() {
+    strict(3600).tell(async |world| {
+        let (_, place) = world.server().msrp()[0];
+        for _ in 0..MOST {
+            let mut stream = connect(OUTSIDE, place).await;
+            assert_eq!(said_to(&mut stream, b"GET / HTTP/1.1\r\n\r\n").await, b"");
+        }
+        assert!(!is_heard(world, OUTSIDE).await);
+    });
+}
+
+#[test]
+fn a_client_of_the_relay_that_sends_no_msrp_again_and_again_has_to_wait_and_is_shut_out() {
+    let socket = free_tcp_port();
+    let place = strict(3600).demands_passwords().tenant(|tenant| tenant.trust.clear()).configure(move |it| {
+        it.msrp.web_socket_listen = vec![ListenAddress { protocol: Protocol::Ws, socket }];
+    });
+    place.tell(async |world| {
+        let client = async || {
+            let mut client = WebMsrp::open(socket, Some("msrp"), "bob").await.expect("a WebSocket for MSRP");
+            client.connection.send(b"GET / HTTP/1.1\r\n\r\n").await;
+            client.connection
+        };
+        let of = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let (since, mut waiting) = (Instant::now(), Vec::new());
+        for _ in 0..MOST / 10 {
+            assert_eq!(client().await.next().await, MsrpReply::Closed);
+        }
+        assert!(since.elapsed() < SLOWED, "at once");
+        let since = Instant::now();
+        for _ in MOST / 10 + 1..MOST {
+            waiting.push(client().await);
+        }
+        let ignored = || world.metric("restante_dropped_total", &["reason=\"unanswered-garbage\""]);
+        until_equal("clients without an answer", MOST - MOST / 10 - 1, ignored).await;
+        assert_eq!(client().await.next().await, MsrpReply::Closed);
+        assert!(!is_heard(world, of).await);
+        for mut connection in waiting {
+            assert_eq!(connection.next().await, MsrpReply::Closed);
+            assert!(since.elapsed() >= SLOWED, "after {:?}", since.elapsed());
+        }
     });
 }

@@ -1,6 +1,7 @@
 //! Large messages in: what peers may do on an MSRP connection and what comes of it.
 
 use restante_client::{Content, Mode};
+use restante_msrp::uri::MsrpUri;
 use restante_sip::message::{Method, SipMessage};
 use restante_tests::{Chunk, Cpim, MsrpReply, RawMsrp, RawSip, Request, World, pattern, setting, story, until_equal};
 
@@ -65,6 +66,36 @@ fn a_connection_for_no_session_gets_481_and_is_closed() {
         assert_eq!(dropped(world, "no-such-session"), 2);
         nothing_is_left(world).await;
     });
+}
+
+/// The 128 random bits in the URIs of so many sessions.
+async fn random_bits(world: &World, sessions: usize) -> Vec<u128> {
+    let mut bits = Vec::new();
+    for _ in 0..sessions {
+        let mut session = standing(world).await;
+        let path: MsrpUri = session.msrp.to_path.parse().expect("a path of one URI");
+        let id = path.session_id.expect("a session's id");
+        let digits = id.rsplit('-').next().expect("digits");
+        assert_eq!(digits.len(), 32, "{id}");
+        bits.push(u128::from_str_radix(digits, 16).expect("hexadecimal digits"));
+        session.bye().await;
+    }
+    bits
+}
+
+#[test]
+fn the_uris_of_sessions_say_nothing_of_each_other() {
+    let mut bits = Vec::new();
+    // The second server makes its first URIs, too.
+    for _ in 0..2 {
+        story(async |world| bits.extend(random_bits(world, 5).await));
+    }
+    for (index, one) in bits.iter().enumerate() {
+        for other in bits.iter().skip(index + 1) {
+            let differing = (one ^ other).count_ones();
+            assert!(differing > 24, "{one:032x} and {other:032x} differ in {differing} bits of 128");
+        }
+    }
 }
 
 #[test]

@@ -298,7 +298,25 @@ mod tests {
     use crate::cpim::{Builder, address_uri};
     use proptest::prelude::*;
 
-    const EXAMPLE: &str = "From: MR SANDERS <im:piglet@100akerwood.com>\r\nTo: Depressed Donkey <im:eeyore@100akerwood.com>\r\nDateTime: 2000-12-13T13:40:00-08:00\r\nSubject: the weather will be fine today\r\nSubject:;lang=fr beau temps prevu pour aujourd'hui\r\nNS: MyFeatures <mid:MessageFeatures@id.foo.com>\r\nRequire: MyFeatures.VitalMessageOption\r\nMyFeatures.VitalMessageOption: Confirmation-requested\r\nMyFeatures.WackyMessageOption: Use-silly-font\r\n\r\nContent-type: text/xml; charset=utf-8\r\nContent-ID: <1234567890@foo.com>\r\n\r\n<body>\r\nHere is the text of my message.\r\n</body>";
+    /// §5.1, without the letters that tell its parts.
+    const EXAMPLE: &str = "\
+From: MR SANDERS <im:piglet@100akerwood.com>\r
+To: Depressed Donkey <im:eeyore@100akerwood.com>\r
+DateTime: 2000-12-13T13:40:00-08:00\r
+Subject: the weather will be fine today\r
+Subject:;lang=fr beau temps prevu pour aujourd'hui\r
+NS: MyFeatures <mid:MessageFeatures@id.foo.com>\r
+Require: MyFeatures.VitalMessageOption\r
+MyFeatures.VitalMessageOption: Confirmation-requested\r
+MyFeatures.WackyMessageOption: Use-silly-font\r
+\r
+Content-type: text/xml; charset=utf-8\r
+Content-ID: <1234567890@foo.com>\r
+\r
+<body>\r
+Here is the text of my message.\r
+</body>\r
+";
 
     fn parse(text: &str) -> CpimMessage {
         CpimMessage::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()

@@ -147,7 +147,8 @@ limits! {
     max_calls_per_source = 2_000;
     /// Milliseconds that a call which is passed on may ring without a word of its callee (Timer C of RFC 3261 §16.6).
     max_ringing_milliseconds = 185_000;
-    /// Milliseconds that the INVITE of a large message is passed on before it is taken over; cores give up after 20 s.
+    /// Milliseconds that the INVITE of a large message is passed on before it is taken over, and that any other one may
+    /// be passed on without a word of a device before it gets 408; cores give up after 20 s.
     max_relay_invite_milliseconds = 15_000;
     /// Seconds a stop may take to finish what is in flight.
     max_drain_seconds = 10;

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::msrp_relay;
+use super::offenders::{Standing, slow_down};
 use super::shard::ToShard;
 use crate::configuration::{Configuration, HostPort, ListenAddress};
 
@@ -106,8 +107,8 @@ impl BoundMsrp {
             };
             let id = ListenerId(u16::try_from(index).unwrap_or(u16::MAX).saturating_add(1000));
             // Whoever connects and says nothing takes a place from others.
-            let silent = Box::new(move |remote| _ = counting.note_garbage(remote, None, true));
-            let local = transport.listen_msrp(listener, id, peek, hand_over, silent)?.local;
+            let unclaimed = Box::new(move |remote| _ = counting.note_garbage(remote, None, true));
+            let local = transport.listen_msrp(listener, id, peek, hand_over, unclaimed)?.local;
             bound.push((listener.protocol, local));
         }
         Ok(bound)
@@ -145,11 +146,14 @@ impl BoundMsrp {
     }
 }
 
-/// A connection for no session: whoever guesses often is shut out.
+/// A connection for no session: whoever guesses often has to wait for nothing, and is shut out in the end.
 pub(super) fn refuse_guess(shared: &Shared, handed: HandedOver<String>) {
-    shared.note_garbage(handed.remote, None, true);
     shared.metrics.count_dropped("no-such-session");
-    refuse_connection(handed, &shared.msrp_limits, Status::NO_SUCH_SESSION);
+    match shared.note_garbage(handed.remote, None, true) {
+        Standing::Answered => refuse_connection(handed, &shared.msrp_limits, Status::NO_SUCH_SESSION),
+        Standing::Ignored => slow_down((handed.stream, handed.permit)),
+        Standing::ShutOut(_) => {}
+    }
 }
 
 /// A connection for a session that is not there (481), or that has one already (506): answered and closed

@@ -2,9 +2,15 @@
 //!
 //! | what it sent within `limits.garbage_seconds` | what follows |
 //! |---|---|
-//! | up to a tenth of `limits.max_garbage` | requests that cannot be processed are answered, as RFC 3261 §8.2 wants |
-//! | more | they are dropped: nobody who reads answers sends so many |
+//! | up to a tenth of `limits.max_garbage` | answers, at once: to SIP what RFC 3261 §8.2 wants, 481 to a guess over MSRP |
+//! | more | none, and the waits below |
 //! | `limits.max_garbage`, over connections | its connection is closed, and it gets no other one until the window is over |
+//!
+//! | of whoever gets no answers | waits |
+//! |---|---|
+//! | a SIP request that cannot be processed | it is dropped: nobody who reads answers sends so many |
+//! | a guess at a session of MSRP, what is no MSRP of a client of the relay | its connection stays open for [`SLOWED`], unread, counted as one of its source |
+//! | bytes that are no SIP, no MSRP, or nothing in time | none: there is nothing to answer, and the connection is closed |
 //!
 //! Datagrams and connections are counted apart, and nobody is shut out for datagrams: their source may be forged, and whoever
 //! forges it would shut out somebody else. A source is an IPv4 address or the /64 network of an IPv6 address; peers that a
@@ -28,6 +34,8 @@ use crate::configuration::Limits;
 const ANSWERED_PART: u64 = 10;
 /// For how long it is remembered where a trusted peer was.
 const VOUCHED_MILLISECONDS: u64 = 3_600_000;
+/// For how long the connection is kept open, unread, of who is answered no more.
+const SLOWED: Duration = Duration::from_secs(5);
 /// Such places remembered; beyond it the oldest is forgotten.
 const MAX_VOUCHED: usize = 1_000;
 
@@ -93,6 +101,14 @@ impl Offenders {
             Standing::Answered
         }
     }
+}
+
+/// Keeps what is held for a connection until whoever is answered no more may come again; must be called on a runtime.
+pub(super) fn slow_down(held: impl Send + 'static) {
+    drop(tokio::spawn(async move {
+        tokio::time::sleep(SLOWED).await;
+        drop(held);
+    }));
 }
 
 impl Shared {

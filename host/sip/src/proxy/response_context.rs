@@ -15,6 +15,7 @@
 //! | Trying, Ending | last final answer | pass the best back (§16.7 step 6), or take over | Finished or TakenOver |
 //! | Trying, Ending | the caller's CANCEL (§16.10) | cancel what is pending | Cancelled |
 //! | Cancelled | last final answer | pass 487 back | Finished |
+//! | Trying, Ending | the time to say more than 100 is over, and nobody did | give up what is pending: each as a 408; pass the best back | Finished |
 //! | Trying, Ending | the time to take over | cancel what is pending | Withdrawing |
 //! | Withdrawing | last final answer, or the patience with the silent is over | take over | TakenOver |
 //! | Withdrawing | the caller's CANCEL | – | Cancelled |
@@ -27,7 +28,7 @@
 //! |---|---|---|---|
 //! | Waiting | its turn | begin | Calling |
 //! | Calling | 1xx | Timer C anew | Proceeding |
-//! | Calling | Timer C (§16.8: as a 408) | cancel, should it still be heard of | Final |
+//! | Calling | Timer C (§16.8: as a 408) | give up: cancel, should it still be heard of | Final |
 //! | Proceeding | Timer C | cancel | Cancelling |
 //! | Calling, Proceeding | nobody wants it any more | cancel | Cancelling |
 //! | all begun | final answer; time-out as 408; not sent as 503 (§16.9) | – | Final |
@@ -37,6 +38,8 @@
 //!
 //! Deviation: contacts in 3xx are not tried (§16.5 leaves that open): they go back to the caller, who decides.
 //! Deviation: the caller who cancelled gets 487 whatever the branches said (but 2xx).
+//! Deviation: what nobody said a word to is answered before its transactions are over (§16.7 step 6 waits for them): Timer
+//! B is longer than the time that a core gives an application server.
 //! Deviation: after the take-over, which no RFC knows, a late 2xx is not passed back: the caller has a 200 of another
 //! dialog, whose sender would have to end both.
 
@@ -59,6 +62,9 @@ pub struct ContextSettings {
     pub is_invite: bool,
     /// Timer C (§16.6 step 11): how long a branch of an INVITE may go without a provisional answer.
     pub timer_c: Duration,
+    /// How long it may take until somebody says more than 100 to an INVITE, however many are asked: then it is over. As
+    /// soon as somebody did, Timer C alone counts. Not for what is taken over.
+    pub first_word: Option<Duration>,
     /// Instead of a failure its user answers.
     pub take_over: Option<TakeOver>,
 }
@@ -80,6 +86,8 @@ pub enum Action {
     Begin(BranchId),
     /// Cancel it.
     Cancel(BranchId),
+    /// Cancel it, should it still be heard of: nothing came in its time.
+    GiveUp(BranchId),
     /// Pass back the answer that just came on this branch: 1xx, or 2xx.
     Pass(BranchId),
     /// Pass this back: the end.
@@ -135,7 +143,7 @@ pub struct ResponseContext {
     state: State,
     branches: Vec<Branch>,
     candidates: Candidates,
-    /// When it is taken over, or the patience ends.
+    /// When it is taken over, or the patience ends; until when somebody has to say a word.
     deadline: Option<Instant>,
 }
 
@@ -155,12 +163,13 @@ impl ResponseContext {
             may_answer: false,
             deadline: None,
         };
+        let first_word = settings.first_word.filter(|_| settings.is_invite);
         let mut context = ResponseContext {
             settings,
             state: State::Trying,
             branches: targets.iter().take(MAX_BRANCHES).enumerate().map(branch).collect(),
             candidates: Candidates::default(),
-            deadline: settings.take_over.map(|it| now + it.after),
+            deadline: settings.take_over.map(|it| it.after).or(first_word).map(|after| now + after),
         };
         let mut actions = Vec::new();
         context.advance(now, &mut actions);
@@ -224,6 +233,7 @@ impl ResponseContext {
                     self.cancel_pending(&mut actions);
                     self.advance(now, &mut actions);
                 }
+                (State::Trying | State::Ending, None) => self.give_up(&mut actions),
                 (State::Withdrawing, _) => self.take_over(&mut actions),
                 _ => {}
             }
@@ -241,7 +251,7 @@ impl ResponseContext {
                 }
                 BranchState::Calling => {
                     branch.may_answer = true;
-                    actions.push(Action::Cancel(BranchId(index)));
+                    actions.push(Action::GiveUp(BranchId(index)));
                     self.failed(now, BranchId(index), 408, None, &mut actions);
                 }
                 BranchState::Waiting | BranchState::Cancelling | BranchState::Final => {}
@@ -283,6 +293,9 @@ impl ResponseContext {
         if status > 100 {
             branch.deadline = timer_c;
             if matches!(self.state, State::Trying | State::Ending) {
+                if self.settings.take_over.is_none() {
+                    self.deadline = None;
+                }
                 actions.push(Action::Pass(id));
             }
         }
@@ -389,6 +402,23 @@ impl ResponseContext {
                 actions.push(Action::Cancel(BranchId(index)));
             }
         }
+    }
+
+    /// Nobody said a word, and nobody is waited for any longer.
+    fn give_up(&mut self, actions: &mut Vec<Action>) {
+        for (index, branch) in self.branches.iter_mut().enumerate().filter(|(_, branch)| branch.is_pending()) {
+            match branch.state {
+                BranchState::Calling => actions.push(Action::GiveUp(BranchId(index))),
+                BranchState::Proceeding => actions.push(Action::Cancel(BranchId(index))),
+                BranchState::Waiting | BranchState::Cancelling | BranchState::Final => {}
+            }
+            branch.state = BranchState::Final;
+            branch.may_answer = true;
+            branch.deadline = None;
+            self.candidates.note(408, None);
+        }
+        let best = self.candidates.choose();
+        self.finish(best, actions);
     }
 
     fn timer_c(&self, now: Instant) -> Option<Instant> {

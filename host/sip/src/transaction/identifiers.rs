@@ -162,6 +162,27 @@ mod tests {
     }
 
     #[test]
+    fn random_numbers_say_nothing_of_each_other_to_who_does_not_know_the_key() {
+        const MANY: usize = 1_000;
+        let numbers = |shard: u8, key: u8| -> Vec<u128> {
+            let mut identifiers = Identifiers::new(shard, [key; 32]);
+            (0..MANY).map(|_| identifiers.random()).collect()
+        };
+        let (one, other) = (numbers(0, 1), numbers(0, 2));
+        for bit in 0..u128::BITS {
+            let set = one.iter().filter(|number| *number >> bit & 1 == 1).count();
+            assert!((400..600).contains(&set), "bit {bit} is set in {set} of {MANY}");
+        }
+        // Of two numbers that have nothing to do with each other half of all bits differ; 24 or fewer never do.
+        let differ = |one: u128, other: u128| (one ^ other).count_ones() > 24;
+        assert!(one.windows(2).all(|two| differ(two[0], two[1])), "of the one before");
+        let steps: Vec<u128> = one.windows(2).map(|two| two[1].wrapping_sub(two[0])).collect();
+        assert!(steps.windows(2).all(|two| differ(two[0], two[1])), "nor of a step");
+        assert!(one.iter().zip(&other).all(|(one, other)| differ(*one, *other)), "of another server's");
+        assert_eq!(one, numbers(0, 1), "the key is all that is secret");
+    }
+
+    #[test]
     fn only_we_can_mark_a_call_id() {
         let mark = OwnMark::new([1; 32], "example.org");
         let call_id = mark.call_id("d00000000000000a1");

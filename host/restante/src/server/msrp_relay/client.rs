@@ -27,6 +27,7 @@ use crate::server::authentication::{Asked, Presented, Unauthenticated};
 use crate::server::directory::TenantEntry;
 use crate::server::listeners::refuse_connection;
 use crate::server::media::Place;
+use crate::server::offenders::{Standing, slow_down};
 use crate::server::shard::ToShard;
 
 /// Reads of all legs that wait.
@@ -71,7 +72,10 @@ pub(super) async fn run(shared: Weak<Shared>, web: MsrpWebSocket) {
             came = incoming.recv(), if !some_peer_is_behind => {
                 let Some(bytes) = came else { return };
                 if client.relay.receive(Instant::now(), LegId::CLIENT, bytes).is_err() {
-                    return client.sent_garbage();
+                    if client.sent_garbage() == Standing::Ignored {
+                        slow_down((incoming, outgoing.clone()));
+                    }
+                    return;
                 }
             }
             came = from_legs.recv(), if !client_is_behind => {
@@ -315,10 +319,8 @@ impl Running {
         }
     }
 
-    fn sent_garbage(&self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.note_garbage(self.remote, None, true);
-        }
+    fn sent_garbage(&self) -> Standing {
+        self.shared.upgrade().map_or(Standing::Answered, |shared| shared.note_garbage(self.remote, None, true))
     }
 }
 

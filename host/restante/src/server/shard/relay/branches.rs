@@ -77,6 +77,15 @@ impl Shard {
         }
     }
 
+    /// Nothing came on a branch, not even a 100, as long as it was waited for.
+    pub(super) fn give_branch_up(&mut self, now: Now, id: RelayId, branch: BranchId) {
+        let hop = self.relays.get(&id).and_then(|relay| relay.branches.get(branch.0)).and_then(|branch| branch.hop);
+        if let Some(hop) = hop {
+            self.shared.names.note_failure(hop, now.monotonic);
+        }
+        self.cancel_branch(now, id, branch);
+    }
+
     pub(super) fn note_end(&mut self, id: RelayId, branch: BranchId, end: BranchEnd) {
         if let Some(branch) = self.relays.get_mut(&id).and_then(|relay| relay.branches.get_mut(branch.0)) {
             branch.end = Some(end);

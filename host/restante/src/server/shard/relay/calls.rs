@@ -4,6 +4,10 @@
 //! its connection or the address behind a translator that its REGISTER or its INVITE came from, and nobody but us can
 //! reach it. Every other dialog goes from end to end, or through the proxies that named themselves. Behind a core
 //! nothing is recorded: the core does it.
+//!
+//! An INVITE to which nobody says more than 100 within `limits.max_relay_invite_milliseconds` gets 408, before a core that
+//! gave it here goes on without an answer. What rings has Timer C. A MESSAGE that only passes by has no such time:
+//! RFC 4320 §4.2 forbids to answer 408 to it.
 
 use std::time::Duration;
 
@@ -87,8 +91,7 @@ impl Shard {
         let Some(passage) = self.passage(&message, is_vouched_for).ok().filter(|_| !targets.is_empty()) else {
             return self.accept_invitation(now, media);
         };
-        let most = Duration::from_millis(self.shared.limits.max_relay_invite_milliseconds);
-        let after = Duration::from_millis(deadline.0).min(most);
+        let after = Duration::from_millis(deadline.0).min(self.most_without_a_word());
         let take_over = Some(TakeOver { after, patience: PATIENCE });
         if self.relay(now, transaction, passage, targets, Errand::Invitation(media), take_over).is_none() {
             self.accept_invitation(now, media);

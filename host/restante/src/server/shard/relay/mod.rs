@@ -224,7 +224,14 @@ impl Shard {
                 return None;
             }
         };
-        let settings = ContextSettings { is_invite: method == Method::Invite, timer_c: self.timer_c(), take_over };
+        // In a dialog there is no core that would go on without us.
+        let begins_dialog = request.to().is_ok_and(|to| to.tag().is_none());
+        let settings = ContextSettings {
+            is_invite: method == Method::Invite,
+            timer_c: self.timer_c(),
+            first_word: begins_dialog.then(|| self.most_without_a_word()),
+            take_over,
+        };
         let places: Vec<_> = targets.iter().map(|(q_permille, target)| (*q_permille, target.follows())).collect();
         let (context, actions) = ResponseContext::new(now.monotonic, &places, settings);
         let branch = |(_, target)| Branch {
@@ -284,7 +291,7 @@ impl Shard {
         self.relay_wakes.first().map(|(at, _)| *at)
     }
 
-    /// Does what is due: Timers C, take-overs; and forgets those whose answers can come no more.
+    /// Does what is due: Timers C, take-overs, what nobody said a word to; and forgets those whose answers can come no more.
     pub(super) fn wake_relays(&mut self, now: Now) {
         while self.relay_wakes.first().is_some_and(|(at, _)| *at <= now.monotonic)
             && let Some((_, id)) = self.relay_wakes.pop_first()
@@ -311,6 +318,7 @@ impl Shard {
             match action {
                 Action::Begin(branch) => self.begin_branch(now, id, branch),
                 Action::Cancel(branch) => self.cancel_branch(now, id, branch),
+                Action::GiveUp(branch) => self.give_branch_up(now, id, branch),
                 Action::Pass(branch) => {
                     if let Some(response) = response {
                         self.pass_back(now, id, branch, response);
@@ -368,5 +376,10 @@ impl Shard {
 
     fn timer_c(&self) -> Duration {
         Duration::from_millis(self.shared.limits.max_ringing_milliseconds)
+    }
+
+    /// How long nobody may say a word to an INVITE that is passed on.
+    fn most_without_a_word(&self) -> Duration {
+        Duration::from_millis(self.shared.limits.max_relay_invite_milliseconds)
     }
 }

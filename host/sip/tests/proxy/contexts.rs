@@ -1,34 +1,25 @@
-//! The response context (RFC 3261 §16.7 to §16.10) and what a proxy sends on (§16.4, §16.6).
+//! The response context: what happens, and what is done then.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use proptest::prelude::*;
-use restante_sip::message::{MessageLimits, Name, SipMessage, validate_request};
-use restante_sip::proxy::{
-    Action, BranchId, ContextSettings, Forwarding, ResponseContext, Returning, TakeOver, without_own_routes,
-};
-use restante_sip::uri::Uri;
+use restante_sip::proxy::{Action, BranchId, ContextSettings, ResponseContext, TakeOver};
 
-fn message(text: &str) -> SipMessage {
-    SipMessage::from_datagram(Bytes::copy_from_slice(text.as_bytes()), &MessageLimits::default()).unwrap()
-}
-
-fn answer(status: u16) -> SipMessage {
-    message(&format!(
-        "SIP/2.0 {status} X\r\nVia: SIP/2.0/UDP us;branch=z9hG4bK1\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK0\r\nFrom: <sip:a@a>;tag=1\r\nTo: <sip:b@b>;tag=2\r\nCall-ID: c\r\nCSeq: 7 INVITE\r\n\r\n"
-    ))
-}
+use crate::answer;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn settings(is_invite: bool) -> ContextSettings {
-    ContextSettings { is_invite, timer_c: 185 * SECOND, take_over: None }
+    ContextSettings { is_invite, timer_c: 185 * SECOND, first_word: None, take_over: None }
 }
 
 fn with_take_over() -> ContextSettings {
     ContextSettings { take_over: Some(TakeOver { after: 15 * SECOND, patience: SECOND }), ..settings(true) }
+}
+
+fn with_a_first_word() -> ContextSettings {
+    ContextSettings { first_word: Some(15 * SECOND), ..settings(true) }
 }
 
 /// Actions in a few words.
@@ -36,6 +27,7 @@ fn said(actions: &[Action]) -> Vec<String> {
     let word = |action: &Action| match action {
         Action::Begin(BranchId(id)) => format!("begin {id}"),
         Action::Cancel(BranchId(id)) => format!("cancel {id}"),
+        Action::GiveUp(BranchId(id)) => format!("give up {id}"),
         Action::Pass(BranchId(id)) => format!("pass {id}"),
         Action::Finish(best) => format!("finish {}", best.status),
         Action::TakeOver => "take over".to_owned(),
@@ -212,7 +204,63 @@ fn timer_c_ends_what_rings_too_long() {
         ],
         &["begin 0", "begin 1"],
     );
-    tell("without a word", &[1000], settings(true), &[(Wake(185), &["cancel 0", "finish 408"])], &["begin 0"]);
+    tell("without a word", &[1000], settings(true), &[(Wake(185), &["give up 0", "finish 408"])], &["begin 0"]);
+}
+
+#[test]
+fn what_nobody_says_a_word_to_is_over_before_timer_b_and_what_rings_is_not() {
+    let both = &["begin 0", "begin 1"][..];
+    tell(
+        "100 is no word, and whoever has a lower q is not asked any more",
+        &[1000, 1000, 500],
+        with_a_first_word(),
+        &[
+            (Answer(0, 100), &[]),
+            (Wake(14), &[]),
+            (Wake(15), &["cancel 0", "give up 1", "finish 408"]),
+            (Answer(0, 180), &[]),
+            (Answer(0, 487), &[]),
+            (Answer(1, 200), &["let go 1"]),
+            (Cancel, &[]),
+        ],
+        both,
+    );
+    tell(
+        "whoever refused said one",
+        &[1000, 1000],
+        with_a_first_word(),
+        &[(Answer(0, 415), &[]), (Wake(15), &["give up 1", "finish 415"])],
+        both,
+    );
+    tell(
+        "who declined for all, and one that is silent",
+        &[1000, 1000],
+        with_a_first_word(),
+        &[(Answer(0, 603), &["cancel 1"]), (Wake(15), &["finish 603"]), (Answer(1, 200), &["let go 1"])],
+        both,
+    );
+    tell(
+        "what rings has Timer C",
+        &[1000, 1000],
+        with_a_first_word(),
+        &[
+            (Answer(0, 180), &["pass 0"]),
+            (Wake(15), &[]),
+            (Answer(1, 0), &[]),
+            (Wake(184), &[]),
+            (Answer(0, 200), &["pass 0"]),
+        ],
+        both,
+    );
+    tell(
+        "the caller gave up before",
+        &[1000],
+        with_a_first_word(),
+        &[(Cancel, &["cancel 0"]), (Wake(15), &[]), (Answer(0, 0), &["finish 487"])],
+        &["begin 0"],
+    );
+    let message = ContextSettings { is_invite: false, ..with_a_first_word() };
+    tell("not a MESSAGE", &[1000], message, &[(Wake(15), &[]), (Answer(0, 0), &["finish 408"])], &["begin 0"]);
 }
 
 #[test]
@@ -315,6 +363,7 @@ proptest! {
         targets in prop::collection::vec((prop::sample::select(vec![0u16, 500, 1000]), any::<bool>()), 0..5),
         is_invite: bool,
         takes_over: bool,
+        is_in_a_hurry: bool,
         happenings in prop::collection::vec(happening(), 0..40),
     ) {
         let mut now = Instant::now();
@@ -323,8 +372,9 @@ proptest! {
         };
         let targets: Vec<_> = targets.iter().enumerate().map(follows).collect();
         let mut settings = settings(is_invite);
+        settings.first_word = is_in_a_hurry.then_some(15 * SECOND);
         if takes_over && is_invite {
-            settings = with_take_over();
+            settings.take_over = with_take_over().take_over;
         }
         let (mut context, actions) = ResponseContext::new(now, &targets, settings);
         let mut log = Log { is_invite, ..Log::default() };
@@ -399,7 +449,7 @@ impl Log {
                         prop_assert!(*of <= q || follows.is_some() || is_over(other), "q {}", of);
                     }
                 }
-                Action::Cancel(BranchId(id)) => {
+                Action::Cancel(BranchId(id)) | Action::GiveUp(BranchId(id)) => {
                     prop_assert!(self.is_invite && self.begun.contains_key(id) && !self.cancelled.contains(id));
                     self.cancelled.push(*id);
                 }
@@ -434,133 +484,6 @@ impl Log {
         }
         Ok(())
     }
-}
-
-const INVITE: &str = "INVITE sip:bob@example.org SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bK1;rport, SIP/2.0/UDP b;branch=z9hG4bK0\r\nX-Odd :  kept \r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:bob@example.org>\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\n";
-
-fn ours(uri: &Uri) -> bool {
-    uri.as_sip().is_some_and(|uri| uri.host == "us.example")
-}
-
-fn marked(uri: &Uri) -> bool {
-    uri.as_sip().is_some_and(|uri| uri.host == "us.example" && uri.user.as_deref() == Some("token"))
-}
-
-#[test]
-fn routes_of_ours_go_and_those_of_others_stay() {
-    for (line, routes, uri, left, own) in [
-        ("sip:bob@x", "", "sip:bob@x", vec![], None),
-        ("sip:bob@x", "Route: <sip:us.example;lr>\r\n", "sip:bob@x", vec![], Some("sip:us.example;lr")),
-        (
-            "sip:bob@x",
-            "Route: <sip:us.example;lr>, <sip:mark@scscf;lr;s=1>\r\n",
-            "sip:bob@x",
-            vec!["<sip:mark@scscf;lr;s=1>"],
-            Some("sip:us.example;lr"),
-        ),
-        (
-            "sip:bob@x",
-            "Route: <sip:token@us.example;lr>\r\nRoute: <sip:us.example;transport=tcp;lr>\r\nRoute: <sip:p;lr>\r\n",
-            "sip:bob@x",
-            vec!["<sip:p;lr>"],
-            Some("sip:token@us.example;lr"),
-        ),
-        ("sip:bob@x", "Route: <sip:p;lr>\r\n", "sip:bob@x", vec!["<sip:p;lr>"], None),
-        // A strict router put our Record-Route into the Request-URI (RFC 3261 §16.4).
-        (
-            "sip:token@us.example",
-            "Route: <sip:p;lr>, <sip:bob@10.0.0.2>\r\n",
-            "sip:bob@10.0.0.2",
-            vec!["<sip:p;lr>"],
-            Some("sip:token@us.example"),
-        ),
-        // Somebody is called by our own address: that is no Record-Route.
-        ("sip:us.example", "Route: <sip:p;lr>\r\n", "sip:us.example", vec!["<sip:p;lr>"], None),
-    ] {
-        let request = message(&format!("{}{routes}\r\n", INVITE.replacen("sip:bob@example.org", line, 1)));
-        let found = without_own_routes(&request, ours, marked);
-        assert_eq!((found.request_uri.as_str(), &found.routes), (uri, &left.iter().map(|it| it.to_string()).collect()));
-        assert_eq!(found.own.map(|uri| uri.to_string()).as_deref(), own, "{line} {routes}");
-    }
-}
-
-#[test]
-fn what_goes_on_is_what_came_with_what_a_proxy_changes() {
-    let request =
-        message(&format!("{INVITE}Route: <sip:us.example;lr>\r\nP-Asserted-Identity: <sip:a@b>\r\n\r\nbody\0é"));
-    let routes = ["<sip:p;lr>".to_owned()];
-    let record_routes = ["sip:token@us.example;lr".to_owned(), "sip:token@us.example;transport=tcp;lr".to_owned()];
-    let forwarding = Forwarding {
-        via: "SIP/2.0/UDP us;branch=z9hG4bK2",
-        stamped: Some("SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bK1;rport=4000;received=192.0.2.7"),
-        request_uri: "sip:bob@10.0.0.2;ob",
-        routes: &routes,
-        record_routes: &record_routes,
-        hidden: &[Name::PAssertedIdentity],
-        max_breadth: Some(30),
-    };
-    let bytes = forwarding.write(&request).unwrap();
-    let expected = INVITE
-        .replacen("sip:bob@example.org", "sip:bob@10.0.0.2;ob", 1)
-        .replace("Via: SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bK1;rport,", "Via: SIP/2.0/UDP us;branch=z9hG4bK2\r\nRecord-Route: <sip:token@us.example;transport=tcp;lr>\r\nRecord-Route: <sip:token@us.example;lr>\r\nVia: SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bK1;rport=4000;received=192.0.2.7,");
-    let expected = format!(
-        "{expected}Route: <sip:p;lr>\r\nMax-Forwards: 70\r\nContent-Length: 7\r\nMax-Breadth: 30\r\n\r\nbody\0é"
-    );
-    assert_eq!(String::from_utf8_lossy(&bytes), expected);
-    validate_request(&message(&expected)).unwrap();
-    let none = message(&format!("{INVITE}Max-Forwards: 0\r\n\r\n"));
-    assert!(forwarding.write(&none).is_err());
-}
-
-#[test]
-fn a_strict_router_finds_itself_in_the_request_uri() {
-    let request = message(&format!("{INVITE}\r\n"));
-    let routes = ["<sip:strict.example;x=1>".to_owned(), "<sip:p;lr>".to_owned()];
-    let forwarding =
-        Forwarding { via: "SIP/2.0/UDP us", request_uri: "sip:bob@10.0.0.2", routes: &routes, ..Forwarding::default() };
-    let sent = message(std::str::from_utf8(&forwarding.write(&request).unwrap()).unwrap());
-    assert_eq!(sent.request_uri(), Some("sip:strict.example;x=1"));
-    assert_eq!(sent.list(Name::Route).collect::<Vec<_>>(), ["<sip:p;lr>", "<sip:bob@10.0.0.2>"]);
-}
-
-#[test]
-fn what_goes_back_is_what_came_without_our_via() {
-    let response = answer(180);
-    let back = Returning::default().write(&response).unwrap();
-    let expected = String::from_utf8_lossy(response.bytes())
-        .replace("Via: SIP/2.0/UDP us;branch=z9hG4bK1\r\n", "")
-        .replace("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n");
-    assert_eq!(String::from_utf8_lossy(&back), expected);
-}
-
-#[test]
-fn what_a_response_lost_on_its_way_is_given_back_to_it() {
-    let vias =
-        ["SIP/2.0/UDP p;branch=z9hG4bK9;received=192.0.2.1".to_owned(), "SIP/2.0/UDP a;branch=z9hG4bK0".to_owned()];
-    let record_routes = ["<sip:us;lr>".to_owned(), "<sip:p;lr>".to_owned()];
-    let hidden = [Name::PAssertedIdentity];
-    let returning = Returning { vias: &vias, record_routes: &record_routes, hidden: &hidden, best: None };
-    let written = |status: u16, more: &str| {
-        let text = format!(
-            "SIP/2.0 {status} X\r\nVia: SIP/2.0/UDP us;branch=z9hG4bK1\r\nFrom: <sip:a@a>;tag=1\r\nTo: <sip:b@b>;tag=2\r\nP-Asserted-Identity: <sip:x@x>\r\nCall-ID: c\r\nCSeq: 7 INVITE\r\n{more}\r\n"
-        );
-        message(std::str::from_utf8(&returning.write(&message(&text)).unwrap()).unwrap())
-    };
-    for (status, more, expected) in [
-        (180, "", &["<sip:us;lr>", "<sip:p;lr>"][..]),
-        (200, "", &["<sip:us;lr>", "<sip:p;lr>"]),
-        (200, "Record-Route: <sip:us;lr>\r\n", &["<sip:us;lr>"]),
-        (486, "", &[]),
-    ] {
-        let back = written(status, more);
-        assert_eq!(back.list(Name::Via).collect::<Vec<_>>(), vias, "{status}");
-        assert_eq!(back.list(Name::RecordRoute).collect::<Vec<_>>(), expected, "{status} {more}");
-        assert_eq!(back.count(Name::PAssertedIdentity), 0);
-    }
-    // One that kept the others keeps them as they are.
-    let back = returning.write(&answer(180)).unwrap();
-    let back = message(std::str::from_utf8(&back).unwrap());
-    assert_eq!(back.list(Name::Via).collect::<Vec<_>>(), ["SIP/2.0/UDP a;branch=z9hG4bK0"]);
 }
 
 #[test]

@@ -161,9 +161,15 @@ fn health_and_metrics_tell_how_it_is() {
             "{}",
             metrics.head
         );
-        for line in
-            ["restante_messages_stored_total 1", "restante_messages_waiting 1", "restante_msrp_sessions 0", "# EOF"]
-        {
+        for line in [
+            "restante_messages_stored_total 1",
+            "restante_messages_waiting 1",
+            "restante_msrp_sessions 0",
+            "restante_disk_full 0",
+            "restante_tenant_limits_total{tenant=\"example\",limit=\"stored\"} 0",
+            "restante_dropped_total{reason=\"shard-busy\"} 0",
+            "# EOF",
+        ] {
             assert!(metrics.body.lines().any(|it| it == line), "no {line:?} in {}", metrics.body);
         }
         for family in ["restante_accept_seconds_bucket", "restante_transport_", "restante_policy_"] {
@@ -172,5 +178,7 @@ fn health_and_metrics_tell_how_it_is() {
         world.held().pretend_age(std::time::Duration::from_secs(1));
         let late = world.administration("/health").await;
         assert_eq!((late.status, late.body.contains("overloaded")), (503, true), "{late:?}");
+        let metrics = world.administration("/metrics").await.body;
+        assert!(metrics.lines().any(|it| it == "restante_oldest_write_age_seconds 1.0"), "{metrics}");
     });
 }

@@ -275,6 +275,10 @@ impl Store for SqliteStore {
         self.users.dispositions(tenant)
     }
 
+    fn all_totals(&self) -> (Totals, Totals) {
+        self.users.all()
+    }
+
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecipientKey>, StoreError> {
         let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
         let Alarms { connection, after } = &mut *alarms;

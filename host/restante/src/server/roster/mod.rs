@@ -259,6 +259,7 @@ impl Roster {
         prepared.into_iter().for_each(|prepared| policies.activate(prepared));
         let aliases_before: HashSet<RecipientKey> = shared.directory.configured_aliases().into_iter().collect();
         shared.directory.replace(directory);
+        shared.directory.tenants().iter().for_each(|it| shared.metrics.begin_tenant(&it.name, it.digest.is_demanded));
         let names: HashSet<TenantName> = changed.iter().map(|name| TenantName((*name).into())).collect();
         names.iter().filter(|name| !next.contains_key(&*name.0)).for_each(|name| policies.remove(name));
         let added: HashSet<TenantName> =

@@ -76,6 +76,7 @@ impl Roster {
         }
         prepared.into_iter().for_each(|prepared| policies.activate(prepared));
         directory.replace(tenants);
+        shared.directory.tenants().iter().for_each(|it| shared.metrics.begin_tenant(&it.name, it.digest.is_demanded));
         Ok(Arc::new(Roster {
             shared: shared.clone(),
             running: configuration.clone(),

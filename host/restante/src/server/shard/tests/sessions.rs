@@ -254,7 +254,7 @@ fn a_fetch_that_its_client_gave_up_gets_nothing_of_what_a_push_lets_go() {
     assert_eq!((statuses, house.shard(BOB).waiting.len()), (vec![200, 487], 0));
     assert_eq!(house.delivered(480), ["one"]);
     house.pass(6_000);
-    let metrics = house.shared.metrics.encode(|_| {});
+    let metrics = house.shared.metrics.encode(None);
     assert!(!metrics.contains("attempt=\"pull\""), "no attempt at it began");
     assert_eq!(house.owners(), [BOB]);
 }

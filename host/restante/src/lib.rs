@@ -9,4 +9,5 @@ pub mod memory;
 pub mod metrics;
 pub mod policies;
 pub mod server;
+pub mod times;
 pub mod watch;

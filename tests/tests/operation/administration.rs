@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use restante_client::PageMessage;
+use restante_client::{Behaviour, PageMessage, Scripted};
 use restante_cpim::imdn::{Disposition, DispositionNotification};
 use restante_tests::{Program, http, http_that_stays, run, setting};
 use serde_json::Value;
@@ -35,6 +35,7 @@ fn what_waits_is_listed_shown_and_discarded() {
         let id = messages[0]["id"].to_string();
         let shown = world.json(&["queue", "show", &id]).await;
         assert_eq!((&shown["imdn_message_id"], &shown["state"]), (&sent[0].as_str().into(), &"waiting".into()));
+        assert_eq!((&shown["retry_at"], &shown["announced_until"]), (&Value::Null, &Value::Null));
         let table = world.command(&["queue", "list"]).await.stdout;
         assert!(
             table.lines().next().is_some_and(|head| head.starts_with("id ")) && table.lines().count() == 4,
@@ -91,6 +92,35 @@ fn a_users_preferences_and_names_are_shown_and_set_and_count_at_once() {
         assert_eq!(user["aliases"].as_array().map(Vec::len), Some(0));
         let robert = world.json(&["user", "show", "sip:robert@example.org"]).await;
         assert_eq!(robert["address"], "sip:robert@example.org", "forgotten at once");
+    });
+}
+
+#[test]
+fn a_message_that_is_tried_again_later_says_when() {
+    setting().settings("retry_seconds = [3600]").administered().tell(async |world| {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let busy = Behaviour { message_answers: [Scripted::Status(486)].into(), ..Behaviour::default() };
+        bob.client.set_behaviour(busy).await.expect("a client");
+        bob.register().await;
+        alice.send(bob.address(), "later").await;
+        let queue = loop {
+            let queue = world.json(&["queue", "list"]).await;
+            if queue["messages"][0]["state"] != "waiting" {
+                break queue;
+            }
+        };
+        let message = &queue["messages"][0];
+        let at = message["retry_at"].as_str().unwrap_or_default();
+        assert_eq!((&message["state"], &message["announced_until"]), (&"retry".into(), &Value::Null), "{queue}");
+        let table = world.command(&["queue", "list"]).await.stdout;
+        assert!(!at.is_empty() && table.contains(&format!("retry at {at}")), "{queue} {table}");
+        let shown = world.command(&["queue", "show", &message["id"].to_string()]).await.stdout;
+        let line = |label: &str| shown.lines().find_map(|line| line.strip_prefix(label)).map(str::trim);
+        assert_eq!(line("state:"), Some(format!("retry at {at}").as_str()), "{shown}");
+        assert!(line("last failure:").is_some_and(|it| it.starts_with("486 from device at ")), "{shown}");
+        let begins =
+            |line: &str| line.find(": ").map(|at| at + line[at + 1..].len() - line[at + 1..].trim_start().len());
+        assert!(shown.lines().all(|line| begins(line) == Some(16)), "what is said begins in one column: {shown}");
     });
 }
 

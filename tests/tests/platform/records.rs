@@ -50,7 +50,7 @@ fn what_was_recorded_is_decided_again_to_the_same_answers_and_shadow_shows_what_
         let same = command(world, &["policy", "replay", &records, "--policy", "standard", "--json"]).await;
         assert!(same.status.success(), "{same:?}");
         let same: Value = serde_json::from_str(&same.stdout).expect("JSON");
-        assert_eq!((&same["total"]["changed"], &same["total"]["not-comparable"]), (&0.into(), &0.into()));
+        assert_eq!((&same["total"]["changed"], &same["total"]["not_comparable"]), (&0.into(), &0.into()));
         assert_eq!(same["cost"]["recorded"], same["cost"]["now"], "to the instruction");
 
         let changed =
@@ -114,7 +114,7 @@ fn records_stay_within_their_bound_and_outlive_a_restart() {
         until("all is recorded or left out", || files(world).len() == 2).await;
         assert!(files(world).iter().all(|length| *length <= 32_768), "{:?}", files(world));
         world.restart().await;
-        assert_eq!(status(world).await["recording"]["settings"]["max-bytes"], 65_536);
+        assert_eq!(status(world).await["recording"]["settings"]["max_bytes"], 65_536);
         alice.send(bob.address(), "after").await;
         until_recorded(world, 1).await;
         let sampled = done(world, &["policy", "record", "on", "example", "--sample", "0"]).await;

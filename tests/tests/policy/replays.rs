@@ -62,7 +62,7 @@ fn what_would_change_is_counted_and_shown_with_an_example() {
 
     let trap = desk.write("trap.json", r#"{"behaviour": "trap"}"#);
     let (status, report) = policy_json(&["replay", &file, "--policy", &guest("hostile"), "--settings", &trap]);
-    assert_eq!((status, &report["total"]["newly-undecided"]), (Some(1), &json!(100)), "{report}");
+    assert_eq!((status, &report["total"]["newly_undecided"]), (Some(1), &json!(100)), "{report}");
 }
 
 #[test]

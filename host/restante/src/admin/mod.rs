@@ -255,7 +255,7 @@ async fn health(State(administration): State<Administration>) -> Response {
     let age = store.oldest_write_age();
     let limit = std::time::Duration::from_millis(administration.shared.limits.max_commit_wait_milliseconds);
     let (status, state) = match (store.is_full(), age > limit) {
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "disk full"),
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "disk_full"),
         (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
         (false, false) => (StatusCode::OK, "ok"),
     };

@@ -12,9 +12,10 @@ use restante_store::UserCredentials;
 use tokio::sync::oneshot;
 
 use super::model::{CredentialsChange, ReportedRegistration, User, UserAuthentication, UserChange, UserContact};
-use super::queue::{blocking, recipient, time};
+use super::queue::{blocking, recipient};
 use super::{Administration, Problem};
 use crate::server::shard::ToShard;
+use crate::times::to_the_second;
 
 /// A week: longest that a report is believed, in seconds.
 const MAX_REPORTED_SECONDS: u32 = 7 * 24 * 3600;
@@ -248,7 +249,7 @@ async fn user(it: &Administration, key: &RecipientKey, profile: Profile) -> User
         waiting_messages: totals.messages,
         waiting_bytes: totals.size_bytes,
         authentication: authentication(it, key),
-        contacts: contacts.into_iter().map(|(uri, at)| UserContact { uri, expires_at: time(at) }).collect(),
+        contacts: contacts.into_iter().map(|(uri, at)| UserContact { uri, expires_at: to_the_second(at) }).collect(),
     }
 }
 

@@ -46,7 +46,7 @@ use self::recording::FileRecorder;
 pub use self::asking::Asker;
 pub use self::configured::{Occasion, Ready};
 pub use self::status::{
-    Activations, CandidateStatus, GenerationStatus, HookStatus, RecordingStatus, TenantPolicyStatus,
+    Activations, CandidateStatus, GenerationStatus, HookStatus, RecordingSettings, RecordingStatus, TenantPolicyStatus,
 };
 
 /// What a tenant's configuration says of its policy.

@@ -7,20 +7,18 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use hyper::Method;
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::comparison;
 use super::subject::Subject;
-use crate::admin::policies::{ActivatedReply, ProposalRequest, RollbackRequest, Uploaded};
+use crate::admin::policies::{ActivatedReply, LogReply, ProposalRequest, RollbackRequest, Uploaded};
 use crate::cli::RunningServer;
 use crate::cli::admin_client::{download, request, send, upload};
 use crate::cli::output::{say, write_bytes};
 use crate::cli::queue::escaped;
 use crate::cli::table::{harmless, table};
 use crate::policies::activation::signature_from_file;
-use crate::policies::library::Recording;
-use crate::policies::{GenerationStatus, RecordingStatus, TenantPolicyStatus};
+use crate::policies::{GenerationStatus, RecordingSettings, RecordingStatus, TenantPolicyStatus};
 
 /// How often a log is asked for that is followed.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
@@ -231,7 +229,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
 fn record(command: RecordCommand) -> Result<ExitCode> {
     match command {
         RecordCommand::On { tenant, sample, max_bytes, plain_addresses, server } => {
-            let settings = Recording { sample_permille: permille(sample), max_bytes, plain_addresses };
+            let settings = RecordingSettings { sample_permille: permille(sample), max_bytes, plain_addresses };
             send(&server, Method::PUT, &of(&tenant, "/recording"), Some(serde_json::to_value(settings)?))?;
         }
         RecordCommand::Off { tenant, server } => send(&server, Method::DELETE, &of(&tenant, "/recording"), None)?,
@@ -312,7 +310,7 @@ fn show(status: &TenantPolicyStatus) {
             generation.contract.clone(),
             generation.origin.clone(),
             if generation.signed { "yes" } else { "no" }.to_owned(),
-            when(generation.since),
+            generation.since.clone(),
         ]
     };
     let mut rows = vec![row("active", &status.active)];
@@ -357,15 +355,13 @@ fn recorded(recording: &RecordingStatus) -> String {
 fn log(server: &RunningServer, tenant: &str, follow: bool) -> Result<ExitCode> {
     let mut after = 0;
     loop {
-        let reply: Value = request(server, Method::GET, &of(tenant, &format!("/log?after={after}")), None)?;
-        for line in reply.get("lines").and_then(Value::as_array).into_iter().flatten() {
-            let number = |name| line.get(name).and_then(Value::as_u64).unwrap_or(0);
-            let text = |name| line.get(name).and_then(Value::as_str).unwrap_or("");
-            after = number("number").max(after);
+        let reply: LogReply = request(server, Method::GET, &of(tenant, &format!("/log?after={after}")), None)?;
+        for line in &reply.lines {
+            after = line.number.max(after);
             if server.json {
-                say!("{line}");
+                say!("{}", serde_json::to_string(line)?);
             } else {
-                say!("{}  {:7}  {}", when(number("at")), text("level"), harmless(text("text")));
+                say!("{}  {:7}  {}", harmless(&line.at), harmless(&line.level), harmless(&line.text));
             }
         }
         if !follow {
@@ -381,11 +377,6 @@ fn titled(generation: &GenerationStatus) -> String {
 
 fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
-}
-
-fn when(milliseconds: u64) -> String {
-    let at = i64::try_from(milliseconds).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
-    at.map_or_else(String::new, |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]

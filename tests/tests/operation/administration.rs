@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use restante_client::{Behaviour, PageMessage, Scripted};
 use restante_cpim::imdn::{Disposition, DispositionNotification};
-use restante_tests::{Program, http, http_that_stays, run, setting};
+use restante_tests::{Program, http, http_that_stays, run, run_in, setting};
 use serde_json::Value;
 
 #[test]
@@ -129,6 +129,22 @@ fn no_server_is_said_so() {
     let alone = run(&["queue", "list", "--socket", "/nowhere/admin.sock"]);
     assert_eq!(alone.status.code(), Some(1));
     assert!(alone.stderr.starts_with("restante: no server answers at /nowhere/admin.sock"), "{alone:?}");
+}
+
+#[test]
+fn the_socket_is_the_arguments_else_the_environments_else_that_beside() {
+    let beside = "restante-data/admin.sock";
+    for (variable, arguments, expected) in [
+        (Some("/here/admin.sock"), &[][..], "/here/admin.sock"),
+        (Some("/here/admin.sock"), &["--socket", "/nowhere/admin.sock"], "/nowhere/admin.sock"),
+        (Some("/here/admin.sock"), &["--url", "http://127.0.0.1:1", "--token-file", "/dev/null"], "http://127.0.0.1:1"),
+        (Some(""), &[], beside),
+        (None, &[], beside),
+    ] {
+        let environment: Vec<_> = variable.map(|socket| ("RESTANTE_SOCKET", socket)).into_iter().collect();
+        let said = run_in(&environment, &[&["queue", "list"], arguments].concat());
+        assert!(said.stderr.starts_with(&format!("restante: no server answers at {expected}")), "{said:?}");
+    }
 }
 
 #[tokio::test]

@@ -108,9 +108,10 @@ async fn exchange(
         let request = request.header("host", host).header("authorization", format!("Bearer {}", token.trim()));
         return over(stream, request.body(body)?, take).await;
     }
-    let stream = tokio::net::UnixStream::connect(&server.socket)
-        .await
-        .with_context(|| format!("no server answers at {} (see --socket and --url)", server.socket.display()))?;
+    let socket = server.socket();
+    let stream = tokio::net::UnixStream::connect(&socket).await.with_context(|| {
+        format!("no server answers at {} (see --socket, RESTANTE_SOCKET and --url)", socket.display())
+    })?;
     over(stream, request.header("host", "localhost").body(body)?, take).await
 }
 

@@ -93,7 +93,8 @@ fn a_policy_that_fails_the_tenants_cases_is_not_activated() {
         std::fs::write(&broken, "{\"hook\": \"on-tuesday\"}\n").expect("cases");
         let refused = command(world, &["policy", "cases", "example", &broken.display().to_string()]).await;
         assert!(!refused.status.success(), "{refused:?}");
-        done(world, &["policy", "cases", "example", "none"]).await;
+        let removed = done(world, &["policy", "cases", "example", "--remove"]).await;
+        assert_eq!(removed, "example: the cases are removed\n");
         done(world, &["policy", "activate", "example", &guest("scripted")]).await;
     });
 }

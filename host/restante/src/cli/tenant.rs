@@ -13,7 +13,7 @@ use super::RunningServer;
 use super::admin_client::request;
 use super::output::say;
 use super::queue::escaped;
-use super::table::{harmless, table};
+use super::table::{counted, harmless, table};
 use crate::admin::model::{ChangedPolicy, ReloadReport, RemovedTenant, TenantDetails, TenantList};
 use crate::configuration::Tenant;
 use crate::policies::GenerationStatus;
@@ -79,8 +79,8 @@ pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
                 say!("{}", serde_json::to_string_pretty(&removed)?);
             } else {
                 let RemovedTenant { stored_messages, stored_bytes } = removed;
-                let messages = if stored_messages == 1 { "message" } else { "messages" };
-                say!("removed {}; {stored_messages} {messages} ({stored_bytes} bytes) kept", harmless(&name));
+                let (messages, bytes) = (counted(stored_messages, "message"), counted(stored_bytes, "byte"));
+                say!("removed {}; {messages} ({bytes}) kept", harmless(&name));
             }
         }
         Command::Reload => {
@@ -170,10 +170,15 @@ fn print_details(details: &TenantDetails) -> Result<()> {
     if let Some(active) = &summary.active {
         say!("decides:   {}", harmless(&decides(active)));
     }
-    say!("stored:    {} messages, {} bytes", summary.stored_messages, summary.stored_bytes);
-    say!("           {} dispositions, {} bytes", summary.stored_dispositions, summary.stored_disposition_bytes);
+    let stored = [
+        ("stored:   ", summary.stored_messages, "message", summary.stored_bytes),
+        ("          ", summary.stored_dispositions, "disposition", summary.stored_disposition_bytes),
+    ];
+    for (label, count, noun, bytes) in stored {
+        say!("{label} {}, {}", counted(count, noun), counted(bytes, "byte"));
+    }
     say!("sessions:  {}", summary.sessions);
-    say!("in flight: {} deliveries", summary.deliveries_in_flight);
+    say!("in flight: {}", summary.deliveries_in_flight);
     let tenant: Tenant = serde_json::from_value(configuration.clone()).context("the server's answer")?;
     say!("");
     for line in toml::to_string(&tenant)?.lines() {

@@ -13,7 +13,7 @@ use super::admin_client::request;
 use super::output::say;
 use super::password;
 use super::queue::escaped;
-use super::table::harmless;
+use super::table::{counted, harmless};
 use crate::admin::model::{CredentialsChange, User, UserAuthentication};
 
 #[derive(Debug, Subcommand)]
@@ -146,6 +146,7 @@ fn print(user: &User) {
     say!("delivery:   {}", or(&user.delivery, "as the operator says"));
     say!("class:      {}", or(&user.class, "none"));
     match user.utc_offset_minutes {
+        Some(1) => say!("utc offset: 1 minute"),
         Some(offset) => say!("utc offset: {offset} minutes"),
         None => say!("utc offset: unknown"),
     }
@@ -159,7 +160,7 @@ fn print(user: &User) {
         ),
         None => say!("password:   none"),
     }
-    say!("waiting:    {} messages, {} bytes", user.waiting_messages, user.waiting_bytes);
+    say!("waiting:    {}, {}", counted(user.waiting_messages, "message"), counted(user.waiting_bytes, "byte"));
     for contact in &user.contacts {
         say!("contact:    {} until {}", harmless(&contact.uri), contact.expires_at);
     }

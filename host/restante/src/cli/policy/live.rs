@@ -101,8 +101,12 @@ pub enum Command {
     Cases {
         /// The tenant.
         tenant: String,
-        /// The file; `none` removes them.
-        file: PathBuf,
+        /// The file.
+        #[arg(required_unless_present = "remove")]
+        file: Option<PathBuf>,
+        /// Remove them.
+        #[arg(long, conflicts_with = "file")]
+        remove: bool,
         #[command(flatten)]
         server: RunningServer,
     },
@@ -186,7 +190,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Drop { tenant, server } => {
             send(&server, Method::DELETE, &of(&tenant, "/candidate"), None)?;
-            Ok(ExitCode::SUCCESS)
+            done(&server, &tenant, ("candidate", "dropped"), "the candidate is dropped")
         }
         Command::Rollback { tenant, number, server } => {
             let body = serde_json::to_value(RollbackRequest { number })?;
@@ -213,15 +217,14 @@ pub fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Record { command } => record(command),
         Command::Log { tenant, follow, server } => log(&server, &tenant, follow),
-        Command::Cases { tenant, file, server } => {
-            let path = of(&tenant, "/cases");
-            if file == Path::new("none") {
-                send(&server, Method::DELETE, &path, None)?;
-            } else {
-                let cases = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-                upload(&server, Method::PUT, &path, "application/jsonl", cases)?;
-            }
-            Ok(ExitCode::SUCCESS)
+        Command::Cases { tenant, file: Some(file), server, .. } => {
+            let cases = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            upload(&server, Method::PUT, &of(&tenant, "/cases"), "application/jsonl", cases)?;
+            done(&server, &tenant, ("cases", "set"), "a policy has to pass these cases from now on")
+        }
+        Command::Cases { tenant, file: None, server, .. } => {
+            send(&server, Method::DELETE, &of(&tenant, "/cases"), None)?;
+            done(&server, &tenant, ("cases", "removed"), "the cases are removed")
         }
     }
 }
@@ -231,16 +234,33 @@ fn record(command: RecordCommand) -> Result<ExitCode> {
         RecordCommand::On { tenant, sample, max_bytes, plain_addresses, server } => {
             let settings = RecordingSettings { sample_permille: permille(sample), max_bytes, plain_addresses };
             send(&server, Method::PUT, &of(&tenant, "/recording"), Some(serde_json::to_value(settings)?))?;
+            done(&server, &tenant, ("recording", "on"), "decisions are recorded from now on")
         }
-        RecordCommand::Off { tenant, server } => send(&server, Method::DELETE, &of(&tenant, "/recording"), None)?,
-        RecordCommand::Delete { tenant, server } => send(&server, Method::DELETE, &of(&tenant, "/records"), None)?,
+        RecordCommand::Off { tenant, server } => {
+            send(&server, Method::DELETE, &of(&tenant, "/recording"), None)?;
+            done(&server, &tenant, ("recording", "off"), "decisions are no longer recorded")
+        }
+        RecordCommand::Delete { tenant, server } => {
+            send(&server, Method::DELETE, &of(&tenant, "/records"), None)?;
+            done(&server, &tenant, ("records", "deleted"), "what was recorded is deleted")
+        }
         RecordCommand::Get { tenant, server } => {
             let take = |bytes: &[u8]| {
                 write_bytes(bytes);
                 Ok(())
             };
             download(&server, &of(&tenant, "/records"), take)?;
+            Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Says what became of something of a tenant's.
+fn done(server: &RunningServer, tenant: &str, (what, state): (&str, &str), sentence: &str) -> Result<ExitCode> {
+    if server.json {
+        say!("{}", serde_json::to_string_pretty(&serde_json::json!({ "tenant": tenant, what: state }))?);
+    } else {
+        say!("{}: {sentence}", harmless(tenant));
     }
     Ok(ExitCode::SUCCESS)
 }

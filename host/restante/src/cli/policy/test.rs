@@ -12,7 +12,7 @@ use similar::{ChangeTag, TextDiff};
 use super::inspect::sha256;
 use super::subject::{Subject, meter, read_bounded, settings};
 use crate::cli::output::say;
-use crate::cli::table::harmless;
+use crate::cli::table::{counted, harmless};
 
 /// Larger files are no files of cases.
 const MAX_CASES_BYTES: u64 = 64 << 20;
@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         say!("policy {}", harmless(&subject.name));
         tried.iter().for_each(print);
-        say!("{} cases, {failed} failed", tried.len());
+        say!("{}, {failed} failed", counted(tried.len(), "case"));
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -172,7 +172,7 @@ fn what_cannot_be_is_refused_with_what_was_expected_and_changes_nothing() {
                 400,
                 "line 3, column 7: tenants.other.settings.few",
             ),
-            ("other", "domains = [\"x.example\"]\n[limits]\nmax_sessions = 0\n", 400, "at least 1"),
+            ("other", "domains = [\"x.example\"]\n[limits]\nmax_sessions = 0\n", 400, "from 1 to"),
             ("other", "domains = [\"School.Example\"]\n", 409, "belongs to tenants.school already"),
             ("other", "domains = [\"x.example\"]\nnumbers = [\"+1555\"]\n", 409, "belongs to tenants.example already"),
             (

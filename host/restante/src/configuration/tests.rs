@@ -76,12 +76,25 @@ fn what_is_wrong_is_said_with_its_place() {
         ("[msrp]\noffer = \"tls\"\n", vec!["line 2, column 9", "listened for"]),
         ("[limits]\nmax_sessions = 0\n", vec!["line 2, column 16", "limits.max_sessions"]),
         (
+            "[limits]\nmax_sessions = 9223372036854776\n",
+            vec!["limits.max_sessions = 9223372036854776", "from 1 to 9223372036854775"],
+        ),
+        ("[limits]\nmax_sessions = \"many\"\n", vec!["line 2, column 16", "expected a whole number"]),
+        (
+            "[limits]\nmax_sip_header_bytes = 262144\n",
+            vec!["line 2, column 24", "expected less than max_sip_message_bytes, which is 262144"],
+        ),
+        (
+            "[tenants.a]\ndomains = [\"a.org\"]\nlimits = { max_sessions = 1.5 }\n",
+            vec!["line 3, column 27", "expected a whole number"],
+        ),
+        (
             "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.limits]\nmax_stored = 1\n",
             vec!["line 4, column 1", "unknown field `max_stored`", "`max_stored_messages`"],
         ),
         (
             "[tenants.a]\ndomains = [\"a.org\"]\nlimits = { max_sessions = 0 }\n",
-            vec!["line 3, column 27", "tenants.a.limits.max_sessions = 0", "at least 1"],
+            vec!["line 3, column 27", "tenants.a.limits.max_sessions = 0", "a whole number from 1 to"],
         ),
         (
             "[limits]\nmax_policy_memory_bytes = 65536\n[tenants.a]\ndomains = [\"a.org\"]\n\

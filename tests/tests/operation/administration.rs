@@ -47,7 +47,7 @@ fn what_waits_is_listed_shown_and_discarded() {
         assert_eq!(alice.disposition().await, (sent[0].clone(), Disposition::DeliveryFailed));
         let gone = world.command(&["queue", "show", &id]).await;
         assert_eq!(gone.status.code(), Some(1));
-        assert_eq!(gone.stderr, format!("restante: message {id} does not wait\n"));
+        assert_eq!(gone.stderr, format!("restante: no waiting message {id}\n"));
         let discarded = world.command(&["queue", "discard", "--to", "sip:bob@example.org"]).await;
         assert_eq!(discarded.stdout, "1 message discarded\n");
         world.until_waiting(1).await;
@@ -80,7 +80,7 @@ fn a_users_preferences_and_names_are_shown_and_set_and_count_at_once() {
 
         let stranger = world.command(&["user", "show", "sip:bob@elsewhere.net"]).await;
         assert_eq!(stranger.status.code(), Some(1));
-        assert!(stranger.stderr.contains("is no user of any tenant"), "{stranger:?}");
+        assert!(stranger.stderr.contains("is not a user of any tenant"), "{stranger:?}");
         let wrong = world.command(&["user", "set", "sip:bob@example.org", "--alias", "nonsense"]).await;
         assert!(wrong.stderr.contains("expected sip:USER@DOMAIN or tel:+NUMBER"), "{wrong:?}");
         let long = world.command(&["user", "set", "sip:bob@example.org", "--class", &"x".repeat(101)]).await;

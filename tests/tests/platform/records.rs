@@ -85,7 +85,7 @@ fn a_policy_that_fails_the_tenants_cases_is_not_activated() {
         done(world, &["policy", "cases", "example", &records]).await;
 
         let refused = command(world, &["policy", "activate", "example", &guest("scripted")]).await;
-        assert!(!refused.status.success() && refused.stderr.contains("cases: 1 of 1 cases fail"), "{refused:?}");
+        assert!(!refused.status.success() && refused.stderr.contains("cases: 1 of 1 failed"), "{refused:?}");
         assert_eq!(status(world).await["active"]["number"], 1);
         let few = settings(world, r#"{"few": 2}"#);
         done(world, &["policy", "activate", "example", "standard", "--settings", &few]).await;

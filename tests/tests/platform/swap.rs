@@ -23,7 +23,7 @@ fn a_policy_is_activated_rolled_back_and_found_again_after_a_restart() {
 
         let by_session = settings(world, r#"{"available": "session"}"#);
         let said = done(world, &["policy", "activate", "example", &guest("scripted"), "--settings", &by_session]).await;
-        assert!(said.contains("decides from now on: generation 2"), "{said}");
+        assert!(said.contains("is active: generation 2"), "{said}");
         alice.send(bob.address(), "by session").await;
         assert_eq!(bob.received().await.mode, Mode::Push, "the next decision is the new policy's");
 

@@ -195,7 +195,7 @@ async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request,
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let given = given.unwrap_or("").as_bytes();
     if !bool::from(given.ct_eq(guard.token.as_bytes())) {
-        return shown_out(StatusCode::UNAUTHORIZED, "a bearer token is needed");
+        return shown_out(StatusCode::UNAUTHORIZED, "bearer token required");
     }
     next.run(request).await
 }
@@ -218,7 +218,7 @@ pub fn check_token_file(configuration: &Configuration) -> Result<()> {
 /// Whoever knows the token may do everything.
 fn warn_of_open_token(path: &Path) {
     if std::fs::metadata(path).is_ok_and(|it| it.permissions().mode() & OTHERS_READ != 0) {
-        tracing::warn!(file = %path.display(), "every user of this machine can read the token: take that from them");
+        tracing::warn!(file = %path.display(), "the token is readable by every local user; restrict it (chmod 600)");
     }
 }
 
@@ -243,7 +243,7 @@ fn token(path: &Path) -> Result<String> {
         return Ok(token);
     }
     let mut random = [0u8; 24];
-    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     let token = random.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     io::Write::write_all(&mut file, format!("{token}\n").as_bytes())?;

@@ -170,9 +170,10 @@ async fn blocking<T: Send + 'static>(
     it: &Administration,
     work: impl FnOnce(&Policies) -> Result<T, PolicyError> + Send + 'static,
 ) -> Result<T, Response> {
-    let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server starts").into_response();
+    let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is still starting").into_response();
     let policies = Arc::clone(it.shared.policies().ok_or_else(starting)?);
-    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "it broke off; see the log").into_response();
+    let failed =
+        |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the server's log").into_response();
     let done = tokio::task::spawn_blocking(move || work(&policies)).await.map_err(failed)?;
     done.map_err(PolicyError::into_response)
 }

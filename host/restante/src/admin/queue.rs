@@ -64,7 +64,7 @@ pub async fn show(State(it): State<Administration>, Path(id): Path<u64>) -> Resu
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, text)
     })?;
     let (message, size) =
-        found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("message {id} does not wait")))?;
+        found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no waiting message {id}")))?;
     Ok(Json(entry(&message, size)))
 }
 
@@ -142,7 +142,7 @@ fn queue_of(it: &Administration, tenant: Option<&str>, uri: &str) -> Result<Reci
 pub fn recipient(it: &Administration, uri: &str) -> Result<RecipientKey, Problem> {
     let parsed = Uri::parse(uri).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{uri:?}: {error}")))?;
     let found = it.shared.directory.served(&parsed).map(|(_, key)| key);
-    found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("{uri:?} is no user of any tenant")))
+    found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("{uri:?} is not a user of any tenant")))
 }
 
 /// Something that waits for the disk, off this thread.
@@ -153,7 +153,7 @@ pub async fn blocking<T: Send + 'static>(
     let store = it.shared.store.clone();
     match tokio::task::spawn_blocking(move || work(&*store)).await {
         Ok(result) => Ok(result?),
-        Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request was interrupted")),
+        Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the server's log")),
     }
 }
 

@@ -39,33 +39,33 @@ enum Command {
     },
     /// Run the server.
     Serve(serve::Arguments),
-    /// Show deferred delivery: a server and its clients on loopback, and what crossed the wire.
+    /// Demonstrate deferred delivery with a server and clients on loopback, and show their messages.
     Demo(demo::Arguments),
     /// Send and receive messages by hand.
     Client {
         #[command(subcommand)]
         command: client::Command,
     },
-    /// See and discard what waits.
+    /// List, show and discard waiting messages.
     Queue {
         #[command(subcommand)]
         command: queue::Command,
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Make, try, test, compare and swap policies.
+    /// Create, test, compare and activate policies.
     Policy {
         #[command(subcommand)]
         command: policy::Command,
     },
-    /// See, add, change and remove tenants.
+    /// List, show, add, change and remove tenants.
     Tenant {
         #[command(subcommand)]
         command: tenant::Command,
         #[command(flatten)]
         server: RunningServer,
     },
-    /// See and change users' preferences, and what they authenticate with.
+    /// Show and change users' preferences and passwords.
     User {
         #[command(subcommand)]
         command: user::Command,
@@ -82,7 +82,8 @@ const DEFAULT_SOCKET: &str = "restante-data/admin.sock";
 /// Which running server to ask.
 #[derive(Args, Debug)]
 pub struct RunningServer {
-    /// Unix socket of the server; by default that of the environment variable RESTANTE_SOCKET, else restante-data/admin.sock.
+    /// Unix socket of the server; by default that of the environment variable RESTANTE_SOCKET, else
+    /// restante-data/admin.sock.
     #[arg(long, value_name = "PATH", global = true, conflicts_with = "url")]
     socket: Option<PathBuf>,
     /// Ask over TCP instead: http://HOST:PORT
@@ -102,8 +103,8 @@ impl RunningServer {
         RunningServer { socket: Some(socket.to_owned()), url: None, token_file: None, json: false }
     }
 
-    /// Where it is asked, unless over TCP. The environment is read here, and not by clap, for which `--url` would conflict with
-    /// it.
+    /// Where it is asked, unless over TCP. The environment is read here, and not by clap, for which `--url` would
+    /// conflict with it.
     fn socket(&self) -> PathBuf {
         let of_environment = || std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
         self.socket.clone().or_else(of_environment).unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))

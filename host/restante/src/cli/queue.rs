@@ -22,10 +22,10 @@ pub enum Command {
         /// Only this recipient's: a SIP or tel URI.
         #[arg(long)]
         to: Option<String>,
-        /// Begin after this message.
+        /// Start after this message.
         #[arg(long, value_name = "ID")]
         after: Option<u64>,
-        /// At most so many.
+        /// At most this many.
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
@@ -34,18 +34,18 @@ pub enum Command {
         /// The message's number.
         id: u64,
     },
-    /// Drop messages that wait.
+    /// Discard waiting messages.
     Discard {
         /// The messages' numbers.
         #[arg(required_unless_present = "to")]
         ids: Vec<u64>,
-        /// All that waits for this recipient.
+        /// Everything that waits for this recipient.
         #[arg(long, conflicts_with = "ids")]
         to: Option<String>,
-        /// Whose user the recipient is: its tenant may be gone, or another may have the address by now.
+        /// The recipient's tenant, where it was removed or the address belongs to another one by now.
         #[arg(long, requires = "to")]
         tenant: Option<String>,
-        /// Tell the senders that asked for negative delivery.
+        /// Notify the senders that asked for negative delivery.
         #[arg(long)]
         report: bool,
     },

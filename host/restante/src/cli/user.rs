@@ -36,26 +36,26 @@ pub enum Command {
         /// Offset from UTC in minutes.
         #[arg(long, allow_hyphen_values = true, value_parser = clap::value_parser!(i16).range(-1440..=1440))]
         utc_offset: Option<i16>,
-        /// A further name of the user; may be given several times and replaces the earlier ones.
+        /// Another name of the user; may be given several times, and replaces the previous ones.
         #[arg(long)]
         alias: Vec<String>,
-        /// Take all further names away.
+        /// Remove all other names.
         #[arg(long, conflicts_with = "alias")]
         no_alias: bool,
     },
 
-    /// Give a user a password. The server is told a hash of it, and keeps that.
+    /// Set a user's password. Only a hash of it is sent to the server and stored.
     Add {
         /// A SIP or tel URI.
         address: String,
-        /// File with the password; by default it is what RESTANTE_PASSWORD says, or is read from standard input.
+        /// File with the password; by default it is taken from RESTANTE_PASSWORD, or read from standard input.
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
-        /// What the user calls itself when it authenticates; by default what stands before the domain.
+        /// Username to authenticate with; by default the part before the domain.
         #[arg(long, value_name = "NAME")]
         username: Option<String>,
     },
-    /// Take a user's password away.
+    /// Remove a user's password.
     RemoveCredentials {
         /// A SIP or tel URI.
         address: String,
@@ -121,7 +121,7 @@ fn give_password(
     let password = password::read(password_file)?;
     let UserAuthentication { realm, algorithms, .. } = user.authentication;
     let hash = |name: &String| {
-        let algorithm = Algorithm::named(Some(name)).with_context(|| format!("{name} is not known here"))?;
+        let algorithm = Algorithm::named(Some(name)).with_context(|| format!("{name} is not supported"))?;
         let hash = HashOfA1::new(algorithm, &username, &realm, &password).to_hexadecimal();
         Ok((name.clone(), hash))
     };

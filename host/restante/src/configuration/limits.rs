@@ -172,7 +172,8 @@ impl Limits {
             Some((name, value)) => Err((name, format!("limits.{name} = {value}: {}", expected_limit()))),
             None if self.max_policy_bytes > MOST_POLICY_BYTES => {
                 let text = format!(
-                    "limits.max_policy_bytes = {}: expected at most {MOST_POLICY_BYTES}: it is what is held in memory",
+                    "limits.max_policy_bytes = {}: expected at most {MOST_POLICY_BYTES}, since components are held in \
+                     memory",
                     self.max_policy_bytes
                 );
                 Err(("max_policy_bytes", text))

@@ -116,7 +116,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.digest]\nalgorithms = [\"SHA-1\"]\n",
-            vec!["line 4", "\"SHA-1\" is no algorithm", "\"SHA-256\""],
+            vec!["line 4", "\"SHA-1\" is not an algorithm", "\"SHA-256\""],
         ),
         (
             "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.digest]\nalgorithms = []\n",

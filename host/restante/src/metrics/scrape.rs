@@ -107,8 +107,8 @@ impl Scrape {
         writer.gauges(
             Family(
                 "dispositions_waiting",
-                "Disposition notifications stored and not gone yet, the server's own reports among them, of all tenants \
-                 on the disk.",
+                "Disposition notifications stored and not gone yet, the server's own reports among them, of all \
+                 tenants on the disk.",
                 None,
             ),
             one(u64::from(self.dispositions.messages)),

@@ -271,7 +271,7 @@ impl Shared {
 
     /// Notes that a Contact, Path, Route or Request-URI leads where we may not connect to.
     fn note_forbidden_target(&self, place: SocketAddr, error: RefusedTarget) {
-        tracing::debug!(%place, %error, "a peer names a place where we may not connect to; see sip.allow_targets");
+        tracing::debug!(%place, %error, "a peer names a destination that is not allowed; see sip.allow_targets");
         self.metrics.count_dropped("forbidden-target");
     }
 
@@ -411,7 +411,7 @@ impl Server {
         let (known, running) = (shared.clone(), configuration.clone());
         let roster = tokio::task::spawn_blocking(move || Roster::start(&known, &running)).await??;
         if let Err(error) = crate::watch::start("policy-watch", &platform) {
-            tracing::warn!(%error, "files of policies are not watched; SIGHUP or `restante policy activate` take them");
+            tracing::warn!(%error, "policy files are not watched for changes; send SIGHUP after a change");
         }
         shared.directory.load(store.profiles()?);
         load_credentials(&shared, &store)?;

@@ -325,7 +325,7 @@ impl Store for SqliteStore {
             None => Ok(false),
         });
         found.unwrap_or_else(|error| {
-            tracing::error!(%error, "it cannot be read whether anything waits for a user");
+            tracing::error!(%error, "cannot tell whether anything waits for a user");
             true
         })
     }

@@ -28,7 +28,8 @@ pub struct Arguments {
 /// The file cannot be read or is broken.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let subject = Subject::read(&arguments.file)?;
-    let contents = Contents::read(&subject.component).with_context(|| format!("{} is broken", subject.name))?;
+    let contents =
+        Contents::read(&subject.component).with_context(|| format!("{}: malformed component", subject.name))?;
     let digest = sha256(&subject.component);
     let versions = contents.contract_versions();
     let loader = Loader::new(PolicyEngine::new(PolicyLimits::default())?, None)?;

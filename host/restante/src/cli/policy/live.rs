@@ -25,7 +25,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Let a policy decide for a tenant; without a file: its candidate.
+    /// Activate a policy for a tenant; without a file, its candidate.
     Activate {
         /// The tenant.
         tenant: String,
@@ -34,7 +34,7 @@ pub enum Command {
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Let a policy look on as the candidate: it sees what the active one decides, and decides nothing.
+    /// Run a policy as the candidate: it is asked what the active one is asked, and its answers are only compared.
     Try {
         /// The tenant.
         tenant: String,
@@ -46,7 +46,7 @@ pub enum Command {
         /// Its detached ed25519 signature; otherwise FILE.sig, if there is one.
         #[arg(long, value_name = "FILE")]
         signature: Option<PathBuf>,
-        /// The share of decisions that it sees, 0 to 1.
+        /// Share of the decisions that it is asked for, 0 to 1.
         #[arg(long, default_value_t = 1.0, value_parser = share)]
         sample: f64,
         #[command(flatten)]
@@ -59,23 +59,23 @@ pub enum Command {
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Go back to the generation before, or to the one of this number.
+    /// Go back to the previous generation, or to the one with this number.
     Rollback {
         /// The tenant.
         tenant: String,
-        /// As `status` shows it.
+        /// The generation's number, as `status` shows it.
         number: Option<u64>,
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Show what decides for a tenant, what did before, and how it does.
+    /// Show a tenant's active policy, the previous ones, and statistics.
     Status {
         /// The tenant.
         tenant: String,
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Show how the candidate compares with what decides, and the first differences with what was asked.
+    /// Show how the candidate compares with the active policy, with examples of differences.
     Shadow {
         /// The tenant.
         tenant: String,
@@ -87,17 +87,18 @@ pub enum Command {
         #[command(subcommand)]
         command: RecordCommand,
     },
-    /// Show what a tenant's policy wrote to its log.
+    /// Show the log of a tenant's policy.
     Log {
         /// The tenant.
         tenant: String,
-        /// Go on as lines come.
+        /// Keep printing new lines.
         #[arg(long)]
         follow: bool,
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Set the cases that a policy has to pass before it is activated for a tenant: a file of cases or records, one a line.
+    /// Set the cases that a policy must pass before it is activated for a tenant: a file of cases or records, one per
+    /// line.
     Cases {
         /// The tenant.
         tenant: String,
@@ -118,19 +119,19 @@ pub enum RecordCommand {
     On {
         /// The tenant.
         tenant: String,
-        /// The share of decisions that is recorded, 0 to 1.
+        /// Share of the decisions to record, 0 to 1.
         #[arg(long, default_value_t = 1.0, value_parser = share)]
         sample: f64,
-        /// What the records may take on disk; the oldest go.
+        /// Disk space for the records; the oldest are removed.
         #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(65_536..))]
         max_bytes: u64,
-        /// Write addresses as they are, and not as pseudonyms.
+        /// Record real addresses instead of pseudonyms.
         #[arg(long)]
         plain_addresses: bool,
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Record no more; what was recorded stays.
+    /// Stop recording; what was recorded stays.
     Off {
         /// The tenant.
         tenant: String,
@@ -180,13 +181,13 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 None => (of(&tenant, "/candidate/activate"), None),
             };
             let reply: ActivatedReply = request(&server, Method::POST, &path, body)?;
-            tell(&server, &reply, "decides from now on")
+            tell(&server, &reply, "is active")
         }
         Command::Try { tenant, file, settings, signature, sample, server } => {
             let sample = Some(permille(sample));
             let proposal = propose(&server, &file, settings.as_deref(), signature.as_deref(), sample)?;
             let reply: ActivatedReply = request(&server, Method::PUT, &of(&tenant, "/candidate"), Some(proposal))?;
-            tell(&server, &reply, "looks on")
+            tell(&server, &reply, "is the candidate")
         }
         Command::Drop { tenant, server } => {
             send(&server, Method::DELETE, &of(&tenant, "/candidate"), None)?;
@@ -195,7 +196,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Rollback { tenant, number, server } => {
             let body = serde_json::to_value(RollbackRequest { number })?;
             let reply: ActivatedReply = request(&server, Method::POST, &of(&tenant, "/rollback"), Some(body))?;
-            tell(&server, &reply, "decides again")
+            tell(&server, &reply, "is active again")
         }
         Command::Status { tenant, server } => {
             let status: TenantPolicyStatus = request(&server, Method::GET, &of(&tenant, ""), None)?;
@@ -352,8 +353,8 @@ fn show(status: &TenantPolicyStatus) {
     }
     let hooks = status.hooks.iter().map(|hook| {
         let state = match (hook.suspended, hook.suspended_for_outsiders) {
-            (true, _) => "not asked now: it failed too often",
-            (false, true) => "not asked now what somebody outside wants to know: it failed at that too often",
+            (true, _) => "suspended after repeated failures",
+            (false, true) => "suspended for HTTP questions after repeated failures",
             (false, false) => "",
         };
         let number = |value: u64| value.to_string();

@@ -31,10 +31,10 @@ pub struct Arguments {
     /// The policy's name: small letters, digits and hyphens.
     #[arg(value_parser = checked_name)]
     name: String,
-    /// What it is written in.
+    /// Programming language.
     #[arg(long, value_enum, default_value_t = Language::Rust)]
     lang: Language,
-    /// Where the project goes; otherwise a new directory of the policy's name.
+    /// Directory for the project; by default a new one with the policy's name.
     #[arg(long, value_name = "DIRECTORY")]
     directory: Option<PathBuf>,
 }

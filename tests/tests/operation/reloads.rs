@@ -46,7 +46,7 @@ async fn a_reload_says_which_policies_are_others_and_the_log_why() {
     std::fs::copy(guest("scripted"), &beside).expect("a policy");
     std::fs::rename(&beside, &file).expect("a rename");
     let said = program.ask(&["tenant", "reload"]);
-    let line = served.line_with("another policy generation is active").await;
+    let line = served.line_with("policy generation activated").await;
     assert!(line.contains("scripted") && line.contains('2'), "{line}");
     // Who watches the file may be done before the reload begins, or while it runs.
     let is_told = said.stdout == "example: policy generation 2 is active\n";
@@ -80,7 +80,11 @@ async fn a_configured_policy_that_cannot_be_used_is_refused_where_it_is_new_and_
     served.line_with("the configured policy cannot be read").await;
     served.kill();
     let served = program.serve().await;
-    assert!(served.log().iter().any(|line| line.contains("is not activated")), "{:#?}", served.log());
+    assert!(
+        served.log().iter().any(|line| line.contains("the configured policy cannot be activated")),
+        "{:#?}",
+        served.log()
+    );
     assert_eq!(active_generation(&program), 1);
     drop(served);
 }

@@ -91,6 +91,8 @@ fn what_is_stored_for_a_tenant_outlives_it_and_comes_back_with_it() {
             let listed = world.json(&["queue", "list", "--tenant", "school"]).await;
             assert_eq!(listed["messages"].as_array().map(Vec::len), Some(3), "{listed}");
             assert_eq!(status_for(world, dora.address()).await, Some(404));
+            let metrics = world.administration("/metrics").await.body;
+            assert_eq!(restante_tests::metric_in(&metrics, "restante_messages_waiting", &[]), 3, "it takes room still");
         }
         let unknown = world.command(&["queue", "discard", "--to", "sip:dora@school.example"]).await;
         assert!(unknown.stderr.contains("is not a user of any tenant"), "{unknown:?}");

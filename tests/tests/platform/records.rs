@@ -119,7 +119,7 @@ fn records_stay_within_their_bound_and_outlive_a_restart() {
         alice.send(bob.address(), "after").await;
         until_recorded(world, 1).await;
         let sampled = done(world, &["policy", "record", "on", "example", "--sample", "0"]).await;
-        assert_eq!(sampled, "");
+        assert_eq!(sampled, "example: decisions are recorded from now on\n");
     });
 }
 

@@ -72,7 +72,7 @@ impl Configuration {
         {
             warnings.push(format!(
                 "msrp.web_socket_listen: {open} gives its clients session URIs with an address in them, since msrp.advertise \
-                 is no name: peers cannot check the name of a certificate by them"
+                 is not a name: peers cannot check the name of a certificate by them"
             ));
         }
         let relay = self.msrp.relay.iter().map(|relay| &relay.uri.0).find(|uri| !uri.secure);

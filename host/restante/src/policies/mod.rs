@@ -467,7 +467,7 @@ impl Current {
     /// What decides, for the log.
     fn tell(&self, why: &'static str) {
         let (tenant, Kept { number, digest, name, version, origin, .. }) = (&self.configured.name, &self.state.active);
-        tracing::info!(%tenant, number, name, version, digest, ?origin, why, "another policy generation is active");
+        tracing::info!(%tenant, number, name, version, digest, ?origin, why, "policy generation activated");
     }
 }
 

@@ -140,7 +140,7 @@ fn received(message: &ReceivedMessage, text: Option<&str>, file: Option<&Path>) 
     match (text, file) {
         (_, Some(file)) => words.push_str(&format!("\n  saved as {}", file.display())),
         (Some(_), None) => {}
-        (None, None) => words.push_str("\n  not kept: it is no text, and --save names no directory"),
+        (None, None) => words.push_str("\n  not kept: it is not text, and no --save was given"),
     }
     words
 }

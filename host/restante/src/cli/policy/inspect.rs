@@ -63,7 +63,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     say!("sha256:    {digest}");
     say!("size:      {} bytes", subject.component.len());
-    let contract = if versions.is_empty() { "none: it is no policy".to_owned() } else { versions.join(", ") };
+    let contract = if versions.is_empty() { "none: not a policy".to_owned() } else { versions.join(", ") };
     say!("contract:  {}", harmless(&contract));
     say!("memory:    {} bytes at first", contents.initial_memory_bytes);
     for (index, import) in contents.imports.iter().enumerate() {

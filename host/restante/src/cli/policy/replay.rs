@@ -68,7 +68,7 @@ fn replay(arguments: &Arguments) -> Result<bool> {
     }
     if count == 0 {
         bail!(
-            "there is no record in {}",
+            "no records in {}",
             arguments.records.iter().map(|it| it.display().to_string()).collect::<Vec<_>>().join(", ")
         );
     }

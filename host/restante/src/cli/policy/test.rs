@@ -73,7 +73,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     if tried.is_empty() {
-        bail!("{}: there is no case", arguments.directory.display());
+        bail!("{}: no cases found", arguments.directory.display());
     }
     let failed = tried.iter().filter(|case| case.failure.is_some()).count();
     if arguments.json {

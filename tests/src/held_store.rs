@@ -143,6 +143,10 @@ impl Store for HeldStore {
         self.inner.tenant_dispositions(tenant)
     }
 
+    fn all_totals(&self) -> (Totals, Totals) {
+        self.inner.all_totals()
+    }
+
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecipientKey>, StoreError> {
         self.inner.due(now, limit)
     }

@@ -311,7 +311,10 @@ pub fn run(arguments: &[&str]) -> Finished {
 #[must_use]
 pub fn run_in(environment: &[(&str, &str)], arguments: &[&str]) -> Finished {
     let mut command = Command::new(binary());
-    command.args(arguments).stdin(Stdio::null()).env_remove("RESTANTE_LOG").env_remove("RESTANTE_PASSWORD");
+    command.args(arguments).stdin(Stdio::null());
+    for name in ["RESTANTE_LOG", "RESTANTE_PASSWORD", "RESTANTE_SOCKET"] {
+        command.env_remove(name);
+    }
     let output = command.envs(environment.iter().copied()).output().expect("the program runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     Finished { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }

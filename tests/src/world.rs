@@ -349,13 +349,13 @@ impl World {
     #[must_use]
     pub fn transport_count(&self, name: &str) -> u64 {
         let counters = self.server().transport_counters().snapshot();
-        counters.into_iter().find(|(counter, _)| *counter == name).expect("a counter of that name").1
+        counters.into_iter().find(|it| it.name == name).expect("a counter of that name").count
     }
 
     /// The sum of a metric over its labels; with labels, of those that have them all.
     #[must_use]
     pub fn metric(&self, name: &str, labels: &[&str]) -> u64 {
-        metric_in(&self.shared().metrics.encode(|_| {}), name, labels)
+        metric_in(&self.shared().metrics.encode(None), name, labels)
     }
 
     /// Waits until the sum of a metric over its labels is this. An empty queue does not say so: a commit is visible before

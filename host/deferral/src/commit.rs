@@ -128,7 +128,7 @@ pub enum Select {
 pub struct LoadRequest {
     /// Which messages.
     pub select: Select,
-    /// At most so many. Zero: only what is known of the queue as a whole is wanted.
+    /// At most this many. Zero: only what is known of the queue as a whole is wanted.
     pub max_messages: u32,
     /// And, after the first, at most so many bytes of inline bodies.
     pub max_body_bytes: u64,

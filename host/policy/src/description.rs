@@ -38,7 +38,7 @@ pub enum DescriptionError {
     #[error("settings-schema is not JSON: {0}")]
     NotJson(String),
     /// The schema is JSON, and no schema.
-    #[error("settings-schema is no JSON Schema: expected an object, or true")]
+    #[error("settings-schema is not a JSON Schema: expected an object, or true")]
     NoSchema,
 }
 

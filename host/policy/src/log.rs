@@ -4,15 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use restante_deferral::model::TenantName;
-use serde::Serialize;
+use restante_deferral::model::{TenantName, Timestamp};
 
 /// Lines of one tenant that are remembered.
 const MAX_REMEMBERED_LINES: usize = 200;
 
 /// How important a guest's line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     /// For the policy's author.
     Debug,
@@ -34,13 +32,12 @@ pub struct GuestLog<'a> {
 }
 
 /// A line that was remembered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
     /// Counts the tenant's lines, from 1.
     pub number: u64,
-    /// When, in milliseconds since 1970.
-    pub at: u64,
+    /// When.
+    pub at: Timestamp,
     /// How important.
     pub level: LogLevel,
     /// The text, as in [`GuestLog`].
@@ -57,7 +54,7 @@ impl TenantLog {
     /// Remembers a line in place of the oldest.
     pub(crate) fn push(&self, level: LogLevel, text: &str) {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let at = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let at = Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.0 = lines.0.saturating_add(1);
         if lines.1.len() >= MAX_REMEMBERED_LINES {

@@ -10,4 +10,5 @@ pub mod metrics;
 pub mod policies;
 pub mod server;
 pub mod signatures;
+pub mod times;
 pub mod watch;

@@ -1,85 +1,24 @@
 //! What is counted, in Prometheus' form.
 
-use std::fmt::Write as _;
+mod labels;
+mod scrape;
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use restante_deferral::decision::{AttemptKind, Undecided};
-use restante_deferral::model::{Origin, TenantName};
+use restante_deferral::model::TenantName;
 use restante_deferral::participating_function::Event;
 
-/// An attempt's labels.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct AttemptLabels {
-    attempt: &'static str,
-}
-
-/// A failed attempt's labels.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct FailureLabels {
-    attempt: &'static str,
-    origin: &'static str,
-    status: u16,
-}
-
-/// A fallback's labels.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct FallbackLabels {
-    tenant: String,
-    hook: &'static str,
-    reason: &'static str,
-}
-
-/// A tenant's limit that was reached.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct TenantLimitLabels {
-    tenant: String,
-    limit: &'static str,
-}
-
-/// What a sender has too many of.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct SenderLimitLabels {
-    tenant: String,
-    limit: &'static str,
-}
-
-/// What something came to.
-#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct OutcomeLabels {
-    outcome: &'static str,
-}
-
-/// A status.
-#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct StatusLabels {
-    status: u16,
-}
-
-/// A request that was refused.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct RefusalLabels {
-    method: &'static str,
-    status: u16,
-}
-
-/// Something dropped.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct DropLabels {
-    reason: &'static str,
-}
-
-/// A request that had to show who it is from.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct AuthenticationLabels {
-    tenant: String,
-    outcome: &'static str,
-}
+pub use self::labels::DROP_REASONS;
+use self::labels::{
+    ATTEMPT_KINDS, AUTHENTICATION_OUTCOMES, AttemptLabels, AuthenticationLabels, DropLabels, FailureLabels,
+    FallbackLabels, OutcomeLabels, RELOAD_OUTCOMES, RefusalLabels, SENDER_LIMITS, SenderLimitLabels, StatusLabels,
+    TENANT_LIMITS, TenantLimitLabels, attempt_label, origin_label, undecided_label,
+};
+pub use self::scrape::Scrape;
 
 /// All counters of a server; shared, without locks on the hot path.
 pub struct Metrics {
@@ -102,14 +41,8 @@ pub struct Metrics {
     sender_limits: Family<SenderLimitLabels, Counter>,
     authentications: Family<AuthenticationLabels, Counter>,
     reloads: Family<OutcomeLabels, Counter>,
-    /// Messages that wait, all tenants.
-    pub waiting_messages: Gauge,
-    /// Dispositions that wait, all tenants.
-    pub waiting_dispositions: Gauge,
     /// Recipients in memory.
     pub recipients: Gauge,
-    /// Next hops whose refusals for good are not believed.
-    pub disbelieved_hops: Gauge,
     /// MSRP sessions.
     pub sessions: Gauge,
     /// Large messages that nobody took and that came here.
@@ -154,10 +87,7 @@ impl Metrics {
             sender_limits: Family::default(),
             authentications: Family::default(),
             reloads: Family::default(),
-            waiting_messages: Gauge::default(),
-            waiting_dispositions: Gauge::default(),
             recipients: Gauge::default(),
-            disbelieved_hops: Gauge::default(),
             sessions: Gauge::default(),
             take_overs: Counter::default(),
             transactions: Gauge::default(),
@@ -166,33 +96,34 @@ impl Metrics {
             accept_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
         };
         metrics.register();
+        metrics.begin();
         metrics
     }
 
     fn register(&mut self) {
+        self.register_messages();
         let registry = &mut self.registry;
-        registry.register("messages_stored", "Messages made durable", self.stored.clone());
-        registry.register("messages_repeated", "Repetitions answered and not stored again", self.duplicates.clone());
-        registry.register("messages_delivered", "Messages acknowledged by a device", self.delivered.clone());
-        registry.register("messages_expired", "Messages dropped at their expiry", self.expired.clone());
-        registry.register("messages_given_up", "Messages a device refused for good", self.given_up.clone());
-        registry.register("messages_discarded", "Messages dropped by policy or operator", self.discarded.clone());
-        registry.register("messages_handed_over", "Messages given to a named target", self.handed_over.clone());
-        registry.register("reports", "Disposition notifications made", self.reported.clone());
-        registry.register("messages_refused", "Messages refused, by status", self.refused.clone());
-        registry.register("attempts", "Delivery attempts", self.attempts.clone());
-        registry.register("attempts_failed", "Delivery attempts that failed", self.attempts_failed.clone());
+        registry.register("attempts", "Delivery attempts that began", self.attempts.clone());
+        registry.register(
+            "attempts_failed",
+            "Delivery attempts that failed, by whose failure it was; status 0 means no answer",
+            self.attempts_failed.clone(),
+        );
         registry.register("policy_fallbacks", "Decisions taken by the fallback", self.fallbacks.clone());
         registry.register(
             "requests_refused",
             "SIP requests answered with 400 or more, by method and status",
             self.requests_refused.clone(),
         );
-        registry.register("dropped", "Input that was dropped", self.dropped.clone());
-        registry.register("tenant_limits", "Times a tenant's limit was reached", self.tenant_limits.clone());
+        registry.register("dropped", "Input that was dropped, by reason", self.dropped.clone());
+        registry.register(
+            "tenant_limits",
+            "Times that a limit of a tenant refused something, let it wait, or left a report out",
+            self.tenant_limits.clone(),
+        );
         registry.register(
             "sender_limits",
-            "Requests refused because their sender, or its address, had too much open",
+            "INVITEs refused because their sender, or its address, had too much open",
             self.sender_limits.clone(),
         );
         registry.register(
@@ -201,25 +132,107 @@ impl Metrics {
             self.authentications.clone(),
         );
         registry.register("reloads", "Readings of the configuration file, by outcome", self.reloads.clone());
-        registry.register("messages_waiting", "Messages that wait", self.waiting_messages.clone());
-        registry.register("dispositions_waiting", "Dispositions that wait", self.waiting_dispositions.clone());
-        registry.register("recipients_in_memory", "Recipients in memory", self.recipients.clone());
+        registry.register("recipients_in_memory", "Recipients whose state is in memory", self.recipients.clone());
+        registry.register("msrp_sessions", "MSRP sessions of the server that are open", self.sessions.clone());
         registry.register(
-            "next_hops_disbelieved",
-            "Next hops whose refusals for good are not believed",
-            self.disbelieved_hops.clone(),
+            "sip_transactions",
+            "SIP transactions, those included that only absorb repetitions",
+            self.transactions.clone(),
         );
-        registry.register("msrp_sessions", "MSRP sessions", self.sessions.clone());
-        registry.register("take_overs", "Large messages that were passed on and taken over", self.take_overs.clone());
-        registry.register("sip_transactions", "SIP transactions", self.transactions.clone());
-        registry.register("relays", "Requests that are passed on", self.relays.clone());
-        registry.register("subscriptions", "Subscriptions of clients", self.subscriptions.clone());
+        registry.register(
+            "relays",
+            "Requests that are passed on, answered INVITEs included as long as more answers may come",
+            self.relays.clone(),
+        );
+        registry.register("subscriptions", "Clients that watch what waits for them", self.subscriptions.clone());
         registry.register_with_unit(
             "accept",
             "Time from a MESSAGE to its 202",
             Unit::Seconds,
             self.accept_seconds.clone(),
         );
+    }
+
+    fn register_messages(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "messages_stored",
+            "Messages and disposition notifications of senders made durable; the server's own reports are not counted",
+            self.stored.clone(),
+        );
+        registry.register(
+            "messages_repeated",
+            "Repetitions of messages and disposition notifications that were answered and not stored again",
+            self.duplicates.clone(),
+        );
+        registry.register(
+            "messages_delivered",
+            "Acknowledgements by a device of messages, disposition notifications and the server's own reports: \
+             of a message that every device gets, one for each",
+            self.delivered.clone(),
+        );
+        registry.register(
+            "messages_expired",
+            "Messages, disposition notifications and reports dropped at their expiry",
+            self.expired.clone(),
+        );
+        registry.register(
+            "messages_given_up",
+            "Messages, disposition notifications and reports that a device refused for good",
+            self.given_up.clone(),
+        );
+        registry.register(
+            "messages_discarded",
+            "Messages, disposition notifications and reports dropped by policy or operator",
+            self.discarded.clone(),
+        );
+        registry.register(
+            "messages_handed_over",
+            "Messages, disposition notifications and reports that a named target took",
+            self.handed_over.clone(),
+        );
+        registry.register(
+            "messages_refused",
+            "Messages and disposition notifications refused by the policy or for want of room, by status",
+            self.refused.clone(),
+        );
+        registry.register(
+            "reports",
+            "Disposition notifications that the server itself made for senders and stored",
+            self.reported.clone(),
+        );
+        registry.register(
+            "take_overs",
+            "Large messages that were passed on, that no device took, and that the server took",
+            self.take_overs.clone(),
+        );
+    }
+
+    /// Counters whose labels are known begin at zero: what has not happened yet is told from what is not counted, and a
+    /// first event is a rise.
+    fn begin(&self) {
+        for outcome in RELOAD_OUTCOMES {
+            _ = self.reloads.get_or_create(&OutcomeLabels { outcome });
+        }
+        for reason in DROP_REASONS {
+            _ = self.dropped.get_or_create(&DropLabels { reason });
+        }
+        for kind in ATTEMPT_KINDS {
+            _ = self.attempts.get_or_create(&AttemptLabels { attempt: attempt_label(kind) });
+        }
+    }
+
+    /// The same for a tenant that is served from now on, and its authentications where it demands any.
+    pub fn begin_tenant(&self, tenant: &TenantName, authenticates: bool) {
+        for limit in TENANT_LIMITS {
+            _ = self.tenant_limits.get_or_create(&TenantLimitLabels { tenant: tenant.to_string(), limit });
+        }
+        for limit in SENDER_LIMITS {
+            _ = self.sender_limits.get_or_create(&SenderLimitLabels { tenant: tenant.to_string(), limit });
+        }
+        for outcome in AUTHENTICATION_OUTCOMES.into_iter().filter(|_| authenticates) {
+            _ = self.authentications.get_or_create(&AuthenticationLabels { tenant: tenant.to_string(), outcome });
+        }
     }
 
     /// Counts a reading of the configuration file.
@@ -285,102 +298,17 @@ impl Metrics {
         self.dropped.get_or_create(&DropLabels { reason }).inc();
     }
 
-    /// The text form, with whatever `further` appends by [`write_family`]; nothing when that fails, which it does not on a
-    /// string.
+    /// The text form, with what others count; nothing when that fails, which it does not on a string.
     #[must_use]
-    pub fn encode(&self, further: impl FnOnce(&mut String)) -> String {
+    pub fn encode(&self, others: Option<Scrape>) -> String {
+        let mut registry = Registry::with_prefix("restante");
+        if let Some(scrape) = others {
+            registry.register_collector(Box::new(scrape));
+        }
         let mut text = String::new();
-        if encode(&mut text, &self.registry).is_err() {
-            return String::new();
-        }
-        let end = "# EOF\n";
-        if text.ends_with(end) {
-            text.truncate(text.len() - end.len());
-        }
-        further(&mut text);
-        text.push_str(end);
-        text
-    }
-}
-
-/// Writes what somebody else counts: a family `restante_NAME` of so many rows, each with its labels and value.
-pub fn write_family(
-    text: &mut String,
-    name: &str,
-    kind: &str,
-    rows: impl IntoIterator<Item = (Vec<(&'static str, String)>, f64)>,
-) {
-    let mut rows = rows.into_iter().peekable();
-    if rows.peek().is_none() {
-        return;
-    }
-    _ = writeln!(text, "# TYPE restante_{name} {kind}");
-    let suffix = if kind == "counter" { "_total" } else { "" };
-    for (labels, value) in rows {
-        _ = write!(text, "restante_{name}{suffix}");
-        let mut separator = '{';
-        for (label, value) in &labels {
-            let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            _ = write!(text, "{separator}{label}=\"{escaped}\"");
-            separator = ',';
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        _ = writeln!(text, "{close} {value}");
-    }
-}
-
-fn attempt_label(kind: AttemptKind) -> &'static str {
-    match kind {
-        AttemptKind::Page => "page",
-        AttemptKind::Session => "session",
-        AttemptKind::Notification => "notification",
-        AttemptKind::Relay => "relay",
-        AttemptKind::Pull => "pull",
-        AttemptKind::HandOver => "hand-over",
-    }
-}
-
-fn origin_label(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Device => "device",
-        Origin::Core => "core",
-        Origin::Timeout => "timeout",
-        Origin::Transport => "transport",
-    }
-}
-
-fn undecided_label(reason: Undecided) -> &'static str {
-    match reason {
-        Undecided::Declined => "declined",
-        Undecided::Trapped => "trapped",
-        Undecided::TimedOut => "timed-out",
-        Undecided::OutOfMemory => "out-of-memory",
-        Undecided::Overloaded => "overloaded",
-        Undecided::Impossible => "impossible",
-        Undecided::Suspended => "suspended",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn families_of_others_are_appended_with_escaped_labels_before_the_end() {
-        let text = Metrics::new().encode(|text| {
-            write_family(text, "none", "counter", []);
-            write_family(
-                text,
-                "decisions",
-                "counter",
-                [(vec![("tenant", "a\"b\\\n".to_owned()), ("hook", "x".to_owned())], 2.0)],
-            );
-            write_family(text, "age_seconds", "gauge", [(Vec::new(), 0.5)]);
-        });
-        let expected = "# TYPE restante_decisions counter\n\
-                        restante_decisions_total{tenant=\"a\\\"b\\\\\\n\",hook=\"x\"} 2\n\
-                        # TYPE restante_age_seconds gauge\nrestante_age_seconds 0.5\n# EOF\n";
-        assert!(text.ends_with(expected), "{text}");
-        assert!(text.contains("# TYPE restante_messages_stored counter"), "{text}");
+        let written = encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &registry))
+            .and_then(|()| encode_eof(&mut text));
+        if written.is_ok() { text } else { String::new() }
     }
 }

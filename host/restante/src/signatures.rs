@@ -16,7 +16,7 @@ impl Signers {
     pub fn parse(keys: &[String]) -> Result<Signers, String> {
         let parse = |key: &String| {
             let bytes = STANDARD.decode(key.trim()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-            bytes.ok_or_else(|| format!("{key:?} is no ed25519 public key: expected 32 bytes in base64"))
+            bytes.ok_or_else(|| format!("{key:?} is not an ed25519 public key: expected 32 bytes in base64"))
         };
         keys.iter().map(parse).collect::<Result<_, _>>().map(Signers)
     }
@@ -30,10 +30,10 @@ impl Signers {
             return Ok(());
         }
         let signature = signature
-            .ok_or("this tenant takes signed policies only: expected a detached ed25519 signature of the component")?;
+            .ok_or("this tenant accepts signed policies only: expected a detached ed25519 signature of the component")?;
         let signature = STANDARD.decode(signature).map_err(|_| "the signature is not base64")?;
         let by = |key: &[u8; 32]| UnparsedPublicKey::new(&ED25519, key).verify(component, &signature).is_ok();
-        if self.0.iter().any(by) { Ok(()) } else { Err("the signature is of none of the tenant's signers") }
+        if self.0.iter().any(by) { Ok(()) } else { Err("none of the tenant's signers made this signature") }
     }
 }
 

@@ -291,6 +291,9 @@ pub trait Store: Send + Sync {
     /// The dispositions beside that, which no other sum counts, reports of ours among them.
     fn tenant_dispositions(&self, tenant: &TenantName) -> Totals;
 
+    /// Messages, and dispositions, of all tenants together.
+    fn all_totals(&self) -> (Totals, Totals);
+
     /// Users whose `WakeAt` has come, at most `limit`. Blocks on the disk. While there are more, the next call goes on
     /// after the last one, so that alarms that are left to ring hide no others; then it begins again.
     ///

@@ -366,6 +366,11 @@ impl Store for MemoryStore {
         self.lock().totals_of(MessageKind::Disposition, |message| message.message.recipient.tenant == *tenant)
     }
 
+    fn all_totals(&self) -> (Totals, Totals) {
+        let inner = self.lock();
+        (inner.totals(|_| true), inner.totals_of(MessageKind::Disposition, |_| true))
+    }
+
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecipientKey>, StoreError> {
         let mut inner = self.lock();
         let after = inner.due_after.take();

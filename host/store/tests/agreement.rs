@@ -308,6 +308,7 @@ fn run(steps: &[Step]) -> Result<(), TestCaseError> {
         let tenant = TenantName("t".into());
         prop_assert_eq!(fake.tenant_totals(&tenant), disk.store.tenant_totals(&tenant));
         prop_assert_eq!(fake.tenant_dispositions(&tenant), disk.store.tenant_dispositions(&tenant));
+        prop_assert_eq!(fake.all_totals(), disk.store.all_totals());
     }
     Ok(())
 }

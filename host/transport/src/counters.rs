@@ -2,6 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// A counter at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Its name.
+    pub name: &'static str,
+    /// What it counts, in a sentence.
+    pub meaning: &'static str,
+    /// So many.
+    pub count: u64,
+}
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident),* $(,)?) => {
         /// Counts since the start. Shared by reference; reading never stops a writer.
@@ -11,10 +22,14 @@ macro_rules! counters {
         }
 
         impl TransportCounters {
-            /// Every counter by its name.
+            /// Every counter.
             #[must_use]
-            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.load(Ordering::Relaxed)),)*]
+            pub fn snapshot(&self) -> Vec<Count> {
+                vec![$(Count {
+                    name: stringify!($name),
+                    meaning: concat!($($doc),+).trim(),
+                    count: self.$name.load(Ordering::Relaxed),
+                },)*]
             }
         }
     };

@@ -27,7 +27,7 @@ mod udp;
 mod web_socket;
 
 pub use address::{AddressError, ConnectionId, Flow, HostPort, Listener, ListenerId, NameId, Protocol};
-pub use counters::TransportCounters;
+pub use counters::{Count, TransportCounters};
 pub use event::{CloseReason, Handler, Intake, SendFailure, SendToken, TransportEvent, Unreadable};
 pub use limits::TransportLimits;
 pub use permit::{ConnectionPermit, source_of};

@@ -248,7 +248,7 @@ pub async fn connect_encrypted(
     match timeout_at(deadline, agreed).await {
         Ok(Ok(stream)) => Ok(MsrpStream::Encrypted(EncryptedStream(Box::new(stream.into())))),
         Ok(Err(error)) => {
-            tracing::warn!(%remote, %error, "no TLS with the place of an MSRP path");
+            tracing::warn!(%remote, %error, "the TLS handshake with the host of an MSRP path failed");
             Err(SendFailure::Handshake)
         }
         Err(_) => Err(SendFailure::Handshake),

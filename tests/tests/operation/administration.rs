@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use restante_client::PageMessage;
+use restante_client::{Behaviour, PageMessage, Scripted};
 use restante_cpim::imdn::{Disposition, DispositionNotification};
-use restante_tests::{Program, http, http_that_stays, run, setting};
+use restante_tests::{Program, http, http_that_stays, run, run_in, setting};
 use serde_json::Value;
 
 #[test]
@@ -35,6 +35,7 @@ fn what_waits_is_listed_shown_and_discarded() {
         let id = messages[0]["id"].to_string();
         let shown = world.json(&["queue", "show", &id]).await;
         assert_eq!((&shown["imdn_message_id"], &shown["state"]), (&sent[0].as_str().into(), &"waiting".into()));
+        assert_eq!((&shown["retry_at"], &shown["announced_until"]), (&Value::Null, &Value::Null));
         let table = world.command(&["queue", "list"]).await.stdout;
         assert!(
             table.lines().next().is_some_and(|head| head.starts_with("id ")) && table.lines().count() == 4,
@@ -46,7 +47,7 @@ fn what_waits_is_listed_shown_and_discarded() {
         assert_eq!(alice.disposition().await, (sent[0].clone(), Disposition::DeliveryFailed));
         let gone = world.command(&["queue", "show", &id]).await;
         assert_eq!(gone.status.code(), Some(1));
-        assert_eq!(gone.stderr, format!("restante: message {id} does not wait\n"));
+        assert_eq!(gone.stderr, format!("restante: no waiting message {id}\n"));
         let discarded = world.command(&["queue", "discard", "--to", "sip:bob@example.org"]).await;
         assert_eq!(discarded.stdout, "1 message discarded\n");
         world.until_waiting(1).await;
@@ -79,7 +80,7 @@ fn a_users_preferences_and_names_are_shown_and_set_and_count_at_once() {
 
         let stranger = world.command(&["user", "show", "sip:bob@elsewhere.net"]).await;
         assert_eq!(stranger.status.code(), Some(1));
-        assert!(stranger.stderr.contains("is no user of any tenant"), "{stranger:?}");
+        assert!(stranger.stderr.contains("is not a user of any tenant"), "{stranger:?}");
         let wrong = world.command(&["user", "set", "sip:bob@example.org", "--alias", "nonsense"]).await;
         assert!(wrong.stderr.contains("expected sip:USER@DOMAIN or tel:+NUMBER"), "{wrong:?}");
         let long = world.command(&["user", "set", "sip:bob@example.org", "--class", &"x".repeat(101)]).await;
@@ -95,10 +96,55 @@ fn a_users_preferences_and_names_are_shown_and_set_and_count_at_once() {
 }
 
 #[test]
+fn a_message_that_is_tried_again_later_says_when() {
+    setting().settings("retry_seconds = [3600]").administered().tell(async |world| {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let busy = Behaviour { message_answers: [Scripted::Status(486)].into(), ..Behaviour::default() };
+        bob.client.set_behaviour(busy).await.expect("a client");
+        bob.register().await;
+        alice.send(bob.address(), "later").await;
+        let queue = loop {
+            let queue = world.json(&["queue", "list"]).await;
+            if queue["messages"][0]["state"] != "waiting" {
+                break queue;
+            }
+        };
+        let message = &queue["messages"][0];
+        let at = message["retry_at"].as_str().unwrap_or_default();
+        assert_eq!((&message["state"], &message["announced_until"]), (&"retry".into(), &Value::Null), "{queue}");
+        let table = world.command(&["queue", "list"]).await.stdout;
+        assert!(!at.is_empty() && table.contains(&format!("retry at {at}")), "{queue} {table}");
+        let shown = world.command(&["queue", "show", &message["id"].to_string()]).await.stdout;
+        let line = |label: &str| shown.lines().find_map(|line| line.strip_prefix(label)).map(str::trim);
+        assert_eq!(line("state:"), Some(format!("retry at {at}").as_str()), "{shown}");
+        assert!(line("last failure:").is_some_and(|it| it.starts_with("486 from device at ")), "{shown}");
+        let begins =
+            |line: &str| line.find(": ").map(|at| at + line[at + 1..].len() - line[at + 1..].trim_start().len());
+        assert!(shown.lines().all(|line| begins(line) == Some(16)), "what is said begins in one column: {shown}");
+    });
+}
+
+#[test]
 fn no_server_is_said_so() {
     let alone = run(&["queue", "list", "--socket", "/nowhere/admin.sock"]);
     assert_eq!(alone.status.code(), Some(1));
     assert!(alone.stderr.starts_with("restante: no server answers at /nowhere/admin.sock"), "{alone:?}");
+}
+
+#[test]
+fn the_socket_is_the_arguments_else_the_environments_else_that_beside() {
+    let beside = "restante-data/admin.sock";
+    for (variable, arguments, expected) in [
+        (Some("/here/admin.sock"), &[][..], "/here/admin.sock"),
+        (Some("/here/admin.sock"), &["--socket", "/nowhere/admin.sock"], "/nowhere/admin.sock"),
+        (Some("/here/admin.sock"), &["--url", "http://127.0.0.1:1", "--token-file", "/dev/null"], "http://127.0.0.1:1"),
+        (Some(""), &[], beside),
+        (None, &[], beside),
+    ] {
+        let environment: Vec<_> = variable.map(|socket| ("RESTANTE_SOCKET", socket)).into_iter().collect();
+        let said = run_in(&environment, &[&["queue", "list"], arguments].concat());
+        assert!(said.stderr.starts_with(&format!("restante: no server answers at {expected}")), "{said:?}");
+    }
 }
 
 #[tokio::test]
@@ -161,9 +207,15 @@ fn health_and_metrics_tell_how_it_is() {
             "{}",
             metrics.head
         );
-        for line in
-            ["restante_messages_stored_total 1", "restante_messages_waiting 1", "restante_msrp_sessions 0", "# EOF"]
-        {
+        for line in [
+            "restante_messages_stored_total 1",
+            "restante_messages_waiting 1",
+            "restante_msrp_sessions 0",
+            "restante_disk_full 0",
+            "restante_tenant_limits_total{tenant=\"example\",limit=\"stored\"} 0",
+            "restante_dropped_total{reason=\"shard-busy\"} 0",
+            "# EOF",
+        ] {
             assert!(metrics.body.lines().any(|it| it == line), "no {line:?} in {}", metrics.body);
         }
         for family in ["restante_accept_seconds_bucket", "restante_transport_", "restante_policy_"] {
@@ -172,5 +224,7 @@ fn health_and_metrics_tell_how_it_is() {
         world.held().pretend_age(std::time::Duration::from_secs(60));
         let late = world.administration("/health").await;
         assert_eq!((late.status, late.body.contains("overloaded")), (503, true), "{late:?}");
+        let metrics = world.administration("/metrics").await.body;
+        assert!(metrics.lines().any(|it| it == "restante_oldest_write_age_seconds 1.0"), "{metrics}");
     });
 }

@@ -46,12 +46,11 @@ async fn a_reload_says_which_policies_are_others_and_the_log_why() {
     std::fs::copy(guest("scripted"), &beside).expect("a policy");
     std::fs::rename(&beside, &file).expect("a rename");
     let said = program.ask(&["tenant", "reload"]);
-    let line = served.line_with("another generation of the policy decides").await;
+    let line = served.line_with("policy generation activated").await;
     assert!(line.contains("scripted") && line.contains('2'), "{line}");
     // Who watches the file may be done before the reload begins, or while it runs.
-    let is_told = said.stdout == "generation 2 of the policy of example decides\n";
-    let was_before =
-        !line.contains("the configuration names it") && said.stdout == "no tenant is otherwise than before\n";
+    let is_told = said.stdout == "example: policy generation 2 is active\n";
+    let was_before = !line.contains("the configuration names it") && said.stdout == "no tenant changed\n";
     assert!(is_told || was_before, "{said:?} {line}");
     let metrics = http_request(&program.data().join("admin.sock"), "GET", "/metrics", None).await.body;
     assert!(metrics.contains("restante_reloads_total{outcome=\"taken\"} 1"), "{metrics}");
@@ -81,7 +80,11 @@ async fn a_configured_policy_that_cannot_be_used_is_refused_where_it_is_new_and_
     served.line_with("the configured policy cannot be read").await;
     served.kill();
     let served = program.serve().await;
-    assert!(served.log().iter().any(|line| line.contains("is not activated")), "{:#?}", served.log());
+    assert!(
+        served.log().iter().any(|line| line.contains("the configured policy cannot be activated")),
+        "{:#?}",
+        served.log()
+    );
     assert_eq!(active_generation(&program), 1);
     drop(served);
 }
@@ -103,7 +106,7 @@ fn what_was_activated_for_a_tenant_that_was_removed_is_said_when_its_name_return
         assert!(world.command(&["tenant", "remove", "school"]).await.status.success());
         let returned = add().await;
         assert!(
-            returned.contains("school: generation 2 decides again, scripted, which was activated by command"),
+            returned.contains("school: generation 2 is active again, scripted, which was activated by command"),
             "{returned}"
         );
         assert!(world.command(&["tenant", "remove", "school"]).await.status.success());

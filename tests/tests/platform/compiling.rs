@@ -129,7 +129,7 @@ async fn a_server_that_compiles_for_minutes_ends_when_it_is_asked_to() {
     let mut starting = program.begin();
     until("it starts", || starting.compiles()).await;
     starting.terminate();
-    starting.line_with("stopped before it served").await;
+    starting.line_with("stopped during startup").await;
     assert_eq!(starting.ended().await.code(), Some(0));
 }
 

@@ -45,7 +45,7 @@ fn what_was_recorded_is_decided_again_to_the_same_answers_and_shadow_shows_what_
         let same = command(world, &["policy", "replay", &records, "--policy", "standard", "--json"]).await;
         assert!(same.status.success(), "{same:?}");
         let same: Value = serde_json::from_str(&same.stdout).expect("JSON");
-        assert_eq!((&same["total"]["changed"], &same["total"]["not-comparable"]), (&0.into(), &0.into()));
+        assert_eq!((&same["total"]["changed"], &same["total"]["not_comparable"]), (&0.into(), &0.into()));
         assert_eq!(same["cost"]["recorded"], same["cost"]["now"], "to the instruction");
 
         let changed =
@@ -80,7 +80,7 @@ fn a_policy_that_fails_the_tenants_cases_is_not_activated() {
         done(world, &["policy", "cases", "example", &records]).await;
 
         let refused = command(world, &["policy", "activate", "example", &guest("scripted")]).await;
-        assert!(!refused.status.success() && refused.stderr.contains("cases: 1 of 1 cases fail"), "{refused:?}");
+        assert!(!refused.status.success() && refused.stderr.contains("cases: 1 of 1 failed"), "{refused:?}");
         assert_eq!(status(world).await["active"]["number"], 1);
         let few = settings(world, r#"{"few": 2}"#);
         done(world, &["policy", "activate", "example", "standard", "--settings", &few]).await;
@@ -88,7 +88,8 @@ fn a_policy_that_fails_the_tenants_cases_is_not_activated() {
         std::fs::write(&broken, "{\"hook\": \"on-tuesday\"}\n").expect("cases");
         let refused = command(world, &["policy", "cases", "example", &broken.display().to_string()]).await;
         assert!(!refused.status.success(), "{refused:?}");
-        done(world, &["policy", "cases", "example", "none"]).await;
+        let removed = done(world, &["policy", "cases", "example", "--remove"]).await;
+        assert_eq!(removed, "example: the cases are removed\n");
         done(world, &["policy", "activate", "example", &guest("scripted")]).await;
     });
 }
@@ -110,11 +111,11 @@ fn records_stay_within_their_bound_and_outlive_a_restart() {
         until("all is recorded or left out", || files(world).len() == 2).await;
         assert!(files(world).iter().all(|length| *length <= 32_768), "{:?}", files(world));
         world.restart().await;
-        assert_eq!(status(world).await["recording"]["settings"]["max-bytes"], 65_536);
+        assert_eq!(status(world).await["recording"]["settings"]["max_bytes"], 65_536);
         alice.send(bob.address(), "after").await;
         until_recorded(world, 1).await;
         let sampled = done(world, &["policy", "record", "on", "example", "--sample", "0"]).await;
-        assert_eq!(sampled, "");
+        assert_eq!(sampled, "example: decisions are recorded from now on\n");
     });
 }
 

@@ -18,10 +18,12 @@ fn a_policy_is_activated_rolled_back_and_found_again_after_a_restart() {
         bob.register().await;
         let before = status(world).await;
         assert_eq!((&before["active"]["number"], &before["active"]["origin"]), (&1.into(), &"configuration".into()));
+        let since = before["active"]["since"].as_str().unwrap_or_default();
+        assert!(since.len() == "2026-11-27T08:21:07Z".len() && since.ends_with('Z'), "{before}");
 
         let by_session = settings(world, r#"{"available": "session"}"#);
         let said = done(world, &["policy", "activate", "example", &guest("scripted"), "--settings", &by_session]).await;
-        assert!(said.contains("decides from now on: generation 2"), "{said}");
+        assert!(said.contains("is active: generation 2"), "{said}");
         alice.send(bob.address(), "by session").await;
         assert_eq!(bob.received().await.mode, Mode::Push, "the next decision is the new policy's");
 
@@ -154,6 +156,10 @@ fn what_the_guest_logs_is_shown_harmless() {
         let shown = done(world, &["policy", "log", "example"]).await;
         assert!(shown.contains("debug") && shown.contains("a\\u{1b}[31m"), "{shown}");
         assert!(!shown.contains('\u{1b}'));
+        let line = done(world, &["policy", "log", "example", "--json"]).await;
+        let line: Value = serde_json::from_str(line.lines().next().expect("a line")).expect("JSON");
+        let at = line["at"].as_str().unwrap_or_default();
+        assert!(at.len() == "2026-11-27T08:21:07.368Z".len() && at.ends_with('Z'), "{line}");
     });
 }
 

@@ -89,7 +89,7 @@ fn what_is_missing_or_broken_is_said() {
     };
     let here = desk.argument("");
     assert!(said(&[&here]).contains("no policy was built here; build it, or name one with --policy"));
-    assert!(said(&[&here, "--policy", "standard"]).contains("there is no case"));
+    assert!(said(&[&here, "--policy", "standard"]).contains("no cases found"));
     let mut broken = case("", Hook::Available, "expect", json!({"steps": [{"pages": {}}]}));
     let file = desk.write("cases/a.json", broken.to_string());
     let expected = "DESK/cases/a.json: line 1: expect.steps[0]";

@@ -26,8 +26,8 @@ fn what_can_be_no_component_is_told_why() {
     let empty_module = desk.write("empty.wasm", b"\0asm\x01\0\0\0");
     let text = desk.write("text.wasm", "not WebAssembly at all");
     let cases = [
-        (vec!["inspect", &empty_module], "contract: none: it is no policy"),
-        (vec!["inspect", &text], "is broken"),
+        (vec!["inspect", &empty_module], "contract: none: not a policy"),
+        (vec!["inspect", &text], "malformed component"),
         (vec!["check", &text], "FAILED imports"),
         (vec!["check", &empty_module], "FAILED world the component does not export describe, check-settings"),
         (vec!["check", "/nowhere/policy.wasm"], "/nowhere/policy.wasm: No such file"),

@@ -62,7 +62,7 @@ fn what_would_change_is_counted_and_shown_with_an_example() {
 
     let trap = desk.write("trap.json", r#"{"behaviour": "trap"}"#);
     let (status, report) = policy_json(&["replay", &file, "--policy", &guest("hostile"), "--settings", &trap]);
-    assert_eq!((status, &report["total"]["newly-undecided"]), (Some(1), &json!(100)), "{report}");
+    assert_eq!((status, &report["total"]["newly_undecided"]), (Some(1), &json!(100)), "{report}");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn what_cannot_be_told_has_a_status_of_its_own() {
     let settings = desk.write("settings.json", r#"{"few": -1}"#);
     let cases: [(Vec<&str>, &str); 4] = [
         (vec![&broken, "--policy", "standard"], "DESK/broken.jsonl: line 1: format: expected 1"),
-        (vec![&empty, "--policy", "standard"], "there is no record in DESK/empty.jsonl"),
+        (vec![&empty, "--policy", "standard"], "no records in DESK/empty.jsonl"),
         (vec![&file, "--policy", "/nowhere.wasm"], "/nowhere.wasm: No such file"),
         (vec![&file, "--policy", "standard", "--settings", &settings], "/few"),
     ];

@@ -1,7 +1,9 @@
-//! Whatever is counted as dropped has its reason in the operator's table.
+//! Whatever is counted as dropped has its reason in the operator's table, and is counted from the start.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use restante::metrics::DROP_REASONS;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -42,6 +44,7 @@ fn every_reason_for_dropping_something_is_in_the_operators_table() {
         reasons.len() > 15 && reasons.contains("shard-busy") && reasons.contains("too-many-recipients"),
         "{reasons:?}"
     );
+    assert_eq!(reasons, DROP_REASONS.into_iter().collect(), "what is counted, and what begins at zero");
     let guide = std::fs::read_to_string(root().join("docs/operating.md")).expect("the guide");
     let (_, table) = guide.split_once("The `reason` of dropped input").expect("the table");
     let (table, _) = table.split_once("What the sockets count").expect("what follows the table");

@@ -154,9 +154,9 @@ impl Agreement {
         let mut value = json!({
             "identical": self.identical,
             "changed": self.changed,
-            "newly-undecided": self.newly_undecided,
-            "newly-decided": self.newly_decided,
-            "not-comparable": self.not_comparable,
+            "newly_undecided": self.newly_undecided,
+            "newly_decided": self.newly_decided,
+            "not_comparable": self.not_comparable,
         });
         if let (Some(hook), Some(object)) = (hook, value.as_object_mut()) {
             object.insert("hook".to_owned(), hook.name().into());

@@ -139,7 +139,7 @@ fn differences_are_counted_by_kind_with_the_first_examples() {
     let json = comparison.to_json();
     assert_eq!(json["groups"][0]["examples"][0]["before"]["keep"]["expires-at"], 1_000);
     assert_eq!(json["groups"][0]["examples"][0]["input"]["sender"]["address"], "sip:alice@example.org");
-    assert_eq!(json["hooks"][0]["newly-decided"], 1);
+    assert_eq!(json["hooks"][0]["newly_decided"], 1);
 }
 
 #[test]

@@ -24,7 +24,8 @@ pub(super) async fn decide(
     let known = Hook::ALL.into_iter().find(|known| known.name() == hook);
     let hook = known.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("there is no hook {hook:?}")))?;
     let policies = it.shared.policies();
-    let policies = policies.ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server starts"))?;
+    let policies =
+        policies.ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is still starting"))?;
     let Value::Object(mut asked) = checked(question)? else {
         return Err(bad("expected a question as a JSON object").into());
     };

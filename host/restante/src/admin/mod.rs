@@ -31,15 +31,10 @@ use tokio::sync::watch;
 use self::serve::{Listening, serve};
 use crate::configuration::Configuration;
 use crate::memory;
-use crate::metrics::write_family;
-use crate::policies::Activations;
+use crate::metrics::Scrape;
 use crate::server::certificates::{Certificates, time_text};
 use crate::server::roster::Roster;
 use crate::server::{Server, Shared};
-use restante_deferral::model::TenantName;
-use restante_policy::{HookStatistics, TenantStatistics};
-use restante_store::Totals;
-use restante_transport::TlsStatus;
 
 /// The bit of a file's mode that lets every user read it.
 const OTHERS_READ: u32 = 0o004;
@@ -201,7 +196,7 @@ async fn check(State(guard): State<Guard>, headers: HeaderMap, request: Request,
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let given = given.unwrap_or("").as_bytes();
     if !bool::from(given.ct_eq(guard.token.as_bytes())) {
-        return shown_out(StatusCode::UNAUTHORIZED, "a bearer token is needed");
+        return shown_out(StatusCode::UNAUTHORIZED, "bearer token required");
     }
     next.run(request).await
 }
@@ -225,7 +220,7 @@ pub fn check_token_file(configuration: &Configuration) -> Result<()> {
 /// Whoever knows the token may do everything.
 fn warn_of_open_token(path: &Path) {
     if std::fs::metadata(path).is_ok_and(|it| it.permissions().mode() & OTHERS_READ != 0) {
-        tracing::warn!(file = %path.display(), "every user of this machine can read the token: take that from them");
+        tracing::warn!(file = %path.display(), "the token is readable by every local user; restrict it (chmod 600)");
     }
 }
 
@@ -250,7 +245,7 @@ fn token(path: &Path) -> Result<String> {
         return Ok(token);
     }
     let mut random = [0u8; 24];
-    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     let token = HEXLOWER.encode(&random);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     io::Write::write_all(&mut file, format!("{token}\n").as_bytes())?;
@@ -262,7 +257,7 @@ async fn health(State(administration): State<Administration>) -> Response {
     let age = store.oldest_write_age();
     let limit = std::time::Duration::from_millis(administration.shared.limits.max_commit_wait_milliseconds);
     let (status, state) = match (store.is_full(), age > limit) {
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "disk full"),
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "disk_full"),
         (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
         (false, false) => (StatusCode::OK, "ok"),
     };
@@ -278,99 +273,19 @@ async fn health(State(administration): State<Administration>) -> Response {
 
 async fn metrics(State(administration): State<Administration>) -> Response {
     let shared = &administration.shared;
-    let tenants = shared.directory.tenants();
-    let sum = |of: &dyn Fn(&TenantName) -> Totals| tenants.iter().map(|it| i64::from(of(&it.name).messages)).sum();
-    shared.metrics.waiting_messages.set(sum(&|tenant| shared.store.tenant_totals(tenant)));
-    shared.metrics.waiting_dispositions.set(sum(&|tenant| shared.store.tenant_dispositions(tenant)));
-    shared.metrics.disbelieved_hops.set(i64::try_from(shared.disbelieved_hops()).unwrap_or(i64::MAX));
-    let text = shared.metrics.encode(|text| {
-        for (name, value) in administration.counters.snapshot() {
-            write_family(
-                text,
-                &format!("transport_{}", name.replace('-', "_")),
-                "counter",
-                [(Vec::new(), value as f64)],
-            );
-        }
-        write_memory(text);
-        write_certificates(text, &administration.certificates.status());
-        write_policies(text, &shared.policies().map(|policies| policies.host().statistics()).unwrap_or_default());
-        write_activations(text, &shared.policies().map(|policies| policies.activations()).unwrap_or_default());
-    });
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
-}
-
-/// What decides, and how often that changed.
-fn write_activations(text: &mut String, tenants: &[Activations]) {
-    let of_tenant = |it: &Activations| vec![("tenant", it.tenant.to_string())];
-    let generations = tenants.iter().map(|it| (of_tenant(it), it.generation as f64));
-    write_family(text, "policy_generation", "gauge", generations);
-    let counts = tenants.iter().flat_map(|it| {
-        [("activated", it.activated), ("refused", it.refused)].map(|(outcome, count)| {
-            let labels = of_tenant(it).into_iter().chain([("outcome", outcome.to_owned())]);
-            (labels.collect(), count as f64)
-        })
-    });
-    write_family(text, "policy_activations", "counter", counts);
-}
-
-/// What the allocator counts, where it does.
-fn write_memory(text: &mut String) {
-    let heap = memory::heap();
-    let rows = |bytes: Option<u64>| bytes.map(|bytes| (Vec::new(), bytes as f64));
-    write_family(text, "heap_in_use_bytes", "gauge", rows(heap.map(|it| it.in_use_bytes)));
-    write_family(text, "heap_held_bytes", "gauge", rows(heap.map(|it| it.held_bytes)));
-}
-
-/// When the certificate ends, and how reading its files went.
-fn write_certificates(text: &mut String, status: &TlsStatus) {
-    let ends = status.certificate.as_ref().and_then(|it| it.expires_at_seconds);
-    let rows = ends.map(|ends| (Vec::new(), ends as f64));
-    write_family(text, "tls_certificate_expires_timestamp_seconds", "gauge", rows);
-    if status.certificate.is_some() || status.failed_reloads > 0 {
-        let outcome = |outcome: &str, count: u64| (vec![("outcome", outcome.to_owned())], count as f64);
-        let rows = [outcome("taken", status.reloads), outcome("failed", status.failed_reloads)];
-        write_family(text, "tls_reloads", "counter", rows);
-    }
-}
-
-/// What the policies did, by tenant and hook.
-fn write_policies(text: &mut String, tenants: &[TenantStatistics]) {
-    let labels = |tenant: &TenantStatistics, hook: &HookStatistics| {
-        vec![("tenant", tenant.tenant.to_string()), ("hook", hook.hook.name().to_owned())]
+    let (messages, dispositions) = shared.store.all_totals();
+    let scrape = Scrape {
+        transport: administration.counters.snapshot(),
+        messages,
+        dispositions,
+        is_disk_full: shared.store.is_full(),
+        oldest_write_age: shared.store.oldest_write_age(),
+        disbelieved_hops: shared.disbelieved_hops(),
+        heap: memory::heap(),
+        tls: administration.certificates.status(),
+        policies: shared.policies().map(|policies| policies.host().statistics()).unwrap_or_default(),
+        activations: shared.policies().map(|policies| policies.activations()).unwrap_or_default(),
     };
-    let hooks = || tenants.iter().flat_map(|tenant| tenant.hooks.iter().map(move |hook| (tenant, hook)));
-    let of_tenant = |tenant: &TenantStatistics| vec![("tenant", tenant.tenant.to_string())];
-    write_family(
-        text,
-        "policy_decisions",
-        "counter",
-        hooks().map(|(tenant, hook)| (labels(tenant, hook), hook.asked as f64)),
-    );
-    let seconds = hooks().map(|(tenant, hook)| (labels(tenant, hook), hook.total_micros as f64 / 1e6));
-    write_family(text, "policy_decision_seconds", "counter", seconds);
-    let undecided = hooks().flat_map(|(tenant, hook)| {
-        let reasons = [
-            ("declined", hook.declined),
-            ("trapped", hook.trapped),
-            ("timed-out", hook.timed_out),
-            ("out-of-memory", hook.out_of_memory),
-            ("overloaded", hook.overloaded),
-            ("impossible", hook.impossible),
-            ("suspended", hook.suspended),
-        ];
-        let labels = labels(tenant, hook);
-        reasons.into_iter().map(move |(reason, count)| {
-            (labels.iter().cloned().chain([("reason", reason.to_owned())]).collect(), count as f64)
-        })
-    });
-    write_family(text, "policy_undecided", "counter", undecided);
-    write_family(
-        text,
-        "policy_waiting_decisions",
-        "gauge",
-        tenants.iter().map(|it| (of_tenant(it), it.waiting as f64)),
-    );
-    let dropped = tenants.iter().map(|it| (of_tenant(it), it.dropped_lines as f64));
-    write_family(text, "policy_dropped_log_lines", "counter", dropped);
+    let text = shared.metrics.encode(Some(scrape));
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

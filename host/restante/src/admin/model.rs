@@ -31,12 +31,28 @@ pub struct QueueEntry {
     pub priority: u8,
     /// Attempts since the recipient last became available.
     pub attempts: u16,
-    /// `waiting`, `retry at …`, `announced until …`.
-    pub state: String,
+    /// What it waits for.
+    pub state: QueueState,
+    /// RFC 3339: of [`QueueState::Retry`].
+    pub retry_at: Option<String>,
+    /// RFC 3339: of [`QueueState::Announced`].
+    pub announced_until: Option<String>,
     /// How the last attempt ended.
     pub last_failure: Option<String>,
     /// imdn.Message-ID.
     pub imdn_message_id: Option<String>,
+}
+
+/// What a message waits for.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueState {
+    /// Its recipient, or those before it.
+    Waiting,
+    /// A time, after a failure or because a policy holds it.
+    Retry,
+    /// Its client, which was told of it, to fetch it.
+    Announced,
 }
 
 /// A page of the queue.

@@ -11,14 +11,16 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use restante_deferral::model::TenantName;
-use restante_policy::{LogLine, Problem as SettingsProblem, Severity};
+use restante_policy::{LogLevel, LogLine, Problem as SettingsProblem, Severity};
 use serde::{Deserialize, Serialize};
 
 use super::streaming::streamed;
 use super::{Administration, Problem};
 use crate::policies::activation::NotActivated;
-use crate::policies::library::Recording;
-use crate::policies::{Activated, GenerationStatus, Policies, PolicyError, Proposal, TenantPolicyStatus};
+use crate::policies::{
+    Activated, GenerationStatus, Policies, PolicyError, Proposal, RecordingSettings, TenantPolicyStatus,
+};
+use crate::times::to_the_millisecond;
 
 /// Most bytes of a tenant's cases.
 const MAX_CASES_BYTES: usize = 16 << 20;
@@ -51,7 +53,7 @@ pub struct Uploaded {
 
 /// What is to become a generation.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct ProposalRequest {
     /// Of an uploaded component.
     pub digest: String,
@@ -68,7 +70,7 @@ pub struct ProposalRequest {
 
 /// Which generation to go back to.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
     /// Its number; absent: the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,7 +79,6 @@ pub struct RollbackRequest {
 
 /// What became active, or the candidate.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct ActivatedReply {
     /// It.
     pub generation: GenerationStatus,
@@ -87,7 +88,6 @@ pub struct ActivatedReply {
 
 /// A problem with settings.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct ProblemReply {
     /// JSON pointer.
     pub pointer: String,
@@ -109,9 +109,34 @@ impl From<&SettingsProblem> for ProblemReply {
 }
 
 /// Lines of a log.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct LogReply {
-    lines: Vec<LogLine>,
+    /// Those that are remembered.
+    pub lines: Vec<LogLineReply>,
+}
+
+/// A line of a log.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct LogLineReply {
+    /// Counts the tenant's lines, from 1.
+    pub number: u64,
+    /// When: RFC 3339, with milliseconds.
+    pub at: String,
+    /// `debug`, `info` or `warning`.
+    pub level: String,
+    /// The text, with what could act on a terminal escaped.
+    pub text: String,
+}
+
+impl From<LogLine> for LogLineReply {
+    fn from(LogLine { number, at, level, text }: LogLine) -> LogLineReply {
+        let level = match level {
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Warning => "warning",
+        };
+        LogLineReply { number, at: to_the_millisecond(at), level: level.to_owned(), text }
+    }
 }
 
 #[derive(Deserialize)]
@@ -145,9 +170,10 @@ async fn blocking<T: Send + 'static>(
     it: &Administration,
     work: impl FnOnce(&Policies) -> Result<T, PolicyError> + Send + 'static,
 ) -> Result<T, Response> {
-    let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server starts").into_response();
+    let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is still starting").into_response();
     let policies = Arc::clone(it.shared.policies().ok_or_else(starting)?);
-    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "it broke off; see the log").into_response();
+    let failed =
+        |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the server's log").into_response();
     let done = tokio::task::spawn_blocking(move || work(&policies)).await.map_err(failed)?;
     done.map_err(PolicyError::into_response)
 }
@@ -205,7 +231,7 @@ async fn try_out(
     let request = checked(request)?;
     let sample_permille = request.sample_permille.unwrap_or(1000);
     if sample_permille > 1000 {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "sample-permille: expected 0 to 1000").into_response());
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "sample_permille: expected 0 to 1000").into_response());
     }
     let work = move |policies: &Policies| policies.try_out(&named(tenant), request.into(), sample_permille);
     Ok(reply(&blocking(&it, work).await?))
@@ -250,13 +276,13 @@ async fn shadow(
 async fn start_recording(
     State(it): State<Administration>,
     Path(tenant): Path<String>,
-    request: Result<Json<Recording>, JsonRejection>,
+    request: Result<Json<RecordingSettings>, JsonRejection>,
 ) -> Result<StatusCode, Response> {
     let recording = checked(request)?;
     if recording.sample_permille > 1000 {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "sample-permille: expected 0 to 1000").into_response());
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "sample_permille: expected 0 to 1000").into_response());
     }
-    blocking(&it, move |policies| policies.set_recording(&named(tenant), Some(recording))).await?;
+    blocking(&it, move |policies| policies.set_recording(&named(tenant), Some(recording.into()))).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -295,7 +321,7 @@ async fn log(
     Query(query): Query<LogQuery>,
 ) -> Result<Json<LogReply>, Response> {
     let lines = blocking(&it, move |policies| policies.log_lines(&named(tenant), query.after)).await?;
-    Ok(Json(LogReply { lines }))
+    Ok(Json(LogReply { lines: lines.into_iter().map(LogLineReply::from).collect() }))
 }
 
 /// What a request carries.

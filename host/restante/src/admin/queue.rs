@@ -5,7 +5,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use restante_deferral::commit::{Change, Transaction};
 use restante_deferral::model::{
-    CanonicalAddress, MessageId, MessageKind, Mode, RecipientKey, StoredMessage, TenantName, Timestamp,
+    CanonicalAddress, MessageId, MessageKind, Mode, RecipientKey, StoredMessage, TenantName,
 };
 use restante_sip::identity::canonical;
 use restante_sip::uri::Uri;
@@ -13,9 +13,10 @@ use restante_store::{Filter, Store, Ticket};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
-use super::model::{DiscardRequest, Discarded, QueueEntry, QueuePage};
+use super::model::{DiscardRequest, Discarded, QueueEntry, QueuePage, QueueState};
 use super::{Administration, Problem};
 use crate::server::shard::ToShard;
+use crate::times::to_the_second;
 
 /// Most messages on a page.
 const MAX_PAGE: u32 = 1000;
@@ -63,7 +64,7 @@ pub async fn show(State(it): State<Administration>, Path(id): Path<u64>) -> Resu
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, text)
     })?;
     let (message, size) =
-        found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("message {id} does not wait")))?;
+        found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no waiting message {id}")))?;
     Ok(Json(entry(&message, size)))
 }
 
@@ -141,7 +142,7 @@ fn queue_of(it: &Administration, tenant: Option<&str>, uri: &str) -> Result<Reci
 pub fn recipient(it: &Administration, uri: &str) -> Result<RecipientKey, Problem> {
     let parsed = Uri::parse(uri).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{uri:?}: {error}")))?;
     let found = it.shared.directory.served(&parsed).map(|(_, key)| key);
-    found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("{uri:?} is no user of any tenant")))
+    found.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("{uri:?} is not a user of any tenant")))
 }
 
 /// Something that waits for the disk, off this thread.
@@ -152,7 +153,7 @@ pub async fn blocking<T: Send + 'static>(
     let store = it.shared.store.clone();
     match tokio::task::spawn_blocking(move || work(&*store)).await {
         Ok(result) => Ok(result?),
-        Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request was interrupted")),
+        Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the server's log")),
     }
 }
 
@@ -176,26 +177,22 @@ fn entry(message: &StoredMessage, size_bytes: u64) -> QueueEntry {
         .to_owned(),
         content_type: envelope.content_type.clone(),
         size_bytes,
-        received_at: time(stored.received_at),
-        expires_at: time(stored.expires_at),
+        received_at: to_the_second(stored.received_at),
+        expires_at: to_the_second(stored.expires_at),
         priority: stored.priority,
         attempts: message.attempts,
         state: match (message.not_before, message.fetch_deadline) {
-            (Some(at), _) => format!("retry at {}", time(at)),
-            (None, Some(until)) => format!("announced until {}", time(until)),
-            (None, None) => "waiting".to_owned(),
+            (Some(_), _) => QueueState::Retry,
+            (None, Some(_)) => QueueState::Announced,
+            (None, None) => QueueState::Waiting,
         },
+        retry_at: message.not_before.map(to_the_second),
+        announced_until: message.fetch_deadline.filter(|_| message.not_before.is_none()).map(to_the_second),
         last_failure: message.last_failure.map(|last| {
             let status = last.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
             let origin = format!("{:?}", last.origin).to_lowercase();
-            format!("{status} from {origin} at {}", time(last.at))
+            format!("{status} from {origin} at {}", to_the_second(last.at))
         }),
         imdn_message_id: envelope.imdn.as_ref().map(|imdn| imdn.message_id.clone()),
     }
-}
-
-/// RFC 3339, to the second.
-pub fn time(at: Timestamp) -> String {
-    let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| "never".to_owned(), |time| time.to_string())
 }

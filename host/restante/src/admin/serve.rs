@@ -113,7 +113,7 @@ pub async fn serve(listening: Listening, routes: Router, mut stopped: watch::Rec
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the administration interface cannot accept");
+                tracing::warn!(%error, "the administration interface cannot accept connections");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

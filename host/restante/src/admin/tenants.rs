@@ -57,7 +57,9 @@ pub async fn reload(State(it): State<Administration>) -> Result<Json<ReloadRepor
         let of_tls = certificates.reload();
         match roster.reload() {
             Ok(mut reloaded) => {
-                reloaded.warnings.extend(of_tls.err().map(|error| format!("[tls]: the files are not taken: {error}")));
+                reloaded
+                    .warnings
+                    .extend(of_tls.err().map(|error| format!("[tls]: the changed files cannot be used: {error}")));
                 Ok(Ok(reloaded))
             }
             // Here it is the file that has it, and not the request.
@@ -128,7 +130,7 @@ async fn change<T: Send + 'static>(
     let roster: Arc<Roster> = it.roster.clone();
     match tokio::task::spawn_blocking(move || work(&roster)).await {
         Ok(result) => Ok(result?),
-        Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request was interrupted")),
+        Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the server's log")),
     }
 }
 

@@ -12,9 +12,10 @@ use restante_store::UserCredentials;
 use tokio::sync::oneshot;
 
 use super::model::{CredentialsChange, ReportedRegistration, User, UserAuthentication, UserChange, UserContact};
-use super::queue::{blocking, recipient, time};
+use super::queue::{blocking, recipient};
 use super::{Administration, Problem};
 use crate::server::shard::ToShard;
+use crate::times::to_the_second;
 
 /// A week: longest that a report is believed, in seconds.
 const MAX_REPORTED_SECONDS: u32 = 7 * 24 * 3600;
@@ -44,7 +45,7 @@ pub async fn change(
     };
     let changed = it.shared.change_profile(&key, change, reservation).await;
     let profile = changed.map_err(|error| {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the change could not be kept: {error}"))
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the change could not be saved: {error}"))
     })?;
     Ok(Json(user(&it, &key, profile).await))
 }
@@ -78,7 +79,7 @@ pub async fn report_registration(
     let reported = reported_devices(&it, &key, &told)?;
     let order = ToShard::Report(key.clone(), Box::new(reported));
     if !it.shared.to_recipient_or_full(&key, order) {
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too much waits for the user's shard: try again"));
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is overloaded; try again"));
     }
     Ok(StatusCode::ACCEPTED)
 }
@@ -107,7 +108,7 @@ fn reported_devices(
         return Err(wrong(format!("contacts: at most {}", limits.max_contacts)));
     }
     let device = |text: &String| {
-        EmbeddedDevice::read(text).ok_or_else(|| wrong(format!("contacts: {text:?} is no value of Contact")))
+        EmbeddedDevice::read(text).ok_or_else(|| wrong(format!("contacts: {text:?} is not a Contact value")))
     };
     let devices = contacts.iter().map(device).collect::<Result<Vec<_>, _>>()?;
     let seconds = u64::from(told.expires_seconds).min(limits.max_registration_seconds);
@@ -131,14 +132,14 @@ async fn change_credentials(
             free.map_err(|taken| Problem::new(StatusCode::CONFLICT, taken.to_string()))?;
         }
         it.shared.change_credentials(&key, credentials).await.map_err(|error| {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the change could not be kept: {error}"))
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("the change could not be saved: {error}"))
         })?;
         drop(changing);
         let wanted = key.clone();
         let profile = blocking(&it, move |store| store.profile(&wanted)).await?;
         Ok(Json(user(&it, &key, profile).await))
     });
-    let interrupted = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request was interrupted");
+    let interrupted = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error; see the server's log");
     changed.await.map_err(interrupted)?
 }
 
@@ -162,8 +163,9 @@ fn credentials(
         let algorithm = Algorithm::named(Some(name));
         let hash = algorithm.and_then(|algorithm| HashOfA1::from_hexadecimal(algorithm, text));
         // What it is instead is not repeated: it may be a password.
-        let hash =
-            hash.ok_or_else(|| wrong(format!("hashes: {name:?} is no algorithm, or its value no hash by it")))?;
+        let hash = hash.ok_or_else(|| {
+            wrong(format!("hashes: {name:?} is not an algorithm, or its value is not a hash of that algorithm"))
+        })?;
         Ok((hash.algorithm().as_str().to_owned(), hash.bytes().to_vec()))
     };
     let hashes: Vec<_> = change.hashes.iter().map(hash).collect::<Result<_, Problem>>()?;
@@ -248,7 +250,7 @@ async fn user(it: &Administration, key: &RecipientKey, profile: Profile) -> User
         waiting_messages: totals.messages,
         waiting_bytes: totals.size_bytes,
         authentication: authentication(it, key),
-        contacts: contacts.into_iter().map(|(uri, at)| UserContact { uri, expires_at: time(at) }).collect(),
+        contacts: contacts.into_iter().map(|(uri, at)| UserContact { uri, expires_at: to_the_second(at) }).collect(),
     }
 }
 

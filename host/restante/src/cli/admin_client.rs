@@ -37,7 +37,7 @@ pub fn request<T: DeserializeOwned>(
 ) -> Result<T> {
     let body = body.map(|body| serde_json::to_vec(&body)).transpose()?;
     let answer = blocking(server, method, path, body.map(|body| ("application/json", body)))?;
-    serde_json::from_slice(&answer).context("the server's answer is not what was expected")
+    serde_json::from_slice(&answer).context("unexpected answer from the server")
 }
 
 /// One request whose answer has no content.
@@ -120,9 +120,10 @@ async fn exchange(
         let request = request.header("host", host).header("authorization", format!("Bearer {}", token.trim()));
         return over(stream, request.body(body)?, take).await;
     }
-    let stream = tokio::net::UnixStream::connect(&server.socket)
-        .await
-        .with_context(|| format!("no server answers at {} (see --socket and --url)", server.socket.display()))?;
+    let socket = server.socket();
+    let stream = tokio::net::UnixStream::connect(&socket).await.with_context(|| {
+        format!("no server answers at {} (see --socket, RESTANTE_SOCKET and --url)", socket.display())
+    })?;
     over(stream, request.header("host", "localhost").body(body)?, take).await
 }
 
@@ -137,7 +138,7 @@ where
         let mut body = response.into_body();
         if status.is_success() {
             while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|error| anyhow!("the answer broke off: {error}"))?;
+                let frame = frame.map_err(|error| anyhow!("the answer was cut short: {error}"))?;
                 if let Some(data) = frame.data_ref() {
                     take(data)?;
                 }
@@ -147,7 +148,7 @@ where
         let body = Limited::new(body, MAX_ANSWER_BYTES)
             .collect()
             .await
-            .map_err(|error| anyhow!("the answer broke off: {error}"))?
+            .map_err(|error| anyhow!("the answer was cut short: {error}"))?
             .to_bytes();
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         match problem.get("error").and_then(serde_json::Value::as_str) {
@@ -168,7 +169,7 @@ where
         result = exchange => result,
         ended = connection => {
             // Also when it answered before it had read everything, and the answer was lost over that.
-            ended.context("the server closed the connection: what was sent may be larger than it takes")?;
+            ended.context("the server closed the connection; the request may be too large")?;
             bail!("the server closed the connection")
         }
     }

@@ -22,7 +22,7 @@ const INTERRUPTED: u8 = 130;
 
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Print one JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
     /// Tell only this story; may be given several times.

@@ -39,33 +39,33 @@ enum Command {
     },
     /// Run the server.
     Serve(serve::Arguments),
-    /// Show deferred delivery: a server and its clients on loopback, and what crossed the wire.
+    /// Demonstrate deferred delivery with a server and clients on loopback, and show their messages.
     Demo(demo::Arguments),
     /// Send and receive messages by hand.
     Client {
         #[command(subcommand)]
         command: client::Command,
     },
-    /// See and discard what waits.
+    /// List, show and discard waiting messages.
     Queue {
         #[command(subcommand)]
         command: queue::Command,
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Make, try, test, compare and swap policies.
+    /// Create, test, compare and activate policies.
     Policy {
         #[command(subcommand)]
         command: policy::Command,
     },
-    /// See, add, change and remove tenants.
+    /// List, show, add, change and remove tenants.
     Tenant {
         #[command(subcommand)]
         command: tenant::Command,
         #[command(flatten)]
         server: RunningServer,
     },
-    /// See and change users' preferences, and what they authenticate with.
+    /// Show and change users' preferences and passwords.
     User {
         #[command(subcommand)]
         command: user::Command,
@@ -74,18 +74,18 @@ enum Command {
     },
 }
 
+/// Names the socket of the server that commands ask.
+const SOCKET_VARIABLE: &str = "RESTANTE_SOCKET";
+/// Where it is otherwise: in the default data directory.
+const DEFAULT_SOCKET: &str = "restante-data/admin.sock";
+
 /// Which running server to ask.
 #[derive(Args, Debug)]
 pub struct RunningServer {
-    /// Unix socket of the server.
-    #[arg(
-        long,
-        value_name = "PATH",
-        global = true,
-        default_value = "restante-data/admin.sock",
-        conflicts_with = "url"
-    )]
-    socket: PathBuf,
+    /// Unix socket of the server; by default that of the environment variable RESTANTE_SOCKET, else
+    /// restante-data/admin.sock.
+    #[arg(long, value_name = "PATH", global = true, conflicts_with = "url")]
+    socket: Option<PathBuf>,
     /// Ask over TCP instead: http://HOST:PORT
     #[arg(long, value_name = "URL", global = true, requires = "token_file")]
     url: Option<String>,
@@ -100,7 +100,14 @@ pub struct RunningServer {
 impl RunningServer {
     /// The one with this Unix socket.
     pub(crate) fn at(socket: &Path) -> RunningServer {
-        RunningServer { socket: socket.to_owned(), url: None, token_file: None, json: false }
+        RunningServer { socket: Some(socket.to_owned()), url: None, token_file: None, json: false }
+    }
+
+    /// Where it is asked, unless over TCP. The environment is read here, and not by clap, for which `--url` would
+    /// conflict with it.
+    fn socket(&self) -> PathBuf {
+        let of_environment = || std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.socket.clone().or_else(of_environment).unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
     }
 }
 

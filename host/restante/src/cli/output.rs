@@ -39,7 +39,7 @@ fn write_by(write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) {
 
 /// Nobody reads standard output any more. Another pipe that was closed, such as a server's connection, is something else.
 #[derive(Debug, Error)]
-#[error("nobody reads the output any more")]
+#[error("the output was closed")]
 struct ClosedOutput;
 
 /// Standard output for those who give errors back.

@@ -9,8 +9,8 @@ use hyper::Method;
 use super::RunningServer;
 use super::admin_client::{escaped, request};
 use super::output::say;
-use super::table::{harmless, table};
-use crate::admin::model::{Discarded, QueueEntry, QueuePage};
+use super::table::{counted, harmless, table};
+use crate::admin::model::{Discarded, QueueEntry, QueuePage, QueueState};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -22,10 +22,10 @@ pub enum Command {
         /// Only this recipient's: a SIP or tel URI.
         #[arg(long)]
         to: Option<String>,
-        /// Begin after this message.
+        /// Start after this message.
         #[arg(long, value_name = "ID")]
         after: Option<u64>,
-        /// At most so many.
+        /// At most this many.
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
@@ -34,18 +34,18 @@ pub enum Command {
         /// The message's number.
         id: u64,
     },
-    /// Drop messages that wait.
+    /// Discard waiting messages.
     Discard {
         /// The messages' numbers.
         #[arg(required_unless_present = "to")]
         ids: Vec<u64>,
-        /// All that waits for this recipient.
+        /// Everything that waits for this recipient.
         #[arg(long, conflicts_with = "ids")]
         to: Option<String>,
-        /// Whose user the recipient is: its tenant may be gone, or another may have the address by now.
+        /// The recipient's tenant, where it was removed or the address belongs to another one by now.
         #[arg(long, requires = "to")]
         tenant: Option<String>,
-        /// Tell the senders that asked for negative delivery.
+        /// Notify the senders that asked for negative delivery.
         #[arg(long)]
         report: bool,
     },
@@ -103,7 +103,7 @@ fn row(entry: &QueueEntry) -> Vec<String> {
         entry.received_at.clone(),
         entry.expires_at.clone(),
         entry.attempts.to_string(),
-        entry.state.clone(),
+        state(entry),
     ]
 }
 
@@ -113,15 +113,40 @@ fn show(server: &RunningServer, id: u64) -> Result<ExitCode> {
         say!("{}", serde_json::to_string_pretty(&entry)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let value = serde_json::to_value(&entry)?;
-    for (name, value) in value.as_object().into_iter().flatten() {
-        match value {
-            serde_json::Value::Null => {}
-            serde_json::Value::String(text) => say!("{name}: {}", harmless(text)),
-            other => say!("{name}: {}", harmless(&other.to_string())),
-        }
-    }
+    print(&entry);
     Ok(ExitCode::SUCCESS)
+}
+
+fn print(entry: &QueueEntry) {
+    let line = |label: &str, value: &str| say!("{:<17}{}", format!("{label}:"), harmless(value));
+    line("message", &entry.id.to_string());
+    line("tenant", &entry.tenant);
+    line("to", &entry.to);
+    line("from", &entry.from);
+    line("kind", &entry.kind);
+    line("mode", &entry.mode);
+    line("content type", &entry.content_type);
+    line("size", &counted(entry.size_bytes, "byte"));
+    line("received", &entry.received_at);
+    line("expires", &entry.expires_at);
+    line("priority", &entry.priority.to_string());
+    line("attempts", &entry.attempts.to_string());
+    line("state", &state(entry));
+    if let Some(failure) = &entry.last_failure {
+        line("last failure", failure);
+    }
+    if let Some(id) = &entry.imdn_message_id {
+        line("imdn.Message-ID", id);
+    }
+}
+
+fn state(entry: &QueueEntry) -> String {
+    let at = |at: &Option<String>| at.clone().unwrap_or_default();
+    match entry.state {
+        QueueState::Waiting => "waiting".to_owned(),
+        QueueState::Retry => format!("retry at {}", at(&entry.retry_at)),
+        QueueState::Announced => format!("announced until {}", at(&entry.announced_until)),
+    }
 }
 
 fn discard(server: &RunningServer, body: serde_json::Value) -> Result<ExitCode> {
@@ -129,8 +154,7 @@ fn discard(server: &RunningServer, body: serde_json::Value) -> Result<ExitCode> 
     if server.json {
         say!("{}", serde_json::to_string_pretty(&discarded)?);
     } else {
-        let messages = if discarded.messages == 1 { "message" } else { "messages" };
-        say!("{} {messages} discarded", discarded.messages);
+        say!("{} discarded", counted(discarded.messages, "message"));
     }
     Ok(if discarded.messages == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

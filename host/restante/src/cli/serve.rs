@@ -25,11 +25,11 @@ pub struct Arguments {
     /// The configuration; without one the server listens on loopback for example.org.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Say whether the server could start with this configuration, and end: no socket is opened, and the data directory is left
-    /// alone.
+    /// Check whether the server could start with this configuration, and exit. Opens no sockets and leaves the data
+    /// directory alone.
     #[arg(long, requires = "config")]
     check: bool,
-    /// End when the process that started this one does.
+    /// Exit when the parent process does.
     #[arg(long, hide = true)]
     with_parent: bool,
     /// End at once, as by a power cut, after this step of an activation: for tests.
@@ -72,7 +72,7 @@ fn check(configuration: &Configuration) -> Result<ExitCode> {
     crate::server::check::check(configuration, policies)?;
     admin::check_token_file(configuration)?;
     let file = configuration.source.path().map(|path| path.display().to_string()).unwrap_or_default();
-    say!("{}: can be used", harmless(&file));
+    say!("{}: valid", harmless(&file));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -81,7 +81,7 @@ fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_err() {
-        tracing::warn!(open_files = limit.current, "the number of open files could not be raised");
+        tracing::warn!(open_files = limit.current, "the limit on open files could not be raised");
     }
 }
 
@@ -142,7 +142,7 @@ fn step(name: &str) -> Result<Step, String> {
 }
 
 fn not_served() -> Result<()> {
-    tracing::info!("stopped before it served");
+    tracing::info!("stopped during startup");
     Ok(())
 }
 
@@ -190,10 +190,10 @@ async fn reload(certificates: Arc<Certificates>, roster: Arc<Roster>) {
             }
             let (added, changed) = (reloaded.added.len(), reloaded.changed.len());
             let (removed, policies) = (reloaded.removed.len(), reloaded.policies.len());
-            tracing::info!(added, changed, removed, policies, "the configuration was read again");
+            tracing::info!(added, changed, removed, policies, "configuration reloaded");
         }
-        Ok(Err(error)) => tracing::error!("the configuration was not taken, and nothing changed: {error}"),
-        Err(error) => tracing::error!(%error, "reading the configuration again was interrupted"),
+        Ok(Err(error)) => tracing::error!("configuration not reloaded, nothing changed: {error}"),
+        Err(error) => tracing::error!(%error, "internal error while reloading the configuration"),
     }
 }
 

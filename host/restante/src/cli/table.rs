@@ -45,6 +45,14 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// So many of something: `1 message`, `2 messages`.
+#[must_use]
+pub fn counted(count: impl TryInto<u64>, noun: &str) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +61,14 @@ mod tests {
     fn control_characters_are_shown_and_not_obeyed() {
         assert_eq!(harmless("a\x1b[2Jb\r\n\u{202e}c"), "a\\u{1b}[2Jb\\r\\n\\u{202e}c");
         assert!(matches!(harmless("naïve 日本"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn one_of_something_is_no_plural() {
+        assert_eq!(
+            [counted(0u32, "byte"), counted(1usize, "byte"), counted(2u64, "byte")],
+            ["0 bytes", "1 byte", "2 bytes"]
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::RunningServer;
 use super::admin_client::{escaped, request};
 use super::output::say;
-use super::table::{harmless, table};
+use super::table::{counted, harmless, table};
 use crate::admin::model::{ChangedPolicy, ReloadReport, RemovedTenant, TenantDetails, TenantList};
 use crate::configuration::Tenant;
 use crate::policies::GenerationStatus;
@@ -21,26 +21,25 @@ use crate::policies::GenerationStatus;
 pub enum Command {
     /// Show all tenants and what they use.
     List,
-    /// Show one tenant with everything that is said of it.
+    /// Show one tenant in full.
     Show {
         /// Its name.
         name: String,
     },
     /// Add tenants, or change those that were added.
     Add {
-        /// A file with `[tenants.NAME]`, as in a configuration; `policy` may be "standard" only.
+        /// A file with `[tenants.NAME]`, as in a configuration; `policy` can only be "standard".
         file: PathBuf,
     },
-    /// Remove a tenant that was added. What is stored for its users stays, and what is kept of its policy for its
-    /// return.
+    /// Remove a tenant that was added. Its users' messages and the state of its policy stay, in case it is added again.
     Remove {
         /// Its name.
         name: String,
-        /// Remove what is kept of its policy, too: generations, cases, records; also when the tenant is gone already.
+        /// Also remove the state of its policy: generations, cases, records. Works for a tenant already removed, too.
         #[arg(long)]
         purge: bool,
     },
-    /// Have the server read its configuration file again: tenants in it come, change and go.
+    /// Make the server reload its configuration file: tenants in it are added, changed and removed.
     Reload,
 }
 
@@ -79,8 +78,8 @@ pub fn run(command: Command, server: &RunningServer) -> Result<ExitCode> {
                 say!("{}", serde_json::to_string_pretty(&removed)?);
             } else {
                 let RemovedTenant { stored_messages, stored_bytes } = removed;
-                let messages = if stored_messages == 1 { "message" } else { "messages" };
-                say!("removed {}; {stored_messages} {messages} ({stored_bytes} bytes) kept", harmless(&name));
+                let (messages, bytes) = (counted(stored_messages, "message"), counted(stored_bytes, "byte"));
+                say!("removed {}; {messages} ({bytes}) kept", harmless(&name));
             }
         }
         Command::Reload => {
@@ -116,10 +115,11 @@ fn add(file: &Path, server: &RunningServer) -> Result<()> {
             say!("{} {}", if is_known { "changed" } else { "added" }, harmless(name));
             let by_command = details.summary.active.as_ref().filter(|active| !is_known && active.origin == "upload");
             if let Some(active) = by_command {
-                let (name, number) = (harmless(name), active.number);
                 say!(
-                    "{name}: generation {number} decides again, {}, which was activated by command for the tenant of this name \
-                     before",
+                    "{}: generation {} is active again, {}, which was activated by command for an earlier tenant of \
+                     this name",
+                    harmless(name),
+                    active.number,
                     harmless(&active.name)
                 );
             }
@@ -170,10 +170,15 @@ fn print_details(details: &TenantDetails) -> Result<()> {
     if let Some(active) = &summary.active {
         say!("decides:   {}", harmless(&decides(active)));
     }
-    say!("stored:    {} messages, {} bytes", summary.stored_messages, summary.stored_bytes);
-    say!("           {} dispositions, {} bytes", summary.stored_dispositions, summary.stored_disposition_bytes);
+    let stored = [
+        ("stored:   ", summary.stored_messages, "message", summary.stored_bytes),
+        ("          ", summary.stored_dispositions, "disposition", summary.stored_disposition_bytes),
+    ];
+    for (label, count, noun, bytes) in stored {
+        say!("{label} {}, {}", counted(count, noun), counted(bytes, "byte"));
+    }
     say!("sessions:  {}", summary.sessions);
-    say!("in flight: {} deliveries", summary.deliveries_in_flight);
+    say!("in flight: {}", summary.deliveries_in_flight);
     let tenant: Tenant = serde_json::from_value(configuration.clone()).context("the server's answer")?;
     say!("");
     for line in toml::to_string(&tenant)?.lines() {
@@ -189,10 +194,10 @@ fn print_report(report: &ReloadReport) {
         }
     }
     for ChangedPolicy { tenant, generation } in &report.policies {
-        say!("generation {generation} of the policy of {} decides", harmless(tenant));
+        say!("{}: policy generation {generation} is active", harmless(tenant));
     }
     if [&report.added, &report.changed, &report.removed].into_iter().all(Vec::is_empty) && report.policies.is_empty() {
-        say!("no tenant is otherwise than before");
+        say!("no tenant changed");
     }
     for warning in &report.warnings {
         say!("warning: {}", harmless(warning));

@@ -12,7 +12,7 @@ use super::RunningServer;
 use super::admin_client::{escaped, request};
 use super::output::say;
 use super::password;
-use super::table::harmless;
+use super::table::{counted, harmless};
 use crate::admin::model::{CredentialsChange, User, UserAuthentication};
 
 #[derive(Debug, Subcommand)]
@@ -35,26 +35,26 @@ pub enum Command {
         /// Offset from UTC in minutes.
         #[arg(long, allow_hyphen_values = true, value_parser = clap::value_parser!(i16).range(-1440..=1440))]
         utc_offset: Option<i16>,
-        /// A further name of the user; may be given several times and replaces the earlier ones.
+        /// Another name of the user; may be given several times, and replaces the previous ones.
         #[arg(long)]
         alias: Vec<String>,
-        /// Take all further names away.
+        /// Remove all other names.
         #[arg(long, conflicts_with = "alias")]
         no_alias: bool,
     },
 
-    /// Give a user a password. The server is told a hash of it, and keeps that.
+    /// Set a user's password. Only a hash of it is sent to the server and stored.
     Add {
         /// A SIP or tel URI.
         address: String,
-        /// File with the password; by default it is what RESTANTE_PASSWORD says, or is read from standard input.
+        /// File with the password; by default it is taken from RESTANTE_PASSWORD, or read from standard input.
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
-        /// What the user calls itself when it authenticates; by default what stands before the domain.
+        /// Username to authenticate with; by default the part before the domain.
         #[arg(long, value_name = "NAME")]
         username: Option<String>,
     },
-    /// Take a user's password away.
+    /// Remove a user's password.
     RemoveCredentials {
         /// A SIP or tel URI.
         address: String,
@@ -120,7 +120,7 @@ fn give_password(
     let password = password::read(password_file)?;
     let UserAuthentication { realm, algorithms, .. } = user.authentication;
     let hash = |name: &String| {
-        let algorithm = Algorithm::named(Some(name)).with_context(|| format!("{name} is not known here"))?;
+        let algorithm = Algorithm::named(Some(name)).with_context(|| format!("{name} is not supported"))?;
         let hash = HashOfA1::new(algorithm, &username, &realm, &password).to_hexadecimal();
         Ok((name.clone(), hash))
     };
@@ -145,6 +145,7 @@ fn print(user: &User) {
     say!("delivery:   {}", or(&user.delivery, "as the operator says"));
     say!("class:      {}", or(&user.class, "none"));
     match user.utc_offset_minutes {
+        Some(1) => say!("utc offset: 1 minute"),
         Some(offset) => say!("utc offset: {offset} minutes"),
         None => say!("utc offset: unknown"),
     }
@@ -158,7 +159,7 @@ fn print(user: &User) {
         ),
         None => say!("password:   none"),
     }
-    say!("waiting:    {} messages, {} bytes", user.waiting_messages, user.waiting_bytes);
+    say!("waiting:    {}, {}", counted(user.waiting_messages, "message"), counted(user.waiting_bytes, "byte"));
     for contact in &user.contacts {
         say!("contact:    {} until {}", harmless(&contact.uri), contact.expires_at);
     }

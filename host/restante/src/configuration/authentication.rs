@@ -80,9 +80,9 @@ impl TryFrom<String> for DigestAlgorithm {
 
     fn try_from(text: String) -> Result<DigestAlgorithm, String> {
         let known = Algorithm::ALL.map(|known| format!("{:?}", known.as_str())).join(", ");
-        Variant::named(Some(&text))
-            .map(DigestAlgorithm)
-            .ok_or_else(|| format!("{text:?} is no algorithm: expected one of {known}, or with \"-sess\" behind it"))
+        Variant::named(Some(&text)).map(DigestAlgorithm).ok_or_else(|| {
+            format!("{text:?} is not an algorithm: expected one of {known}, each also with \"-sess\" appended")
+        })
     }
 }
 
@@ -103,7 +103,7 @@ impl TryFrom<String> for DigestQuality {
     fn try_from(text: String) -> Result<DigestQuality, String> {
         QualityOfProtection::named(&text)
             .map(DigestQuality)
-            .ok_or_else(|| format!("{text:?} is no quality of protection: expected \"auth\" or \"auth-int\""))
+            .ok_or_else(|| format!("{text:?} is not a quality of protection: expected \"auth\" or \"auth-int\""))
     }
 }
 

@@ -26,7 +26,7 @@ impl Configuration {
         if let Some(offer) = self.msrp.offer
             && !self.msrp.listen.iter().any(|listen| listen.protocol.is_encrypted() == (offer == MsrpOffer::Tls))
         {
-            let text = "msrp.offer: nothing of that kind is listened for, see msrp.listen";
+            let text = "msrp.offer: msrp.listen has no listener of that kind";
             return Err(wrong(&["msrp", "offer"], text));
         }
         for (key, listen, advertise) in [
@@ -35,7 +35,7 @@ impl Configuration {
         ] {
             if let Some(open) = listen.iter().find(|listen| listen.socket.ip().is_unspecified() && !advertise) {
                 let text = format!(
-                    "{key}.listen: {open} is every address of this machine, and peers must be told one: \
+                    "{key}.listen: {open} listens on every address of this machine, and peers must be told one: \
                      expected {key}.advertise with a name or address"
                 );
                 return Err(wrong(&[key, "listen"], text));
@@ -89,7 +89,7 @@ pub(crate) fn check_claims<T: Borrow<Tenant>>(tenants: &BTreeMap<String, T>) -> 
         for (key, claims) in [("domains", &tenant.domains), ("numbers", &tenant.numbers)] {
             for (index, claim) in claims.iter().enumerate() {
                 if let Some(other) = owners.insert(claim.to_ascii_lowercase(), name) {
-                    let text = format!("tenants.{name}: {claim:?} belongs to tenants.{other} already");
+                    let text = format!("tenants.{name}: {claim:?} already belongs to tenants.{other}");
                     return Err(wrong(&["tenants", name, key, &index.to_string()], text));
                 }
             }

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::number::{can_be_limit, expected_limit};
+
 /// Makes the struct, its defaults and the list of its values of one table.
 macro_rules! limits {
     ($($(#[$doc:meta])+ $name:ident = $default:expr;)+) => {
@@ -9,7 +11,7 @@ macro_rules! limits {
         #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
         #[serde(deny_unknown_fields, default)]
         pub struct Limits {
-            $($(#[$doc])+ pub $name: u64,)+
+            $($(#[$doc])+ #[serde(deserialize_with = "super::number::whole")] pub $name: u64,)+
         }
 
         impl Default for Limits {
@@ -167,16 +169,23 @@ impl Limits {
     /// # Errors
     /// The key, and what was expected.
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
-        match self.all().into_iter().find(|(_, value)| *value == 0 || *value > i64::MAX as u64 / 1000) {
-            Some((name, value)) => {
-                Err((name, format!("limits.{name} = {value}: expected a whole number of at least 1")))
-            }
+        match self.all().into_iter().find(|(_, value)| !can_be_limit(*value)) {
+            Some((name, value)) => Err((name, format!("limits.{name} = {value}: {}", expected_limit()))),
             None if self.max_policy_bytes > MOST_POLICY_BYTES => {
                 let text = format!(
-                    "limits.max_policy_bytes = {}: expected at most {MOST_POLICY_BYTES}: it is what is held in memory",
+                    "limits.max_policy_bytes = {}: expected at most {MOST_POLICY_BYTES}, since components are held in \
+                     memory",
                     self.max_policy_bytes
                 );
                 Err(("max_policy_bytes", text))
+            }
+            None if self.max_sip_header_bytes >= self.max_sip_message_bytes => {
+                let text = format!(
+                    "limits.max_sip_header_bytes = {}: expected less than max_sip_message_bytes, which is {}: \
+                     without room for a body no message could be taken",
+                    self.max_sip_header_bytes, self.max_sip_message_bytes
+                );
+                Err(("max_sip_header_bytes", text))
             }
             None if self.min_registration_seconds > self.max_registration_seconds => {
                 let text = "limits.min_registration_seconds is larger than max_registration_seconds";

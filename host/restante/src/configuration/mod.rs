@@ -8,6 +8,7 @@ mod authentication;
 mod check;
 mod limits;
 mod msrp_relay;
+mod number;
 mod source;
 mod tables;
 mod tenant;

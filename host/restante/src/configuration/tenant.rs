@@ -76,7 +76,7 @@ pub struct RegistrationEvents {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     /// How long a subscription is asked for, in seconds, 60 to 604800.
-    #[serde(default = "two_hours")]
+    #[serde(default = "two_hours", deserialize_with = "super::number::small")]
     pub expires_seconds: u32,
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Limits;
+use super::number::{can_be_limit, expected_limit};
 
 /// Makes the struct and the list of its values.
 macro_rules! tenant_limits {
@@ -11,7 +12,14 @@ macro_rules! tenant_limits {
         #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
         #[serde(deny_unknown_fields, default)]
         pub struct TenantLimits {
-            $($(#[$doc])+ #[serde(skip_serializing_if = "Option::is_none")] pub $name: Option<u64>,)+
+            $(
+                $(#[$doc])+
+                #[serde(
+                    skip_serializing_if = "Option::is_none",
+                    deserialize_with = "super::number::whole_or_none"
+                )]
+                pub $name: Option<u64>,
+            )+
         }
 
         impl TenantLimits {
@@ -83,8 +91,8 @@ impl TenantLimits {
     /// The key, and what is wrong with its value.
     pub(super) fn check(&self, server: &Limits) -> Result<(), (&'static str, String)> {
         for (name, value) in self.all() {
-            if let Some(value) = value.filter(|value| *value == 0 || *value > i64::MAX as u64 / 1000) {
-                return Err((name, format!(" = {value}: expected a whole number of at least 1")));
+            if let Some(value) = value.filter(|value| !can_be_limit(*value)) {
+                return Err((name, format!(" = {value}: {}", expected_limit())));
             }
         }
         match self.max_policy_memory_bytes {

@@ -48,8 +48,8 @@ fn what_is_wrong_is_said_with_its_place() {
         ("[sip]\nlisten = [\"wss:127.0.0.1:443\"]\n", vec!["line 2, column 10", "tls.certificate and tls.key"]),
         ("[sip]\noutbound = \"ws:192.0.2.1:80\"\n", vec!["line 2", "expected \"udp:HOST:PORT\""]),
         ("[sip]\nweb_origins = [\"https://a.org/\"]\n", vec!["line 2, column 16", "https://phone.example.org"]),
-        ("[tls]\ncertificate = \"a.pem\"\n", vec!["line 2, column 15", "expected tls.key beside it"]),
-        ("[tls]\nclient_certificates = \"require\"\n", vec!["line 2, column 23", "expected tls.client_authorities"]),
+        ("[tls]\ncertificate = \"a.pem\"\n", vec!["line 2, column 15", "needs tls.key"]),
+        ("[tls]\nclient_certificates = \"require\"\n", vec!["line 2, column 23", "needs tls.client_authorities"]),
         ("[tls]\nclient_authorities = \"a.pem\"\n", vec!["line 2, column 22", "tls.client_certificates"]),
         ("[tls]\nclient_certificates = \"maybe\"\n", vec!["line 2, column 23", "`request`"]),
         (
@@ -73,15 +73,28 @@ fn what_is_wrong_is_said_with_its_place() {
             vec!["line 3", "unknown field `user`"],
         ),
         ("[msrp]\nrelay = \"msrps://a.org;tcp\"\n", vec!["line 2, column 9", "expected a table, [msrp.relay]"]),
-        ("[msrp]\noffer = \"tls\"\n", vec!["line 2, column 9", "listened for"]),
+        ("[msrp]\noffer = \"tls\"\n", vec!["line 2, column 9", "no listener of that kind"]),
         ("[limits]\nmax_sessions = 0\n", vec!["line 2, column 16", "limits.max_sessions"]),
+        (
+            "[limits]\nmax_sessions = 9223372036854776\n",
+            vec!["limits.max_sessions = 9223372036854776", "from 1 to 9223372036854775"],
+        ),
+        ("[limits]\nmax_sessions = \"many\"\n", vec!["line 2, column 16", "expected a whole number"]),
+        (
+            "[limits]\nmax_sip_header_bytes = 262144\n",
+            vec!["line 2, column 24", "expected less than max_sip_message_bytes, which is 262144"],
+        ),
+        (
+            "[tenants.a]\ndomains = [\"a.org\"]\nlimits = { max_sessions = 1.5 }\n",
+            vec!["line 3, column 27", "expected a whole number"],
+        ),
         (
             "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.limits]\nmax_stored = 1\n",
             vec!["line 4, column 1", "unknown field `max_stored`", "`max_stored_messages`"],
         ),
         (
             "[tenants.a]\ndomains = [\"a.org\"]\nlimits = { max_sessions = 0 }\n",
-            vec!["line 3, column 27", "tenants.a.limits.max_sessions = 0", "at least 1"],
+            vec!["line 3, column 27", "tenants.a.limits.max_sessions = 0", "a whole number from 1 to"],
         ),
         (
             "[limits]\nmax_policy_memory_bytes = 65536\n[tenants.a]\ndomains = [\"a.org\"]\n\
@@ -103,7 +116,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.digest]\nalgorithms = [\"SHA-1\"]\n",
-            vec!["line 4", "\"SHA-1\" is no algorithm", "\"SHA-256\""],
+            vec!["line 4", "\"SHA-1\" is not an algorithm", "\"SHA-256\""],
         ),
         (
             "[tenants.a]\ndomains = [\"a.org\"]\n[tenants.a.digest]\nalgorithms = []\n",
@@ -202,7 +215,7 @@ fn web_sockets_from_every_page_and_tls_one_way_are_warned_of() {
     let tenant =
         "[tenants.a]\ndomains = [\"a.org\"]\nhand_over = { sms = \"sips:192.0.2.1\", fax = \"sip:192.0.2.1\" }\n";
     for (text, expected) in [
-        (web.to_owned(), vec!["ws:127.0.0.1:80 takes WebSockets from every page"]),
+        (web.to_owned(), vec!["ws:127.0.0.1:80 accepts WebSockets from any web page"]),
         (format!("{web}web_origins = [\"https://a.org\"]\n"), vec![]),
         (format!("[sip]\n{outbound}"), vec!["sip.outbound leads over TLS"]),
         (tenant.to_owned(), vec!["tenants.a.hand_over.sms leads over TLS"]),
@@ -223,11 +236,11 @@ fn msrp_that_is_asked_unencrypted_or_has_no_name_is_warned_of() {
             "[msrp]\nadvertise = \"{host}\"\nweb_socket_listen = [\"{listen}\"]\n[sip]\nweb_origins = [\"https://a.org\"]\n"
         )
     };
-    let (plain, no_name) = ("takes clients over the network unencrypted", "msrp.advertise is no name");
+    let (plain, no_name) = ("accepts clients over the network without encryption", "msrp.advertise is not a name");
     for (text, expected) in [
         (relay("msrps://relay.example.org;tcp"), vec![]),
         (relay("msrp://127.0.0.1:2855;tcp"), vec![]),
-        (relay("msrp://relay.example.org;tcp"), vec!["is asked unencrypted"]),
+        (relay("msrp://relay.example.org;tcp"), vec!["is used without encryption"]),
         (web("ws:127.0.0.1:80", "192.0.2.1"), vec![]),
         (web("ws:192.0.2.1:80", "msrp.example.org"), vec![plain]),
         (web("ws:192.0.2.1:80", "192.0.2.1"), vec![plain, no_name]),
@@ -247,7 +260,11 @@ fn an_administration_that_others_can_listen_to_is_warned_of() {
         let warnings = parse(&format!("[admin]\nlisten = \"{address}\"\n[tenants.a]\ndomains = [\"a.org\"]\n"))
             .unwrap()
             .warnings();
-        assert_eq!(warnings.iter().any(|warning| warning.contains("in the clear")), is_open, "{address}: {warnings:?}");
+        assert_eq!(
+            warnings.iter().any(|warning| warning.contains("without encryption")),
+            is_open,
+            "{address}: {warnings:?}"
+        );
     }
 }
 

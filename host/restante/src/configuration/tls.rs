@@ -60,15 +60,16 @@ impl Tls {
         let (certificate, key) = (self.certificate.is_some(), self.key.is_some());
         if certificate != key {
             let (there, missing) = if certificate { ("certificate", "key") } else { ("key", "certificate") };
-            return Err(wrong(&["tls", there], format!("tls.{there}: expected tls.{missing} beside it")));
+            return Err(wrong(&["tls", there], format!("tls.{there} needs tls.{missing}, too")));
         }
         let asks = self.client_certificates != AskedCertificates::None;
         if asks && self.client_authorities.is_none() {
-            let text = "tls.client_certificates: expected tls.client_authorities, the file of those who sign them";
+            let text =
+                "tls.client_certificates needs tls.client_authorities, the file with the authorities that sign them";
             return Err(wrong(&["tls", "client_certificates"], text));
         }
         if !asks && self.client_authorities.is_some() {
-            let text = "tls.client_authorities: nobody is asked for a certificate: expected \
+            let text = "tls.client_authorities: clients are not asked for a certificate: expected \
                         tls.client_certificates = \"request\" or \"require\"";
             return Err(wrong(&["tls", "client_authorities"], text));
         }

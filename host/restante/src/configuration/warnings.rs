@@ -30,14 +30,14 @@ impl Configuration {
         let web = listeners.into_iter().find(|listen| listen.protocol.is_web_socket());
         if let Some(web) = web.filter(|_| self.sip.web_origins.is_none()) {
             warnings.push(format!(
-                "{web} takes WebSockets from every page that a browser shows: name those whose scripts may connect in \
+                "{web} accepts WebSockets from any web page: list the origins that may connect in \
                  sip.web_origins"
             ));
         }
         if let Some(address) = self.admin.listen.filter(|address| !address.ip().to_canonical().is_loopback()) {
             warnings.push(format!(
-                "admin.listen: {address} can be reached from other machines, and speaks in the clear: whoever sees a request has \
-                 the token, which allows everything; listen on loopback, or keep the network in between closed"
+                "admin.listen: {address} can be reached from other machines without encryption: whoever sees a request \
+                 has the token, which allows everything; listen on loopback, or keep the network in between closed"
             ));
         }
         warnings.extend(self.one_way_encryption());
@@ -61,8 +61,9 @@ impl Configuration {
         let mut web = self.msrp.web_socket_listen.iter().filter(|listen| !listen.socket.ip().is_loopback());
         if let Some(open) = web.clone().find(|listen| !listen.protocol.is_encrypted()) {
             warnings.push(format!(
-                "msrp.web_socket_listen: {open} takes clients over the network unencrypted: whoever listens reads what they \
-                 send and can take over their sessions; use \"wss:\", or let a proxy in front of a loopback address encrypt"
+                "msrp.web_socket_listen: {open} accepts clients over the network without encryption: an eavesdropper \
+                 can read what they send and take over their sessions; use \"wss:\", or let a proxy in front of a \
+                 loopback address encrypt"
             ));
         }
         if let Some(open) = web.next()
@@ -70,15 +71,15 @@ impl Configuration {
         {
             warnings.push(format!(
                 "msrp.web_socket_listen: {open} gives its clients session URIs with an address in them, since msrp.advertise \
-                 is no name: peers cannot check the name of a certificate by them"
+                 is not a name: peers cannot check the name of a certificate by them"
             ));
         }
         let relay = self.msrp.relay.iter().map(|relay| &relay.uri.0).find(|uri| !uri.secure);
         let leaves_here = |host: &Host| !matches!(host, Host::Address(address) if address.is_loopback());
         if let Some(uri) = relay.filter(|uri| leaves_here(&uri.host)) {
             warnings.push(format!(
-                "msrp.relay: {uri} is asked unencrypted: whoever listens reads what goes through it and can take over our \
-                 sessions; name it with msrps:"
+                "msrp.relay: {uri} is used without encryption: an eavesdropper can read what goes through it and take \
+                 over our sessions; use an msrps: URI"
             ));
         }
         warnings

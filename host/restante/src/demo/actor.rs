@@ -356,5 +356,5 @@ fn received(events: &[ClientEvent]) -> Vec<ReceivedMessage> {
 
 fn canonical_text(uri: &str) -> Result<String> {
     let parsed = Uri::parse(uri).ok().and_then(|uri| canonical(&uri));
-    parsed.with_context(|| format!("{uri:?} is no address of a user"))
+    parsed.with_context(|| format!("{uri:?} is not the address of a user"))
 }

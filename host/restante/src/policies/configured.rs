@@ -69,9 +69,14 @@ impl Policies {
         if let Some(error) = &ready.unreadable {
             let tenant = &next.configured.name;
             let aside = self.parts.library.set_aside(&tenant.0)?;
-            tracing::error!(%tenant, %error, aside = %aside.display(), "what is kept of the tenant's policy cannot be read and was \
-                set aside: what is configured decides, with a first generation; what was activated by command is to be activated \
-                again, or put a whole copy in its place while the server is stopped");
+            tracing::error!(
+                %tenant,
+                %error,
+                aside = %aside.display(),
+                "the stored state of the tenant's policy cannot be read and was set aside: the configured policy is \
+                 active as a new first generation; what was activated by command must be activated again, or put a \
+                 whole copy in its place while the server is stopped"
+            );
         }
         Ok(self.keep(&next.configured.name, bytes, &next.state)?)
     }
@@ -147,8 +152,8 @@ impl Policies {
         }
         let unusable = if names_the_same(&state, &named, &configured) {
             if is_other_program {
-                tracing::info!(tenant = %name, "this program has another standard policy than the one before: what was \
-                    activated by command decides on; `restante policy activate {name} standard` takes it");
+                tracing::info!(tenant = %name, "this version of the program has a different standard policy: what was \
+                    activated by command stays active; `restante policy activate {name} standard` switches to it");
             }
             if let (Ok(named), Some((identity, _))) = (&named, &mut state.configured) {
                 identity.clone_from(&named.identity);
@@ -156,7 +161,7 @@ impl Policies {
             named.err().map(PolicyError::from)
         } else {
             if is_other_program {
-                tracing::info!(tenant = %name, "this program has another standard policy than the one before");
+                tracing::info!(tenant = %name, "this version of the program has a different standard policy");
             }
             match self.ready_to_activate(None, configured.clone(), Some(state.clone()), named) {
                 Ok(ready) => return Ok(ready),
@@ -166,7 +171,11 @@ impl Policies {
         match unusable {
             Some(error) if occasion == Occasion::Change => return Err(error),
             Some(error) => {
-                tracing::error!(tenant = %name, %error, "the configured policy is not activated; the last one decides");
+                tracing::error!(
+                    tenant = %name,
+                    %error,
+                    "the configured policy cannot be activated; the last one stays active"
+                );
             }
             None => {}
         }
@@ -191,7 +200,11 @@ impl Policies {
                 return Err(error.into());
             }
             // It decides already, and may be being replaced at this moment.
-            tracing::error!(tenant = %configured.name, %error, "the configured policy cannot be read; what decides goes on");
+            tracing::error!(
+                tenant = %configured.name,
+                %error,
+                "the configured policy cannot be read; nothing changes"
+            );
         }
         let base = Some(current.state.clone());
         let mut next = None;

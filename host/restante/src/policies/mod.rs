@@ -47,7 +47,7 @@ use crate::signatures::Signers;
 pub use self::asking::Asker;
 pub use self::configured::{Occasion, Ready};
 pub use self::status::{
-    Activations, CandidateStatus, GenerationStatus, HookStatus, RecordingStatus, TenantPolicyStatus,
+    Activations, CandidateStatus, GenerationStatus, HookStatus, RecordingSettings, RecordingStatus, TenantPolicyStatus,
 };
 
 /// What a tenant's configuration says of its policy.
@@ -191,7 +191,7 @@ impl Policies {
         let _components = self.components();
         if let Err(error) = self.parts.library.sweep() {
             // Nothing was: what cannot be read may name it. That is no reason to take nothing.
-            tracing::warn!(%error, "components that nobody uses are not removed");
+            tracing::warn!(%error, "cannot remove unused components");
         }
         Ok(self.parts.library.keep_component(bytes)?)
     }
@@ -229,7 +229,7 @@ impl Policies {
         self.parts.library.keep_state(&tenant.0, &current.state)?;
         drop(components);
         current.candidate = Some(Arc::new(Shadow::new(generation, sample_permille)));
-        tracing::info!(%tenant, number = kept.number, digest = kept.digest, sample_permille, "a candidate looks on");
+        tracing::info!(%tenant, number = kept.number, digest = kept.digest, sample_permille, "a candidate is running");
         self.take_effect(&managed, current, "");
         Ok(Activated { generation: kept, warnings })
     }
@@ -276,7 +276,7 @@ impl Policies {
         managed.counting(|current| {
             let wanted = |kept: &&Kept| number.is_none_or(|number| kept.number == number);
             let kept = current.state.previous.iter().find(wanted).cloned();
-            let kept = kept.ok_or(PolicyError::Nothing("there is no such generation to go back to"))?;
+            let kept = kept.ok_or(PolicyError::Nothing("no such generation to roll back to"))?;
             // It decided before: what refuses it now must not stand in the way of getting back to it, but for signers.
             let prepared = self.restore(&current.configured, &kept)?;
             self.switch(&managed, current, prepared, "gone back to by command")
@@ -413,7 +413,14 @@ impl Policies {
         let previous = current.state.previous.first().filter(|_| wants_previous);
         let previous = previous.and_then(|kept| {
             let restored = self.restore(&current.configured, kept);
-            let untold = |error| tracing::warn!(%tenant, number = kept.number, %error, "the generation that `failure = \"previous\"` names cannot be restored: what fails falls back");
+            let untold = |error| {
+                tracing::warn!(
+                    %tenant,
+                    number = kept.number,
+                    %error,
+                    "the generation that `failure = \"previous\"` names cannot be restored; failures use the fallback"
+                );
+            };
             restored.map_err(untold).ok()
         });
         self.host.configure(tenant, current.configured.limits);
@@ -461,7 +468,7 @@ impl Current {
     /// What decides, for the log.
     fn tell(&self, why: &'static str) {
         let (tenant, Kept { number, digest, name, version, origin, .. }) = (&self.configured.name, &self.state.active);
-        tracing::info!(%tenant, number, name, version, digest, ?origin, why, "another generation of the policy decides");
+        tracing::info!(%tenant, number, name, version, digest, ?origin, why, "policy generation activated");
     }
 }
 

@@ -118,7 +118,7 @@ impl Policies {
         match failed.first() {
             None => Ok(()),
             Some((name, why)) => {
-                Err(refused(format!("{} of {} cases fail; the first, {name:?}: {why}", failed.len(), cases.len())))
+                Err(refused(format!("{} of {} failed; the first, {name:?}: {why}", failed.len(), cases.len())))
             }
         }
     }

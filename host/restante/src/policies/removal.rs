@@ -18,7 +18,7 @@ impl Policies {
         let _turn = managed.as_deref().map(Managed::changing);
         self.host.remove(tenant);
         if let Err(error) = self.dismiss_observers(tenant) {
-            tracing::error!(%tenant, %error, "candidate and record of a tenant that was removed are still named on disk");
+            tracing::error!(%tenant, %error, "cannot remove the candidate and recording of a removed tenant from disk");
         }
     }
 

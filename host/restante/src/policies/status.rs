@@ -1,15 +1,15 @@
 //! How a tenant's policy does, as the administration interface shows it.
 
-use restante_deferral::model::TenantName;
+use restante_deferral::model::{TenantName, Timestamp};
 use restante_policy::{HookStatistics, Shadow, TenantStatistics};
 use serde::{Deserialize, Serialize};
 
 use super::library::{Kept, Recording, TenantState};
 use super::recording::FileRecorder;
+use crate::times::to_the_second;
 
 /// One tenant's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct TenantPolicyStatus {
     /// Whose.
     pub tenant: String,
@@ -40,7 +40,6 @@ pub struct Activations {
 
 /// A generation, without its component.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct GenerationStatus {
     /// Counts the tenant's generations.
     pub number: u64,
@@ -58,13 +57,12 @@ pub struct GenerationStatus {
     pub origin: String,
     /// Whether a signature is kept with it.
     pub signed: bool,
-    /// Since when, in milliseconds since 1970.
-    pub since: u64,
+    /// When it became active, or the candidate: RFC 3339.
+    pub since: String,
 }
 
 /// A candidate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct CandidateStatus {
     /// It.
     pub generation: GenerationStatus,
@@ -76,12 +74,23 @@ pub struct CandidateStatus {
     pub agreed: u64,
 }
 
+/// How a tenant's decisions are recorded, as [`Recording`] has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordingSettings {
+    /// How many of a thousand decisions are recorded.
+    pub sample_permille: u32,
+    /// What the records may take on disk; the oldest go.
+    pub max_bytes: u64,
+    /// Addresses are written as they are, and not as pseudonyms.
+    pub plain_addresses: bool,
+}
+
 /// A record that is being made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct RecordingStatus {
     /// How.
-    pub settings: Recording,
+    pub settings: RecordingSettings,
     /// Decisions that were recorded since the active generation decides.
     pub recorded: u64,
     /// Those that were to be recorded, and there was no time.
@@ -93,7 +102,6 @@ pub struct RecordingStatus {
 
 /// What one hook did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct HookStatus {
     /// Which.
     pub hook: String,
@@ -133,7 +141,7 @@ impl TenantPolicyStatus {
             }),
             recording: state.recording.map(|settings| {
                 let (recorded, left_out) = recorder.map(FileRecorder::counts).unwrap_or_default();
-                RecordingStatus { settings, recorded, left_out, is_broken: recorder.is_none() }
+                RecordingStatus { settings: settings.into(), recorded, left_out, is_broken: recorder.is_none() }
             }),
             hooks: statistics.map_or_else(Vec::new, |it| it.hooks.iter().map(HookStatus::from).collect()),
         }
@@ -155,8 +163,21 @@ impl From<&Kept> for GenerationStatus {
             settings: kept.settings.clone(),
             origin: origin.to_owned(),
             signed: kept.signature.is_some(),
-            since: kept.since,
+            since: to_the_second(Timestamp(kept.since)),
         }
+    }
+}
+
+impl From<Recording> for RecordingSettings {
+    fn from(Recording { sample_permille, max_bytes, plain_addresses }: Recording) -> RecordingSettings {
+        RecordingSettings { sample_permille, max_bytes, plain_addresses }
+    }
+}
+
+impl From<RecordingSettings> for Recording {
+    fn from(it: RecordingSettings) -> Recording {
+        let RecordingSettings { sample_permille, max_bytes, plain_addresses } = it;
+        Recording { sample_permille, max_bytes, plain_addresses }
     }
 }
 

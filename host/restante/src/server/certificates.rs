@@ -31,7 +31,7 @@ impl Certificates {
         if certificates.tls.files().paths().next().is_some()
             && let Err(error) = watch::start("tls-watch", &certificates)
         {
-            tracing::warn!(%error, "files of [tls] are not watched; SIGHUP takes them");
+            tracing::warn!(%error, "the files of [tls] are not watched for changes; send SIGHUP after a change");
         }
         certificates
     }
@@ -49,7 +49,10 @@ impl Certificates {
     fn warn_of_open_key(&self) {
         let Some(key) = &self.tls.files().key else { return };
         if std::fs::metadata(key).is_ok_and(|it| it.permissions().mode() & OTHERS_READ != 0) {
-            tracing::warn!(key = %key.display(), "every user of this machine can read the key: take that from them");
+            tracing::warn!(
+                key = %key.display(),
+                "the private key is readable by every local user; restrict it (chmod 600)"
+            );
         }
     }
 
@@ -80,10 +83,12 @@ fn tell(tls: &Tls, reloaded: &Result<Reloaded, TlsError>) {
         Ok(Reloaded::Taken) => {
             let certificate = tls.status().certificate;
             let ends = certificate.and_then(|it| it.expires_at_seconds).and_then(time_text).unwrap_or_default();
-            tracing::info!(%ends, "the files of [tls] were read again");
+            tracing::info!(%ends, "the files of [tls] were reloaded");
         }
         Ok(Reloaded::Unchanged) => {}
-        Err(error) => tracing::error!(%error, "the files of [tls] are not taken, and nothing changed"),
+        Err(error) => {
+            tracing::error!(%error, "the changed files of [tls] cannot be used; the previous ones stay in use")
+        }
     }
 }
 

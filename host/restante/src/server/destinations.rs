@@ -30,7 +30,7 @@ pub(super) fn destinations(configuration: &Configuration) -> Result<DestinationP
         Err(error) => {
             tracing::warn!(
                 %error,
-                "the addresses of this machine cannot be read: other services of the machine are known by loopback alone"
+                "cannot list the addresses of this machine; its other services are protected on loopback only"
             );
             Vec::new()
         }
@@ -55,9 +55,9 @@ fn own_places(
     let machine = match open_to_peers(configuration).chain(admin).find(is_everywhere) {
         Some(everywhere) => machine().with_context(|| {
             format!(
-                "the addresses of this machine cannot be read, and {everywhere} is all of them: peers could make us connect to our \
-                 own listeners: expected listeners on single addresses, or leave to ask (with systemd AF_NETLINK in \
-                 RestrictAddressFamilies)"
+                "cannot list the addresses of this machine, and {everywhere} listens on all of them: peers could make \
+                 us connect to our own listeners: expected listeners on single addresses, or permission to list them \
+                 (with systemd AF_NETLINK in RestrictAddressFamilies)"
             )
         })?,
         None => Vec::new(),

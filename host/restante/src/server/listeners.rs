@@ -140,7 +140,7 @@ impl BoundMsrp {
     fn place(listener: &Listener) -> Result<MsrpPlace> {
         let place = listener.advertised(listener.bind);
         let example = format!("msrp://{}:1/a;tcp", place.host).parse::<MsrpUri>();
-        let host = example.map_err(|_| anyhow::anyhow!("msrp.advertise: {:?} is no host", place.host))?.host;
+        let host = example.map_err(|_| anyhow::anyhow!("msrp.advertise: {:?} is not a host", place.host))?.host;
         let is_ipv6 = listener.advertise.is_none().then_some(listener.bind.is_ipv6());
         Ok(MsrpPlace { host, port: place.port, is_encrypted: listener.protocol.is_encrypted(), is_ipv6 })
     }

@@ -270,7 +270,7 @@ impl Shared {
 
     /// Notes that a Contact, Path, Route or Request-URI leads where we may not connect to.
     fn note_forbidden_target(&self, place: SocketAddr, error: RefusedTarget) {
-        tracing::debug!(%place, %error, "a peer names a place where we may not connect to; see sip.allow_targets");
+        tracing::debug!(%place, %error, "a peer names a destination that is not allowed; see sip.allow_targets");
         self.metrics.count_dropped("forbidden-target");
     }
 

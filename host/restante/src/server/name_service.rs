@@ -32,7 +32,7 @@ fn names(servers: &[SocketAddr], limits: NameLimits, reach: Reach) -> Arc<Names>
             Names::new((dns, Handle::current()), limits, reach, random_up_to)
         }
         Err(error) => {
-            tracing::warn!(%error, "no name servers: next hops and hosts of MSRP must be addresses");
+            tracing::warn!(%error, "no name servers: next hops and MSRP hosts must be IP addresses");
             Names::none()
         }
     }

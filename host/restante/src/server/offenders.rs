@@ -130,7 +130,7 @@ impl Shared {
             Standing::ShutOut(duration) if !self.is_of_trusted_peer(remote.ip(), now) => {
                 let Some(sender) = self.sender() else { return Standing::ShutOut(duration) };
                 if sender.shut_out(remote.ip(), duration) {
-                    tracing::warn!(source = %remote.ip(), "sends too much that cannot be read: shut out for a while");
+                    tracing::warn!(source = %remote.ip(), "blocked for a while: it sent too much unreadable input");
                     self.metrics.count_dropped("source-shut-out");
                 }
                 if let Some(connection) = connection {

@@ -114,7 +114,7 @@ impl ConfiguredPolicies {
                 return CompiledCache::reading(&data.join("policy-cache"), &data.join("policy-cache.key")).ok();
             }
             CompiledCache::open(&place("policy-cache"), &place("policy-cache.key"))
-                .map_err(|error| tracing::warn!(%error, "compiled policies are not kept"))
+                .map_err(|error| tracing::warn!(%error, "compiled policies are not cached"))
                 .ok()
         };
         let mut loader = Loader::new(engine, cache())?;
@@ -191,7 +191,7 @@ impl ConfiguredPolicies {
     pub fn activate(&self, prepared: Prepared) {
         let Prepared { tenant, ready } = prepared;
         if let Err(error) = self.platform.take(ready) {
-            tracing::error!(%tenant, %error, "the tenant's policy changed meanwhile; what decided before still does");
+            tracing::error!(%tenant, %error, "the tenant's policy changed meanwhile; the previous one stays active");
         }
     }
 

@@ -61,7 +61,7 @@ pub(super) fn release_names(shared: &Shared) {
                     }
                 }
             }
-            Err(error) => return tracing::error!(%error, "names with messages of their own cannot be looked for"),
+            Err(error) => return tracing::error!(%error, "cannot look for names with messages of their own"),
         }
     }
 }

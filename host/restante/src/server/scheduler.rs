@@ -49,8 +49,8 @@ pub(super) async fn schedule(shared: Arc<Shared>, mut stopped: watch::Receiver<b
                     continue;
                 }
             }
-            Ok(Err(error)) => tracing::error!(%error, "due recipients cannot be read"),
-            Err(error) => tracing::error!(%error, "due recipients cannot be read"),
+            Ok(Err(error)) => tracing::error!(%error, "cannot read which recipients are due"),
+            Err(error) => tracing::error!(%error, "cannot read which recipients are due"),
         }
         tokio::select! {
             () = tokio::time::sleep(DUE_INTERVAL) => {}

@@ -44,7 +44,7 @@ fn secret<const BYTES: usize>(path: &Path) -> Result<[u8; BYTES]> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
     let mut key = [0; BYTES];
-    getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     write(path, &key).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(key)
 }

@@ -115,7 +115,7 @@ pub(super) async fn start_policies(
     let (known, running) = (shared.clone(), configuration.clone());
     let roster = tokio::task::spawn_blocking(move || Roster::start(&known, &running)).await??;
     if let Err(error) = crate::watch::start("policy-watch", &platform) {
-        tracing::warn!(%error, "files of policies are not watched; SIGHUP or `restante policy activate` take them");
+        tracing::warn!(%error, "policy files are not watched for changes; send SIGHUP after a change");
     }
     Ok(roster)
 }
@@ -140,7 +140,7 @@ fn run_number() -> Result<u32> {
 fn new_authentication(limits: &Limits) -> Result<Authentication> {
     let (mut key, mut number) = ([0; 32], [0; 8]);
     for random in [&mut key[..], &mut number[..]] {
-        getrandom::fill(random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+        getrandom::fill(random).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     }
     Ok(Authentication::new(&key, u64::from_be_bytes(number), limits))
 }
@@ -148,7 +148,7 @@ fn new_authentication(limits: &Limits) -> Result<Authentication> {
 pub(super) fn load_credentials(shared: &Shared) -> Result<()> {
     for (user, credentials) in shared.store.credentials()? {
         if let Err(taken) = shared.authentication.users.set(&user, Some(&credentials)) {
-            tracing::error!(tenant = %user.tenant, %taken, "credentials cannot be used: give the user others");
+            tracing::error!(tenant = %user.tenant, %taken, "stored credentials cannot be used; set new ones");
         }
     }
     Ok(())
@@ -181,7 +181,7 @@ pub(super) fn start_shards(shared: &Arc<Shared>, outboxes: Vec<QueueReceiver<ToS
         let shared = shared.clone();
         let registrations = registrations.get_mut(index).map(std::mem::take).unwrap_or_default();
         let mut key = [0; 32];
-        getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+        getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
         let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,

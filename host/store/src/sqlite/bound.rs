@@ -52,7 +52,7 @@ impl SizeBound {
                 self.reached_with = None;
                 self.set(connection, self.max_pages);
                 self.is_reached.store(false, Ordering::Relaxed);
-                tracing::info!("the database is smaller than max_database_bytes again: messages are taken");
+                tracing::info!("the database is below max_database_bytes again: messages are accepted");
                 false
             }
             Ok(_) => true,
@@ -77,15 +77,15 @@ impl SizeBound {
         self.set(connection, self.max_pages.saturating_add(LAST_ROOM_PAGES).min(MAX_PAGES));
         self.is_reached.store(true, Ordering::Relaxed);
         tracing::error!(
-            "the database has reached max_database_bytes: no message is taken until some that wait are delivered, \
-             discarded or expired; for more, raise the bound and start again"
+            "the database has reached max_database_bytes: messages are refused until some are delivered, \
+             discarded or expired; to allow more, raise the limit and restart"
         );
         true
     }
 
     fn set(&self, connection: &Connection, max_pages: u32) {
         if let Err(error) = set_max_pages(connection, max_pages) {
-            tracing::warn!(%error, "the bound of the database cannot be set");
+            tracing::warn!(%error, "the size limit of the database cannot be set");
         }
     }
 }

@@ -324,7 +324,7 @@ impl Tables {
         if places > 0 {
             tracing::error!(
                 number = id.0,
-                "a message cannot be read and is set aside: it waits for nothing any more; discarding its number removes it"
+                "a message cannot be read and is set aside; discard its number to remove it"
             );
         }
         Ok(())

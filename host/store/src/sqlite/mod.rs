@@ -269,6 +269,10 @@ impl Store for SqliteStore {
         self.users.dispositions(tenant)
     }
 
+    fn all_totals(&self) -> (Totals, Totals) {
+        self.users.all()
+    }
+
     fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<RecipientKey>, StoreError> {
         let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
         let Alarms { connection, after } = &mut *alarms;
@@ -315,7 +319,7 @@ impl Store for SqliteStore {
             None => Ok(false),
         });
         found.unwrap_or_else(|error| {
-            tracing::error!(%error, "it cannot be read whether anything waits for a user");
+            tracing::error!(%error, "cannot tell whether anything waits for a user");
             true
         })
     }

@@ -94,11 +94,11 @@ fn sweep(connection: &Connection, spool: &Spool) -> std::io::Result<()> {
     let known = known_bodies(connection).map_err(std::io::Error::other)?;
     let removed = spool.sweep(&known)?;
     if removed > 0 {
-        tracing::info!(removed, "bodies without a message were removed");
+        tracing::info!(removed, "removed bodies without a message");
     }
     let missing = known.iter().filter(|id| !spool.exists(**id)).count();
     if missing > 0 {
-        tracing::error!(missing, "messages whose body files are missing");
+        tracing::error!(missing, "body files of messages are missing");
     }
     Ok(())
 }

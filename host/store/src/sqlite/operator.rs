@@ -162,7 +162,11 @@ fn read(
         match without_body(row) {
             Err(error) if error.is_of_one_row() => {
                 let number: i64 = row.get(0)?;
-                tracing::warn!(number, %error, "a message cannot be read and is not listed; discarding its number removes it");
+                tracing::warn!(
+                    number,
+                    %error,
+                    "a message cannot be read and is not listed; discard its number to remove it"
+                );
             }
             message => messages.push(message?),
         }

@@ -148,7 +148,7 @@ impl Reserve {
         let _ = std::fs::remove_file(&self.path);
         self.state = State::Lent;
         if !self.is_lent.swap(true, Ordering::Relaxed) {
-            tracing::error!(why, "the disk is full: no message is taken until there is room; make some");
+            tracing::error!(why, "the disk is full: messages are refused until space is freed");
         }
     }
 
@@ -168,7 +168,7 @@ impl Reserve {
         self.state = state;
         if self.is_lent.swap(false, Ordering::Relaxed) {
             let is_within = state == State::Within;
-            tracing::info!(is_within, "there is room again: messages are taken");
+            tracing::info!(is_within, "there is space again: messages are accepted");
         }
     }
 

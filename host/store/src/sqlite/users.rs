@@ -109,6 +109,18 @@ impl Users {
         self.lock().dispositions.get(tenant).copied().unwrap_or_default()
     }
 
+    /// Messages and dispositions of all tenants.
+    pub(super) fn all(&self) -> (Totals, Totals) {
+        let inner = self.lock();
+        let sum = |of: &HashMap<TenantName, Totals>| {
+            of.values().fold(Totals::default(), |sum, it| Totals {
+                messages: sum.messages.saturating_add(it.messages),
+                size_bytes: sum.size_bytes.saturating_add(it.size_bytes),
+            })
+        };
+        (sum(&inner.tenants), sum(&inner.dispositions))
+    }
+
     /// Takes over what a commit changed, once it is durable.
     pub(super) fn publish(&self, changed: Changed, messages: usize) {
         let mut inner = self.lock();

@@ -154,6 +154,6 @@ fn report(error: &rusqlite::Error, fatal: &Fatal) {
     if is_lost_sync(error) {
         fatal(&format!("the database could not be made durable: {error}"));
     } else {
-        tracing::warn!(%error, "the WAL could not be copied back");
+        tracing::warn!(%error, "the write-ahead log could not be checkpointed");
     }
 }

@@ -307,7 +307,7 @@ impl Writer {
                 if problem.is_lost_sync() {
                     return self.give_up(&problem);
                 }
-                tracing::warn!(%problem, "sums and deduplication keys could not be tidied; tried again later");
+                tracing::warn!(%problem, "sums and deduplication keys could not be compacted; will be tried again");
                 Ok(())
             }
         }
@@ -346,7 +346,7 @@ impl BodyRemover {
 /// Removes a body that has no row any more.
 pub(super) fn remove_body(spool: &Spool, id: BodyId) {
     if let Err(error) = spool.remove(id) {
-        tracing::warn!(%error, "a body file could not be removed; it goes at the next start");
+        tracing::warn!(%error, "a body file could not be removed; the next start will remove it");
     }
 }
 

@@ -292,7 +292,7 @@ impl Names {
                     if matches!(answered, Ok(Ok(_))) {
                         entry.places.clear();
                     }
-                    tracing::warn!(name = %wanted, "the name leads nowhere: {}", reason(&answered));
+                    tracing::warn!(name = %wanted, "the name cannot be resolved: {}", reason(&answered));
                     entry.until = Some(now + self.limits.failure_for);
                 }
             }

@@ -404,7 +404,7 @@ impl ConnectionTable {
                     (Stream::Encrypted(Box::new(stream)), names)
                 }
                 Err(error) => {
-                    tracing::warn!(%remote, %error, "no TLS with a peer that we connected to");
+                    tracing::warn!(%remote, %error, "the TLS handshake with a peer that we connected to failed");
                     count(&self.counters.tls_handshakes_failed);
                     return Err(SendFailure::Handshake);
                 }

@@ -80,10 +80,10 @@ pub enum TlsError {
         reason: String,
     },
     /// The system names no authorities.
-    #[error("the system names no authorities: expected tls.authorities")]
+    #[error("the system has no certificate authorities: set tls.authorities")]
     NoAuthorities,
     /// A name that was forgotten, or that no certificate can have.
-    #[error("no name that a certificate could have")]
+    #[error("not a name that a certificate can have")]
     UnknownName,
 }
 

@@ -75,7 +75,7 @@ impl Fixture {
     }
 
     pub fn count(&self, name: &str) -> u64 {
-        self.transport.counters().snapshot().into_iter().find(|(counter, _)| *counter == name).unwrap().1
+        self.transport.counters().snapshot().into_iter().find(|it| it.name == name).unwrap().count
     }
 
     /// Waits until so many connections are left.

@@ -7,6 +7,7 @@ use clap::Args;
 use restante_client::{ClientConfiguration, Selection};
 use serde_json::json;
 
+use super::super::table::counted;
 use super::show::{self, Show};
 use super::{Connection, Saving, start};
 
@@ -43,8 +44,8 @@ pub async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let well = outcome.answer.is_success() && outcome.orderly && complete;
     let words = match (outcome.answer.is_success(), outcome.orderly) {
         (false, _) => format!("refused: {}", show::answer(&outcome.answer)),
-        (true, true) => format!("{} messages", outcome.messages.len()),
-        (true, false) => format!("{} messages, then the session broke", outcome.messages.len()),
+        (true, true) => counted(outcome.messages.len(), "message"),
+        (true, false) => format!("{}, then the session was lost", counted(outcome.messages.len(), "message")),
     };
     let event = json!({
         "event": "fetched", "status": outcome.answer.status, "reason": outcome.answer.reason,

@@ -26,13 +26,13 @@ pub struct Arguments {
     /// Who registers: a SIP or tel URI.
     #[arg(long = "as", value_name = "URI")]
     identity: String,
-    /// Subscribe to the summary of waiting messages, and fetch them when told.
+    /// Subscribe to the summary of waiting messages, and fetch them when it announces some.
     #[arg(long)]
     pull: bool,
-    /// Stop after so long; by default at SIGINT or SIGTERM.
+    /// Stop after this many seconds; by default at SIGINT or SIGTERM.
     #[arg(long = "for", value_name = "SECONDS")]
     seconds: Option<u64>,
-    /// Stop after so many messages; the exit status says whether they came.
+    /// Stop after this many messages; the exit status tells whether they came.
     #[arg(long, value_name = "N")]
     count: Option<usize>,
 }
@@ -84,7 +84,7 @@ impl Listener {
         if self.pull {
             let answer = self.client.subscribe_message_summary(LIFETIME_SECONDS).await.context("cannot subscribe")?;
             if !answer.is_success() {
-                bail!("the server takes no subscription: {}", show::answer(&answer));
+                bail!("the server refused the subscription: {}", show::answer(&answer));
             }
         }
         let until = Instant::now() + arguments.seconds.map_or(FOREVER, Duration::from_secs);

@@ -25,7 +25,7 @@ const LIFETIME_SECONDS: u32 = 600;
 pub enum Command {
     /// Send a message.
     Send(send::Arguments),
-    /// Register, and show every message that comes.
+    /// Register, and show incoming messages.
     Listen(listen::Arguments),
     /// Fetch deferred messages.
     Fetch(fetch::Arguments),
@@ -37,13 +37,13 @@ pub struct Connection {
     /// Where the server listens for SIP: HOST, HOST:PORT, or either after `udp:`, `tcp:`, `tls:`, `ws:` or `wss:`.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5060")]
     server: String,
-    /// What to speak SIP over where `--server` does not say it; what is too large for UDP goes over TCP in any case.
+    /// Transport for SIP, if `--server` does not name one; what is too large for UDP goes over TCP in any case.
     #[arg(long, value_name = "NAME", default_value = "udp")]
     transport: TransportChoice,
-    /// File of those who sign servers (PEM); by default whom the system believes.
+    /// File with the authorities that sign servers' certificates (PEM); by default the system's.
     #[arg(long, value_name = "FILE")]
     authorities: Option<PathBuf>,
-    /// Offer MSRP over TLS, for servers that take nothing else.
+    /// Offer MSRP over TLS, for servers that accept nothing else.
     #[arg(long)]
     encrypt_media: bool,
     /// File with this client's certificate (PEM), for servers that ask for one.
@@ -52,13 +52,13 @@ pub struct Connection {
     /// File with its key (PEM).
     #[arg(long, value_name = "FILE", requires = "certificate")]
     key: Option<PathBuf>,
-    /// File with the password that challenges are answered with; by default what RESTANTE_PASSWORD says.
+    /// File with the password; by default it is taken from RESTANTE_PASSWORD.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// Whose password it is; by default what stands before the domain.
+    /// Username that the password belongs to; by default the part before the domain.
     #[arg(long, value_name = "NAME")]
     username: Option<String>,
-    /// Print one JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
 }
@@ -75,8 +75,8 @@ enum TransportChoice {
 /// Where received content that is no text goes.
 #[derive(Args, Debug)]
 pub struct Saving {
-    /// Save in this directory what comes in sessions or is no text, under names that are made up here; without it such
-    /// content is not kept.
+    /// Directory to save content in that comes in sessions or is not text, under generated names; without it such
+    /// content is discarded.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
 }
@@ -102,7 +102,7 @@ impl Connection {
         check_address(identity)?;
         let (transport, place) = self.place();
         let server = resolve(&place, transport).await?;
-        let bind = own_address(server).with_context(|| format!("there is no way to {server}"))?;
+        let bind = own_address(server).with_context(|| format!("no route to {server}"))?;
         let credentials = self.credentials(identity)?;
         let tls = self.tls(&place);
         Ok(ClientConfiguration { transport, tls, bind, credentials, ..ClientConfiguration::new(identity, server) })
@@ -191,7 +191,7 @@ async fn start(configuration: ClientConfiguration) -> Result<(Client, ClientEven
 async fn register(client: &Client) -> Result<()> {
     let answer = client.register(LIFETIME_SECONDS).await.context("cannot register")?;
     if !answer.is_success() {
-        bail!("the server does not register {}: {}", client.identity(), show::answer(&answer));
+        bail!("the server refused to register {}: {}", client.identity(), show::answer(&answer));
     }
     Ok(())
 }
@@ -199,7 +199,7 @@ async fn register(client: &Client) -> Result<()> {
 fn check_address(text: &str) -> Result<()> {
     let is_address = Uri::parse(text).is_ok_and(|uri| canonical(&uri).is_some());
     if !is_address {
-        bail!("{text:?} is no address of a user: expected sip:USER@DOMAIN or tel:+NUMBER");
+        bail!("{text:?} is not the address of a user: expected sip:USER@DOMAIN or tel:+NUMBER");
     }
     Ok(())
 }

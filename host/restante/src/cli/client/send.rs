@@ -41,19 +41,19 @@ pub struct Arguments {
     /// Send this file in large message mode.
     #[arg(long, value_name = "FILE", conflicts_with = "expires")]
     file: Option<PathBuf>,
-    /// What the file is; by default as its name says.
+    /// Content type of the file; by default guessed from its name.
     #[arg(long, value_name = "TYPE", requires = "file")]
     content_type: Option<String>,
     /// Ask for these notifications: positive-delivery, negative-delivery, display, processing.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(NOTIFICATIONS))]
     imdn: Vec<String>,
-    /// Register, and wait so long for the notifications asked for.
+    /// Register, and wait this many seconds for the notifications.
     #[arg(long, value_name = "SECONDS", requires = "imdn")]
     wait: Option<u64>,
-    /// The server is to keep a text no longer than this.
+    /// Seconds for which the server may keep a text.
     #[arg(long, value_name = "SECONDS")]
     expires: Option<u32>,
-    /// A subject.
+    /// Subject of the message.
     #[arg(long)]
     subject: Option<String>,
 }

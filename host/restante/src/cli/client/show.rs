@@ -9,7 +9,7 @@ use restante_cpim::message_summary::MessageSummary;
 use serde_json::{Value, json};
 
 use super::super::output::Output;
-use super::super::table::harmless;
+use super::super::table::{counted, harmless};
 
 /// Digits of a hash that are shown to people.
 const HASH_DIGITS: usize = 16;
@@ -60,13 +60,13 @@ impl Show {
             }
             ClientEvent::NotificationRefused { status, .. } => {
                 let words = match status {
-                    Some(status) => format!("the server does not take our delivery notification: {status}"),
+                    Some(status) => format!("the server refused our delivery notification: {status}"),
                     None => "the server does not take our delivery notification: no answer".to_owned(),
                 };
                 self.say(&words, &json!({ "event": "notification-refused", "status": status }))
             }
             ClientEvent::Violation(text) => {
-                let words = format!("against the rules: {}", harmless(text));
+                let words = format!("protocol violation: {}", harmless(text));
                 self.say(&words, &json!({ "event": "violation", "what": text }))
             }
             // The messages in a session were shown already.
@@ -140,23 +140,23 @@ fn received(message: &ReceivedMessage, text: Option<&str>, file: Option<&Path>) 
     match (text, file) {
         (_, Some(file)) => words.push_str(&format!("\n  saved as {}", file.display())),
         (Some(_), None) => {}
-        (None, None) => words.push_str("\n  not kept: it is no text, and --save names no directory"),
+        (None, None) => words.push_str("\n  not kept: it is not text, and no --save was given"),
     }
     words
 }
 
 fn summary_words(summary: &MessageSummary) -> String {
     if !summary.messages_waiting {
-        return "nothing waits".to_owned();
+        return "no waiting messages".to_owned();
     }
     let waiting: u32 = summary.classes.iter().map(|(_, counts)| counts.new).fold(0, u32::saturating_add);
-    let mut words = format!("{waiting} messages wait");
+    let mut words = format!("{} waiting", counted(waiting, "message"));
     for message in &summary.messages {
         words.push_str(&format!(
-            "\n  {}: {} bytes from {}, {}",
+            "\n  {}: {} from {}, {}",
             harmless(&message.message_id),
-            message.content_length,
-            harmless(if message.from.is_empty() { "somebody" } else { &message.from }),
+            counted(message.content_length, "byte"),
+            harmless(if message.from.is_empty() { "an unnamed sender" } else { &message.from }),
             harmless(&message.date)
         ));
         if !message.subject.is_empty() {

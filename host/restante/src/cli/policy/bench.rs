@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Arguments {
     /// A component, a core module, or `standard`.
     file: PathBuf,
-    /// The settings as JSON; without them there are none.
+    /// Settings as JSON; none by default.
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
     /// Print JSON.

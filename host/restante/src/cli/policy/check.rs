@@ -22,7 +22,7 @@ use crate::policies::library::digest_of;
 pub struct Arguments {
     /// A component, a core module, or `standard`.
     file: PathBuf,
-    /// The settings as JSON; without them there are none.
+    /// Settings as JSON; none by default.
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
     /// Print JSON.

@@ -22,7 +22,7 @@ pub fn show(report: &Value) {
 /// The counts by hook.
 pub fn show_counts(report: &Value) {
     let row = |name: &str, counts: &Value| {
-        let keys = ["identical", "changed", "newly-undecided", "newly-decided", "not-comparable"];
+        let keys = ["identical", "changed", "newly_undecided", "newly_decided", "not_comparable"];
         let counts = keys.map(|key| grouped(counts.get(key).and_then(Value::as_u64).unwrap_or(0)));
         std::iter::once(name.to_owned()).chain(counts).collect::<Vec<_>>()
     };

@@ -12,9 +12,9 @@ use crate::cli::table::harmless;
 
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// A core module for wasm32-unknown-unknown. A component stays what it is.
+    /// A core module for wasm32-unknown-unknown. A component is copied as it is.
     file: PathBuf,
-    /// Where the component goes.
+    /// File to write the component to.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// Print JSON.

@@ -28,7 +28,8 @@ pub struct Arguments {
 /// The file cannot be read or is broken.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let subject = Subject::read(&arguments.file)?;
-    let contents = Contents::read(&subject.component).with_context(|| format!("{} is broken", subject.name))?;
+    let contents =
+        Contents::read(&subject.component).with_context(|| format!("{}: malformed component", subject.name))?;
     let digest = digest_of(&subject.component);
     let versions = contents.contract_versions();
     let loader = Loader::new(PolicyEngine::new(PolicyLimits::default())?, None)?;
@@ -62,7 +63,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     say!("sha256:    {digest}");
     say!("size:      {} bytes", subject.component.len());
-    let contract = if versions.is_empty() { "none: it is no policy".to_owned() } else { versions.join(", ") };
+    let contract = if versions.is_empty() { "none: not a policy".to_owned() } else { versions.join(", ") };
     say!("contract:  {}", harmless(&contract));
     say!("memory:    {} bytes at first", contents.initial_memory_bytes);
     for (index, import) in contents.imports.iter().enumerate() {

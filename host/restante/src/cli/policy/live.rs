@@ -7,18 +7,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use hyper::Method;
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::comparison;
 use super::subject::Subject;
-use crate::admin::policies::{ActivatedReply, ProposalRequest, RollbackRequest, Uploaded};
+use crate::admin::policies::{ActivatedReply, LogReply, ProposalRequest, RollbackRequest, Uploaded};
 use crate::cli::RunningServer;
 use crate::cli::admin_client::{download, escaped, request, send, upload};
 use crate::cli::output::{say, write_bytes};
 use crate::cli::table::{harmless, table};
-use crate::policies::library::Recording;
-use crate::policies::{GenerationStatus, RecordingStatus, TenantPolicyStatus};
+use crate::policies::{GenerationStatus, RecordingSettings, RecordingStatus, TenantPolicyStatus};
 use crate::signatures::signature_from_file;
 
 /// How often a log is asked for that is followed.
@@ -26,7 +24,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Let a policy decide for a tenant; without a file: its candidate.
+    /// Activate a policy for a tenant; without a file, its candidate.
     Activate {
         /// The tenant.
         tenant: String,
@@ -35,7 +33,7 @@ pub enum Command {
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Let a policy look on as the candidate: it sees what the active one decides, and decides nothing.
+    /// Run a policy as the candidate: it is asked what the active one is asked, and its answers are only compared.
     Try {
         /// The tenant.
         tenant: String,
@@ -47,7 +45,7 @@ pub enum Command {
         /// Its detached ed25519 signature; otherwise FILE.sig, if there is one.
         #[arg(long, value_name = "FILE")]
         signature: Option<PathBuf>,
-        /// The share of decisions that it sees, 0 to 1.
+        /// Share of the decisions that it is asked for, 0 to 1.
         #[arg(long, default_value_t = 1.0, value_parser = share)]
         sample: f64,
         #[command(flatten)]
@@ -60,23 +58,23 @@ pub enum Command {
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Go back to the generation before, or to the one of this number.
+    /// Go back to the previous generation, or to the one with this number.
     Rollback {
         /// The tenant.
         tenant: String,
-        /// As `status` shows it.
+        /// The generation's number, as `status` shows it.
         number: Option<u64>,
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Show what decides for a tenant, what did before, and how it does.
+    /// Show a tenant's active policy, the previous ones, and statistics.
     Status {
         /// The tenant.
         tenant: String,
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Show how the candidate compares with what decides, and the first differences with what was asked.
+    /// Show how the candidate compares with the active policy, with examples of differences.
     Shadow {
         /// The tenant.
         tenant: String,
@@ -88,23 +86,27 @@ pub enum Command {
         #[command(subcommand)]
         command: RecordCommand,
     },
-    /// Show what a tenant's policy wrote to its log.
+    /// Show the log of a tenant's policy.
     Log {
         /// The tenant.
         tenant: String,
-        /// Go on as lines come.
+        /// Keep printing new lines.
         #[arg(long)]
         follow: bool,
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Set the cases that a policy has to pass before it is activated for a tenant: a file of cases or records, one a
+    /// Set the cases that a policy must pass before it is activated for a tenant: a file of cases or records, one per
     /// line.
     Cases {
         /// The tenant.
         tenant: String,
-        /// The file; `none` removes them.
-        file: PathBuf,
+        /// The file.
+        #[arg(required_unless_present = "remove")]
+        file: Option<PathBuf>,
+        /// Remove them.
+        #[arg(long, conflicts_with = "file")]
+        remove: bool,
         #[command(flatten)]
         server: RunningServer,
     },
@@ -116,19 +118,19 @@ pub enum RecordCommand {
     On {
         /// The tenant.
         tenant: String,
-        /// The share of decisions that is recorded, 0 to 1.
+        /// Share of the decisions to record, 0 to 1.
         #[arg(long, default_value_t = 1.0, value_parser = share)]
         sample: f64,
-        /// What the records may take on disk; the oldest go.
+        /// Disk space for the records; the oldest are removed.
         #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(65_536..))]
         max_bytes: u64,
-        /// Write addresses as they are, and not as pseudonyms.
+        /// Record real addresses instead of pseudonyms.
         #[arg(long)]
         plain_addresses: bool,
         #[command(flatten)]
         server: RunningServer,
     },
-    /// Record no more; what was recorded stays.
+    /// Stop recording; what was recorded stays.
     Off {
         /// The tenant.
         tenant: String,
@@ -178,22 +180,22 @@ pub fn run(command: Command) -> Result<ExitCode> {
                 None => (of(&tenant, "/candidate/activate"), None),
             };
             let reply: ActivatedReply = request(&server, Method::POST, &path, body)?;
-            tell(&server, &reply, "decides from now on")
+            tell(&server, &reply, "is active")
         }
         Command::Try { tenant, file, settings, signature, sample, server } => {
             let sample = Some(permille(sample));
             let proposal = propose(&server, &file, settings.as_deref(), signature.as_deref(), sample)?;
             let reply: ActivatedReply = request(&server, Method::PUT, &of(&tenant, "/candidate"), Some(proposal))?;
-            tell(&server, &reply, "looks on")
+            tell(&server, &reply, "is the candidate")
         }
         Command::Drop { tenant, server } => {
             send(&server, Method::DELETE, &of(&tenant, "/candidate"), None)?;
-            Ok(ExitCode::SUCCESS)
+            done(&server, &tenant, ("candidate", "dropped"), "the candidate is dropped")
         }
         Command::Rollback { tenant, number, server } => {
             let body = serde_json::to_value(RollbackRequest { number })?;
             let reply: ActivatedReply = request(&server, Method::POST, &of(&tenant, "/rollback"), Some(body))?;
-            tell(&server, &reply, "decides again")
+            tell(&server, &reply, "is active again")
         }
         Command::Status { tenant, server } => {
             let status: TenantPolicyStatus = request(&server, Method::GET, &of(&tenant, ""), None)?;
@@ -215,15 +217,14 @@ pub fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Record { command } => record(command),
         Command::Log { tenant, follow, server } => log(&server, &tenant, follow),
-        Command::Cases { tenant, file, server } => {
-            let path = of(&tenant, "/cases");
-            if file == Path::new("none") {
-                send(&server, Method::DELETE, &path, None)?;
-            } else {
-                let cases = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-                upload(&server, Method::PUT, &path, "application/jsonl", cases)?;
-            }
-            Ok(ExitCode::SUCCESS)
+        Command::Cases { tenant, file: Some(file), server, .. } => {
+            let cases = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            upload(&server, Method::PUT, &of(&tenant, "/cases"), "application/jsonl", cases)?;
+            done(&server, &tenant, ("cases", "set"), "a policy has to pass these cases from now on")
+        }
+        Command::Cases { tenant, file: None, server, .. } => {
+            send(&server, Method::DELETE, &of(&tenant, "/cases"), None)?;
+            done(&server, &tenant, ("cases", "removed"), "the cases are removed")
         }
     }
 }
@@ -231,18 +232,35 @@ pub fn run(command: Command) -> Result<ExitCode> {
 fn record(command: RecordCommand) -> Result<ExitCode> {
     match command {
         RecordCommand::On { tenant, sample, max_bytes, plain_addresses, server } => {
-            let settings = Recording { sample_permille: permille(sample), max_bytes, plain_addresses };
+            let settings = RecordingSettings { sample_permille: permille(sample), max_bytes, plain_addresses };
             send(&server, Method::PUT, &of(&tenant, "/recording"), Some(serde_json::to_value(settings)?))?;
+            done(&server, &tenant, ("recording", "on"), "decisions are recorded from now on")
         }
-        RecordCommand::Off { tenant, server } => send(&server, Method::DELETE, &of(&tenant, "/recording"), None)?,
-        RecordCommand::Delete { tenant, server } => send(&server, Method::DELETE, &of(&tenant, "/records"), None)?,
+        RecordCommand::Off { tenant, server } => {
+            send(&server, Method::DELETE, &of(&tenant, "/recording"), None)?;
+            done(&server, &tenant, ("recording", "off"), "decisions are no longer recorded")
+        }
+        RecordCommand::Delete { tenant, server } => {
+            send(&server, Method::DELETE, &of(&tenant, "/records"), None)?;
+            done(&server, &tenant, ("records", "deleted"), "what was recorded is deleted")
+        }
         RecordCommand::Get { tenant, server } => {
             let take = |bytes: &[u8]| {
                 write_bytes(bytes);
                 Ok(())
             };
             download(&server, &of(&tenant, "/records"), take)?;
+            Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Says what became of something of a tenant's.
+fn done(server: &RunningServer, tenant: &str, (what, state): (&str, &str), sentence: &str) -> Result<ExitCode> {
+    if server.json {
+        say!("{}", serde_json::to_string_pretty(&serde_json::json!({ "tenant": tenant, what: state }))?);
+    } else {
+        say!("{}: {sentence}", harmless(tenant));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -312,7 +330,7 @@ fn show(status: &TenantPolicyStatus) {
             generation.contract.clone(),
             generation.origin.clone(),
             if generation.signed { "yes" } else { "no" }.to_owned(),
-            when(generation.since),
+            generation.since.clone(),
         ]
     };
     let mut rows = vec![row("active", &status.active)];
@@ -334,8 +352,8 @@ fn show(status: &TenantPolicyStatus) {
     }
     let hooks = status.hooks.iter().map(|hook| {
         let state = match (hook.suspended, hook.suspended_for_outsiders) {
-            (true, _) => "not asked now: it failed too often",
-            (false, true) => "not asked now what somebody outside wants to know: it failed at that too often",
+            (true, _) => "suspended after repeated failures",
+            (false, true) => "suspended for HTTP questions after repeated failures",
             (false, false) => "",
         };
         let number = |value: u64| value.to_string();
@@ -357,15 +375,13 @@ fn recorded(recording: &RecordingStatus) -> String {
 fn log(server: &RunningServer, tenant: &str, follow: bool) -> Result<ExitCode> {
     let mut after = 0;
     loop {
-        let reply: Value = request(server, Method::GET, &of(tenant, &format!("/log?after={after}")), None)?;
-        for line in reply.get("lines").and_then(Value::as_array).into_iter().flatten() {
-            let number = |name| line.get(name).and_then(Value::as_u64).unwrap_or(0);
-            let text = |name| line.get(name).and_then(Value::as_str).unwrap_or("");
-            after = number("number").max(after);
+        let reply: LogReply = request(server, Method::GET, &of(tenant, &format!("/log?after={after}")), None)?;
+        for line in &reply.lines {
+            after = line.number.max(after);
             if server.json {
-                say!("{line}");
+                say!("{}", serde_json::to_string(line)?);
             } else {
-                say!("{}  {:7}  {}", when(number("at")), text("level"), harmless(text("text")));
+                say!("{}  {:7}  {}", harmless(&line.at), harmless(&line.level), harmless(&line.text));
             }
         }
         if !follow {
@@ -381,11 +397,6 @@ fn titled(generation: &GenerationStatus) -> String {
 
 fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
-}
-
-fn when(milliseconds: u64) -> String {
-    let at = i64::try_from(milliseconds).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
-    at.map_or_else(String::new, |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]

@@ -20,19 +20,19 @@ use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Begin a policy of your own: a project that builds at once.
+    /// Create a project for a policy of your own that builds at once.
     New(new::Arguments),
-    /// Make a component of the core module that a compiler wrote.
+    /// Make a component from a compiler's core module.
     Component(component::Arguments),
-    /// Check that a server would take a policy, and that each hook answers.
+    /// Check that a server would accept a policy, and that each hook answers.
     Check(check::Arguments),
-    /// Put one question to a policy.
+    /// Ask a policy one question.
     Run(run::Arguments),
-    /// Hold a policy to its cases.
+    /// Test a policy against its cases.
     Test(test::Arguments),
-    /// Measure what decisions cost.
+    /// Measure the cost of decisions.
     Bench(bench::Arguments),
-    /// Show what a file is: digest, contract, imports, exports, who made it.
+    /// Show a component's digest, contract, imports, exports and producers.
     Inspect(inspect::Arguments),
     /// Show what another policy, or other settings, would have decided.
     Replay(replay::Arguments),

@@ -28,13 +28,13 @@ const TAKEN: [&str; 7] = ["alloc", "build", "core", "restante-policy-sdk", "std"
 
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// The policy's name: small letters, digits and hyphens.
+    /// The policy's name: lowercase letters, digits and hyphens.
     #[arg(value_parser = checked_name)]
     name: String,
-    /// What it is written in.
+    /// Programming language.
     #[arg(long, value_enum, default_value_t = Language::Rust)]
     lang: Language,
-    /// Where the project goes; otherwise a new directory of the policy's name.
+    /// Directory for the project; by default a new one with the policy's name.
     #[arg(long, value_name = "DIRECTORY")]
     directory: Option<PathBuf>,
 }
@@ -73,7 +73,7 @@ fn checked_name(name: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if !starts_well || name.len() > MAX_NAME_BYTES || !name.bytes().all(allowed) {
         return Err(format!(
-            "expected a small letter, then small letters, digits and hyphens, at most {MAX_NAME_BYTES} in all"
+            "expected a lowercase letter, then lowercase letters, digits and hyphens, at most {MAX_NAME_BYTES} in all"
         ));
     }
     if TAKEN.contains(&name) {

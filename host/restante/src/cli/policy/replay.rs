@@ -30,7 +30,7 @@ pub struct Arguments {
     /// Settings as JSON instead of the recorded ones.
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// Show so many examples of each change.
+    /// Number of examples to show of each change.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     examples: usize,
     /// Print JSON.
@@ -68,7 +68,7 @@ fn replay(arguments: &Arguments) -> Result<bool> {
     }
     if count == 0 {
         bail!(
-            "there is no record in {}",
+            "no records in {}",
             arguments.records.iter().map(|it| it.display().to_string()).collect::<Vec<_>>().join(", ")
         );
     }

@@ -22,13 +22,13 @@ const TIMED_DECISIONS: usize = 11;
 pub struct Arguments {
     /// A component, a core module, or `standard`.
     file: PathBuf,
-    /// Which hook is asked; the question may say so itself.
+    /// Hook to ask, unless the question names it.
     #[arg(long, value_name = "HOOK")]
     hook: Option<HookChoice>,
-    /// The question, a case or a record, as JSON. Without one a typical question is asked.
+    /// The question, a case or a record, as JSON; by default a typical question.
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// The settings as JSON; without them those of the question, or none.
+    /// Settings as JSON; by default those of the question, or none.
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
     /// Print JSON.

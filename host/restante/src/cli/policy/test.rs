@@ -11,7 +11,7 @@ use similar::{ChangeTag, TextDiff};
 
 use super::subject::{Subject, meter, read_bounded, settings};
 use crate::cli::output::say;
-use crate::cli::table::harmless;
+use crate::cli::table::{counted, harmless};
 use crate::policies::library::digest_of;
 
 /// Larger files are no files of cases.
@@ -73,7 +73,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     if tried.is_empty() {
-        bail!("{}: there is no case", arguments.directory.display());
+        bail!("{}: no cases found", arguments.directory.display());
     }
     let failed = tried.iter().filter(|case| case.failure.is_some()).count();
     if arguments.json {
@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         say!("policy {}", harmless(&subject.name));
         tried.iter().for_each(print);
-        say!("{} cases, {failed} failed", tried.len());
+        say!("{}, {failed} failed", counted(tried.len(), "case"));
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

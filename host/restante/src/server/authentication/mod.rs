@@ -223,7 +223,7 @@ impl Authentication {
         let Some(user) = user.as_ref().filter(|_| is_right && hash.is_some()) else {
             let failures = self.failures().note_guess(nonce.origin, guess, now);
             if failures == Some(self.max_failures) {
-                tracing::warn!(tenant = %tenant.name, %source, "fails to authenticate too often: refused for a while");
+                tracing::warn!(tenant = %tenant.name, %source, "blocked for a while: too many failed authentications");
             }
             return Err(self.challenged(request, asked, Why::Wrong));
         };

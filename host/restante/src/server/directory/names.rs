@@ -198,7 +198,7 @@ impl Names {
                         tenant = %user.tenant,
                         name = %Shortened(name),
                         owner = %Shortened(&owner.user.address.0),
-                        "a profile claims a name that is another user's and stays so"
+                        "a profile claims a name that belongs to another user; the claim is ignored"
                     );
                     continue;
                 }

@@ -175,7 +175,7 @@ impl Tenants {
         let parse = |text: &str| {
             let uri = Uri::parse(text).ok();
             let name = uri.as_ref().and_then(canonical);
-            uri.zip(name).ok_or_else(|| format!("{text:?} is no address: expected sip:USER@DOMAIN or tel:+NUMBER"))
+            uri.zip(name).ok_or_else(|| format!("{text:?} is not an address: expected sip:USER@DOMAIN or tel:+NUMBER"))
         };
         let ((alias_uri, name), (uri, address)) = (parse(alias)?, parse(address)?);
         let tenant = TenantName(tenant.into());

@@ -200,7 +200,11 @@ fn is_allowed(shared: &Shared, remote: SocketAddr, signalled_from: IpAddr) -> bo
     // Where SIP came from is no place of MSRP.
     let checked: Result<(), RefusedTarget> = shared.destinations.check(remote, SocketAddr::new(signalled_from, 0));
     if let Err(error) = checked {
-        tracing::warn!(%remote, %error, "an MSRP path leads where we may not connect to; see sip.allow_targets");
+        tracing::warn!(
+            %remote,
+            %error,
+            "an MSRP path points to a destination that is not allowed; see sip.allow_targets"
+        );
         shared.metrics.count_dropped("forbidden-msrp-path");
     }
     checked.is_ok()

@@ -77,7 +77,7 @@ impl Link {
                 let Some(stream) = self.connect(relay, place).await else { continue };
                 let was_granted = self.converse(relay, is_only, stream, attached).await;
                 self.set(None);
-                tracing::warn!(relay = %relay.uri, %place, "the connection to the MSRP relay is over");
+                tracing::warn!(relay = %relay.uri, %place, "lost the connection to the MSRP relay");
                 if was_granted {
                     return true;
                 }
@@ -91,7 +91,7 @@ impl Link {
         let Some(wanted) = Wanted::msrp_relay(&host_of(uri), uri.port, uri.secure) else { return Vec::new() };
         let places = self.names.places(&wanted.of_operator(), None).await;
         if places.is_empty() {
-            tracing::warn!(relay = %uri, "the name of the MSRP relay leads nowhere");
+            tracing::warn!(relay = %uri, "the name of the MSRP relay cannot be resolved");
         }
         self.failed.sort(places.into_iter().map(|place| place.socket))
     }
@@ -107,7 +107,7 @@ impl Link {
         match connected {
             Ok(stream) => Some(stream),
             Err(error) => {
-                tracing::warn!(relay = %relay.uri, %place, %error, "no connection to the MSRP relay");
+                tracing::warn!(relay = %relay.uri, %place, %error, "cannot connect to the MSRP relay");
                 self.failed.note(place);
                 None
             }
@@ -197,10 +197,10 @@ impl Link {
                     let until = authorization.granted_until();
                     let use_path = authorization.use_path(Instant::now()).map(<[MsrpUri]>::to_vec);
                     self.set(use_path.zip(until).map(|(use_path, until)| Grant { use_path, until }));
-                    tracing::info!(relay = %relay.uri, "the MSRP relay takes our sessions");
+                    tracing::info!(relay = %relay.uri, "authorized at the MSRP relay");
                 }
                 AuthorizationEvent::Refused { status } => {
-                    tracing::warn!(relay = %relay.uri, ?status, "the MSRP relay does not take us for now");
+                    tracing::warn!(relay = %relay.uri, ?status, "not authorized at the MSRP relay");
                     if status.is_none() {
                         settled = Settled::Silent;
                     } else if authorization.use_path(Instant::now()).is_none() {

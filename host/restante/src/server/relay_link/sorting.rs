@@ -89,7 +89,7 @@ impl Sorted {
                 Ok(Some(frame)) => self.take(frame, authorization).await,
                 Ok(None) => return true,
                 Err(error) => {
-                    tracing::warn!(%error, "the MSRP relay sends what cannot be read");
+                    tracing::warn!(%error, "the MSRP relay sent malformed data");
                     return false;
                 }
             }

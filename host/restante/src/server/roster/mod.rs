@@ -95,7 +95,7 @@ pub enum RosterError {
     #[error(transparent)]
     Policy(#[from] UnusablePolicy),
     /// The data directory does not take it.
-    #[error("{0} could not be kept: {1}")]
+    #[error("{0} could not be saved: {1}")]
     Disk(String, io::Error),
     /// The store cannot be read.
     #[error(transparent)]
@@ -259,6 +259,7 @@ impl Roster {
         prepared.into_iter().for_each(|prepared| policies.activate(prepared));
         let aliases_before: HashSet<RecipientKey> = shared.directory.configured_aliases().into_iter().collect();
         shared.directory.replace(directory);
+        shared.directory.tenants().iter().for_each(|it| shared.metrics.begin_tenant(&it.name, it.digest.is_demanded));
         let names: HashSet<TenantName> = changed.iter().map(|name| TenantName((*name).into())).collect();
         names.iter().filter(|name| !next.contains_key(&*name.0)).for_each(|name| policies.remove(name));
         let added: HashSet<TenantName> =
@@ -302,7 +303,7 @@ impl Roster {
                     .directory
                     .load(profiles.into_iter().filter(|(user, _)| tenants.contains(&user.tenant)).collect());
             }
-            Err(error) => tracing::error!(%error, "names of users cannot be read"),
+            Err(error) => tracing::error!(%error, "cannot read the users' names"),
         }
         for name in now.difference(before) {
             shared.to_recipient(name, ToShard::Release(name.clone()));
@@ -319,7 +320,7 @@ impl Roster {
         loop {
             let page = match shared.store.recipients(after, RECIPIENT_PAGE) {
                 Ok(page) => page,
-                Err(error) => return tracing::error!(%error, "recipients with messages cannot be looked for"),
+                Err(error) => return tracing::error!(%error, "cannot list the recipients with waiting messages"),
             };
             let Some((last, _)) = page.last() else { return };
             after = Some(*last);
@@ -368,7 +369,7 @@ fn check_claim(everybody: &Everybody, name: &str, tenant: &Tenant) -> Result<(),
         for (claims, theirs) in pairs {
             if let Some(claim) = claims.iter().find(|claim| theirs.iter().any(|it| it.eq_ignore_ascii_case(claim))) {
                 let text =
-                    format!("tenants.{name}: {claim:?} belongs to tenants.{other} already: expected another one");
+                    format!("tenants.{name}: {claim:?} already belongs to tenants.{other}: expected another one");
                 return Err(RosterError::Conflict(text));
             }
         }

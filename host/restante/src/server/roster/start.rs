@@ -71,11 +71,16 @@ impl Roster {
         for prepared in &prepared {
             // A full disk is no reason not to deliver what is on it.
             if let Err((tenant, error)) = policies.keep(prepared) {
-                tracing::error!(%tenant, %error, "the tenant's policy cannot be kept: it decides all the same, and is made anew at the next start");
+                tracing::error!(
+                    %tenant,
+                    %error,
+                    "the tenant's policy cannot be stored; it is active, and will be set up again at the next start"
+                );
             }
         }
         prepared.into_iter().for_each(|prepared| policies.activate(prepared));
         directory.replace(tenants);
+        shared.directory.tenants().iter().for_each(|it| shared.metrics.begin_tenant(&it.name, it.digest.is_demanded));
         Ok(Arc::new(Roster {
             shared: shared.clone(),
             running: configuration.clone(),
@@ -115,5 +120,5 @@ fn read(kept: &Kept, of_file: &Everybody, configuration: &Configuration) -> std:
 }
 
 fn leave_out(name: &str, problem: &str) {
-    tracing::error!(tenant = name, problem, "a tenant that was added at run time is left out");
+    tracing::error!(tenant = name, problem, "a tenant that was added at run time cannot be loaded");
 }

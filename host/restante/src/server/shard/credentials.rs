@@ -35,7 +35,7 @@ impl Shard {
         let result = result.and_then(|()| {
             let set = self.shared.authentication.users.set(&user, credentials.as_ref());
             set.map_err(|taken| {
-                tracing::error!(tenant = %user.tenant, %taken, "credentials were kept and cannot be used");
+                tracing::error!(tenant = %user.tenant, %taken, "the credentials were stored but cannot be used");
                 CommitError::Failed
             })
         });

@@ -87,7 +87,12 @@ impl Shard {
         if let Ok(profile) = &result {
             let displaced = reservation.as_ref().map(|it| it.displaced().to_vec()).unwrap_or_default();
             for name in self.shared.directory.settle(&user, profile, reservation) {
-                tracing::info!(tenant = %user.tenant, user = %Shortened(&user.address.0), name = %Shortened(&name.address.0), "is a name of this user now");
+                tracing::info!(
+                    tenant = %user.tenant,
+                    user = %Shortened(&user.address.0),
+                    name = %Shortened(&name.address.0),
+                    "the name now belongs to this user"
+                );
                 self.shared.to_recipient(&name, ToShard::Release(name.clone()));
             }
             if self.slots.contains_key(&user) {
@@ -200,7 +205,13 @@ impl Shard {
         match result {
             Ok(Saved::Adopted(Adopted { messages, more, changes_profile })) => {
                 if messages > 0 {
-                    tracing::info!(tenant = %owner.tenant, user = %Shortened(&owner.address.0), name = %Shortened(&name.address.0), messages, "took in what waited under another name");
+                    tracing::info!(
+                        tenant = %owner.tenant,
+                        user = %Shortened(&owner.address.0),
+                        name = %Shortened(&name.address.0),
+                        messages,
+                        "moved what waited under another name to this user's queue"
+                    );
                     self.shared.to_recipient(&owner, ToShard::Grew(owner.clone()));
                 }
                 if changes_profile {
@@ -214,7 +225,12 @@ impl Shard {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::error!(tenant = %name.tenant, name = %Shortened(&name.address.0), %error, "what waits under another name could not be taken in");
+                tracing::error!(
+                    tenant = %name.tenant,
+                    name = %Shortened(&name.address.0),
+                    %error,
+                    "cannot move what waits under another name to the user's queue"
+                );
                 self.adoption_retries.insert((now.wall.after(ADOPT_AGAIN_AFTER), name.clone()));
             }
         }

@@ -97,8 +97,8 @@ impl Effect {
         match self {
             Effect::Registered { .. } => "registered",
             Effect::Expired => "a registration ended",
-            Effect::Reported(_) => "a core's registrations were reported",
-            Effect::Inherited(_) => "took over the registration of another name",
+            Effect::Reported(_) => "registrations reported by a core",
+            Effect::Inherited(_) => "took over another name's registration",
         }
     }
 }
@@ -326,7 +326,7 @@ impl Shard {
     }
 
     fn bindings_not_changed(&mut self, now: Now, key: &RecipientKey, effect: Effect, error: CommitError) {
-        tracing::error!(tenant = %key.tenant, %error, "a registration could not be kept");
+        tracing::error!(tenant = %key.tenant, %error, "a registration could not be stored");
         match effect {
             Effect::Registered { transaction, .. } => {
                 self.answer_with(now, transaction, 503, |builder| {

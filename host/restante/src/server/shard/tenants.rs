@@ -66,7 +66,7 @@ impl Shard {
         self.orders.insert(ticket.token, Order::Ignored);
         if let Err(error) = self.shared.store.write(ticket, transaction) {
             self.orders.remove(&ticket.token);
-            tracing::warn!(%error, "what is due for users of a tenant that returned is looked at later");
+            tracing::warn!(%error, "work that is due for users of a tenant that came back is delayed");
         }
     }
 }

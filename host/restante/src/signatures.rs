@@ -29,8 +29,9 @@ impl Signers {
         if self.0.is_empty() {
             return Ok(());
         }
-        let signature = signature
-            .ok_or("this tenant accepts signed policies only: expected a detached ed25519 signature of the component")?;
+        let signature = signature.ok_or(
+            "this tenant accepts signed policies only: expected a detached ed25519 signature of the component",
+        )?;
         let signature = STANDARD.decode(signature).map_err(|_| "the signature is not base64")?;
         let by = |key: &[u8; 32]| UnparsedPublicKey::new(&ED25519, key).verify(component, &signature).is_ok();
         if self.0.iter().any(by) { Ok(()) } else { Err("none of the tenant's signers made this signature") }

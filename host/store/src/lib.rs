@@ -67,7 +67,8 @@ pub enum Record {
     Profile(Profile),
     /// A change of them; what it does not name stays, whoever else changed it since it was looked at.
     ProfileChange(ProfileChange),
-    /// The same, by which names of others become the user's: they lose them when it gets them, or nothing is kept of it.
+    /// The same, by which names of others become the user's: they lose them when it gets them, or nothing is kept of
+    /// it.
     Takeover(Takeover),
     /// What waits under another name of the user comes to its queue.
     Adoption(Adoption),

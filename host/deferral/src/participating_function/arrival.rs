@@ -471,8 +471,8 @@ impl Recipient {
         }
     }
 
-    /// Answers an arrival with what came back where it was passed on. A sender who does not get the answer sends it again: who
-    /// took it is not to have it twice. One that was refused may be offered again.
+    /// Answers an arrival with what came back where it was passed on. A sender who does not get the answer sends it
+    /// again: who took it is not to have it twice. One that was refused may be offered again.
     pub(super) fn answer_relayed(&mut self, arrival: Arrival, status: u16) {
         if is_success(Some(status)) {
             self.arrivals.remember(arrival.deduplication, Some(status));

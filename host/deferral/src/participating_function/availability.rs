@@ -15,7 +15,7 @@
 //! | running | a step's attempt ends | running the next step |
 //! | running | the last step is done, and every failure decided | asking about the next messages, or preparing, or crowded, or idle |
 //! | running | nobody was there | the remaining deliveries are left; idle when every failure is decided |
-//! | idle | the message that the others waited for stops them no more, however it went | preparing, or asking, a moment later |
+//! | idle | nothing stops any more what waited for a message, see [`super::held_back`] | preparing, or asking |
 //!
 //! | trigger | what is shown |
 //! |---|---|
@@ -72,8 +72,8 @@ impl Recipient {
         }
     }
 
-    /// A machine that nobody registered with or refreshed learns what was reopened before it was made. What failed since
-    /// then says that it was tried.
+    /// A machine that nobody registered with or refreshed learns what was reopened before it was made. What failed
+    /// since then says that it was tried.
     fn note_earlier_reopening(&mut self) {
         if self.push.last_reopening.is_none() {
             let latest = self.contacts.latest_refresh().unwrap_or_default().min(self.now);

@@ -6,7 +6,7 @@
 //! | notify | announced as the next step, or when the plan that it stopped is over | attempts, failure, `not_before`: at once, until it is announced |
 //! | notify, no contact can be notified, or a notification failed | pushed by the built-in schedule | as retry |
 //! | wait | until the recipient registers, refreshes or asks | attempts, failure |
-//! | wait, and nobody registers here: a sender elsewhere, for a report | again after [`WITHOUT_REGISTRATION_AGAIN_AFTER`] | as retry |
+//! | wait, where nobody ever registers (a report for somebody elsewhere) | again after an hour | as retry |
 //! | hand over | to the target, from now on | the target |
 //! | give up, the device itself refused one page-mode message for good | it goes; a report, if it was asked for | removal |
 //! | give up, otherwise | as wait, and counted | |

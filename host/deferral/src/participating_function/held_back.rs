@@ -1,13 +1,13 @@
 //! What a pass leaves, and what waits behind a message that stops the rest.
 //!
-//! Such a message ([`super::window::Readiness::Barrier`]) failed and waits for its retry or for its recipient, or it is in
-//! flight. Nothing else tells the pushing side that those behind it may go when it does not go the usual way:
+//! Such a message ([`super::window::Readiness::Barrier`]) failed and waits for its retry or for its recipient, or it is
+//! in flight. Nothing else tells the pushing side that those behind it may go when it does not go the usual way:
 //!
 //! | what happens to it | those behind it |
 //! |---|---|
 //! | delivered in a pass | go in the same pass |
 //! | its retry is due, its recipient registers or refreshes | are looked at together with it |
-//! | handed over, expired, dropped, fetched; anything else by which it stops nobody any more | are looked at [`super::Limits::min_ask_interval`] later |
+//! | handed over, expired, dropped, fetched; or else it stops nobody any more | are looked at a moment later |
 
 use super::Recipient;
 use super::loading::Purpose;
@@ -29,8 +29,8 @@ impl Recipient {
         }
     }
 
-    /// This message goes, or is for a target: what waited for it because it had failed does so no more. What was dropped or
-    /// expired may be all that this machine ever read, so no pass told it that others wait.
+    /// This message goes, or is for a target: what waited for it because it had failed does so no more. What was
+    /// dropped or expired may be all that this machine ever read, so no pass told it that others wait.
     pub(super) fn let_others_go(&mut self, id: MessageId) {
         let reopened_at = self.push.reopened_at();
         let stops = |failure: LastResult| failure.at > reopened_at && stops_the_rest(&failure);
@@ -44,10 +44,10 @@ impl Recipient {
         self.push.look_again_at.get_or_insert(self.now.after(self.limits.min_ask_interval));
     }
 
-    /// What was due and is still here was left alone by the policy, or held: it waits. What came due since the pass began
-    /// is for the next one: the policy was asked before. Where nobody was there, so is what was not tried. What was due
-    /// behind a message that stops the rest has no time of its own any more: it goes when nothing stops it. A message that
-    /// stops the rest waits for its retry, whatever its fetch deadline was.
+    /// What was due and is still here was left alone by the policy, or held: it waits. What came due since the pass
+    /// began is for the next one: the policy was asked before. Where nobody was there, so is what was not tried. What
+    /// was due behind a message that stops the rest has no time of its own any more: it goes when nothing stops it. A
+    /// message that stops the rest waits for its retry, whatever its fetch deadline was.
     pub(super) fn end_pass(&mut self, pass: Pass) {
         self.push.state = State::Idle;
         let now = self.now;

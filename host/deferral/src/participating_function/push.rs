@@ -36,8 +36,8 @@ pub(super) struct Push {
     pub(super) ask_again_at: Option<Timestamp>,
     /// Every message was looked at since the queue was last reopened: what is not in memory is not ready.
     pub(super) surveyed: bool,
-    /// What is behind this place waited for a message up to there that failed or is in flight, when a pass ended or that
-    /// message went.
+    /// What is behind this place waited for a message up to there that failed or is in flight, when a pass ended or
+    /// that message went.
     pub(super) held_back_from: Option<Place>,
     /// A further pass then, for what was held back and is not any more.
     pub(super) look_again_at: Option<Timestamp>,
@@ -66,8 +66,8 @@ pub(super) struct Pass {
     pub(super) stopped: bool,
     /// The policy was asked already.
     pub(super) asked: bool,
-    /// A message at this place stops the rest. From then on the pass only reads on, for what is to be handed over, and lets go
-    /// of what it read: when nothing stops the rest any more, it is a further pass that looks at it.
+    /// A message at this place stops the rest. From then on the pass only reads on, for what is to be handed over, and
+    /// lets go of what it read: when nothing stops the rest any more, it is a further pass that looks at it.
     pub(super) reads_past: Option<Place>,
     /// Something due began it: when it ends, what is due next is looked up.
     pub(super) by_timer: bool,

@@ -33,7 +33,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (0..20_u8).prop_map(Happening::Discards),
         1 => Just(Happening::Crashes),
         2 => Just(Happening::Evicts),
-        1 => (0..300_u64, 0..50_u64, 0..50_u64).prop_map(|(policy, load, commit)| Happening::Lags { policy, load, commit }),
+        1 => (0..300_u64, 0..50_u64, 0..50_u64)
+            .prop_map(|(policy, load, commit)| Happening::Lags { policy, load, commit }),
     ]
 }
 
@@ -148,8 +149,8 @@ fn happen(world: &mut World, happening: Happening, waits: &Waits, arrived: &mut 
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// What is first in the queue in the end, when the device has taken everything for hours, waits because the policy said
-    /// so of it, and because its recipient has not come since.
+    /// What is first in the queue in the end, when the device has taken everything for hours, waits because the policy
+    /// said so of it, and because its recipient has not come since.
     #[test]
     fn what_waits_for_nothing_is_tried_however_those_before_it_went(
         seed: u64,

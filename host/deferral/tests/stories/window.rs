@@ -270,7 +270,8 @@ fn what_was_let_go_behind_a_message_that_stopped_it_is_not_overtaken() {
     assert_eq!(world.log(), ["page m0 #0 to 1"]);
     world.crashes();
     world.devices = Box::new(|_, attempt| takes_all(attempt));
-    // The alarm rings, so the queue is read through for what may be handed over; the recipient registers in the middle of it.
+    // The alarm rings, so the queue is read through for what may be handed over; the recipient registers in the middle
+    // of it.
     let change = Change::WakeAt { recipient: world.key.clone(), at: Some(world.now) };
     world.store.apply(world.now, Transaction { changes: vec![change], settles: false });
     world.load_delay = 20;

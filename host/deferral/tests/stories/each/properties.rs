@@ -115,7 +115,7 @@ proptest! {
                 Happening::Behaves(how) => *behaviour.borrow_mut() = how,
                 Happening::Passes(seconds) => world.seconds(seconds),
                 // A pull of a device that is not registered is an attempt with nobody's contact.
-                Happening::Pulls(which) if !world.contacts.iter().any(|it| it.id == devices[usize::from(which)].id) => {}
+                Happening::Pulls(which) if !world.contacts.iter().any(|it| it.id.0 == u64::from(which) + 1) => {}
                 Happening::Pulls(which) => {
                     let mut request = pull(Some(devices[usize::from(which)].id), Selection::All);
                     request.reply = world.token();

@@ -50,8 +50,8 @@ pub struct ProfileOrder {
     pub user: RecipientKey,
     /// What is to be different; nothing: the directory and the machine learn what the store knows.
     pub change: ProfileChange,
-    /// Holds the names that are new until they are known. Users whose names they were lose them in the same commit: two that
-    /// claim a name would be told apart at the next start by chance.
+    /// Holds the names that are new until they are known. Users whose names they were lose them in the same commit: two
+    /// that claim a name would be told apart at the next start by chance.
     pub reservation: Option<Reservation>,
     /// Told the profile as it is then.
     pub done: Option<oneshot::Sender<Result<Profile, CommitError>>>,

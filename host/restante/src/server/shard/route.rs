@@ -63,8 +63,8 @@ impl Shard {
         }
     }
 
-    /// Somebody who is not served here, a sender who gets a report, is reached through the outbound proxy. So is a user of
-    /// another tenant: its message came through a proxy, and what a tenant keeps stays that tenant's.
+    /// Somebody who is not served here, a sender who gets a report, is reached through the outbound proxy. So is a user
+    /// of another tenant: its message came through a proxy, and what a tenant keeps stays that tenant's.
     fn foreign_contact(&self, key: &RecipientKey) -> Option<Contact> {
         let uri = Uri::parse(&key.address.0).ok()?;
         if self.shared.directory.served(&uri).is_some_and(|(_, user)| user.tenant == key.tenant) {

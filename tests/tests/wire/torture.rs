@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use restante_sip::message::{MessageLimits, SipMessage};
+use restante_sip::message::{MessageLimits, Method, Name, SipMessage, unfold};
 use restante_tests::{RawSip, World, setting};
 
 /// What may be answered; nothing: not answered at all.
@@ -144,6 +144,17 @@ async fn answer_to(socket: &mut RawSip, name: &str, bytes: &[u8]) -> SipMessage 
     socket.expect(name, is_it).await
 }
 
+/// A refusal says what would have been taken (RFC 3261 §8.2.1, §8.2.2.3, §8.2.3).
+fn says_what_is_taken(name: &str, answer: &SipMessage) {
+    let field = match answer.status() {
+        Some(420) => "Unsupported",
+        Some(415) => "Accept",
+        Some(405 | 501) => "Allow",
+        _ => return,
+    };
+    assert!(answer.header_by_text(field).is_some(), "{name}: no {field}");
+}
+
 async fn is_alive(world: &World) {
     let mut socket = world.udp().await;
     // One recipient for each shard at least.
@@ -172,10 +183,7 @@ fn each_torture_message_over_udp_gets_what_it_deserves_and_the_server_lives() {
             } else {
                 let answer = answer_to(&mut socket, name, &bytes).await;
                 let status = answer.status().unwrap_or(0);
-                let field = |name: &str| answer.header_by_text(name).is_some();
-                assert!(status != 420 || field("Unsupported"), "{name}");
-                assert!(status != 415 || field("Accept"), "{name}");
-                assert!(!matches!(status, 405 | 501) || field("Allow"), "{name}");
+                says_what_is_taken(name, &answer);
                 if expected.contains(&status) { Vec::new() } else { vec![status.to_string()] }
             };
             if !answered.is_empty() {
@@ -221,6 +229,7 @@ fn each_torture_message_over_tcp_gets_what_it_deserves_and_the_server_lives() {
             match met {
                 None => {
                     let answer = answer_to(&mut socket, name, &bytes).await;
+                    says_what_is_taken(name, &answer);
                     if !answer.status().is_some_and(|status| expected.contains(&status)) {
                         wrong.push(format!("{name}: {:?} instead of {expected:?}", answer.status()));
                     }
@@ -261,6 +270,77 @@ fn each_torture_message_over_tcp_gets_what_it_deserves_and_the_server_lives() {
         assert!(wrong.is_empty(), "{wrong:#?}");
         world.until_waiting(1).await;
         world.until_no_session().await;
+    });
+}
+
+/// A device that takes calls for an address.
+async fn device_of(world: &World, address: &str) -> RawSip {
+    let mut socket = world.udp().await;
+    let domain = address.rsplit('@').next().expect("a domain");
+    let register = socket.request("REGISTER", &format!("sip:{domain}")).set("To", &format!("<{address}>"));
+    let register = register.set("From", &format!("<{address}>;tag=device"));
+    let contact = format!("<sip:device@{}>", socket.local());
+    assert_eq!(socket.ask(&register.with("Contact", &contact)).await.status(), Some(200), "{address}");
+    socket
+}
+
+/// The next call of a device.
+async fn called(device: &mut RawSip) -> SipMessage {
+    device.expect("INVITE", |it| it.method() == Some(Method::Invite)).await
+}
+
+#[test]
+fn an_escaped_name_is_the_one_that_it_stands_for_and_goes_on_as_it_came() {
+    let Some(folder) = folder() else { return };
+    with_their_domains().tell(async |world| {
+        // Characters that need no escape are the same without, hexadecimal digits in either case (RFC 3261 §19.1.4).
+        let mut user = device_of(world, "sip:user@example.com").await;
+        let mut escaped = device_of(world, "sip:sips%3auser%40example.com@example.net").await;
+        let bytes = read(&folder, "esc01");
+        let message = SipMessage::from_datagram(bytes.clone().into(), &MessageLimits::default()).expect("a message");
+        let mut socket = RawSip::udp_at("127.0.44.77:5060".parse().expect("an address"), world.sip()).await;
+        socket.send(&bytes).await;
+        let call = called(&mut escaped).await;
+        assert_eq!((call.call_id(), call.header(Name::To)), (message.call_id(), message.header(Name::To)));
+        assert_eq!(call.header(Name::To), Some("sip:%75se%72@example.com"));
+        assert_eq!(call.header(Name::Contact).map(unfold), message.header(Name::Contact).map(unfold));
+        escaped.respond(&call, 486).await;
+        assert_eq!(answer_to(&mut socket, "esc01", &bytes).await.status(), Some(486));
+        // Whom To names in another form is the same user.
+        let text = String::from_utf8(bytes).expect("text");
+        let to_user = text.replacen("sip:sips%3Auser%40example.com@example.net", "sip:%75se%72@example.com", 1);
+        let to_user = to_user.replace("esc01.", "esc01-to.").replace("z9hG4bKkdjuw", "z9hG4bKto");
+        socket.send(to_user.as_bytes()).await;
+        let call = called(&mut user).await;
+        assert_eq!(call.header(Name::To), Some("sip:%75se%72@example.com"));
+        user.respond(&call, 486).await;
+        assert_eq!(answer_to(&mut socket, "esc01", to_user.as_bytes()).await.status(), Some(486));
+    });
+}
+
+#[test]
+fn what_follows_a_request_in_its_datagram_is_no_request() {
+    let Some(folder) = folder() else { return };
+    with_their_domains().tell(async |world| {
+        let mut joe = device_of(world, "sip:joe@example.com").await;
+        let bytes = read(&folder, "dblreq");
+        let mut socket = RawSip::udp_at("127.0.44.78:5060".parse().expect("an address"), world.sip()).await;
+        socket.send(&bytes).await;
+        assert_eq!(answer_to(&mut socket, "dblreq", &bytes).await.status(), Some(200));
+        // Its INVITE would have gone the way of this one, before it.
+        let second = socket.request("INVITE", "sip:joe@example.com").with("Contact", "<sip:caller@127.0.44.78>");
+        let second = second.body(
+            "application/sdp",
+            "v=0\r\no=- 1 1 IN IP4 127.0.44.78\r\ns=-\r\nc=IN IP4 127.0.44.78\r\nt=0 0\r\n\
+            m=audio 4000 RTP/AVP 0\r\n",
+        );
+        socket.send(&second.bytes()).await;
+        let call = called(&mut joe).await;
+        assert_eq!(call.call_id(), Some(second.field("Call-ID")));
+        joe.respond(&call, 486).await;
+        assert_eq!(socket.answer_to(&second).await.status(), Some(486));
+        let unasked: Vec<String> = socket.unread().into_iter().filter(|line| !line.contains(" 100 ")).collect();
+        assert_eq!(unasked, [""; 0]);
     });
 }
 

@@ -144,7 +144,8 @@ impl ConnectionTable {
     async fn agree(&self, stream: TcpStream, accepted: Accepted) -> Option<Stream> {
         let Accepted { protocol, remote, .. } = accepted;
         let stream = if protocol.is_encrypted() {
-            match self.handshakes.accept(self.tls.sip_server()?, stream).await {
+            let config = if protocol.is_web_socket() { self.tls.sip_web_server() } else { self.tls.sip_server() };
+            match self.handshakes.accept(config?, stream).await {
                 Ok(stream) => {
                     count(&self.counters.tls_handshakes);
                     Stream::Encrypted(Box::new(stream))

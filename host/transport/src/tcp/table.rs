@@ -388,11 +388,10 @@ impl ConnectionTable {
 
     async fn connect(&self, destination: Destination) -> Result<(Stream, SocketAddr, PeerNames), SendFailure> {
         let Destination { protocol, remote, name } = destination;
-        let connected = timeout(self.limits.connect_timeout, TcpStream::connect(remote)).await;
+        let connected = timeout(self.limits.connect_timeout, super::open(remote)).await;
         let connected = connected.map_err(|_| SendFailure::ConnectTimeout)?;
         let stream = connected.map_err(|error| SendFailure::Connect(error.kind()))?;
         let local = stream.local_addr().map_err(|error| SendFailure::Connect(error.kind()))?;
-        super::configure(&stream);
         let (stream, names) = if protocol.is_encrypted() {
             match self.handshakes.connect(&self.tls, stream, remote, name).await {
                 Ok((stream, names)) => {

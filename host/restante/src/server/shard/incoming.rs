@@ -20,7 +20,7 @@ use crate::server::directory::TenantEntry;
 use crate::server::facts::{self, BodyForm};
 use crate::server::media::{Command, MediaId, Received};
 use crate::server::served::Served;
-use crate::server::usage::Room;
+use crate::server::usage::{Coming, Room};
 
 /// Seconds for Retry-After where the server itself is overloaded.
 const OVERLOAD_RETRY_SECONDS: u32 = 5;
@@ -62,7 +62,7 @@ impl Shard {
         let (deduplication, deduplication_as_written) = facts::deduplication(&key, &sender, &facts, message, None);
         let (sender_counts, tenant_counts, recipient_rates) =
             self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
-        let room = self.room_for(Some(&tenant), facts.kind, body.len() as u64);
+        let room = self.room_for(Some(&tenant), facts.kind, body.len() as u64, None);
         let reply = ReplyToken(self.token());
         let request = facts::beside(message, served, sender.verification == Verification::TrustedPeer);
         let arrival = Arrival {
@@ -195,7 +195,7 @@ impl Shard {
 
     /// A large message is here, durable as far as it is a file.
     pub(super) fn large_message_came(&mut self, now: Now, media: MediaId, received: Received) {
-        let Received { incoming, message_id, content_type, fields, prefix, body } = received;
+        let Received { incoming, message_id, content_type, fields, prefix, body, coming } = received;
         let Some(session) = self.media.get(&media) else { return };
         let MediaKind::Incoming { key, sender, request, beside } = &session.kind else { return };
         let (key, sender, request, beside) = (key.clone(), sender.clone(), request.clone(), beside.clone());
@@ -217,7 +217,7 @@ impl Shard {
         let (sender_counts, tenant_counts, recipient_rates) =
             self.counts(now, &key, &sender, facts.kind == MessageKind::Message);
         let tenant = self.shared.directory.tenant(&key.tenant);
-        let room = self.room_for(tenant.as_deref(), facts.kind, body.size_bytes());
+        let room = self.room_for(tenant.as_deref(), facts.kind, body.size_bytes(), coming);
         let reply = ReplyToken(self.token());
         let arrival = Arrival {
             reply,
@@ -265,9 +265,16 @@ impl Shard {
     /// Room for a message or a disposition in what its tenant may store, held until its sender is answered. What a session
     /// brings whose tenant was removed meanwhile is kept. None: there is none.
     #[allow(clippy::option_option)]
-    fn room_for(&self, tenant: Option<&TenantEntry>, kind: MessageKind, bytes: u64) -> Option<Option<Room>> {
+    fn room_for(
+        &self,
+        tenant: Option<&TenantEntry>,
+        kind: MessageKind,
+        bytes: u64,
+        coming: Option<Coming>,
+    ) -> Option<Option<Room>> {
         let Some(tenant) = tenant else { return Some(None) };
-        let room = tenant.usage.reserve(self.stored_of(&tenant.name), kind, bytes);
+        let coming = coming.unwrap_or_else(|| tenant.usage.coming());
+        let room = tenant.usage.reserve_for(self.shared.stored_of(&tenant.name), kind, bytes, coming);
         if room.is_none() {
             self.shared.metrics.count_tenant_limit(&tenant.name, "stored");
         }

@@ -20,6 +20,7 @@ use restante_sip::transaction::{Flow, ServerTransactionId};
 use restante_sip::uri::Uri;
 use restante_store::{Record, SavedRegistration};
 
+use super::resolution;
 use super::route::is_flow_dead;
 use super::saved_bindings::SavedBindings;
 use super::{Now, Order, Shard, ToShard};
@@ -86,10 +87,7 @@ enum Effect {
 
 /// Whether a proxy of a Path is an address.
 fn is_numeric(path: &str) -> bool {
-    let Ok(proxy) = NameAddr::parse(path) else { return false };
-    let is_address = |host: &str| host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
-    proxy.uri.as_sip().is_some_and(|uri| flow::socket_of(uri).is_some())
-        && proxy.uri.parameter("maddr").is_none_or(is_address)
+    NameAddr::parse(path).is_ok_and(|proxy| resolution::is_numeric(&proxy.uri))
 }
 
 impl Effect {

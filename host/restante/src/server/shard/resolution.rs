@@ -3,7 +3,7 @@
 //! A client is where it was seen, whatever its Contact says: many write names there that nobody else knows. A proxy (Path,
 //! Route), a target of the operator's and `sip.outbound` are where their names say (RFC 3263).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use restante_deferral::model::{ContactId, RecipientKey};
@@ -17,7 +17,9 @@ use restante_transport::queue::Lane;
 use restante_transport::resolution::{Known, Place, Wanted};
 
 use super::relay::RelayId;
+use super::route::next_hop_uri;
 use super::{Now, Shard, ToShard};
+use crate::server::directory::Peer;
 use crate::server::flow;
 
 impl Shard {
@@ -122,6 +124,14 @@ impl Shard {
         self.places(&wanted).iter().map(|place| (place.socket, Some(flow::transport_of(place.protocol)))).collect()
     }
 
+    /// Whether names in the route set of a dialog are looked for: where whoever it began with is trusted, as in a Path, since
+    /// questions are everybody's, or is at a name that is. A connection that has closed vouches for nobody any more.
+    pub(super) fn may_name_hops(&self, next_hop: &str, began: Flow) -> bool {
+        let host = next_hop_uri(next_hop).and_then(|uri| Some(uri.as_sip()?.host.to_ascii_lowercase()));
+        let named = host.map(|host| Peer { address: None, names: Arc::from([host.into_boxed_str()]) });
+        self.is_trusted(began) || named.is_some_and(|named| self.shared.directory.is_trusted(&named))
+    }
+
     /// Whether nobody said yet where the name of a next hop leads.
     pub(super) fn is_looked_up(&self, uri: &Uri) -> bool {
         let wanted = wanted_of(uri).filter(|wanted| wanted.place().is_none());
@@ -179,6 +189,12 @@ impl Shard {
 }
 
 /// What is looked for to send something to a URI (RFC 3263 §4).
+/// Whether nobody has to be asked where a URI leads: its host is an address, and so is its `maddr` where it has one.
+pub(super) fn is_numeric(uri: &Uri) -> bool {
+    let is_address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    uri.as_sip().is_some_and(|uri| flow::socket_of(uri).is_some()) && uri.parameter("maddr").is_none_or(is_address)
+}
+
 fn wanted_of(uri: &Uri) -> Option<Wanted> {
     let sip = uri.as_sip()?;
     let protocol = match uri.parameter("transport") {

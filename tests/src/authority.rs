@@ -4,10 +4,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rustls::client::ResolvesClientCert;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::{TcpListener, TcpStream};
@@ -162,6 +165,36 @@ pub async fn connect_tls_again(server: SocketAddr, config: &Arc<ClientConfig>) -
     let stream = TcpStream::connect(server).await.expect("a listener");
     let name = ServerName::from(server.ip());
     Ok(TlsConnector::from(Arc::clone(config)).connect(name, stream).await?.into())
+}
+
+/// Whether whoever connects there is asked for a certificate.
+///
+/// # Panics
+/// Nobody listens there, or it is not believed.
+pub async fn is_asked_for_a_certificate(server: SocketAddr, authority: &Authority) -> bool {
+    let asked = Arc::new(Asked::default());
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(authority.roots())
+        .with_client_cert_resolver(Arc::<Asked>::clone(&asked));
+    connect_tls_again(server, &Arc::new(config)).await.expect("TLS");
+    asked.0.load(Ordering::Relaxed)
+}
+
+/// Has no certificate, and notes that it was asked for one.
+#[derive(Debug, Default)]
+struct Asked(AtomicBool);
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 /// A listener for TLS whose other end a story plays itself.

@@ -38,7 +38,9 @@ mod setting;
 mod web_msrp;
 mod world;
 
-pub use authority::{Authority, Issued, TlsPeer, client_config, connect_tls, connect_tls_again};
+pub use authority::{
+    Authority, Issued, TlsPeer, client_config, connect_tls, connect_tls_again, is_asked_for_a_certificate,
+};
 pub use cpim::Cpim;
 pub use dead_place::DeadPlace;
 pub use digest::{Digest, OUTSIDE, challenges};

@@ -61,6 +61,15 @@ impl ReceivedRanges {
         Ok(())
     }
 
+    /// How many bytes of `start..end` have not come.
+    #[must_use]
+    pub fn missing(&self, start: u64, end: u64) -> u64 {
+        let from = self.ranges.partition_point(|&(_, range_end)| range_end <= start);
+        let inside = self.ranges.iter().skip(from).take_while(|&&(range_start, _)| range_start < end);
+        let come = inside.map(|&(first, last)| last.min(end).saturating_sub(first.max(start)));
+        come.fold(end.saturating_sub(start), u64::saturating_sub)
+    }
+
     /// Whether every byte of `0..total` has come.
     #[must_use]
     pub fn covers(&self, total: u64) -> bool {

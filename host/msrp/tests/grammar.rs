@@ -153,7 +153,10 @@ fn the_number_of_pieces_is_bounded() {
 
 proptest! {
     #[test]
-    fn ranges_are_what_a_set_of_bytes_is(inserts in prop::collection::vec((0..60u64, 0..20u64), 0..30)) {
+    fn ranges_are_what_a_set_of_bytes_is(
+        inserts in prop::collection::vec((0..60u64, 0..20u64), 0..30),
+        seen in (0..60u64, 0..40u64),
+    ) {
         let mut ranges = ReceivedRanges::default();
         let mut bytes = [false; 100];
         for (start, length) in inserts {
@@ -167,6 +170,10 @@ proptest! {
         prop_assert_eq!(ranges.end(), bytes.iter().rposition(|&byte| byte).map_or(0, |last| last as u64 + 1));
         for total in 0..100 {
             prop_assert_eq!(ranges.covers(total as u64), contiguous >= total);
+        }
+        for (start, end) in [(0, 100), (seen.0, seen.0 + seen.1), (30, 30), (40, 20)] {
+            let missing = (start..end).filter(|&byte| !bytes[byte as usize]).count();
+            prop_assert_eq!(ranges.missing(start, end), missing as u64);
         }
     }
 

@@ -54,6 +54,18 @@ fn what_only_drips_in_ends_the_session() {
         send(&format!("tid{number}"), "m", &range, "a", '+')
     };
     assert!(drips(&mut harness, chunk) <= soon);
+    // The same chunk again and again, of a message that needs another one.
+    let mut harness = Harness::passive(|_| {});
+    let content = "x".repeat(100_000);
+    let again = |number| send(&format!("tid{number}"), "m", "Byte-Range: 1-100000/200000", &content, '+');
+    assert!(drips(&mut harness, again) <= 2 * soon);
+    // Chunks that take in one more byte each.
+    let mut harness = Harness::passive(|_| {});
+    let more = |number: u64| {
+        let content = "x".repeat(100_000 + number as usize);
+        send(&format!("tid{number}"), "m", &format!("Byte-Range: 1-{}/200000", content.len()), &content, '+')
+    };
+    assert!(drips(&mut harness, more) <= 2 * soon);
     // A head.
     let mut harness = Harness::passive(|_| {});
     harness.receive(&send("tid0", "m0", "", "binds", '$'));

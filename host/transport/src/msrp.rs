@@ -202,13 +202,10 @@ impl AsyncWrite for MsrpStream {
 /// # Errors
 /// [`SendFailure::ConnectTimeout`], [`SendFailure::Connect`]
 pub async fn connect(remote: SocketAddr, within: Duration) -> Result<TcpStream, SendFailure> {
-    match timeout(within, TcpStream::connect(remote)).await {
+    match timeout(within, crate::tcp::open(remote)).await {
         Err(_) => Err(SendFailure::ConnectTimeout),
         Ok(Err(error)) => Err(SendFailure::Connect(error.kind())),
-        Ok(Ok(stream)) => {
-            crate::tcp::configure(&stream);
-            Ok(stream)
-        }
+        Ok(Ok(stream)) => Ok(stream),
     }
 }
 

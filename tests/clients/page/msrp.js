@@ -24,8 +24,9 @@ function read(bytes) {
 exports.start = (query, say) => {
   const server = new URL(query.get('msrp'));
   const user = query.get('uri').replace(/^sip:/, '').split('@')[0];
-  const relay = `msrp://${server.host};ws`;
-  const own = `msrp://page.invalid:2855/${crypto.randomUUID()};ws`;
+  const scheme = server.protocol === 'wss:' ? 'msrps' : 'msrp';
+  const relay = `${scheme}://${server.host};ws`;
+  const own = `${scheme}://page.invalid:2855/${crypto.randomUUID()};ws`;
   const socket = new WebSocket(server, 'msrp');
   socket.binaryType = 'arraybuffer';
   let received = 0;

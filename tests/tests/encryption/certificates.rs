@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use restante::configuration::{AskedCertificates, Configuration};
+use restante::configuration::{AskedCertificates, Configuration, ListenAddress};
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_tests::{
     Authority, Issued, NameServer, OUTSIDE, RawSip, TlsPeer, World, client_config, connect_tls, connect_tls_again,
-    in_time, setting, until, until_equal,
+    free_tcp_port, in_time, is_asked_for_a_certificate, setting, until, until_equal,
 };
 use restante_transport::{Protocol, Reloaded};
 use rustls::HandshakeKind;
@@ -303,6 +303,28 @@ fn a_certificate_that_is_asked_for_must_be_good() {
             assert_eq!(is_served(world, None).await, served);
             assert!(!is_served(world, Some(&stranger.issue(&["core.example.net"]))).await);
             assert!(!is_served(world, Some(&world.authority().issue_expired(&["core.example.net"]))).await);
+        });
+    }
+}
+
+#[test]
+fn a_page_is_asked_for_no_certificate_but_where_every_client_needs_one() {
+    use AskedCertificates::{None, Request, Require};
+    for (asked, over_tls, of_pages) in [(None, false, false), (Request, true, false), (Require, true, true)] {
+        trusting(&[], asked).web().encrypted_media().tell(async |world| {
+            let web = ListenAddress { protocol: Protocol::Wss, socket: free_tcp_port() };
+            world.restart_with(|it| it.msrp.web_socket_listen = vec![web]).await;
+            let (_, msrp) = *world.server().msrp().first().expect("a listener for MSRP");
+            for (place, expected) in [
+                (world.tls(), over_tls),
+                (world.listener(Protocol::Wss), of_pages),
+                // Sessions name the certificates of both their ends there.
+                (msrp, true),
+                (web.socket, false),
+            ] {
+                let is_asked = in_time("TLS", is_asked_for_a_certificate(place, world.authority())).await;
+                assert_eq!(is_asked, expected, "{asked:?} {place}");
+            }
         });
     }
 }

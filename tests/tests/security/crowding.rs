@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use restante_sip::message::SipMessage;
-use restante_tests::{Digest, RawMsrp, RawSip, Request, World, setting, until_equal};
+use restante_sip::message::{Method, SipMessage};
+use restante_tests::{Digest, NameServer, RawMsrp, RawSip, Request, World, setting, until, until_equal};
 
 const BOB: &str = "sip:bob@example.org";
 
@@ -127,5 +127,43 @@ fn a_trusted_peer_speaks_for_many_and_each_of_them_has_its_own() {
         assert_eq!(statuses, [200, 480]);
         let invite = asserted(&proxy, "<sip:erin@example.org>").set("From", nobody);
         assert_eq!(asked(&mut proxy, invite).await.status(), 200);
+    });
+}
+
+async fn expect(socket: &mut RawSip, method: Method) {
+    let request = socket.expect(method.as_str(), |it| it.method() == Some(method.clone())).await;
+    socket.respond(&request, 200).await;
+}
+
+#[test]
+fn names_that_an_outsider_records_or_registers_take_no_questions_from_next_hops() {
+    let place = setting().demands_passwords().configure(|it| it.limits.max_session_setup_seconds = 1);
+    place.tell(async |world| {
+        let names = NameServer::start().await;
+        let server = names.address();
+        world.restart_with(|it| it.sip.name_servers = vec![server]).await;
+        let (mut outsider, mut core) = (world.outside().await, world.udp().await);
+        // Sessions that nobody connects for end with a request in their dialogs.
+        let invite = bring(&outsider, "alice").with("Record-Route", "<sip:recorded.example.net;lr>");
+        let session = with_password(world, &mut outsider, "alice", invite).await;
+        assert_eq!(session.answer.status(), Some(200));
+        expect(&mut outsider, Method::Bye).await;
+        let contact = format!("<sip:alice@{};maddr=maddr.example.net>", outsider.local());
+        let register = outsider.request("REGISTER", "sip:example.org").set("From", "<sip:alice@example.org>;tag=1");
+        let register = register.set("To", "<sip:alice@example.org>").with("Contact", &contact);
+        let challenge = outsider.ask(&register).await;
+        let register = Digest::of(&challenge, "alice").authorize(&register, 1).set("CSeq", "2 REGISTER");
+        assert_eq!(outsider.ask(&register).await.status(), Some(200));
+        let message = core.request("MESSAGE", "sip:alice@example.org").text("text");
+        assert_eq!(core.ask(&message).await.status(), Some(202));
+        expect(&mut outsider, Method::Message).await;
+        // Whoever is trusted may name its hosts.
+        let invite = RawMsrp::invitation(&core, BOB).with("Record-Route", "<sip:core.example.net;lr>");
+        let session = asked(&mut core, invite).await;
+        assert_eq!(session.answer.status(), Some(200));
+        expect(&mut core, Method::Bye).await;
+        let is_asked = |host: &str| names.asked().iter().any(|it| it.contains(host));
+        until("the core's name is looked for", || is_asked("core.example.net")).await;
+        assert!(!is_asked("recorded.example.net") && !is_asked("maddr.example.net"), "{:?}", names.asked());
     });
 }

@@ -319,6 +319,38 @@ fn a_message_that_only_drips_in_is_not_waited_for() {
 }
 
 #[test]
+fn what_has_come_of_a_message_takes_its_tenants_room_until_it_is_whole_or_given_up() {
+    let message = cpim("application/zip", &pattern(1_000_000));
+    let most = message.len() as u64;
+    let place = setting().tenant(move |tenant| tenant.limits.max_stored_bytes = Some(most));
+    place.tell(async move |world| {
+        let (mut one, mut other) = (standing(world).await, standing(world).await);
+        let part =
+            |message_id| Chunk { total: message.len(), flag: '+', ..Chunk::whole(message_id, &message[..900_000]) };
+        let rest = |message_id, flag| {
+            let content = &message[900_000..];
+            Chunk { first: 900_001, total: message.len(), flag, ..Chunk::whole(message_id, content) }
+        };
+        for (chunk, status) in [(part("given up"), 200), (rest("given up", '#'), 200), (part("m"), 200)] {
+            let transaction = one.msrp.send_chunk(chunk).await;
+            assert_eq!(one.msrp.next().await, MsrpReply::Response(transaction, status), "{}", chunk.message_id);
+        }
+        for message_id in ["another", "yet another"] {
+            let transaction = other.msrp.send_chunk(part(message_id)).await;
+            assert_eq!(other.msrp.next().await, MsrpReply::Response(transaction, 413));
+        }
+        let transaction = one.msrp.send_chunk(rest("m", '$')).await;
+        assert_eq!(one.msrp.next().await, MsrpReply::Response(transaction, 200), "its room is its own");
+        assert_eq!(world.queue().len(), 1);
+        assert!(world.metric("restante_tenant_limits_total", &["limit=\"stored\""]) >= 2);
+        one.end().await;
+        other.end().await;
+        world.until_no_session().await;
+        until_equal("body files", 1, || world.spooled()).await;
+    });
+}
+
+#[test]
 fn more_header_fields_than_are_read_end_the_connection() {
     story(async |world| {
         let place = world.server().msrp()[0].1;

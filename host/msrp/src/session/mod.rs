@@ -131,7 +131,7 @@ impl Session {
             return;
         }
         self.active_at = now;
-        let length = bytes.len();
+        let (length, before) = (bytes.len() as u64, self.new_bytes());
         self.framer.push(bytes);
         while self.is_connected() {
             match self.framer.next_frame() {
@@ -140,7 +140,9 @@ impl Session {
                 Err(error) => self.end(EndReason::ProtocolError(error)),
             }
         }
-        self.pace.came(now, length, self.framer.is_amid_frame() || self.is_amid_message());
+        // Who sends what has come already brings no message nearer to its end.
+        let counts = if self.has_incomplete_message() { self.new_bytes().saturating_sub(before) } else { length };
+        self.pace.came(now, counts, self.framer.is_amid_frame() || self.is_amid_message());
         self.drain_longer(now);
         self.advance(now);
     }

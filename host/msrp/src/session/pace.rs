@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::SessionLimits;
 
-/// Bytes of the peer while part of something has come and the rest is awaited: a head, a chunk, a message.
+/// Bytes of the peer while part of something has come and the rest is awaited: a head, a chunk, a message. While it is a
+/// message, only bytes of messages that had not come yet.
 ///
 /// | state | on | goes to |
 /// |---|---|---|
@@ -23,14 +24,14 @@ struct Period {
 }
 
 impl Pace {
-    /// So many bytes came, and after them the rest of something is awaited or nothing.
-    pub(super) fn came(&mut self, now: Instant, bytes: usize, is_amid: bool) {
+    /// So many bytes that count came, and after them the rest of something is awaited or nothing.
+    pub(super) fn came(&mut self, now: Instant, bytes: u64, is_amid: bool) {
         if !is_amid {
             self.0 = None;
             return;
         }
         let period = self.0.get_or_insert(Period { began: now, bytes: 0 });
-        period.bytes = period.bytes.saturating_add(bytes as u64);
+        period.bytes = period.bytes.saturating_add(bytes);
     }
 
     /// What did not come until now was not the peer's doing.

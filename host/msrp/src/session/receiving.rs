@@ -44,6 +44,8 @@ pub(super) struct Receiving {
     remembered: VecDeque<(String, Status)>,
     current: Option<CurrentChunk>,
     next_id: u64,
+    /// Bytes of messages that came for the first time.
+    new_bytes: u64,
 }
 
 /// | state | on | goes to |
@@ -149,7 +151,16 @@ impl Session {
 
     /// Whether part of a request or a message has come and the rest has not.
     pub(super) fn is_amid_message(&self) -> bool {
-        self.receiving.current.is_some() || self.receiving.messages.iter().any(|known| !known.is_complete)
+        self.receiving.current.is_some() || self.has_incomplete_message()
+    }
+
+    pub(super) fn has_incomplete_message(&self) -> bool {
+        self.receiving.messages.iter().any(|known| !known.is_complete)
+    }
+
+    /// Bytes of messages that have come so far; what comes again is none.
+    pub(super) fn new_bytes(&self) -> u64 {
+        self.receiving.new_bytes
     }
 
     pub(super) fn request(&mut self, head: RequestHead) {
@@ -196,6 +207,7 @@ impl Session {
             match self.check_content(id, current.next, bytes.len()) {
                 Ok(end) => {
                     let offset = std::mem::replace(&mut current.next, end);
+                    self.receiving.came(id, offset, end);
                     self.events.push_back(Event::IncomingData { message: id, offset, bytes });
                 }
                 Err(status) => {
@@ -469,6 +481,14 @@ impl Session {
 }
 
 impl Receiving {
+    /// Content of a message came. What a chunk brought is noted with its message at its end.
+    fn came(&mut self, id: IncomingId, offset: u64, end: u64) {
+        if let Some(incoming) = self.messages.iter().find(|known| known.id == id) {
+            let missing = incoming.reassembly.ranges().missing(offset, end);
+            self.new_bytes = self.new_bytes.saturating_add(missing);
+        }
+    }
+
     fn verdict(&self, message_id: &str) -> Option<Status> {
         self.remembered.iter().rev().find(|(known, _)| known == message_id).map(|&(_, status)| status)
     }

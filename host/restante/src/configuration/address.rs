@@ -12,6 +12,9 @@ use serde::ser::{Serialize, Serializer};
 
 pub use restante_transport::Protocol;
 
+/// Bits of IPv6 that say that the rest is an address of IPv4 (RFC 4291 §2.5.5.2).
+const IPV4_WITHIN_IPV6_BITS: u8 = 96;
+
 /// `PROTOCOL:HOST:PORT`, the protocol `udp`, `tcp`, `tls`, `ws` or `wss`, the host a number, IPv6 in brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenAddress {
@@ -188,7 +191,16 @@ impl FromStr for AddressRange {
             Some(bits) => bits.parse().ok().filter(|bits| *bits <= most).ok_or_else(|| expected(most))?,
             None => most,
         };
-        Ok(AddressRange { network, bits })
+        // Peers are looked at as what they are without the mapping.
+        match network.to_canonical() {
+            IpAddr::V4(mapped) if network.is_ipv6() => {
+                let bits = bits.checked_sub(IPV4_WITHIN_IPV6_BITS).ok_or_else(|| {
+                    format!("{text:?}: expected at least {IPV4_WITHIN_IPV6_BITS} bits of IPv4 within IPv6")
+                })?;
+                Ok(AddressRange { network: mapped.into(), bits })
+            }
+            network => Ok(AddressRange { network, bits }),
+        }
     }
 }
 
@@ -235,6 +247,12 @@ mod tests {
             ("192.0.2.1", "192.0.2.1", true),
             ("192.0.2.1", "192.0.2.2", false),
             ("192.0.2.0/24", "::ffff:192.0.2.9", true),
+            ("::ffff:192.0.2.1", "192.0.2.1", true),
+            ("::ffff:192.0.2.1", "192.0.2.2", false),
+            ("::ffff:192.0.2.0/120", "192.0.2.255", true),
+            ("::ffff:192.0.2.0/120", "::ffff:192.0.2.9", true),
+            ("::ffff:192.0.2.0/120", "192.0.3.1", false),
+            ("::ffff:0.0.0.0/96", "203.0.113.7", true),
             ("::/0", "2001:db8::1", true),
             ("::1", "::1", true),
             ("::1", "127.0.0.1", false),
@@ -242,6 +260,14 @@ mod tests {
             let range: AddressRange = range.parse().unwrap();
             assert_eq!(range.contains(address.parse().unwrap()), inside, "{range:?} {address}");
         }
+    }
+
+    #[test]
+    fn a_range_of_mapped_addresses_is_one_of_ipv4_or_none() {
+        let range: AddressRange = "::ffff:192.0.2.0/120".parse().unwrap();
+        assert_eq!(range.to_string(), "192.0.2.0/24");
+        let refused = "::ffff:192.0.2.0/24".parse::<AddressRange>().unwrap_err();
+        assert!(refused.contains("at least 96 bits"), "{refused}");
     }
 
     #[test]

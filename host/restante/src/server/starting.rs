@@ -142,7 +142,7 @@ fn new_authentication(limits: &Limits) -> Result<Authentication> {
     for random in [&mut key[..], &mut number[..]] {
         getrandom::fill(random).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     }
-    Ok(Authentication::new(&key, u64::from_be_bytes(number), limits))
+    Ok(Authentication::new(&key, u64::from_be_bytes(number), limits, std::time::Instant::now()))
 }
 
 pub(super) fn load_credentials(shared: &Shared) -> Result<()> {

@@ -82,6 +82,12 @@ pub struct Permit {
     is_void: bool,
 }
 
+/// Room for what has come of a body that is still coming, given back when this is dropped.
+pub struct Coming {
+    usage: Arc<Usage>,
+    bytes: u64,
+}
+
 /// Room for one message, given back when this is dropped: when it is stored, and counted there, or refused.
 pub struct Room {
     usage: Arc<Usage>,
@@ -131,7 +137,29 @@ impl Usage {
     /// Room for one more message of this kind and size beside what is stored and what is arriving; none: there is none.
     #[must_use]
     pub fn reserve(self: &Arc<Self>, stored: Stored, kind: MessageKind, bytes: u64) -> Option<Room> {
-        self.take(stored, Room { usage: self.clone(), messages: 1, bytes, of_disposition: of_disposition(kind, bytes) })
+        self.reserve_for(stored, kind, bytes, self.coming())
+    }
+
+    /// The same for a message whose body has come: the room that it took meanwhile is its own.
+    #[must_use]
+    pub fn reserve_for(
+        self: &Arc<Self>,
+        stored: Stored,
+        kind: MessageKind,
+        bytes: u64,
+        mut coming: Coming,
+    ) -> Option<Room> {
+        let room = Room { usage: self.clone(), messages: 1, bytes, of_disposition: of_disposition(kind, bytes) };
+        // A tenant that went and came back counts anew.
+        let held = if Arc::ptr_eq(self, &coming.usage) { coming.bytes.min(bytes) } else { 0 };
+        coming.bytes = coming.bytes.saturating_sub(held);
+        self.take(stored, room, held)
+    }
+
+    /// For a body of which nothing has come yet.
+    #[must_use]
+    pub fn coming(self: &Arc<Self>) -> Coming {
+        Coming { usage: self.clone(), bytes: 0 }
     }
 
     /// Room for a disposition of this size in place of a message that goes; none: there is none. Nothing but what it is
@@ -139,12 +167,13 @@ impl Usage {
     #[must_use]
     pub fn replace(self: &Arc<Self>, stored: Stored, bytes: u64, replaced_bytes: u64) -> Option<Room> {
         let more = bytes.saturating_sub(replaced_bytes);
-        self.take(stored, Room { usage: self.clone(), messages: 0, bytes: more, of_disposition: Some(bytes) })
+        self.take(stored, Room { usage: self.clone(), messages: 0, bytes: more, of_disposition: Some(bytes) }, 0)
     }
 
-    fn take(&self, stored: Stored, room: Room) -> Option<Room> {
+    /// Counts a room of which so many bytes are counted already.
+    fn take(&self, stored: Stored, room: Room, held: u64) -> Option<Room> {
         // Counted first and looked at then: of two that come at the same moment the last place goes to one at most.
-        let all = self.arriving.add(room.messages, room.bytes);
+        let all = self.arriving.add(room.messages, room.bytes.saturating_sub(held));
         let dispositions = room.of_disposition.map(|bytes| self.arriving_dispositions.add(1, bytes));
         let needs_nothing = room.messages == 0 && room.bytes == 0;
         let fits = (needs_nothing || self.fits(stored.all(), all, 1))
@@ -289,6 +318,28 @@ impl Drop for Permit {
     }
 }
 
+impl Coming {
+    /// So much has come in all. False: there is no room for it beside what is stored and what is arriving.
+    #[must_use]
+    pub fn grow(&mut self, stored: Stored, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let all = self.usage.arriving.add(0, more);
+        let fits = more == 0 || self.usage.fits(stored.all(), all, 1);
+        if fits {
+            self.bytes = self.bytes.saturating_add(more);
+        } else {
+            self.usage.arriving.take(0, more);
+        }
+        fits
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.usage.arriving.take(0, self.bytes);
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         self.usage.arriving.take(self.messages, self.bytes);
@@ -393,6 +444,22 @@ mod tests {
         assert!(usage.has_room(stored(2, 900), 100));
         assert!(!usage.has_room(stored(2, 900), 101));
         assert!(!usage.has_room(stored(3, 0), 1));
+    }
+
+    #[test]
+    fn what_comes_of_a_body_has_room_that_its_message_takes_over() {
+        let (inboxes, _outboxes) = shards(1);
+        let usage = usage(TenantLimits { max_stored_bytes: Some(1_000), ..TenantLimits::default() }, &inboxes);
+        let (none, message) = (Stored::default(), MessageKind::Message);
+        let (mut one, mut two) = (usage.coming(), usage.coming());
+        assert!(one.grow(none, 300) && one.grow(none, 600) && one.grow(none, 600));
+        assert!(!two.grow(none, 401) && two.grow(none, 400), "what was refused takes no room");
+        assert!(usage.reserve(none, message, 1).is_none());
+        let one = usage.reserve_for(none, message, 600, one).expect("its own room");
+        assert!(!two.grow(none, 401));
+        drop(one);
+        assert!(usage.reserve_for(none, message, 1_001, two).is_none());
+        assert!(usage.reserve(none, message, 1_000).is_some(), "all is given back");
     }
 
     #[test]

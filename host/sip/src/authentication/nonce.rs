@@ -18,7 +18,8 @@ const SITE_BITS: u32 = 44;
 /// What a nonce says. It is issued and forgotten: whoever brings it back brings everything that is to be known of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nonce {
-    /// When it was issued, in milliseconds since 1970.
+    /// When it was issued, in milliseconds of a clock that is not set back while the key is used: nonces that were used are
+    /// forgotten in its order.
     pub issued_at: u64,
     /// To whom.
     pub origin: Origin,
@@ -115,7 +116,7 @@ impl NonceKey {
         let mut each = numbers.chunks(8).map(|number| number.try_into().map_or(0, u64::from_be_bytes));
         let mut next = || each.next().unwrap_or(0);
         let nonce = Nonce { issued_at: next(), origin: Origin(next()), number: next() };
-        // A clock that was set back makes none last longer than twice its time.
+        // Another thread may have looked at the clock a moment later.
         if nonce.issued_at.abs_diff(now) > lifetime_milliseconds {
             return Err(NonceError::Expired);
         }

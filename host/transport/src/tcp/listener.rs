@@ -49,7 +49,7 @@ pub(crate) async fn accept_all(
             Ok((stream, remote)) => match admission.admit(remote.ip()) {
                 Some(permit) => {
                     count(&counters.connections_accepted);
-                    super::configure(&stream);
+                    super::configure(&stream, &super::TO_CLIENTS);
                     accepted(stream, remote, permit);
                 }
                 None => count(&counters.connections_refused),

@@ -148,7 +148,8 @@ impl ConnectionTable {
     async fn agree(&self, stream: TcpStream, accepted: Accepted) -> Option<Stream> {
         let Accepted { protocol, remote, .. } = accepted;
         let stream = if protocol.is_encrypted() {
-            match self.handshakes.accept(self.tls.sip_server()?, stream).await {
+            let config = if protocol.is_web_socket() { self.tls.sip_web_server() } else { self.tls.sip_server() };
+            match self.handshakes.accept(config?, stream).await {
                 Ok(stream) => {
                     count(&self.counters.tls_handshakes);
                     Stream::Encrypted(Box::new(stream))
@@ -392,11 +393,10 @@ impl ConnectionTable {
 
     async fn connect(&self, destination: Destination) -> Result<(Stream, SocketAddr, PeerNames), SendFailure> {
         let Destination { protocol, remote, name } = destination;
-        let connected = timeout(self.limits.connect_timeout, TcpStream::connect(remote)).await;
+        let connected = timeout(self.limits.connect_timeout, super::open(remote)).await;
         let connected = connected.map_err(|_| SendFailure::ConnectTimeout)?;
         let stream = connected.map_err(|error| SendFailure::Connect(error.kind()))?;
         let local = stream.local_addr().map_err(|error| SendFailure::Connect(error.kind()))?;
-        super::configure(&stream);
         let (stream, names) = if protocol.is_encrypted() {
             match self.handshakes.connect(&self.tls, stream, remote, name).await {
                 Ok((stream, names)) => {

@@ -45,7 +45,7 @@ pub enum ClientCertificates {
     /// Nothing.
     #[default]
     None,
-    /// A certificate; who has none is served, who has a bad one is not.
+    /// A certificate, but of no WebSocket, which browsers would give up; who has none is served, who has a bad one is not.
     Request,
     /// A certificate, or the handshake fails.
     Require,
@@ -90,7 +90,9 @@ pub enum TlsError {
 /// What is made of the files.
 pub(super) struct Material {
     sip_server: Option<Arc<ServerConfig>>,
+    sip_web_server: Option<Arc<ServerConfig>>,
     msrp_server: Option<Arc<ServerConfig>>,
+    msrp_web_server: Option<Arc<ServerConfig>>,
     certificate: Option<CertificateStatus>,
     key: Option<Arc<CertifiedKey>>,
     /// Those of the file; the system's are read when they are needed.
@@ -122,7 +124,9 @@ impl Material {
     pub(super) fn empty() -> Material {
         Material {
             sip_server: None,
+            sip_web_server: None,
             msrp_server: None,
+            msrp_web_server: None,
             certificate: None,
             key: None,
             authorities: None,
@@ -158,9 +162,16 @@ impl Material {
             material.certificate =
                 Some(CertificateStatus { names: identities(own), expires_at_seconds: expires_at(own) });
             let key = Arc::new(certified);
-            let server = server(path, &key, client_authorities, files.client_certificates)?;
-            material.sip_server = Some(Arc::new(server));
+            let server = Arc::new(server(path, &key, client_authorities, files.client_certificates)?);
+            // A browser gives up the WebSocket of a page when it is asked for a certificate, whether it has one or not.
+            let of_pages = Arc::new(self::server(path, &key, None, ClientCertificates::None)?);
+            material.sip_web_server = Some(match files.client_certificates {
+                ClientCertificates::Require => Arc::clone(&server),
+                ClientCertificates::None | ClientCertificates::Request => Arc::clone(&of_pages),
+            });
+            material.sip_server = Some(server);
             material.msrp_server = Some(Arc::new(server_of_anybody(path, &key)?));
+            material.msrp_web_server = Some(of_pages);
             material.key = Some(key);
         }
         material.digest.copy_from_slice(digest.finish().as_ref());
@@ -180,8 +191,16 @@ impl Material {
         self.sip_server.clone()
     }
 
+    pub(super) fn sip_web_server(&self) -> Option<Arc<ServerConfig>> {
+        self.sip_web_server.clone()
+    }
+
     pub(super) fn msrp_server(&self) -> Option<Arc<ServerConfig>> {
         self.msrp_server.clone()
+    }
+
+    pub(super) fn msrp_web_server(&self) -> Option<Arc<ServerConfig>> {
+        self.msrp_web_server.clone()
     }
 
     /// Our certificate in DER.

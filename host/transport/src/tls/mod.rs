@@ -197,6 +197,17 @@ impl Tls {
         self.material.load().sip_server()
     }
 
+    /// For SIP over WebSocket.
+    pub(crate) fn sip_web_server(&self) -> Option<Arc<ServerConfig>> {
+        self.material.load().sip_web_server()
+    }
+
+    /// For MSRP over WebSocket: no session description says whose certificate is at either end, so the one that holds now is
+    /// shown, and none is asked for.
+    pub(crate) fn msrp_web_server(&self) -> Option<Arc<ServerConfig>> {
+        self.material.load().msrp_web_server()
+    }
+
     pub(crate) fn msrp_server(&self) -> Option<Arc<ServerConfig>> {
         self.media().msrp_server()
     }

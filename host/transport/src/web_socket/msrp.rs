@@ -64,7 +64,7 @@ impl<H: Fn(MsrpWebSocket)> WebReception<H> {
                     .await
                     .map(|socket| Either::Plain(Box::new(socket)));
             };
-            let config = tls.msrp_server().ok_or(std::io::ErrorKind::InvalidInput)?;
+            let config = tls.msrp_web_server().ok_or(std::io::ErrorKind::InvalidInput)?;
             let stream = self.handshakes.accept(config, stream).await?;
             accept(stream, &self.allowed, &limits, MSRP).await.map(|socket| Either::Encrypted(Box::new(socket)))
         };

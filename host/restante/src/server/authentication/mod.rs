@@ -13,6 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use restante_deferral::model::{RecipientKey, Timestamp};
@@ -49,6 +50,9 @@ pub struct Authentication {
     guesses: RandomState,
     accepted: Accepted,
     nonce_lifetime_milliseconds: u64,
+    /// What is remembered here is of this run, and its times are since then: no clock that is set back makes new nonces older
+    /// than those that were forgotten.
+    began: Instant,
 }
 
 /// Why a request is not taken.
@@ -156,13 +160,13 @@ pub struct Asked<'a> {
     /// Where it came from.
     pub source: IpAddr,
     /// When.
-    pub now: Timestamp,
+    pub now: Instant,
 }
 
 impl Authentication {
     /// With a random key, which must not be used by another run: the counts of its nonces are in memory only.
     #[must_use]
-    pub fn new(key: &[u8; 32], first_number: u64, limits: &Limits) -> Authentication {
+    pub fn new(key: &[u8; 32], first_number: u64, limits: &Limits, began: Instant) -> Authentication {
         let nonces = size(limits.max_nonces).div_ceil(SLICES);
         Authentication {
             users: KnownUsers::default(),
@@ -177,7 +181,14 @@ impl Authentication {
             guesses: RandomState::new(),
             accepted: Accepted::default(),
             nonce_lifetime_milliseconds: limits.max_nonce_seconds.saturating_mul(1000),
+            began,
         }
+    }
+
+    /// As times are remembered here.
+    fn since_start(&self, now: Instant) -> Timestamp {
+        let passed = now.saturating_duration_since(self.began).as_millis();
+        Timestamp(u64::try_from(passed).unwrap_or(u64::MAX))
     }
 
     /// Which user's request this is. A count is used up by it.
@@ -194,6 +205,7 @@ impl Authentication {
     /// [`Unauthenticated`]
     pub fn check_presented(&self, request: &Presented<'_>, asked: Asked<'_>) -> Result<RecipientKey, Unauthenticated> {
         let Asked { tenant, source, now } = asked;
+        let now = self.since_start(now);
         let origin = self.key.origin(source);
         self.may_try(origin, now)?;
         let realm = &*tenant.digest.realm;
@@ -239,7 +251,7 @@ impl Authentication {
     /// where this one has less than half of its time left. None: this tenant did not accept these credentials, or gives none.
     /// A request may be taken for what else is known of it, and an answer that then said whether its credentials are right
     /// would say so of any password, to anybody and as often as they like.
-    pub fn info(&self, request: &SipMessage, tenant: &TenantEntry, now: Timestamp) -> Option<String> {
+    pub fn info(&self, request: &SipMessage, tenant: &TenantEntry, now: Instant) -> Option<String> {
         if !tenant.digest.gives_info {
             return None;
         }
@@ -251,7 +263,7 @@ impl Authentication {
 
     /// The same for an AUTH that [`Authentication::check_presented`] has just taken: its answer must have it (RFC 4976 §9.1),
     /// and nothing but its credentials had it taken.
-    pub fn info_of_auth(&self, request: &Presented<'_>, tenant: &TenantEntry, now: Timestamp) -> Option<String> {
+    pub fn info_of_auth(&self, request: &Presented<'_>, tenant: &TenantEntry, now: Instant) -> Option<String> {
         self.shown(request, tenant, now, |_| true)
     }
 
@@ -259,12 +271,12 @@ impl Authentication {
         &self,
         request: &Presented<'_>,
         tenant: &TenantEntry,
-        now: Timestamp,
+        now: Instant,
         was_accepted: impl FnOnce(&Credentials) -> bool,
     ) -> Option<String> {
         let (credentials, variant) = credentials(request, tenant).ok()??;
         let protection = credentials.protection.as_ref()?;
-        let realm = &*tenant.digest.realm;
+        let (realm, now) = (&*tenant.digest.realm, self.since_start(now));
         let lifetime = self.nonce_lifetime_milliseconds;
         let nonce = self.key.read(realm, &credentials.nonce, now.0, lifetime).ok()?;
         let user = self.named(tenant, &credentials)?;
@@ -309,7 +321,7 @@ impl Authentication {
     /// One for each algorithm, with one nonce (RFC 8760 §2.3).
     fn challenged(&self, request: &Presented<'_>, asked: Asked<'_>, why: Why) -> Unauthenticated {
         let digest = &asked.tenant.digest;
-        let nonce = self.nonce(&digest.realm, self.key.origin(asked.source), asked.now);
+        let nonce = self.nonce(&digest.realm, self.key.origin(asked.source), self.since_start(asked.now));
         let qualities = request.qualities(asked.tenant);
         let challenge = |algorithm: &Variant| {
             let challenge = Challenge {

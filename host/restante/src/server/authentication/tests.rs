@@ -1,4 +1,5 @@
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use restante_deferral::model::{CanonicalAddress, TenantName};
 use restante_deferral::participating_function::ReportKey;
@@ -9,13 +10,14 @@ use super::*;
 use crate::configuration::{AuthenticationMethod, Configuration};
 use crate::server::directory::Directory;
 
-const NOW: Timestamp = Timestamp(1_700_000_000_000);
+const NOW: Timestamp = Timestamp(1_000_000);
 const LIFETIME: u64 = 300_000;
 
 struct Gate {
     authentication: Authentication,
     tenant: Arc<TenantEntry>,
     directory: Directory,
+    began: Instant,
 }
 
 impl Gate {
@@ -26,7 +28,8 @@ impl Gate {
         let tenant = configuration.tenants.get_mut("example").unwrap();
         tenant.authentication = AuthenticationMethod::Digest;
         let directory = Directory::new(&configuration, ReportKey::default(), Weak::new()).unwrap();
-        let authentication = Authentication::new(&[9; 32], 5, &configuration.limits);
+        let began = Instant::now();
+        let authentication = Authentication::new(&[9; 32], 5, &configuration.limits, began);
         let hash = HashOfA1::new(Algorithm::Sha256, "bob", "example.org", "secret");
         let credentials = UserCredentials {
             username: "bob".to_owned(),
@@ -35,7 +38,12 @@ impl Gate {
         };
         authentication.users.set(&bob(), Some(&credentials)).unwrap();
         let tenant = directory.tenant(&TenantName("example".into())).unwrap();
-        Gate { authentication, tenant, directory }
+        Gate { authentication, tenant, directory, began }
+    }
+
+    /// As the clock of the machine says it, which only goes on.
+    fn at(&self, now: Timestamp) -> Instant {
+        self.began + Duration::from_millis(now.0)
     }
 
     fn ask(&self, authorization: Option<&str>, now: Timestamp) -> Result<RecipientKey, Unauthenticated> {
@@ -51,7 +59,7 @@ impl Gate {
         let request = request(authorization);
         let source = "192.0.2.1".parse().unwrap();
         let tenant = self.directory.tenant(&TenantName(tenant.into())).unwrap();
-        self.authentication.check(&request, Asked { tenant: &tenant, source, now })
+        self.authentication.check(&request, Asked { tenant: &tenant, source, now: self.at(now) })
     }
 
     fn nonce(&self, now: Timestamp) -> String {
@@ -201,7 +209,7 @@ fn an_old_nonce_is_renewed_before_it_is_too_old_and_only_for_who_knows_the_passw
     let gate = Gate::new(|it| it.tenants.get_mut("example").unwrap().digest.authentication_info = true);
     let nonce = gate.nonce(NOW);
     let unchecked = |authorization: &str, now: Timestamp| {
-        let info = gate.authentication.info(&request(Some(authorization)), &gate.tenant, now)?;
+        let info = gate.authentication.info(&request(Some(authorization)), &gate.tenant, gate.at(now))?;
         Some(AuthenticationInfo::parse(&info).unwrap())
     };
     let info = |authorization: &str, now: Timestamp| {
@@ -218,5 +226,6 @@ fn an_old_nonce_is_renewed_before_it_is_too_old_and_only_for_who_knows_the_passw
     let silent = Gate::new(|_| {});
     let authorization = answer(&silent.nonce(NOW), "secret", 1);
     assert_eq!(silent.why(&authorization, NOW), None);
-    assert_eq!(silent.authentication.info(&request(Some(&authorization)), &silent.tenant, NOW), None);
+    let info = silent.authentication.info(&request(Some(&authorization)), &silent.tenant, silent.at(NOW));
+    assert_eq!(info, None);
 }

@@ -7,6 +7,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use restante_deferral::model::{Body, BodyId};
 use restante_store::spool::{BodyWriter, Spool};
+use thiserror::Error;
+
+use super::room::Quota;
+use crate::server::usage::Coming;
 
 /// Bodies up to this size stay in memory and in their row.
 const MAX_INLINE_BYTES: usize = 64 * 1024;
@@ -14,6 +18,17 @@ const MAX_INLINE_BYTES: usize = 64 * 1024;
 pub(super) const BLOCK_BYTES: usize = 256 * 1024;
 /// Beginning of a body that is kept to read its CPIM headers from.
 const PREFIX_BYTES: usize = restante_cpim::cpim::MAX_HEADER_BYTES;
+
+/// Why a body is not taken in.
+#[derive(Debug, Error)]
+pub(super) enum NotTaken {
+    /// Its tenant stores no more.
+    #[error("there is no room for it")]
+    NoRoom,
+    /// What the system says.
+    #[error(transparent)]
+    Disk(#[from] io::Error),
+}
 
 /// Takes a body in: small ones in memory, larger ones in a file, in blocks.
 pub(super) struct Sink {
@@ -24,15 +39,28 @@ pub(super) struct Sink {
     block_offset: u64,
     size_bytes: u64,
     file: Option<BodyWriter>,
+    /// What was written, some of it perhaps twice.
+    written_bytes: u64,
+    room: Option<(Arc<Quota>, Coming)>,
 }
 
 impl Sink {
-    pub(super) fn new(spool: Spool) -> Sink {
-        Sink { spool, prefix: BytesMut::new(), block: BytesMut::new(), block_offset: 0, size_bytes: 0, file: None }
+    /// Of somebody's quota, where what comes is for somebody.
+    pub(super) fn new(spool: Spool, quota: Option<&Arc<Quota>>) -> Sink {
+        Sink {
+            spool,
+            prefix: BytesMut::new(),
+            block: BytesMut::new(),
+            block_offset: 0,
+            size_bytes: 0,
+            file: None,
+            written_bytes: 0,
+            room: quota.map(|quota| (Arc::clone(quota), quota.coming())),
+        }
     }
 
     /// Takes bytes in. At most `max_block_bytes` and these wait for the disk afterwards.
-    pub(super) async fn write(&mut self, offset: u64, bytes: Bytes, max_block_bytes: usize) -> io::Result<()> {
+    pub(super) async fn write(&mut self, offset: u64, bytes: Bytes, max_block_bytes: usize) -> Result<(), NotTaken> {
         self.size_bytes = self.size_bytes.max(offset.saturating_add(bytes.len() as u64));
         place(&mut self.prefix, PREFIX_BYTES, offset, &bytes);
         if self.file.is_none() && self.size_bytes <= MAX_INLINE_BYTES as u64 {
@@ -48,7 +76,14 @@ impl Sink {
         Ok(())
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
+    /// Writes what waits for the disk. What is on the disk has its room, as messages have that are stored.
+    async fn flush(&mut self) -> Result<(), NotTaken> {
+        self.written_bytes = self.written_bytes.saturating_add(self.block.len() as u64);
+        // What leaves holes takes no more than what came, what comes twice no more than the whole.
+        let on_disk = self.written_bytes.min(self.size_bytes);
+        if self.room.as_mut().is_some_and(|(quota, coming)| !quota.grow(coming, on_disk)) {
+            return Err(NotTaken::NoRoom);
+        }
         let (file, spool) = (self.file.take(), self.spool.clone());
         let (block, offset) = (std::mem::take(&mut self.block).freeze(), self.block_offset);
         let written = tokio::task::spawn_blocking(move || {
@@ -67,16 +102,16 @@ impl Sink {
         Ok(())
     }
 
-    /// The body, durable if it is a file, and its beginning.
-    pub(super) async fn finish(mut self) -> io::Result<(Body, Bytes)> {
+    /// The body, durable if it is a file, its beginning, and the room that it has taken.
+    pub(super) async fn finish(mut self) -> Result<(Body, Bytes, Option<Coming>), NotTaken> {
         let prefix = self.prefix.split().freeze();
         if self.file.is_none() && self.size_bytes <= MAX_INLINE_BYTES as u64 {
-            return Ok((Body::Inline(self.block.freeze()), prefix));
+            return Ok((Body::Inline(self.block.freeze()), prefix, None));
         }
         self.flush().await?;
-        let Some(file) = self.file else { return Err(io::Error::other("no body file")) };
+        let Some(file) = self.file else { return Err(io::Error::other("no body file").into()) };
         let (id, size_bytes) = tokio::task::spawn_blocking(move || file.finish()).await.map_err(io::Error::other)??;
-        Ok((Body::Spooled { id, size_bytes }, prefix))
+        Ok((Body::Spooled { id, size_bytes }, prefix, self.room.map(|(_, coming)| coming)))
     }
 }
 

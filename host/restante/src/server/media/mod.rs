@@ -3,9 +3,11 @@
 
 mod body;
 mod place;
+mod room;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -23,9 +25,11 @@ use restante_transport::msrp::{HandedOver, MsrpStream};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
-use self::body::{BLOCK_BYTES, ReadAhead, Sink};
+use self::body::{BLOCK_BYTES, NotTaken, ReadAhead, Sink};
 pub use self::place::{Encryption, FailedPlaces, NoPlace, Place};
+pub use self::room::Quota;
 use crate::server::facts;
+use crate::server::usage::Coming;
 
 /// Bytes waiting for the socket above which no more are made.
 const MAX_PENDING_BYTES: usize = 64 * 1024;
@@ -110,6 +114,8 @@ pub struct Received {
     pub prefix: Bytes,
     /// Its body.
     pub body: Body,
+    /// The room that it took while it came.
+    pub coming: Option<Coming>,
 }
 
 /// Where the connection comes from.
@@ -134,6 +140,8 @@ pub struct Start {
     pub connection: Connection,
     /// Of the certificates that the peer may show on it.
     pub fingerprints: Vec<Fingerprint>,
+    /// Whose room is taken by what the peer sends.
+    pub quota: Option<Quota>,
 }
 
 /// Runs a session to its end.
@@ -147,6 +155,7 @@ pub async fn run(start: Start, mut commands: mpsc::Receiver<Command>, events: mp
         session: Session::new(Instant::now(), start.configuration, start.random),
         events,
         spool,
+        quota: start.quota.map(Arc::new),
         incoming: HashMap::new(),
         queue: VecDeque::new(),
         sending: None,
@@ -179,6 +188,7 @@ struct Media {
     session: Session,
     events: mpsc::Sender<MediaEvent>,
     spool: Spool,
+    quota: Option<Arc<Quota>>,
     incoming: HashMap<IncomingId, Incoming>,
     queue: VecDeque<Outgoing>,
     sending: Option<(OutgoingId, Outgoing, ReadAhead)>,
@@ -345,7 +355,7 @@ impl Media {
         match event {
             Event::IncomingMessage { message, message_id, content_type, other_headers, .. } => {
                 let fields = other_headers.into_iter().filter(|field| facts::is_of_body(&field.name)).collect();
-                let sink = Sink::new(self.spool.clone());
+                let sink = Sink::new(self.spool.clone(), self.quota.as_ref());
                 self.incoming.insert(message, Incoming { message_id, content_type, fields, sink });
             }
             Event::IncomingData { message, offset, bytes } => {
@@ -428,18 +438,20 @@ impl Media {
     async fn complete(&mut self, message: IncomingId) {
         let Some(Incoming { message_id, content_type, fields, sink }) = self.incoming.remove(&message) else { return };
         match sink.finish().await {
-            Ok((body, prefix)) => {
+            Ok((body, prefix, coming)) => {
                 self.without_verdict = self.without_verdict.saturating_add(1);
-                let received = Received { incoming: message, message_id, content_type, fields, prefix, body };
+                let received = Received { incoming: message, message_id, content_type, fields, prefix, body, coming };
                 self.tell(MediaEventKind::Received(received)).await;
             }
             Err(error) => self.refuse(message, &error),
         }
     }
 
-    /// The disk does not take it: the sender keeps it.
-    fn refuse(&mut self, message: IncomingId, error: &io::Error) {
-        tracing::error!(%error, "a body cannot be written");
+    /// The tenant has no room for it, or the disk does not take it: the sender keeps it.
+    fn refuse(&mut self, message: IncomingId, error: &NotTaken) {
+        if let NotTaken::Disk(error) = error {
+            tracing::error!(%error, "a body cannot be written");
+        }
         self.incoming.remove(&message);
         // RFC 4975 has no status for a full disk; 413 tells the sender to stop sending this message.
         let _ = self.session.reject(Instant::now(), message, Status::STOP_SENDING);

@@ -69,7 +69,7 @@ impl Shard {
         if !tenant.digest.is_demanded {
             return Err(Refusal::Status(403, "Sender Not Authenticated"));
         }
-        let checked = self.shared.authentication.check(message, Asked { tenant, source, now: now.wall });
+        let checked = self.shared.authentication.check(message, Asked { tenant, source, now: now.monotonic });
         let outcome = checked.as_ref().map_or_else(Unauthenticated::outcome, |_| "accepted");
         self.shared.metrics.count_authentication(&tenant.name, outcome);
         match checked {
@@ -172,7 +172,7 @@ impl Shard {
             _ => return None,
         };
         let tenant = self.shared.directory.tenant_of(&uri)?;
-        self.shared.authentication.info(request, &tenant, now.wall)
+        self.shared.authentication.info(request, &tenant, now.monotonic)
     }
 
     /// Whether some tenant trusts whoever a request came from.

@@ -20,7 +20,7 @@ use crate::server::facts::{self, BodyForm};
 use crate::server::media::{Command, MediaId, Received};
 use crate::server::rates::Party;
 use crate::server::served::Served;
-use crate::server::usage::Room;
+use crate::server::usage::{Coming, Room};
 
 /// Seconds for Retry-After where the server itself is overloaded.
 pub(super) const OVERLOAD_RETRY_SECONDS: u32 = 5;
@@ -83,7 +83,7 @@ impl Shard {
         };
         let (deduplication, deduplication_as_written) = facts::deduplication(&key, &sender, &facts, message, None);
         let counts = self.counts(now, &key, &sender, CountedAs::of(facts.kind));
-        let room = self.room_for(Some(&tenant), facts.kind, body.len() as u64);
+        let room = self.room_for(Some(&tenant), facts.kind, body.len() as u64, None);
         let reply = ReplyToken(self.token());
         let request = facts::beside(message, served, sender.verification == Verification::TrustedPeer);
         let arrival = Arrival {
@@ -202,7 +202,7 @@ impl Shard {
 
     /// A large message is here, durable as far as it is a file.
     pub(super) fn large_message_came(&mut self, now: Now, media: MediaId, received: Received) {
-        let Received { incoming, message_id, content_type, fields, prefix, body } = received;
+        let Received { incoming, message_id, content_type, fields, prefix, body, coming } = received;
         let Some(session) = self.media.get(&media) else { return };
         let MediaKind::Incoming { key, sender, request, beside } = &session.kind else { return };
         let (key, sender, request, beside) = (key.clone(), sender.clone(), request.clone(), beside.clone());
@@ -223,7 +223,7 @@ impl Shard {
             facts::deduplication(&key, &sender, &facts, &request, Some(&message_id));
         let counts = self.counts(now, &key, &sender, CountedAs::of(facts.kind));
         let tenant = self.shared.directory.tenant(&key.tenant);
-        let room = self.room_for(tenant.as_deref(), facts.kind, body.size_bytes());
+        let room = self.room_for(tenant.as_deref(), facts.kind, body.size_bytes(), coming);
         let reply = ReplyToken(self.token());
         let arrival = Arrival {
             reply,
@@ -270,9 +270,16 @@ impl Shard {
 
     /// Room for a message or a disposition in what its tenant may store, held until its sender is answered. What a
     /// session brings whose tenant was removed meanwhile is kept, and counts nowhere.
-    fn room_for(&self, tenant: Option<&TenantEntry>, kind: MessageKind, bytes: u64) -> Result<Option<Room>, NoRoom> {
+    fn room_for(
+        &self,
+        tenant: Option<&TenantEntry>,
+        kind: MessageKind,
+        bytes: u64,
+        coming: Option<Coming>,
+    ) -> Result<Option<Room>, NoRoom> {
         let Some(tenant) = tenant else { return Ok(None) };
-        let room = tenant.usage.reserve(self.stored_of(&tenant.name), kind, bytes);
+        let coming = coming.unwrap_or_else(|| tenant.usage.coming());
+        let room = tenant.usage.reserve_for(self.shared.stored_of(&tenant.name), kind, bytes, coming);
         if room.is_none() {
             self.shared.metrics.count_tenant_limit(&tenant.name, "stored");
         }

@@ -18,9 +18,10 @@ use restante_sip::registration::{
     ReportedDevices,
 };
 use restante_sip::transaction::{Flow, ServerTransactionId};
-use restante_sip::uri::{Uri, host_address};
+use restante_sip::uri::Uri;
 use restante_store::{Record, SavedRegistration};
 
+use super::resolution;
 use super::route::is_flow_dead;
 use super::saved_bindings::SavedBindings;
 use super::{Now, Order, Shard, ToShard};
@@ -87,9 +88,7 @@ enum Effect {
 
 /// Whether a proxy of a Path is an address.
 fn is_numeric(path: &str) -> bool {
-    let Ok(proxy) = NameAddr::parse(path) else { return false };
-    proxy.uri.as_sip().is_some_and(|uri| flow::socket_of(uri).is_some())
-        && proxy.uri.parameter("maddr").is_none_or(|host| host_address(host).is_some())
+    NameAddr::parse(path).is_ok_and(|proxy| resolution::is_numeric(&proxy.uri))
 }
 
 impl Effect {

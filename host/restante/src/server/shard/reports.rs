@@ -72,8 +72,7 @@ impl Shard {
 
     /// What is stored of a tenant.
     pub(super) fn stored_of(&self, tenant: &TenantName) -> Stored {
-        let store = &self.shared.store;
-        Stored { messages: store.tenant_totals(tenant), dispositions: store.tenant_dispositions(tenant) }
+        self.shared.stored_of(tenant)
     }
 }
 

@@ -297,8 +297,9 @@ impl Shard {
             let is_gone = self.as_it_is_now(began).connection != began.connection;
             return self.outbound_flow().filter(|_| is_gone).unwrap_or(began);
         }
-        let is_proxy = !dialog.route_set.is_empty();
-        self.direct_flow(dialog.next_hop(), Some(began), is_proxy).map_or(began, |(flow, _)| flow)
+        let next_hop = dialog.next_hop();
+        let is_proxy = !dialog.route_set.is_empty() && self.may_name_hops(next_hop, began);
+        self.direct_flow(next_hop, Some(began), is_proxy).map_or(began, |(flow, _)| flow)
     }
 
     pub(super) fn cancel_attempt(

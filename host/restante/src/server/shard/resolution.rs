@@ -11,13 +11,15 @@ use restante_deferral::participating_function::{Attempt, AttemptId, AttemptTask}
 use restante_sip::header::NameAddr;
 use restante_sip::proxy::BranchId;
 use restante_sip::transaction::{Flow, NameId, Transport};
-use restante_sip::uri::Uri;
+use restante_sip::uri::{Uri, host_address};
 use restante_transport::Protocol;
 use restante_transport::queue::Lane;
 use restante_transport::resolution::{Known, Place, Wanted};
 
 use super::relay::RelayId;
+use super::route::next_hop_uri;
 use super::{Now, Shard, ToShard};
+use crate::server::directory::Peer;
 use crate::server::flow;
 
 impl Shard {
@@ -122,6 +124,14 @@ impl Shard {
         self.places(&wanted).iter().map(|place| (place.socket, Some(flow::transport_of(place.protocol)))).collect()
     }
 
+    /// Whether names in the route set of a dialog are looked for: where whoever it began with is trusted, as in a Path, since
+    /// questions are everybody's, or is at a name that is. A connection that has closed vouches for nobody any more.
+    pub(super) fn may_name_hops(&self, next_hop: &str, began: Flow) -> bool {
+        let host = next_hop_uri(next_hop).and_then(|uri| Some(uri.as_sip()?.host.to_ascii_lowercase()));
+        let named = host.map(|host| Peer { address: None, names: Arc::from([host.into_boxed_str()]) });
+        self.is_trusted(began) || named.is_some_and(|named| self.shared.directory.is_trusted(&named))
+    }
+
     /// Whether nobody said yet where the name of a next hop leads.
     pub(super) fn is_looked_up(&self, uri: &Uri) -> bool {
         let wanted = wanted_of(uri).filter(|wanted| wanted.place().is_none());
@@ -176,6 +186,12 @@ impl Shard {
         };
         wanted_of(&next_hop)
     }
+}
+
+/// Whether nobody has to be asked where a URI leads: its host is an address, and so is its `maddr` where it has one.
+pub(super) fn is_numeric(uri: &Uri) -> bool {
+    let is_address = |host: &str| host_address(host).is_some();
+    uri.as_sip().is_some_and(|uri| flow::socket_of(uri).is_some()) && uri.parameter("maddr").is_none_or(is_address)
 }
 
 /// What is looked for to send something to a URI (RFC 3263 §4).

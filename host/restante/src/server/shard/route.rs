@@ -9,6 +9,7 @@ use restante_sip::transaction::{Flow, Transport};
 use restante_sip::uri::Uri;
 use restante_transport::destination::RefusedTarget;
 
+use super::resolution::is_numeric;
 use super::{Now, Shard};
 use crate::configuration::Protocol;
 use crate::server::Shared;
@@ -258,17 +259,15 @@ impl Shard {
 
     /// To a next hop that a registration or a dialog named: on the connection that the client opened, to the address in it
     /// if it may be connected to, else back to where the client was seen. Also whether it goes to the named address. Names
-    /// of clients are not looked for where the client was seen, those of proxies are. Where a `sips:` URI is next nothing
+    /// of clients are not looked for where the client was seen, those of proxies that somebody trusted named are. Where a `sips:` URI is next nothing
     /// leads there in the clear (RFC 3261 §26.2.2, RFC 5630 §3.1).
     pub(super) fn direct_flow(&self, next_hop: &str, seen: Option<Flow>, is_proxy: bool) -> Option<(Flow, bool)> {
-        // Of a URI without brackets parameters would be taken for those of the header field.
-        let uri = Uri::parse(next_hop).or_else(|_| NameAddr::parse(next_hop).map(|it| it.uri).map_err(drop)).ok()?;
+        let uri = next_hop_uri(next_hop)?;
         let is_secure = uri.as_sip().is_some_and(|uri| uri.secure);
         let fits = |transport: Transport| !is_secure || flow::protocol_of(transport).is_encrypted();
         let signalled_from = seen.map(|seen| seen.remote);
         let seen = seen.map(|seen| self.as_it_is_now(seen)).filter(|seen| fits(seen.transport));
-        let numeric = uri.as_sip().and_then(flow::socket_of).is_some();
-        let places = if numeric || is_proxy || seen.is_none() { self.places_of(&uri) } else { Vec::new() };
+        let places = if is_numeric(&uri) || is_proxy || seen.is_none() { self.places_of(&uri) } else { Vec::new() };
         let says_udp = uri.parameter("transport").is_some_and(|name| name.eq_ignore_ascii_case("udp"));
         // A connection that the client opened is the only way back through its address translation.
         if let Some(seen) = seen.filter(|seen| seen.connection.is_some() && !says_udp) {
@@ -314,6 +313,12 @@ pub(super) fn is_flow_dead(binding: &Binding) -> bool {
         let is_all = protocol.is_web_socket() || (binding.reg_id.is_some() && !relayed);
         protocol.is_stream() && is_all && flow.connection.is_none()
     })
+}
+
+/// A next hop as a Contact or a Route has it.
+pub(super) fn next_hop_uri(next_hop: &str) -> Option<Uri> {
+    // Of a URI without brackets parameters would be taken for those of the header field.
+    Uri::parse(next_hop).or_else(|_| NameAddr::parse(next_hop).map(|it| it.uri).map_err(drop)).ok()
 }
 
 /// Whether nothing but an encrypted way leads to a next hop.

@@ -189,7 +189,9 @@ impl Shard {
             return Err(481);
         };
         let next_hop = own.routes.first().map_or(own.request_uri.as_str(), String::as_str);
-        let (mut flow, mut is_named) = self.direct_flow(next_hop, Some(seen), !own.routes.is_empty()).ok_or(404u16)?;
+        // What somebody else names is not looked for: it goes to where the other end was seen.
+        let is_proxy = is_vouched_for && !own.routes.is_empty();
+        let (mut flow, mut is_named) = self.direct_flow(next_hop, Some(seen), is_proxy).ok_or(404u16)?;
         if !is_vouched_for && flow.remote.ip() != seen.remote.ip() {
             if !own.routes.is_empty() {
                 return Err(403);

@@ -11,7 +11,7 @@ use restante_msrp::uri::{MsrpPath, MsrpUri};
 use super::super::{Shard, size};
 use super::{MediaKind, MediaSession, RELAYED_CHUNK_BYTES};
 use crate::server::ThroughRelay;
-use crate::server::media::{Connection, Encryption, MediaId, NoPlace, Place, Start};
+use crate::server::media::{Connection, Encryption, MediaId, NoPlace, Place, Quota, Start};
 
 /// How long bad news of a message may take behind relays where no news is good news.
 const BAD_NEWS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,6 +116,11 @@ impl Shard {
                 }
             },
         };
+        let quota = match &session.kind {
+            MediaKind::Incoming { key, .. } => shared.directory.tenant(&key.tenant),
+            MediaKind::Push(_) | MediaKind::Pull(_) => None,
+        };
+        let quota = quota.map(|tenant| Quota::of(shared.clone(), tenant));
         let mut session_limits = SessionLimits {
             framing: shared.msrp_limits.clone(),
             max_incoming_message_bytes: limits.max_large_body_bytes,
@@ -147,7 +152,8 @@ impl Shard {
         };
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| NoPlace::Unusable)?;
-        Ok(Start { media, configuration, random, connection, fingerprints: theirs.fingerprints.clone() })
+        let fingerprints = theirs.fingerprints.clone();
+        Ok(Start { media, configuration, random, connection, fingerprints, quota })
     }
 
     /// How the place of a path is encrypted, and by what it is believed.

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use restante_deferral::breaker::{Breaker, BreakerLimits};
 use restante_deferral::model::{CanonicalAddress, MessageId, RecipientKey, StoredMessage, TenantName, Timestamp};
@@ -90,7 +91,7 @@ impl House {
         let known = Directory::new(&configuration, ReportKey::default(), Arc::downgrade(&inboxes)).unwrap();
         let shared = Arc::new(Shared {
             directory: known,
-            authentication: Authentication::new(&[3; 32], 1, &configuration.limits),
+            authentication: Authentication::new(&[3; 32], 1, &configuration.limits, Instant::now()),
             offenders: crate::server::offenders::Offenders::new(&configuration.limits),
             open_sessions: crate::server::openings::Openings::new(8, 8),
             open_calls: crate::server::openings::Openings::new(8, 8),

@@ -235,6 +235,12 @@ impl World {
     /// The machine is dropped if it may be. True when it was.
     pub fn evicts(&mut self) -> bool {
         if self.machine.as_ref().is_some_and(Recipient::is_idle) {
+            // What a device still does in an attempt that was cancelled is nobody's, and attempts are numbered anew.
+            let in_flight = &self.in_flight;
+            self.agenda.retain(|_, input| match input {
+                Input::AttemptEnded(attempt, _) | Input::Delivered(attempt, _) => in_flight.contains_key(attempt),
+                _ => true,
+            });
             assert!(self.agenda.is_empty(), "idle, yet something is on its way: {:?}", self.agenda);
             self.machine = None;
             return true;

@@ -331,11 +331,11 @@ fn what_has_come_of_a_message_takes_its_tenants_room_until_it_is_whole_or_given_
             let content = &message[900_000..];
             Chunk { first: 900_001, total: message.len(), flag, ..Chunk::whole(message_id, content) }
         };
-        for (chunk, status) in [(part("given up"), 200), (rest("given up", '#'), 200), (part("m"), 200)] {
+        for (chunk, status) in [(part("given-up"), 200), (rest("given-up", '#'), 200), (part("m"), 200)] {
             let transaction = one.msrp.send_chunk(chunk).await;
             assert_eq!(one.msrp.next().await, MsrpReply::Response(transaction, status), "{}", chunk.message_id);
         }
-        for message_id in ["another", "yet another"] {
+        for message_id in ["another", "yet-another"] {
             let transaction = other.msrp.send_chunk(part(message_id)).await;
             assert_eq!(other.msrp.next().await, MsrpReply::Response(transaction, 413));
         }

@@ -67,7 +67,7 @@ impl Configuration {
             ));
         }
         if let Some(open) = web.next()
-            && !self.msrp.advertise.as_ref().is_some_and(|advertised| host_address(&advertised.host).is_none())
+            && self.msrp.advertise.as_ref().is_none_or(|advertised| host_address(&advertised.host).is_some())
         {
             warnings.push(format!(
                 "msrp.web_socket_listen: {open} gives its clients session URIs with an address in them, since msrp.advertise \

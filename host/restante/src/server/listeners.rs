@@ -146,7 +146,7 @@ impl BoundMsrp {
     }
 }
 
-/// A connection for no session: whoever guesses often has to wait for nothing, and is shut out in the end.
+/// A connection for no session: after some guesses there is no answer any more, and in the end the source is shut out.
 pub(super) fn refuse_guess(shared: &Shared, handed: HandedOver<String>) {
     shared.metrics.count_dropped("no-such-session");
     match shared.note_garbage(handed.remote, None, true) {

@@ -96,12 +96,16 @@ impl ConfiguredPolicies {
         parts: PolicyParts,
     ) -> Result<ConfiguredPolicies> {
         let limits = &configuration.limits;
+        let defaults = PolicyLimits::default();
+        let deadline = Duration::from_millis(limits.max_decision_milliseconds);
         let policy_limits = PolicyLimits {
-            deadline: Duration::from_millis(limits.max_decision_milliseconds),
+            deadline,
+            // Who lets a decision run for longer waits for longer, too.
+            max_wait: defaults.max_wait.max(deadline),
             max_memory_bytes: size(limits.max_policy_memory_bytes),
             max_component_bytes: size(limits.max_policy_bytes),
             max_waiting_per_tenant: size(limits.max_waiting_decisions),
-            ..PolicyLimits::default()
+            ..defaults
         };
         let usual = policy_limits.of_a_tenant();
         let engine = PolicyEngine::new(policy_limits.clone())?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct PolicyLimits {
     /// How long one decision may run, rounded up to milliseconds. Default 20 ms.
     pub deadline: Duration,
-    /// How long `check-settings` may run. Default 500 ms: it runs once, and nobody waits.
+    /// How long `check-settings` may run. Default 2 s: it runs once, and nobody waits.
     pub check_deadline: Duration,
     /// Linear memory. Default 16 MiB.
     pub max_memory_bytes: usize,
@@ -56,7 +56,7 @@ impl Default for PolicyLimits {
     fn default() -> Self {
         PolicyLimits {
             deadline: Duration::from_millis(20),
-            check_deadline: Duration::from_millis(500),
+            check_deadline: Duration::from_secs(2),
             max_memory_bytes: 16 << 20,
             max_stack_bytes: 512 << 10,
             max_component_bytes: 10 << 20,

@@ -15,7 +15,7 @@ pub const STORY: Story = Story {
     tell: |stage| Box::pin(tell(stage)),
 };
 
-const EXPIRES_SECONDS: u32 = 2;
+const EXPIRES_SECONDS: u32 = 5;
 
 async fn tell(stage: &mut Stage) -> Result<()> {
     stage.serve(Setting::new()).await?;
@@ -26,7 +26,7 @@ async fn tell(stage: &mut Stage) -> Result<()> {
     let message = PageMessage {
         notifications,
         expires_seconds: Some(EXPIRES_SECONDS),
-        ..PageMessage::text(BOB, "Lunch in two seconds?")
+        ..PageMessage::text(BOB, "Lunch in five seconds?")
     };
     let message_id = alice.sends_in_vain(message).await?;
     stage.note("Nobody comes").await?;

@@ -1,4 +1,4 @@
-//! Shards with a store in memory, a made-up clock and no sockets: SIP goes in as text, and what comes out is looked at.
+//! Shards with a store in memory, made-up clocks and no sockets: SIP goes in as text, and what comes out is looked at.
 
 mod clock;
 mod deliveries;
@@ -50,6 +50,8 @@ pub(super) struct House {
     pub(super) store: Arc<MemoryStore>,
     outboxes: Vec<QueueReceiver<ToShard>>,
     clock: Arc<AtomicU64>,
+    /// The clock that only goes on stands still: however long a story takes, nothing is repeated or given up in it.
+    began: Instant,
     /// What was sent and not looked at.
     sent: Vec<SipMessage>,
     requests: u32,
@@ -86,12 +88,12 @@ impl House {
             let _ = completions[shard].try_push(Lane::Ordered, ToShard::Stored(done), 64);
         });
         let store = Arc::new(MemoryStore::new(sink));
-        let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
+        let (clock, began) = (Arc::new(AtomicU64::new(1_700_000_000_000)), Instant::now());
         let time = clock.clone();
         let known = Directory::new(&configuration, ReportKey::default(), Arc::downgrade(&inboxes)).unwrap();
         let shared = Arc::new(Shared {
             directory: known,
-            authentication: Authentication::new(&[3; 32], 1, &configuration.limits, Instant::now()),
+            authentication: Authentication::new(&[3; 32], 1, &configuration.limits, began),
             offenders: crate::server::offenders::Offenders::new(&configuration.limits),
             open_sessions: crate::server::openings::Openings::new(8, 8),
             open_calls: crate::server::openings::Openings::new(8, 8),
@@ -129,7 +131,7 @@ impl House {
         };
         let shards = (0..SHARDS).map(shard).collect();
         let (tenants, sent) = (configuration.tenants, Vec::new());
-        House { shards, shared, store, outboxes, clock, sent, requests: 0, tenants, _directory: directory }
+        House { shards, shared, store, outboxes, clock, began, sent, requests: 0, tenants, _directory: directory }
     }
 
     /// The tenants are others from now on; these were added, changed or removed.
@@ -145,9 +147,8 @@ impl House {
     /// Lets everything happen that can happen now.
     pub(super) fn run(&mut self) {
         loop {
-            let mut is_quiet = true;
+            let (now, mut is_quiet) = (self.now(), true);
             for (shard, outbox) in self.shards.iter_mut().zip(&mut self.outboxes) {
-                let now = Now::read(&self.shared);
                 let mut items = Vec::new();
                 is_quiet &= !outbox.try_pop_batch(&mut items, 256);
                 items.into_iter().for_each(|item| shard.take(now, item));
@@ -289,7 +290,7 @@ impl House {
     }
 
     pub(super) fn now(&self) -> Now {
-        Now::read(&self.shared)
+        Now { monotonic: self.began, wall: (self.shared.clock)() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Session timers (RFC 4028), and a fetch that is given up, with time that is made up.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use restante_sip::message::{Method, Name, SipMessage};
 use restante_sip::writer::Builder;
@@ -45,9 +45,8 @@ impl House {
 
     /// Looks at everything as if so many seconds had passed; gives the requests that were sent.
     fn requests_after(&mut self, seconds: u64) -> Vec<SipMessage> {
+        let now = Now { monotonic: self.began + Duration::from_secs(seconds), ..self.now() };
         for shard in &mut self.shards {
-            let wall = (self.shared.clock)();
-            let now = Now { monotonic: Instant::now() + Duration::from_secs(seconds), wall };
             shard.wake_sessions(now);
             while let Some(transmit) = shard.endpoint.poll_transmit() {
                 self.sent.push(message_of(&transmit.bytes));

@@ -1,14 +1,14 @@
 //! A server that stops, while somebody waits for an answer.
 
-use super::{House, Now, PEER, ToShard};
+use super::{House, PEER, ToShard};
 
 const BOB: &str = "sip:bob@example.org";
 
 impl House {
     /// Takes what came, and is told to stop before anything comes of it.
     fn stop(&mut self) {
+        let now = self.now();
         for (shard, outbox) in self.shards.iter_mut().zip(&mut self.outboxes) {
-            let now = Now::read(&self.shared);
             let mut items = Vec::new();
             outbox.try_pop_batch(&mut items, 256);
             items.into_iter().chain([ToShard::Drain]).for_each(|item| shard.take(now, item));

@@ -48,10 +48,13 @@ def start_relay(home):
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             # PR_SET_PDEATHSIG: a test that kills this program must not leave the relay behind.
             preexec_fn=lambda: libc.prctl(1, signal.SIGTERM))
-        for _ in range(200):
+        # On a busy machine it takes its time; without its port it ends at once.
+        for _ in range(1000):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0 and relay.poll() is None:
                     return relay, port
+            if relay.poll() is not None:
+                break
             time.sleep(0.02)
         relay.kill()
     raise SystemExit("Kamailio does not start")

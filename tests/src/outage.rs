@@ -125,7 +125,7 @@ impl Outage<'_> {
     }
 
     fn brief_seconds(self) -> u32 {
-        u32::try_from(self.lasts.as_secs() / 4).unwrap_or(u32::MAX).max(2)
+        u32::try_from(self.lasts.as_secs() / 4).unwrap_or(u32::MAX).max(4)
     }
 }
 
@@ -211,9 +211,11 @@ impl<'a> Scene<'a> {
 
     async fn send_page(&mut self, half: Half, to: usize, text: &str, is_brief: bool, wants_report: bool) {
         let notifications = DispositionNotification { negative_delivery: wants_report, ..Default::default() };
-        let expires_seconds = is_brief.then(|| self.outage.brief_seconds());
+        // Without a Date: counted from when it comes.
+        let brief = is_brief.then(|| ("Expires".to_owned(), self.outage.brief_seconds().to_string()));
         let address = self.address(to);
-        let message = PageMessage { notifications, expires_seconds, ..PageMessage::text(&address, text) };
+        let fields = brief.into_iter().collect();
+        let message = PageMessage { notifications, fields, ..PageMessage::text(&address, text) };
         let outcome = self.sender.send_message(message).await;
         let (message_id, sha256) = (outcome.message_id, outcome.sha256);
         self.accepted.push(Accepted { half, message_id, sha256, to, is_brief, wants_report });

@@ -5,11 +5,13 @@ use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 
-use crate::patience::{in_time, until};
+use crate::patience::{PATIENCE, in_time, until};
 use crate::world::free_ports;
 
 /// Lines of `[limits]` with which a busy machine is no reason for refusals and nobody waits for long.
@@ -18,8 +20,9 @@ pub const PATIENT_LIMITS: &str = "registration_delay_milliseconds = 20\nmax_deci
 /// What its log says last when it serves.
 const READY: &str = "administration at";
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Ports are free when they are looked for and may be taken when they are used.
-const START_ATTEMPTS: usize = 20;
+/// Ports are free when they are looked for and may be taken when they are used: how often it is looked whether they are
+/// free again.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A directory with a configuration, and the program that serves it, again and again if need be.
 pub struct Program {
@@ -141,7 +144,8 @@ impl Program {
     /// It does not serve.
     pub async fn serve_with(&self, further: &[&str]) -> Served {
         let configuration = self.configuration_file().display().to_string();
-        for _ in 0..START_ATTEMPTS {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
             let mut served = Served::start(&[&["serve", "--config", &configuration], further].concat());
             match served.next_line_with(READY).await {
                 Some(_) => {
@@ -152,7 +156,9 @@ impl Program {
                 None => panic!("the program ended without serving: {:#?}", served.log),
             }
             // Somebody took the port since it was looked for; who was told of it already must wait for it.
-            if !self.has_served.get() {
+            if self.has_served.get() {
+                sleep(LOOK_EVERY).await;
+            } else {
                 self.choose_ports();
             }
         }

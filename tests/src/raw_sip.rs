@@ -262,11 +262,13 @@ impl RawSip {
     /// None comes.
     pub async fn answer_to(&mut self, request: &Request) -> SipMessage {
         let (call_id, cseq) = (request.field("Call-ID").to_owned(), request.field("CSeq").to_owned());
+        let branch = request.branch().map(str::to_owned);
         let what = format!("a final answer to {} of {call_id}", request.line);
         self.expect(&what, |message| {
             message.status().is_some_and(|status| status >= 200)
                 && message.call_id() == Some(&call_id)
                 && message.header_by_text("CSeq") == Some(&cseq)
+                && branch.as_deref().is_none_or(|branch| may_be_of(message, branch))
         })
         .await
     }
@@ -389,6 +391,12 @@ impl RawSip {
     }
 }
 
+/// Whether an answer is not one to another transaction: over UDP a refusal of an INVITE comes again until somebody
+/// acknowledges it, and may be read when the same INVITE was sent once more, with a password.
+fn may_be_of(answer: &SipMessage, branch: &str) -> bool {
+    answer.top_via().ok().is_none_or(|via| via.branch().is_none_or(|its| its == branch))
+}
+
 /// A request as text, to be changed at will.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -409,6 +417,12 @@ impl Request {
     pub fn field(&self, name: &str) -> &str {
         let field = self.fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         &field.unwrap_or_else(|| panic!("no {name} in {self:?}")).1
+    }
+
+    /// The branch of its first Via; none where that is not written as usual.
+    fn branch(&self) -> Option<&str> {
+        let (_, via) = self.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("Via"))?;
+        via.split(";branch=").nth(1)?.split([';', ',', ' ', '\r']).next()
     }
 
     /// With another method and Request-URI.

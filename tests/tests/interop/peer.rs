@@ -13,6 +13,9 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+/// The peer ends by itself after so many seconds: later than anything that is waited for.
+const LIFETIME: &str = "600";
+
 /// Who connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setup {
@@ -51,6 +54,7 @@ impl Peer {
             .arg(tests.join("interop/peer.py"))
             .arg(&installed)
             .arg(setup.word())
+            .arg(LIFETIME)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

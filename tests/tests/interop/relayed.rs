@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use restante::configuration::{MsrpRelay, RelayUri};
 use restante_msrp::sdp::MsrpDescription;
@@ -12,13 +13,16 @@ use restante_sip::message::{Method, SipMessage};
 use restante_sip::writer::Builder;
 use restante_tests::{Chunk, MsrpReply, RawMsrp, RawSip, World, free_tcp_port, in_time, setting};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use super::{BOB, cpim, register_bob};
 
 /// What Kamailio passes on.
 const CHUNK_BYTES: usize = 10 * 1024;
-/// It ends by itself after so many seconds.
-const LIFETIME: &str = "60";
+/// It ends by itself after so many seconds: later than anything that is waited for.
+const LIFETIME: &str = "600";
+/// How often it is tried whether it is there, and whether it took the server.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Kamailio; it ends with the value.
 struct Relay {
@@ -55,7 +59,7 @@ impl Relay {
         let relay = Relay { child, place };
         let listens = async {
             while TcpStream::connect(place).await.is_err() {
-                tokio::task::yield_now().await;
+                sleep(LOOK_EVERY).await;
             }
         };
         in_time("Kamailio listens", listens).await;
@@ -91,6 +95,7 @@ async fn session(relay: &Relay, sip: &mut RawSip) -> (RawMsrp, restante_tests::R
                 return (invite, answer);
             }
             assert_eq!(answer.status(), Some(480), "only for now");
+            sleep(LOOK_EVERY).await;
         }
     };
     let (invite, answer) = in_time("the relay takes the server", established).await;
@@ -140,7 +145,7 @@ fn large_messages_come_and_go_through_a_foreign_relay_that_asks_for_a_password()
         bob.expect("the ACK", |it| it.method() == Some(Method::Ack)).await;
         let mut received = Vec::new();
         let last = loop {
-            let Some((head, content)) = msrp.next_whole().await else { continue };
+            let (head, content) = msrp.next_whole_request().await.expect("the rest of the message");
             msrp.answer(&head, "200 OK", "").await;
             received.extend(content);
             if head

@@ -13,6 +13,9 @@ const BOB: &str = "sip:bob@example.org";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 /// As long as the policy would loop; nobody waits for it.
 const LOOP_MILLISECONDS: u64 = 30_000;
+/// How long Kamailio waits for a decision that has to come, and for one that does not, in seconds.
+const PATIENT: u32 = 10;
+const HASTY: u32 = 1;
 /// Between messages while Kamailio spares the server: all of them are sent to Bob at once later, and have to fit into what the
 /// system keeps of datagrams.
 const PACE: Duration = Duration::from_millis(50);
@@ -25,8 +28,8 @@ struct Asking {
     _directory: TempDir,
 }
 
-/// Tells a story where the policy `component` has these settings.
-fn asking(component: &str, settings: &str, tale: impl AsyncFnOnce(&mut Asking)) {
+/// Tells a story where the policy `component` has these settings, and Kamailio waits so long for what it decides.
+fn asking(component: &str, settings: &str, seconds: u32, tale: impl AsyncFnOnce(&mut Asking)) {
     let Some(configuration) = Configuration::of(NAME) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -45,6 +48,7 @@ fn asking(component: &str, settings: &str, tale: impl AsyncFnOnce(&mut Asking)) 
         let configuration = configuration
             .without_inside()
             .define(&define)
+            .define(&format!("DECIDE_SECONDS={seconds}"))
             .define(&format!("DECIDE_TOKEN=\"{TOKEN}\""))
             .define(&format!("DECIDE_URL=\"http://{place}/tenants/example/decide/on-incoming\""));
         let kamailio = Kamailio::start(configuration, program.sip(), directory.path()).expect("Kamailio starts");
@@ -97,7 +101,7 @@ impl Asking {
 #[test]
 fn kamailio_does_what_the_policy_says() {
     for (incoming, status) in [("reject:486", 486), ("discard", 202), ("keep", 202)] {
-        asking(&guest("scripted"), &format!("incoming = {incoming:?}"), async |world| {
+        asking(&guest("scripted"), &format!("incoming = {incoming:?}"), PATIENT, async |world| {
             assert_eq!(world.answer_to("the first").await, Some(status), "{incoming}");
             assert_eq!(world.decisions().await, 1, "{incoming}");
             let kept: &[&str] = if incoming == "keep" { &["the first"] } else { &[] };
@@ -108,7 +112,7 @@ fn kamailio_does_what_the_policy_says() {
 
 #[test]
 fn the_standard_policy_sees_what_kamailio_knows_of_a_message() {
-    asking("standard", "sender_quota = { bytes = 1 }\nquota_status = 480", async |world| {
+    asking("standard", "sender_quota = { bytes = 1 }\nquota_status = 480", PATIENT, async |world| {
         // As large as that is no quota: the message with its quotes is read, and refused.
         assert_eq!(world.answer_to("\"quoted\" \\ and more").await, Some(480));
     });
@@ -117,7 +121,7 @@ fn the_standard_policy_sees_what_kamailio_knows_of_a_message() {
 #[test]
 fn what_no_policy_decides_is_kamailios_to_decide() {
     for behaviour in ["endless-loop", "trap"] {
-        asking(restante_policy::hostile::PATH, &format!("behaviour = {behaviour:?}"), async |world| {
+        asking(restante_policy::hostile::PATH, &format!("behaviour = {behaviour:?}"), HASTY, async |world| {
             let asked = Instant::now();
             assert_eq!(world.answer_to("the first").await, Some(202), "{behaviour}");
             // Not asked about: Restante is spared for a while.
@@ -131,7 +135,7 @@ fn what_no_policy_decides_is_kamailios_to_decide() {
 
 #[test]
 fn decisions_come_again_after_either_was_away() {
-    asking(&guest("scripted"), "incoming = \"reject:486\"", async |world| {
+    asking(&guest("scripted"), "incoming = \"reject:486\"", PATIENT, async |world| {
         assert_eq!(world.answer_to("refused").await, Some(486));
         world.served.take().expect("a server").kill();
         assert_eq!(world.answer_to("kept 1").await, Some(202), "nobody decides");

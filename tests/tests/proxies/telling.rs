@@ -8,6 +8,7 @@ use crate::kamailio::{Configuration, REGISTRAR, events_database};
 
 const BOB: &str = "sip:bob@example.org";
 const TOKEN: &str = "a token of the story";
+const FAILED: &str = "restante_attempts_failed_total";
 
 /// A message waits; Bob comes and gets it, leaves, and is known to be gone.
 async fn a_message_is_delivered_upon_register(world: &mut Behind) {
@@ -19,11 +20,14 @@ async fn a_message_is_delivered_upon_register(world: &mut Behind) {
     world.until_waiting("nothing", |waiting| waiting == 0).await;
     world.until_registered(BOB).await;
     // A delivery that comes to nothing is tried again with the next news.
-    let behaviour = Behaviour { message_answers: vec![Scripted::Status(480); 2].into(), ..Behaviour::default() };
+    let behaviour = Behaviour { every_message: Some(Scripted::Status(480)), ..Behaviour::default() };
     bob.client.set_behaviour(behaviour).await.expect("a client that runs");
     alice.send(BOB, "again").await;
+    // Not before it came to nothing: whoever is gone refuses nothing himself.
+    world.until_metric(FAILED, &["attempt=\"page\"", "status=\"480\""], 1).await;
     bob.unregister().await;
     world.until_gone(BOB).await;
+    bob.client.set_behaviour(Behaviour::default()).await.expect("a client that runs");
     bob.register().await;
     assert_eq!(bob.texts(1).await, ["again"]);
     world.until_waiting("nothing", |waiting| waiting == 0).await;

@@ -43,6 +43,16 @@ impl Told {
         let answer = Builder::response(request, status, reason(status), None, Some("restante")).finish();
         self.stream.write_all(&answer.expect("an answer")).await.expect("bytes leave");
     }
+
+    /// What was taken is not told again, but for what was on its way before Kamailio heard that: on a busy machine once
+    /// of each user.
+    async fn is_over(&mut self, users: usize) {
+        for _ in 0..users {
+            let Ok(late) = timeout(TWICE_TOLD, self.next()).await else { return };
+            self.answer(&late, 200).await;
+        }
+        assert!(timeout(TWICE_TOLD, self.next()).await.is_err(), "what was taken is not told again");
+    }
 }
 
 /// CSeq of the client's own REGISTER, which is the body.
@@ -79,7 +89,7 @@ async fn the_answer_to_an_earlier_change_does_not_settle_a_later_one() {
     let again = told.next().await;
     assert_eq!(own_cseq(&again), own_cseq(&second), "the later change is told again");
     told.answer(&again, 200).await;
-    assert!(timeout(TWICE_TOLD, told.next()).await.is_err(), "what was taken is not told again");
+    told.is_over(1).await;
     bob.stop().await;
 }
 
@@ -110,7 +120,7 @@ async fn everybody_who_was_not_told_of_is_told_of_again() {
         *count += 1;
         told.answer(&request, if *count < 2 { 503 } else { 200 }).await;
     }
-    assert!(timeout(TWICE_TOLD, told.next()).await.is_err(), "what was taken is not told again");
+    told.is_over(users.len()).await;
     for (client, _events) in clients {
         client.stop().await;
     }

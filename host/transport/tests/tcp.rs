@@ -240,9 +240,11 @@ async fn who_asks_and_reads_no_answers_is_not_read_on_until_it_does() {
             }
         });
         let mut written = 0;
+        // Whoever is closed for it need not find out by himself.
+        let blocked_after = if patient { Duration::from_secs(1) } else { PATIENCE };
         let writing = async {
             while written < MOST
-                && let Ok(Ok(())) = timeout(Duration::from_secs(1), into.write_all(&piece)).await
+                && let Ok(Ok(())) = timeout(blocked_after, into.write_all(&piece)).await
             {
                 written += piece.len();
             }

@@ -103,7 +103,7 @@ async fn until_closed(stream: &mut TcpStream) {
 async fn a_handshake_that_does_not_go_on_is_closed_and_holds_up_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let tls = Tls::read(files(directory.path(), &["127.0.0.1"])).unwrap();
-    let limits = TransportLimits { handshake_timeout: Duration::from_secs(2), ..TransportLimits::default() };
+    let limits = TransportLimits { handshake_timeout: Duration::from_secs(4), ..TransportLimits::default() };
     let mut theirs = start(&["tls:127.0.0.1:0"], limits, Arc::clone(&tls)).await;
     let mut silent = TcpStream::connect(theirs.address(0)).await.unwrap();
     let mut slow = TcpStream::connect(theirs.address(0)).await.unwrap();

@@ -7,7 +7,7 @@ use restante_deferral::decision::Undecided;
 use restante_policy::record::typical_question;
 use restante_policy::{Generation, Hook, LoadError, Loader, decide};
 
-use crate::support::{LOADER, abilities, by_hand, engine, hostile};
+use crate::support::{HASTY, LOADER, abilities, by_hand, engine, hostile};
 
 fn loaded(loader: &Loader, name: &str) -> Result<Arc<Generation>, LoadError> {
     loader.load(&by_hand(name), "{}", &abilities()).map(|loaded| loaded.generation)
@@ -43,7 +43,7 @@ fn what_begins_with_too_much_or_never_ends_at_once_is_not_taken() {
         ("loop-in-allocation", "failed while it checked its settings: wasm trap: interrupt"),
     ] {
         let began = Instant::now();
-        let error = loaded(&LOADER, name).expect_err(name).to_string();
+        let error = loaded(&HASTY, name).expect_err(name).to_string();
         assert!(error.contains(expected), "{name}: {error}");
         assert!(began.elapsed() < Duration::from_secs(20), "{name}: {:?}", began.elapsed());
     }
@@ -56,12 +56,16 @@ fn loops_outside_of_hooks_are_ended_at_the_deadline() {
     for name in ["slow-start", "loop-in-late-allocation", "loop-after-answer", "endless-log"] {
         let generation = match loaded(&loader, name) {
             Ok(generation) => generation,
-            // On a machine that is too busy for its half second.
+            // On a machine that is too busy for it.
             Err(error) if name == "slow-start" && error.to_string().contains("interrupt") => continue,
             Err(error) => panic!("{name}: {error}"),
         };
-        for took in each_hook(&generation, Undecided::TimedOut, name) {
-            assert!(took >= deadline && took < Duration::from_secs(2), "{name}: {took:?}");
+        let once = each_hook(&generation, Undecided::TimedOut, name);
+        // A busy machine may be late, and hardly with the same one twice.
+        let again = each_hook(&generation, Undecided::TimedOut, name);
+        for (once, again) in once.into_iter().zip(again) {
+            let took = once.min(again);
+            assert!(took >= deadline && took < Duration::from_secs(2), "{name}: {once:?} {again:?}");
         }
     }
 }

@@ -121,18 +121,23 @@ fn more_at_once_than_there_is_room_for_is_no_failure_of_the_policy() {
     let loader = Loader::new(patient, None).unwrap();
     let generation = hostile_of(&loader, "endless-loop");
     let slots = cores + cores + 8;
-    let together = Barrier::new(slots + 3);
-    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
-        let ask = || {
-            together.wait();
-            restante_policy::decide(&generation, arrival_for("example"))
-        };
-        let asked: Vec<_> = (0..slots + 3).map(|_| scope.spawn(ask)).collect();
-        asked.into_iter().map(|thread| thread.join().unwrap()).collect()
+    // On a busy machine perhaps not all of them have begun when the first one ends.
+    let were_too_many = (0..ATTEMPTS).any(|_| {
+        let together = Barrier::new(slots + 3);
+        let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+            let ask = || {
+                together.wait();
+                restante_policy::decide(&generation, arrival_for("example"))
+            };
+            let asked: Vec<_> = (0..slots + 3).map(|_| scope.spawn(ask)).collect();
+            asked.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let count = |why| outcomes.iter().filter(|outcome| **outcome == Err(why)).count();
+        assert!(count(Undecided::TimedOut) >= slots, "{outcomes:?}");
+        assert_eq!(count(Undecided::TimedOut) + count(Undecided::Overloaded), slots + 3, "{outcomes:?}");
+        count(Undecided::Overloaded) > 0
     });
-    let count = |why| outcomes.iter().filter(|outcome| **outcome == Err(why)).count();
-    assert!(count(Undecided::TimedOut) >= slots && count(Undecided::Overloaded) > 0, "{outcomes:?}");
-    assert_eq!(count(Undecided::TimedOut) + count(Undecided::Overloaded), slots + 3, "{outcomes:?}");
+    assert!(were_too_many, "there is room for all");
 }
 
 /// Nobody is told that a thread is gone, and whoever asked would wait for ever.
@@ -252,7 +257,8 @@ fn a_candidate_has_the_bounds_that_it_would_have_when_active() {
 fn wait_for(done: impl Fn() -> bool) {
     let started_at = Instant::now();
     while !done() {
-        assert!(started_at.elapsed() < Duration::from_secs(30), "it never happened");
+        // The thread gives way to everything else on the machine.
+        assert!(started_at.elapsed() < Duration::from_secs(120), "it never happened");
         std::thread::yield_now();
     }
 }

@@ -10,6 +10,8 @@ use crate::support::{ENGINE, HOSTILE, abilities, arrival_for, hostile, hostile_o
 
 /// How long anything that must happen may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often such a machine may be late with what has its time.
+const ATTEMPTS: usize = 5;
 
 type Outcome = (&'static str, Result<Answer, Undecided>);
 
@@ -136,7 +138,7 @@ fn so_many_decisions_of_a_tenant_run_at_once_as_its_limits_say() {
     let engine = PolicyEngine::new(limits).unwrap();
     let loader = Loader::new(engine.clone(), None).unwrap();
     let policy = hostile_of(&loader, "endless-loop");
-    for (at_once, least, most) in [(1, 4_000, 60_000), (4, 0, 3_600)] {
+    let took = |at_once: usize| {
         let (host, outcomes) = host_with(&engine);
         host.set_generation(&tenant("burner"), policy.clone());
         let usual = engine.limits().of_a_tenant();
@@ -149,15 +151,19 @@ fn so_many_decisions_of_a_tenant_run_at_once_as_its_limits_say() {
         for _ in 0..4 {
             assert_eq!(outcomes.recv_timeout(PATIENCE).unwrap().1, Err(Undecided::TimedOut));
         }
-        let took = started_at.elapsed();
-        assert!(took >= Duration::from_millis(least) && took < Duration::from_millis(most), "{at_once}: {took:?}");
-    }
+        started_at.elapsed()
+    };
+    let one_by_one = took(1);
+    assert!(one_by_one >= Duration::from_secs(4), "{one_by_one:?}");
+    let is_together = (0..ATTEMPTS).any(|_| took(4) < Duration::from_millis(3_600));
+    assert!(is_together, "four at once take as long as one after the other");
 }
 
 #[test]
 fn settings_that_are_checked_at_once_leave_room_for_decisions() {
     let limits = PolicyLimits { check_deadline: Duration::from_millis(100), threads: 2, ..PolicyLimits::default() };
-    let engine = PolicyEngine::new(PolicyLimits { deadline: Duration::from_secs(5), ..limits }).unwrap();
+    let (deadline, max_wait) = (Duration::from_secs(5), PATIENCE);
+    let engine = PolicyEngine::new(PolicyLimits { deadline, max_wait, ..limits }).unwrap();
     let loader = Loader::new(engine.clone(), None).unwrap();
     let (host, outcomes) = host_with(&engine);
     host.set_generation(&tenant("quiet"), hostile_of(&loader, "good"));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use restante_policy::record::typical_question;
 use restante_policy::{Hook, LoadError, decide};
 
-use crate::support::{LOADER, abilities};
+use crate::support::{HASTY, LOADER, abilities};
 
 /// The stories use the others.
 #[allow(dead_code)]
@@ -91,7 +91,7 @@ fn a_component_with_a_flipped_bit_is_refused_or_bounded_as_any_other() {
     for at in (8..whole.len()).step_by(37) {
         let mut damaged = whole.clone();
         damaged[at] ^= 1 << (at % 8);
-        match LOADER.load(&damaged, "{}", &abilities()) {
+        match HASTY.load(&damaged, "{}", &abilities()) {
             Ok(loaded) => {
                 // Whatever it is now, it comes to an end.
                 let _ = decide(&loaded.generation, typical_question(Hook::Incoming).unwrap());

@@ -24,15 +24,27 @@ pub fn by_hand(name: &str) -> Vec<u8> {
 /// The time of every test.
 pub const NOW: u64 = 1_700_000_000_000;
 
+/// Longer than anything takes on a busy machine that comes to an end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a busy machine may take longer.
+const ATTEMPTS: usize = 20;
+
 /// One engine for most tests: each has its own address space and clock. Patient, because the deadline goes by the wall
 /// and a busy machine may give a test no time.
 pub static ENGINE: LazyLock<PolicyEngine> = LazyLock::new(|| engine(Duration::from_secs(5), 0));
 /// Compiles each component once.
 pub static LOADER: LazyLock<Loader> = LazyLock::new(|| Loader::new(ENGINE.clone(), None).expect("a loader"));
+/// Loads what comes to no end while it is loaded: nobody waits for long.
+pub static HASTY: LazyLock<Loader> = LazyLock::new(|| {
+    let limits = PolicyLimits { check_deadline: Duration::from_secs(1), ..PolicyLimits::default() };
+    Loader::new(PolicyEngine::new(limits).expect("an engine"), None).expect("a loader")
+});
 
-/// An engine with this deadline and so many threads.
+/// An engine with this deadline of decisions and so many threads, patient with everything else.
 pub fn engine(deadline: Duration, threads: usize) -> PolicyEngine {
-    PolicyEngine::new(PolicyLimits { deadline, threads, ..PolicyLimits::default() }).expect("an engine")
+    let (check_deadline, max_wait) = (PATIENCE, PATIENCE);
+    let limits = PolicyLimits { deadline, threads, check_deadline, max_wait, ..PolicyLimits::default() };
+    PolicyEngine::new(limits).expect("an engine")
 }
 
 /// What the tests' host can do.
@@ -50,10 +62,12 @@ pub fn hostile(behaviour: &str) -> Arc<Generation> {
     hostile_of(&LOADER, behaviour)
 }
 
-/// The same of another engine.
+/// The same of another engine. Settings are checked by the wall, too: a busy machine may give that no time at first.
 pub fn hostile_of(loader: &Loader, behaviour: &str) -> Arc<Generation> {
     let settings = format!(r#"{{"behaviour": "{behaviour}"}}"#);
-    loader.load(HOSTILE, &settings, &abilities()).expect("it behaves until it is asked").generation
+    let load = || loader.load(HOSTILE, &settings, &abilities());
+    let loaded = (1..ATTEMPTS).find_map(|_| load().ok());
+    loaded.unwrap_or_else(|| load().expect("it behaves until it is asked")).generation
 }
 
 /// A tenant.

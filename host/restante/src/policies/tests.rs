@@ -41,7 +41,8 @@ impl Place {
     /// A server that knows what is on disk and nothing else.
     fn policies(directory: &Path, at_step: &Arc<OnceLock<AtStep>>) -> Arc<Policies> {
         let told = Arc::clone(at_step);
-        let limits = PolicyLimits { threads: 1, ..PolicyLimits::default() };
+        // Checks go by the wall, and a busy machine may give them no time.
+        let limits = PolicyLimits { threads: 1, check_deadline: Duration::from_secs(10), ..PolicyLimits::default() };
         let engine = PolicyEngine::new(limits.clone()).unwrap();
         let parts = Parts {
             loader: Loader::new(engine.clone(), None).unwrap(),

@@ -100,7 +100,8 @@ mod tests {
     #[test]
     fn policies_of_two_versions_of_the_contract_decide_side_by_side() {
         // The deadline goes by the wall, and a busy machine may give a test no time.
-        let patient = PolicyLimits { deadline: Duration::from_secs(5), ..PolicyLimits::default() };
+        let (deadline, check_deadline) = (Duration::from_secs(5), Duration::from_secs(10));
+        let patient = PolicyLimits { deadline, check_deadline, ..PolicyLimits::default() };
         let loader = Loader::new(PolicyEngine::new(patient).unwrap(), None).unwrap();
         let load = |component| loader.load(component, "{}", &typical_host()).unwrap().generation;
         let (first, second) = (load(crate::standard::COMPONENT), load(NEXT));

@@ -41,18 +41,30 @@ async fn device_of_bob(world: &World) -> RawSip {
 
 #[test]
 fn a_relayed_message_gets_the_devices_own_answer() {
-    scripted("incoming = \"relay:3000\"").tell(async |world| {
-        let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
-        bob.register().await;
-        let sent = alice.try_send(PageMessage::text(bob.address(), "hello")).await;
-        assert_eq!(sent.answer.status, 200, "it is with the device, not in the store");
-        assert_eq!(bob.texts(1).await, ["hello"]);
-        let behaviour = Behaviour { message_answers: [Scripted::Status(603)].into(), ..Behaviour::default() };
-        bob.client.set_behaviour(behaviour).await.expect("a client that runs");
-        let refused = alice.try_send(PageMessage::text(bob.address(), "again")).await;
-        assert_eq!(refused.answer.status, 603, "the device's own word");
-        assert_eq!((world.queue().len(), world.metric("restante_messages_stored_total", &[])), (0, 0));
-    });
+    // No sender is kept waiting for longer than three seconds, whatever the policy says: where the machine stands still
+    // for as long, a message is kept, and the story is told again.
+    for _ in 0..3 {
+        let mut is_late = false;
+        scripted("incoming = \"relay:3000\"").tell(async |world| {
+            let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
+            bob.register().await;
+            let sent = alice.try_send(PageMessage::text(bob.address(), "hello")).await.answer.status;
+            assert_eq!(bob.texts(1).await, ["hello"]);
+            let behaviour = Behaviour { message_answers: [Scripted::Status(603)].into(), ..Behaviour::default() };
+            bob.client.set_behaviour(behaviour).await.expect("a client that runs");
+            let refused = alice.try_send(PageMessage::text(bob.address(), "again")).await.answer.status;
+            is_late = sent == 202 || refused == 202;
+            if !is_late {
+                assert_eq!((sent, refused), (200, 603), "the device's own word");
+                let stored = world.metric("restante_messages_stored_total", &[]);
+                assert_eq!((world.queue().len(), stored), (0, 0), "it is with the device, not in the store");
+            }
+        });
+        if !is_late {
+            return;
+        }
+    }
+    panic!("no answer of the device came in time");
 }
 
 #[test]
@@ -181,9 +193,9 @@ fn an_operators_expiry_may_be_extended_and_a_senders_may_not() {
         let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
         let mut carol = world.person("carol").await;
         alice.send(bob.address(), "extended").await;
-        // To somebody else: an answer that extends a sender's expiry counts for none of the messages it is about.
-        // Date has whole seconds: up to one of them has passed when it is written.
-        let own = PageMessage { expires_seconds: Some(3), ..PageMessage::text(carol.address(), "the sender's word") };
+        // To somebody else: an answer that extends a sender's expiry counts for none of the messages it is about. It is
+        // the sender's although the policy shortens it, and so long that the message may wait whenever it comes.
+        let own = PageMessage { expires_seconds: Some(20), ..PageMessage::text(carol.address(), "the sender's word") };
         alice.send_message(own).await;
         world.until_counted("restante_messages_expired_total", 1).await;
         bob.register().await;

@@ -69,7 +69,7 @@ fn what_a_plan_discards_is_reported_to_who_asked() {
         assert_eq!(fetched.answer.status, 200);
         assert_eq!(alice.disposition().await, (sent.message_id, Disposition::DeliveryFailed));
         world.until_settled().await;
-        assert_eq!(world.metric("restante_reports_total", &[]), 1);
+        world.until_counted("restante_reports_total", 1).await;
         assert_eq!(alice.unread_texts(), [""; 0]);
     });
 }

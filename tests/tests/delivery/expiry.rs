@@ -6,21 +6,22 @@ use restante_client::PageMessage;
 use restante_cpim::imdn::{Disposition, DispositionNotification};
 use restante_tests::{setting, story};
 
+/// A message that is kept for a few seconds from when it comes: what has a Date and comes late may not wait any more.
+fn brief(text: &str) -> PageMessage {
+    let fields = vec![("Expires".to_owned(), "4".to_owned())];
+    PageMessage { fields, ..PageMessage::text("sip:bob@example.org", text) }
+}
+
 #[test]
 fn a_sender_who_asked_is_told_that_nobody_came_in_time() {
     story(async |world| {
         let mut alice = world.person("alice").await;
         alice.register().await;
         let notifications = DispositionNotification { negative_delivery: true, ..Default::default() };
-        let message = PageMessage {
-            notifications,
-            expires_seconds: Some(3),
-            ..PageMessage::text("sip:bob@example.org", "now or never")
-        };
-        let sent = alice.send_message(message).await;
+        let sent = alice.send_message(PageMessage { notifications, ..brief("now or never") }).await;
         assert_eq!(alice.disposition().await, (sent.message_id, Disposition::DeliveryFailed));
         world.until_settled().await;
-        assert_eq!(world.metric("restante_messages_expired_total", &[]), 1);
+        world.until_counted("restante_messages_expired_total", 1).await;
         // Who comes too late gets nothing.
         let mut bob = world.person("bob").await;
         bob.register().await;
@@ -34,8 +35,7 @@ fn a_sender_who_did_not_ask_is_told_nothing() {
     story(async |world| {
         let mut alice = world.person("alice").await;
         alice.register().await;
-        let message = PageMessage { expires_seconds: Some(3), ..PageMessage::text("sip:bob@example.org", "brief") };
-        alice.send_message(message).await;
+        alice.send_message(brief("brief")).await;
         world.until_waiting(0).await;
         alice.send(alice.address(), "nothing came in between").await;
         assert_eq!(alice.texts(1).await, ["nothing came in between"]);
@@ -69,9 +69,15 @@ fn what_may_not_wait_is_tried_now_or_refused() {
         assert_eq!(alice.try_send(now("nobody is there")).await.answer.status, 480);
         assert_eq!(world.queue().len(), 0);
         bob.register().await;
-        // The device's own answer.
-        assert_eq!(alice.try_send(now("somebody is")).await.answer.status, 200);
-        assert_eq!(bob.texts(1).await, ["somebody is"]);
+        // The device's own answer; again where the machine stood still for longer than a sender is kept waiting.
+        let mut status = 480;
+        for _ in 0..3 {
+            if status == 480 {
+                status = alice.try_send(now("somebody is")).await.answer.status;
+                assert_eq!(bob.texts(1).await, ["somebody is"]);
+            }
+        }
+        assert_eq!(status, 200);
         assert_eq!(world.queue().len(), 0);
     });
 }

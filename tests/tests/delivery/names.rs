@@ -1,13 +1,19 @@
 //! All names of a user reach one queue, whenever and however they become known.
 
 use restante_client::{Mode, Selection};
-use restante_tests::{Setting, World, setting};
+use restante_tests::{Setting, World, setting, until};
 use restante_transport::Protocol;
 
 const NUMBER: &str = "tel:+15550001";
 
 fn with_numbers() -> Setting {
     setting().tenant(|tenant| tenant.numbers.push("+1555".to_owned()))
+}
+
+/// How often policies were asked what goes out.
+fn asked_when_available(world: &World) -> u64 {
+    let statistics = world.shared().policies().map(|policies| policies.host().statistics()).unwrap_or_default();
+    statistics.iter().map(|tenant| tenant.hooks[1].asked).sum()
 }
 
 /// A core says that Bob is registered there, under these names too; what the answer names.
@@ -26,8 +32,9 @@ async fn registers_bob(world: &World, names: &[&str]) -> Vec<String> {
 
 #[test]
 fn what_waited_under_a_number_comes_when_a_core_says_whose_it_is() {
-    // What waits under the number is taken in before the first goes out.
-    let patient = with_numbers().configure(|it| it.limits.registration_delay_milliseconds = 2_000);
+    // What waits under the number is taken in before the first goes out, also where another shard or the disk stands
+    // still for a while.
+    let patient = with_numbers().configure(|it| it.limits.registration_delay_milliseconds = 5_000);
     patient.behind_proxy(Protocol::Udp).tell(async |world| {
         let (alice, mut bob) = (world.person("alice").await, world.person("bob").await);
         alice.send(NUMBER, "one").await;
@@ -51,6 +58,7 @@ fn a_pull_finds_what_waited_under_a_number_that_an_operator_named() {
         alice.send(NUMBER, "one").await;
         alice.send(bob.address(), "two").await;
         bob.register().await;
+        until("the policy was asked about what waits for Bob", || asked_when_available(world) >= 1).await;
         let names = vec![NUMBER.to_owned()];
         let user = world.recipient(bob.address());
         let reservation = world.shared().directory.reserve(&user, &names).unwrap();
@@ -59,7 +67,9 @@ fn a_pull_finds_what_waited_under_a_number_that_an_operator_named() {
             ..Default::default()
         };
         world.shared().change_profile(&user, change, Some(reservation)).await.unwrap();
-        restante_tests::until("one queue", || world.queue().iter().all(|it| it.message.recipient == user)).await;
+        until("one queue", || world.queue().iter().all(|it| it.message.recipient == user)).await;
+        // What moved is in the store before its owner hears of it.
+        until("the policy was asked about what moved, too", || asked_when_available(world) >= 2).await;
         let fetched = bob.client.fetch(Selection::All).await.unwrap();
         let texts: Vec<&str> = fetched.messages.iter().filter_map(|message| message.text()).collect();
         assert_eq!(texts, ["one", "two"]);

@@ -14,7 +14,7 @@ fn client(program: &Program, command: &str, arguments: &[&str]) -> Finished {
 
 fn listen(program: &Program, further: &[&str]) -> Finished {
     // Longer than anything takes that must happen: the count is what ends it.
-    client(program, "listen", &[&["--as", BOB, "--for", "30"], further].concat())
+    client(program, "listen", &[&["--as", BOB, "--for", "60"], further].concat())
 }
 
 /// The events of one kind.
@@ -91,8 +91,8 @@ async fn what_is_announced_is_fetched_by_its_id() {
 async fn notifications_are_waited_for_and_a_failure_is_one() {
     let program = Program::patient(TENANT);
     let _served = program.serve().await;
-    // Date has whole seconds: up to one of them has passed when it is written.
-    let asked = ["--from", ALICE, "--to", BOB, "--text", "short life", "--expires", "3", "--wait", "60"];
+    // Counted from its Date, which has whole seconds: what comes when they are over may not wait, and is refused.
+    let asked = ["--from", ALICE, "--to", BOB, "--text", "short life", "--expires", "6", "--wait", "60"];
     let sent =
         client(&program, "send", &[&asked[..], &["--imdn", "processing,negative-delivery,positive-delivery"]].concat());
     assert!(!sent.status.success(), "{sent:?}");

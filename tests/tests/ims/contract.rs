@@ -2,7 +2,7 @@
 
 use restante_tests::{Digest, Setting, guest, http_request, in_time, setting};
 
-use crate::scscf::{BOB, Scscf};
+use crate::scscf::{BOB, Scscf, TRIES};
 
 fn scripted(settings: &str) -> Setting {
     setting().tenant(|tenant| tenant.policy = guest("scripted")).settings(settings)
@@ -79,7 +79,7 @@ fn a_policy_sees_which_way_a_session_may_go() {
 
 #[test]
 fn a_policy_may_name_the_contacts_that_a_message_is_passed_on_to() {
-    scripted("incoming = \"relay-to-worst:2000\"").tell(async |world| {
+    scripted("incoming = \"relay-to-worst:3000\"").tell(async |world| {
         let mut sender = world.udp().await;
         let mut devices = Vec::new();
         for q in ["1.0", "0.1"] {
@@ -90,14 +90,23 @@ fn a_policy_may_name_the_contacts_that_a_message_is_passed_on_to() {
             assert_eq!(device.ask(&register).await.status(), Some(200));
             devices.push(device);
         }
-        let request = sender.request("MESSAGE", BOB).text("for the tablet");
-        sender.send(&request.bytes()).await;
-        let worst = devices.last_mut().expect("two devices");
-        let came = worst.expect("MESSAGE", |it| it.is_request()).await;
-        worst.respond(&came, 200).await;
-        assert_eq!(sender.answer_to(&request).await.status(), Some(200));
+        let mut kept = 0;
+        loop {
+            let request = sender.request("MESSAGE", BOB).text("for the tablet");
+            sender.send(&request.bytes()).await;
+            let worst = devices.last_mut().expect("two devices");
+            let came = worst.expect("MESSAGE", |it| it.is_request()).await;
+            worst.respond(&came, 200).await;
+            let status = sender.answer_to(&request).await.status();
+            if status == Some(200) {
+                break;
+            }
+            kept += 1;
+            assert!(status == Some(202) && kept < TRIES, "{status:?}");
+            world.until_settled().await;
+        }
         assert_eq!(devices[0].unread_by_now().await, [""; 0]);
-        assert_eq!(world.queue().len(), 0);
+        assert_eq!((world.queue().len(), world.metric("restante_messages_stored_total", &[])), (0, kept));
     });
 }
 

@@ -5,13 +5,16 @@ use std::time::Duration;
 use restante_sip::message::{Name, SipMessage};
 use restante_tests::{setting, story};
 
-use crate::scscf::{BOB, Body, PATIENCE_OF_CORE, Scscf, routes};
+use crate::scscf::{BOB, Body, PATIENCE_OF_CORE, Scscf, TRIES, routes};
 use crate::served_users::relaying;
 
 const SERVED: &str = "<sip:bob@example.org>;sescase=term;regstate=reg";
 const ASSERTED_SERVICE: &str = "urn:urn-7:3gpp-service.ims.icsi.oma.cpm.msg";
-/// A core waits so long for an INVITE by default.
-const PATIENCE_WITH_INVITES: Duration = Duration::from_secs(20);
+/// A core waits 20 s for an INVITE by default; this is with what a busy machine adds. Who waits for what a device does
+/// not answer says nothing for 32 s.
+const PATIENCE_WITH_INVITES: Duration = Duration::from_secs(28);
+/// At once, with the same.
+const AT_ONCE: Duration = Duration::from_secs(10);
 const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=message 9 TCP/MSRP *\r\n\
                      a=path:msrp://127.0.0.1:9/x;tcp\r\na=accept-types:message/cpim\r\na=sendonly\r\na=setup:active\r\n";
 
@@ -90,17 +93,26 @@ fn what_is_relayed_goes_on_along_the_mark_as_it_came() {
     relaying().tell(async |world| {
         let mut core = Scscf::new(world).await;
         core.registers(BOB, 600, Body::None).await;
-        let request = brought(&core, "now");
-        core.socket.send(&request.bytes()).await;
-        let on = core.asked("MESSAGE").await;
-        assert_eq!((on.call_id(), on.request_uri()), (Some(request.field("Call-ID")), Some(BOB)));
-        assert_eq!(routes(&on), [core.mark()]);
-        for name in ["P-Served-User", "P-Charging-Vector", "P-Charging-Function-Addresses", "P-Asserted-Service"] {
-            assert_eq!(on.header_by_text(name), Some(request.field(name)), "{name}");
+        let mut kept = 0;
+        loop {
+            let request = brought(&core, "now");
+            core.socket.send(&request.bytes()).await;
+            let on = core.asked("MESSAGE").await;
+            assert_eq!((on.call_id(), on.request_uri()), (Some(request.field("Call-ID")), Some(BOB)));
+            assert_eq!(routes(&on), [core.mark()]);
+            for name in ["P-Served-User", "P-Charging-Vector", "P-Charging-Function-Addresses", "P-Asserted-Service"] {
+                assert_eq!(on.header_by_text(name), Some(request.field(name)), "{name}");
+            }
+            core.socket.respond(&on, 200).await;
+            let status = core.socket.answer_to(&request).await.status();
+            if status == Some(200) {
+                break;
+            }
+            kept += 1;
+            assert!(status == Some(202) && kept < TRIES, "not the device's own answer: {status:?}");
+            world.until_settled().await;
         }
-        core.socket.respond(&on, 200).await;
-        assert_eq!(core.socket.answer_to(&request).await.status(), Some(200), "the device's own answer");
-        assert_eq!(world.queue().len(), 0);
+        assert_eq!((world.queue().len(), world.metric("restante_messages_stored_total", &[])), (0, kept));
         // Silence is no answer: the core has one in time all the same, and what is delivered later begins anew.
         let request = brought(&core, "silence");
         let answer = core.answered_in_time(&request, PATIENCE_OF_CORE).await;
@@ -122,7 +134,7 @@ fn an_invite_has_100_at_once_and_a_final_answer_before_the_core_gives_up() {
         core.socket.send(&invite.bytes()).await;
         let call_id = invite.field("Call-ID").to_owned();
         core.socket.expect("100", |it| it.status() == Some(100) && it.call_id() == Some(&call_id)).await;
-        assert!(asked_at.elapsed() < Duration::from_secs(5), "{:?}", asked_at.elapsed());
+        assert!(asked_at.elapsed() < AT_ONCE, "{:?}", asked_at.elapsed());
         let on = core.asked("INVITE").await;
         assert_eq!(routes(&on), [core.mark()], "passed on along the mark");
         // The device says nothing at all.

@@ -139,10 +139,10 @@ fn a_subscription_is_refreshed_before_its_end_and_begun_anew_when_the_core_ends_
         let mut core = core_on(world, core);
         keeps(&mut core, "waits").await;
         let mut subscription = core.subscription().await;
-        // Before the answer, as happens.
-        let notify = core.notify(&mut subscription, "active;expires=8", true, &[]);
+        // Before the answer, as happens. Half of its time is left for the refresh: more than a machine stands still.
+        let notify = core.notify(&mut subscription, "active;expires=12", true, &[]);
         assert_eq!(core.socket.ask(&notify).await.status(), Some(200));
-        core.grants(&subscription, 8).await;
+        core.grants(&subscription, 12).await;
         let refresh = core.subscription().await;
         assert_eq!(refresh.subscribe.to().unwrap().tag(), Some("story"));
         core.grants(&refresh, 3_600).await;

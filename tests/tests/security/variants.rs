@@ -1,13 +1,13 @@
 //! Digest in its rarer forms, for those who asked for them: `-sess`, `auth-int`, `userhash`, Authentication-Info.
 
+use std::net::UdpSocket;
+
 use restante::configuration::Tenant;
 use restante_client::{ClientCredentials, PageMessage};
 use restante_sip::authentication::{
     Algorithm, AuthenticationInfo, HashOfA1, Protection, QualityOfProtection, Subject, Variant,
 };
-use restante_sip::message::{MessageLimits, SipMessage};
-use restante_sip::writer::{Builder, reason};
-use restante_tests::{Digest, Setting, challenges, in_time, setting};
+use restante_tests::{Digest, RawSip, Setting, challenges, setting};
 
 const BOB: &str = "sip:bob@example.org";
 const SESSION: Variant = Variant { algorithm: Algorithm::Sha256, is_session: true };
@@ -152,10 +152,11 @@ fn the_client_does_all_of_it() {
 #[test]
 fn the_client_goes_on_with_the_next_nonce_and_objects_to_who_does_not_know_its_password() {
     setting().allow_objections().tell(async |world| {
-        let server = tokio::net::UdpSocket::bind(("127.0.0.1", 0)).await.expect("a socket");
-        let place = server.local_addr().expect("a bound socket");
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a socket");
+        let place = socket.local_addr().expect("a bound socket");
         let credentials = ClientCredentials { username: "alice".to_owned(), password: "secret".to_owned() };
         let alice = world.person_with("alice", |it| (it.server, it.credentials) = (place, Some(credentials))).await;
+        let mut server = RawSip::udp_on(socket, alice.client.sip_address());
         let challenge = "Digest realm=\"r\", nonce=\"one\", algorithm=SHA-256, qop=\"auth\"";
         let invented = format!("qop=auth, rspauth=\"{}\", cnonce=\"{}\", nc=00000002", "0".repeat(64), "c");
         let answers = [
@@ -166,13 +167,8 @@ fn the_client_goes_on_with_the_next_nonce_and_objects_to_who_does_not_know_its_p
         let script = async {
             let mut seen = Vec::new();
             for (status, name, value) in answers {
-                let mut buffer = vec![0; 65_536];
-                let (length, from) = in_time("a request", server.recv_from(&mut buffer)).await.expect("a request");
-                buffer.truncate(length);
-                let request = SipMessage::from_datagram(buffer.into(), &MessageLimits::default()).expect("a request");
-                let answer = Builder::response(&request, status, reason(status), None, Some("server"));
-                let answer = answer.field(name, value).finish().expect("an answer");
-                server.send_to(&answer, from).await.expect("a datagram leaves");
+                let request = server.expect("a request", |it| it.is_request()).await;
+                server.respond_with(&request, status, &[(name, value)]).await;
                 seen.push(request.header_by_text("Authorization").unwrap_or_default().to_owned());
             }
             seen

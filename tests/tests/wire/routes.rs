@@ -47,8 +47,15 @@ fn the_report_of_a_message_that_expires_goes_to_the_first_hop_that_it_recorded()
         let register = core.request("REGISTER", "sip:example.org").set("To", "<sip:alice@example.org>");
         let register = register.with("Contact", &format!("<sip:alice@{place}>"));
         assert_eq!(core.ask(&register).await.status(), Some(200));
-        let message = message(&core, "34jk324j").with("Expires", "1");
-        assert_eq!(core.ask(&message).await.status(), Some(202));
+        for number in 1.. {
+            let message = message(&core, "34jk324j").with("Expires", "1");
+            let status = core.ask(&message).await.status();
+            if status == Some(202) {
+                break;
+            }
+            // Its time was over before it was decided on: a machine stood still.
+            assert!(status == Some(480) && number < 5, "{status:?}");
+        }
         let report = core.expect("the report", |it| it.method() == Some(Method::Message) && it.is_request()).await;
         core.respond(&report, 200).await;
         assert_eq!(report.request_uri(), Some("sip:first@hop.example.net"));

@@ -72,8 +72,15 @@ fn who_subscribed_through_a_proxy_is_told_when_the_proxys_connection_is_gone() {
         until("the connection is over", || world.server().open_connections() == 0).await;
         // What waited for Alice does so no more.
         let mut bob = world.udp().await;
-        let message = bob.request("MESSAGE", ALICE).set("From", "<sip:bob@example.org>;tag=b").with("Expires", "1");
-        assert_eq!(bob.ask(&message.text("hello")).await.status(), Some(202));
+        for number in 1.. {
+            let message = bob.request("MESSAGE", ALICE).set("From", "<sip:bob@example.org>;tag=b").with("Expires", "1");
+            let status = bob.ask(&message.text("hello")).await.status();
+            if status == Some(202) {
+                break;
+            }
+            // Its time was over before it was decided on: a machine stood still.
+            assert!(status == Some(480) && number < 5, "{status:?}");
+        }
         let (stream, _) = in_time("a connection of the server's", listener.accept()).await.expect("a connection");
         let mut again = RawSip::over(Box::new(stream), "TCP", place, world.sip());
         let told = again.expect("NOTIFY", |it| it.method() == Some(Method::Notify)).await;

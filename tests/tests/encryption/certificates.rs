@@ -1,6 +1,7 @@
 //! Certificates that change, and peers that are trusted by theirs.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use restante::configuration::{AskedCertificates, Configuration, ListenAddress};
@@ -13,6 +14,7 @@ use restante_transport::{Protocol, Reloaded};
 use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
+use tokio::task::JoinSet;
 
 const BOB: &str = "sip:bob@example.org";
 /// How often it is tried whether a name is known.
@@ -152,8 +154,7 @@ fn a_peer_is_trusted_by_the_name_in_its_certificate_and_nobody_else_is() {
 }
 
 /// Connects from there with the URI of an MSRP session that there is not.
-async fn guess_session(world: &World, from: IpAddr, number: u64) {
-    let (_, place) = *world.server().msrp().first().expect("a listener for MSRP");
+async fn guess_session(place: SocketAddr, from: IpAddr, number: u64) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::new(from, 0)).expect("an address");
     let mut stream = socket.connect(place).await.expect("the system accepts");
@@ -164,6 +165,18 @@ async fn guess_session(world: &World, from: IpAddr, number: u64) {
     if stream.write_all(guess.as_bytes()).await.is_ok() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
+}
+
+/// All at once: who is slowed waits some seconds for each.
+async fn guess_sessions(world: &World, from: IpAddr, numbers: Range<u64>) {
+    let place = msrp_listener(world);
+    let guesses: JoinSet<()> = numbers.map(|number| guess_session(place, from, number)).collect();
+    guesses.join_all().await;
+}
+
+fn msrp_listener(world: &World) -> SocketAddr {
+    let (_, place) = *world.server().msrp().first().expect("a listener for MSRP");
+    place
 }
 
 #[test]
@@ -179,19 +192,15 @@ fn a_core_that_its_certificate_names_is_not_shut_out_for_what_is_guessed_from_it
         assert_eq!(says_that_alice_sends(&mut core).await.status(), Some(202));
         let is_shut_out = |world: &World| world.metric("restante_dropped_total", &["reason=\"source-shut-out\""]) > 0;
         let address = core.local().ip();
-        for number in 0..10 {
-            guess_session(world, address, number).await;
-        }
+        guess_sessions(world, address, 0..10).await;
         assert!(is_served(world, Some(&own)).await);
         // While it connects anew, too.
         drop(core);
         until_equal("connections", 0, || world.server().open_connections()).await;
-        for number in 10..20 {
-            guess_session(world, address, number).await;
-        }
+        guess_sessions(world, address, 10..20).await;
         assert!(!is_shut_out(world) && is_served(world, Some(&own)).await);
         for number in 0..4 {
-            guess_session(world, OUTSIDE, number).await;
+            guess_session(msrp_listener(world), OUTSIDE, number).await;
         }
         assert!(is_shut_out(world), "who is somewhere else is");
     });

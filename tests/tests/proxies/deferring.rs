@@ -15,7 +15,7 @@ fn registrar() -> Option<Configuration> {
 
 /// With little patience for devices that say nothing.
 fn impatient_registrar() -> Option<Configuration> {
-    Some(registrar()?.define("DEVICE_MILLISECONDS=500"))
+    Some(registrar()?.define("DEVICE_MILLISECONDS=500").define("RINGING_MILLISECONDS=5000"))
 }
 
 #[test]

@@ -10,11 +10,10 @@ use crate::served_users::relaying;
 
 const SERVED: &str = "<sip:bob@example.org>;sescase=term;regstate=reg";
 const ASSERTED_SERVICE: &str = "urn:urn-7:3gpp-service.ims.icsi.oma.cpm.msg";
-/// A core waits 20 s for an INVITE by default; this is with what a busy machine adds. Who waits for what a device does
-/// not answer says nothing for 32 s.
-const PATIENCE_WITH_INVITES: Duration = Duration::from_secs(28);
-/// At once, with the same.
-const AT_ONCE: Duration = Duration::from_secs(10);
+/// A core waits so long for an INVITE by default.
+const PATIENCE_WITH_INVITES: Duration = Duration::from_secs(20);
+/// At once, with what a busy machine adds.
+const AT_ONCE: Duration = Duration::from_secs(5);
 const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=message 9 TCP/MSRP *\r\n\
                      a=path:msrp://127.0.0.1:9/x;tcp\r\na=accept-types:message/cpim\r\na=sendonly\r\na=setup:active\r\n";
 

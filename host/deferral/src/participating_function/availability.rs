@@ -63,7 +63,10 @@ impl Recipient {
             Trigger::Refreshed => {
                 let earliest = self.push.last_reopening.map(|last| last.after(self.limits.min_refresh_interval));
                 match earliest {
-                    Some(earliest) if earliest > self.now => self.push.refresh_at = Some(earliest),
+                    Some(earliest) if earliest > self.now => {
+                        self.push.refresh_at = Some(earliest);
+                        self.push.refresh_came_at = self.now;
+                    }
                     _ => self.reopen(trigger),
                 }
             }
@@ -85,6 +88,17 @@ impl Recipient {
     fn reopen(&mut self, trigger: Trigger) {
         let last_failure = self.queue.iter().filter_map(|entry| entry.stored.last_failure).map(|last| last.at).max();
         self.push.reopened_at = self.now.max(last_failure.unwrap_or_default());
+        self.note_reopened(trigger);
+    }
+
+    /// A refresh that came too soon does this when it came, and not now: what failed since then waits for the next one.
+    /// It is also all that a machine made after a crash would know of it.
+    fn reopen_late(&mut self) {
+        self.push.reopened_at = self.push.reopened_at.max(self.push.refresh_came_at);
+        self.note_reopened(Trigger::Refreshed);
+    }
+
+    fn note_reopened(&mut self, trigger: Trigger) {
         self.push.last_reopening = Some(self.now);
         self.push.refresh_at = None;
         self.want(trigger);
@@ -186,7 +200,7 @@ impl Recipient {
     /// Turns times that have come into triggers. True when a retry or a fetch deadline was among them.
     fn take_timers(&mut self) -> bool {
         if self.push.refresh_at.is_some_and(|at| at <= self.now) {
-            self.reopen(Trigger::Refreshed);
+            self.reopen_late();
         }
         if self.contacts.is_empty() || self.now < self.push.timer_gate.max(self.push.gate) {
             return false;

@@ -41,7 +41,8 @@ impl Recipient {
     }
 
     fn look_again(&mut self) {
-        self.push.look_again_at.get_or_insert(self.now.after(self.limits.min_ask_interval));
+        let soon = self.now.after(self.limits.min_ask_interval);
+        self.push.look_again_at = Some(self.push.look_again_at.map_or(soon, |at| at.min(soon)));
     }
 
     /// What was due and is still here was left alone by the policy, or held: it waits. What came due since the pass
@@ -88,10 +89,19 @@ impl Recipient {
         }
         self.save_marked();
         if self.queue.is_whole() {
-            let dues = self.queue.iter().filter(|entry| entry.lease.is_none()).filter_map(Entry::due);
-            self.push.due = dues.min();
+            self.push.due = self.earliest_due_in_memory();
         } else if pass.by_timer {
             self.load(Select::DueAt(now), self.limits.max_window_messages as usize / 2, Purpose::NextDue);
         }
+    }
+    /// What is due next after a timer's pass. The store answered before it knew what a save on its way says.
+    pub(super) fn on_next_due_loaded(&mut self, in_store: Option<Timestamp>) {
+        let in_memory = self.earliest_due_in_memory();
+        self.note_due(in_store);
+        self.note_due(in_memory);
+    }
+
+    fn earliest_due_in_memory(&self) -> Option<Timestamp> {
+        self.queue.iter().filter(|entry| entry.lease.is_none()).filter_map(Entry::due).min()
     }
 }

@@ -253,7 +253,7 @@ impl Recipient {
             }
             Purpose::NextDue => {
                 self.admit_all(messages);
-                self.note_due(earliest_due);
+                self.on_next_due_loaded(earliest_due);
             }
             Purpose::Count => {}
             Purpose::Expired => {

@@ -25,8 +25,10 @@ pub(super) struct Push {
     pub(super) available_since: Option<Timestamp>,
     /// No pass before this: the registration delay.
     pub(super) gate: Timestamp,
-    /// A refresh that came too soon after the last reopening.
+    /// When a refresh that came too soon after the last reopening reopens the queue.
     pub(super) refresh_at: Option<Timestamp>,
+    /// When that refresh came.
+    pub(super) refresh_came_at: Timestamp,
     /// When a refresh last reopened the queue, or a registration did.
     pub(super) last_reopening: Option<Timestamp>,
     /// Nothing is due before this.
@@ -174,10 +176,10 @@ impl Push {
     }
 
     pub(super) fn clock_was_set_back(&mut self, set_back: SetBack) {
-        let Push { reopened_at, available_since, gate, refresh_at, last_reopening, timer_gate, look_again_at, .. } =
-            self;
-        set_back.correct([reopened_at, gate, timer_gate]);
-        set_back.correct([available_since, refresh_at, last_reopening, look_again_at].into_iter().flatten());
+        set_back.correct([&mut self.reopened_at, &mut self.refresh_came_at, &mut self.gate, &mut self.timer_gate]);
+        let others =
+            [&mut self.available_since, &mut self.refresh_at, &mut self.last_reopening, &mut self.look_again_at];
+        set_back.correct(others.into_iter().flatten());
         set_back.correct(self.pass_mut().map(|pass| &mut pass.began_at));
     }
 

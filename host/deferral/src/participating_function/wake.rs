@@ -10,6 +10,9 @@
 //! | earlier, but to come | – | left |
 //! | past | something now | left |
 //! | past | nothing now | written a moment later, or with the next transaction |
+//!
+//! A machine that is made before the alarm rings, by whatever else happens, adopts it: when it rings, the queue is looked
+//! at as by a machine that it made. The one before may have waited, then or later, for something that it alone knew.
 
 use super::attempt::Kind;
 use super::commits::Draft;
@@ -50,11 +53,14 @@ impl Recipient {
     pub(super) fn adopt_durable_wake(&mut self, at: Option<Timestamp>, earliest_due: Option<Timestamp>) {
         self.wake.durable = at.unwrap_or(Timestamp::NEVER);
         if self.wake.durable <= self.now {
-            self.note_woken();
-        } else if let (Some(at), Some(due)) = (at, earliest_due) {
-            // What is to be tried later may be for a target. Neither time is later than what is due.
+            return self.note_woken();
+        }
+        let Some(at) = at else { return };
+        // What is to be tried later may be for a target. Neither time is later than what is due.
+        if let Some(due) = earliest_due {
             self.hand_overs.note_unseen(at.max(due));
         }
+        self.push.look_again_at = Some(at);
     }
 
     /// Somebody else set this recipient's alarm to some time that has passed.

@@ -1,7 +1,7 @@
 //! The process ends, or a machine is dropped, and another one goes on with what is durable.
 
-use restante_deferral::decision::{Answer, FailureAction, FailureAnswer, Question, Trigger};
-use restante_deferral::model::{Duration, Origin};
+use restante_deferral::decision::{Answer, FailureAction, FailureAnswer, Question, Retry, Trigger};
+use restante_deferral::model::{Duration, MessageId, Origin};
 use restante_deferral::participating_function::{AttemptTask, Input};
 
 use super::simulator::build::*;
@@ -184,23 +184,66 @@ fn a_delivered_message_whose_removal_was_lost_comes_again_under_the_same_id() {
 }
 
 #[test]
-fn the_policys_own_time_to_ask_again_survives() {
-    let mut world = with_messages(&["m1"]);
-    world.policy = Box::new(|question| match question {
-        Question::Available(context, availability) if availability.trigger == Trigger::Registered => {
-            let ask_again_at = Some(context.now.after(Duration::from_secs(3600)));
-            Ok(Answer::Available(restante_deferral::decision::Plan { steps: Vec::new(), ask_again_at }))
+fn what_failed_after_a_refresh_that_came_too_soon_waits_for_the_next_one() {
+    for crashes in [false, true] {
+        let mut failures = 0;
+        let mut world = with_messages(&["m1"]);
+        world.policy = Box::new(move |question| match question {
+            Question::Failure(_, failure) => {
+                failures += 1;
+                let action = match failures {
+                    1 => FailureAction::Retry(Retry { after_milliseconds: 40_000, mode: None, contact: None }),
+                    _ => FailureAction::Wait,
+                };
+                Ok(Answer::Failure(vec![FailureAnswer { message: failure.messages[0].message.id, action }]))
+            }
+            question => pages_all(question),
+        });
+        world.devices = Box::new(|_, _| vec![(1000, Deed::Ends(timeout()))]);
+        world.registers(&[phone()]);
+        world.seconds(20);
+        world.refreshes();
+        world.seconds(30);
+        assert_eq!(world.log().len(), 2, "the retry came after the refresh, and it waits for its recipient");
+        if crashes {
+            world.crashes();
         }
-        question => pages_all(question),
-    });
-    world.registers(&[phone()]);
-    world.seconds(10);
-    world.crashes();
-    world.seconds(3500);
-    assert!(world.delivered.is_empty());
-    world.seconds(200);
-    assert_eq!(world.delivered, ["m1"]);
-    assert_eq!(world.triggers(), [Trigger::Registered, Trigger::Timer]);
+        world.seconds(100);
+        assert_eq!(world.log().len(), 2, "{crashes}");
+        world.refreshes();
+        world.seconds(10);
+        assert_eq!(world.log().len(), 3, "{crashes}");
+    }
+}
+
+#[test]
+fn the_policys_own_time_to_ask_again_survives() {
+    // Also where something else makes a machine before that time has come.
+    for (crashes, drops_another) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut world = with_messages(&["m1"]);
+        world.policy = Box::new(|question| match question {
+            Question::Available(context, availability) if availability.trigger == Trigger::Registered => {
+                let ask_again_at = Some(context.now.after(Duration::from_secs(3600)));
+                Ok(Answer::Available(restante_deferral::decision::Plan { steps: Vec::new(), ask_again_at }))
+            }
+            question => pages_all(question),
+        });
+        world.registers(&[phone()]);
+        world.seconds(10);
+        match crashes {
+            true => world.crashes(),
+            false => assert!(world.evicts()),
+        }
+        if drops_another {
+            let reply = world.token();
+            world.tell(Input::Discard { reply, messages: Some(vec![MessageId(7)]), report: false });
+        }
+        world.seconds(3500);
+        assert!(world.delivered.is_empty());
+        world.seconds(200);
+        assert_eq!(world.delivered, ["m1"], "{crashes} {drops_another}");
+        assert_eq!(world.triggers(), [Trigger::Registered, Trigger::Timer]);
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Queues that are longer than the window.
 
 use restante_deferral::commit::{Change, MessageState, Transaction};
-use restante_deferral::decision::{Answer, HoldStep, Question, Step};
+use restante_deferral::decision::{Answer, FailureAction, FailureAnswer, HoldStep, Question, Retry, Step};
 use restante_deferral::model::{Duration, ExpirySource, LastResult, NewMessage, Origin};
-use restante_deferral::participating_function::{Input, Limits};
+use restante_deferral::participating_function::{AttemptTask, Input, Limits};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, World, takes_all};
@@ -93,7 +93,7 @@ fn a_hold_beyond_the_window_ends_at_its_time() {
         }
         question => pages_all(question),
     });
-    for number in 1..=20 {
+    for number in 1..=9 {
         world.arrives(message(&format!("m{number:02}")));
     }
     world.seconds(1);
@@ -101,7 +101,7 @@ fn a_hold_beyond_the_window_ends_at_its_time() {
     world.seconds(10);
     assert!(world.attempts.is_empty());
     world.evicts();
-    for number in 1..=20 {
+    for number in 1..=9 {
         world.seconds(100);
         assert_eq!(world.delivered.len(), number, "after {number} hundred seconds");
         world.evicts();
@@ -279,4 +279,42 @@ fn what_was_let_go_behind_a_message_that_stopped_it_is_not_overtaken() {
     world.registers(&[phone()]);
     world.seconds(30);
     assert_eq!(world.delivered, (0..9).map(|number| format!("m{number}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_retry_is_not_forgotten_whose_time_is_being_stored_when_another_was_due() {
+    let mut world = small();
+    world.policy = Box::new(|question| match question {
+        Question::Failure(_, failure) => {
+            let retry =
+                |after_milliseconds| FailureAction::Retry(Retry { after_milliseconds, mode: None, contact: None });
+            let answer = |message| FailureAnswer { message, action: retry(100_000) };
+            Ok(Answer::Failure(failure.messages.iter().map(|failed| answer(failed.message.id)).collect()))
+        }
+        question => pages_all(question),
+    });
+    for number in 1..=20 {
+        world.arrives(message(&format!("m{number:02}")));
+    }
+    world.seconds(10);
+    world.commit_delay = 20;
+    world.devices = Box::new(|_, _| vec![(1000, Deed::Ends(timeout()))]);
+    world.registers(&[phone()]);
+    world.seconds(5);
+    let was_due = world.store.queue(&world.key)[0].not_before.expect("a retry");
+    // It goes before that time, after a registration; the seventh fails a moment before that time.
+    world.devices = Box::new(move |now, attempt| match &attempt.task {
+        AttemptTask::Page { message, .. } if message.id.0 == 7 && message.attempts == 0 => {
+            vec![(was_due.since(now).0 - 10, Deed::Ends(timeout()))]
+        }
+        _ => takes_all(attempt),
+    });
+    world.registers(&[phone()]);
+    world.seconds(90);
+    assert_eq!(world.delivered.len(), 6);
+    world.seconds(100);
+    assert_eq!(world.delivered.len(), 6);
+    world.seconds(20);
+    assert_eq!(world.delivered.len(), 20);
+    assert!(world.delivered.is_sorted());
 }

@@ -62,6 +62,11 @@ pub mod bindings {
     });
 }
 
+/// Takes memory from what the guest begins with before it lets it grow; how much that is says `.cargo/config.toml`.
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 mod answers;
 #[doc(hidden)]
 pub mod component;

@@ -2,19 +2,14 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thiserror::Error;
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, Trap, UpdateDeadline,
-};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
+use crate::clock::Clock;
 use crate::limits::{PolicyLimits, whole_milliseconds};
 
-/// One tick: how often a guest that runs is looked at.
-const TICK: Duration = Duration::from_millis(1);
-/// Ticks that are made up for at once; a machine that stood still for longer lets its guests have a little more time.
-const MAX_MISSED_TICKS: u32 = 1_000;
 /// What a slot keeps of its memory between calls instead of giving it back to the kernel.
 const KEEP_RESIDENT_BYTES: usize = 3 << 19;
 /// Slots beyond one per thread that decides and one per core, for callers without a pool. On all cores at once policies are
@@ -52,6 +47,7 @@ pub struct PolicyEngine {
     limits: Arc<PolicyLimits>,
     is_metering: bool,
     reserved_bytes: u64,
+    clock: Arc<Clock>,
     turns: Arc<Turns>,
 }
 
@@ -110,9 +106,9 @@ impl PolicyEngine {
             Ok(engine) => (engine, WHOLE_ADDRESS_SPACE),
             Err(_) => (made(rationed).map_err(describe)?, rationed),
         };
-        start_clock(&engine)?;
+        let clock = Clock::start(&engine)?;
         let turns = Arc::new(Turns { free: Mutex::new(cores()), freed: Condvar::new() });
-        Ok(PolicyEngine { engine, limits: Arc::new(limits), is_metering, reserved_bytes, turns })
+        Ok(PolicyEngine { engine, limits: Arc::new(limits), is_metering, reserved_bytes, clock, turns })
     }
 
     /// The caller's turn to run a guest that decides for nobody now, as many at a time as there are cores; the others wait.
@@ -124,9 +120,9 @@ impl PolicyEngine {
     /// Bounds what runs in this store: to so much time, or to the instructions of it.
     pub(crate) fn grant<T>(&self, store: &mut Store<T>, time: Duration) {
         if !self.is_metering {
-            return stop_after(store, time);
+            return self.clock.stop_after(store, time);
         }
-        stop_after(store, time.saturating_mul(METERED_PATIENCE));
+        self.clock.stop_after(store, time.saturating_mul(METERED_PATIENCE));
         // Only an engine that does not meter refuses.
         let _ = store.set_fuel(instructions(time));
     }
@@ -163,38 +159,6 @@ fn cores() -> usize {
 
 fn instructions(time: Duration) -> u64 {
     whole_milliseconds(time).saturating_mul(INSTRUCTIONS_PER_MILLISECOND)
-}
-
-/// Stops what runs in this store after so much time. The first tick comes at any moment and others may be late, so ticks
-/// alone would be too early or too late by several: when they have passed, the clock itself is asked.
-fn stop_after<T>(store: &mut Store<T>, time: Duration) {
-    let started_at = Instant::now();
-    store.set_epoch_deadline(whole_milliseconds(time));
-    store.epoch_deadline_callback(move |_| {
-        if started_at.elapsed() >= time { Err(Trap::Interrupt.into()) } else { Ok(UpdateDeadline::Continue(1)) }
-    });
-}
-
-/// Moves the engine's epoch on every millisecond until the engine is gone. A thread and not a task: a guest that spins
-/// must not be able to keep the clock from ticking.
-fn start_clock(engine: &Engine) -> Result<(), EngineError> {
-    let engine = engine.weak();
-    thread::Builder::new().name("policy-clock".to_owned()).stack_size(64 << 10).spawn(move || {
-        let mut due = Instant::now();
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            // Not a sleep of a tick each: all are a little too long, and a long deadline would be much too late. Ticks
-            // that were missed are made up for, for the same reason.
-            due += TICK;
-            let now = Instant::now();
-            if due.checked_add(TICK * MAX_MISSED_TICKS).is_some_and(|latest| latest < now) {
-                due = now;
-            }
-            thread::sleep(due.saturating_duration_since(now));
-        }
-    })?;
-    Ok(())
 }
 
 fn configuration(limits: &PolicyLimits, reserved_bytes: u64) -> Config {

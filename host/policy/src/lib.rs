@@ -24,6 +24,7 @@
 //! carried out, in the deferral machine, which says `Impossible` too.
 
 mod cache;
+mod clock;
 mod compile;
 mod contract;
 mod decide;

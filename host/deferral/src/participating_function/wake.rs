@@ -12,7 +12,8 @@
 //! | past | nothing now | written a moment later, or with the next transaction |
 //!
 //! A machine that is made before the alarm rings, by whatever else happens, adopts it: when it rings, the queue is looked
-//! at as by a machine that it made. The one before may have waited, then or later, for something that it alone knew.
+//! at as by a machine that it made, unless it was looked at meanwhile. The one before may have waited, then or later, for
+//! something that it alone knew.
 
 use super::attempt::Kind;
 use super::commits::Draft;

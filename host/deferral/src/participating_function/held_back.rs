@@ -48,7 +48,8 @@ impl Recipient {
     /// What was due and is still here was left alone by the policy, or held: it waits. What came due since the pass
     /// began is for the next one: the policy was asked before. Where nobody was there, so is what was not tried. What
     /// was due behind a message that stops the rest has no time of its own any more: it goes when nothing stops it. A
-    /// message that stops the rest waits for its retry, whatever its fetch deadline was.
+    /// message that stops the rest waits for its retry, whatever its fetch deadline was. A kept copy that every device has
+    /// which is there waits for another one.
     pub(super) fn end_pass(&mut self, pass: Pass) {
         self.push.state = State::Idle;
         let now = self.now;
@@ -62,7 +63,8 @@ impl Recipient {
                 Readiness::Ready => is_any_passed_over |= !is_behind,
                 _ => {}
             }
-            let dealt_with_until = match entry.held || barrier.is_some() {
+            let nobody_lacks_it = !self.contacts.is_empty() && self.contacts.all_have(&entry.stored);
+            let dealt_with_until = match entry.held || barrier.is_some() || nobody_lacks_it {
                 true => now,
                 false if entry.pass == pass.number && !pass.stopped => pass.began_at,
                 false => continue,
@@ -77,7 +79,7 @@ impl Recipient {
             if is_past(entry.stored.not_before) {
                 entry.stored.not_before = None;
                 // Else it would wait for its recipient, and stop those behind it, though its retry was due.
-                if is_behind {
+                if is_behind || nobody_lacks_it {
                     entry.stored.last_failure = None;
                 }
             }

@@ -1,10 +1,11 @@
 //! What waits behind a message that stops the rest is looked at again however that message goes.
 
 use restante_deferral::decision::{
-    Answer, ExpiryAction, ExpiryAnswer, FailureAction, FailureAnswer, Question, Retry, Trigger,
+    Answer, ExpiryAction, ExpiryAnswer, FailureAction, FailureAnswer, PullAnswer, PullDelivery, Question, Retry,
+    Selection, Trigger,
 };
-use restante_deferral::model::{Duration, MessageId, Origin, Timestamp};
-use restante_deferral::participating_function::{AttemptTask, Input};
+use restante_deferral::model::{ContactId, Duration, MessageId, Mode, Origin, Timestamp};
+use restante_deferral::participating_function::{AttemptTask, Input, PullRequest};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, Devices, Policy, World, takes_all};
@@ -234,4 +235,38 @@ fn what_stands_before_the_one_that_failed_is_not_forgotten() {
     world.seconds(20);
     assert_eq!(world.log(), ["page m2 #0 to 1", "page m1 #0 to 1"]);
     assert_eq!(world.waiting(), ["m2"]);
+}
+
+#[test]
+fn nobody_looks_again_and_again_at_a_kept_copy_whose_retry_was_due() {
+    let mut world = with_messages(&["m1", "m2"], Box::new(pages_all));
+    let mut fails = on_failure(|_| retry(100));
+    world.policy = Box::new(move |question| match question {
+        Question::Failure(..) => fails(question),
+        Question::Pull(_, pull) => {
+            let delivery = PullDelivery { messages: ids(&pull.messages), mode: Mode::Large, keep_copy: true };
+            Ok(Answer::Pull(PullAnswer::Send(delivery)))
+        }
+        question => pages_all(question),
+    });
+    world.devices = Box::new(|_, attempt| match attempt.task {
+        AttemptTask::Pull { .. } => takes_all(attempt),
+        _ => vec![(1000, Deed::Ends(timeout()))],
+    });
+    world.registers(&[phone()]);
+    world.seconds(20);
+    let reply = world.token();
+    let request = pull(Some(ContactId(1)), Selection::Listed(vec![MessageId(1)]));
+    world.tell(Input::Pull(Box::new(PullRequest { reply, ..request })));
+    world.seconds(20);
+    assert_eq!(world.delivered, ["m1"]);
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(100);
+    assert_eq!(world.delivered, ["m1", "m2"], "it stops nobody any more");
+    assert_eq!(world.waiting(), ["m1"]);
+    let wake = world.next_moment();
+    assert!(wake.is_some_and(|at| at > world.now.after(Duration::from_secs(3600))), "{wake:?}");
+    world.registers(&[phone(), contact(2, 500)]);
+    world.seconds(10);
+    assert_eq!(world.delivered, ["m1", "m2", "m1"], "another device gets it, too");
 }

@@ -141,6 +141,8 @@ impl Recipient {
             stored.devices.iter().any(|state| state.delivered_at.is_none() && state.device != device)
         };
         let keeps = self.queue.get_mut(message).is_some_and(|entry| std::mem::take(&mut entry.keep));
+        // Kept or not: a device has it.
+        self.let_others_go(message);
         match (by.device, self.queue.get_mut(message)) {
             (Some(device), Some(entry))
                 if !entry.copies.is_empty()

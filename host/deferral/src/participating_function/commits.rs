@@ -204,6 +204,8 @@ impl Recipient {
             Effect::Saved(id) => {
                 if let Some(entry) = self.queue.get_mut(id) {
                     entry.saving = entry.saving.saturating_sub(1);
+                    // Not to be let go before it is durable.
+                    entry.unsaved = true;
                     self.unsettled.saves.push(id);
                     self.settle_again();
                 }
@@ -239,8 +241,12 @@ impl Recipient {
 
     /// Makes durable whatever is marked.
     pub(super) fn save_marked(&mut self) {
-        let marked: Vec<MessageId> =
-            self.queue.iter().filter(|entry| entry.unsaved).map(|entry| entry.stored.id).collect();
+        let marked: Vec<MessageId> = self
+            .queue
+            .iter()
+            .filter(|entry| entry.unsaved && entry.lease != Some(Lease::Removal))
+            .map(|entry| entry.stored.id)
+            .collect();
         let mut draft = Draft::default();
         for id in marked {
             self.draft_save(&mut draft, id);

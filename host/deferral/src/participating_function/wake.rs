@@ -84,7 +84,7 @@ impl Recipient {
 
     /// Deliveries are under way that a crash would interrupt: also those that nobody waits for, copies for further devices
     /// and what was passed on and is kept. Or it is being decided what follows a hand-over that failed, or an expiry. Or a
-    /// message is being stored that is to go at once.
+    /// message is being stored that is to go at once, or what became of one could not be made durable yet.
     fn has_work(&self) -> bool {
         (!self.contacts.is_empty() && !self.push.is_quiet())
             || self.hand_overs.is_busy(self.now)
@@ -92,6 +92,7 @@ impl Recipient {
             || self.is_any_decided_of()
             || self.is_any_under_way()
             || self.is_any_arriving()
+            || !self.unsettled.is_empty()
     }
 
     /// What no registration looks at again, and what is durable only when the answer is.
@@ -103,9 +104,9 @@ impl Recipient {
         let is_kept =
             |id: &AttemptId| self.queue.iter().any(|entry| entry.lease == Some(super::window::Lease::Relay(*id)));
         self.attempts.iter().any(|(id, running)| match &running.kind {
-            Kind::Page { .. } | Kind::Session { .. } => true,
+            Kind::Page { .. } | Kind::Session { .. } | Kind::Pull { .. } => true,
             Kind::Relay { .. } => is_kept(id),
-            Kind::Notify | Kind::Pull { .. } | Kind::HandOver { .. } => false,
+            Kind::Notify | Kind::HandOver { .. } => false,
         })
     }
 
@@ -115,7 +116,8 @@ impl Recipient {
         let too_late = desired < self.wake.durable;
         let rung = self.wake.durable <= self.now && desired > self.now;
         let worth_it = too_late || (rung && (has_company || self.wake.rewrite_at.is_some_and(|at| at <= self.now)));
-        if !worth_it || self.now < self.wake.not_before {
+        // What was just refused is not asked for alone; whatever else becomes durable takes its alarm with it.
+        if !worth_it || (!has_company && self.now < self.wake.not_before) {
             return None;
         }
         self.wake.durable = desired;

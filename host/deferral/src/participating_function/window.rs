@@ -211,7 +211,7 @@ impl Entry {
     /// | copies on their way to devices, and none has it yet | barrier | barrier |
     /// | copies on their way to further devices | aside | aside |
     /// | pulled, expiring, being removed or handed over, expired | aside | aside |
-    /// | failed for good or by its shape, since the last reopening | aside | aside, until its retry is due |
+    /// | failed for good or by its shape, since the last reopening, or kept for another device | aside | aside, until its retry is due |
     /// | failed otherwise, since the last reopening | barrier | barrier, until its retry is due |
     /// | failed before the last reopening | ready | ready |
     /// | held until a time, or announced with a deadline | ready | aside, until then |
@@ -221,7 +221,7 @@ impl Entry {
         let stored = &self.stored;
         let failure = stored.last_failure.filter(|failure| failure.at > moment.reopened_at);
         let failed = match failure {
-            Some(failure) if stops_the_rest(&failure) => Readiness::Barrier,
+            Some(failure) if stops_the_rest(&failure) && !self.some_device_has_it() => Readiness::Barrier,
             _ => Readiness::Aside,
         };
         match self.lease {

@@ -1,13 +1,16 @@
 //! Whatever waits for nothing is tried, also when nobody registers or refreshes afterwards.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop, prop_assert, prop_oneof, proptest};
-use restante_deferral::decision::{Answer, ExpiryAction, ExpiryAnswer, FailureAction, FailureAnswer, Question, Retry};
-use restante_deferral::model::{Duration, MessageId, Mode, Origin};
-use restante_deferral::participating_function::{Attempt, AttemptTask, Input, Limits};
+use restante_deferral::decision::{
+    Answer, ExpiryAction, ExpiryAnswer, FailureAction, FailureAnswer, PullAnswer, PullDelivery, Question, Retry,
+    Selection,
+};
+use restante_deferral::model::{ContactId, Duration, MessageId, Mode, Origin};
+use restante_deferral::participating_function::{Attempt, AttemptTask, Input, Limits, PullRequest};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, Devices, Policy, World, takes_all};
@@ -22,6 +25,7 @@ enum Happening {
     Crashes,
     Evicts,
     Lags { policy: u64, load: u64, commit: u64 },
+    Fetches { keeps: bool },
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -35,6 +39,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Happening::Evicts),
         1 => (0..300_u64, 0..50_u64, 0..50_u64)
             .prop_map(|(policy, load, commit)| Happening::Lags { policy, load, commit }),
+        1 => prop::bool::ANY.prop_map(|keeps| Happening::Fetches { keeps }),
     ]
 }
 
@@ -52,7 +57,7 @@ impl Numbers {
 }
 
 /// Delivers everything in the order in which it came; after failures, and when a time is up, it says anything.
-fn policy(seed: u64, in_sessions: bool, waits: Waits) -> Policy {
+fn policy(seed: u64, in_sessions: bool, waits: Waits, keeps_copies: Rc<Cell<bool>>) -> Policy {
     let mut numbers = Numbers(seed);
     Box::new(move |question| match question {
         Question::Failure(_, failure) => {
@@ -88,6 +93,10 @@ fn policy(seed: u64, in_sessions: bool, waits: Waits) -> Policy {
             }
             Ok(Answer::Expiry(answers))
         }
+        Question::Pull(_, pull) => {
+            let (messages, keep_copy) = (ids(&pull.messages), keeps_copies.get());
+            Ok(Answer::Pull(PullAnswer::Send(PullDelivery { messages, mode: Mode::Large, keep_copy })))
+        }
         question if in_sessions => one_session(question),
         question => pages_all(question),
     })
@@ -114,7 +123,7 @@ fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1500)
 }
 
-fn happen(world: &mut World, happening: Happening, waits: &Waits, arrived: &mut usize) {
+fn happen(world: &mut World, happening: Happening, waits: &Waits, keeps_copies: &Cell<bool>, arrived: &mut usize) {
     match happening {
         Happening::Arrives { expires_in_seconds } => {
             *arrived += 1;
@@ -141,6 +150,11 @@ fn happen(world: &mut World, happening: Happening, waits: &Waits, arrived: &mut 
         Happening::Lags { policy, load, commit } => {
             (world.policy_delay, world.load_delay, world.commit_delay) = (policy, load, commit);
         }
+        Happening::Fetches { keeps } => {
+            keeps_copies.set(keeps);
+            let reply = world.token();
+            world.tell(Input::Pull(Box::new(PullRequest { reply, ..pull(Some(ContactId(1)), Selection::All) })));
+        }
     }
     // What was durable when its answer went out has an alarm by now.
     world.run_for(Duration(100));
@@ -150,7 +164,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// What is first in the queue in the end, when the device has taken everything for hours, waits because the policy
-    /// said so of it, and because its recipient has not come since.
+    /// said so of it, and because its recipient has not come since. Nobody looks at it before something happens.
     #[test]
     fn what_waits_for_nothing_is_tried_however_those_before_it_went(
         seed: u64,
@@ -166,22 +180,29 @@ proptest! {
         };
         let mut world = World::with(limits);
         let waits = Waits::default();
-        world.policy = policy(seed, in_sessions, Rc::clone(&waits));
+        let keeps_copies = Rc::new(Cell::new(false));
+        world.policy = policy(seed, in_sessions, Rc::clone(&waits), Rc::clone(&keeps_copies));
         world.devices = devices(seed.rotate_left(32));
         world.registers(&[phone()]);
         let mut arrived = 0;
         for happening in happenings {
-            happen(&mut world, happening, &waits, &mut arrived);
+            happen(&mut world, happening, &waits, &keeps_copies, &mut arrived);
         }
         world.devices = Box::new(|_, attempt: &Attempt| takes_all(attempt));
         world.seconds(4 * 3600);
         let rows = world.store.queue(&world.key);
-        if let Some(first) = rows.first() {
+        // Copies that were kept are for another device.
+        if let Some(first) = rows.iter().find(|row| row.devices.is_empty()) {
             prop_assert!(
                 waits.borrow().contains(&first.id),
                 "nobody looks after {:?}: {:#?}\n{:?}\n{:?}",
                 first.id, rows, world.log(), world.machine.as_ref().map(|machine| machine.next_wake())
             );
         }
+        let next = world.next_moment();
+        prop_assert!(
+            next.is_none_or(|at| at > world.now.after(Duration::from_secs(3600))),
+            "nothing is to be done, and it looks again at {next:?}, now {:?}: {rows:#?}\n{:?}", world.now, world.log()
+        );
     }
 }

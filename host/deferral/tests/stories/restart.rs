@@ -1,8 +1,11 @@
 //! The process ends, or a machine is dropped, and another one goes on with what is durable.
 
-use restante_deferral::decision::{Answer, FailureAction, FailureAnswer, Question, Retry, Trigger};
-use restante_deferral::model::{Duration, MessageId, Origin};
-use restante_deferral::participating_function::{AttemptTask, Input};
+use restante_deferral::commit::CommitError;
+use restante_deferral::decision::{
+    Answer, FailureAction, FailureAnswer, PullAnswer, PullDelivery, Question, Retry, Selection, Trigger,
+};
+use restante_deferral::model::{ContactId, Duration, MessageId, Mode, Origin};
+use restante_deferral::participating_function::{AttemptTask, Input, PullRequest, Reply};
 
 use super::simulator::build::*;
 use super::simulator::{Deed, World, takes_all};
@@ -181,6 +184,51 @@ fn a_delivered_message_whose_removal_was_lost_comes_again_under_the_same_id() {
     world.seconds(5);
     assert_eq!(world.delivered, ["m1", "m1"]);
     assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn what_is_accepted_soon_after_the_store_failed_is_looked_at_after_a_crash() {
+    let mut world = World::new();
+    world.policy = Box::new(pages_all);
+    world.registers(&[phone()]);
+    world.seconds(10);
+    world.fail_commits = Some(CommitError::Failed);
+    let refused = world.arrives(message("m1"));
+    world.run_for(Duration::from_millis(50));
+    assert_eq!(world.reply(refused), Some(&Reply::Unavailable(CommitError::Failed)));
+    world.fail_commits = None;
+    world.devices = Box::new(|_, _| Vec::new());
+    let accepted = world.arrives(message("m2"));
+    world.run_for(Duration::from_millis(50));
+    assert_eq!(world.reply(accepted), Some(&Reply::Accepted));
+    world.crashes();
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(10);
+    assert_eq!(world.delivered, ["m2"]);
+}
+
+#[test]
+fn what_a_client_was_fetching_when_the_process_ended_is_tried_again() {
+    let mut world = World::new();
+    world.policy = Box::new(|question| match question {
+        Question::Pull(_, pull) => {
+            let messages = ids(&pull.messages);
+            Ok(Answer::Pull(PullAnswer::Send(PullDelivery { messages, mode: Mode::Large, keep_copy: false })))
+        }
+        question => pages_all(question),
+    });
+    world.registers(&[phone()]);
+    world.arrives(message("m1"));
+    world.run_for(Duration::from_millis(100));
+    world.devices = Box::new(|_, _| Vec::new());
+    let reply = world.token();
+    world.tell(Input::Pull(Box::new(PullRequest { reply, ..pull(Some(ContactId(1)), Selection::All) })));
+    world.seconds(20);
+    assert_eq!(world.log(), ["pull Large m1 to 1"]);
+    world.crashes();
+    world.devices = Box::new(|_, attempt| takes_all(attempt));
+    world.seconds(10);
+    assert_eq!(world.delivered, ["m1"]);
 }
 
 #[test]

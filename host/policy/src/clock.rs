@@ -155,7 +155,7 @@ mod tests {
         let engine = Engine::new(Config::new().epoch_interruption(true)).unwrap();
         let clock = Clock::start(&engine).unwrap();
         let module = Module::new(&engine, SPINS).unwrap();
-        for time in [1, 20, 5].map(Duration::from_millis) {
+        for time in [1, 5 * u64::from(IDLE_TICKS), 5].map(Duration::from_millis) {
             until(|| clock.ticking.is_resting.load(Ordering::SeqCst));
             let mut store = Store::new(&engine, ());
             let began_at = Instant::now();
